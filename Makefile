@@ -1,0 +1,41 @@
+# `make` alone lists what there is. Every target prepares what it needs.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup chat test check image bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install everything, with hashes
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+chat: setup ## talk to your assistant in this terminal
+	@$(BIN)/nanohost chat
+
+test: setup ## run the test suite
+	$(BIN)/python -m pytest
+
+check: setup ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+image: setup ## build the agent's container image
+	$(BIN)/nanohost image build
+
+bench: setup ## measure speed and size, print one table, write bench.json
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what the build made; your data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
