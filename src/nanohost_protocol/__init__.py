@@ -1,0 +1,8 @@
+"""The contract of a session's two files. Standard library only; host and runner both import it.
+
+Read in this order: layout (where things are), schema (the tables), rows and payloads (what is in them),
+inbound and outbound (who writes and reads which file), ids and sequence (why nothing happens twice).
+"""
+
+VERSION = 1
+"""The version of the contract, stored as `user_version` in both files. Raised with every change of schema.py."""

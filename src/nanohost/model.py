@@ -1,0 +1,116 @@
+"""The words of the host as types: ids, modes and the small values that stages hand to each other.
+
+Nothing here touches a file, a socket or a clock. docs/reference/words.md explains the words to people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+AgentGroupId = NewType("AgentGroupId", int)
+MessagingGroupId = NewType("MessagingGroupId", int)
+WiringId = NewType("WiringId", int)
+EventId = NewType("EventId", int)
+SessionId = NewType("SessionId", str)
+LeaseId = NewType("LeaseId", str)
+"""One container's right to a session. A new container never inherits the lease of an old one."""
+
+
+class EngageMode(StrEnum):
+    """When a wiring's agent takes part in a chat."""
+
+    PATTERN = "pattern"
+    """The text matches a regular expression; `.` means always, empty text included."""
+    MENTION = "mention"
+    """The bot is mentioned, or the chat is a DM."""
+    MENTION_STICKY = "mention-sticky"
+    """Mentioned, or a live session of this wiring exists in this thread (groups only)."""
+
+
+class SessionMode(StrEnum):
+    """Which messages share a session. Threads and DMs narrow this: see routing/session_key.py."""
+
+    SHARED = "shared"
+    PER_THREAD = "per-thread"
+    AGENT_SHARED = "agent-shared"
+
+
+class UnknownSender(StrEnum):
+    """What a chat does with a sender who has no role."""
+
+    PUBLIC = "public"
+    STRICT = "strict"
+    REQUEST_APPROVAL = "request_approval"
+
+
+class Role(StrEnum):
+    """What a user may do. `owner` is global only; `admin` and `member` may be limited to one agent group."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentGroup:
+    """An agent's workspace. `folder` is its name everywhere a person sees or types one."""
+
+    id: AgentGroupId
+    folder: str
+    name: str
+    provider: str | None
+    model: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagingGroup:
+    """One chat, room or DM on one platform."""
+
+    id: MessagingGroupId
+    channel_type: str
+    instance: str
+    platform_id: str
+    is_group: bool
+    name: str
+    unknown_sender: UnknownSender
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """A messaging group tied to an agent group. Evaluated by (priority, id); lower comes first."""
+
+    id: WiringId
+    messaging_group_id: MessagingGroupId
+    agent_group_id: AgentGroupId
+    engage_mode: EngageMode
+    engage_pattern: str
+    session_mode: SessionMode
+    priority: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One conversation of one agent: a folder, two databases, at most one container.
+
+    `out_cursor` and `ack_cursor` say how much of outbound.db the host has taken over;
+    `lease` and `runtime_state` describe the container that may be alive (None: none was started).
+    """
+
+    id: SessionId
+    agent_group_id: AgentGroupId
+    group_folder: str
+    messaging_group_id: MessagingGroupId | None
+    thread_id: str | None
+    out_cursor: int
+    ack_cursor: int
+    lease: LeaseId | None
+    runtime: str | None
+    runtime_state: dict[str, str]
+    created_at: datetime
+    last_active_at: datetime

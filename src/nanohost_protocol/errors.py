@@ -1,0 +1,41 @@
+"""What can be wrong with a session's file.
+
+ProtocolError
+├── NotOurs           not a database, or a database of something else
+├── VersionMismatch   written by another version of the contract
+├── NotReady          half written by a process that died; its owner has to open it first. "No news yet".
+├── Busy              the other side holds it; try again
+└── PayloadError      a row whose content is not what its kind says
+"""
+
+from __future__ import annotations
+
+
+class ProtocolError(Exception):
+    """A session's file cannot be used as it is."""
+
+
+class NotOurs(ProtocolError):
+    """The file is not a database, is damaged, or belongs to something else."""
+
+
+class VersionMismatch(ProtocolError):
+    """The file was written by another version of the contract; the text says which side to update."""
+
+    def __init__(self, file: str, *, found: int, expected: int) -> None:
+        older = "the program that wrote it" if found < expected else "this program"
+        super().__init__(f"{file} has mailbox version {found}, this program speaks {expected}: update {older}")
+        self.found = found
+        self.expected = expected
+
+
+class NotReady(ProtocolError):
+    """The file has no tables yet, or a journal that only its owner may roll back."""
+
+
+class Busy(ProtocolError):
+    """The file is locked by the other side for longer than the time allowed."""
+
+
+class PayloadError(ProtocolError):
+    """The content of a row is not JSON, or not what its kind requires."""

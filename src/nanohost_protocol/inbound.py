@@ -1,0 +1,175 @@
+"""inbound.db: the host writes, the runner reads.
+
+The host opens it for one transaction at a time (`writing`); a runner takes a snapshot per poll (`reading_inbound`).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from nanohost_protocol.rows import Delivered, Destination, MessageIn, Meta, NewMessageIn
+from nanohost_protocol.schema import INBOUND
+from nanohost_protocol.sequence import next_even
+from nanohost_protocol.sqlite import connect_writer, immediate, reading, translated
+from nanohost_protocol.times import from_text, to_text
+
+WRITE_BUSY_S = 0.3
+"""How long a commit waits for a reader. A reader that holds on longer is the keeper's business."""
+
+_PUT = """
+INSERT OR IGNORE INTO messages_in
+    (seq, id, kind, timestamp, process_after, "trigger", on_wake,
+     channel_type, instance, platform_id, thread_id, platform_message_id, source_session_id, content)
+VALUES
+    (:seq, :id, :kind, :timestamp, :process_after, :trigger, :on_wake,
+     :channel_type, :instance, :platform_id, :thread_id, :platform_message_id, :source_session_id, :content)
+"""
+_RETRY = """
+UPDATE messages_in SET tries = :tries + 1, process_after = :process_after
+WHERE id = :id AND status = 'pending' AND tries = :tries
+"""
+_CLOSE = "UPDATE messages_in SET status = :status WHERE id = :id AND status = 'pending'"
+_DELIVERED = """
+INSERT INTO delivered (out_id, status, platform_message_ids, changed_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (out_id) DO UPDATE SET status = excluded.status,
+    platform_message_ids = excluded.platform_message_ids, changed_at = excluded.changed_at
+"""
+_SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+
+
+class InboundWriter:
+    """The host's half, inside one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def put(self, message: NewMessageIn) -> bool:
+        """Add a message; False if its id is there already (the step is being done again). Numbers never go back."""
+        values = {
+            "seq": next_even(self._highest(), self._out_cursor()),
+            "id": message.id,
+            "kind": message.kind,
+            "timestamp": to_text(message.timestamp),
+            "process_after": _text(message.process_after),
+            "trigger": int(message.trigger),
+            "on_wake": int(message.on_wake),
+            "source_session_id": message.source_session_id,
+            "content": message.content,
+        }
+        for column in ("channel_type", "instance", "platform_id", "thread_id", "platform_message_id"):
+            values[column] = getattr(message.origin, column) if message.origin else None
+        return self._db.execute(_PUT, values).rowcount == 1
+
+    def close(self, message_id: str, status: str) -> bool:
+        """Take over a final ack: completed or failed. False if it was taken over before."""
+        return self._db.execute(_CLOSE, {"id": message_id, "status": status}).rowcount == 1
+
+    def retry(self, message_id: str, *, tries: int, process_after: datetime) -> bool:
+        """Make a message eligible again that was claimed at `tries`. False if that was done before."""
+        values = {"id": message_id, "tries": tries, "process_after": to_text(process_after)}
+        return self._db.execute(_RETRY, values).rowcount == 1
+
+    def project_delivered(self, rows: Iterable[Delivered]) -> None:
+        """Tell the runner what became of its messages."""
+        for row in rows:
+            ids = json.dumps(row.platform_message_ids)
+            self._db.execute(_DELIVERED, (row.out_id, row.status, ids, to_text(row.changed_at)))
+
+    def set_destinations(self, destinations: Iterable[Destination], default: str | None) -> None:
+        """Replace the address book. `default` names where a message goes that names nobody and answers nothing."""
+        self._db.execute("DELETE FROM destinations")
+        self._db.execute("DELETE FROM session_routing")
+        for position, destination in enumerate(destinations):
+            self._db.execute(
+                "INSERT INTO destinations (name, display_name, type, position) VALUES (?, ?, ?, ?)",
+                (destination.name, destination.display_name, destination.type, position),
+            )
+        if default is not None:
+            self._db.execute("INSERT INTO session_routing (only, destination) VALUES (1, ?)", (default,))
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        """Set keys; the others stay."""
+        self._db.executemany(_SET_META, values.items())
+
+    def pending(self) -> Iterator[MessageIn]:
+        """The open messages, oldest first."""
+        for row in self._db.execute("SELECT * FROM messages_in WHERE status = 'pending' ORDER BY seq"):
+            yield MessageIn.from_row(row)
+
+    def find(self, message_id: str) -> MessageIn | None:
+        row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
+        return None if row is None else MessageIn.from_row(row)
+
+    def _highest(self) -> int:
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_in").fetchone()[0])
+
+    def _out_cursor(self) -> int:
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'out_cursor'").fetchone()
+        return 0 if row is None else int(row[0])
+
+
+@contextmanager
+def writing(path: Path, *, durable: bool = True) -> Iterator[InboundWriter]:
+    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for 300 ms."""
+    connection = connect_writer(path, INBOUND, busy_s=WRITE_BUSY_S, durable=durable)
+    with translated(str(path)), closing(connection), immediate(connection):
+        yield InboundWriter(connection)
+
+
+class InboundReader:
+    """The runner's view, one consistent snapshot."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def due(self, now: datetime) -> Iterator[MessageIn]:
+        """Open messages whose time has come, oldest first; read lazily, so stop when you have enough."""
+        rows = self._db.execute(
+            "SELECT * FROM messages_in WHERE status = 'pending' AND (process_after IS NULL OR process_after <= ?)"
+            " ORDER BY seq",
+            (to_text(now),),
+        )
+        for row in rows:
+            yield MessageIn.from_row(row)
+
+    def next_due(self, now: datetime) -> datetime | None:
+        """When the next message falls due that is not due yet."""
+        row = self._db.execute(
+            "SELECT min(process_after) FROM messages_in WHERE status = 'pending' AND process_after > ?",
+            (to_text(now),),
+        ).fetchone()
+        return None if row[0] is None else from_text(row[0])
+
+    def find(self, message_id: str) -> MessageIn | None:
+        row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
+        return None if row is None else MessageIn.from_row(row)
+
+    def highest_seq(self) -> int:
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_in").fetchone()[0])
+
+    def destinations(self) -> tuple[Destination, ...]:
+        rows = self._db.execute("SELECT name, display_name, type FROM destinations ORDER BY position")
+        return tuple(Destination(name=r["name"], display_name=r["display_name"], type=r["type"]) for r in rows)
+
+    def default_destination(self) -> str | None:
+        row = self._db.execute("SELECT destination FROM session_routing").fetchone()
+        return None if row is None else str(row[0])
+
+    def meta(self) -> Meta:
+        return {row["key"]: row["value"] for row in self._db.execute("SELECT key, value FROM meta")}
+
+
+@contextmanager
+def reading_inbound(path: Path) -> Iterator[InboundReader]:
+    """A snapshot of the host's file. Raises what sqlite.reading raises; NotReady and Busy mean no news yet."""
+    with reading(path, INBOUND) as connection:
+        yield InboundReader(connection)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else to_text(moment)

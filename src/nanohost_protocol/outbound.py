@@ -1,0 +1,350 @@
+"""outbound.db: the runner writes, the host reads.
+
+The runner keeps one connection for its life (`OutboundWriter`); each method is one transaction, so a kill between
+two calls leaves whole steps only. The host reads snapshots (`reading_outbound`) and believes nothing in them.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from nanohost_protocol.payloads import MAX_CONTENT_BYTES
+from nanohost_protocol.rows import (
+    Ack,
+    AckStatus,
+    MessageIn,
+    MessageOut,
+    NewMessageOut,
+    Turn,
+    TurnError,
+    Usage,
+)
+from nanohost_protocol.schema import OUTBOUND
+from nanohost_protocol.sequence import next_odd
+from nanohost_protocol.sqlite import connect_writer, immediate, reading, translated
+from nanohost_protocol.times import to_text
+
+WRITE_BUSY_S = 5.0
+"""The host reads for less than a millisecond; five seconds of waiting means something is very wrong."""
+
+_SAY = """
+INSERT OR IGNORE INTO messages_out
+    (seq, id, turn_id, in_reply_to, timestamp, deliver_after, kind, destination, content)
+VALUES (:seq, :id, :turn_id, :in_reply_to, :timestamp, :deliver_after, :kind, :destination, :content)
+"""
+_ACK = """
+INSERT INTO processing_ack (message_id, change, status, container_id, turn_id, tries, changed_at)
+VALUES (:message_id, :change, 'processing', :container_id, :turn_id, :tries, :changed_at)
+ON CONFLICT (message_id) DO UPDATE SET change = excluded.change, status = excluded.status,
+    container_id = excluded.container_id, turn_id = excluded.turn_id, tries = excluded.tries,
+    changed_at = excluded.changed_at, error_class = NULL, sentence = NULL, retry_at = NULL
+"""
+_BEGIN_TURN = """
+INSERT INTO turns (turn_id, attempt, message_ids, started_at) VALUES (:turn_id, 1, :message_ids, :started_at)
+ON CONFLICT (turn_id) DO UPDATE SET attempt = attempt + 1, message_ids = excluded.message_ids,
+    started_at = excluded.started_at, ended_at = NULL, outcome = NULL
+"""
+_END_TURN = """
+UPDATE turns SET ended_at = :ended_at, outcome = :outcome, model = coalesce(:model, model),
+    tokens_in = tokens_in + :tokens_in, tokens_out = tokens_out + :tokens_out,
+    tokens_cached = tokens_cached + :tokens_cached, cost_usd = cost_usd + :cost_usd, continuation = :continuation
+WHERE turn_id = :turn_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnEnd:
+    """Everything that the end of a turn commits at once.
+
+    `error` None means completed. `state` is written to session_state; a None value removes the key.
+    """
+
+    turn_id: str
+    messages: Sequence[NewMessageOut]
+    usage: Usage
+    error: TurnError | None = None
+    continuation: str | None = None
+    state: Mapping[str, str | None] | None = None
+
+
+class OutboundWriter:
+    """The runner's half. `container_id` marks its claims; a later container never inherits them."""
+
+    def __init__(self, path: Path, *, container_id: str, durable: bool = True) -> None:
+        self._path = str(path)
+        self._container_id = container_id
+        self._db = connect_writer(path, OUTBOUND, busy_s=WRITE_BUSY_S, durable=durable)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def begin_life(self, now: datetime) -> None:
+        """Mark what earlier containers left open as abandoned, and forget what was true of them only."""
+        with self._transaction():
+            left = self._db.execute(
+                "SELECT message_id FROM processing_ack WHERE status = 'processing' AND container_id != ?",
+                (self._container_id,),
+            ).fetchall()
+            for row in left:
+                self._db.execute(
+                    "UPDATE processing_ack SET status = 'abandoned', change = ?, changed_at = ? WHERE message_id = ?",
+                    (self._next_change(), to_text(now), row["message_id"]),
+                )
+            self._db.execute("DELETE FROM container_state")
+
+    def claim(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
+        """Begin a turn over a batch: the turn and all its claims, or none of it."""
+        with self._transaction():
+            self._db.execute(
+                _BEGIN_TURN,
+                {"turn_id": turn_id, "message_ids": _ids(messages), "started_at": to_text(now)},
+            )
+            self._take(turn_id, messages, now)
+
+    def claim_more(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
+        """Add follow-ups to the turn that is running."""
+        with self._transaction():
+            turn = self._turn(turn_id)
+            assert turn is not None, "a turn is claimed before it is extended"
+            together = json.dumps([*turn.message_ids, *(message.id for message in messages)])
+            self._db.execute("UPDATE turns SET message_ids = ? WHERE turn_id = ?", (together, turn_id))
+            self._take(turn_id, messages, now)
+
+    def say(self, message: NewMessageOut, *, floor: int, now: datetime) -> bool:
+        """One message during a turn. False if this turn said it before. `floor`: the highest number seen elsewhere."""
+        with self._transaction():
+            return self._put(message, floor, now)
+
+    def finish(self, end: TurnEnd, *, floor: int, now: datetime) -> None:
+        """End a turn: its last messages, the acks of all it contained, its record and the state, in one step."""
+        with self._transaction():
+            for message in end.messages:
+                self._put(message, floor, now)
+            self._end_turn(end, now)
+            self._ack_all(end, now)
+            for key, value in (end.state or {}).items():
+                self._set_state(key, value)
+
+    def release(self, turn_id: str, now: datetime) -> None:
+        """Give a turn's messages back unanswered: an orderly stop in the middle of it."""
+        with self._transaction():
+            for message_id in self._claimed(turn_id):
+                self._db.execute(
+                    "UPDATE processing_ack SET status = 'abandoned', change = ?, changed_at = ? WHERE message_id = ?",
+                    (self._next_change(), to_text(now), message_id),
+                )
+
+    def acks(self, message_ids: Iterable[str]) -> dict[str, Ack]:
+        """What was said of these messages before."""
+        found = {}
+        for message_id in message_ids:
+            row = self._db.execute("SELECT * FROM processing_ack WHERE message_id = ?", (message_id,)).fetchone()
+            if row is not None:
+                found[message_id] = Ack.from_row(row)
+        return found
+
+    def turn(self, turn_id: str) -> Turn | None:
+        with translated(self._path):
+            return self._turn(turn_id)
+
+    def said(self, turn_id: str) -> tuple[MessageOut, ...]:
+        """What this turn has sent so far, in earlier attempts too."""
+        rows = self._db.execute("SELECT * FROM messages_out WHERE turn_id = ? ORDER BY seq", (turn_id,))
+        return tuple(MessageOut.from_row(row) for row in rows)
+
+    def state(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM session_state WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_state(self, key: str, value: str | None) -> None:
+        """Remember something across containers; None forgets it."""
+        with self._transaction():
+            self._set_state(key, value)
+
+    def set_progress(self, values: Mapping[str, str]) -> None:
+        """Replace container_state: what this container is doing."""
+        with self._transaction():
+            self._db.execute("DELETE FROM container_state")
+            self._db.executemany("INSERT INTO container_state (key, value) VALUES (?, ?)", values.items())
+
+    def prune(self, *, out_cursor: int, ack_cursor: int) -> None:
+        """Delete what the host has taken over: sent messages of ended turns, and final acks."""
+        with self._transaction():
+            self._db.execute(
+                "DELETE FROM messages_out WHERE seq <= ? AND turn_id IN"
+                " (SELECT turn_id FROM turns WHERE outcome = 'completed')",
+                (out_cursor,),
+            )
+            self._db.execute("DELETE FROM processing_ack WHERE change <= ? AND status = 'completed'", (ack_cursor,))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with translated(self._path), immediate(self._db):
+            yield
+
+    def _take(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
+        for message in messages:
+            self._db.execute(
+                _ACK,
+                {
+                    "message_id": message.id,
+                    "change": self._next_change(),
+                    "container_id": self._container_id,
+                    "turn_id": turn_id,
+                    "tries": message.tries,
+                    "changed_at": to_text(now),
+                },
+            )
+
+    def _put(self, message: NewMessageOut, floor: int, now: datetime) -> bool:
+        highest = self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_out").fetchone()[0]
+        cursor = self._db.execute(
+            _SAY,
+            {
+                "seq": next_odd(highest, floor),
+                "id": message.id,
+                "turn_id": message.turn_id,
+                "in_reply_to": message.in_reply_to,
+                "timestamp": to_text(now),
+                "deliver_after": None if message.deliver_after is None else to_text(message.deliver_after),
+                "kind": message.kind,
+                "destination": message.destination,
+                "content": message.content,
+            },
+        )
+        return cursor.rowcount == 1
+
+    def _end_turn(self, end: TurnEnd, now: datetime) -> None:
+        self._db.execute(
+            _END_TURN,
+            {
+                "turn_id": end.turn_id,
+                "ended_at": to_text(now),
+                "outcome": "completed" if end.error is None else end.error.error_class,
+                "model": end.usage.model,
+                "tokens_in": end.usage.tokens_in,
+                "tokens_out": end.usage.tokens_out,
+                "tokens_cached": end.usage.tokens_cached,
+                "cost_usd": end.usage.cost_usd,
+                "continuation": end.continuation,
+            },
+        )
+
+    def _ack_all(self, end: TurnEnd, now: datetime) -> None:
+        error = end.error
+        for message_id in self._claimed(end.turn_id):
+            self._db.execute(
+                "UPDATE processing_ack SET status = ?, change = ?, changed_at = ?, error_class = ?, sentence = ?,"
+                " retry_at = ? WHERE message_id = ?",
+                (
+                    AckStatus.COMPLETED if error is None else AckStatus.FAILED,
+                    self._next_change(),
+                    to_text(now),
+                    error.error_class if error else None,
+                    error.sentence if error else None,
+                    to_text(error.retry_at) if error and error.retry_at else None,
+                    message_id,
+                ),
+            )
+
+    def _claimed(self, turn_id: str) -> list[str]:
+        rows = self._db.execute(
+            "SELECT message_id FROM processing_ack WHERE turn_id = ? AND status = 'processing'", (turn_id,)
+        )
+        return [row["message_id"] for row in rows.fetchall()]
+
+    def _turn(self, turn_id: str) -> Turn | None:
+        row = self._db.execute("SELECT * FROM turns WHERE turn_id = ?", (turn_id,)).fetchone()
+        return None if row is None else Turn.from_row(row)
+
+    def _set_state(self, key: str, value: str | None) -> None:
+        self._db.execute("DELETE FROM session_state WHERE key = ?", (key,))
+        if value is not None:
+            self._db.execute("INSERT INTO session_state (key, value) VALUES (?, ?)", (key, value))
+
+    def _next_change(self) -> int:
+        # Kept in session_state as well: after pruning, the highest number left in the table may be below the
+        # host's cursor, and a change at or below it would never be read.
+        highest = self._db.execute("SELECT coalesce(max(change), 0) FROM processing_ack").fetchone()[0]
+        change = max(int(highest), int(self.state("ack_change") or 0)) + 1
+        self._set_state("ack_change", str(change))
+        return change
+
+
+_MESSAGES = """
+SELECT seq, id, turn_id, in_reply_to, timestamp, deliver_after, kind, destination,
+       CASE WHEN length(content) <= :longest THEN content ELSE '' END AS content
+FROM messages_out WHERE seq > :cursor ORDER BY seq LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Malformed:
+    """An outbound row that does not even have the right columns; `seq` lets the host step over it."""
+
+    seq: int
+    problem: str
+
+
+class OutboundReader:
+    """The host's view, one consistent snapshot. Limits bound what a container can make the host do in one go."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def messages_after(self, cursor: int, *, limit: int = 500) -> list[MessageOut | Malformed]:
+        """Rows numbered above `cursor`, lowest first."""
+        found: list[MessageOut | Malformed] = []
+        for row in self._db.execute(_MESSAGES, {"longest": MAX_CONTENT_BYTES, "cursor": cursor, "limit": limit}):
+            try:
+                found.append(MessageOut.from_row(row))
+            except (ValueError, TypeError) as error:
+                found.append(Malformed(seq=row["seq"], problem=str(error)))
+        return found
+
+    def acks_after(self, change: int, *, limit: int = 1000) -> list[Ack]:
+        """Acks that changed after `change`, oldest change first. A row that makes no sense is stepped over."""
+        rows = self._db.execute(
+            "SELECT * FROM processing_ack WHERE change > ? ORDER BY change LIMIT ?", (change, limit)
+        )
+        return _sensible(rows)
+
+    def open_claims(self, *, limit: int = 1000) -> list[Ack]:
+        """What is being worked on, or was when the container died."""
+        rows = self._db.execute("SELECT * FROM processing_ack WHERE status = 'processing' LIMIT ?", (limit,))
+        return _sensible(rows)
+
+    def turns(self, *, limit: int = 20) -> list[Turn]:
+        """The latest turns, newest first."""
+        rows = self._db.execute("SELECT * FROM turns ORDER BY started_at DESC LIMIT ?", (limit,))
+        return [Turn.from_row(row) for row in rows]
+
+    def highest_seq(self) -> int:
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_out").fetchone()[0])
+
+
+@contextmanager
+def reading_outbound(path: Path) -> Iterator[OutboundReader]:
+    """A snapshot of the runner's file. Raises what sqlite.reading raises; NotReady and Busy mean no news yet."""
+    with reading(path, OUTBOUND) as connection:
+        yield OutboundReader(connection)
+
+
+def _sensible(rows: Iterable[sqlite3.Row]) -> list[Ack]:
+    found = []
+    for row in rows:
+        try:
+            found.append(Ack.from_row(row))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
+def _ids(messages: Sequence[MessageIn]) -> str:
+    return json.dumps([message.id for message in messages])

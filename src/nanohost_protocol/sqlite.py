@@ -1,0 +1,167 @@
+"""How the files are opened: the pragmas of a writer and of a reader, the version check, errors translated once.
+
+Writers use a rollback journal that is truncated, with full sync: a committed row survives power loss. Readers open
+read-only, trust nothing that the schema says, and give up at a deadline. Never WAL here: a hostile container could
+truncate the shared-memory file under the host. Never `immutable`: it would skip the locks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from nanohost_protocol import VERSION
+from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, VersionMismatch
+from nanohost_protocol.schema import FileSchema
+
+READ_DEADLINE_S = 2.0
+"""A read takes 0.2 ms; one that takes this long is an attack or a dying disk."""
+READ_BUSY_S = 0.2
+DEADLINE_STEPS = 10_000
+"""Virtual-machine steps between two looks at the clock: about a millisecond."""
+
+_ROLLBACK_NEEDED = {"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT"}
+
+
+@contextmanager
+def translated(file: str) -> Iterator[None]:
+    """Turn sqlite3's errors into ours, naming the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translation(file, error) from error
+
+
+def _translation(file: str, error: sqlite3.Error) -> ProtocolError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name in _ROLLBACK_NEEDED:
+        return NotReady(f"{file} was left by a process that died; its owner has to open it first")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Busy(f"{file} is held by the other side")
+    if name in {"SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX", "SQLITE_FORMAT"}:
+        return NotOurs(f"{file} is not a database or is damaged ({error})")
+    if name == "SQLITE_CANTOPEN":
+        return NotReady(f"{file} is not there")
+    return ProtocolError(f"{file}: {error}")
+
+
+def connect_writer(path: Path, schema: FileSchema, *, busy_s: float, durable: bool = True) -> sqlite3.Connection:
+    """Open for writing and roll back what a dead predecessor left; create the tables in an empty file.
+
+    `durable=False` turns sync off, for tests. Raises NotOurs, VersionMismatch, Busy.
+    """
+    with translated(str(path)):
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA mmap_size = 0")
+            connection.execute("PRAGMA trusted_schema = 0")
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+            _ensure_schema(connection, path, schema)
+        except BaseException:
+            connection.close()
+            raise
+        connection.row_factory = sqlite3.Row
+        return connection
+
+
+def _ensure_schema(connection: sqlite3.Connection, path: Path, schema: FileSchema) -> None:
+    if not _is_empty(connection):
+        check_version(connection, path, schema)
+        return
+    with immediate(connection):
+        if not _is_empty(connection):
+            return
+        for statement in statements(schema.sql):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {schema.application_id}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]) == 0
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of an SQL script, one at a time, so that they run inside a transaction of the caller."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if pending.strip():
+        yield pending
+
+
+def check_version(connection: sqlite3.Connection, path: Path, schema: FileSchema) -> None:
+    """Raises NotReady for a file without tables, NotOurs for another program's, VersionMismatch."""
+    mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if mark == 0 and version == 0 and _is_empty(connection):
+        raise NotReady(f"{path} has no tables yet")
+    if mark != schema.application_id:
+        raise NotOurs(f"{path} is not a nanohost {schema.name} (its mark is {mark:#x})")
+    if version != VERSION:
+        raise VersionMismatch(str(path), found=version, expected=VERSION)
+
+
+@contextmanager
+def immediate(connection: sqlite3.Connection) -> Iterator[None]:
+    """One transaction that has the write lock from its start; rolled back if the block raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def reading(path: Path, schema: FileSchema, *, deadline_s: float = READ_DEADLINE_S) -> Iterator[sqlite3.Connection]:
+    """Open read-only, in one consistent snapshot, for the length of the block.
+
+    Raises NotReady (no news yet), NotOurs, VersionMismatch, Busy, and ProtocolError at the deadline.
+    """
+    with translated(str(path)):
+        uri = f"file:{quote(str(path))}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=READ_BUSY_S, isolation_level=None)) as connection:
+            give_up_at = time.monotonic() + deadline_s
+            connection.set_progress_handler(lambda: time.monotonic() > give_up_at, DEADLINE_STEPS)
+            for pragma in ("query_only = 1", "trusted_schema = 0", "cell_size_check = 1", "mmap_size = 0"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.row_factory = sqlite3.Row
+            connection.text_factory = _lenient_text
+            connection.execute("BEGIN")
+            check_version(connection, path, schema)
+            _check_objects(connection, path, schema)
+            yield connection
+
+
+def _lenient_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _check_objects(connection: sqlite3.Connection, path: Path, schema: FileSchema) -> None:
+    """The file holds our tables to the letter and nothing else: no view, trigger or virtual table to run code with."""
+    found = connection.execute(_OBJECTS).fetchmany(100)
+    if {tuple(row) for row in found} != _expected_objects(schema):
+        raise NotOurs(f"{path} holds other tables than a nanohost {schema.name} does")
+
+
+_OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+
+
+@cache
+def _expected_objects(schema: FileSchema) -> frozenset[tuple[str | None, ...]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in statements(schema.sql):
+            connection.execute(statement)
+        return frozenset(connection.execute(_OBJECTS).fetchall())
