@@ -11,7 +11,8 @@ A channel is one file with a header that is read without importing it:
     # ///
 
 and a function `create(context: ChannelContext) -> Channel`. It holds no durable state: the host keeps what must
-survive. Abilities beyond plain text are separate small protocols that a channel may also satisfy.
+survive. Abilities beyond plain text are separate small protocols that a channel may also satisfy. A channel that
+opens a Unix socket wraps its path in `short_path`: a home may lie deeper than the kernel lets a socket's path be.
 
     ChannelError                    raised by `send` and nothing else is
     ├── NotSent                     surely not sent; the host tries again
@@ -30,6 +31,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from nanohost.short_socket import short_path as short_path
 
 API_VERSION = 1
 """What `api` in a channel's header must say. Raised when a channel written for the old number would break."""

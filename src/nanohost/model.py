@@ -99,7 +99,8 @@ class Session:
     """One conversation of one agent: a folder, two databases, at most one container.
 
     `out_cursor` and `ack_cursor` say how much of outbound.db the host has taken over;
-    `lease` and `runtime_state` describe the container that may be alive (None: none was started).
+    `lease` and `runtime_state` describe the container that may be alive (None: none was started);
+    `due_at` says when there is work (None: nothing waits).
     """
 
     id: SessionId
@@ -112,5 +113,6 @@ class Session:
     lease: LeaseId | None
     runtime: str | None
     runtime_state: dict[str, str]
+    due_at: datetime | None
     created_at: datetime
     last_active_at: datetime

@@ -175,7 +175,7 @@ class MessagesApi:
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self.base_url = "http://127.0.0.1:{}".format(self._runner.addresses[0][1])
+        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -239,10 +239,8 @@ class MessagesApi:
                     await reply.gate.wait()
                 return web.json_response(self._message(reply, asked.model))
 
-    async def _stream(
-        self, request: web.BaseRequest, reply: Text | ToolUse | Cut, model: str
-    ) -> web.StreamResponse:
-        """The first three events say that an answer began, its first word included; then a gate or a cut has its turn."""
+    async def _stream(self, request: web.BaseRequest, reply: Text | ToolUse | Cut, model: str) -> web.StreamResponse:
+        """Three events bring the beginning of an answer and its first word; then a gate or a cut has its turn."""
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         for number, event in enumerate(_events(self._message(reply, model))):

@@ -1,0 +1,1 @@
+"""Finding and loading channel files. The channels themselves are the files in the checkout's channels/ folder."""

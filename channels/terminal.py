@@ -1,0 +1,367 @@
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "channel"
+# name = "terminal"
+# api = 1
+# ///
+"""The terminal as a channel: any number of local clients on the Unix socket `terminal.sock` in the runtime folder.
+
+Both sides write lines of JSON in UTF-8, one object a line. A line of the client is at most 1 MiB + 64 KiB long, and so
+is one of the host; a longer one, and one that makes no sense, is answered with an `error`, and the connection stays.
+
+    client → host
+        {"type": "hello", "chat": "local", "user": "ann"}       first; again to change the chat
+        {"type": "message", "id": "…", "text": "…"}             the client makes the id: unique, sortable, kept when
+                                                                the message is sent again
+        {"type": "received", "key": "…"}                        the message with this key has been shown
+    host → client
+        {"type": "ready"}                                       answers hello
+        {"type": "accepted", "id": "…"}                         the message is committed and will be answered
+        {"type": "message", "key": "…", "text": "…", "reply_to": "…" or null}
+        {"type": "typing"}                                      an answer is being made; fades by itself
+        {"type": "error", "text": "…"}                          a sentence about the client's last line
+
+A client that saw no `accepted` sends the message again under the same id: the host keeps one. A client that gets a
+`message` whose key it has shown answers `received` again and shows nothing: that is how a send that is repeated stays
+one message. All clients of a chat see its answers; one `received` is enough.
+
+Whoever may open the socket is the machine's own user, because its mode is 0600: `user` is a name, not a proof.
+Characters that no terminal can show (halves of surrogate pairs) become U+FFFD in both directions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nanohost.channel_api import (
+    Address,
+    Ambiguous,
+    Capabilities,
+    Channel,
+    ChannelContext,
+    ChannelError,
+    InboundEvent,
+    Inbox,
+    NotSent,
+    OutboundText,
+    Receipt,
+    Refused,
+    Sender,
+    short_path,
+)
+
+MAX_LINE_BYTES = 1024 * 1024 + 64 * 1024
+MAX_ID_CHARACTERS = 200
+ACK_TIMEOUT_S = 5.0
+
+_MAX_UNREAD_BYTES = 8 * 1024 * 1024
+"""A client that leaves this much unread (stopped with Ctrl-Z, say) is disconnected."""
+_MAX_WAITING_MESSAGES = 100
+"""Beyond this many messages that wait to be committed, the host reads no further from the clients that send."""
+_REMEMBERED_SENDS = 10_000
+_GOODBYE_S = 1.0
+
+
+def create(context: ChannelContext) -> Channel:
+    return TerminalChannel(context.runtime_dir / "terminal.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    chat: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    key: str
+
+
+class BadLine(Exception):
+    """A line of a client makes no sense; the text is a sentence for whoever wrote the client."""
+
+
+def parse_line(line: bytes | None) -> Hello | Message | Received:
+    """What a client's line says; None stands for one that was too long. Raises BadLine."""
+    if line is None:
+        raise BadLine(f"a line may be at most {MAX_LINE_BYTES} bytes long")
+    try:
+        said = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        raise BadLine("that line is not JSON in UTF-8") from None
+    if not isinstance(said, dict):
+        raise BadLine("a line holds one JSON object")
+    match said.get("type"):
+        case "hello":
+            return Hello(chat=_name(said, "chat", "local"), user=_name(said, "user", "local"))
+        case "message":
+            return Message(id=_name(said, "id"), text=_text(said, "text"))
+        case "received":
+            return Received(key=_name(said, "key"))
+        case _:
+            raise BadLine("a line's type is hello, message or received")
+
+
+class TerminalChannel:
+    """Serves the clients on one socket. What it remembers (keys that were shown) lasts as long as the object."""
+
+    def __init__(self, socket_path: Path, *, ack_timeout_s: float = ACK_TIMEOUT_S) -> None:
+        self._path = socket_path
+        self._ack_timeout_s = ack_timeout_s
+        self._is_open = False
+        self._clients: dict[_Client, asyncio.Task[None]] = {}
+        self._said: asyncio.Queue[_Said] = asyncio.Queue(_MAX_WAITING_MESSAGES)
+        self._next: _Said | None = None
+        self._shown: dict[tuple[str, str], asyncio.Event] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(threads=False, idempotent_send=True)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Listen while entered. Raises ChannelError when the socket cannot be had, most likely by a second host."""
+        listener = _listen(self._path)
+        server = await asyncio.start_unix_server(self._welcome, sock=listener, limit=MAX_LINE_BYTES)
+        self._is_open = True
+        try:
+            yield
+        finally:
+            self._is_open = False
+            server.close()
+            _remove(self._path)
+            await self._send_everybody_away()
+            await server.wait_closed()
+
+    async def receive(self, inbox: Inbox) -> None:
+        """Hand in what the clients say, in the order it came.
+
+        A message that could not be committed stays in front: the next call hands it in again.
+        """
+        while True:
+            if self._next is None:
+                self._next = await self._said.get()
+            said = self._next
+            await inbox.accept(said.event)
+            self._next = None
+            said.client.tell({"type": "accepted", "id": said.event.platform_message_id})
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        """Show the message to all clients of the chat; returns when the first of them says it has."""
+        shown = self._shown.get((address.platform_id, idempotency_key))
+        if shown is None or not shown.is_set():
+            await self._show(address.platform_id, message, idempotency_key)
+        return Receipt(platform_message_ids=(idempotency_key,))
+
+    async def typing(self, address: Address) -> None:
+        for client in self._clients_of(address.platform_id):
+            client.tell({"type": "typing"})
+
+    async def _show(self, chat: str, message: OutboundText, key: str) -> None:
+        line = _encode({"type": "message", "key": key, "text": message.text, "reply_to": message.reply_to})
+        if len(line) > MAX_LINE_BYTES:
+            raise Refused(f"the message makes a line of {len(line)} bytes; the terminal takes {MAX_LINE_BYTES}")
+        clients = self._clients_of(chat)
+        if not clients:
+            raise NotSent(f"nobody has the chat {chat} open in a terminal")
+        # Noted before it is written, and kept after the wait: an acknowledgement that comes late still counts.
+        shown = self._shown.setdefault((chat, key), asyncio.Event())
+        while len(self._shown) > _REMEMBERED_SENDS:
+            del self._shown[next(iter(self._shown))]
+        for client in clients:
+            client.write(line)
+        try:
+            async with asyncio.timeout(self._ack_timeout_s):
+                await shown.wait()
+        except TimeoutError:
+            raise Ambiguous(f"no terminal with the chat {chat} open said that it showed the message") from None
+
+    def _clients_of(self, chat: str) -> list[_Client]:
+        return [client for client in self._clients if client.chat == chat and client.is_open]
+
+    def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._is_open:
+            # A connection that was being made while the server closed.
+            writer.transport.abort()
+            return
+        client = _Client(writer)
+        self._clients[client] = asyncio.create_task(self._attend(client, reader), name="terminal client")
+
+    async def _attend(self, client: _Client, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                line = await _read_line(reader)
+                try:
+                    await self._take(client, parse_line(line))
+                except BadLine as error:
+                    client.tell({"type": "error", "text": str(error)})
+        except (asyncio.IncompleteReadError, OSError):
+            pass  # the client has gone
+        finally:
+            del self._clients[client]
+            await client.close()
+
+    async def _take(self, client: _Client, line: Hello | Message | Received) -> None:
+        match line:
+            case Hello(chat, user):
+                client.chat, client.user = chat, user
+                client.tell({"type": "ready"})
+            case Message():
+                await self._said.put(_Said(client=client, event=_event(client, line)))
+            case Received(key):
+                shown = self._shown.get((client.chat, key))
+                if shown is not None:
+                    shown.set()
+
+    async def _send_everybody_away(self) -> None:
+        """What nobody committed yet is forgotten: its sender was told nothing and sends it again."""
+        clients = dict(self._clients)
+        for task in clients.values():
+            task.cancel()
+        await asyncio.gather(*clients.values(), return_exceptions=True)
+        # Once more, for a client whose task was cancelled before its first step.
+        await asyncio.gather(*(client.close() for client in clients))
+        self._clients.clear()
+        self._said = asyncio.Queue(_MAX_WAITING_MESSAGES)
+        self._next = None
+
+
+class _Client:
+    """One connection. Writing never waits and never fails: a client that is gone, or reads nothing, misses out."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.chat = ""
+        self.user = ""
+
+    @property
+    def is_open(self) -> bool:
+        return not self._writer.is_closing()
+
+    def tell(self, said: dict[str, str | None]) -> None:
+        self.write(_encode(said))
+
+    def write(self, line: bytes) -> None:
+        if not self.is_open:
+            return
+        self._writer.write(line)
+        if self._writer.transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:
+            self._writer.transport.abort()
+
+    async def close(self) -> None:
+        self._writer.close()
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._writer.wait_closed()
+        except (OSError, TimeoutError):
+            self._writer.transport.abort()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    client: _Client
+    event: InboundEvent
+
+
+def _event(client: _Client, message: Message) -> InboundEvent:
+    if not client.chat:
+        raise BadLine('say {"type": "hello", …} first')
+    return InboundEvent(
+        platform_id=client.chat,
+        platform_message_id=message.id,
+        sender=Sender(handle=client.user, name=client.user),
+        text=message.text,
+        sent_at=datetime.now(UTC),
+        chat_name="terminal",
+    )
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
+    """The next line; None for one that was too long, which is skipped. Raises IncompleteReadError at the end."""
+    too_long = False
+    while True:
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError as overrun:
+            too_long = True
+            await reader.readexactly(overrun.consumed)
+        else:
+            return None if too_long else line
+
+
+def _text(said: dict[str, object], key: str, default: str | None = None) -> str:
+    value = said.get(key, default)
+    if not isinstance(value, str):
+        raise BadLine(f"{key} must be a string")
+    return _well_formed(value)
+
+
+def _name(said: dict[str, object], key: str, default: str | None = None) -> str:
+    value = _text(said, key, default)
+    if not 0 < len(value) <= MAX_ID_CHARACTERS:
+        raise BadLine(f"{key} must have 1 to {MAX_ID_CHARACTERS} characters")
+    return value
+
+
+def _well_formed(text: str) -> str:
+    """Without lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _encode(said: dict[str, str | None]) -> bytes:
+    return _well_formed(json.dumps(said, ensure_ascii=False)).encode() + b"\n"
+
+
+def _listen(path: Path) -> socket.socket:
+    """Bind the socket, in place of one that a dead host left. Raises ChannelError.
+
+    Between bind and listen the kernel lets nobody in, so the mode is in force before the first client.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(path) as short:
+            if path.is_socket():
+                _clear_away(path, short)
+            listener.bind(short)
+        path.chmod(0o600)
+        listener.listen()
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ChannelError(f"the terminal's socket {path} cannot be opened: {error.strerror or error}") from error
+    except ChannelError:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear_away(path: Path, short: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Without waiting: a host whose backlog is full answers "try again", and is there.
+        probe.setblocking(False)
+        try:
+            probe.connect(short)
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except BlockingIOError:
+            pass
+    raise ChannelError(f"the terminal's socket {path} is served by another process; stop that one first")
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

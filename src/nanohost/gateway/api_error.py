@@ -1,0 +1,52 @@
+"""Errors of the gateway itself, in the Messages API's own shape, so that any client explains or retries them.
+
+The sentences go into the container: none holds the key, a path of this machine or an address beyond a host name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from nanohost.gateway.headers import NO_RETRY
+from nanohost.gateway.upstream import Upstream
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""The Messages API's own limit of one request."""
+
+
+def not_allowed(method: str, target: str) -> web.Response:
+    path = target.partition("?")[0][:200]
+    sentence = f"The gateway does not pass {method} {path}: only messages, token counts and models go through."
+    return _error(403, "permission_error", sentence)
+
+
+def no_key() -> web.Response:
+    sentence = "The host has no key for the model: set ANTHROPIC_API_KEY for it, then try again."
+    return _error(401, "authentication_error", sentence, NO_RETRY)
+
+
+def too_large() -> web.Response:
+    return _error(
+        413, "request_too_large", f"The request is larger than {MAX_BODY_BYTES // 1024**2} MiB: send less at once."
+    )
+
+
+def no_length() -> web.Response:
+    return _error(411, "invalid_request_error", "The request has no Content-Length: say how long its body is.")
+
+
+def unreachable(upstream: Upstream, cause: str) -> web.Response:
+    return _error(502, "api_error", f"The gateway got no answer from {upstream.host} ({cause}). Try again.")
+
+
+def redirected(upstream: Upstream) -> web.Response:
+    sentence = f"{upstream.host} answered with a redirect, which the gateway never follows: check the base URL."
+    return _error(502, "api_error", sentence)
+
+
+def _error(status: int, kind: str, sentence: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": sentence}})
+    return web.Response(status=status, text=body, content_type="application/json", headers=headers)

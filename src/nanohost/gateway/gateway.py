@@ -1,0 +1,127 @@
+"""The host's side of model traffic: a socket a session, one way out, one key that stays here.
+
+    async with gateway.opened():
+        await gateway.attach(session_id, layout.gateway_socket)     # before its container starts
+        ...
+        await gateway.detach(session_id)                            # when its container is gone
+
+Promises that the key is in no container, that a session's socket works only while it is attached, that sessions do
+not wait for each other, and that every call for an answer is recorded. Holds no durable state: after a restart the
+sockets are made anew, in folders that living containers still see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.errors import HomeError
+from nanohost.gateway.endpoint import Endpoint
+from nanohost.gateway.forward import Forwarder
+from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.upstream import Upstream, proxy_from_environment
+from nanohost.model import SessionId
+
+log = structlog.get_logger(__name__)
+
+
+class Gateway:
+    """`record` is awaited once for each POST /v1/messages, beside the stream: slow or failing, it holds up nothing."""
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        record: Callable[[ModelCall], Awaitable[None]],
+        clock: Clock,
+        grace_s: float = 10.0,
+    ) -> None:
+        self._upstream = upstream
+        self._record = record
+        self._clock = clock
+        self._grace_s = grace_s
+        self._forwarder: Forwarder | None = None
+        self._endpoints: dict[SessionId, Endpoint] = {}
+        self._changing = asyncio.Lock()
+        self._recordings: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Be able to reach the service while entered.
+
+        Leaving it closes all sockets to new requests, gives open streams `grace_s` seconds to finish, ends the rest,
+        and waits until every call is recorded.
+        """
+        # No limit over all sessions: one with many streams would stop the others. Each socket has its own.
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+            self._forwarder = Forwarder(
+                upstream=self._upstream,
+                http=http,
+                proxy=proxy_from_environment(self._upstream.base_url),
+                record=self._record_beside,
+                clock=self._clock,
+            )
+            try:
+                yield
+            finally:
+                await self._close()
+
+    async def attach(self, session_id: SessionId, socket_path: Path) -> None:
+        """Listen for a session. Returning means that its container can connect; attached already is fine.
+
+        The folder must exist. Raises HomeError when the socket cannot be made there.
+        """
+        async with self._changing:
+            if self._forwarder is None:
+                raise RuntimeError("attach needs an opened gateway")
+            current = self._endpoints.get(session_id)
+            if current is not None:
+                if current.is_at(socket_path):
+                    return
+                await self._drop(session_id)
+            endpoint = Endpoint(socket_path, partial(self._forwarder.handle, session_id))
+            try:
+                await endpoint.listen()
+            except OSError as error:
+                raise HomeError(
+                    f"The model socket of session {session_id} cannot be made at {socket_path}: {error}.",
+                    hint=f"ls -la {socket_path.parent}",
+                ) from error
+            self._endpoints[session_id] = endpoint
+
+    async def detach(self, session_id: SessionId) -> None:
+        """Stop listening for a session and end its open streams; it is fine if it was not attached."""
+        async with self._changing:
+            await self._drop(session_id)
+
+    async def _drop(self, session_id: SessionId) -> None:
+        endpoint = self._endpoints.pop(session_id, None)
+        if endpoint is not None:
+            await endpoint.close(grace_s=0)
+
+    async def _close(self) -> None:
+        async with self._changing:
+            self._forwarder = None
+            endpoints = list(self._endpoints.values())
+            self._endpoints.clear()
+            await asyncio.gather(*(endpoint.close(grace_s=self._grace_s) for endpoint in endpoints))
+        await asyncio.gather(*self._recordings)
+
+    def _record_beside(self, call: ModelCall) -> None:
+        task = asyncio.create_task(self._recorded(call), name=f"record model call of {call.session_id}")
+        self._recordings.add(task)
+        task.add_done_callback(self._recordings.discard)
+
+    async def _recorded(self, call: ModelCall) -> None:
+        try:
+            await self._record(call)
+        except Exception as error:
+            log.error("gateway.record_failed", session=call.session_id, error=str(error))

@@ -1,0 +1,67 @@
+"""Which headers pass the gateway, in which direction, and where the key is added.
+
+Pure. Promises that no credential of the client reaches the service and none of ours reaches the client.
+"""
+
+from __future__ import annotations
+
+from multidict import CIMultiDict, MultiMapping
+
+Headers = CIMultiDict[str]
+
+_HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+_NOT_UP = _HOP_BY_HOP | {"authorization", "x-api-key", "cookie", "host", "accept-encoding", "expect"}
+_NOT_DOWN = _HOP_BY_HOP | {"content-length", "set-cookie", "server", "alt-svc"}
+
+_BETA = "anthropic-beta"
+_OAUTH_PREFIX = "sk-ant-oat"
+_OAUTH_BETA = "oauth-2025-04-20"
+"""The service takes a subscription's token only from clients that send this."""
+
+NO_RETRY = {"x-should-retry": "false"}
+"""Goes with every 401. Clients try one again for minutes, in case their key is being renewed; here the key is not
+theirs, so trying again only keeps a person waiting."""
+
+
+def request_headers(received: MultiMapping[str], api_key: str | None) -> Headers:
+    """What goes to the service: the client's headers less credentials and transport, plus the key.
+
+    The answer is asked for uncompressed: usage is read from the bytes as they pass.
+    """
+    headers = _kept(received, _NOT_UP)
+    headers["Accept-Encoding"] = "identity"
+    if api_key and api_key.startswith(_OAUTH_PREFIX):
+        betas = [beta for value in headers.popall(_BETA, []) for beta in value.split(",")]
+        headers[_BETA] = ",".join(dict.fromkeys([*betas, _OAUTH_BETA]))
+        headers["Authorization"] = f"Bearer {api_key}"
+    elif api_key:
+        headers["x-api-key"] = api_key
+    return headers
+
+
+def response_headers(received: MultiMapping[str], status: int) -> Headers:
+    """What goes to the client. Length and framing are the gateway's own business."""
+    headers = _kept(received, _NOT_DOWN)
+    if status == 401:
+        headers.update(NO_RETRY)
+    return headers
+
+
+def _kept(received: MultiMapping[str], dropped: set[str]) -> Headers:
+    """Without what is listed, what `Connection` names, and what could not be sent again as it came."""
+    named = {name.strip().lower() for value in received.getall("connection", []) for name in value.split(",")}
+    return CIMultiDict(
+        (name, value)
+        for name, value in received.items()
+        if name.lower() not in dropped | named and value.isascii() and value.isprintable()
+    )

@@ -1,0 +1,45 @@
+"""Where the model is and what opens it: the one secret the gateway keeps, and the way out of this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+DEFAULT_BASE_URL = "https://api.anthropic.com"
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """The model service. The key never shows in `repr`, so that no log line or traceback can carry it."""
+
+    base_url: str = DEFAULT_BASE_URL
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def usable(self) -> bool:
+        """A service of one's own may need no key; the default one does."""
+        return bool(self.api_key) or self.base_url.rstrip("/") != DEFAULT_BASE_URL
+
+    @property
+    def host(self) -> str:
+        """For messages: without path, user name or password."""
+        return urlsplit(self.base_url).hostname or "the configured address"
+
+    def url(self, target: str) -> str:
+        """The address of an allowed request target (path and query)."""
+        return self.base_url.rstrip("/") + target
+
+
+def proxy_from_environment(base_url: str) -> str | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY ask for. Loopback addresses never use one.
+
+    The HTTP client's own reading of the environment would also send what ~/.netrc says in place of the key.
+    """
+    address = urlsplit(base_url)
+    host = address.hostname or ""
+    if host in _LOOPBACK or proxy_bypass(host):
+        return None
+    return getproxies().get(address.scheme)

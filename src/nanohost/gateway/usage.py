@@ -1,0 +1,157 @@
+"""Reads tokens, model and errors from an answer as its bytes pass, wherever they happen to be cut.
+
+Pure, with bounded memory, and never raises: an answer it cannot make sense of has no usage, and still passes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from nanohost.gateway.model_call import Usage
+
+MAX_EVENT_BYTES = 64 * 1024
+"""Events with usage are a few hundred bytes; a longer line is content and is skipped."""
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+"""An answer that is not streamed and longer than this has no usage read from it."""
+MAX_TOKENS = 2**53
+
+_FIELDS = {
+    "input_tokens": "tokens_in",
+    "output_tokens": "tokens_out",
+    "cache_read_input_tokens": "tokens_cached",
+    "cache_creation_input_tokens": "tokens_cache_written",
+}
+_WORTH_PARSING = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
+
+
+class Findings:
+    """What is known so far. Counts are totals: what comes later replaces what came before."""
+
+    def __init__(self) -> None:
+        self.model = ""
+        self.error = ""
+        self.ended = False
+        """The answer is whole: its last event has passed, or it said that it failed."""
+        self._tokens: dict[str, int] = {}
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(**self._tokens)
+
+    def take(self, document: object) -> None:
+        """An event, or a whole answer: they have the same parts."""
+        if not isinstance(document, dict):
+            return
+        match document.get("type"):
+            case "message_start":
+                self._message(document.get("message"))
+            case "message_delta":
+                self._count(document.get("usage"))
+            case "message_stop":
+                self.ended = True
+            case "message":
+                self._message(document)
+                self.ended = True
+            case "error":
+                self._fail(document.get("error"))
+            case _:
+                pass
+
+    def _message(self, message: object) -> None:
+        if isinstance(message, dict):
+            self.model = _text(message.get("model"), 200) or self.model
+            self._count(message.get("usage"))
+
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            for theirs, ours in _FIELDS.items():
+                count = usage.get(theirs)
+                if type(count) is int and 0 <= count <= MAX_TOKENS:
+                    self._tokens[ours] = count
+
+    def _fail(self, error: object) -> None:
+        fields = error if isinstance(error, dict) else {}
+        kind, message = _text(fields.get("type"), 100), _text(fields.get("message"), 500)
+        self.error = ": ".join(part for part in (kind or "error", message) if part)
+        self.ended = True
+
+
+class UsageReader(Protocol):
+    """Is fed every byte of one answer, in order."""
+
+    findings: Findings
+
+    def feed(self, chunk: bytes) -> None: ...
+
+    def close(self) -> None:
+        """There is no more."""
+        ...
+
+
+def reader_for(content_type: str) -> UsageReader:
+    """The reader of a stream of events, or of one document."""
+    return StreamReader() if content_type == "text/event-stream" else DocumentReader()
+
+
+class StreamReader:
+    """Server-sent events, a line at a time. Keeps at most one line, and none that is too long."""
+
+    def __init__(self) -> None:
+        self.findings = Findings()
+        self._line = bytearray()
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> None:
+        *whole, rest = chunk.split(b"\n")
+        for part in whole:
+            self._grow(part)
+            self._end_line()
+        self._grow(rest)
+
+    def close(self) -> None:
+        self._end_line()
+
+    def _grow(self, part: bytes) -> None:
+        self._skipping = self._skipping or len(self._line) + len(part) > MAX_EVENT_BYTES
+        if self._skipping:
+            self._line.clear()
+        else:
+            self._line += part
+
+    def _end_line(self) -> None:
+        line = bytes(self._line)
+        if line.startswith(b"data:") and any(word in line for word in _WORTH_PARSING):
+            self.findings.take(_parsed(line[5:]))
+        self._line.clear()
+        self._skipping = False
+
+
+class DocumentReader:
+    """One JSON document, read when it is whole."""
+
+    def __init__(self) -> None:
+        self.findings = Findings()
+        self._document = bytearray()
+        self._too_long = False
+
+    def feed(self, chunk: bytes) -> None:
+        self._too_long = self._too_long or len(self._document) + len(chunk) > MAX_DOCUMENT_BYTES
+        if self._too_long:
+            self._document.clear()
+        else:
+            self._document += chunk
+
+    def close(self) -> None:
+        self.findings.take(_parsed(bytes(self._document)))
+
+
+def _parsed(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(value: object, limit: int) -> str:
+    return value[:limit] if isinstance(value, str) else ""

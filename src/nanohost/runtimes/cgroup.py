@@ -1,0 +1,92 @@
+"""Limits on memory, processes and CPU for a sandbox, by control groups of either version, where we are root.
+
+A sandbox's group is named after its container, so that a later host finds and removes it. Where groups cannot be
+made (not root, read-only mount) there are none, and the sandbox runs with what prlimit can do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from nanohost.runtimes.port import Limits
+
+_PERIOD_US = 100_000
+"""The kernel's default accounting period for CPU, in microseconds."""
+
+
+class ControlGroups:
+    """All control groups this host makes, below `<mount>/nanohost/`."""
+
+    def __init__(self, mount: Path = Path("/sys/fs/cgroup")) -> None:
+        self._mount = mount
+        self._unified = (mount / "cgroup.controllers").exists()
+
+    def make(self, name: str, limits: Limits) -> tuple[Path, ...]:
+        """A group with these limits. Returns the files a process writes 0 into to join; empty where not possible."""
+        if os.geteuid() != 0:
+            return ()
+        try:
+            return tuple(self._made(name, limits))
+        except OSError:
+            self.remove(name)
+            return ()
+
+    def remove(self, name: str) -> None:
+        """Remove a group nobody is in. One that is in use, or not there, stays as it is."""
+        for parent in self._parents():
+            with suppress(OSError):
+                (parent / name).rmdir()
+
+    def remove_empty(self, prefix: str) -> None:
+        """Remove all empty groups whose names start with `prefix`."""
+        for parent in self._parents():
+            with suppress(OSError):
+                for group in parent.glob(f"{prefix}*"):
+                    self.remove(group.name)
+
+    def _parents(self) -> Iterator[Path]:
+        if self._unified:
+            yield self._mount / "nanohost"
+        else:
+            yield from (self._mount / controller / "nanohost" for controller in ("memory", "pids", "cpu"))
+
+    def _made(self, name: str, limits: Limits) -> Iterator[Path]:
+        for parent in self._parents():
+            if not parent.parent.is_dir():
+                continue
+            group = parent / name
+            group.mkdir(parents=True, exist_ok=True)
+            if self._unified:
+                _delegate(self._mount)
+                _delegate(parent)
+            for file, value in limit_files(limits, unified=self._unified).items():
+                if (group / file).exists():
+                    (group / file).write_text(value)
+            yield group / "cgroup.procs"
+
+
+def _delegate(group: Path) -> None:
+    (group / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+
+
+def limit_files(limits: Limits, *, unified: bool) -> Mapping[str, str]:
+    """Which file of a group gets which value. Without swap, so that the memory limit means what it says."""
+    quota = str(int(limits.cpus * _PERIOD_US))
+    memory, pids = str(limits.memory_bytes), str(limits.pids)
+    if unified:
+        return {
+            "memory.max": memory,
+            "memory.swap.max": "0",
+            "pids.max": pids,
+            "cpu.max": f"{quota} {_PERIOD_US}",
+        }
+    return {
+        "memory.limit_in_bytes": memory,
+        "memory.memsw.limit_in_bytes": memory,
+        "pids.max": pids,
+        "cpu.cfs_period_us": str(_PERIOD_US),
+        "cpu.cfs_quota_us": quota,
+    }

@@ -1,0 +1,85 @@
+"""A session's folders just before a container gets them: complete, and owned by the user the container runs as.
+
+Promises: no link is followed, and what is already right is left alone. It never creates a folder of the session
+except log/, and never touches in/ (the host's own, readable as it is).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from nanohost.errors import SpawnError
+from nanohost.runtimes.port import ContainerSpec
+from nanohost_protocol.layout import SessionLayout
+
+CONTAINER_UID = 1000
+"""Who a container is when the host is root. Never 0: also Claude's command line refuses to work unattended as root."""
+
+LOG_CAP_BYTES = 1_000_000
+"""A container log above this starts afresh with the next container."""
+
+
+def prepare_folders(spec: ContainerSpec, owner: int | None) -> SessionLayout:
+    """Make the session's folders fit for a container. `owner`: uid and gid they must have; None leaves that alone.
+
+    Raises SpawnError when a folder is missing or something in it is not what it should be.
+    """
+    layout = SessionLayout(spec.session_dir)
+    for folder in (layout.in_dir, layout.out_dir, layout.state_dir, layout.run_dir, spec.agent_dir):
+        if not folder.is_dir():
+            raise SpawnError(f"The folder {folder} of session {spec.session_id} is missing.", hint="nanohost verify")
+    layout.log_dir.mkdir(mode=0o700, exist_ok=True)
+    ensure_outbound(layout.outbound_db)
+    if owner is not None:
+        for path in (layout.out_dir, layout.outbound_db, layout.state_dir, spec.agent_dir):
+            hand_over(path, owner)
+    return layout
+
+
+def ensure_outbound(path: Path) -> None:
+    """Make outbound.db as an empty file when it is missing: it is mounted over itself, so it has to exist.
+
+    Raises SpawnError when something else lies there: a link would be followed by the engine, out of the session.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640))
+    except FileExistsError:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise SpawnError(f"{path} is not an ordinary file.", hint="move it away, then nanohost verify") from None
+
+
+def hand_over(path: Path, owner: int) -> None:
+    """Give `path` and all below it to `owner` (uid and gid), unless `path` is theirs already."""
+    if path.lstat().st_uid == owner:
+        return
+    if path.is_dir():
+        for _root, folders, files, descriptor in os.fwalk(path):
+            for name in (*folders, *files):
+                os.chown(name, owner, owner, dir_fd=descriptor, follow_symlinks=False)
+    # Last, so that an interrupted walk is walked again.
+    os.chown(path, owner, owner, follow_symlinks=False)
+
+
+def open_log(layout: SessionLayout) -> int:
+    """A descriptor that appends to the container's log, emptied first when it has grown too long. Caller closes."""
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(container_log(layout.root), flags, 0o640)
+    if os.fstat(descriptor).st_size > LOG_CAP_BYTES:
+        os.ftruncate(descriptor, 0)
+    return descriptor
+
+
+def container_log(session_dir: Path) -> Path:
+    """Where a container's output is kept."""
+    return SessionLayout(session_dir).log_dir / "container.log"
+
+
+def last_words(session_dir: Path) -> str:
+    """The last line a container wrote, for an error a person reads."""
+    try:
+        lines = container_log(session_dir).read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""

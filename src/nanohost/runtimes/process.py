@@ -1,0 +1,168 @@
+"""Containers that are plain processes of this user: no isolation at all, for machines that offer nothing better.
+
+The runner's files are the session's own, reached through a short link, because a path of a Unix socket must fit into
+107 bytes and a session's folder may lie deep. The runner and what it started form one process group, and the group
+ends with the runner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from nanohost.errors import RuntimeUnavailable, SpawnError
+from nanohost.runtimes.children import Child, ChildRuntime
+from nanohost.runtimes.folders import open_log, prepare_folders
+from nanohost.runtimes.launch import spawn
+from nanohost.runtimes.port import ContainerSpec, Isolation
+from nanohost.runtimes.procfs import ProcessId, open_process, processes_with, start_time
+from nanohost.runtimes.runner_command import (
+    PACKAGES,
+    RUNNER,
+    SYSTEM_PATH,
+    Identity,
+    identity_arguments,
+    identity_in,
+    package_folder,
+    runner_environment,
+)
+from nanohost_protocol.layout import SessionLayout
+
+UNSANDBOXED_WARNING = (
+    "The agent runs as a plain process: it can read and change everything you can. "
+    "Install Docker or bubblewrap to keep it in its own workspace."
+)
+"""What a person must be told before the first agent runs this way."""
+
+
+class ProcessRuntime(ChildRuntime):
+    """Starts runners as processes. `command` stands in for `python -m agent_runner` in tests."""
+
+    name = "process"
+    isolation = Isolation.NONE
+
+    def __init__(self, *, install: str, command: Sequence[str] | None = None) -> None:
+        super().__init__(install=install)
+        self._command = command
+
+    def check(self) -> None:
+        """Raises RuntimeUnavailable when the runner is not installed or the folder for links is not ours."""
+        self._python_path()
+        _links()
+
+    def _launch(self, spec: ContainerSpec) -> Child:
+        identity = Identity.of(spec)
+        layout = prepare_folders(spec, None)
+        _link_agent(layout, spec.agent_dir)
+        workspace = short_link(spec.session_dir)
+        path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
+        environment = {
+            **runner_environment(spec, workspace=workspace, path=path),
+            "NANOHOST_WORKSPACE": str(workspace),
+            "PYTHONPATH": self._python_path(),
+        }
+        command = self._command or (sys.executable, *RUNNER)
+        log = open_log(layout)
+        try:
+            pid = spawn(
+                (*command, *identity_arguments(self.install, identity)),
+                environment=environment,
+                log=log,
+                cwd=spec.agent_dir,
+            )
+        finally:
+            os.close(log)
+        return Child(identity=identity, processes=(ProcessId(pid=pid, started=start_time(pid) or 0),))
+
+    def _python_path(self) -> str:
+        if self._command is not None:
+            return ""
+        return os.pathsep.join(dict.fromkeys(str(package_folder(name).parent) for name in PACKAGES))
+
+    def _found(self) -> list[Child]:
+        found = []
+        for process in processes_with(self.install):
+            identity = identity_in(process.arguments, self.install)
+            # A process group's leader outside of any sandbox; a fork of the runner is not a second container.
+            if identity and len(process.pids) == 1 and _leads_session(process.id.pid) and not _is_sandbox(process.arguments):
+                found.append(Child(identity=identity, processes=(process.id,)))
+        return found
+
+    def _signal(self, child: Child, number: signal.Signals) -> None:
+        descriptor = open_process(child.leader)
+        if descriptor is None:
+            return
+        try:
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(descriptor)
+
+    def _before_reaping(self, child: Child) -> None:
+        # While a process of its group lives the kernel gives the number to nobody else, so this hits only our own.
+        if start_time(child.leader.pid) in (None, child.leader.started):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.leader.pid, signal.SIGKILL)
+
+    def _tidy(self, child: Child | None) -> None:
+        if child is not None:
+            return
+        for link in _links().iterdir():
+            if link.is_symlink() and not link.exists():
+                link.unlink(missing_ok=True)
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
+def _is_sandbox(arguments: Sequence[str]) -> bool:
+    return Path(arguments[0]).name == "bwrap"
+
+
+def _links() -> Path:
+    """The folder of short links, made when missing. Raises RuntimeUnavailable when somebody else put it there."""
+    folder = Path(tempfile.gettempdir(), f"nanohost-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise RuntimeUnavailable(
+            f"{folder} is not a private folder of this user.", hint=f"rm -r {folder}, as whoever owns it"
+        )
+    return folder
+
+
+def short_link(session_dir: Path) -> Path:
+    """A link to the session's folder under a path of some 30 bytes, made when missing. Raises RuntimeUnavailable."""
+    name = hashlib.sha256(os.fsencode(session_dir)).hexdigest()
+    # Eight digits nearly always; two folders that share them must never share a link.
+    for digits in (8, 16, 64):
+        link = _links() / name[:digits]
+        with suppress(FileExistsError):
+            link.symlink_to(session_dir)
+        if link.readlink() == session_dir:
+            return link
+    raise SpawnError(f"No free link to {session_dir} in {_links()}.", hint=f"rm -r {_links()}")
+
+
+def _link_agent(layout: SessionLayout, agent_dir: Path) -> None:
+    """Make the agent group's folder appear inside the session, where a container has it mounted."""
+    link = layout.agent_dir
+    if link.is_symlink() and link.readlink() == agent_dir:
+        return
+    if link.is_symlink():
+        link.unlink()
+    try:
+        link.symlink_to(agent_dir)
+    except FileExistsError:
+        raise SpawnError(f"{link} is in the way of a link to {agent_dir}.", hint=f"move {link} away") from None

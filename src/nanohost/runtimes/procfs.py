@@ -1,0 +1,93 @@
+"""Processes of this machine as /proc shows them: found by their arguments, named by pid and start time.
+
+A pid alone is never trusted: the kernel gives it to somebody else one day. Linux only; every function blocks for
+well under a millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessId:
+    """One process for ever. `started` is the kernel's start time, in clock ticks since boot."""
+
+    pid: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A living process of this user. `pids` has one entry a process-id namespace, outermost (ours) first."""
+
+    id: ProcessId
+    parent: int
+    pids: tuple[int, ...]
+    arguments: tuple[str, ...]
+
+
+def start_time(pid: int) -> int | None:
+    """When the process was started, in clock ticks since boot; None when there is none. A zombie still counts."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    # The second field is the program's name in brackets and may hold anything, so count from the last bracket.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def processes_with(argument: str) -> Iterator[Sighting]:
+    """Every living process of this user that has `argument` among its arguments."""
+    needle = b"\0" + argument.encode() + b"\0"
+    for entry in os.scandir(PROC):
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            command_line = Path(entry.path, "cmdline").read_bytes()
+            if needle in command_line and (sighting := _sighting(int(entry.name), command_line)):
+                yield sighting
+
+
+def _sighting(pid: int, command_line: bytes) -> Sighting | None:
+    started = start_time(pid)
+    status = dict(
+        line.split(":\t", 1) for line in (PROC / str(pid) / "status").read_text().splitlines() if ":\t" in line
+    )
+    if started is None or int(status["Uid"].split()[0]) != os.getuid():
+        return None
+    return Sighting(
+        id=ProcessId(pid=pid, started=started),
+        parent=int(status["PPid"]),
+        pids=tuple(int(each) for each in status["NSpid"].split()),
+        arguments=tuple(os.fsdecode(each) for each in command_line.rstrip(b"\0").split(b"\0")),
+    )
+
+
+def open_process(process: ProcessId) -> int | None:
+    """A descriptor of exactly this process, readable once it has ended; None when it is gone. The caller closes it."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if start_time(process.pid) == process.started:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def exit_code(descriptor: int) -> int | None:
+    """Reap an ended child of ours and tell its exit code as a shell would (137: killed). None for others' children."""
+    try:
+        ended = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status

@@ -1,0 +1,20 @@
+"""The last few of something by key: how the most recent containers ended."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Remembered(OrderedDict[K, V]):
+    """A dictionary that forgets the oldest entry beyond `LIMIT`."""
+
+    LIMIT = 256
+
+    def __setitem__(self, key: K, value: V) -> None:
+        super().__setitem__(key, value)
+        if len(self) > self.LIMIT:
+            self.popitem(last=False)

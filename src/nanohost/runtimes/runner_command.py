@@ -1,0 +1,76 @@
+"""How a runner is started, and how a running one is known again: its arguments and its environment.
+
+A container says whose it is on its command line, `--install I --session S --lease L`, and nowhere else. The
+environment is what the host decided plus the few names below; nothing of the host's own environment gets in.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.model import LeaseId, SessionId
+from nanohost.runtimes.port import ContainerSpec
+
+RUNNER = ("-P", "-m", "agent_runner")
+"""Interpreter arguments. `-P`: the working directory is the agent's to write, so it must not be searched for modules."""
+
+PACKAGES = ("nanohost_protocol", "agent_runner")
+"""The packages a runner consists of; the host's own code is never visible to it."""
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which session a container works for, and by which lease."""
+
+    session_id: SessionId
+    lease: LeaseId
+
+    @classmethod
+    def of(cls, spec: ContainerSpec) -> Identity:
+        return cls(session_id=spec.session_id, lease=spec.lease)
+
+
+def identity_arguments(install: str, identity: Identity) -> tuple[str, ...]:
+    """The last six arguments of every runner."""
+    return ("--install", install, "--session", identity.session_id, "--lease", identity.lease)
+
+
+def identity_in(arguments: Sequence[str], install: str) -> Identity | None:
+    """Whose container a command line belongs to; None unless it ends with exactly the six arguments, for this install."""
+    match tuple(arguments[-6:]):
+        case ("--install", found, "--session", session, "--lease", lease) if found == install:
+            return Identity(session_id=SessionId(session), lease=LeaseId(lease))
+        case _:
+            return None
+
+
+def runner_environment(spec: ContainerSpec, *, workspace: Path, path: str = SYSTEM_PATH) -> dict[str, str]:
+    """The spec's environment and what every runner needs besides. `workspace` is as the runner sees it."""
+    return {
+        **spec.environment,
+        "HOME": str(workspace / "state"),
+        "PATH": path,
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def package_folder(name: str) -> Path:
+    """The folder of an importable package, found without importing it.
+
+    Raises RuntimeUnavailable when it is not installed.
+    """
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise RuntimeUnavailable(
+            f"The Python package {name} is not installed beside nanohost.",
+            hint="make setup",
+        )
+    return Path(next(iter(found.submodule_search_locations))).resolve()

@@ -1,0 +1,19 @@
+"""Where the files are that ship with the code but are not code: Dockerfile.agent, migrations, channels.
+
+In a checkout they lie at its root; in an installed wheel they lie in the package's `_shipped` folder.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def shipped_root() -> Path:
+    """The checkout's root if this file lies in a checkout, else the folder the wheel brought along."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / "migrations").is_dir():
+        return checkout
+    return package / "_shipped"

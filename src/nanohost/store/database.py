@@ -1,0 +1,205 @@
+"""The central database: one file, one process, one writer.
+
+Promises: a transaction that was left without an exception is on disk. Transactions that wait for each other are
+committed together (one sync for all of them), and each still fails alone. Reads see what is committed.
+Never: a write outside `transaction`, SQL built from values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import aiosqlite
+
+from nanohost.errors import StoreError
+
+Value = str | int | float | None
+Values = Sequence[Value] | Mapping[str, Value]
+
+BUSY_S = 5.0
+"""Only a person with a database shell can make us wait: there is one process."""
+MOST_IN_A_COMMIT = 256
+"""After so many the group is committed even if more wait, so that nobody waits without end."""
+
+
+class Queries(Protocol):
+    """Something to ask: the store outside a transaction, or a transaction, which sees its own writes."""
+
+    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None: ...
+
+    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]: ...
+
+
+class Transaction:
+    """The write side, inside `Store.transaction`."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._db = connection
+
+    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
+        """The first row, or None."""
+        async with self._db.execute(sql, values) as cursor:
+            return await cursor.fetchone()
+
+    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+        return list(await self._db.execute_fetchall(sql, values))
+
+    async def run(self, sql: str, values: Values = ()) -> int:
+        """Change rows; returns how many."""
+        async with self._db.execute(sql, values) as cursor:
+            return cursor.rowcount
+
+    async def run_many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Change rows, one statement for many values."""
+        async with self._db.executemany(sql, rows):
+            pass
+
+
+class _Group:
+    """Transactions that share a commit."""
+
+    def __init__(self) -> None:
+        self.members = 0
+        self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Store:
+    """The open database. Made by `open_store`."""
+
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._group: _Group | None = None
+        self._leaver: asyncio.Future[None] | None = None
+
+    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
+        """The first row, or None."""
+        with translated():
+            async with self._reader.execute(sql, values) as cursor:
+                return await cursor.fetchone()
+
+    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+        with translated():
+            return list(await self._reader.execute_fetchall(sql, values))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One immediate transaction. Leaving it returns after the commit; an exception inside undoes it alone.
+
+        Do not wait for anything but the database inside: everybody else who writes waits for you. Raises StoreError
+        when the disk refuses.
+        """
+        with translated():
+            group = await self._enter()
+            try:
+                await self._begin(group)
+                yield Transaction(self._writer)
+                await self._end(group)
+            except BaseException:
+                await asyncio.shield(self._undo(group))
+                raise
+            finally:
+                self._turn.release()
+            await asyncio.shield(group.committed)
+
+    async def _enter(self) -> _Group:
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        except BaseException:
+            self._leaver = asyncio.ensure_future(self._commit_if_last())
+            raise
+        finally:
+            self._waiting -= 1
+        if self._group is None:
+            self._group = _Group()
+        return self._group
+
+    async def _commit_if_last(self) -> None:
+        # Somebody may have left the commit to a waiter that was cancelled instead.
+        async with self._turn:
+            if self._group is not None and self._group.members and self._waiting == 0:
+                await self._commit(self._group)
+
+    async def _begin(self, group: _Group) -> None:
+        # The first member needs no savepoint: if it fails there is nothing else to keep.
+        await self._writer.execute("BEGIN IMMEDIATE" if group.members == 0 else "SAVEPOINT member")
+
+    async def _end(self, group: _Group) -> None:
+        if group.members > 0:
+            await self._writer.execute("RELEASE member")
+        group.members += 1
+        if self._waiting == 0 or group.members >= MOST_IN_A_COMMIT:
+            await self._commit(group)
+
+    async def _undo(self, group: _Group) -> None:
+        if group.committed.done() or self._group is not group:
+            return
+        if group.members == 0:
+            self._group = None
+            with contextlib.suppress(sqlite3.Error):
+                await self._writer.execute("ROLLBACK")
+            return
+        with contextlib.suppress(sqlite3.Error):
+            await self._writer.execute("ROLLBACK TO member")
+            await self._writer.execute("RELEASE member")
+        if self._waiting == 0:
+            await self._commit(group)
+
+    async def _commit(self, group: _Group) -> None:
+        # Detached before the commit: whoever comes next begins a new group, even if we are cancelled right here.
+        self._group = None
+        await asyncio.shield(self._commit_now(group))
+
+    async def _commit_now(self, group: _Group) -> None:
+        try:
+            await self._writer.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                await self._writer.execute("ROLLBACK")
+            group.committed.set_exception(error)
+            group.committed.exception()  # every member raises it; none being left must not be a warning
+        else:
+            group.committed.set_result(None)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn sqlite3's errors into StoreError; what the caller got wrong (constraints) stays as it is."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"the central database refused: {error}",
+            hint="check the disk with df -h and the database with nanohost verify",
+        ) from error
+
+
+@asynccontextmanager
+async def open_store(path: Path, *, durable: bool = True) -> AsyncIterator[Store]:
+    """Open a migrated database (see migrations.py) and close it when left, after the writer has drained.
+
+    `durable=False` turns sync off, for tests.
+    """
+    async with (
+        aiosqlite.connect(path, timeout=BUSY_S, isolation_level=None) as writer,
+        aiosqlite.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None) as reader,
+    ):
+        for connection in (writer, reader):
+            connection.row_factory = sqlite3.Row
+            await connection.execute("PRAGMA foreign_keys = ON")
+        await writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        store = Store(writer, reader)
+        yield store
+        async with store._turn:
+            pass  # whoever is inside a transaction finishes first

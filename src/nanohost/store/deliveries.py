@@ -1,0 +1,175 @@
+"""Deliveries: the ledger of what goes out. Every state a send can be in after a crash is a state here."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.model import SessionId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.times import from_text, to_text
+
+ADD = """
+INSERT OR IGNORE INTO deliveries
+    (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
+     status, reason, next_try_at, created_at, changed_at)
+VALUES
+    (:session_id, :seq, :out_id, :kind, :channel_type, :instance, :platform_id, :thread_id, :reply_to, :content,
+     :status, :reason, :next_try_at, :created_at, :changed_at)
+"""
+NEXT_IN_LANE = """
+SELECT * FROM deliveries
+WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ?
+ORDER BY seq LIMIT 1
+"""
+OPEN_LANES = """
+SELECT DISTINCT session_id, channel_type, instance FROM deliveries WHERE status IN ('pending', 'sending')
+"""
+BEGIN = """
+UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq
+"""
+BEGIN_ATTEMPT = """
+INSERT INTO delivery_attempts (session_id, seq, number, started_at)
+SELECT session_id, seq, attempts, :now FROM deliveries WHERE session_id = :session_id AND seq = :seq
+"""
+END = """
+UPDATE deliveries SET status = :status, reason = :reason, next_try_at = :next_try_at, receipt = :receipt,
+    changed_at = :now
+WHERE session_id = :session_id AND seq = :seq
+"""
+END_ATTEMPT = """
+UPDATE delivery_attempts SET ended_at = :now, outcome = :outcome, error = :error
+WHERE session_id = :session_id AND seq = :seq AND ended_at IS NULL
+"""
+
+
+class DeliveryStatus(StrEnum):
+    PENDING = "pending"
+    """Waits: for its turn, for `next_try_at`, for its channel."""
+    SENDING = "sending"
+    """Handed to the channel; found so at a start it is ambiguous: it may have been sent."""
+    SENT = "sent"
+    DEAD = "dead"
+    """Given up, with the reason; can be sent again by command."""
+    DROPPED = "dropped"
+    """Never to be sent: malformed, or not allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneKey:
+    """What order is kept within: one session's messages on one platform."""
+
+    session_id: SessionId
+    channel_type: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message on its way."""
+
+    lane: LaneKey
+    seq: int
+    out_id: str
+    kind: str
+    platform_id: str
+    thread_id: str | None
+    reply_to: str | None
+    content: str
+    status: DeliveryStatus
+    created_at: datetime
+    attempts: int = 0
+    next_try_at: datetime | None = None
+    reason: str | None = None
+    receipt: tuple[str, ...] = ()
+
+
+async def add(tx: Transaction, delivery: Delivery) -> bool:
+    """Enter a message into the ledger. False if it is there already."""
+    values: dict[str, Value] = {
+        "session_id": delivery.lane.session_id,
+        "seq": delivery.seq,
+        "out_id": delivery.out_id,
+        "kind": delivery.kind,
+        "channel_type": delivery.lane.channel_type,
+        "instance": delivery.lane.instance,
+        "platform_id": delivery.platform_id,
+        "thread_id": delivery.thread_id,
+        "reply_to": delivery.reply_to,
+        "content": delivery.content,
+        "status": delivery.status,
+        "reason": delivery.reason,
+        "next_try_at": None if delivery.next_try_at is None else to_text(delivery.next_try_at),
+        "created_at": to_text(delivery.created_at),
+        "changed_at": to_text(delivery.created_at),
+    }
+    return await tx.run(ADD, values) == 1
+
+
+async def next_in_lane(db: Queries, lane: LaneKey) -> Delivery | None:
+    """The first message that is not settled: nothing behind it may overtake it."""
+    row = await db.one(NEXT_IN_LANE, (lane.session_id, lane.channel_type, lane.instance))
+    return None if row is None else _from_row(row)
+
+
+async def open_lanes(db: Queries) -> list[LaneKey]:
+    rows = await db.all(OPEN_LANES)
+    return [LaneKey(SessionId(row["session_id"]), row["channel_type"], row["instance"]) for row in rows]
+
+
+async def begin(tx: Transaction, delivery: Delivery, now: datetime) -> None:
+    """The intent: committed before the channel is asked."""
+    values = _key(delivery, now)
+    await tx.run(BEGIN, values)
+    await tx.run(BEGIN_ATTEMPT, values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one attempt ended, and what becomes of the message."""
+
+    status: DeliveryStatus
+    outcome: str
+    reason: str | None = None
+    error: str | None = None
+    next_try_at: datetime | None = None
+    receipt: tuple[str, ...] = ()
+
+
+async def end(tx: Transaction, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
+    """The outcome: committed after the channel answered, or when a start finds an attempt without one."""
+    values = _key(delivery, now) | {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "next_try_at": None if outcome.next_try_at is None else to_text(outcome.next_try_at),
+        "receipt": json.dumps(outcome.receipt),
+    }
+    await tx.run(END, values)
+    await tx.run(END_ATTEMPT, _key(delivery, now) | {"outcome": outcome.outcome, "error": outcome.error})
+
+
+def _key(delivery: Delivery, now: datetime) -> dict[str, Value]:
+    return {"session_id": delivery.lane.session_id, "seq": delivery.seq, "now": to_text(now)}
+
+
+def _from_row(row: sqlite3.Row) -> Delivery:
+    return Delivery(
+        lane=LaneKey(SessionId(row["session_id"]), row["channel_type"], row["instance"]),
+        seq=row["seq"],
+        out_id=row["out_id"],
+        kind=row["kind"],
+        platform_id=row["platform_id"],
+        thread_id=row["thread_id"],
+        reply_to=row["reply_to"],
+        content=row["content"],
+        status=DeliveryStatus(row["status"]),
+        created_at=from_text(row["created_at"]),
+        attempts=row["attempts"],
+        next_try_at=from_text(row["next_try_at"]) if row["next_try_at"] else None,
+        reason=row["reason"],
+        receipt=tuple(json.loads(row["receipt"])),
+    )

@@ -1,0 +1,119 @@
+"""Inbound events: what the platforms told us, once each, until routing has dealt with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.model import EventId
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.times import from_text, to_text
+
+ADD = """
+INSERT OR IGNORE INTO inbound_events
+    (channel_type, instance, platform_id, platform_message_id, event_kind, thread_id, is_group, mentions_bot,
+     sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at, received_at, status, reason)
+VALUES
+    (:channel_type, :instance, :platform_id, :platform_message_id, :event_kind, :thread_id, :is_group, :mentions_bot,
+     :sender_handle, :sender_name, :sender_is_bot, :chat_name, :text, :refers_to, :sent_at, :received_at,
+     :status, :reason)
+"""
+NEW_IN_CHAT = """
+SELECT * FROM inbound_events
+WHERE status = 'new' AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY id LIMIT ?
+"""
+CHATS_WITH_NEW = "SELECT DISTINCT channel_type, instance, platform_id FROM inbound_events WHERE status = 'new'"
+BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
+CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatKey:
+    """One chat on one platform: what order is kept within."""
+
+    channel_type: str
+    instance: str
+    platform_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An accepted event with its number and where it came in."""
+
+    id: EventId
+    chat: ChatKey
+    event: InboundEvent
+
+
+async def add(
+    tx: Transaction, chat: ChatKey, event: InboundEvent, *, now: datetime, dropped: str | None = None
+) -> bool:
+    """Keep an event; `dropped` gives the reason if it needs no routing. False if it is there already."""
+    values = {
+        "channel_type": chat.channel_type,
+        "instance": chat.instance,
+        "platform_id": chat.platform_id,
+        "platform_message_id": event.platform_message_id,
+        "event_kind": event.kind,
+        "thread_id": event.thread_id,
+        "is_group": int(event.is_group),
+        "mentions_bot": int(event.mentions_bot),
+        "sender_handle": event.sender.handle,
+        "sender_name": event.sender.name,
+        "sender_is_bot": int(event.sender.is_bot),
+        "chat_name": event.chat_name,
+        "text": event.text,
+        "refers_to": event.refers_to,
+        "sent_at": to_text(event.sent_at),
+        "received_at": to_text(now),
+        "status": "new" if dropped is None else "dropped",
+        "reason": dropped,
+    }
+    return await tx.run(ADD, values) == 1
+
+
+async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
+    """Events that routing has not dealt with, oldest first."""
+    rows = await db.all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
+    return [_from_row(row) for row in rows]
+
+
+async def chats_with_new(db: Queries) -> list[ChatKey]:
+    rows = await db.all(CHATS_WITH_NEW)
+    return [ChatKey(row["channel_type"], row["instance"], row["platform_id"]) for row in rows]
+
+
+async def get(db: Queries, event: EventId) -> StoredEvent:
+    row = await db.one(BY_ID, (event,))
+    assert row is not None, f"event {event} is referred to and not there"
+    return _from_row(row)
+
+
+async def mark_routed(tx: Transaction, event: EventId) -> None:
+    await tx.run(CLOSE, ("routed", None, event))
+
+
+async def mark_dropped(tx: Transaction, event: EventId, reason: str) -> None:
+    await tx.run(CLOSE, ("dropped", reason, event))
+
+
+def _from_row(row: sqlite3.Row) -> StoredEvent:
+    return StoredEvent(
+        id=EventId(row["id"]),
+        chat=ChatKey(row["channel_type"], row["instance"], row["platform_id"]),
+        event=InboundEvent(
+            platform_id=row["platform_id"],
+            platform_message_id=row["platform_message_id"],
+            sender=Sender(handle=row["sender_handle"], name=row["sender_name"], is_bot=bool(row["sender_is_bot"])),
+            text=row["text"],
+            sent_at=from_text(row["sent_at"]),
+            kind=EventKind(row["event_kind"]),
+            thread_id=row["thread_id"],
+            is_group=bool(row["is_group"]),
+            mentions_bot=bool(row["mentions_bot"]),
+            refers_to=row["refers_to"],
+            chat_name=row["chat_name"],
+        ),
+    )

@@ -1,0 +1,21 @@
+"""The install: its id tells our containers from those of another install on the same engine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from nanohost.store.database import Transaction
+from nanohost_protocol.ids import draw
+from nanohost_protocol.times import to_text
+
+FIND = "SELECT id FROM install"
+ADD = "INSERT INTO install (only, id, created_at) VALUES (1, ?, ?)"
+
+
+async def ensure(tx: Transaction, now: datetime) -> str:
+    """The install's id, drawn at the first start."""
+    if row := await tx.one(FIND):
+        return str(row["id"])
+    install = draw("i")
+    await tx.run(ADD, (install, to_text(now)))
+    return install

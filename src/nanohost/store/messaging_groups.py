@@ -1,0 +1,84 @@
+"""Messaging groups: one chat, room or DM on one platform."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+
+from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.times import from_text, to_text
+
+ALL = "SELECT * FROM messaging_groups ORDER BY channel_type, instance, platform_id"
+BY_ID = "SELECT * FROM messaging_groups WHERE id = ?"
+BY_CHAT = "SELECT * FROM messaging_groups WHERE channel_type = ? AND instance = ? AND platform_id = ?"
+ADD = """
+INSERT INTO messaging_groups (channel_type, instance, platform_id, is_group, name, unknown_sender, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
+"""
+SET_UNKNOWN_SENDER = "UPDATE messaging_groups SET unknown_sender = ? WHERE id = ?"
+LEARN = "UPDATE messaging_groups SET is_group = ?, name = ? WHERE id = ?"
+WIRED_TO = """
+SELECT m.* FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
+WHERE w.agent_group_id = ? AND w.session_mode = 'agent-shared' ORDER BY m.id
+"""
+
+
+async def every(db: Queries) -> list[MessagingGroup]:
+    return [_from_row(row) for row in await db.all(ALL)]
+
+
+async def get(db: Queries, group: MessagingGroupId) -> MessagingGroup:
+    row = await db.one(BY_ID, (group,))
+    assert row is not None, f"messaging group {group} is referred to and not there"
+    return _from_row(row)
+
+
+async def find(db: Queries, *, channel_type: str, instance: str, platform_id: str) -> MessagingGroup | None:
+    row = await db.one(BY_CHAT, (channel_type, instance, platform_id))
+    return None if row is None else _from_row(row)
+
+
+async def sharing_an_agent(db: Queries, agent_group: int) -> list[MessagingGroup]:
+    """The chats whose wirings put them into the agent's one shared session."""
+    return [_from_row(row) for row in await db.all(WIRED_TO, (agent_group,))]
+
+
+async def add(
+    tx: Transaction,
+    *,
+    channel_type: str,
+    instance: str,
+    platform_id: str,
+    is_group: bool,
+    name: str,
+    unknown_sender: UnknownSender,
+    now: datetime,
+) -> MessagingGroup:
+    """Raises sqlite3.IntegrityError if the chat is known."""
+    values = (channel_type, instance, platform_id, int(is_group), name, unknown_sender, to_text(now))
+    row = await tx.one(ADD, values)
+    assert row is not None
+    return _from_row(row)
+
+
+async def set_unknown_sender(tx: Transaction, group: MessagingGroupId, policy: UnknownSender) -> None:
+    await tx.run(SET_UNKNOWN_SENDER, (policy, group))
+
+
+async def learn(tx: Transaction, group: MessagingGroupId, *, is_group: bool, name: str) -> None:
+    """Remember what the platform says of a chat that an operator wired by its bare id."""
+    await tx.run(LEARN, (int(is_group), name, group))
+
+
+def _from_row(row: sqlite3.Row) -> MessagingGroup:
+    return MessagingGroup(
+        id=MessagingGroupId(row["id"]),
+        channel_type=row["channel_type"],
+        instance=row["instance"],
+        platform_id=row["platform_id"],
+        is_group=bool(row["is_group"]),
+        name=row["name"],
+        unknown_sender=UnknownSender(row["unknown_sender"]),
+        created_at=from_text(row["created_at"]),
+    )

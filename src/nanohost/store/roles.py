@@ -1,0 +1,54 @@
+"""Roles: what a user (`<channel>:<handle>`) may do, everywhere or in one agent group."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.model import AgentGroupId, Role
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.times import from_text, to_text
+
+ALL = "SELECT * FROM roles ORDER BY user_id, role"
+OF_USER = "SELECT * FROM roles WHERE user_id = ?"
+ADD = "INSERT OR IGNORE INTO roles (user_id, role, agent_group_id, granted_at) VALUES (?, ?, ?, ?)"
+REMOVE = "DELETE FROM roles WHERE user_id = ? AND role = ? AND agent_group_id IS ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One role of one user; `agent_group_id` None means everywhere."""
+
+    user_id: str
+    role: Role
+    agent_group_id: AgentGroupId | None
+    granted_at: datetime
+
+
+async def every(db: Queries) -> list[Grant]:
+    return [_from_row(row) for row in await db.all(ALL)]
+
+
+async def of_user(db: Queries, user_id: str) -> list[Grant]:
+    return [_from_row(row) for row in await db.all(OF_USER, (user_id,))]
+
+
+async def grant(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None, now: datetime) -> bool:
+    """False if the user had it already."""
+    return await tx.run(ADD, (user_id, role, agent_group, to_text(now))) == 1
+
+
+async def revoke(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None) -> bool:
+    """False if the user did not have it."""
+    return await tx.run(REMOVE, (user_id, role, agent_group)) == 1
+
+
+def _from_row(row: sqlite3.Row) -> Grant:
+    group = row["agent_group_id"]
+    return Grant(
+        user_id=row["user_id"],
+        role=Role(row["role"]),
+        agent_group_id=None if group is None else AgentGroupId(group),
+        granted_at=from_text(row["granted_at"]),
+    )

@@ -1,0 +1,170 @@
+-- The central database as it is after all core migrations. A test compares the two, table by table: change this file
+-- together with a new migration, never alone.
+
+CREATE TABLE schema_migrations (
+    set_name   TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    checksum   TEXT NOT NULL,
+    applied_at TEXT NOT NULL,
+    PRIMARY KEY (set_name, name)
+) STRICT;
+
+CREATE TABLE install (
+    only       INTEGER PRIMARY KEY CHECK (only = 1),
+    id         TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE agent_groups (
+    id         INTEGER PRIMARY KEY,
+    folder     TEXT NOT NULL UNIQUE,
+    name       TEXT NOT NULL,
+    provider   TEXT,                        -- NULL: the host's setting
+    model      TEXT,                        -- NULL: the host's setting
+    created_at TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE messaging_groups (
+    id             INTEGER PRIMARY KEY,
+    channel_type   TEXT NOT NULL,
+    instance       TEXT NOT NULL,
+    platform_id    TEXT NOT NULL,
+    is_group       INTEGER NOT NULL CHECK (is_group IN (0, 1)),
+    name           TEXT NOT NULL,
+    unknown_sender TEXT NOT NULL CHECK (unknown_sender IN ('public', 'strict', 'request_approval')),
+    created_at     TEXT NOT NULL,
+    UNIQUE (channel_type, instance, platform_id)
+) STRICT;
+
+CREATE TABLE wirings (
+    id                 INTEGER PRIMARY KEY,
+    messaging_group_id INTEGER NOT NULL REFERENCES messaging_groups (id),
+    agent_group_id     INTEGER NOT NULL REFERENCES agent_groups (id),
+    engage_mode        TEXT NOT NULL CHECK (engage_mode IN ('pattern', 'mention', 'mention-sticky')),
+    engage_pattern     TEXT NOT NULL,
+    session_mode       TEXT NOT NULL CHECK (session_mode IN ('shared', 'per-thread', 'agent-shared')),
+    priority           INTEGER NOT NULL,
+    created_at         TEXT NOT NULL,
+    UNIQUE (messaging_group_id, agent_group_id)
+) STRICT;
+
+-- Users are <channel>:<handle>. A role without an agent group is global.
+CREATE TABLE roles (
+    user_id        TEXT NOT NULL,
+    role           TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'member')),
+    agent_group_id INTEGER REFERENCES agent_groups (id),
+    granted_at     TEXT NOT NULL,
+    CHECK (role != 'owner' OR agent_group_id IS NULL)
+) STRICT;
+CREATE UNIQUE INDEX roles_once ON roles (user_id, role, ifnull(agent_group_id, 0));
+
+CREATE TABLE sessions (
+    id                 TEXT PRIMARY KEY,
+    agent_group_id     INTEGER NOT NULL REFERENCES agent_groups (id),
+    messaging_group_id INTEGER REFERENCES messaging_groups (id),  -- NULL: shared by the agent's chats
+    thread_id          TEXT,
+    created_at         TEXT NOT NULL,
+    last_active_at     TEXT NOT NULL,
+    due_at             TEXT,                        -- when there is work; NULL: nothing waits
+    out_cursor         INTEGER NOT NULL DEFAULT 0,  -- outbound rows up to here are in the ledger
+    ack_cursor         INTEGER NOT NULL DEFAULT 0,  -- acks up to this change are taken over
+    lease              TEXT,                        -- the container that may be alive
+    runtime            TEXT,
+    runtime_state      TEXT NOT NULL DEFAULT '{}'   -- JSON: what the runtime needs to find it again
+) STRICT;
+CREATE UNIQUE INDEX sessions_key
+    ON sessions (agent_group_id, ifnull(messaging_group_id, 0), ifnull(thread_id, ''));
+CREATE INDEX sessions_due ON sessions (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX sessions_leased ON sessions (lease) WHERE lease IS NOT NULL;
+
+-- What came in. Unique on what the platform calls it, so a repeat changes nothing.
+CREATE TABLE inbound_events (
+    id                  INTEGER PRIMARY KEY,
+    channel_type        TEXT NOT NULL,
+    instance            TEXT NOT NULL,
+    platform_id         TEXT NOT NULL,
+    platform_message_id TEXT NOT NULL,
+    event_kind          TEXT NOT NULL,
+    thread_id           TEXT,
+    is_group            INTEGER NOT NULL CHECK (is_group IN (0, 1)),
+    mentions_bot        INTEGER NOT NULL CHECK (mentions_bot IN (0, 1)),
+    sender_handle       TEXT NOT NULL,
+    sender_name         TEXT NOT NULL,
+    sender_is_bot       INTEGER NOT NULL CHECK (sender_is_bot IN (0, 1)),
+    chat_name           TEXT NOT NULL,
+    text                TEXT NOT NULL,
+    refers_to           TEXT,
+    sent_at             TEXT NOT NULL,
+    received_at         TEXT NOT NULL,
+    status              TEXT NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'routed', 'dropped')),
+    reason              TEXT,                       -- why it was dropped
+    UNIQUE (channel_type, instance, platform_id, platform_message_id, event_kind)
+) STRICT;
+CREATE INDEX inbound_events_new ON inbound_events (channel_type, instance, platform_id, id) WHERE status = 'new';
+
+-- What each wiring made of an event. 'waiting': its mailbox refused for now and is tried again.
+CREATE TABLE routes (
+    event_id   INTEGER NOT NULL REFERENCES inbound_events (id),
+    wiring_id  INTEGER NOT NULL REFERENCES wirings (id),
+    outcome    TEXT NOT NULL CHECK (outcome IN ('written', 'waiting', 'not_engaged', 'denied')),
+    reason     TEXT NOT NULL,
+    session_id TEXT REFERENCES sessions (id),
+    message_id TEXT,
+    PRIMARY KEY (event_id, wiring_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX routes_waiting ON routes (session_id, event_id) WHERE outcome = 'waiting';
+CREATE INDEX routes_message ON routes (message_id) WHERE message_id IS NOT NULL;
+
+-- What goes out: the ledger. Odd numbers are rows of the agent, even ones are the host's own notices about the
+-- inbound row of that number.
+CREATE TABLE deliveries (
+    session_id   TEXT NOT NULL REFERENCES sessions (id),
+    seq          INTEGER NOT NULL,
+    out_id       TEXT NOT NULL,
+    kind         TEXT NOT NULL,
+    channel_type TEXT NOT NULL,
+    instance     TEXT NOT NULL,
+    platform_id  TEXT NOT NULL,
+    thread_id    TEXT,
+    reply_to     TEXT,                             -- the platform's id of the message being answered
+    content      TEXT NOT NULL,
+    status       TEXT NOT NULL CHECK (status IN ('pending', 'sending', 'sent', 'dead', 'dropped')),
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    next_try_at  TEXT,
+    reason       TEXT,                             -- why it waits, was dropped or is dead
+    receipt      TEXT NOT NULL DEFAULT '[]',       -- JSON: the platform's message ids
+    created_at   TEXT NOT NULL,
+    changed_at   TEXT NOT NULL,
+    PRIMARY KEY (session_id, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, seq)
+    WHERE status IN ('pending', 'sending');
+CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
+
+CREATE TABLE delivery_attempts (
+    session_id TEXT NOT NULL,
+    seq        INTEGER NOT NULL,
+    number     INTEGER NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at   TEXT,
+    outcome    TEXT,                               -- sent, or the class of the error
+    error      TEXT,
+    PRIMARY KEY (session_id, seq, number),
+    FOREIGN KEY (session_id, seq) REFERENCES deliveries (session_id, seq)
+) STRICT, WITHOUT ROWID;
+
+-- One row a model call that passed the gateway.
+CREATE TABLE model_calls (
+    id                  INTEGER PRIMARY KEY,
+    session_id          TEXT NOT NULL,
+    model               TEXT,
+    started_at          TEXT NOT NULL,
+    duration_ms         INTEGER NOT NULL,
+    status              INTEGER NOT NULL,          -- HTTP status; 0: no answer
+    tokens_in           INTEGER NOT NULL,
+    tokens_out          INTEGER NOT NULL,
+    tokens_cached       INTEGER NOT NULL,
+    tokens_cache_written INTEGER NOT NULL,
+    error               TEXT
+) STRICT;
+CREATE INDEX model_calls_session ON model_calls (session_id, started_at);

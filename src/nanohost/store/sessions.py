@@ -1,0 +1,138 @@
+"""Sessions: where a conversation lives, what of its files is taken over, which container may be alive."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+
+from nanohost.model import AgentGroupId, LeaseId, MessagingGroupId, Session, SessionId
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.ids import draw
+from nanohost_protocol.times import from_text, to_text
+
+_SELECT = "SELECT s.*, g.folder AS group_folder FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"
+ALL = _SELECT + " ORDER BY s.created_at, s.id"
+BY_ID = _SELECT + " WHERE s.id = ?"
+BY_KEY = _SELECT + (
+    " WHERE s.agent_group_id = ? AND ifnull(s.messaging_group_id, 0) = ifnull(?, 0)"
+    " AND ifnull(s.thread_id, '') = ifnull(?, '')"
+)
+DUE = _SELECT + " WHERE s.due_at IS NOT NULL AND s.due_at <= ? ORDER BY s.due_at"
+NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
+LEASED = _SELECT + " WHERE s.lease IS NOT NULL ORDER BY s.id"
+ADD = """
+INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+MAKE_DUE = "UPDATE sessions SET due_at = min(ifnull(due_at, :at), :at), last_active_at = :now WHERE id = :id"
+SET_DUE = "UPDATE sessions SET due_at = ? WHERE id = ?"
+SET_OUT_CURSOR = "UPDATE sessions SET out_cursor = max(out_cursor, ?), last_active_at = ? WHERE id = ?"
+SET_ACK_CURSOR = "UPDATE sessions SET ack_cursor = max(ack_cursor, ?) WHERE id = ?"
+LEASE = "UPDATE sessions SET lease = ?, runtime = ?, runtime_state = '{}' WHERE id = ?"
+SET_RUNTIME_STATE = "UPDATE sessions SET runtime_state = ? WHERE id = ? AND lease = ?"
+RELEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
+
+
+async def every(db: Queries) -> list[Session]:
+    return [_from_row(row) for row in await db.all(ALL)]
+
+
+async def find(db: Queries, session: SessionId) -> Session | None:
+    row = await db.one(BY_ID, (session,))
+    return None if row is None else _from_row(row)
+
+
+async def get(db: Queries, session: SessionId) -> Session:
+    found = await find(db, session)
+    assert found is not None, f"session {session} is referred to and not there"
+    return found
+
+
+async def by_key(
+    db: Queries, *, agent_group: AgentGroupId, messaging_group: MessagingGroupId | None, thread_id: str | None
+) -> Session | None:
+    row = await db.one(BY_KEY, (agent_group, messaging_group, thread_id))
+    return None if row is None else _from_row(row)
+
+
+async def due(db: Queries, now: datetime) -> list[Session]:
+    """Sessions with work whose time has come, longest waiting first."""
+    return [_from_row(row) for row in await db.all(DUE, (to_text(now),))]
+
+
+async def next_due(db: Queries, now: datetime) -> datetime | None:
+    """When the next session falls due that is not due yet."""
+    row = await db.one(NEXT_DUE, (to_text(now),))
+    return from_text(row["due_at"]) if row and row["due_at"] else None
+
+
+async def leased(db: Queries) -> list[Session]:
+    """Sessions whose container may be alive."""
+    return [_from_row(row) for row in await db.all(LEASED)]
+
+
+async def add(
+    tx: Transaction,
+    *,
+    agent_group: AgentGroupId,
+    messaging_group: MessagingGroupId | None,
+    thread_id: str | None,
+    now: datetime,
+) -> SessionId:
+    session = SessionId(draw("s"))
+    await tx.run(ADD, (session, agent_group, messaging_group, thread_id, to_text(now), to_text(now)))
+    return session
+
+
+async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: datetime) -> None:
+    """There is work from `at` on; an earlier due time stays."""
+    await tx.run(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
+
+
+async def set_due(tx: Transaction, session: SessionId, at: datetime | None) -> None:
+    await tx.run(SET_DUE, (None if at is None else to_text(at), session))
+
+
+async def set_out_cursor(tx: Transaction, session: SessionId, cursor: int, now: datetime) -> None:
+    """Outbound rows up to here are in the ledger. Never goes back."""
+    await tx.run(SET_OUT_CURSOR, (cursor, to_text(now), session))
+
+
+async def set_ack_cursor(tx: Transaction, session: SessionId, cursor: int) -> None:
+    """Acks up to this change are taken over. Never goes back."""
+    await tx.run(SET_ACK_CURSOR, (cursor, session))
+
+
+async def lease(tx: Transaction, session: SessionId, lease: LeaseId, runtime: str) -> None:
+    """From now on this container may be alive; committed before it is started."""
+    await tx.run(LEASE, (lease, runtime, session))
+
+
+async def set_runtime_state(tx: Transaction, session: SessionId, lease: LeaseId, state: Mapping[str, str]) -> None:
+    await tx.run(SET_RUNTIME_STATE, (json.dumps(dict(state)), session, lease))
+
+
+async def release(tx: Transaction, session: SessionId, lease: LeaseId) -> bool:
+    """The container is gone. False if the session has another one by now."""
+    return await tx.run(RELEASE, (session, lease)) == 1
+
+
+def _from_row(row: sqlite3.Row) -> Session:
+    messaging_group = row["messaging_group_id"]
+    return Session(
+        id=SessionId(row["id"]),
+        agent_group_id=AgentGroupId(row["agent_group_id"]),
+        group_folder=row["group_folder"],
+        messaging_group_id=None if messaging_group is None else MessagingGroupId(messaging_group),
+        thread_id=row["thread_id"],
+        out_cursor=row["out_cursor"],
+        ack_cursor=row["ack_cursor"],
+        lease=row["lease"],
+        runtime=row["runtime"],
+        runtime_state=json.loads(row["runtime_state"]),
+        due_at=from_text(row["due_at"]) if row["due_at"] else None,
+        created_at=from_text(row["created_at"]),
+        last_active_at=from_text(row["last_active_at"]),
+    )

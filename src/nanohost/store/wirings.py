@@ -1,0 +1,72 @@
+"""Wirings: which agent groups take part in which chats, and how."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+
+from nanohost.model import AgentGroupId, EngageMode, MessagingGroupId, SessionMode, Wiring, WiringId
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.times import from_text, to_text
+
+ALL = "SELECT * FROM wirings ORDER BY messaging_group_id, priority, id"
+OF_CHAT = "SELECT * FROM wirings WHERE messaging_group_id = ? ORDER BY priority, id"
+BY_ID = "SELECT * FROM wirings WHERE id = ?"
+ADD = """
+INSERT INTO wirings
+    (messaging_group_id, agent_group_id, engage_mode, engage_pattern, session_mode, priority, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
+"""
+DELETE_ROUTES = "DELETE FROM routes WHERE wiring_id = ?"
+DELETE = "DELETE FROM wirings WHERE id = ?"
+
+
+async def every(db: Queries) -> list[Wiring]:
+    return [_from_row(row) for row in await db.all(ALL)]
+
+
+async def of_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
+    """In the order they are evaluated."""
+    return [_from_row(row) for row in await db.all(OF_CHAT, (group,))]
+
+
+async def find(db: Queries, wiring: WiringId) -> Wiring | None:
+    row = await db.one(BY_ID, (wiring,))
+    return None if row is None else _from_row(row)
+
+
+async def add(
+    tx: Transaction,
+    *,
+    messaging_group: MessagingGroupId,
+    agent_group: AgentGroupId,
+    engage_mode: EngageMode,
+    engage_pattern: str,
+    session_mode: SessionMode,
+    priority: int,
+    now: datetime,
+) -> Wiring:
+    """Raises sqlite3.IntegrityError if the two are wired already."""
+    values = (messaging_group, agent_group, engage_mode, engage_pattern, session_mode, priority, to_text(now))
+    row = await tx.one(ADD, values)
+    assert row is not None
+    return _from_row(row)
+
+
+async def delete(tx: Transaction, wiring: WiringId) -> bool:
+    """Forget a wiring and what it made of past events. False if it was not there."""
+    await tx.run(DELETE_ROUTES, (wiring,))
+    return await tx.run(DELETE, (wiring,)) == 1
+
+
+def _from_row(row: sqlite3.Row) -> Wiring:
+    return Wiring(
+        id=WiringId(row["id"]),
+        messaging_group_id=MessagingGroupId(row["messaging_group_id"]),
+        agent_group_id=AgentGroupId(row["agent_group_id"]),
+        engage_mode=EngageMode(row["engage_mode"]),
+        engage_pattern=row["engage_pattern"],
+        session_mode=SessionMode(row["session_mode"]),
+        priority=row["priority"],
+        created_at=from_text(row["created_at"]),
+    )

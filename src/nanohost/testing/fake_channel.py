@@ -1,0 +1,238 @@
+"""A platform and its channel in one object, for tests of everything behind the channel.
+
+The test plays the people (`person_writes`) and reads what reached them (`sent`). Its character is set with plain
+attributes, at any moment:
+
+    down                        NotSent, whatever is sent
+    rate_limited_after_s        RateLimited with that many seconds
+    refuses                     Refused
+    credentials_revoked         AuthFailed
+    ambiguous_after_effect      that many sends take effect and then lose their answer (Ambiguous)
+    ambiguous_without_effect    that many sends are lost on the way, and nobody can tell (Ambiguous)
+    hold() / release()          sends arrive and hang, before they take effect
+
+It keeps nothing beyond the object's life and opens nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from nanohost.channel_api import (
+    Accepted,
+    Address,
+    Ambiguous,
+    AuthFailed,
+    Capabilities,
+    ChannelContext,
+    InboundEvent,
+    Inbox,
+    NotSent,
+    OutboundText,
+    RateLimited,
+    Receipt,
+    Refused,
+    Sender,
+)
+
+PERSON = Sender(handle="u1", name="Ann")
+"""Who writes when a test does not care."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage:
+    """A message that people can see. `order` counts from 1 over all chats of one fake."""
+
+    address: Address
+    text: str
+    reply_to: str | None
+    key: str
+    order: int
+
+
+class FakeChannel:
+    """A Channel that also ShowsTyping. Hand it to the host as an object, or `fake.create` as a file's `create`."""
+
+    def __init__(self, *, capabilities: Capabilities | None = None) -> None:
+        self.capabilities = capabilities or Capabilities()
+        self.context: ChannelContext | None = None
+        self.sent: list[SentMessage] = []
+        """What people see, in the order it took effect."""
+        self.attempts: Counter[str] = Counter()
+        """How often each key was sent, whatever came of it."""
+        self.acknowledged: list[str] = []
+        """Ids of the messages that the host accepted, once for each time."""
+        self.typings: list[Address] = []
+        self.connections = 0
+        self.down = False
+        self.rate_limited_after_s: float | None = None
+        self.refuses = False
+        self.credentials_revoked = False
+        self.ambiguous_after_effect = 0
+        self.ambiguous_without_effect = 0
+        self._written = 0
+        self._by_key: dict[str, SentMessage] = {}
+        self._connected = False
+        self._free = asyncio.Event()
+        self._free.set()
+        self._inbox: Inbox | None = None
+        self._failure: asyncio.Future[None] | None = None
+        self._changed = asyncio.Condition()
+
+    def create(self, context: ChannelContext) -> FakeChannel:
+        """What a channel file's `create` is: remembers the context and returns this very object."""
+        self.context = context
+        return self
+
+    # The people
+
+    async def person_writes(
+        self,
+        text: str,
+        *,
+        chat: str = "c1",
+        thread: str | None = None,
+        message_id: str | None = None,
+        group: bool = False,
+        mentions: bool = False,
+        sender: Sender = PERSON,
+        timeout_s: float = 5.0,
+    ) -> Accepted:
+        """Someone writes; returns what `accept` returned, or raises what it raised.
+
+        The same `message_id` again is the platform delivering the same message again. Raises AssertionError when
+        nobody receives for `timeout_s` seconds.
+        """
+        event = InboundEvent(
+            platform_id=chat,
+            platform_message_id=message_id or f"m{self._new_number()}",
+            sender=sender,
+            text=text,
+            sent_at=datetime.now(UTC),
+            thread_id=thread,
+            is_group=group,
+            mentions_bot=mentions,
+            chat_name=chat,
+        )
+        return await self.happens(event, timeout_s=timeout_s)
+
+    async def happens(self, event: InboundEvent, *, timeout_s: float = 5.0) -> Accepted:
+        """Anything else on the platform: an edit, a reaction, an event that makes no sense."""
+        await self._wait(lambda: self._inbox is not None, "receive", timeout_s)
+        assert self._inbox is not None
+        accepted = await self._inbox.accept(event)
+        self.acknowledged.append(event.platform_message_id)
+        await self._notify()
+        return accepted
+
+    async def wait_for(self, count: int, timeout_s: float = 5.0) -> list[SentMessage]:
+        """All that was sent, once that is at least `count`. Raises AssertionError after `timeout_s` seconds."""
+        await self._wait(lambda: len(self.sent) >= count, f"send message {count}", timeout_s)
+        return list(self.sent)
+
+    async def wait_for_attempts(self, count: int, timeout_s: float = 5.0) -> None:
+        """Until `send` was called `count` times over all keys, whatever came of it."""
+        await self._wait(lambda: self.attempts.total() >= count, f"try {count} times", timeout_s)
+
+    async def wait_for_acknowledged(self, count: int, timeout_s: float = 5.0) -> None:
+        """Until `count` messages of people were accepted."""
+        await self._wait(lambda: len(self.acknowledged) >= count, f"accept message {count}", timeout_s)
+
+    # The platform's moods
+
+    def hold(self) -> None:
+        """Sends hang from now on, before they take effect."""
+        self._free.clear()
+
+    def release(self) -> None:
+        """Held sends go on."""
+        self._free.set()
+
+    def fail_receive(self, error: Exception) -> None:
+        """The running `receive` raises `error`; the host calls it again. Does nothing when nobody receives."""
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    # The channel
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        self.connections += 1
+        self._connected = True
+        try:
+            yield
+        finally:
+            self._connected = False
+
+    async def receive(self, inbox: Inbox) -> None:
+        self._failure = asyncio.get_running_loop().create_future()
+        self._inbox = inbox
+        try:
+            await self._notify()
+            await self._failure
+        finally:
+            self._inbox = None
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        self.attempts[idempotency_key] += 1
+        await self._notify()
+        await self._free.wait()
+        self._refuse_by_mood()
+        if self.ambiguous_without_effect > 0:
+            self.ambiguous_without_effect -= 1
+            raise Ambiguous("the request was lost, or its answer was")
+        shown = await self._take_effect(address, message, idempotency_key)
+        if self.ambiguous_after_effect > 0:
+            self.ambiguous_after_effect -= 1
+            raise Ambiguous("the request was lost, or its answer was")
+        return Receipt(platform_message_ids=(f"fake-{shown.order}",))
+
+    async def typing(self, address: Address) -> None:
+        self.typings.append(address)
+        await self._notify()
+
+    def _refuse_by_mood(self) -> None:
+        if not self._connected:
+            raise NotSent("the fake platform is not connected")
+        if self.down:
+            raise NotSent("the fake platform is down")
+        if self.credentials_revoked:
+            raise AuthFailed("the fake platform revoked the credentials")
+        if self.rate_limited_after_s is not None:
+            raise RateLimited("the fake platform is busy", retry_after_s=self.rate_limited_after_s)
+        if self.refuses:
+            raise Refused("the fake platform does not take this message")
+
+    async def _take_effect(self, address: Address, message: OutboundText, key: str) -> SentMessage:
+        if self.capabilities.idempotent_send and key in self._by_key:
+            return self._by_key[key]
+        shown = SentMessage(
+            address=address, text=message.text, reply_to=message.reply_to, key=key, order=len(self.sent) + 1
+        )
+        self.sent.append(shown)
+        self._by_key[key] = shown
+        await self._notify()
+        return shown
+
+    def _new_number(self) -> int:
+        self._written += 1
+        return self._written
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _wait(self, happened: Callable[[], bool], what: str, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(happened)
+        except TimeoutError:
+            seen = [message.text[:80] for message in self.sent]
+            raise AssertionError(
+                f"after {timeout_s} s the host still does not {what}; tried: {dict(self.attempts)}, sent: {seen}"
+            ) from None
