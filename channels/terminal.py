@@ -223,7 +223,7 @@ class TerminalChannel:
             case Message():
                 await self._said.put(_Said(client=client, event=_event(client, line)))
             case Received(key):
-                shown = self._shown.get((client.chat, key))
+                shown = self._shown.get((client.chat or "", key))
                 if shown is not None:
                     shown.set()
 
@@ -245,7 +245,7 @@ class _Client:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self.chat = ""
+        self.chat: str | None = None
         self.user = ""
 
     @property
@@ -278,7 +278,7 @@ class _Said:
 
 
 def _event(client: _Client, message: Message) -> InboundEvent:
-    if not client.chat:
+    if client.chat is None:
         raise BadLine('say {"type": "hello", …} first')
     return InboundEvent(
         platform_id=client.chat,

@@ -15,7 +15,8 @@ survive. Abilities beyond plain text are separate small protocols that a channel
 opens a Unix socket wraps its path in `short_path`: a home may lie deeper than the kernel lets a socket's path be.
 
     ChannelError                    raised by `send` and nothing else is
-    ├── NotSent                     surely not sent; the host tries again
+    ├── NotSent                     surely not sent; the host tries again, a bounded number of times
+    │   ├── ChannelDown             the platform, or the person's end of it, is not there: the message waits
     │   └── RateLimited             the same, not before `retry_after_s`
     ├── Ambiguous                   may have been sent; the host uses the idempotency key or the chat's policy
     ├── Refused                     the platform will never take this message as it is
@@ -188,6 +189,12 @@ class NotSent(ChannelError):
     """Surely not sent: no connection, refused before the request left. Trying again is safe."""
 
     reason = "not_sent"
+
+
+class ChannelDown(NotSent):
+    """Not sent because nothing is at the other end now. Waits as long as it takes, and counts as no try."""
+
+    reason = "down"
 
 
 class RateLimited(NotSent):

@@ -156,12 +156,10 @@ async def test_a_line_that_makes_no_sense_is_answered_and_the_connection_stays(
     assert len(inbox.accepted) == 1
 
 
-async def test_a_message_before_hello_is_answered_with_what_to_say(
-    bench: TerminalBench, person: TerminalPerson
-) -> None:
+async def test_a_message_before_hello_is_answered_with_what_to_say(bench: TerminalBench, tmp_path: Path) -> None:
     async with bench.channel.connected():
         with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(bench.person._path))
+            client.connect(str(tmp_path / "terminal.sock"))
             client.sendall(b'{"type": "message", "id": "1", "text": "x"}\n')
             client.settimeout(5)
             answer = await asyncio.to_thread(client.recv, 1000)

@@ -126,7 +126,7 @@ def _find_block(source: str, path: Path) -> _Block:
         )
     start = openings[0]
     end = _closing_line(lines, start, path)
-    toml = "\n".join(line[2:] for line in lines[start + 1 : end])
+    toml = "".join(f"{line[2:]}\n" for line in lines[start + 1 : end])
     return _Block(toml=toml, first=start + 1, last=end + 1)
 
 

@@ -171,7 +171,7 @@ def _module_file(module: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(top)
         for part in inner:
-            if spec is None:
+            if spec is None or spec.submodule_search_locations is None:
                 return None
             spec = importlib.machinery.PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
     except (ImportError, ValueError):

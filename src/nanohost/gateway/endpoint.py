@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -49,7 +50,8 @@ class Endpoint:
     async def close(self, *, grace_s: float) -> None:
         """Take no new requests, wait up to `grace_s` seconds for those under way, end the rest."""
         self._server.close()
-        await asyncio.to_thread(remove_socket, self._path)
+        with suppress(OSError):  # a name that cannot be removed leads nowhere any more
+            await asyncio.to_thread(remove_socket, self._path)
         self._http.pre_shutdown()
         if self._requests and grace_s > 0:
             await asyncio.wait(self._requests, timeout=grace_s)

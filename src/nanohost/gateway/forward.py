@@ -22,7 +22,7 @@ from nanohost.gateway.policy import Verdict, judge
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=300.0)
+TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=300.0)
 """An answer may take as long as it likes, with no more than five minutes of silence (the service pings in between)."""
 
 _UPSTREAM_FAILED = (aiohttp.ClientError, TimeoutError, OSError)
@@ -58,7 +58,8 @@ class Forwarder:
             return api_error.not_allowed(request.method, request.raw_path)
         call = CallInProgress(session_id, started_at=self._clock.now(), started_s=self._clock.monotonic())
         try:
-            return self._refusal(request, call) or await self._forward(request, call)
+            refusal = self._refusal(request, call)
+            return refusal if refusal is not None else await self._forward(request, call)
         finally:
             if verdict is Verdict.CALL:
                 self._record(call.row(ended_s=self._clock.monotonic()))

@@ -123,5 +123,5 @@ class Gateway:
     async def _recorded(self, call: ModelCall) -> None:
         try:
             await self._record(call)
-        except Exception as error:
+        except Exception as error:  # whatever the ledger's trouble is, the stream is not to blame
             log.error("gateway.record_failed", session=call.session_id, error=str(error))

@@ -6,40 +6,265 @@ which the kernel nevertheless lets write to root's files in /proc/sys: so all of
 
 Three processes make one container: the monitor outside (bwrap), the first process of the sandbox's own process-id
 namespace (bwrap again; the sandbox dies with it, and only with it), and the runner. bwrap's --die-with-parent is not
-used: a restarted host adopts its containers.
+used: a restarted host adopts its containers. The environment is handed over as such and not by --setenv, because
+arguments can be read by every user of the machine.
 
-Memory and processes are limited by a control group where we are root; otherwise by what prlimit offers, which is a
-limit on data per process and on the processes in the sandbox's user namespace, and no limit on CPU.
+Memory, processes and CPU are limited by a control group where we are root; otherwise by what prlimit offers: data per
+process, processes in the sandbox's user namespace, and no limit on CPU.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from io import FileIO
 from pathlib import Path
 
 from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.runtimes.cgroup import ControlGroups
 from nanohost.runtimes.children import Child, ChildRuntime
-from nanohost.runtimes.folders import CONTAINER_UID, last_words, open_log, prepare_folders
+from nanohost.runtimes.folders import last_words, open_log, prepare_folders
 from nanohost.runtimes.launch import spawn
 from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
-from nanohost.runtimes.procfs import ProcessId, Sighting, open_process, processes_with
+from nanohost.runtimes.procfs import ProcessId, Sighting, processes_with, send_signal, start_time
 from nanohost.runtimes.runner_command import (
     PACKAGES,
     RUNNER,
     SYSTEM_PATH,
     Identity,
+    container_name,
     identity_arguments,
     identity_in,
+    name_prefix,
     package_folder,
     runner_environment,
 )
-from nanohost.runtimes.sandbox_files import container_name
+from nanohost.runtimes.sandbox import (
+    PACKAGES_INSIDE,
+    User,
+    file_arguments,
+    interpreter_prefixes,
+    isolation_arguments,
+    session_arguments,
+    system_arguments,
+)
 from nanohost.runtimes.seccomp import sandbox_filter
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
+
+SET_UP_LIMIT_S = 10.0
+"""How long bubblewrap may take to set a sandbox up; it takes about 10 ms."""
+
+PROBE_LIMIT_S = 5.0
+
+ENGINE_RESERVATION_BYTES = 1024**3
+"""Address space a JavaScript engine reserves and never fills; prlimit counts it as data (measured: over 512 MiB)."""
+
+# Joins each control group named before "--", then becomes the program after it.
+_JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
+
+# Says that the sandbox stands, then becomes the runner with its output in the log.
+_ANNOUNCE = 'echo up; exec "$@" >&2'
+
+
+class BubblewrapRuntime(ChildRuntime):
+    """Starts runners in bubblewrap sandboxes. `command` stands in for `python -m agent_runner` in tests."""
+
+    name = "bubblewrap"
+    isolation = Isolation.SANDBOX
+
+    def __init__(self, *, install: str, command: Sequence[str] | None = None) -> None:
+        super().__init__(install=install)
+        self._command = command
+        self._groups = ControlGroups()
+
+    def check(self) -> None:
+        """Set up a sandbox for /bin/true. Raises RuntimeUnavailable with bubblewrap's own words."""
+        program = _bubblewrap()
+        self._packages()
+        with ExitStack() as stack:
+            files, keep = _files(stack, User.inside())
+            try:
+                probe = subprocess.run(  # noqa: S603 - our own arguments
+                    [program, *isolation_arguments(User.inside()), *system_arguments(()), *files, "--", "/bin/true"],
+                    capture_output=True,
+                    stdin=subprocess.DEVNULL,
+                    env={},
+                    pass_fds=keep,
+                    timeout=PROBE_LIMIT_S,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise _refused(str(error)) from error
+        if probe.returncode != 0:
+            raise _refused(probe.stderr.decode(errors="replace").strip())
+
+    def _launch(self, spec: ContainerSpec) -> Child:
+        # Root in a sandbox has no capability to write what belongs to somebody else.
+        prepare_folders(spec, 0 if os.geteuid() == 0 else None)
+        group = container_name(self.install, Identity.of(spec))
+        try:
+            with ExitStack() as stack:
+                return self._set_up(spec, self._groups.make(group, spec.limits), stack)
+        except SpawnError:
+            self._groups.remove(group)
+            raise
+
+    def _set_up(self, spec: ContainerSpec, groups: Sequence[Path], stack: ExitStack) -> Child:
+        reading, writing = os.pipe()
+        news = stack.enter_context(FileIO(reading))
+        files, keep = _files(stack, User.inside())
+        with ExitStack() as ours_until_started:
+            ours_until_started.callback(os.close, writing)
+            # A second descriptor of the pipe, because bubblewrap closes the one it reports to.
+            announcer = os.dup(writing)
+            ours_until_started.callback(os.close, announcer)
+            log = open_log(spec.session_dir)
+            ours_until_started.callback(os.close, log)
+            monitor = spawn(
+                [
+                    *_joining(groups),
+                    *(_bubblewrap(), "--info-fd", str(writing)),
+                    *isolation_arguments(User.inside()),
+                    *system_arguments(interpreter_prefixes()),
+                    *self._packages(),
+                    *session_arguments(SessionLayout(spec.session_dir), spec.agent_dir),
+                    *files,
+                    *("--", "/bin/sh", "-c", _ANNOUNCE, "sh"),
+                    *_limited(spec.limits, grouped=bool(groups)),
+                    *(self._command or (sys.executable, *RUNNER)),
+                    *identity_arguments(self.install, Identity.of(spec)),
+                ],
+                environment=self._environment(spec),
+                log=log,
+                out=announcer,
+                keep=(writing, *keep),
+            )
+        return _standing(news, monitor, spec)
+
+    def _environment(self, spec: ContainerSpec) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
+        return {
+            **runner_environment(spec, workspace=WORKSPACE, path=path),
+            "PYTHONPATH": str(PACKAGES_INSIDE),
+        }
+
+    def _packages(self) -> list[str]:
+        if self._command is not None:
+            return []
+        return [
+            word for name in PACKAGES for word in ("--ro-bind", str(package_folder(name)), f"{PACKAGES_INSIDE}/{name}")
+        ]
+
+    def _found(self) -> list[Child]:
+        bwraps = {each.id.pid: each for each in self._sightings() if Path(each.arguments[0]).name == "bwrap"}
+        found = []
+        for first in bwraps.values():
+            if len(first.pids) == 2 and first.pids[-1] == 1:
+                monitor = bwraps.get(first.parent)
+                # The monitor cannot be touched from inside, so its word counts while it lives.
+                identity = identity_in((monitor or first).arguments, self.install)
+                if identity is not None:
+                    processes = (first.id, monitor.id) if monitor else (first.id,)
+                    found.append(Child(identity=identity, processes=processes))
+        return found
+
+    def _sightings(self) -> list[Sighting]:
+        return list(processes_with(self.install))
+
+    def _signal(self, child: Child, number: signal.Signals) -> None:
+        if number == signal.SIGKILL:
+            send_signal(child.leader, number)
+            return
+        # The first process of a namespace ignores what it has no handler for; the runner is its child, number two.
+        for process in self._sightings():
+            if process.parent == child.leader.pid and process.pids[-1] == 2:
+                send_signal(process.id, number)
+
+    def _tidy(self, child: Child | None) -> None:
+        if child is None:
+            self._groups.remove_empty(name_prefix(self.install))
+        else:
+            self._groups.remove(container_name(self.install, child.identity))
+
+
+def _bubblewrap() -> str:
+    program = shutil.which("bwrap")
+    if program is None:
+        raise RuntimeUnavailable("bubblewrap is not installed.", hint="apt-get install bubblewrap")
+    return program
+
+
+def _refused(words: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"bubblewrap cannot make a sandbox here: {words}",
+        hint="allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), or use Docker",
+    )
+
+
+def _joining(groups: Sequence[Path]) -> list[str]:
+    return ["/bin/sh", "-c", _JOIN, "sh", *map(str, groups), "--"] if groups else []
+
+
+def _limited(limits: Limits, *, grouped: bool) -> list[str]:
+    """prlimit in front of the runner. Inside, so that processes are counted in the sandbox's user namespace."""
+    arguments = ["prlimit", "--core=0"]
+    if not grouped:
+        arguments += [f"--nproc={limits.pids}", f"--data={limits.memory_bytes + ENGINE_RESERVATION_BYTES}"]
+    return [*arguments, "--"]
+
+
+def _files(stack: ExitStack, user: User) -> tuple[list[str], tuple[int, ...]]:
+    """Arguments for the files handed over by descriptor, and these descriptors, closed with the stack."""
+    passwd, group = _in_memory(stack, user.passwd.encode()), _in_memory(stack, user.group.encode())
+    program = sandbox_filter()
+    if program is None:
+        return file_arguments(passwd, group, None), (passwd, group)
+    seccomp = _in_memory(stack, program)
+    return file_arguments(passwd, group, seccomp), (passwd, group, seccomp)
+
+
+def _in_memory(stack: ExitStack, content: bytes) -> int:
+    descriptor = os.memfd_create("nanohost")
+    stack.callback(os.close, descriptor)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _standing(news: FileIO, monitor: int, spec: ContainerSpec) -> Child:
+    """Wait until the sandbox stands. Raises SpawnError with bubblewrap's words, and then nothing is left of it."""
+    said = b""
+    while not said.endswith(b"up\n"):
+        ready, _, _ = select.select([news], [], [], SET_UP_LIMIT_S)
+        piece = news.read(4096) if ready else b""
+        if not piece:
+            _abandon(monitor, said)
+            words = last_words(spec.session_dir)
+            raise SpawnError(f"No sandbox for session {spec.session_id}: {words}", hint="nanohost doctor")
+        said += piece
+    return Child(identity=Identity.of(spec), processes=(_seen(_first_process(said)), _seen(monitor)))
+
+
+def _seen(pid: int) -> ProcessId:
+    # Started 0 ticks after boot: nobody. The process ended while we were looking.
+    return ProcessId(pid=pid, started=start_time(pid) or 0)
+
+
+def _first_process(said: bytes) -> int:
+    report = json.loads(said.removesuffix(b"up\n"))
+    return int(report["child-pid"])
+
+
+def _abandon(monitor: int, said: bytes) -> None:
+    with suppress(ValueError, KeyError, ProcessLookupError):
+        os.kill(_first_process(said), signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(monitor, signal.SIGKILL)
+    os.waitpid(monitor, 0)

@@ -21,7 +21,7 @@ import structlog
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.launch import finished_or_undone
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
-from nanohost.runtimes.procfs import PROC, ProcessId, exit_code, open_process, processes_with
+from nanohost.runtimes.procfs import PROC, ProcessId, exit_code, open_process
 from nanohost.runtimes.remembered import Remembered
 from nanohost.runtimes.runner_command import Identity
 
@@ -87,7 +87,7 @@ class Watch:
 
 
 class ChildRuntime(ABC):
-    """The runtime port over processes; a way of starting them fills in the five abstract methods, which may block."""
+    """The runtime port over processes; a way of starting them fills in the abstract methods, which may block."""
 
     name: ClassVar[str]
     isolation: ClassVar[Isolation]

@@ -62,10 +62,10 @@ def hand_over(path: Path, owner: int) -> None:
     os.chown(path, owner, owner, follow_symlinks=False)
 
 
-def open_log(layout: SessionLayout) -> int:
+def open_log(session_dir: Path) -> int:
     """A descriptor that appends to the container's log, emptied first when it has grown too long. Caller closes."""
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(container_log(layout.root), flags, 0o640)
+    descriptor = os.open(container_log(session_dir), flags, 0o640)
     if os.fstat(descriptor).st_size > LOG_CAP_BYTES:
         os.ftruncate(descriptor, 0)
     return descriptor

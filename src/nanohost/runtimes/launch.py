@@ -22,18 +22,20 @@ def spawn(
     *,
     environment: Mapping[str, str],
     log: int,
+    out: int | None = None,
     cwd: Path | None = None,
     keep: Sequence[int] = (),
 ) -> int:
     """Start a process in a session of its own, output to the descriptor `log`, and return its pid.
 
-    `keep`: descriptors it inherits under the same number. Raises SpawnError when the program cannot be run.
+    `out`: another descriptor for standard output. `keep`: descriptors it inherits under the same number.
+    Raises SpawnError when the program cannot be run.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - the arguments are ours, never a person's or an agent's
             arguments,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=log if out is None else out,
             stderr=log,
             cwd=cwd,
             env=dict(environment),

@@ -21,7 +21,7 @@ from nanohost.runtimes.children import Child, ChildRuntime
 from nanohost.runtimes.folders import open_log, prepare_folders
 from nanohost.runtimes.launch import spawn
 from nanohost.runtimes.port import ContainerSpec, Isolation
-from nanohost.runtimes.procfs import ProcessId, open_process, processes_with, start_time
+from nanohost.runtimes.procfs import ProcessId, Sighting, processes_with, send_signal, start_time
 from nanohost.runtimes.runner_command import (
     PACKAGES,
     RUNNER,
@@ -68,7 +68,7 @@ class ProcessRuntime(ChildRuntime):
             "PYTHONPATH": self._python_path(),
         }
         command = self._command or (sys.executable, *RUNNER)
-        log = open_log(layout)
+        log = open_log(spec.session_dir)
         try:
             pid = spawn(
                 (*command, *identity_arguments(self.install, identity)),
@@ -86,24 +86,14 @@ class ProcessRuntime(ChildRuntime):
         return os.pathsep.join(dict.fromkeys(str(package_folder(name).parent) for name in PACKAGES))
 
     def _found(self) -> list[Child]:
-        found = []
-        for process in processes_with(self.install):
-            identity = identity_in(process.arguments, self.install)
-            # A process group's leader outside of any sandbox; a fork of the runner is not a second container.
-            if identity and len(process.pids) == 1 and _leads_session(process.id.pid) and not _is_sandbox(process.arguments):
-                found.append(Child(identity=identity, processes=(process.id,)))
-        return found
+        return [
+            Child(identity=identity, processes=(process.id,))
+            for process in processes_with(self.install)
+            if (identity := identity_in(process.arguments, self.install)) and _is_ours(process)
+        ]
 
     def _signal(self, child: Child, number: signal.Signals) -> None:
-        descriptor = open_process(child.leader)
-        if descriptor is None:
-            return
-        try:
-            signal.pidfd_send_signal(descriptor, number)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(descriptor)
+        send_signal(child.leader, number)
 
     def _before_reaping(self, child: Child) -> None:
         # While a process of its group lives the kernel gives the number to nobody else, so this hits only our own.
@@ -119,15 +109,14 @@ class ProcessRuntime(ChildRuntime):
                 link.unlink(missing_ok=True)
 
 
-def _leads_session(pid: int) -> bool:
+def _is_ours(process: Sighting) -> bool:
+    """Outside of any sandbox, not a sandbox's monitor, and the first of its session: a fork of a runner is none."""
+    if len(process.pids) != 1 or Path(process.arguments[0]).name == "bwrap":
+        return False
     try:
-        return os.getsid(pid) == pid
+        return os.getsid(process.id.pid) == process.id.pid
     except ProcessLookupError:
         return False
-
-
-def _is_sandbox(arguments: Sequence[str]) -> bool:
-    return Path(arguments[0]).name == "bwrap"
 
 
 def _links() -> Path:

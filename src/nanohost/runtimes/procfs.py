@@ -7,6 +7,7 @@ well under a millisecond.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,3 +92,15 @@ def exit_code(descriptor: int) -> int | None:
     if ended is None:
         return None
     return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+
+
+def send_signal(process: ProcessId, number: signal.Signals) -> None:
+    """Send a signal to exactly this process; nothing happens when it is gone."""
+    descriptor = open_process(process)
+    if descriptor is None:
+        return
+    try:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)

@@ -16,7 +16,7 @@ from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import ContainerSpec
 
 RUNNER = ("-P", "-m", "agent_runner")
-"""Interpreter arguments. `-P`: the working directory is the agent's to write, so it must not be searched for modules."""
+"""Interpreter arguments. `-P`: the working directory is the agent's to write, so no module is looked for there."""
 
 PACKAGES = ("nanohost_protocol", "agent_runner")
 """The packages a runner consists of; the host's own code is never visible to it."""
@@ -41,8 +41,18 @@ def identity_arguments(install: str, identity: Identity) -> tuple[str, ...]:
     return ("--install", install, "--session", identity.session_id, "--lease", identity.lease)
 
 
+def container_name(install: str, identity: Identity) -> str:
+    """What an engine calls the container; people see it in `docker ps`."""
+    return f"{name_prefix(install)}{identity.session_id}-{identity.lease[:8]}"
+
+
+def name_prefix(install: str) -> str:
+    """How the names of all containers of this install begin."""
+    return f"nanohost-{install[:8]}-"
+
+
 def identity_in(arguments: Sequence[str], install: str) -> Identity | None:
-    """Whose container a command line belongs to; None unless it ends with exactly the six arguments, for this install."""
+    """Whose container a command line belongs to; None unless it ends with exactly the six, for this install."""
     match tuple(arguments[-6:]):
         case ("--install", found, "--session", session, "--lease", lease) if found == install:
             return Identity(session_id=SessionId(session), lease=LeaseId(lease))

@@ -115,8 +115,7 @@ CREATE TABLE routes (
 CREATE INDEX routes_waiting ON routes (session_id, event_id) WHERE outcome = 'waiting';
 CREATE INDEX routes_message ON routes (message_id) WHERE message_id IS NOT NULL;
 
--- What goes out: the ledger. Odd numbers are rows of the agent, even ones are the host's own notices about the
--- inbound row of that number.
+-- What goes out: the ledger. Numbers above zero are those of the agent's rows; below zero are the host's own notices.
 CREATE TABLE deliveries (
     session_id   TEXT NOT NULL REFERENCES sessions (id),
     seq          INTEGER NOT NULL,

@@ -26,8 +26,12 @@ ADD = """
 INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
 VALUES (?, ?, ?, ?, ?, ?)
 """
-MAKE_DUE = "UPDATE sessions SET due_at = min(ifnull(due_at, :at), :at), last_active_at = :now WHERE id = :id"
-SET_DUE = "UPDATE sessions SET due_at = ? WHERE id = ?"
+MAKE_DUE = """
+UPDATE sessions SET due_at = CASE WHEN :at <= :now THEN :at ELSE min(ifnull(due_at, :at), :at) END,
+    last_active_at = :now
+WHERE id = :id
+"""
+REPLACE_DUE = "UPDATE sessions SET due_at = :due WHERE id = :id AND due_at IS :seen"
 SET_OUT_CURSOR = "UPDATE sessions SET out_cursor = max(out_cursor, ?), last_active_at = ? WHERE id = ?"
 SET_ACK_CURSOR = "UPDATE sessions SET ack_cursor = max(ack_cursor, ?) WHERE id = ?"
 LEASE = "UPDATE sessions SET lease = ?, runtime = ?, runtime_state = '{}' WHERE id = ?"
@@ -87,12 +91,18 @@ async def add(
 
 
 async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: datetime) -> None:
-    """There is work from `at` on; an earlier due time stays."""
+    """There is work from `at` on. Work that is due now always changes due_at, so that `replace_due` notices."""
     await tx.run(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
 
 
-async def set_due(tx: Transaction, session: SessionId, at: datetime | None) -> None:
-    await tx.run(SET_DUE, (None if at is None else to_text(at), session))
+async def replace_due(tx: Transaction, session: SessionId, *, seen: datetime | None, due: datetime | None) -> bool:
+    """Say when the session next has work, if nobody said otherwise since due_at was `seen`. False if somebody did."""
+    values = {
+        "id": session,
+        "seen": None if seen is None else to_text(seen),
+        "due": None if due is None else to_text(due),
+    }
+    return await tx.run(REPLACE_DUE, values) == 1
 
 
 async def set_out_cursor(tx: Transaction, session: SessionId, cursor: int, now: datetime) -> None:

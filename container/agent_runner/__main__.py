@@ -1,0 +1,75 @@
+"""python -m agent_runner --install I --session S --lease L: one life of one session's runner.
+
+Exit codes: 0 told to stop, idle, or the session is gone · 64 started wrongly · 74 a file cannot be used ·
+75 another runner has this session · 78 the mailbox speaks another version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from agent_runner import providers
+from agent_runner.log import log
+from agent_runner.loop import Runner, utc_now
+from agent_runner.mailbox import Mailbox
+from agent_runner.settings import Settings, read_settings
+from agent_runner.signals import Signals
+from agent_runner.writer_lock import WriterLockHeld, holding
+from nanohost_protocol.errors import ProtocolError, VersionMismatch
+from nanohost_protocol.heartbeat import beating
+
+EX_USAGE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 64, 74, 75, 78
+
+
+def main() -> int:
+    try:
+        settings = read_settings(sys.argv[1:], os.environ)
+        if settings.provider not in providers.names():
+            raise ValueError(f"NANOHOST_PROVIDER is {settings.provider!r}; there is {', '.join(providers.names())}")
+    except ValueError as error:
+        log("wrong_settings", error=error)
+        return EX_USAGE
+    try:
+        with holding(settings.layout.writer_lock):
+            return _live(settings)
+    except WriterLockHeld as error:
+        log("not_the_writer", error=error)
+        return EX_TEMPFAIL
+    except VersionMismatch as error:
+        log("version_mismatch", error=error, update=_side_to_update(error))
+        return EX_CONFIG
+    except (ProtocolError, OSError) as error:
+        log("mailbox_unusable", error=error)
+        return EX_IOERR
+
+
+def _live(settings: Settings) -> int:
+    mailbox = Mailbox(settings.layout, lease=settings.lease)  # first of all: it rolls back what a dead runner left
+    try:
+        mailbox.begin_life(utc_now())
+        with beating(settings.layout.heartbeat):
+            return asyncio.run(_run(settings, mailbox))
+    finally:
+        mailbox.close()
+
+
+async def _run(settings: Settings, mailbox: Mailbox) -> int:
+    signals = Signals()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.stop)
+    return await Runner(settings, mailbox, signals).run()
+
+
+def _side_to_update(error: VersionMismatch) -> str:
+    """The file is newer than this container, or older: which side is behind."""
+    if error.found > error.expected:
+        return "this container is older than the host: build the agent's image anew (nanohost image build)"
+    return "the host is older than this container: update nanohost on the host"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Which messages the runner takes next. Pure: rows and earlier acks in, a batch out.
+
+One predicate, `eligible`, serves the first poll, the later ones and the follow-ups of a running turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nanohost_protocol.ids import turn_id
+from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
+
+BATCH_LIMIT = 50
+"""Messages of one batch. Trigger rows above it wait for the next turn; context only fills what they leave."""
+
+Acks = Mapping[str, Ack]
+
+_GIVEN_BACK = {AckStatus.ABANDONED, AckStatus.FAILED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The messages of one turn, in order, and the turn's id."""
+
+    turn_id: str
+    messages: tuple[MessageIn, ...]
+
+
+def eligible(due: Iterable[MessageIn], acks: Acks, *, first_poll: bool) -> list[MessageIn]:
+    """Of the open rows whose time has come, those this runner may take now, oldest first."""
+    return [row for row in due if (first_poll or not row.on_wake) and _open(row, acks.get(row.id))]
+
+
+def _open(row: MessageIn, ack: Ack | None) -> bool:
+    """Never taken, or given back and since allowed again by the host, who alone raises `tries`."""
+    return ack is None or (ack.status in _GIVEN_BACK and row.tries > ack.tries)
+
+
+def controls(rows: Iterable[MessageIn]) -> list[MessageIn]:
+    """Rows for the runner itself; the agent never sees them."""
+    return [row for row in rows if row.kind is InKind.CONTROL]
+
+
+def next_batch(rows: Sequence[MessageIn], acks: Acks) -> Batch | None:
+    """The next turn out of eligible rows. A turn that is tried again keeps its batch and so its id."""
+    rows = [row for row in rows if row.kind is not InKind.CONTROL]
+    again = next((acks[row.id].turn_id for row in rows if row.id in acks), None)
+    if again is not None:
+        return Batch(turn_id=again, messages=tuple(row for row in rows if _belongs(row, again, acks)))
+    fresh = _fresh(rows)
+    return Batch(turn_id=turn_id(fresh[0].id), messages=fresh) if fresh else None
+
+
+def follow_ups(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
+    """What joins a turn that is running: rows never taken before, by the same rule as a batch of their own."""
+    return _fresh([row for row in rows if row.kind is not InKind.CONTROL and row.id not in acks])
+
+
+def _belongs(row: MessageIn, turn: str, acks: Acks) -> bool:
+    return row.id in acks and acks[row.id].turn_id == turn
+
+
+def _fresh(rows: Sequence[MessageIn]) -> tuple[MessageIn, ...]:
+    triggers = [row for row in rows if row.trigger][:BATCH_LIMIT]
+    if not triggers:
+        return ()
+    room = BATCH_LIMIT - len(triggers)
+    context = [row for row in rows if not row.trigger]
+    return tuple(sorted(triggers + context[len(context) - min(room, len(context)) :], key=lambda row: row.seq))

@@ -1,0 +1,113 @@
+"""The provider of this session and the conversation it is in: opened when needed, closed when idle, resumed by id.
+
+Promises that the conversation's id is in the file as soon as it is known, and that a stale one is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+from agent_runner import providers
+from agent_runner.log import log
+from agent_runner.mailbox import Mailbox
+from agent_runner.providers import Create, Provider, ProviderContext
+from agent_runner.settings import Settings
+from agent_runner.tools import Toolbox
+
+CLOSE_WITHIN_S = 10.0
+
+
+class Conversation:
+    """Kept for the runner's life. Provider objects come and go beneath it."""
+
+    def __init__(self, settings: Settings, mailbox: Mailbox, toolbox: Toolbox) -> None:
+        self._settings = settings
+        self._mailbox = mailbox
+        self._toolbox = toolbox
+        self._create: asyncio.Future[Create] | None = None
+        self._provider: Provider | None = None
+        self._system_prompt = ""
+        self._memory: Mapping[str, str] = {}
+        self._restored = False
+        self.id: str | None = None
+
+    @property
+    def _id_key(self) -> str:
+        return f"conversation:{self._settings.provider}"
+
+    @property
+    def _memory_key(self) -> str:
+        return f"memory:{self._settings.provider}"
+
+    def load(self) -> None:
+        """Begin to import the provider, in a thread: an SDK takes a second that the first poll can use."""
+        loop = asyncio.get_running_loop()
+        self._create = loop.run_in_executor(None, providers.load, self._settings.provider)
+
+    async def provider(self, system_prompt: str) -> Provider:
+        """The open provider; a new one if there is none, or if what it was told at its start has changed."""
+        if self._provider is not None and self._system_prompt != system_prompt:
+            await self.close()
+        if self._provider is None:
+            self._provider = await self._opened(system_prompt)
+        return self._provider
+
+    async def _opened(self, system_prompt: str) -> Provider:
+        assert self._create is not None, "load comes first"
+        create = await self._create
+        await self._restore()
+        layout = self._settings.layout
+        self._system_prompt = system_prompt
+        return create(
+            ProviderContext(
+                model=self._settings.model,
+                tools=self._settings.tools,
+                toolbox=self._toolbox,
+                system_prompt=system_prompt,
+                agent_dir=layout.agent_dir,
+                state_dir=layout.state_dir,
+                gateway_socket=layout.gateway_socket,
+                resume=self.id,
+                memory=self._memory,
+            )
+        )
+
+    async def _restore(self) -> None:
+        """What an earlier container left; once."""
+        if not self._restored:
+            self.id = await self._mailbox.state(self._id_key)
+            memory = await self._mailbox.state(self._memory_key)
+            self._memory = json.loads(memory) if memory else {}
+            self._restored = True
+
+    async def known(self, conversation_id: str) -> None:
+        """Keep the id, at once."""
+        if conversation_id != self.id:
+            await self._mailbox.set_state(self._id_key, conversation_id)
+            self.id = conversation_id
+
+    async def forget(self) -> None:
+        """Drop the conversation; the next provider starts afresh. The file learns of it with the turn's end."""
+        await self.close()
+        self.id, self._memory = None, {}
+
+    def state(self, memory: Mapping[str, str] | None) -> dict[str, str | None]:
+        """What the end of a turn is to keep."""
+        kept: dict[str, str | None] = {self._id_key: self.id}
+        if memory is not None and memory != self._memory:
+            self._memory = dict(memory)
+            kept[self._memory_key] = json.dumps(self._memory)
+        return kept
+
+    async def close(self) -> None:
+        """Close the provider if one is open; what it holds is freed, the conversation stays."""
+        provider, self._provider = self._provider, None
+        if provider is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await provider.close()
+        except Exception as error:  # a provider that cannot even be closed must not take the session with it
+            log("provider_close_failed", error=f"{type(error).__name__}: {error}")

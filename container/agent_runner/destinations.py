@@ -1,0 +1,94 @@
+"""Where a message of the agent goes. Pure: a name in, an address or a problem out.
+
+An address is either a destination's name, which the host checks again, or None together with the message that is
+being answered: the host then replies where that one came from, thread included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nanohost_protocol.rows import Destination, MessageIn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressBook:
+    """The names the agent may send to, and the one that is this session's own chat."""
+
+    destinations: tuple[Destination, ...] = ()
+    default: str | None = None
+
+    def find(self, name: str) -> Destination | None:
+        """By name; by title if just one has it. Case does not matter."""
+        wanted = name.strip().casefold()
+        by_name = [one for one in self.destinations if one.name.casefold() == wanted]
+        by_title = [one for one in self.destinations if one.display_name.casefold() == wanted]
+        found = by_name or by_title
+        return found[0] if len(found) == 1 else None
+
+    def origin_name(self, row: MessageIn) -> str | None:
+        """What the agent calls the chat a row came from."""
+        return self.default if row.origin is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """The two columns of an outbound row that say where it goes."""
+
+    destination: str | None = None
+    in_reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Why nothing was sent, in words for the agent."""
+
+    problem: str
+
+
+class Origin:
+    """The messages that are being answered: what an answer refers to when it does not say."""
+
+    def __init__(self, messages: Sequence[MessageIn]) -> None:
+        self._by_number = {row.seq: row for row in messages}
+        asked = [row for row in messages if row.trigger and row.origin is not None]
+        self._last = asked[-1] if asked else None
+        self.one_chat = len({_chat(row) for row in asked}) <= 1
+
+    def answered(self, number: int | None) -> MessageIn | None:
+        """The message a number names, or the last one that asked for an answer."""
+        return self._by_number.get(number, self._last) if number is not None else self._last
+
+
+def _chat(row: MessageIn) -> tuple[str, str, str] | None:
+    origin = row.origin
+    return None if origin is None else (origin.channel_type, origin.instance, origin.platform_id)
+
+
+def address(to: str | None, re: int | None, *, book: AddressBook, origin: Origin) -> Address | Unreachable:
+    """Where a message goes that names `to` and answers message number `re`; both may be left out."""
+    answered = origin.answered(re)
+    reply = answered.id if answered is not None else None
+    if to is None:
+        return Address(in_reply_to=reply)
+    found = book.find(to)
+    if found is None:
+        return Unreachable(f"There is no destination {to!r}; there is {_names(book)}.")
+    # Only while everybody who is being answered sits in one chat can a name stand for "where this came from":
+    # otherwise the reply might go to the thread of another chat.
+    if found.name == book.default and origin.one_chat:
+        return Address(in_reply_to=reply)
+    return Address(destination=found.name, in_reply_to=reply if re is not None else None)
+
+
+def bare_address(*, book: AddressBook, origin: Origin) -> Address | Unreachable:
+    """Where text goes that is in no block."""
+    if len(book.destinations) > 1 or not origin.one_chat:
+        return Unreachable(f'Text outside of <message to="..."> was not sent; there is {_names(book)}.')
+    answered = origin.answered(None)
+    return Address(in_reply_to=answered.id if answered is not None else None)
+
+
+def _names(book: AddressBook) -> str:
+    return ", ".join(repr(one.name) for one in book.destinations) or "none"

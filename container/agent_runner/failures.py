@@ -1,0 +1,46 @@
+"""How a turn fails: the class, and the sentence a person reads. One table, so that no class is without words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost_protocol.rows import ErrorClass, TurnError
+
+SENTENCES: dict[ErrorClass, str] = {
+    ErrorClass.AUTH: "I cannot reach my model: its key is missing or no longer valid. The operator has to renew it.",
+    ErrorClass.RATE_LIMITED: "My model is limiting how much I may ask of it right now.",
+    ErrorClass.OVERLOADED: "My model is overloaded at the moment.",
+    ErrorClass.CONTEXT_FULL: "Our conversation has become too long for my model. I am starting it afresh.",
+    ErrorClass.BUDGET: "The budget for this conversation is used up. The operator can raise it.",
+    ErrorClass.INVALID_SESSION: "I lost the thread of our conversation and could not pick it up again.",
+    ErrorClass.TRANSIENT: "Something went wrong while I was working on this.",
+    ErrorClass.PERMANENT: "My model refuses this request, and trying again will not help.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits."""
+
+    error_class: ErrorClass
+    detail: str = ""
+    retry_at: datetime | None = None
+
+    def for_people(self) -> TurnError:
+        return TurnError(error_class=self.error_class, sentence=SENTENCES[self.error_class], retry_at=self.retry_at)
+
+
+class ProviderFailed(Exception):
+    """Raised by a provider that cannot go on; anything else it raises counts as transient."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail or failure.error_class)
+        self.failure = failure
+
+
+def failure_of(error: Exception) -> Failure:
+    """An exception out of a provider as a failure."""
+    if isinstance(error, ProviderFailed):
+        return error.failure
+    return Failure(error_class=ErrorClass.TRANSIENT, detail=f"{type(error).__name__}: {error}")

@@ -1,0 +1,20 @@
+"""One line a happening on stderr: a constant name and its fields. The host keeps what a container prints.
+
+Not structlog: the runner's start is time that a person waits.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+def log(event: str, **fields: object) -> None:
+    """Print one line. Text is quoted where it has to be, so that a line stays a line."""
+    parts = [event, *(f"{name}={_shown(value)}" for name, value in fields.items())]
+    print(" ".join(parts), file=sys.stderr, flush=True)  # noqa: T201 - this is where the runner prints
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)

@@ -1,0 +1,192 @@
+"""The two files as the runner uses them: look for news, write in whole steps.
+
+All access goes through one thread, so the event loop never waits for a disk and two steps never mix. A poll that finds
+the host's file unchanged costs one read of four bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from agent_runner import claims
+from agent_runner.claims import Batch
+from agent_runner.destinations import AddressBook
+from agent_runner.log import log
+from nanohost_protocol.errors import Busy, NotReady
+from nanohost_protocol.inbound import InboundReader, reading_inbound
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.outbound import OutboundWriter, TurnEnd
+from nanohost_protocol.rows import MessageIn, MessageOut, Meta, NewMessageOut
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CHANGE_COUNTER = slice(24, 28)
+"""Where an SQLite file counts its commits (file format, 1.3.7)."""
+BUSY_TRIES = 12
+"""A write waits five seconds for a reader; after a minute this runner gives up and another is started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """One look at the host's file: what to do next, and the facts a turn is made with."""
+
+    batch: Batch | None
+    follow_ups: tuple[MessageIn, ...]
+    controls: tuple[MessageIn, ...]
+    book: AddressBook
+    meta: Meta
+    next_due: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A turn that was claimed: which run of it this is, and what earlier runs have sent."""
+
+    attempt: int
+    said: tuple[MessageOut, ...]
+
+
+class Mailbox:
+    """Opened before the event loop has anything else to do; closed last."""
+
+    def __init__(self, layout: SessionLayout, *, lease: str, durable: bool = True) -> None:
+        """Roll back what a predecessor left half written. Raises NotOurs, VersionMismatch, Busy."""
+        self._layout = layout
+        self._writer = OutboundWriter(layout.outbound_db, container_id=lease, durable=durable)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailbox")
+        self._counter: bytes | None = None
+        self.next_due: datetime | None = None
+        """When the next message falls due, as of the last look."""
+        self._first_poll = True
+        self._floor = 0
+        self._missing_since: float | None = None
+        self._pruned = (0, 0)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._writer.close()
+
+    def begin_life(self, now: datetime) -> None:
+        """Give up the claims of earlier containers. Raises VersionMismatch if the host's file is of another time."""
+        try:
+            with reading_inbound(self._layout.inbound_db):
+                pass
+        except (NotReady, Busy):
+            log("inbound_not_ready")
+        self._writer.begin_life(now)
+
+    @property
+    def gone_s(self) -> float:
+        """For how long the host's file has been missing."""
+        return 0.0 if self._missing_since is None else time.monotonic() - self._missing_since
+
+    async def poll(self, now: datetime, *, force: bool = False) -> News | None:
+        """What is new; None if nothing is, or if it cannot be read just now.
+
+        `force` looks even if the host has written nothing: after a turn of our own.
+        """
+        return await self._do(self._poll, now, force)
+
+    async def claim(self, batch: Batch, now: datetime) -> Begun:
+        """Begin a turn."""
+        return await self._patiently(self._claim, batch, now)
+
+    async def claim_more(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
+        """Add follow-ups to the turn that runs."""
+        await self._patiently(self._writer.claim_more, turn_id, messages, now)
+
+    async def say(self, message: NewMessageOut, now: datetime) -> bool:
+        """One message during a turn; False if the turn said it before."""
+        return await self._patiently(partial(self._writer.say, floor=self._floor), message, now=now)
+
+    async def finish(self, end: TurnEnd, now: datetime) -> None:
+        """End a turn."""
+        await self._patiently(partial(self._writer.finish, floor=self._floor), end, now=now)
+
+    async def release(self, turn_id: str, now: datetime) -> None:
+        """Give a turn back unanswered."""
+        await self._patiently(self._writer.release, turn_id, now)
+
+    async def state(self, key: str) -> str | None:
+        return await self._do(self._writer.state, key)
+
+    async def set_state(self, key: str, value: str | None) -> None:
+        await self._patiently(self._writer.set_state, key, value)
+
+    async def set_progress(self, values: Mapping[str, str]) -> None:
+        await self._patiently(self._writer.set_progress, values)
+
+    async def prune(self, meta: Meta) -> None:
+        """Delete what the host has taken over, if that is more than last time."""
+        reached = (int(meta.get("out_cursor", 0)), int(meta.get("ack_cursor", 0)))
+        if reached > self._pruned:
+            await self._patiently(self._writer.prune, out_cursor=reached[0], ack_cursor=reached[1])
+            self._pruned = reached
+
+    async def _do(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(step, *args, **kwargs))
+
+    async def _patiently(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """A write is one transaction: when a reader is in the way it has not happened, and can be done again."""
+        for left in reversed(range(BUSY_TRIES)):
+            try:
+                return await self._do(step, *args, **kwargs)
+            except Busy:
+                log("outbound_busy", tries_left=left)
+                if left == 0:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _claim(self, batch: Batch, now: datetime) -> Begun:
+        self._writer.claim(batch.turn_id, batch.messages, now)
+        turn = self._writer.turn(batch.turn_id)
+        attempt = turn.attempt if turn is not None else 1
+        return Begun(attempt=attempt, said=self._writer.said(batch.turn_id) if attempt > 1 else ())
+
+    def _poll(self, now: datetime, force: bool) -> News | None:
+        counter = self._read_counter()
+        fell_due = self.next_due is not None and now >= self.next_due
+        if counter is None or (counter == self._counter and not force and not fell_due):
+            return None
+        try:
+            with reading_inbound(self._layout.inbound_db) as inbound:
+                news = self._look(inbound, now)
+        except (NotReady, Busy):
+            return None
+        # Only now: the counter was read before the snapshot, so a commit in between shows as a change next time.
+        self._counter, self.next_due, self._first_poll = counter, news.next_due, False
+        return news
+
+    def _look(self, inbound: InboundReader, now: datetime) -> News:
+        due = list(inbound.due(now))
+        acks = self._writer.acks(row.id for row in due)
+        rows = claims.eligible(due, acks, first_poll=self._first_poll)
+        meta = inbound.meta()
+        self._floor = max(self._floor, inbound.highest_seq(), int(meta.get("out_cursor", 0)))
+        return News(
+            batch=claims.next_batch(rows, acks),
+            follow_ups=claims.follow_ups(rows, acks),
+            controls=tuple(claims.controls(rows)),
+            book=AddressBook(destinations=inbound.destinations(), default=inbound.default_destination()),
+            meta=meta,
+            next_due=inbound.next_due(now),
+        )
+
+    def _read_counter(self) -> bytes | None:
+        """How often the host has committed; None if its file is not there."""
+        try:
+            with self._layout.inbound_db.open("rb", buffering=0) as file:
+                counter = file.read(CHANGE_COUNTER.stop)[CHANGE_COUNTER]
+        except FileNotFoundError:
+            self._missing_since = self._missing_since or time.monotonic()
+            return None
+        self._missing_since = None
+        return counter

@@ -1,0 +1,182 @@
+"""What the agent is shown. Pure: rows in, text out.
+
+Promises: every value is escaped, times are in the person's zone, a message is known by its number and no platform id
+is ever shown. The system prompt's addendum is made here too, so that what the agent reads about its messages and
+what it gets stays in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from agent_runner.destinations import AddressBook
+from agent_runner.markup import clean, element
+from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.payloads import (
+    ChatIn,
+    ChatOut,
+    FileOut,
+    InPayload,
+    QuestionOut,
+    SystemIn,
+    TaskIn,
+    WebhookIn,
+    decode_in,
+    decode_out,
+)
+from nanohost_protocol.rows import MessageIn, MessageOut
+
+_EVENTS = {"message": "message", "edit": "edit", "reaction": "reaction"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A row with its content decoded; `payload` is None if the content makes no sense."""
+
+    row: MessageIn
+    payload: InPayload | None
+
+    @property
+    def text(self) -> str:
+        """What a person would call the text of it."""
+        match self.payload:
+            case ChatIn(text=text) | SystemIn(text=text):
+                return clean(text)
+            case TaskIn(prompt=text) | WebhookIn(body=text):
+                return clean(text)
+            case _:
+                return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One push to the provider: the text for a model, the messages for a provider that needs no model.
+
+    `attempt` counts runs of the turn from 1. A correction carries no messages.
+    """
+
+    text: str
+    messages: tuple[Incoming, ...] = ()
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a prompt is made with besides the messages. `timezone` is the zone's name."""
+
+    now: datetime
+    zone: tzinfo
+    timezone: str
+    book: AddressBook
+
+
+def decoded(row: MessageIn) -> Incoming:
+    """A row whose content is not what its kind says is shown as unreadable, never fatal."""
+    try:
+        return Incoming(row=row, payload=decode_in(row.kind, row.content))
+    except PayloadError:
+        return Incoming(row=row, payload=None)
+
+
+def batch_prompt(
+    messages: Sequence[MessageIn], view: View, *, attempt: int = 1, said: Sequence[MessageOut] = ()
+) -> Prompt:
+    """The prompt of a batch or of follow-ups. `said` is what earlier attempts of the turn have already sent."""
+    incoming = tuple(decoded(row) for row in messages)
+    lines = [element("context", now=_local(view.now, view), timezone=view.timezone)]
+    lines += _said(said, view)
+    lines += [_message(one, incoming, view) for one in incoming]
+    return Prompt(text="\n".join(lines), messages=incoming, attempt=attempt)
+
+
+def correction(problems: Sequence[str]) -> Prompt:
+    """Tells the agent, in the same turn, what of its answer did not reach anybody."""
+    note = element("not-sent", " ".join(problems))
+    return Prompt(text=f"{note}\nSend it again as it should have been, and nothing that did go out.")
+
+
+def _message(one: Incoming, batch: Sequence[Incoming], view: View) -> str:
+    row, chat = one.row, view.book.origin_name(one.row)
+    common: dict[str, str | int | None] = {"id": row.seq, "time": _local(row.timestamp, view)}
+    common["context"] = None if row.trigger else "yes"
+    match one.payload:
+        case ChatIn() as said:
+            about = _number_of(said.refers_to, batch)
+            return element(
+                _EVENTS.get(said.event, "event"), said.text, from_=said.sender, chat=chat, about=about, **common
+            )
+        case TaskIn() as task:
+            return element("task", task.prompt, **common)
+        case WebhookIn() as hook:
+            return element("webhook", hook.body, source=hook.source, **common)
+        case SystemIn() as note:
+            return element("system", note.text, **common)
+        case _:
+            return element("unreadable", **common)
+
+
+def _number_of(platform_message_id: str | None, batch: Sequence[Incoming]) -> int | None:
+    """The number of the message an edit or a reaction concerns, if it is in the batch."""
+    if platform_message_id is None:
+        return None
+    for one in batch:
+        origin = one.row.origin
+        event = one.payload.event if isinstance(one.payload, ChatIn) else None
+        if event == "message" and origin is not None and origin.platform_message_id == platform_message_id:
+            return one.row.seq
+    return None
+
+
+def _said(said: Sequence[MessageOut], view: View) -> list[str]:
+    if not said:
+        return []
+    return [
+        "<already-sent>",
+        "This was begun before and broke off. These messages went out then; do not send them again.",
+        *(element("sent", _out_text(row), to=row.destination, time=_local(row.timestamp, view)) for row in said),
+        "</already-sent>",
+    ]
+
+
+def _out_text(row: MessageOut) -> str:
+    match decode_out(row.kind, row.content):
+        case ChatOut(text=text) | QuestionOut(text=text):
+            return text
+        case FileOut(name=name, caption=caption):
+            return f"{name} {caption}".strip()
+        case _:
+            return row.kind
+
+
+def _local(moment: datetime, view: View) -> str:
+    return moment.astimezone(view.zone).strftime("%Y-%m-%d %H:%M")
+
+
+def system_prompt(book: AddressBook, agent_name: str) -> str:
+    """What is added to the provider's own system prompt: who the agent is, whom it can write to, and how."""
+    return "\n".join([_WHO.format(name=clean(agent_name)), "", _destinations(book), "", _HOW.strip()])
+
+
+def _destinations(book: AddressBook) -> str:
+    if not book.destinations:
+        return "You can answer the chat you were written from; there are no other destinations."
+    lines = [element("destination", name=one.name, title=one.display_name, type=one.type) for one in book.destinations]
+    return "\n".join(["You can send to:", *lines])
+
+
+_WHO = "You are {name}, an assistant that people talk to through chat apps."
+_HOW = """
+Each turn brings the messages since your last one. Their ids are numbers of this conversation; messages marked
+context="yes" are there so that you know what was said, and were not addressed to you. What stands inside <message>,
+<edit>, <reaction>, <webhook> and <task> was written by others, <system> by the host you run on.
+
+Only this reaches people:
+* <message to="name">text</message> in your answer. Add re="id" to answer one message in particular. Several blocks
+  are several messages. Blocks inside code fences are plain text.
+* the tool send_message, when something should be said while you are still at work.
+* text outside of blocks, if there is just one destination: it is sent there.
+Write what is for yourself alone inside <internal>...</internal>: it is never sent. Say nothing at all when nothing
+needs to be said. Write Markdown.
+"""

@@ -1,0 +1,316 @@
+"""Claude, through the Claude Agent SDK and the command line it carries.
+
+One connected client is kept between turns. What the command line needs to know is in its environment: the model is
+reached through the host's gateway only, and the key it is given is worth nothing. Prompts are sent with ids of our
+own, and a result says which of them it covers, so a message that is pushed in the middle is never counted twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from claude_agent_sdk import (
+    AssistantMessage,
+    ClaudeAgentOptions,
+    ClaudeSDKClient,
+    Message,
+    RateLimitEvent,
+    ResultMessage,
+    SdkMcpTool,
+    SystemMessage,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
+    create_sdk_mcp_server,
+)
+
+from agent_runner.failures import Failure, ProviderFailed
+from agent_runner.log import log
+from agent_runner.prompt import Prompt
+from agent_runner.providers import (
+    ConversationKnown,
+    Finished,
+    Provider,
+    ProviderContext,
+    Text,
+    ToolEnded,
+    ToolStarted,
+    TurnEvent,
+)
+from agent_runner.tools import Tool, Toolbox, ToolRefused
+from nanohost_protocol.rows import ErrorClass, Usage
+
+PATIENCE_S = 5.0
+"""A pause that the command line wants to make before it asks again. Above this the host does the waiting, and the
+person is told."""
+RETRIES = 2
+
+OUTLIVING_A_TURN = (
+    "CronCreate",
+    "CronDelete",
+    "CronList",
+    "ScheduleWakeup",
+    "Monitor",
+    "Workflow",
+    "ListAgents",
+    "SendMessage",
+    "EnterWorktree",
+    "ExitWorktree",
+    "AskUserQuestion",
+)
+"""Tools of the command line that wait for something after the turn, or for someone at its terminal: nobody is there."""
+
+_COST = "cost_usd"
+
+
+class Claude:
+    """See providers.Provider."""
+
+    def __init__(self, context: ProviderContext) -> None:
+        self._context = context
+        self._client: ClaudeSDKClient | None = None
+        self._known = context.resume
+        self._tool_names: dict[str, str] = {}
+        self._stderr: deque[str] = deque(maxlen=20)
+        # The command line's cost runs through the whole conversation, over restarts too.
+        self._cost_usd = float(context.memory.get(_COST, "0"))
+        self._open: list[str] = []
+        self._begun = 0
+        self._held: list[str] = []
+        self._retry_at: datetime | None = None
+
+    async def begin(self, prompt: Prompt) -> None:
+        self._open, self._begun, self._held, self._retry_at = [], 0, [], None
+        if self._client is None:
+            self._client = await self._connected()
+        await self.push(prompt)
+
+    async def _connected(self) -> ClaudeSDKClient:
+        client = ClaudeSDKClient(options(self._context, self._stderr.append))
+        try:
+            await client.connect()
+        except Exception as error:
+            raise ProviderFailed(self._crash(error)) from error
+        return client
+
+    async def push(self, prompt: Prompt) -> None:
+        identity = str(uuid4())
+        self._open.append(identity)
+        self._begun += 1
+        assert self._client is not None, "begin comes first"
+        await self._client.query(_one(identity, prompt.text))
+
+    async def events(self) -> AsyncIterator[TurnEvent]:
+        assert self._client is not None, "begin comes first"
+        try:
+            async for message in self._client.receive_messages():
+                for event in self._translated(message):
+                    yield event
+        except Exception as error:
+            raise ProviderFailed(self._crash(error)) from error
+
+    async def interrupt(self) -> None:
+        if self._client is not None:
+            await self._client.interrupt()
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.disconnect()
+
+    def _translated(self, message: Message) -> Iterator[TurnEvent]:
+        match message:
+            case SystemMessage(subtype="init", data=data):
+                yield from self._conversation(str(data.get("session_id") or ""))
+            case SystemMessage(subtype="api_retry", data=data):
+                yield from self._api_retry(data)
+            case RateLimitEvent(rate_limit_info=info) if info.status == "rejected" and info.resets_at is not None:
+                self._retry_at = datetime.fromtimestamp(info.resets_at, UTC)
+            case AssistantMessage(parent_tool_use_id=None, error=None, content=content):
+                yield from self._assistant(content)
+            case UserMessage(parent_tool_use_id=None, content=list(content)):
+                yield from self._tool_results(content)
+            case ResultMessage():
+                yield from self._conversation(message.session_id)
+                yield from self._result(message)
+
+    def _conversation(self, conversation: str) -> Iterator[TurnEvent]:
+        if conversation and conversation != self._known:
+            self._known = conversation
+            yield ConversationKnown(conversation)
+
+    def _assistant(self, content: Sequence[object]) -> Iterator[TurnEvent]:
+        """Text is held back until it is clear whether the agent goes on working after it."""
+        for block in content:
+            match block:
+                case TextBlock(text=text):
+                    self._held.append(text)
+                case ToolUseBlock(id=use, name=name):
+                    yield from self._said(final=False)
+                    self._tool_names[use] = name
+                    yield ToolStarted(name)
+
+    def _tool_results(self, content: Sequence[object]) -> Iterator[TurnEvent]:
+        for block in content:
+            if isinstance(block, ToolResultBlock):
+                yield ToolEnded(self._tool_names.pop(block.tool_use_id, ""))
+
+    def _said(self, *, final: bool) -> Iterator[TurnEvent]:
+        held, self._held = self._held, []
+        if held:
+            yield Text(text="\n\n".join(held), final=final)
+
+    def _api_retry(self, data: Mapping[str, Any]) -> Iterator[TurnEvent]:
+        """The command line is about to ask again. A long pause is not slept through here."""
+        pause_s = float(data.get("retry_delay_ms") or 0) / 1000
+        status = data.get("error_status")
+        log("model_retry", status=status, pause_s=round(pause_s, 1))
+        if pause_s > PATIENCE_S:
+            retry_at = datetime.now(UTC) + timedelta(seconds=pause_s)
+            error_class = error_class_of(status, None, str(data.get("error") or ""))
+            yield Finished(
+                prompts=0, failure=Failure(error_class=error_class, detail="asked to wait", retry_at=retry_at)
+            )
+
+    def _result(self, result: ResultMessage) -> Iterator[TurnEvent]:
+        self._cover(result)
+        yield from self._said(final=True)
+        yield Finished(
+            prompts=self._begun - len(self._open),
+            usage=self._usage(result),
+            failure=self._failure(result) if result.is_error else None,
+            memory={_COST: str(self._cost_usd)},
+        )
+
+    def _cover(self, result: ResultMessage) -> None:
+        """Cross off the prompts this result answers. One that names none answers the oldest, unless it belongs to
+        something the command line began by itself."""
+        named = {*(result.user_message_uuids or ()), result.user_message_uuid}
+        rest = [identity for identity in self._open if identity not in named]
+        own = result.origin is None or result.origin.get("kind") == "human"
+        if len(rest) == len(self._open) and result.user_message_uuid is None and own:
+            rest = self._open[1:]
+        self._open = rest
+
+    def _usage(self, result: ResultMessage) -> Usage:
+        counts = result.usage or {}
+        total = result.total_cost_usd or 0.0
+        # A lower total than before: the command line has forgotten its sum, and counts from zero.
+        cost, self._cost_usd = total - self._cost_usd if total >= self._cost_usd else total, total
+        return Usage(
+            model=next(iter(result.model_usage or {}), None),
+            tokens_in=_count(counts, "input_tokens") + _count(counts, "cache_creation_input_tokens"),
+            tokens_out=_count(counts, "output_tokens"),
+            tokens_cached=_count(counts, "cache_read_input_tokens"),
+            cost_usd=cost,
+        )
+
+    def _failure(self, result: ResultMessage) -> Failure:
+        detail = " ".join([result.subtype, result.result or "", *(result.errors or [])])
+        reason = result.terminal_reason or result.subtype
+        error_class = error_class_of(result.api_error_status, reason, detail)
+        retry_at = self._retry_at if error_class is ErrorClass.RATE_LIMITED else None
+        return Failure(error_class=error_class, detail=detail, retry_at=retry_at)
+
+    def _crash(self, error: Exception) -> Failure:
+        detail = " ".join([f"{type(error).__name__}: {error}", *self._stderr])
+        return Failure(error_class=error_class_of(None, None, detail), detail=detail)
+
+
+def create(context: ProviderContext) -> Provider:
+    """See providers.Create."""
+    return Claude(context)
+
+
+def options(context: ProviderContext, on_stderr: Any) -> ClaudeAgentOptions:
+    """How the command line is started."""
+    return ClaudeAgentOptions(
+        model=context.model,
+        cwd=context.agent_dir,
+        resume=context.resume,
+        permission_mode="bypassPermissions",
+        system_prompt={"type": "preset", "preset": "claude_code", "append": context.system_prompt},
+        setting_sources=["project"],
+        tools=[] if context.tools == "none" else None,
+        disallowed_tools=list(OUTLIVING_A_TURN),
+        mcp_servers={"nanohost": create_sdk_mcp_server("nanohost", tools=_sdk_tools(context.toolbox))},
+        strict_mcp_config=True,
+        env=environment(context),
+        stderr=on_stderr,
+    )
+
+
+def environment(context: ProviderContext) -> dict[str, str]:
+    """What the command line finds in its environment. No secret: the gateway puts in the key."""
+    found = {
+        "ANTHROPIC_BASE_URL": "http://localhost",
+        "ANTHROPIC_UNIX_SOCKET": str(context.gateway_socket),
+        "ANTHROPIC_API_KEY": "the-gateway-has-it",
+        "CLAUDE_CONFIG_DIR": str(context.state_dir / ".claude"),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        "CLAUDE_CODE_DISABLE_CRON": "1",
+        # The host tries a failed turn again, and tells the person; the command line would be silent for minutes.
+        "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
+        "CLAUDE_AGENT_SDK_SKIP_VERSION_CHECK": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "ENABLE_TOOL_SEARCH": "false",  # or our tools would be hidden behind a search
+    }
+    if os.getuid() == 0:
+        found["IS_SANDBOX"] = "1"  # as root it refuses to bypass permissions otherwise
+    return found
+
+
+def error_class_of(status: int | None, reason: str | None, detail: str) -> ErrorClass:
+    """The class of a failure, from the HTTP status, why the command line ended, and what it said."""
+    words = detail.casefold()
+    if "no conversation found" in words:
+        return ErrorClass.INVALID_SESSION
+    if reason == "prompt_too_long" or "prompt is too long" in words:
+        return ErrorClass.CONTEXT_FULL
+    if reason == "error_max_budget_usd" or "credit balance is too low" in words or status == 402:
+        return ErrorClass.BUDGET
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status is not None and 400 <= status < 500 and status not in {408, 409}:
+        return ErrorClass.PERMANENT
+    return ErrorClass.TRANSIENT
+
+
+_BY_STATUS = {
+    401: ErrorClass.AUTH,
+    403: ErrorClass.AUTH,
+    429: ErrorClass.RATE_LIMITED,
+    503: ErrorClass.OVERLOADED,
+    529: ErrorClass.OVERLOADED,
+}
+
+
+def _sdk_tools(toolbox: Toolbox) -> list[SdkMcpTool[Any]]:
+    return [_sdk_tool(tool, toolbox) for tool in toolbox.tools.values()]
+
+
+def _sdk_tool(tool: Tool, toolbox: Toolbox) -> SdkMcpTool[Any]:
+    async def call(arguments: dict[str, object]) -> dict[str, Any]:
+        try:
+            words, refused = await toolbox.call(tool.name, arguments), False
+        except ToolRefused as refusal:
+            words, refused = str(refusal), True
+        return {"content": [{"type": "text", "text": words}], "is_error": refused}
+
+    return SdkMcpTool(name=tool.name, description=tool.description, input_schema=tool.schema, handler=call)
+
+
+async def _one(identity: str, text: str) -> AsyncIterator[dict[str, Any]]:
+    message = {"role": "user", "content": text}
+    yield {"type": "user", "message": message, "parent_tool_use_id": None, "uuid": identity}
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int:
+    return int(counts.get(name) or 0)

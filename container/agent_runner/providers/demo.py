@@ -1,0 +1,103 @@
+"""A provider without a model: it needs no key and always answers the same, so that everything around it can be tried.
+
+It echoes, explains itself, sends a file and asks a question. It answers each message separately.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from agent_runner.outbox import Outbox
+from agent_runner.prompt import Incoming, Prompt
+from agent_runner.providers import Answer, Finished, Provider, ProviderContext, TurnEvent
+from nanohost_protocol.payloads import ChatIn, SystemIn
+from nanohost_protocol.rows import Usage
+
+HELP = """Hello! I am the demo: no model behind me, and no key needed. Try
+- any text, and I say it back
+- "send a file", and I send one
+- "ask me", and I ask you to choose"""
+QUESTION = "Which one do you like best?"
+OPTIONS = ("Red", "Green", "Blue")
+
+_ASKED = "asked"
+"""What is remembered across turns: the options of a question that has not been answered."""
+
+
+class Demo:
+    """See providers.Provider."""
+
+    def __init__(self, context: ProviderContext) -> None:
+        self._context = context
+        self._asked: tuple[str, ...] = tuple(json.loads(context.memory.get(_ASKED, "[]")))
+        self._prompts: asyncio.Queue[Prompt] = asyncio.Queue()
+
+    async def begin(self, prompt: Prompt) -> None:
+        self._prompts = asyncio.Queue()
+        self._prompts.put_nowait(prompt)
+
+    async def push(self, prompt: Prompt) -> None:
+        self._prompts.put_nowait(prompt)
+
+    async def events(self) -> AsyncIterator[TurnEvent]:
+        done = 0
+        while True:
+            prompt = await self._prompts.get()
+            for message in prompt.messages:
+                if message.row.trigger and (answer := await self._answer(message)) is not None:
+                    yield Answer(text=answer, to_message=message.row.seq)
+            done += 1
+            memory = {_ASKED: json.dumps(self._asked)}
+            yield Finished(prompts=done, usage=Usage(model="demo"), memory=memory)
+
+    async def interrupt(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def _answer(self, message: Incoming) -> str | None:
+        """The answer, or None if a tool has given it or none is due."""
+        if isinstance(message.payload, ChatIn) and message.payload.event != "message":
+            return None
+        if isinstance(message.payload, SystemIn):
+            return None
+        text = message.text.strip()
+        chosen, self._asked = _choice(text, self._asked), ()
+        if chosen is not None:
+            return f"You chose {chosen}."
+        return await self._act(text, message.row.seq)
+
+    async def _act(self, text: str, number: int) -> str | None:
+        outbox = self._context.toolbox.outbox
+        assert outbox is not None, "a provider is only asked within a turn"
+        match text.casefold().rstrip(".!? "):
+            case "hello" | "hi" | "help" | "/help" | "/start":
+                return HELP
+            case "send a file":
+                await _send_file(outbox, number)
+                return None
+            case "ask me":
+                self._asked = OPTIONS
+                await outbox.ask(QUESTION, OPTIONS, re=number)
+                return None
+            case _:
+                return f"You said: {text}"
+
+
+async def _send_file(outbox: Outbox, number: int) -> None:
+    await outbox.send_file("hello.txt", b"Hello from the demo.\n", caption="Here it is.", re=number)
+
+
+def _choice(text: str, options: tuple[str, ...]) -> str | None:
+    """The option that a number or a label names."""
+    if text.isascii() and text.isdecimal() and 1 <= int(text) <= len(options):
+        return options[int(text) - 1]
+    return next((option for option in options if option.casefold() == text.casefold()), None)
+
+
+def create(context: ProviderContext) -> Provider:
+    """See providers.Create."""
+    return Demo(context)

@@ -1,0 +1,163 @@
+"""A provider for tests and benchmarks: it does what script.json in the agent's folder says.
+
+Without a script it answers every message with "echo: <text>". A script is a list of rules; the first whose `match` (a
+regular expression, searched in the message's text) fits is played, and a message that no rule fits is echoed:
+
+    [{"match": "weather", "attempt": 1, "actions": [
+        {"answer": "one moment"},                                  an answer to this very message
+        {"text": "<message to=\\"home\\">Rain.</message>"},          the agent's final text, taken apart as a model's is
+        {"narration": "Let me look."},                             text before the agent goes on working
+        {"tool": "send_message", "arguments": {"text": "hm"}},     calls one of our tools
+        {"sleep_s": 0.2},
+        {"hang": true},                                            never ends, until it is interrupted
+        {"error": "rate_limited", "retry_in_s": 5},                ends the turn with this class
+        {"crash": true},                                           kills the runner's process with SIGKILL
+        {"conversation": "abc"},                                   tells a conversation's id
+        {"expect_resume": "abc"},                                  ends the turn as invalid_session on any other id
+        {"usage": {"tokens_in": 10, "cost_usd": 0.5}}
+    ]}]
+
+`attempt` limits a rule to that run of a turn. `{text}` in texts is replaced by the message's text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from agent_runner.failures import Failure, ProviderFailed
+from agent_runner.log import log
+from agent_runner.prompt import Incoming, Prompt
+from agent_runner.providers import (
+    Answer,
+    ConversationKnown,
+    Finished,
+    Provider,
+    ProviderContext,
+    Text,
+    ToolEnded,
+    ToolStarted,
+    TurnEvent,
+)
+from agent_runner.tools import ToolRefused
+from nanohost_protocol.rows import ErrorClass, Usage
+
+SCRIPT = "script.json"
+
+Json = Mapping[str, Any]
+
+
+class Scripted:
+    """See providers.Provider."""
+
+    def __init__(self, context: ProviderContext) -> None:
+        self._context = context
+        self._prompts: asyncio.Queue[Prompt] = asyncio.Queue()
+        self._usage = Usage(model="scripted")
+
+    async def begin(self, prompt: Prompt) -> None:
+        self._prompts = asyncio.Queue()
+        self._prompts.put_nowait(prompt)
+
+    async def push(self, prompt: Prompt) -> None:
+        self._prompts.put_nowait(prompt)
+
+    async def events(self) -> AsyncIterator[TurnEvent]:
+        done = 0
+        while True:
+            prompt = await self._prompts.get()
+            rules = self._rules()
+            self._usage = Usage(model="scripted")
+            for message in prompt.messages:
+                async for event in self._play(message, prompt.attempt, rules):
+                    yield event
+            done += 1
+            yield Finished(prompts=done, usage=self._usage)
+
+    async def interrupt(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    def _rules(self) -> list[Json]:
+        try:
+            text = (self._context.agent_dir / SCRIPT).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        rules: list[Json] = json.loads(text)
+        return rules
+
+    async def _play(self, message: Incoming, attempt: int, rules: list[Json]) -> AsyncIterator[TurnEvent]:
+        if not message.row.trigger:
+            return
+        for action in _actions(message.text, attempt, rules):
+            async for event in self._act(action, message):
+                yield event
+
+    async def _act(self, action: Json, message: Incoming) -> AsyncIterator[TurnEvent]:
+        match action:
+            case {"answer": str(text)}:
+                yield Answer(text=_filled(text, message), to_message=message.row.seq)
+            case {"text": str(text)}:
+                yield Text(text=_filled(text, message))
+            case {"narration": str(text)}:
+                yield Text(text=_filled(text, message), final=False)
+            case {"tool": str(name)}:
+                yield ToolStarted(name)
+                await self._call(name, action.get("arguments", {}), message)
+                yield ToolEnded(name)
+            case {"conversation": str(conversation)}:
+                yield ConversationKnown(conversation)
+            case {"usage": dict(usage)}:
+                self._usage = Usage(model="scripted", **usage)
+            case _:
+                await self._misbehave(action)
+
+    async def _call(self, name: str, arguments: Json, message: Incoming) -> None:
+        filled = {key: _filled(value, message) if isinstance(value, str) else value for key, value in arguments.items()}
+        try:
+            await self._context.toolbox.call(name, filled)
+        except ToolRefused as refusal:
+            log("tool_refused", tool=name, why=refusal)
+
+    async def _misbehave(self, action: Json) -> None:
+        match action:
+            case {"sleep_s": seconds}:
+                await asyncio.sleep(seconds)
+            case {"hang": True}:
+                await asyncio.Event().wait()
+            case {"crash": True}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case {"expect_resume": wanted} if self._context.resume != wanted:
+                raise ProviderFailed(Failure(error_class=ErrorClass.INVALID_SESSION, detail="as the script says"))
+            case {"error": str(name)}:
+                raise ProviderFailed(_failure(name, action.get("retry_in_s")))
+
+
+def _actions(text: str, attempt: int, rules: list[Json]) -> list[Json]:
+    for rule in rules:
+        if rule.get("attempt", attempt) == attempt and re.search(rule["match"], text):
+            actions: list[Json] = rule["actions"]
+            return actions
+    return [{"answer": "echo: {text}"}]
+
+
+def _failure(name: str, retry_in_s: float | None) -> Failure:
+    retry_at = None if retry_in_s is None else datetime.now(UTC) + timedelta(seconds=retry_in_s)
+    return Failure(error_class=ErrorClass(name), detail="as the script says", retry_at=retry_at)
+
+
+def _filled(text: str, message: Incoming) -> str:
+    return text.replace("{text}", message.text)
+
+
+def create(context: ProviderContext) -> Provider:
+    """See providers.Create."""
+    return Scripted(context)

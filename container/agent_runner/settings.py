@@ -1,0 +1,70 @@
+"""What the runner is told when it is started: arguments that name it, and an environment without secrets."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanohost_protocol.layout import WORKSPACE, SessionLayout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One runner's settings. `lease` marks its claims; `tools` is all or none; a zero `idle_exit_s` means never."""
+
+    install: str
+    session: str
+    lease: str
+    workspace: Path = WORKSPACE
+    provider: str = "demo"
+    model: str | None = None
+    tools: str = "all"
+    timezone: str = "UTC"
+    poll_interval_s: float = 1.0
+    idle_exit_s: float = 0.0
+
+    @property
+    def layout(self) -> SessionLayout:
+        return SessionLayout(self.workspace)
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings from the command line and the environment. Raises ValueError naming the variable that is wrong."""
+    named = _parser().parse_args(arguments)
+    tools = environment.get("NANOHOST_AGENT_TOOLS", "all")
+    if tools not in {"all", "none"}:
+        raise ValueError(f"NANOHOST_AGENT_TOOLS is {tools!r}; it must be all or none")
+    return Settings(
+        install=named.install,
+        session=named.session,
+        lease=named.lease,
+        workspace=Path(environment.get("NANOHOST_WORKSPACE") or WORKSPACE),
+        provider=environment.get("NANOHOST_PROVIDER") or "demo",
+        model=environment.get("NANOHOST_MODEL") or None,
+        tools=tools,
+        timezone=environment.get("NANOHOST_TIMEZONE") or "UTC",
+        poll_interval_s=_seconds(environment, "NANOHOST_POLL_INTERVAL_S", 1.0),
+        idle_exit_s=_seconds(environment, "NANOHOST_IDLE_EXIT_S", 0.0),
+    )
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m agent_runner", description="Runs the agent of one nanohost session.")
+    for name in ("install", "session", "lease"):
+        parser.add_argument(f"--{name}", required=True, help=f"the {name} this runner belongs to")
+    return parser
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name)
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}; it must be a number of seconds") from None
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} is {text!r}; it must be zero or more seconds")
+    return seconds

@@ -1,0 +1,273 @@
+"""One run of the agent over one batch.
+
+It hands prompts to the provider, takes what it says, and ends in one transaction: messages, acks and state together.
+Promises: a claim is closed only when the turn that contains it has ended; a turn that failed sends nothing of its
+answer and is never completed; a turn that is interrupted is given back whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from agent_runner.conversation import Conversation
+from agent_runner.destinations import Origin, Unreachable
+from agent_runner.failures import Failure, failure_of
+from agent_runner.log import log
+from agent_runner.mailbox import Begun, Mailbox, News
+from agent_runner.outbox import Now, Outbox
+from agent_runner.progress import Progress
+from agent_runner.prompt import Prompt, View, batch_prompt, correction, system_prompt
+from agent_runner.providers import (
+    Answer,
+    ConversationKnown,
+    Finished,
+    Provider,
+    Text,
+    ToolEnded,
+    ToolStarted,
+    TurnEvent,
+)
+from agent_runner.reply import Block, parse
+from agent_runner.signals import Signals
+from nanohost_protocol.outbound import TurnEnd
+from nanohost_protocol.rows import ErrorClass, NewMessageOut, Usage
+
+CORRECTIONS = 2
+"""How often an agent is told in one turn that something it wrote reached nobody."""
+INTERRUPT_WITHIN_S = 1.0
+ENDS_CONVERSATION = {ErrorClass.CONTEXT_FULL, ErrorClass.INVALID_SESSION}
+"""After these the same conversation would fail for ever; the next try starts a new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every turn of a runner's life works with."""
+
+    mailbox: Mailbox
+    conversation: Conversation
+    signals: Signals
+    progress: Progress
+    now: Now
+    poll_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The provider has the first prompt."""
+
+
+class Turn:
+    """`run` once, then throw it away."""
+
+    def __init__(self, *, bench: Bench, news: News, begun: Begun, view: View, outbox: Outbox) -> None:
+        assert news.batch is not None, "a turn has a batch"
+        self._bench = bench
+        self._batch = news.batch
+        self._attempt = begun.attempt
+        self._view = view
+        self._outbox = outbox
+        self._system_prompt = system_prompt(news.book, news.meta.get("agent_name", "the assistant"))
+        self._prompts = [batch_prompt(self._batch.messages, view, attempt=begun.attempt, said=begun.said)]
+        self._answered = 0
+        self._texts: list[Text | Answer] = []
+        self._messages: list[NewMessageOut] = []
+        self._corrections = 0
+        self._usage = Usage()
+        self._memory: dict[str, str] | None = None
+        self._fresh_start = False
+        self._events: deque[TurnEvent | _Begun] = deque()
+        self._handed_over = False
+        outbox.hear(self._batch.messages)
+
+    async def run(self) -> bool:
+        """Run to the end. False if it was interrupted and given back."""
+        self._bench.progress.turn(self._batch.turn_id, self._bench.now())
+        try:
+            finished = await self._until_finished()
+        finally:
+            self._bench.progress.idle()
+        if finished is None:
+            await self._bench.mailbox.release(self._batch.turn_id, self._bench.now())
+            return False
+        await self._finish(finished.failure)
+        return True
+
+    async def _until_finished(self) -> Finished | None:
+        """The event that ends the turn, or None for a request to stop. A lost conversation is begun afresh once."""
+        while True:
+            finished = await self._attempted()
+            if not self._is_stale(finished):
+                return finished
+            log("conversation_lost", turn=self._batch.turn_id)
+            await self._bench.conversation.forget()
+            self._fresh_start = True
+            self._start_over()
+
+    def _is_stale(self, finished: Finished | None) -> bool:
+        failure = finished.failure if finished is not None else None
+        return failure is not None and failure.error_class is ErrorClass.INVALID_SESSION and not self._fresh_start
+
+    def _start_over(self) -> None:
+        """One prompt out of all that was pushed: the new conversation has seen none of it."""
+        messages = tuple(message for prompt in self._prompts for message in prompt.messages)
+        text = "\n".join(prompt.text for prompt in self._prompts)
+        self._prompts = [Prompt(text=text, messages=messages, attempt=self._attempt)]
+        self._answered, self._texts, self._messages = 0, [], []
+
+    async def _attempted(self) -> Finished | None:
+        self._events.clear()
+        self._handed_over = False
+        try:
+            provider = await self._bench.conversation.provider(self._system_prompt)
+        except Exception as error:
+            return Finished(prompts=0, failure=failure_of(error))
+        pump = asyncio.create_task(self._pump(provider), name="provider events")
+        try:
+            return await self._consume(provider)
+        finally:
+            pump.cancel()
+            with suppress(asyncio.CancelledError):
+                await pump
+
+    async def _pump(self, provider: Provider) -> None:
+        """Move events from the provider to where the turn waits for everything. Whatever it raises is an event."""
+        try:
+            await provider.begin(self._prompts[0])
+            self._events.append(_Begun())
+            self._bench.signals.stir()
+            async for event in provider.events():
+                self._events.append(event)
+                self._bench.signals.stir()
+            failure = Failure(error_class=ErrorClass.TRANSIENT, detail="the provider ended in the middle of a turn")
+        except Exception as error:
+            failure = failure_of(error)
+        self._events.append(Finished(prompts=0, failure=failure))
+        self._bench.signals.stir()
+
+    async def _consume(self, provider: Provider) -> Finished | None:
+        signals, interval_s = self._bench.signals, self._bench.poll_interval_s
+        next_look = time.monotonic() + interval_s
+        while True:
+            await signals.wait(next_look - time.monotonic())
+            while self._events:
+                finished = await self._take(self._events.popleft(), provider)
+                if finished is not None:
+                    return finished
+            if signals.stopping:
+                await _interrupt(provider)
+                return None
+            looks = time.monotonic() >= next_look
+            if self._handed_over and (signals.take_wake() or looks):
+                await self._push_follow_ups(provider)
+            if looks:
+                next_look = time.monotonic() + interval_s
+                await self._bench.progress.write()
+
+    async def _take(self, event: TurnEvent | _Begun, provider: Provider) -> Finished | None:
+        """Deal with one event; the one that ends the turn is returned."""
+        match event:
+            case _Begun():
+                self._handed_over = True
+            case ConversationKnown(id=known):
+                await self._bench.conversation.known(known)
+            case Text() | Answer():
+                self._texts.append(event)
+            case ToolStarted(name=name):
+                self._bench.progress.tool(name, self._bench.now())
+            case ToolEnded():
+                self._bench.progress.tool(None, self._bench.now())
+            case Finished():
+                return await self._on_finished(event, provider)
+        return None
+
+    async def _on_finished(self, finished: Finished, provider: Provider) -> Finished | None:
+        self._usage = _sum(self._usage, finished.usage)
+        self._memory = dict(finished.memory) if finished.memory is not None else self._memory
+        if finished.failure is not None:
+            return finished
+        problems = self._settle(finished.prompts)
+        if problems and self._corrections < CORRECTIONS:
+            self._corrections += 1
+            await self._push(correction(problems), provider)
+        elif problems:
+            log("unreachable_text_dropped", turn=self._batch.turn_id, problems=" ".join(problems))
+        return finished if self._answered >= len(self._prompts) else None
+
+    def _settle(self, prompts: int) -> list[str]:
+        """Turn what was said since the last Finished into messages; returns what could not be sent, in words."""
+        heard = [m.row for prompt in self._prompts[self._answered : prompts] for m in prompt.messages]
+        origin = Origin(heard) if heard else self._outbox.origin()
+        self._answered = prompts
+        texts, self._texts = self._texts, []
+        outcomes = [outcome for text in texts for outcome in self._rows(text, origin)]
+        self._messages += [one for one in outcomes if isinstance(one, NewMessageOut)]
+        return list(dict.fromkeys(one.problem for one in outcomes if isinstance(one, Unreachable)))
+
+    def _rows(self, said: Text | Answer, origin: Origin) -> list[NewMessageOut | Unreachable]:
+        if isinstance(said, Answer):
+            return [self._outbox.answer(Block(text=said.text, answers=said.to_message), self._outbox.origin())]
+        reply = parse(said.text)
+        # A block may answer any message of the turn by number, so numbers are looked up in all of them.
+        rows = [
+            self._outbox.answer(block, self._outbox.origin() if block.answers is not None else origin)
+            for block in reply.blocks
+        ]
+        return [*rows, self._outbox.bare(reply.bare, origin)] if said.final and reply.bare else rows
+
+    async def _push_follow_ups(self, provider: Provider) -> None:
+        """Messages that came in meanwhile join the turn."""
+        news = await self._bench.mailbox.poll(self._bench.now())
+        if news is None or not news.follow_ups:
+            return
+        now = self._bench.now()
+        await self._bench.mailbox.claim_more(self._batch.turn_id, news.follow_ups, now)
+        self._outbox.book = news.book
+        self._outbox.hear(news.follow_ups)
+        view = replace(self._view, now=now, book=news.book)
+        await self._push(batch_prompt(news.follow_ups, view, attempt=self._attempt), provider)
+
+    async def _push(self, prompt: Prompt, provider: Provider) -> None:
+        self._prompts.append(prompt)
+        try:
+            await provider.push(prompt)
+        except Exception as error:
+            self._events.append(Finished(prompts=0, failure=failure_of(error)))
+            self._bench.signals.stir()
+
+    async def _finish(self, failure: Failure | None) -> None:
+        conversation = self._bench.conversation
+        if failure is not None:
+            log("turn_failed", turn=self._batch.turn_id, error_class=failure.error_class, detail=failure.detail)
+            if failure.error_class in ENDS_CONVERSATION:
+                await conversation.forget()
+        end = TurnEnd(
+            turn_id=self._batch.turn_id,
+            messages=[] if failure is not None else self._messages,
+            usage=self._usage,
+            error=failure.for_people() if failure is not None else None,
+            continuation=conversation.id,
+            state=conversation.state(self._memory),
+        )
+        await self._bench.mailbox.finish(end, self._bench.now())
+        if failure is not None:
+            await conversation.close()  # what went wrong may be the provider itself; the next try gets a new one
+
+
+async def _interrupt(provider: Provider) -> None:
+    with suppress(Exception):
+        async with asyncio.timeout(INTERRUPT_WITHIN_S):
+            await provider.interrupt()
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        model=other.model or one.model,
+        tokens_in=one.tokens_in + other.tokens_in,
+        tokens_out=one.tokens_out + other.tokens_out,
+        tokens_cached=one.tokens_cached + other.tokens_cached,
+        cost_usd=one.cost_usd + other.cost_usd,
+    )

@@ -1,0 +1,81 @@
+"""From outbound.db into the ledger: every row once, in order, checked.
+
+The rows and the cursor that says how far we are go into the database in one transaction, so a crash repeats the step
+or does not; the entry's key (session, number) makes a repetition harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.delivery.addresses import address_book
+from nanohost.delivery.examine import AddressBook, examine
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId
+from nanohost.store import deliveries, sessions
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost_protocol.inbound import InboundReader
+from nanohost_protocol.outbound import Malformed
+from nanohost_protocol.rows import MessageOut, Origin
+
+BATCH = 200
+
+_log = structlog.get_logger()
+
+
+class Collector:
+    """`on_entry` is called for each lane that got something to send, after it is on record."""
+
+    def __init__(
+        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, on_entry: Callable[[LaneKey], None]
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._on_entry = on_entry
+
+    async def collect(self, id: SessionId) -> None:
+        """Take over all that is new in the session's outbound.db. Raises MailboxError, StoreError."""
+        while True:
+            session = await sessions.get(self._store, id)
+            cursor = session.out_cursor
+            rows = await self._mailboxes.outbound(
+                session, lambda box, cursor=cursor: box.messages_after(cursor, limit=BATCH)
+            )
+            if not rows:
+                return
+            await self._enter(session, rows)
+            if len(rows) < BATCH:
+                return
+
+    async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed]) -> None:
+        book = await address_book(self._store, session)
+        answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
+        origins = await self._mailboxes.inbound(session, lambda box: _origins(box, answered))
+        now = self._clock.now()
+        entries = [examine(row, session=session.id, book=book, origins=origins, now=now) for row in rows]
+        async with self._store.transaction() as tx:
+            for entry in entries:
+                await deliveries.add(tx, entry)
+            await sessions.set_out_cursor(tx, session.id, rows[-1].seq, now)
+        self._announce(session, book, entries)
+
+    def _announce(self, session: Session, book: AddressBook, entries: Sequence[Delivery]) -> None:
+        for entry in entries:
+            if entry.status is DeliveryStatus.DROPPED:
+                _log.warning("outbound_dropped", session=session.id, message=entry.out_id, reason=entry.reason)
+        for lane in dict.fromkeys(entry.lane for entry in entries if entry.status is DeliveryStatus.PENDING):
+            self._on_entry(lane)
+
+
+def _origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:
+    found = {}
+    for message_id in message_ids:
+        message = box.find(message_id)
+        if message is not None and message.origin is not None:
+            found[message_id] = message.origin
+    return found

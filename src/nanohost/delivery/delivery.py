@@ -1,0 +1,39 @@
+"""Delivery: what agents say, on its way to people. Puts the collector and the sender together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from nanohost.clock import Clock
+from nanohost.delivery.collector import Collector
+from nanohost.delivery.sender import Channels, Sender
+from nanohost.lanes import Lanes
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import SessionId
+from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+
+
+class Delivery:
+    """Told which sessions have news, it sees to the rest."""
+
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels) -> None:
+        self._sender = Sender(store=store, clock=clock, channels=channels)
+        collector = Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=self._sender.lanes.poke)
+        self._collecting = Lanes[SessionId]("collecting", collector.collect, clock)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Deliver while entered, beginning with what was left; on leaving, sends under way may finish."""
+        async with self._sender.lanes.opened(grace_s=10.0), self._collecting.opened():
+            await self._sender.resume()
+            yield
+
+    def on_news(self, session: SessionId) -> None:
+        """The session's outbound.db may hold something new."""
+        self._collecting.poke(session)
+
+    def on_entry(self, lane: LaneKey) -> None:
+        """The ledger got an entry from elsewhere."""
+        self._sender.lanes.poke(lane)

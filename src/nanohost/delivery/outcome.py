@@ -1,0 +1,63 @@
+"""What becomes of a message after an attempt. Pure: how the channel answered in, the ledger's next state out."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from nanohost.channel_api import (
+    Ambiguous,
+    AuthFailed,
+    ChannelDown,
+    ChannelError,
+    NotSent,
+    RateLimited,
+    Receipt,
+    Refused,
+)
+from nanohost.store.deliveries import DeliveryStatus, Outcome
+
+PAUSES_S = (5.0, 15.0, 60.0, 120.0, 280.0)
+"""Between six tries, eight minutes in all."""
+DOWN_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""A channel that is down is asked again for as long as it takes; the last pause repeats."""
+AUTH_PAUSE_S = 60.0
+
+
+def sent(receipt: Receipt) -> Outcome:
+    """The platform has it."""
+    return Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt.platform_message_ids)
+
+
+def failed(error: ChannelError, *, attempts: int, now: datetime) -> Outcome:
+    """`attempts`: how often it was tried, this one included."""
+    match error:
+        case RateLimited():
+            return _wait(error, now, error.retry_after_s)
+        case ChannelDown():
+            return _wait(error, now, DOWN_PAUSES_S[min(attempts, len(DOWN_PAUSES_S)) - 1])
+        case AuthFailed():
+            return _wait(error, now, AUTH_PAUSE_S)
+        case Refused():
+            return _dead(error)
+        case NotSent() | Ambiguous():
+            if attempts > len(PAUSES_S):
+                return _dead(error)
+            return _wait(error, now, PAUSES_S[attempts - 1])
+        case _:
+            return _dead(error)
+
+
+def _wait(error: ChannelError, now: datetime, pause_s: float) -> Outcome:
+    return Outcome(
+        status=DeliveryStatus.PENDING,
+        outcome=error.reason,
+        reason=f"{error.reason}: {error}",
+        error=str(error),
+        next_try_at=now + timedelta(seconds=pause_s),
+    )
+
+
+def _dead(error: ChannelError) -> Outcome:
+    return Outcome(
+        status=DeliveryStatus.DEAD, outcome=error.reason, reason=f"{error.reason}: {error}", error=str(error)
+    )

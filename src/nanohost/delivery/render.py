@@ -1,0 +1,43 @@
+"""What a row of the agent becomes on a platform. Pure.
+
+Kinds that the platform has no form for become words: a question is text with numbers, a file is its name and where it
+lies. What cannot be said in words is refused with a reason that goes on record.
+"""
+
+from __future__ import annotations
+
+from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.payloads import CardOut, ChatOut, FileOut, QuestionOut, decode_out
+
+
+def problem_of(kind: str, content: str) -> str | None:
+    """Why a row can never be delivered, or None."""
+    try:
+        return _problem(kind, render(kind, content))
+    except PayloadError as error:
+        return str(error)
+
+
+def _problem(kind: str, text: str | None) -> str | None:
+    if text is None:
+        return f"there is nothing yet that does a {kind}"
+    return None if text.strip() else "it has no text"
+
+
+def render(kind: str, content: str) -> str | None:
+    """The row as text; None for kinds that are no message. Raises PayloadError for content that is not of its kind."""
+    match decode_out(kind, content):
+        case ChatOut(text=text):
+            return text
+        case QuestionOut(text=text, options=options):
+            return "\n".join([text, *_numbered(options)])
+        case CardOut(title=title, body=body, options=options):
+            return "\n".join([f"**{title}**", body, *_numbered(options)])
+        case FileOut(name=name, caption=caption):
+            return f"[file: {name}] {caption}".strip()
+        case _:
+            return None
+
+
+def _numbered(options: tuple[str, ...]) -> list[str]:
+    return [f"{number}. {option}" for number, option in enumerate(options, 1)]

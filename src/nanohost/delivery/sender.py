@@ -1,0 +1,104 @@
+"""From the ledger to the platform.
+
+Promises: intent is on disk before the channel is asked, the outcome after; one session's messages on one platform keep
+their order, and nothing else waits for them. A message found `sending` without an outcome may have been sent: it is
+sent again under the same idempotency key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from nanohost.channel_api import Address, Ambiguous, Channel, ChannelDown, ChannelError, OutboundText, Receipt
+from nanohost.clock import Clock
+from nanohost.delivery.outcome import failed, sent
+from nanohost.delivery.render import render
+from nanohost.lanes import Lanes
+from nanohost.store import deliveries
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
+from nanohost_protocol.ids import derive
+
+SEND_LIMIT_S = 60.0
+"""A channel that has not answered by then may have sent or not."""
+
+Channels = Mapping[tuple[str, str], Channel]
+
+_log = structlog.get_logger()
+
+
+class Sender:
+    """`channels` is looked up at each attempt by (channel type, instance): one may come and go."""
+
+    def __init__(self, *, store: Store, clock: Clock, channels: Channels) -> None:
+        self._store = store
+        self._clock = clock
+        self._channels = channels
+        self.lanes = Lanes[LaneKey]("delivery", self._serve, clock)
+
+    async def resume(self) -> None:
+        """Go on with what the last host left open."""
+        for lane in await deliveries.open_lanes(self._store):
+            self.lanes.poke(lane)
+
+    async def _serve(self, lane: LaneKey) -> None:
+        while (delivery := await deliveries.next_in_lane(self._store, lane)) is not None:
+            wait = (delivery.next_try_at - self._clock.now()).total_seconds() if delivery.next_try_at else 0.0
+            if wait > 0 and not await self.lanes.nap(wait):
+                return
+            await self._attempt(delivery)
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        if delivery.status is DeliveryStatus.SENDING:
+            await self._close_unknown(delivery)
+        async with self._store.transaction() as tx:
+            await deliveries.begin(tx, delivery, self._clock.now())
+        outcome = await self._outcome(delivery)
+        async with self._store.transaction() as tx:
+            await deliveries.end(tx, delivery, outcome, self._clock.now())
+        if outcome.status is not DeliveryStatus.SENT:
+            _log.warning(
+                "not_delivered",
+                session=delivery.lane.session_id,
+                channel=delivery.lane.channel_type,
+                message=delivery.out_id,
+                attempt=delivery.attempts + 1,
+                status=outcome.status,
+                reason=outcome.reason,
+            )
+
+    async def _close_unknown(self, delivery: Delivery) -> None:
+        """The last host was killed between asking the channel and writing down what it said."""
+        unknown = Outcome(status=DeliveryStatus.PENDING, outcome=Ambiguous.reason, reason="sent again after a crash")
+        async with self._store.transaction() as tx:
+            await deliveries.end(tx, delivery, unknown, self._clock.now())
+
+    async def _outcome(self, delivery: Delivery) -> Outcome:
+        try:
+            return sent(await self._send(delivery))
+        except ChannelError as error:
+            return failed(error, attempts=delivery.attempts + 1, now=self._clock.now())
+        except Exception as error:
+            _log.error("channel_broke_its_promise", channel=delivery.lane.channel_type, exc_info=error)
+            unknown = Ambiguous(f"the channel failed in a way it should not: {error}")
+            return failed(unknown, attempts=delivery.attempts + 1, now=self._clock.now())
+
+    async def _send(self, delivery: Delivery) -> Receipt:
+        lane = delivery.lane
+        channel = self._channels.get((lane.channel_type, lane.instance))
+        if channel is None:
+            raise ChannelDown(f"there is no channel {lane.channel_type}:{lane.instance} in this host")
+        text = render(delivery.kind, delivery.content)
+        assert text is not None, "rows without words do not enter the ledger as pending"
+        try:
+            async with asyncio.timeout(SEND_LIMIT_S):
+                return await channel.send(
+                    Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id),
+                    OutboundText(text=text, reply_to=delivery.reply_to),
+                    idempotency_key=derive("k", lane.session_id, delivery.out_id),
+                )
+        except TimeoutError:
+            raise Ambiguous(f"{lane.channel_type} did not answer within {SEND_LIMIT_S:.0f} s") from None

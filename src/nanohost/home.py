@@ -1,0 +1,169 @@
+"""The install root: where everything of one install lies, and who holds it.
+
+    nanohost.toml   data/   groups/   sessions/   channels/   migrations/   run/
+
+One process at a time holds the data directory, by a lock that the kernel frees when the process ends, however it
+ends. Nothing here opens a database.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from nanohost.errors import HomeError
+from nanohost.shipped import shipped_root
+from nanohost_protocol.times import from_text, to_text
+
+VARIABLE = "NANOHOST_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of an install."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "data" / "nanohost.db"
+
+    @property
+    def backups(self) -> Path:
+        return self.root / "data" / "backups"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / "data" / "holder"
+
+    @property
+    def groups(self) -> Path:
+        return self.root / "groups"
+
+    @property
+    def sessions(self) -> Path:
+        return self.root / "sessions"
+
+    @property
+    def channels(self) -> Path:
+        return self.root / "channels"
+
+    @property
+    def migrations(self) -> Path:
+        return self.root / "migrations"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run / "control.sock"
+
+    @property
+    def channel_folders(self) -> tuple[Path, ...]:
+        """Where channel files are looked for: those that came with nanohost, then the install's own."""
+        return tuple(dict.fromkeys((shipped_root() / "channels", self.channels)))
+
+    @property
+    def migration_folders(self) -> tuple[Path, ...]:
+        """Where migration sets are looked for, in the same order."""
+        return tuple(dict.fromkeys((shipped_root() / "migrations", self.migrations)))
+
+    def prepare(self) -> None:
+        """Make the folders that are missing. data, sessions and run are for this user alone. Raises HomeError."""
+        try:
+            for folder in (self.groups, self.backups):
+                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.database.parent, self.sessions, self.run):
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o700)
+        except OSError as error:
+            raise _unusable(self.root, error) from error
+
+
+class Holding(StrEnum):
+    """What a process holds the data directory for."""
+
+    HOST = "host"
+    """The daemon, or a chat that is its own host: for as long as it lives."""
+    COMMAND = "command"
+    """One command on a stopped host: for a moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds a data directory."""
+
+    pid: int
+    since: datetime
+    holding: Holding
+
+
+class HomeBusy(HomeError):
+    """Another process holds the data directory. `holder` is None when it has not said yet who it is."""
+
+    def __init__(self, home: Home, holder: Holder | None) -> None:
+        who = f" (pid {holder.pid}, since {holder.since:%Y-%m-%d %H:%M:%S} UTC)" if holder else ""
+        super().__init__(f"another nanohost{who} holds {home.root}", hint="nanohost status")
+        self.holder = holder
+
+
+def find_home(option: Path | None, environ: Mapping[str, str]) -> Path:
+    """--home, else NANOHOST_HOME, else the checkout this code lies in, else ~/.nanohost; absolute."""
+    if option is None and (named := environ.get(VARIABLE)):
+        option = Path(named)
+    if option is None:
+        checkout = shipped_root()
+        option = checkout if (checkout / "pyproject.toml").is_file() else Path.home() / ".nanohost"
+    return Path(os.path.abspath(option.expanduser()))  # noqa: PTH100 - resolve() would follow a link that may be moved
+
+
+@contextmanager
+def hold(home: Home, holding: Holding = Holding.HOST) -> Iterator[None]:
+    """Hold the data directory while entered. Raises HomeBusy at once when another process does.
+
+    The file stays when it is let go: removing it would let two processes lock two files of one name.
+    """
+    home.prepare()
+    try:
+        descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(home.root, error) from error
+    try:
+        _lock(descriptor, home)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {to_text(datetime.now(UTC))} {holding}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, home: Home) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HomeBusy(home, _read_holder(descriptor)) from None
+    except OSError as error:
+        raise _unusable(home.root, error) from error
+
+
+def _read_holder(descriptor: int) -> Holder | None:
+    try:
+        pid, since, holding = os.pread(descriptor, 200, 0).decode().split()
+        return Holder(pid=int(pid), since=from_text(since), holding=Holding(holding))
+    except ValueError:
+        return None  # it has the lock and has not written yet
+
+
+def _unusable(root: Path, error: OSError) -> HomeError:
+    return HomeError(
+        f"{error.filename or root} cannot be written: {error.strerror}",
+        hint="choose a folder you may write with --home, or set NANOHOST_HOME",
+    )

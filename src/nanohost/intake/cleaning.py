@@ -1,0 +1,79 @@
+"""What is done to an event before it is kept. Pure.
+
+Text is made storable, not pretty: what the agent sees is escaped where the prompt is made. An event that can never be
+used is named as such, so that it is put on record instead of coming back for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from nanohost.channel_api import InboundEvent
+from nanohost_protocol.ids import derive
+
+LONGEST_TEXT = 1024 * 1024
+"""Characters of one message that are kept. No platform of people sends more; a file does."""
+LONGEST_NAME = 200
+
+
+def problem_of(event: InboundEvent) -> str | None:
+    """Why the event can never be used, or None. Types are looked at: a channel file may be anybody's."""
+    if not _is_text(event.platform_id) or not event.platform_id:
+        return "it has no chat id"
+    if not _is_text(event.platform_message_id) or not event.platform_message_id:
+        return "it has no message id"
+    if not _is_text(event.text):
+        return "its text is not text"
+    if not _is_aware(event.sent_at):
+        return "its time has no zone"
+    if event.sender.is_self:
+        return "it is our own message"
+    if event.sender.is_bot:
+        return "another bot wrote it"
+    return None
+
+
+def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
+    """The event as it is kept. `threads`: whether the platform has any; without, a thread id is dropped."""
+    return replace(
+        event,
+        text=_cut(_storable(event.text)),
+        chat_name=_storable(event.chat_name)[:LONGEST_NAME],
+        sender=replace(event.sender, name=_storable(event.sender.name)[:LONGEST_NAME]),
+        thread_id=event.thread_id if threads else None,
+    )
+
+
+def recordable(event: InboundEvent, now: datetime) -> InboundEvent:
+    """A stand-in for an event that cannot be kept as it is: enough to say that it came, and from where."""
+    substitute = derive("x", repr(event))
+    return InboundEvent(
+        platform_id=event.platform_id if _is_text(event.platform_id) else "",
+        platform_message_id=event.platform_message_id or substitute
+        if _is_text(event.platform_message_id)
+        else substitute,
+        sender=event.sender,
+        text=_cut(_storable(event.text)) if _is_text(event.text) else "",
+        sent_at=now,
+        kind=event.kind,
+    )
+
+
+def _is_aware(value: object) -> bool:
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _storable(text: str) -> str:
+    """Half surrogate pairs cannot be stored as UTF-8, and NUL ends text for too many readers."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return text[:LONGEST_TEXT] + f"\n[cut: {len(text) - LONGEST_TEXT} more characters]"

@@ -1,0 +1,162 @@
+"""Takes over what a runner said of its messages: closes them, or makes them due again, and says so to people.
+
+Everything here can be done twice: closing a closed message or raising tries that are raised changes nothing, so a
+crash between the two files only repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.clock import Clock
+from nanohost.keeper.verdict import Close, Retry, Verdict, lost, verdict
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import LeaseId, Session
+from nanohost.store import deliveries, sessions
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost_protocol.ids import derive
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.outbound import OutboundReader
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import Ack, MessageIn
+
+NOTICES_A_MESSAGE = 8
+"""More than there are tries, with room for what is said when no try was possible."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a session stands after its acks were taken over. `open_claims`: messages a living container works on."""
+
+    open_claims: int
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """What one update of inbound.db found: when work is due next, and which notices to send about which message."""
+
+    due_at: datetime | None
+    notices: Sequence[tuple[MessageIn, str]]
+
+
+class AckTaker:
+    """`alive` and `ended_by_us` answer for a lease: is its container there, and was it we who stopped it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        alive: Callable[[Session, LeaseId], bool],
+        ended_by_us: Callable[[LeaseId], bool],
+        on_notice: Callable[[LaneKey], None],
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._alive = alive
+        self._ended_by_us = ended_by_us
+        self._on_notice = on_notice
+
+    async def take(self, session: Session) -> Standing | None:
+        """Take over what changed. None: outbound.db cannot be read now. Raises MailboxError, StoreError."""
+        said = await self._mailboxes.outbound(session, lambda box: _read(box, session.ack_cursor))
+        if said is None:
+            return None
+        acks, claims = said
+        now = self._clock.now()
+        verdicts = self._verdicts(session, acks, claims, now)
+        living = sum(1 for claim in claims if self._alive(session, LeaseId(claim.container_id)))
+        cursor = max((ack.change for ack in acks), default=session.ack_cursor)
+        if not acks and not verdicts:
+            return Standing(open_claims=living, due_at=session.due_at)
+        taken = await self._mailboxes.update(session, lambda box: _apply(box, verdicts, cursor, now))
+        await self._record(session, taken, cursor, now)
+        return Standing(open_claims=living, due_at=taken.due_at)
+
+    async def tell_waiting(self, session: Session, sentence: str) -> None:
+        """Say a sentence to whoever wrote the latest message that waits; once a message and number of tries."""
+        waiting = await self._mailboxes.update(
+            session, lambda box: [m for m in box.pending() if m.trigger and m.origin]
+        )
+        if not waiting:
+            return
+        notice = _notice(session, waiting[-1], sentence, self._clock.now())
+        async with self._store.transaction() as tx:
+            await deliveries.add(tx, notice)
+        self._on_notice(notice.lane)
+
+    def _verdicts(
+        self, session: Session, acks: Sequence[Ack], claims: Sequence[Ack], now: datetime
+    ) -> list[tuple[Ack, Verdict]]:
+        found = []
+        for ack in acks:
+            orderly = self._ended_by_us(LeaseId(ack.container_id))
+            if (judged := verdict(ack, now, orderly=orderly)) is not None:
+                found.append((ack, judged))
+        for claim in claims:
+            lease = LeaseId(claim.container_id)
+            if not self._alive(session, lease):
+                found.append((claim, lost(claim, now, orderly=self._ended_by_us(lease))))
+        return found
+
+    async def _record(self, session: Session, taken: _Taken, cursor: int, now: datetime) -> None:
+        notices = [_notice(session, message, sentence, now) for message, sentence in taken.notices]
+        async with self._store.transaction() as tx:
+            await sessions.set_ack_cursor(tx, session.id, cursor)
+            await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
+            for notice in notices:
+                await deliveries.add(tx, notice)
+        for notice in notices:
+            self._on_notice(notice.lane)
+
+
+def _read(box: OutboundReader, cursor: int) -> tuple[list[Ack], list[Ack]]:
+    return box.acks_after(cursor), box.open_claims()
+
+
+def _apply(box: InboundWriter, verdicts: Sequence[tuple[Ack, Verdict]], cursor: int, now: datetime) -> _Taken:
+    """Carry the verdicts out. One notice a turn is enough: it answers the turn's last message."""
+    notices: dict[str, tuple[MessageIn, str]] = {}
+    for ack, judged in verdicts:
+        match judged:
+            case Close():
+                changed = box.close(ack.message_id, judged.status)
+            case Retry():
+                changed = box.retry(ack.message_id, tries=ack.tries, process_after=judged.at)
+        message = box.find(ack.message_id) if changed and judged.notice else None
+        if message is not None and message.origin is not None and judged.notice:
+            earlier = notices.get(ack.turn_id)
+            if earlier is None or earlier[0].seq < message.seq:
+                notices[ack.turn_id] = (message, judged.notice)
+    box.set_meta({"ack_cursor": str(cursor)})
+    waits = [message.process_after or now for message in box.pending() if message.trigger]
+    return _Taken(due_at=min(waits, default=None), notices=list(notices.values()))
+
+
+def notice_seq(message: MessageIn) -> int:
+    """The number of a notice in the ledger: below zero, where no row of the agent is, one for each try."""
+    return -(message.seq * NOTICES_A_MESSAGE + min(message.tries, NOTICES_A_MESSAGE - 1))
+
+
+def _notice(session: Session, message: MessageIn, sentence: str, now: datetime) -> Delivery:
+    """A sentence of the host's own, numbered by the message and the try it is about: it can be entered once only."""
+    origin = message.origin
+    assert origin is not None
+    return Delivery(
+        lane=LaneKey(session.id, origin.channel_type, origin.instance),
+        seq=notice_seq(message),
+        out_id=derive("n", session.id, message.id, str(message.tries)),
+        kind="chat",
+        platform_id=origin.platform_id,
+        thread_id=origin.thread_id,
+        reply_to=origin.platform_message_id,
+        content=encode(ChatOut(text=sentence)),
+        status=DeliveryStatus.PENDING,
+        created_at=now,
+    )

@@ -1,0 +1,367 @@
+"""Wakes, idles and stops containers.
+
+Promises: a session has at most one container, because its lease is in the database before the container is started;
+whatever is due gets one, in order of arrival, as far as `max_containers` goes; a container that dies takes nothing
+with it: its claims become due again. Living containers outlast the host and are adopted at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.errors import NanohostError
+from nanohost.keeper.acks import AckTaker
+from nanohost.keeper.slots import Slot, Slots, SlotState
+from nanohost.keeper.verdict import pause
+from nanohost.lanes import Lanes
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.news import OutboxNews
+from nanohost.model import LeaseId, Session, SessionId
+from nanohost.runtimes.port import Container, ContainerSpec, Exited, Runtime
+from nanohost.store import sessions
+from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+from nanohost_protocol.ids import draw
+
+STOP_GRACE_S = 8.0
+"""The runner gives its turn back within a second of SIGTERM; the rest is for a slow disk."""
+LONGEST_PAUSE_S = 300.0
+
+_log = structlog.get_logger()
+
+
+class SessionServices(Protocol):
+    """What a session's container needs around it while it lives."""
+
+    async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
+        """Bring the mailbox up to date and say how to start. Raises NanohostError."""
+        ...
+
+    async def attach(self, session: Session) -> None:
+        """Open what the container may talk to. Doing it again changes nothing."""
+        ...
+
+    async def detach(self, session: SessionId) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperSettings:
+    """Counts and seconds, from [host]."""
+
+    max_containers: int
+    idle_timeout_s: float
+    sweep_interval_s: float
+
+
+class Keeper:
+    """One per host. `on_news` is called when a session's outbound.db may hold something to deliver."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        runtime: Runtime,
+        news: OutboxNews,
+        services: SessionServices,
+        clock: Clock,
+        settings: KeeperSettings,
+        on_news: Callable[[SessionId], None],
+        on_notice: Callable[[LaneKey], None],
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._runtime = runtime
+        self._news = news
+        self._services = services
+        self._clock = clock
+        self._settings = settings
+        self._on_news = on_news
+        self._slots = Slots(settings.max_containers)
+        self._ended: set[LeaseId] = set()
+        self._failures: dict[SessionId, tuple[int, float]] = {}
+        self._kick = asyncio.Event()
+        self._closing = False
+        self._starts = Lanes[SessionId]("start", self._start, clock)
+        self._stops = Lanes[SessionId]("stop", self._stop, clock)
+        self._acks = Lanes[SessionId]("acks", self._take_acks, clock)
+        self._deaths = Lanes[tuple[SessionId, LeaseId]]("death", self._bury, clock)
+        self._taker = AckTaker(
+            store=store,
+            mailboxes=mailboxes,
+            clock=clock,
+            alive=self._is_alive,
+            ended_by_us=self._ended.__contains__,
+            on_notice=on_notice,
+        )
+
+    # --- life ---
+
+    @asynccontextmanager
+    async def opened(self, *, keep_containers: bool) -> AsyncIterator[None]:
+        """Adopt what lives, tidy what does not, then serve. Leaving starts nothing new.
+
+        `keep_containers`: leave them running for the next host, or stop them.
+        """
+        async with self._acks.opened(), self._deaths.opened(), self._stops.opened(), self._starts.opened():
+            await self._adopt()
+            try:
+                yield
+            finally:
+                if not keep_containers:
+                    await self.stop_all()
+
+    def on_death(self, container: Container) -> None:
+        """A container is gone, whoever ended it."""
+        self._deaths.poke((container.session_id, container.lease))
+
+    def on_change(self, session: SessionId) -> None:
+        """A session's outbound.db changed."""
+        if slot := self._slots.get(session):
+            slot.touched = self._clock.monotonic()
+        self._acks.poke(session)
+
+    def wake(self, session: SessionId) -> None:
+        """The session has work: a running runner notices by itself, else a container is started when there is room."""
+        slot = self._slots.get(session)
+        if slot is not None:
+            slot.touched, slot.busy = self._clock.monotonic(), True
+            if slot.state is not SlotState.STOPPING:
+                return
+        self._slots.wait(session)
+        self._pump()
+
+    async def sweep(self) -> None:
+        """For ever: wake what is due, stop what is idle. Sleeps until the next thing is due, or the sweep interval."""
+        while True:
+            await self._sweep_once()
+            await self._sleep_until_due()
+
+    async def stop_all(self) -> None:
+        """Start nothing more, stop every container of ours and wait until they are gone."""
+        self._closing = True
+        while len(self._slots):
+            await asyncio.gather(*(self._stop(slot.session_id) for slot in self._slots))
+            await self._clock.sleep(0.05 if len(self._slots) else 0)  # one that is starting has to be waited for
+
+    def containers(self) -> list[Slot]:
+        return list(self._slots)
+
+    def waiting(self) -> tuple[SessionId, ...]:
+        return self._slots.waiting()
+
+    # --- start and stop ---
+
+    def _pump(self) -> None:
+        if self._closing:
+            return
+        while (session := self._slots.next()) is not None:
+            now = self._clock.monotonic()
+            slot = Slot(session_id=session, lease=LeaseId(draw("l")), state=SlotState.STARTING, touched=now, since=now)
+            self._slots.add(slot)
+            self._starts.poke(session)
+        if (idle := self._slots.to_evict()) is not None:
+            _log.info("container_evicted", session=idle.session_id, waiting=len(self._slots.waiting()))
+            idle.state = SlotState.STOPPING
+            self._stops.poke(idle.session_id)
+
+    async def _start(self, id: SessionId) -> None:
+        slot = self._slots.get(id)
+        if slot is None or slot.state is not SlotState.STARTING or slot.container is not None:
+            return
+        try:
+            await self._start_now(slot)
+        except Exception as error:
+            await self._give_up_start(slot, error)
+        else:
+            self._acks.poke(id)
+            self._on_news(id)
+
+    async def _start_now(self, slot: Slot) -> None:
+        session = await sessions.get(self._store, slot.session_id)
+        async with self._store.transaction() as tx:
+            await sessions.lease(tx, session.id, slot.lease, self._runtime.name)
+        spec = await self._services.prepare(session, slot.lease)
+        await self._services.attach(session)
+        self._news.watch(session.id, self._mailboxes.layout(session))
+        container = await self._runtime.start(spec)
+        slot.container = container
+        if slot.state is SlotState.STARTING:
+            slot.state = SlotState.RUNNING
+        async with self._store.transaction() as tx:
+            await sessions.set_runtime_state(tx, session.id, slot.lease, container.state)
+        _log.info("container_started", session=session.id, group=session.group_folder, lease=slot.lease)
+        if isinstance(await self._runtime.poll(container), Exited):
+            self.on_death(container)  # news of a death before we knew the container went nowhere
+
+    async def _give_up_start(self, slot: Slot, error: Exception) -> None:
+        expected = isinstance(error, NanohostError)
+        _log.error(
+            "container_not_started",
+            session=slot.session_id,
+            error=str(error) or type(error).__name__,
+            hint=error.hint if isinstance(error, NanohostError) else "",
+            exc_info=None if expected else error,
+        )
+        await self._clear(slot.session_id, slot.lease)
+        if slot.session_id not in self._failures:
+            await self._taker.tell_waiting(await sessions.get(self._store, slot.session_id), _no_container(error))
+        self._back_off(slot.session_id)
+
+    async def _stop(self, id: SessionId) -> None:
+        slot = self._slots.get(id)
+        if slot is None or slot.container is None:
+            return
+        slot.state = SlotState.STOPPING
+        self._ended.add(slot.lease)
+        await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)
+        await self._bury((id, slot.lease))
+
+    async def _bury(self, key: tuple[SessionId, LeaseId]) -> None:
+        """A container is gone: free its place, take over its last words, see whether there is work left."""
+        id, lease = key
+        slot = self._slots.get(id)
+        if slot is None or slot.lease != lease:
+            return
+        if slot.state is SlotState.STARTING and slot.container is None:
+            return  # the start is still under way and will find out by itself
+        orderly = lease in self._ended
+        await self._clear(id, lease)
+        _log.info("container_gone", session=id, lease=lease, ordered=orderly)
+        await self._after_death(id, orderly=orderly)
+        self._ended.discard(lease)
+
+    async def _clear(self, id: SessionId, lease: LeaseId) -> None:
+        self._news.forget(id)
+        await self._services.detach(id)
+        async with self._store.transaction() as tx:
+            await sessions.release(tx, id, lease)
+        self._slots.remove(id)
+
+    async def _after_death(self, id: SessionId, *, orderly: bool) -> None:
+        self._on_news(id)
+        session = await sessions.get(self._store, id)
+        standing = await self._taker.take(session)
+        if standing is None and await self._mailboxes.needs_rollback(session):
+            # Only a runner may open outbound.db for writing, and what it committed cannot be read before that.
+            now = self._clock.now()
+            async with self._store.transaction() as tx:
+                await sessions.make_due(tx, id, at=now, now=now)
+        if not orderly:
+            self._back_off(id)
+        self._kick.set()
+        self._pump()
+
+    def _back_off(self, id: SessionId) -> None:
+        """After a death that nobody ordered the next start waits: not at all at first, then ever longer."""
+        count = self._failures.get(id, (0, 0.0))[0]
+        wait_s = 0.0 if count == 0 else min(pause(count - 1).total_seconds(), LONGEST_PAUSE_S)
+        self._failures[id] = (count + 1, self._clock.monotonic() + wait_s)
+        self._kick.set()
+
+    def _may_start(self, id: SessionId) -> bool:
+        return self._failures.get(id, (0, 0.0))[1] <= self._clock.monotonic()
+
+    # --- taking over ---
+
+    async def _take_acks(self, id: SessionId) -> None:
+        session = await sessions.get(self._store, id)
+        before = session.ack_cursor
+        standing = await self._taker.take(session)
+        if standing is None:
+            return
+        if (slot := self._slots.get(id)) is not None:
+            slot.busy = standing.open_claims > 0 or standing.due_at is not None
+            if (await sessions.get(self._store, id)).ack_cursor > before:
+                self._failures.pop(id, None)
+        self._kick.set()
+
+    def _is_alive(self, session: Session, lease: LeaseId) -> bool:
+        slot = self._slots.get(session.id)
+        return slot is not None and slot.lease == lease
+
+    async def _adopt(self) -> None:
+        """Find our children: what lives and is on record goes on, the rest is ended or its claims are freed."""
+        living = {(c.session_id, c.lease): c for c in await self._runtime.adopt()}
+        for session in await sessions.leased(self._store):
+            assert session.lease is not None
+            container = living.pop((session.id, session.lease), None)
+            if container is not None and session.runtime == self._runtime.name:
+                await self._adopt_one(session, container)
+            else:
+                await self._free(session, session.lease)
+        for container in living.values():
+            _log.warning("stray_container_stopped", session=container.session_id, lease=container.lease)
+            await self._runtime.stop(container, grace_s=STOP_GRACE_S)
+
+    async def _adopt_one(self, session: Session, container: Container) -> None:
+        now = self._clock.monotonic()
+        slot = Slot(
+            session_id=session.id,
+            lease=container.lease,
+            state=SlotState.RUNNING,
+            touched=now,
+            since=now,
+            container=container,
+        )
+        self._slots.add(slot)
+        await self._services.attach(session)
+        self._news.watch(session.id, self._mailboxes.layout(session))
+        self._acks.poke(session.id)
+        self._on_news(session.id)
+        _log.info("container_adopted", session=session.id, group=session.group_folder)
+        if isinstance(await self._runtime.poll(container), Exited):
+            self.on_death(container)
+
+    async def _free(self, session: Session, lease: LeaseId) -> None:
+        async with self._store.transaction() as tx:
+            await sessions.release(tx, session.id, lease)
+        await self._after_death(session.id, orderly=True)
+
+    # --- the sweep ---
+
+    async def _sweep_once(self) -> None:
+        for session in await sessions.due(self._store, self._clock.now()):
+            slot = self._slots.get(session.id)
+            if slot is None and self._may_start(session.id):
+                self.wake(session.id)
+        idle_before = self._clock.monotonic() - self._settings.idle_timeout_s
+        for slot in self._slots.idle_since(idle_before):
+            _log.info("container_idle", session=slot.session_id)
+            slot.state = SlotState.STOPPING
+            self._stops.poke(slot.session_id)
+        self._pump()
+
+    async def _sleep_until_due(self) -> None:
+        now = self._clock.now()
+        wait = timedelta(seconds=self._settings.sweep_interval_s)
+        if (due := await sessions.next_due(self._store, now)) is not None:
+            wait = min(wait, due - now)
+        monotonic = self._clock.monotonic()
+        held_back = [at - monotonic for _, at in self._failures.values() if at > monotonic]
+        wait_s = max(0.0, min([wait.total_seconds(), *held_back]))
+        await _first_of(self._clock.sleep(wait_s), self._kick.wait())
+        self._kick.clear()
+
+
+def _no_container(error: Exception) -> str:
+    reason = str(error) if isinstance(error, NanohostError) else "something unexpected went wrong; the log has it"
+    hint = error.hint if isinstance(error, NanohostError) and error.hint else "nanohost status shows what waits"
+    return f"I cannot work right now: {reason}. I keep your message and try again. (For the operator: {hint})"
+
+
+async def _first_of(*waits: Awaitable[object]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,88 @@
+"""Which containers there are, and who waits for one. Facts and choices only: the keeper acts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nanohost.model import LeaseId, SessionId
+from nanohost.runtimes.port import Container
+
+
+class SlotState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True, kw_only=True)
+class Slot:
+    """One session's container. `touched` is on the monotonic clock: when it last did or got something."""
+
+    session_id: SessionId
+    lease: LeaseId
+    state: SlotState
+    touched: float
+    since: float
+    container: Container | None = None
+    busy: bool = True
+    """Messages are claimed or due: not to be stopped for being idle. A new container is, until it shows otherwise."""
+
+
+class Slots:
+    """At most `most` containers; who waits is served in order of arrival."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._slots: dict[SessionId, Slot] = {}
+        self._queue: deque[SessionId] = deque()
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(list(self._slots.values()))
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def get(self, session: SessionId) -> Slot | None:
+        return self._slots.get(session)
+
+    def add(self, slot: Slot) -> None:
+        self._slots[slot.session_id] = slot
+
+    def remove(self, session: SessionId) -> None:
+        self._slots.pop(session, None)
+
+    def wait(self, session: SessionId) -> None:
+        """Queue for a container; once, however often it is asked for."""
+        if session not in self._queue:
+            self._queue.append(session)
+
+    def waiting(self) -> tuple[SessionId, ...]:
+        return tuple(self._queue)
+
+    def next(self) -> SessionId | None:
+        """Who may start now: the longest waiting, if there is room and its old container is gone."""
+        if len(self._slots) >= self._most:
+            return None
+        for session in self._queue:
+            if session not in self._slots:
+                self._queue.remove(session)
+                return session
+        return None
+
+    def to_evict(self) -> Slot | None:
+        """When somebody waits and all is full: the container that has been idle the longest."""
+        if not self._queue or len(self._slots) < self._most:
+            return None
+        if any(slot.state is SlotState.STOPPING for slot in self._slots.values()):
+            return None
+        return min(self._idle(), key=lambda slot: slot.touched, default=None)
+
+    def idle_since(self, moment: float) -> list[Slot]:
+        """Running containers that have done nothing since then."""
+        return [slot for slot in self._idle() if slot.touched <= moment]
+
+    def _idle(self) -> list[Slot]:
+        return [slot for slot in self._slots.values() if slot.state is SlotState.RUNNING and not slot.busy]

@@ -1,0 +1,114 @@
+"""Keyed work: one worker a key, never two; different keys do not wait for each other.
+
+A poke says that there may be work under a key. A poke during work means: look once more. Work is found in the
+database, not in the poke, so a lost poke only delays and a poke too many costs one look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.errors import NanohostError
+
+K = TypeVar("K", bound=Hashable)
+
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 60.0
+
+_log = structlog.get_logger()
+
+
+class Lanes(Generic[K]):
+    """Workers by key. `work(key)` does all that is to be done now; if it raises it is tried again after a pause."""
+
+    def __init__(self, name: str, work: Callable[[K], Awaitable[None]], clock: Clock) -> None:
+        self._name = name
+        self._work = work
+        self._clock = clock
+        self._workers: dict[K, asyncio.Task[None]] = {}
+        self._again: set[K] = set()
+        self._open = False
+        self._closing = asyncio.Event()
+
+    @asynccontextmanager
+    async def opened(self, *, grace_s: float = 5.0) -> AsyncIterator[None]:
+        """Take pokes while entered. On leaving, work in progress has `grace_s` seconds, then it is cancelled."""
+        self._open = True
+        self._closing.clear()
+        try:
+            yield
+        finally:
+            self._open = False
+            self._closing.set()
+            self._again.clear()
+            await self._finish(grace_s)
+
+    def poke(self, key: K) -> None:
+        """There may be work under this key. Returns at once; ignored when not open."""
+        if not self._open:
+            return
+        if key in self._workers:
+            self._again.add(key)
+            return
+        self._workers[key] = asyncio.create_task(self._serve(key), name=f"{self._name}:{key}")
+
+    async def nap(self, seconds: float) -> bool:
+        """Wait inside work. False: the lanes are closing, stop where you are."""
+        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({sleep, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            closing.cancel()
+        return self._open
+
+    def busy(self) -> int:
+        """How many keys are being worked on."""
+        return len(self._workers)
+
+    async def _serve(self, key: K) -> None:
+        pause_s = FIRST_PAUSE_S
+        try:
+            while True:
+                self._again.discard(key)
+                try:
+                    await self._work(key)
+                except Exception as error:
+                    self._report(key, error, pause_s)
+                    if not await self.nap(pause_s):
+                        return
+                    pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                    continue
+                pause_s = FIRST_PAUSE_S
+                if key not in self._again:
+                    return
+        finally:
+            del self._workers[key]
+
+    def _report(self, key: K, error: Exception, pause_s: float) -> None:
+        expected = isinstance(error, NanohostError)
+        _log.warning(
+            "work_failed",
+            lane=self._name,
+            key=str(key),
+            error=str(error) or type(error).__name__,
+            retry_in_s=pause_s,
+            exc_info=None if expected else error,
+        )
+
+    async def _finish(self, grace_s: float) -> None:
+        if not self._workers:
+            return
+        _, late = await asyncio.wait(self._workers.values(), timeout=grace_s)
+        for task in late:
+            _log.warning("work_cut_short", lane=self._name, task=task.get_name())
+            task.cancel()
+        if late:
+            await asyncio.wait(late)

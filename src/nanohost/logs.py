@@ -1,0 +1,105 @@
+"""Logs: one line an event, coloured on a terminal, JSON for a service manager, never a secret.
+
+structlog and the standard library's loggers end in one handler, so that one filter sees every line of every library.
+NANOHOST_LOG chooses the form: plain, json, or quiet (errors only).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+VARIABLE = "NANOHOST_LOG"
+HIDDEN = "[hidden]"
+CHATTY = ("httpx", "httpcore", "aiohttp.access", "asyncio", "urllib3", "docker", "discord", "telegram", "slack_bolt")
+SHORTEST_SECRET = 6
+"""A shorter value would blot out ordinary words."""
+
+_LOOKS_SECRET = re.compile(
+    r"(?i:\bbearer\s+)[\w.~+/=-]{8,}"
+    r"|sk-ant-[\w-]{6,}"
+    r"|\bbot\d{5,}:[\w-]{20,}|\b\d{8,}:[\w-]{30,}"
+    r"|\bxox[a-z]-[\w-]{6,}|\bxapp-[\w-]{6,}"
+)
+
+
+class Scrubber:
+    """Removes known secrets and what looks like one from everything that is logged."""
+
+    def __init__(self) -> None:
+        self._known: re.Pattern[str] | None = None
+        self._values: set[str] = set()
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """From now on hide these values wherever they appear."""
+        self._values |= {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        longest_first = sorted(self._values, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def clean(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        return _LOOKS_SECRET.sub(HIDDEN, text)
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        return {key: self._cleaned(value) for key, value in event.items()}
+
+    def _cleaned(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.clean(value)
+        if isinstance(value, Mapping):
+            return {key: self._cleaned(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._cleaned(inner) for inner in value]
+        return value if isinstance(value, (int, float, bool)) or value is None else self.clean(str(value))
+
+
+scrubber = Scrubber()
+"""The process's own: a secret that one part learns is hidden in the lines of all."""
+
+
+def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None) -> None:
+    """Send all logs to `stream` (standard error by default). May be called again: the last call counts."""
+    target = sys.stderr if stream is None else stream
+    form = environ.get(VARIABLE) or ("plain" if target.isatty() else "json")
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if form == "plain" else "iso", utc=form != "plain"),
+    ]
+    structlog.configure(
+        processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(_formatter(form, before, colours=target.isatty()))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.ERROR if form == "quiet" else logging.INFO)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _formatter(form: str, before: list[Processor], *, colours: bool) -> logging.Formatter:
+    """The traceback becomes text before the scrubber sees the line: a secret may stand in it."""
+    last: Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=colours)
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=before,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            scrubber,
+            last,
+        ],
+    )

@@ -1,0 +1,160 @@
+"""Which sessions' outbound.db changed: file events where there are any, and a look at each active one every second.
+
+Both say only "look there"; what is new is found by reading. Either alone is enough for everything to work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.model import SessionId
+from nanohost_protocol.layout import SessionLayout
+
+SETTLED_S = 0.02
+"""File times have the kernel's tick: a file changed less than this ago may change again with the same time."""
+
+Stamp = tuple[int, int, int] | None
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Watched:
+    path: Path
+    stamp: Stamp = None
+
+
+class OutboxNews:
+    """Watches the out/ folders of sessions that have a container; calls `on_change` on the event loop."""
+
+    def __init__(
+        self, on_change: Callable[[SessionId], None], clock: Clock, *, interval_s: float, events: bool
+    ) -> None:
+        self._on_change = on_change
+        self._clock = clock
+        self._interval_s = interval_s
+        self._use_events = events
+        self._active: dict[SessionId, _Watched] = {}
+        self._events: FolderEvents | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Have file events while entered, if the machine has them."""
+        if not self._use_events:
+            yield
+            return
+        with _folder_events() as self._events:
+            yield
+        self._events = None
+
+    def watch(self, session: SessionId, layout: SessionLayout) -> None:
+        """From now on tell of this session."""
+        self._active[session] = _Watched(layout.outbound_db)
+        if self._events is not None:
+            self._events.add(session, layout.out_dir)
+
+    def forget(self, session: SessionId) -> None:
+        """The session's container is gone."""
+        self._active.pop(session, None)
+        if self._events is not None:
+            self._events.remove(session)
+
+    async def poll(self) -> None:
+        """The safety net: look at every active file once an interval, for ever."""
+        while True:
+            await self._clock.sleep(self._interval_s)
+            self.look()
+
+    def look(self) -> None:
+        """Look at every active file once: two calls to the kernel a session."""
+        for session, watched in list(self._active.items()):
+            stamp = _stamp(watched.path)
+            if stamp != watched.stamp:
+                watched.stamp = stamp if _settled(stamp) else None
+                self._on_change(session)
+
+    async def listen(self) -> None:
+        """Pass on file events, for ever; returns at once where there are none."""
+        if self._events is None:
+            return
+        async for session in self._events.changes():
+            if session is None:
+                for active in list(self._active):
+                    self._on_change(active)
+            elif session in self._active:
+                self._on_change(session)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _settled(stamp: Stamp) -> bool:
+    return stamp is not None and time.time_ns() - stamp[0] > SETTLED_S * 1e9
+
+
+class FolderEvents:
+    """One inotify instance, a watch a folder. Counted by the kernel per user, so there is one for all sessions."""
+
+    def __init__(self) -> None:
+        import asyncinotify
+
+        self._mask = asyncinotify.Mask.MODIFY | asyncinotify.Mask.DELETE
+        self._overflow = asyncinotify.Mask.Q_OVERFLOW
+        self._inotify = asyncinotify.Inotify(cache_size=64)
+        self._watches: dict[SessionId, asyncinotify.Watch] = {}
+        self._sessions: dict[Path, SessionId] = {}
+
+    def add(self, session: SessionId, folder: Path) -> None:
+        if session in self._watches:
+            return
+        try:
+            self._watches[session] = self._inotify.add_watch(folder, self._mask)
+        except OSError as error:
+            _log.warning("file_events_missing", session=session, error=str(error), effect="polled each second")
+            return
+        self._sessions[folder] = session
+
+    def remove(self, session: SessionId) -> None:
+        watch = self._watches.pop(session, None)
+        if watch is None:
+            return
+        self._sessions = {path: owner for path, owner in self._sessions.items() if owner != session}
+        with suppress(OSError, ValueError):
+            self._inotify.rm_watch(watch)
+
+    async def changes(self) -> AsyncIterator[SessionId | None]:
+        """The session that changed; None when the kernel's queue overflowed and any may have."""
+        async for event in self._inotify:
+            if event.mask & self._overflow:
+                yield None
+            elif event.watch is not None and event.watch.path in self._sessions:
+                yield self._sessions[event.watch.path]
+
+    def close(self) -> None:
+        self._inotify.close()
+
+
+@contextmanager
+def _folder_events() -> Iterator[FolderEvents | None]:
+    try:
+        events = FolderEvents()
+    except (ImportError, OSError) as error:
+        _log.warning("no_file_events", error=str(error), effect="answers are found by a poll each second")
+        yield None
+        return
+    try:
+        yield events
+    finally:
+        events.close()

@@ -1,0 +1,42 @@
+"""The mailbox row that an event becomes for one wiring. Pure: made again, it is the same row with the same id."""
+
+from __future__ import annotations
+
+from nanohost.model import WiringId
+from nanohost.store.events import StoredEvent
+from nanohost_protocol.ids import channel_message_id
+from nanohost_protocol.payloads import ChatIn, encode
+from nanohost_protocol.rows import InKind, NewMessageIn, Origin
+
+
+def message_for(stored: StoredEvent, wiring: WiringId) -> NewMessageIn:
+    """What this wiring's agent is to see of the event."""
+    event, chat = stored.event, stored.chat
+    return NewMessageIn(
+        id=channel_message_id(
+            channel_type=chat.channel_type,
+            instance=chat.instance,
+            platform_id=chat.platform_id,
+            platform_message_id=event.platform_message_id,
+            event_kind=event.kind,
+            wiring=wiring,
+        ),
+        kind=InKind.CHAT,
+        timestamp=event.sent_at,
+        content=encode(
+            ChatIn(
+                text=event.text,
+                sender=event.sender.name,
+                sender_id=event.sender.handle,
+                event=event.kind,
+                refers_to=event.refers_to,
+            )
+        ),
+        origin=Origin(
+            channel_type=chat.channel_type,
+            instance=chat.instance,
+            platform_id=chat.platform_id,
+            thread_id=event.thread_id,
+            platform_message_id=event.platform_message_id,
+        ),
+    )

@@ -1,0 +1,201 @@
+"""From an event to the mailboxes of the sessions it is for.
+
+Promises: events of one chat are dealt with in order; each wiring decides for itself, and what one session's mailbox
+refuses waits for that session alone. Doing a step again after a crash changes nothing: rows have derived ids, and an
+event is marked only after its rows are on disk.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from nanohost.access.decision import may_talk
+from nanohost.clock import Clock
+from nanohost.errors import MailboxError
+from nanohost.lanes import Lanes
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import MessagingGroup, Session, SessionId, Wiring
+from nanohost.routing.engage import engages
+from nanohost.routing.message import message_for
+from nanohost.routing.session_key import SessionKey, session_key
+from nanohost.store import events, messaging_groups, roles, routes, sessions, wirings
+from nanohost.store.database import Store
+from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.store.routes import Route, RouteOutcome
+from nanohost_protocol.rows import NewMessageIn
+
+BATCH = 64
+"""Events dealt with in one go: their rows share one commit a mailbox."""
+NO_CHAT = "the chat is not known; wire it with: nanohost wirings create"
+NO_WIRING = "no agent is wired to the chat; wire one with: nanohost wirings create"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A row on its way into a session's mailbox."""
+
+    route: Route
+    message: NewMessageIn
+
+
+class Router:
+    """Deals with accepted events. `wake` is called for each session that got something, once it is on record."""
+
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, wake: Callable[[SessionId], None]) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._wake = wake
+        self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
+        self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
+        self._waiting: set[SessionId] = set()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Route while entered, beginning with what was left."""
+        async with self._refused.opened(), self._chats.opened():
+            self._waiting.update(await routes.sessions_waiting(self._store))
+            for session in self._waiting:
+                self._refused.poke(session)
+            for chat in await events.chats_with_new(self._store):
+                self._chats.poke(chat)
+            yield
+
+    def notice(self, chat: ChatKey) -> None:
+        """The chat has new events."""
+        self._chats.poke(chat)
+
+    async def _route_chat(self, chat: ChatKey) -> None:
+        while batch := await events.new_in_chat(self._store, chat, limit=BATCH):
+            group = await messaging_groups.find(
+                self._store, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
+            )
+            wired = await wirings.of_chat(self._store, group.id) if group else []
+            if group is None or not wired:
+                await self._drop(batch, NO_CHAT if group is None else NO_WIRING)
+            else:
+                await self._learn(group, batch[-1])
+                await self._route(batch, group, wired)
+
+    async def _route(self, batch: Sequence[StoredEvent], group: MessagingGroup, wired: Sequence[Wiring]) -> None:
+        declined: list[Route] = []
+        ready: dict[SessionId, list[_Ready]] = defaultdict(list)
+        known: dict[SessionId, Session] = {}
+        for stored in batch:
+            for wiring in wired:
+                route, session = await self._decide(stored, group, wiring)
+                if session is None:
+                    declined.append(route)
+                    continue
+                known[session.id] = session
+                ready[session.id].append(_Ready(route=route, message=message_for(stored, wiring.id)))
+        written = [route for id, rows in ready.items() for route in await self._write(known[id], rows)]
+        await self._record(batch, declined + written)
+
+    async def _decide(self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring) -> tuple[Route, Session | None]:
+        """One wiring's decision on one event. The session is made if it is the conversation's first message."""
+        key = session_key(wiring, stored.event)
+        session = await self._find(key)
+        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
+        if not engages(wiring, stored.event, has_session=session is not None):
+            return route, None
+        user = f"{stored.chat.channel_type}:{stored.event.sender.handle}"
+        access = may_talk(await roles.of_user(self._store, user), group.unknown_sender, wiring.agent_group_id)
+        if not access.allowed:
+            _log.info("sender_denied", user=user, chat=group.platform_id, reason=access.reason)
+            return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
+        session = session or await self._make(key)
+        return replace(route, outcome=RouteOutcome.WRITTEN, session_id=session.id), session
+
+    async def _find(self, key: SessionKey) -> Session | None:
+        return await sessions.by_key(
+            self._store, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id
+        )
+
+    async def _make(self, key: SessionKey) -> Session:
+        async with self._store.transaction() as tx:
+            found = await sessions.by_key(
+                tx, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id
+            )
+            if found is not None:
+                return found
+            made = await sessions.add(
+                tx,
+                agent_group=key.agent_group,
+                messaging_group=key.messaging_group,
+                thread_id=key.thread_id,
+                now=self._clock.now(),
+            )
+            return await sessions.get(tx, made)
+
+    async def _write(self, session: Session, rows: Sequence[_Ready]) -> list[Route]:
+        """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
+        outcome, reason = RouteOutcome.WRITTEN, ""
+        if session.id in self._waiting:
+            outcome, reason = RouteOutcome.WAITING, "waits behind an earlier message"
+        else:
+            try:
+                await self._mailboxes.put(session, [row.message for row in rows])
+            except MailboxError as error:
+                _log.warning("mailbox_refused", session=session.id, group=session.group_folder, error=str(error))
+                outcome, reason = RouteOutcome.WAITING, str(error)
+        return [replace(row.route, outcome=outcome, reason=reason, message_id=row.message.id) for row in rows]
+
+    async def _record(self, batch: Sequence[StoredEvent], made: Sequence[Route]) -> None:
+        now = self._clock.now()
+        reached = {route.session_id for route in made if route.outcome is RouteOutcome.WRITTEN} - {None}
+        async with self._store.transaction() as tx:
+            for route in made:
+                await routes.add(tx, route)
+            for stored in batch:
+                await events.mark_routed(tx, stored.id)
+            for session in reached:
+                assert session is not None
+                await sessions.make_due(tx, session, at=now, now=now)
+        for route in made:
+            if route.outcome is RouteOutcome.WAITING and route.session_id is not None:
+                self._waiting.add(route.session_id)
+                self._refused.poke(route.session_id)
+        for session in reached:
+            assert session is not None
+            self._wake(session)
+
+    async def _drop(self, batch: Sequence[StoredEvent], reason: str) -> None:
+        _log.info("events_dropped", chat=str(batch[0].chat), count=len(batch), reason=reason)
+        async with self._store.transaction() as tx:
+            for stored in batch:
+                await events.mark_dropped(tx, stored.id, reason)
+
+    async def _learn(self, group: MessagingGroup, latest: StoredEvent) -> None:
+        """Keep what the platform says of a chat that was wired by its bare id."""
+        name = latest.event.chat_name or group.name
+        if (group.is_group, group.name) == (latest.event.is_group, name):
+            return
+        async with self._store.transaction() as tx:
+            await messaging_groups.learn(tx, group.id, is_group=latest.event.is_group, name=name)
+
+    async def _write_waiting(self, id: SessionId) -> None:
+        """Write what a mailbox refused before. Raises MailboxError while it still refuses: tried again later."""
+        session = await sessions.get(self._store, id)
+        while waiting := await routes.waiting(self._store, id, limit=BATCH):
+            stored = [(await events.get(self._store, event), wiring) for event, wiring in waiting]
+            try:
+                await self._mailboxes.put(session, [message_for(event, wiring) for event, wiring in stored])
+            except MailboxError as error:
+                async with self._store.transaction() as tx:
+                    await routes.explain_waiting(tx, id, str(error))
+                raise
+            now = self._clock.now()
+            async with self._store.transaction() as tx:
+                for event, wiring in waiting:
+                    await routes.mark_written(tx, event, wiring)
+                await sessions.make_due(tx, id, at=now, now=now)
+            self._wake(id)
+        self._waiting.discard(id)

@@ -1,0 +1,89 @@
+"""Which runtime this machine gets: the one that was asked for, or the most isolated that works.
+
+`auto` steps down from Docker over bubblewrap to plain processes, and says why at each step. A runtime asked for by
+name is that one or an error, never a weaker one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
+from nanohost.runtimes.bubblewrap import BubblewrapRuntime
+from nanohost.runtimes.docker import DockerRuntime
+from nanohost.runtimes.docker_engine import reach_engine, refuse_rootless
+from nanohost.runtimes.docker_image import Progress, ensure_image
+from nanohost.runtimes.port import Isolation, Runtime
+from nanohost.runtimes.process import UNSANDBOXED_WARNING, ProcessRuntime
+
+__all__ = ["UNSANDBOXED_WARNING", "check_unsandboxed", "choose_runtime"]
+
+log = structlog.get_logger(__name__)
+
+
+async def choose_runtime(*, wanted: str, install: str, base_image: str | None, progress: Progress) -> Runtime:
+    """A runtime that works here, not yet opened. `wanted`: auto, docker, bubblewrap or process.
+
+    Docker's image is built when it is missing; `progress` gets a line a step. Raises RuntimeUnavailable when the
+    named one does not work (with auto: when none does), SettingsError for another name.
+    """
+
+    async def docker() -> Runtime:
+        await asyncio.to_thread(_try_engine)
+        return DockerRuntime(install=install, image=await ensure_image(base_image=base_image, progress=progress))
+
+    async def bubblewrap() -> Runtime:
+        runtime = BubblewrapRuntime(install=install)
+        await asyncio.to_thread(runtime.check)
+        return runtime
+
+    async def process() -> Runtime:
+        runtime = ProcessRuntime(install=install)
+        await asyncio.to_thread(runtime.check)
+        return runtime
+
+    ways: dict[str, Callable[[], Awaitable[Runtime]]] = {
+        "docker": docker,
+        "bubblewrap": bubblewrap,
+        "process": process,
+    }
+    if wanted == "auto":
+        return await first_that_works(ways)
+    if wanted not in ways:
+        raise SettingsError(f"There is no runtime {wanted!r}.", hint=f"[host] runtime = auto, {', '.join(ways)}")
+    return await ways[wanted]()
+
+
+async def first_that_works(ways: dict[str, Callable[[], Awaitable[Runtime]]]) -> Runtime:
+    """The first runtime that does not raise RuntimeUnavailable; a warning is logged for each that does."""
+    *better, last = ways.items()
+    for name, way in better:
+        try:
+            return await way()
+        except RuntimeUnavailable as error:
+            log.warning("runtime_stepped_down", runtime=name, why=str(error), hint=error.hint)
+    return await last[1]()
+
+
+def check_unsandboxed(isolation: Isolation, provider: str, tools: str, allow_unsandboxed: bool) -> None:
+    """Refuse to let a real agent use tools with nothing around it, unless the operator said so.
+
+    Raises SpawnError. Settings may have changed since, so it is asked before every start.
+    """
+    if isolation is not Isolation.NONE or provider != "claude" or tools == "none" or allow_unsandboxed:
+        return
+    raise SpawnError(
+        "The agent has tools and no sandbox: a plain process can read and change everything you can.",
+        hint='install Docker or bubblewrap, or set [agent] tools = "none", or [host] allow_unsandboxed = true',
+    )
+
+
+def _try_engine() -> None:
+    client = reach_engine()
+    try:
+        refuse_rootless(client)
+    finally:
+        client.close()

@@ -1,0 +1,139 @@
+"""What the host asks of a Docker engine, one blocking call a verb. Runs in threads; keeps no state.
+
+Look-ups are one list request by label (some 7 ms for 30 containers); only a container that died is inspected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker import APIClient
+from docker.errors import APIError, NotFound
+
+from nanohost.errors import RuntimeUnavailable, SpawnError
+from nanohost.runtimes.docker_container import (
+    LABEL_INSTALL,
+    LABEL_LEASE,
+    LABEL_SESSION,
+    container_from,
+    container_user,
+    create_arguments,
+    labels,
+)
+from nanohost.runtimes.docker_engine import engine_errors
+from nanohost.runtimes.folders import open_log, prepare_folders
+from nanohost.runtimes.port import Container, ContainerSpec, Exited
+from nanohost.runtimes.runner_command import Identity
+
+_LIVING = ("running", "paused", "restarting")
+
+_SAVED_LINES = 1000
+"""How much of a dead container's output is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A container as the engine lists it. `state`: created, running, paused, restarting, removing, exited or dead."""
+
+    container: Container
+    state: str
+
+    @property
+    def id(self) -> str:
+        return self.container.state["id"]
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(session_id=self.container.session_id, lease=self.container.lease)
+
+    @property
+    def lives(self) -> bool:
+        return self.state in _LIVING
+
+
+class DockerContainers:
+    """The containers of one install."""
+
+    def __init__(self, client: APIClient, *, install: str, image: str, command: Sequence[str] | None) -> None:
+        self._client = client
+        self._install = install
+        self._image = image
+        self._command = command
+
+    def start(self, spec: ContainerSpec) -> Container:
+        """Create and start; one that already has this name and lease is used. Raises SpawnError, leaving nothing."""
+        prepare_folders(spec, container_user()[0] if os.geteuid() == 0 else None)
+        what = f"No container for session {spec.session_id}"
+        with engine_errors(what, SpawnError):
+            engine_id = self._created(spec)
+            try:
+                self._client.start(engine_id)
+            except Exception:
+                self.remove(engine_id)
+                raise
+        return container_from(engine_id, labels(self._install, spec))
+
+    def _created(self, spec: ContainerSpec) -> str:
+        arguments = create_arguments(spec, install=self._install, image=self._image, command=self._command)
+        try:
+            return str(self._client.create_container(**arguments)["Id"])
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+        for there in self.listed(Identity.of(spec)):
+            if there.lives or there.state == "created":
+                return there.id
+            self.bury(there.container)
+        return str(self._client.create_container(**arguments)["Id"])
+
+    def listed(self, identity: Identity | None = None) -> list[Listed]:
+        """All containers of this install, dead ones included, or those of one lease."""
+        wanted = [f"{LABEL_INSTALL}={self._install}"]
+        if identity is not None:
+            wanted += [f"{LABEL_SESSION}={identity.session_id}", f"{LABEL_LEASE}={identity.lease}"]
+        with engine_errors("The Docker engine does not list containers"):
+            found = self._client.containers(all=True, filters={"label": wanted})
+        return [Listed(container=container_from(each["Id"], each["Labels"]), state=each["State"]) for each in found]
+
+    def signal(self, engine_id: str, name: str) -> None:
+        """Send a signal to the runner. Nothing happens when the container has ended."""
+        with engine_errors("The Docker engine does not stop a container"):
+            try:
+                self._client.kill(engine_id, name)
+            except APIError as error:
+                # 404: removed meanwhile; 409 and, in older engines, 500: not running.
+                if error.status_code not in (404, 409) and "not running" not in str(error.explanation):
+                    raise
+
+    def ending(self, engine_id: str) -> Exited:
+        """How a dead container ended."""
+        with engine_errors("The Docker engine does not describe a container"):
+            try:
+                state = self._client.inspect_container(engine_id)["State"]
+            except NotFound:
+                return Exited(detail="no such container")
+        detail = "out of memory" if state.get("OOMKilled") else state.get("Error", "")
+        return Exited(code=state.get("ExitCode"), detail=detail)
+
+    def bury(self, container: Container) -> Exited:
+        """Save a dead container's output in its session, remove it, and tell how it ended. Never raises for the log."""
+        engine_id = container.state["id"]
+        ended = self.ending(engine_id)
+        with suppress(APIError, OSError):
+            self._save_log(engine_id, Path(container.state["folder"]))
+        self.remove(engine_id)
+        return ended
+
+    def _save_log(self, engine_id: str, session_dir: Path) -> None:
+        output = self._client.logs(engine_id, tail=_SAVED_LINES)
+        with os.fdopen(open_log(session_dir), "ab") as file:
+            file.write(output)
+
+    def remove(self, engine_id: str) -> None:
+        """Remove a container, alive or dead. Fine if it is gone, or if the engine is: adopt comes by again."""
+        with suppress(APIError, RuntimeUnavailable), engine_errors("The Docker engine does not remove a container"):
+            self._client.remove_container(engine_id, force=True, v=True)

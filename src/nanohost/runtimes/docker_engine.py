@@ -1,0 +1,67 @@
+"""The Docker engine: how it is reached, and its errors in our words.
+
+docker-py blocks, so everything here is called from a thread, never on the event loop. Podman's socket answers too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from docker import APIClient
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.utils import kwargs_from_env
+from requests.exceptions import RequestException
+
+from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
+
+REACH_LIMIT_S = 3
+"""How long an engine may take to answer its first question; a healthy one needs a few milliseconds."""
+
+CALL_LIMIT_S = 30
+"""How long any later call may take. Creating and starting need some 200 ms on a busy machine of two cores."""
+
+START_HINT = 'start Docker (systemctl start docker), or set [host] runtime = "bubblewrap"'
+
+
+def reach_engine() -> APIClient:
+    """A client of the engine DOCKER_HOST names, or of the machine's own. Raises RuntimeUnavailable within seconds."""
+    with engine_errors("The Docker engine does not answer"):
+        environment = kwargs_from_env()
+        client = APIClient(
+            base_url=environment.get("base_url"), tls=environment.get("tls", False), timeout=REACH_LIMIT_S
+        )
+        client.ping()
+        client.timeout = CALL_LIMIT_S
+    return client
+
+
+def refuse_rootless(client: APIClient) -> None:
+    """Raises RuntimeUnavailable for an engine without root: its users are not ours, so files would be nobody's."""
+    with engine_errors("The Docker engine does not answer"):
+        options = client.info().get("SecurityOptions") or ()
+    if any("rootless" in option for option in options):
+        raise RuntimeUnavailable(
+            "The Docker engine runs rootless, where a container's files cannot be shared with the host.",
+            hint='set [host] runtime = "bubblewrap", which needs no root either',
+        )
+
+
+@contextmanager
+def engine_errors(what: str, error: type[NanohostError] = RuntimeUnavailable) -> Iterator[None]:
+    """Turn what docker-py raises into one sentence of ours that starts with `what`."""
+    try:
+        yield
+    except ImageNotFound as cause:
+        raise SpawnError(f"{what}: the agent image is missing.", hint="nanohost image build") from cause
+    except APIError as cause:
+        raise error(f"{what}: {cause.explanation or cause}", hint="nanohost doctor") from cause
+    except (DockerException, RequestException, OSError) as cause:
+        raise RuntimeUnavailable(f"{what}: {_short(cause)}", hint=START_HINT) from cause
+
+
+def _short(cause: BaseException) -> str:
+    """The innermost reason: docker-py wraps a refused socket five times."""
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    return str(cause)

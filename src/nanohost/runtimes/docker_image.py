@@ -1,0 +1,154 @@
+"""The image agents run in: built on this machine from shipped files, named after the hash of everything in it.
+
+The same inputs give the same tag, so a build happens once and again only when something changed. The context is put
+together in memory: Dockerfile.agent, the pinned requirements and the runner's two packages, nothing else. It never
+pushes, and of the registry it only ever asks for the base image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from docker import APIClient
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.docker_engine import engine_errors, reach_engine
+from nanohost.runtimes.runner_command import PACKAGES, package_folder
+from nanohost.shipped import shipped_root
+
+Progress = Callable[[str], None]
+"""Called with one line a step, from a thread."""
+
+REPOSITORY = "nanohost-agent"
+LOCAL_BASE = "nanohost-base:bookworm"
+PUBLIC_BASE = "debian:bookworm-slim"
+
+BUILD_LIMIT_S = 1800
+"""How long a step of the build may be silent."""
+
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
+
+_PASSED_ON = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+_HINT = "nanohost image build shows the whole build"
+
+
+async def ensure_image(*, base_image: str | None = None, progress: Progress) -> str:
+    """The tag of the agent image, built first when it is missing (about a minute).
+
+    Raises RuntimeUnavailable with the last error line of the build.
+    """
+    return await asyncio.to_thread(_ensure, base_image, image_inputs(), progress)
+
+
+def image_inputs() -> dict[str, bytes]:
+    """Everything the image is made of, by path in the build context."""
+    root = shipped_root()
+    inputs = {
+        "Dockerfile.agent": (root / "Dockerfile.agent").read_bytes(),
+        "requirements/agent.txt": (root / "requirements" / "agent.txt").read_bytes(),
+    }
+    for name in PACKAGES:
+        folder = package_folder(name)
+        for file in folder.rglob("*.py"):
+            inputs[f"packages/{name}/{file.relative_to(folder)}"] = file.read_bytes()
+    return inputs
+
+
+def image_tag(inputs: Mapping[str, bytes], base: str) -> str:
+    """The name of the image made of `inputs` on `base` (a name and an image id)."""
+    digest = hashlib.sha256(base.encode())
+    for path, content in sorted(inputs.items()):
+        digest.update(f"\0{path}\0{len(content)}\0".encode() + content)
+    return f"{REPOSITORY}:{digest.hexdigest()[:12]}"
+
+
+def pack(files: Mapping[str, bytes]) -> io.BytesIO:
+    """A build context. Same files, same bytes: no times, no owners."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, content in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    buffer.seek(0)
+    return buffer
+
+
+def _ensure(base_image: str | None, inputs: Mapping[str, bytes], progress: Progress) -> str:
+    client = reach_engine()
+    try:
+        base, base_id = _base(client, base_image, progress)
+        tag = image_tag(inputs, f"{base} {base_id}")
+        if _image_id(client, tag) is None:
+            progress(f"Building {tag} on {base}; this takes about a minute, once.")
+            _build(client, tag, base, inputs, progress)
+        return tag
+    finally:
+        client.close()
+
+
+def _base(client: APIClient, wanted: str | None, progress: Progress) -> tuple[str, str]:
+    """The base image's name and id, fetched when it is not here: its id is part of what the tag stands for."""
+    name = wanted or (LOCAL_BASE if _image_id(client, LOCAL_BASE) else PUBLIC_BASE)
+    found = _image_id(client, name)
+    if found is None:
+        progress(f"Fetching {name}.")
+        client.timeout = BUILD_LIMIT_S
+        with engine_errors(f"The base image {name} is neither here nor to be had"):
+            client.pull(name)
+        found = _image_id(client, name)
+    if found is None:
+        raise RuntimeUnavailable(f"The base image {name} is not there.", hint="scripts/base-image makes one")
+    return name, found
+
+
+def _image_id(client: APIClient, name: str) -> str | None:
+    with engine_errors("The Docker engine does not list images"):
+        found = client.images(name=name)
+    return str(found[0]["Id"]) if found else None
+
+
+def _build(client: APIClient, tag: str, base: str, inputs: Mapping[str, bytes], progress: Progress) -> None:
+    arguments = {"BASE_IMAGE": base} | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    client.timeout = BUILD_LIMIT_S
+    with engine_errors(f"The image {tag} cannot be built"):
+        for line in client.build(
+            fileobj=pack({**inputs, **_extra_ca()}),
+            custom_context=True,
+            dockerfile="Dockerfile.agent",
+            tag=tag,
+            buildargs=arguments,
+            network_mode="host",
+            rm=True,
+            forcerm=True,
+            decode=True,
+        ):
+            _report(line, tag, progress)
+
+
+def _report(line: Mapping[str, Any], tag: str, progress: Progress) -> None:
+    if "error" in line:
+        words = str(line["error"]).strip().splitlines()
+        raise RuntimeUnavailable(f"The image {tag} cannot be built: {words[-1]}", hint=_HINT)
+    if text := str(line.get("stream", "")).strip():
+        progress(text)
+
+
+def _extra_ca() -> dict[str, bytes]:
+    """The host's own certificates, for machines behind a proxy that signs. Needed to build, no part of the hash."""
+    for variable in _CA_VARIABLES:
+        path = os.environ.get(variable)
+        if path and Path(path).is_file():
+            return {"extra-ca.crt": Path(path).read_bytes()}
+    return {}

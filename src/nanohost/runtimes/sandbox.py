@@ -1,0 +1,119 @@
+"""What bubblewrap is told: the namespaces, the mounts, and the small files a sandbox has of its own.
+
+Pure: paths in, arguments out. Nothing of /etc is shown that is not listed here, because a sandbox of a root host can
+read what root can.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanohost.runtimes.folders import CONTAINER_UID
+from nanohost_protocol.layout import WORKSPACE, SessionLayout
+
+PACKAGES_INSIDE = Path("/opt/nanohost")
+"""Where a sandbox finds the runner's packages."""
+
+_SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+
+_SHOWN_OF_ETC = (
+    "alternatives",
+    "ca-certificates",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "pki/ca-trust/extracted",
+    "pki/tls/certs",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "timezone",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Who a process is inside a sandbox."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def inside(cls) -> User:
+        """This user; for root, the uid a container has everywhere."""
+        if os.geteuid() == 0:
+            return cls(uid=CONTAINER_UID, gid=CONTAINER_UID)
+        return cls(uid=os.getuid(), gid=os.getgid())
+
+    @property
+    def passwd(self) -> str:
+        """An /etc/passwd with this user alone: some programs refuse to run as nobody known."""
+        return f"agent:x:{self.uid}:{self.gid}::{WORKSPACE}/state:/bin/sh\n"
+
+    @property
+    def group(self) -> str:
+        return f"agent:x:{self.gid}:\n"
+
+
+def isolation_arguments(user: User) -> list[str]:
+    """Namespaces and rights: every namespace its own, no capability, no terminal, not root."""
+    return [
+        *("--unshare-all", "--new-session", "--cap-drop", "ALL"),
+        *("--uid", str(user.uid), "--gid", str(user.gid), "--hostname", "nanohost"),
+    ]
+
+
+def system_arguments(prefixes: Sequence[Path]) -> list[str]:
+    """The machine's programs, read-only, and fresh /proc, /dev and /tmp. `prefixes`: folders of interpreters."""
+    return [
+        *("--ro-bind", "/usr", "/usr"),
+        *(word for name in _SYSTEM_LINKS for word in _system_folder(Path("/", name))),
+        *(word for name in _SHOWN_OF_ETC for word in ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")),
+        *(word for prefix in prefixes for word in ("--ro-bind", str(prefix), str(prefix))),
+        # Read-only as a whole: a sandbox of a root host could otherwise write /proc/sys/kernel/core_pattern.
+        *("--proc", "/proc", "--remount-ro", "/proc"),
+        *("--dev", "/dev", "--tmpfs", "/tmp"),  # noqa: S108 - inside the sandbox
+    ]
+
+
+def _system_folder(path: Path) -> Iterator[str]:
+    if path.is_symlink():
+        yield from ("--symlink", str(path.readlink()), str(path))
+    elif path.is_dir():
+        yield from ("--ro-bind", str(path), str(path))
+
+
+def interpreter_prefixes() -> list[Path]:
+    """The folders this Python lives in, as far as /usr does not hold them."""
+    prefixes = dict.fromkeys((Path(sys.base_prefix), Path(sys.prefix), Path(sys.executable).resolve().parent.parent))
+    return [prefix for prefix in prefixes if not prefix.is_relative_to("/usr")]
+
+
+def session_arguments(layout: SessionLayout, agent_dir: Path) -> list[str]:
+    """The session as /workspace. A folder is bound, never a database alone; outbound.db once more over itself, so
+    that nothing inside can put a link in its place."""
+    inside = SessionLayout(WORKSPACE)
+    return [
+        *("--ro-bind", str(layout.in_dir), str(inside.in_dir)),
+        *("--bind", str(layout.out_dir), str(inside.out_dir)),
+        *("--bind", str(layout.outbound_db), str(inside.outbound_db)),
+        *("--bind", str(layout.state_dir), str(inside.state_dir)),
+        *("--ro-bind", str(layout.run_dir), str(inside.run_dir)),
+        *("--bind", str(agent_dir), str(inside.agent_dir)),
+        *("--chdir", str(inside.agent_dir)),
+    ]
+
+
+def file_arguments(passwd: int, group: int, seccomp: int | None) -> list[str]:
+    """What comes through descriptors, and last of all the read-only root."""
+    return [
+        *("--ro-bind-data", str(passwd), "/etc/passwd"),
+        *("--ro-bind-data", str(group), "/etc/group"),
+        *(() if seccomp is None else ("--seccomp", str(seccomp))),
+        *("--remount-ro", "/"),
+    ]

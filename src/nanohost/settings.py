@@ -1,0 +1,372 @@
+"""What the operator set: nanohost.toml in the install root, overridden by NANOHOST_* variables.
+
+Every key has a default, so the file may be missing. Unknown names and wrong values are refused with the place, the
+value and what is wanted. Secrets (`env:NAME`, `file:PATH` relative to the install root, or the secret itself) are
+never part of a message, a log line or a repr. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, cast
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from nanohost.errors import SettingsError
+
+FILE = "nanohost.toml"
+PREFIX = "NANOHOST_"
+NOT_SETTINGS = frozenset({"NANOHOST_HOME", "NANOHOST_LOG", "NANOHOST_REQUIRE_DOCKER", "NANOHOST_WORKSPACE"})
+"""Variables that other things read: the command line, the logs, the tests, a runner without mounts."""
+
+Table = dict[str, object]
+Provider = Literal["claude", "demo", "scripted"]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError("no such time zone") from error
+    return name
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class HostSettings(Section):
+    """[host]: the daemon. Times in seconds."""
+
+    runtime: Literal["auto", "docker", "bubblewrap", "process"] = Field(
+        default="auto", description="auto, docker, bubblewrap or process"
+    )
+    provider: Literal["auto", "claude", "demo", "scripted"] = Field(
+        default="auto", description="auto, claude, demo or scripted"
+    )
+    timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        default="UTC", description="a time zone's name, such as Europe/Berlin"
+    )
+    max_containers: int = Field(default=8, ge=1, description="a whole number, 1 or more")
+    idle_timeout_s: float = Field(default=600, gt=0, description="seconds, more than 0")
+    poll_interval_s: float = Field(default=1.0, gt=0, le=60, description="seconds, more than 0 and at most 60")
+    sweep_interval_s: float = Field(default=60, gt=0, description="seconds, more than 0")
+    watch: bool = Field(default=True, description="true or false")
+    allow_unsandboxed: bool = Field(default=False, description="true or false")
+    durable: bool = Field(default=True, description="true or false")
+
+
+class AgentSettings(Section):
+    """[agent]: what thinks. `api_key` stays on the host."""
+
+    model: str | None = Field(default=None, min_length=1, description="a model's name")
+    base_url: str | None = Field(
+        default=None, pattern=r"\Ahttps?://", description="an address that starts http:// or https://"
+    )
+    api_key: SecretStr | None = Field(default=None, description="a key, env:NAME or file:PATH")
+    tools: Literal["all", "none"] = Field(default="all", description="all or none")
+
+
+class DockerSettings(Section):
+    """[docker]: the image and the ceilings of one container. Memory in MiB, CPU in cores."""
+
+    base_image: str | None = Field(default=None, min_length=1, description="an image's name")
+    memory_mb: int = Field(default=2048, ge=128, description="a whole number of MiB, 128 or more")
+    cpus: float = Field(default=2.0, gt=0, description="a number of cores, more than 0")
+    pids: int = Field(default=256, ge=16, description="a whole number, 16 or more")
+
+
+class Settings(Section):
+    """All of it. Channel tables are each channel's own: see `channel_instances`."""
+
+    host: HostSettings = HostSettings()
+    agent: AgentSettings = AgentSettings()
+    docker: DockerSettings = DockerSettings()
+    channels: dict[str, Table] = Field(default_factory=dict, repr=False, description="tables [channels.NAME]")
+
+
+SECTIONS: Mapping[str, type[Section]] = {"host": HostSettings, "agent": AgentSettings, "docker": DockerSettings}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelInstance:
+    """One bot account: [channels.NAME] is the instance `default`, [channels.NAME.INSTANCE] another."""
+
+    name: str
+    instance: str
+    settings: Mapping[str, object] = field(repr=False)
+
+
+def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:
+    """Read the file and the variables. Raises SettingsError, naming the place and never a secret.
+
+    `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret.
+    """
+    path = home / FILE
+    table = _read_toml(path)
+    _check_names(table, path)
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
+            _override(table, variable, text)
+    _section(table, "host").setdefault("timezone", _machine_timezone(environ))
+    _agent_defaults(_section(table, "agent"), environ)
+    if resolve_secrets:
+        _resolve_secrets(table, _Secrets(home, environ))
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as error:
+        raise _wrong_value(error, table, str(path)) from None
+
+
+def provider_for(settings: Settings) -> Provider:
+    """The provider that `auto` stands for: claude when there is a key or an address to ask, else demo."""
+    if settings.host.provider != "auto":
+        return settings.host.provider
+    return "claude" if settings.agent.api_key or settings.agent.base_url else "demo"
+
+
+def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
+    """Every configured bot account, in the order of the file. A table inside a channel's table is an instance."""
+    found = []
+    for name, table in settings.channels.items():
+        tables = {key: cast("Table", value) for key, value in table.items() if isinstance(value, dict)}
+        plain = {key: value for key, value in table.items() if key not in tables}
+        if plain or not tables:
+            found.append(ChannelInstance(name=name, instance="default", settings=plain))
+        found += [ChannelInstance(name=name, instance=key, settings=value) for key, value in tables.items()]
+    return tuple(found)
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """The values that must never be seen: the model's key and all strings of channel tables that look like secrets."""
+    secrets = [settings.agent.api_key.get_secret_value()] if settings.agent.api_key else []
+    for channel in channel_instances(settings):
+        secrets += [str(value) for key, value in channel.settings.items() if _SECRET_KEY.search(key)]
+    return tuple(secret for secret in secrets if secret)
+
+
+_SECRET_KEY = re.compile(r"token|secret|password|passwd|key", re.IGNORECASE)
+
+
+# --- the file ---------------------------------------------------------------------------------------------------
+
+
+def _read_toml(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{path} is not TOML: {error}", hint='a line looks like this: runtime = "docker"'
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
+
+
+def _check_names(table: Table, path: Path) -> None:
+    """Names first, on the raw table: whatever else is wrong with a key, an unknown one is not ours."""
+    for section, content in table.items():
+        if section not in Settings.model_fields:
+            raise SettingsError(
+                f"{path}: there is no section [{section}]", hint=_nearest(section, Settings.model_fields)
+            )
+        if not isinstance(content, dict):
+            raise SettingsError(f"{path}: {section} is not a table", hint=f"begin it with a line [{section}]")
+        if section == "channels":
+            _check_channels(content, path)
+            continue
+        for key in content:
+            if key not in SECTIONS[section].model_fields:
+                hint = _nearest(key, SECTIONS[section].model_fields)
+                raise SettingsError(f"{path}: [{section}] has no key {key}", hint=hint)
+
+
+def _check_channels(channels: Table, path: Path) -> None:
+    for name, table in channels.items():
+        if not isinstance(table, dict):
+            raise SettingsError(
+                f"{path}: channels.{name} is not a table", hint=f"begin it with a line [channels.{name}]"
+            )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
+
+
+# --- variables --------------------------------------------------------------------------------------------------
+
+
+def _override(table: Table, variable: str, text: str) -> None:
+    """Put NANOHOST_<SECTION>_<KEY> in place of what the file says; [host] may be left out."""
+    name = variable.removeprefix(PREFIX).lower()
+    section, _, key = name.partition("_")
+    if section == "channels":
+        _override_channel(_section(table, "channels"), variable, key, text)
+        return
+    if section not in SECTIONS:
+        section, key = "host", name
+    if key not in SECTIONS[section].model_fields:
+        raise SettingsError(f"the variable {variable} is not a setting", hint=_nearest(variable, _variables()))
+    _section(table, section)[key] = _value_of(variable, section, key, text)
+
+
+def _value_of(variable: str, section: str, key: str, text: str) -> object:
+    try:
+        # Lax here, strict for the file: a variable can only be text.
+        value: object = getattr(SECTIONS[section].model_validate({key: text}, strict=False), key)
+    except ValidationError as error:
+        raise _wrong_value(error, {key: text}, f"the variable {variable}", section=section) from None
+    return value
+
+
+def _override_channel(channels: Table, variable: str, name: str, text: str) -> None:
+    """NANOHOST_CHANNELS_<NAME>_<KEY>; a name or instance that the file knows is recognised even with a - in it."""
+    channel, key = _split_name(name, channels)
+    if not key:
+        raise SettingsError(f"the variable {variable} names no key", hint=f"like this: {variable}_TOKEN")
+    table = _section(channels, channel)
+    instances = [instance for instance, value in table.items() if isinstance(value, dict)]
+    instance, inner = _split_name(key, instances)
+    if instance in instances and inner:
+        table, key = _section(table, instance), inner
+    table[key] = text
+
+
+def _split_name(text: str, known: Iterable[str]) -> tuple[str, str]:
+    for name in sorted(known, key=len, reverse=True):
+        written = name.replace("-", "_").lower() + "_"
+        if text.startswith(written):
+            return name, text.removeprefix(written)
+    first, _, rest = text.partition("_")
+    return first, rest
+
+
+def _variables() -> list[str]:
+    host = [f"{PREFIX}{key}".upper() for key in HostSettings.model_fields]
+    return host + [f"{PREFIX}{s}_{key}".upper() for s, model in SECTIONS.items() for key in model.model_fields]
+
+
+def _section(table: Table, name: str) -> Table:
+    return cast("Table", table.setdefault(name, {}))
+
+
+def _agent_defaults(agent: Table, environ: Mapping[str, str]) -> None:
+    """What other tools for the same model read counts here too, after our own."""
+    if url := environ.get("ANTHROPIC_BASE_URL"):
+        agent.setdefault("base_url", url)
+    if key := environ.get("ANTHROPIC_API_KEY") or environ.get("ANTHROPIC_AUTH_TOKEN"):
+        agent.setdefault("api_key", SecretStr(key))
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Secrets:
+    home: Path
+    environ: Mapping[str, str]
+
+    def resolved(self, value: object, key: str) -> object:
+        """The secret behind a reference; anything else as it is. Raises SettingsError naming the key."""
+        if not isinstance(value, str):
+            return value
+        kind, _, rest = value.partition(":")
+        if kind == "env":
+            return self._variable(rest, key)
+        if kind == "file":
+            return self._file(rest, key)
+        return value
+
+    def _variable(self, name: str, key: str) -> str:
+        if found := self.environ.get(name):
+            return found
+        raise SettingsError(f"{key} points at the variable {name}, which is not set", hint=f"export {name}=…")
+
+    def _file(self, name: str, key: str) -> str:
+        path = self.home / Path(name).expanduser()
+        try:
+            found = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            words = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise SettingsError(
+                f"{key} points at {path}, which cannot be read: {words}", hint=f"ls -l {path}"
+            ) from None
+        if not found:
+            raise SettingsError(f"{key} points at {path}, which is empty", hint="put the secret into it")
+        return found
+
+
+def _resolve_secrets(table: Table, secrets: _Secrets) -> None:
+    agent = _section(table, "agent")
+    key = agent.get("api_key")
+    written = key.get_secret_value() if isinstance(key, SecretStr) else key
+    if isinstance(written, str):
+        agent["api_key"] = SecretStr(str(secrets.resolved(written, "agent.api_key")))
+    for name in _section(table, "channels"):
+        _resolve_table(_section(_section(table, "channels"), name), f"channels.{name}", secrets)
+
+
+def _resolve_table(table: Table, path: str, secrets: _Secrets) -> None:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _resolve_table(value, f"{path}.{key}", secrets)
+        else:
+            table[key] = secrets.resolved(value, f"{path}.{key}")
+
+
+# --- words ------------------------------------------------------------------------------------------------------
+
+
+def _wrong_value(error: ValidationError, table: Table, place: str, *, section: str = "") -> SettingsError:
+    """The first wrong value: where it stands, what it is (unless it is secret), what is wanted."""
+    location = [part for part in error.errors(include_url=False)[0]["loc"] if isinstance(part, str)]
+    *sections, key = location[:2] if not section else (section, location[0])
+    model = SECTIONS[sections[0]] if sections else Settings
+    given: object = table
+    for part in location[: 1 if section else 2]:
+        given = given.get(part) if isinstance(given, dict) else given
+    name = ".".join([*sections, key])
+    said = "has a wrong value" if key == "api_key" else f"is {_shown(given)}"
+    return SettingsError(f"{place}: {name} {said}", hint=f"wanted: {model.model_fields[key].description}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _machine_timezone(environ: Mapping[str, str]) -> str:
+    """The machine's zone by name; UTC where it cannot be told."""
+    for name in (environ.get("TZ", "").lstrip(":"), _read_line(Path("/etc/timezone")), _zone_of_link()):
+        try:
+            if name and not name.startswith("/"):
+                return _known_zone(name)
+        except ValueError:
+            continue
+    return "UTC"
+
+
+def _read_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _zone_of_link() -> str:
+    try:
+        return str(Path("/etc/localtime").readlink()).partition("zoneinfo/")[2]
+    except OSError:
+        return ""

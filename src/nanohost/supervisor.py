@@ -1,0 +1,163 @@
+"""Long tasks as named services: started again when they end, seen in `nanohost status`, stopped in reverse order.
+
+A service that ends or fails begins again after a pause that grows from 1 to 60 seconds and starts over after a
+minute of health. A critical one ends the process instead: `failed` tells. Nothing here knows what a service does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from types import TracebackType
+
+import structlog
+
+from nanohost.channel_api import ChannelError
+from nanohost.clock import Clock
+from nanohost.errors import NanohostError
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+HEALTHY_AFTER_S = 60.0
+STOP_LIMIT_S = 10.0
+JITTER = 0.25
+"""Pauses are stretched or shortened by up to this part, so that services that fail together do not return together."""
+
+_log = structlog.get_logger()
+
+
+class ServiceState(StrEnum):
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    """It ended; the pause before the next run is on."""
+    FAILED = "failed"
+    """Critical, and it ended: the process is about to."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What is known of a service. `error` is the last sentence it failed with, `since` when `state` began."""
+
+    name: str
+    state: ServiceState
+    since: datetime
+    restarts: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFailure:
+    """A critical service ended. `error` is None when it simply returned."""
+
+    name: str
+    sentence: str
+    error: Exception | None
+
+
+class Supervisor:
+    """Runs services while entered. `jitter` gives numbers from 0 to 1."""
+
+    def __init__(
+        self, clock: Clock, *, stop_limit_s: float = STOP_LIMIT_S, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self._clock = clock
+        self._stop_limit_s = stop_limit_s
+        self._jitter = jitter
+        self._services: dict[str, Service] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failure: asyncio.Future[ServiceFailure] | None = None
+
+    async def __aenter__(self) -> Supervisor:
+        self._failure = asyncio.get_running_loop().create_future()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name, task in reversed(self._tasks.items()):
+            await self._stop(name, task)
+
+    def start(self, name: str, factory: Callable[[], Awaitable[None]], *, critical: bool = False) -> None:
+        """Run `factory()` as the service `name`, and again when it ends unless it is critical."""
+        assert self._failure is not None, "services are started inside `async with supervisor`"
+        assert name not in self._tasks, f"there is a service {name} already"
+        self._services[name] = Service(name=name, state=ServiceState.RUNNING, since=self._clock.now())
+        run = self._run_once(name, factory) if critical else self._run_for_ever(name, factory)
+        self._tasks[name] = asyncio.create_task(run, name=name)
+
+    def services(self) -> tuple[Service, ...]:
+        """All services, in the order they were started."""
+        return tuple(self._services.values())
+
+    async def failed(self) -> ServiceFailure:
+        """Wait until a critical service ends."""
+        assert self._failure is not None, "wait for a failure inside `async with supervisor`"
+        return await asyncio.shield(self._failure)
+
+    async def _run_once(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
+        error = await self._outcome(factory)
+        sentence = _sentence(error)
+        self._enter(name, ServiceState.FAILED, error=sentence)
+        _report("service_failed", name, error, level="error")
+        assert self._failure is not None
+        if not self._failure.done():
+            self._failure.set_result(ServiceFailure(name=name, sentence=sentence, error=error))
+
+    async def _run_for_ever(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began = self._clock.monotonic()
+            error = await self._outcome(factory)
+            if self._clock.monotonic() - began >= HEALTHY_AFTER_S:
+                pause_s = FIRST_PAUSE_S
+            wait_s = pause_s * (1 + JITTER * (2 * self._jitter() - 1))
+            self._enter(name, ServiceState.RESTARTING, error=_sentence(error))
+            _report("service_restarts", name, error, in_s=round(wait_s, 1))
+            await self._clock.sleep(wait_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            self._enter(name, ServiceState.RUNNING, restarts=self._services[name].restarts + 1)
+
+    async def _outcome(self, factory: Callable[[], Awaitable[None]]) -> Exception | None:
+        try:
+            await factory()
+        except Exception as error:
+            return error
+        return None
+
+    def _enter(self, name: str, state: ServiceState, *, error: str | None = None, restarts: int | None = None) -> None:
+        now = self._services[name]
+        self._services[name] = replace(
+            now,
+            state=state,
+            since=self._clock.now(),
+            error=now.error if error is None else error,
+            restarts=now.restarts if restarts is None else restarts,
+        )
+
+    async def _stop(self, name: str, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        _, late = await asyncio.wait([task], timeout=self._stop_limit_s)
+        if late:
+            _log.warning("service_stops_late", service=name, after_s=self._stop_limit_s)
+        if self._services[name].state is not ServiceState.FAILED:
+            self._enter(name, ServiceState.STOPPED)
+
+
+def _sentence(error: Exception | None) -> str:
+    if error is None:
+        return "it ended by itself"
+    return str(error) or type(error).__name__
+
+
+def _report(event: str, name: str, error: Exception | None, *, level: str = "warning", **fields: object) -> None:
+    """One line for what can be expected; a traceback for what is a mistake of ours."""
+    expected = error is None or isinstance(error, (NanohostError, ChannelError))
+    hint = error.hint if isinstance(error, NanohostError) else ""
+    if hint:
+        fields["hint"] = hint
+    getattr(_log, level)(event, service=name, error=_sentence(error), exc_info=None if expected else error, **fields)

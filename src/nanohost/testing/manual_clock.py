@@ -1,0 +1,65 @@
+"""A clock that stands still until a test moves it: whoever sleeps on it wakes when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+_STEPS = 20
+"""How often others get a turn after time moved: enough for a chain of awaits to reach its next sleep."""
+
+
+class ManualClock:
+    """Satisfies nanohost.clock.Clock."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._start = start
+        self._passed_s = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._arrival = asyncio.Event()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._passed_s)
+
+    def monotonic(self) -> float:
+        return self._passed_s
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        waker = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._passed_s + seconds, next(self._numbers), waker))
+        self._arrival.set()
+        await waker
+
+    def sleeping(self) -> tuple[float, ...]:
+        """How many seconds each sleeper has left, the next to wake first."""
+        return tuple(sorted(due - self._passed_s for due, _, waker in self._sleepers if not waker.done()))
+
+    async def somebody_sleeps(self, *, limit_s: float = 5.0) -> None:
+        """Wait (in real time, at most `limit_s`) until there is a sleeper."""
+        async with asyncio.timeout(limit_s):
+            while not self.sleeping():
+                self._arrival.clear()
+                await self._arrival.wait()
+
+    async def advance(self, seconds: float) -> None:
+        """Move time on. Sleepers wake in the order they fall due and may sleep again within the same move."""
+        target = self._passed_s + seconds
+        while self._sleepers and self._sleepers[0][0] <= target:
+            self._passed_s, _, waker = heapq.heappop(self._sleepers)
+            if not waker.done():
+                waker.set_result(None)
+                await _let_others_run()
+        self._passed_s = target
+        await _let_others_run()
+
+
+async def _let_others_run() -> None:
+    for _ in range(_STEPS):
+        await asyncio.sleep(0)

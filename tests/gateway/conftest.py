@@ -1,0 +1,117 @@
+"""A gateway with the real parts: a stand-in upstream, Unix sockets in tmp_path, a ledger in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from nanohost.clock import SystemClock
+from nanohost.gateway.gateway import Gateway
+from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.upstream import Upstream
+from nanohost.model import SessionId
+from tests.support.messages_api import MessagesApi
+
+KEY = "sk-ant-api03-the-real-one"
+MESSAGES = "http://localhost/v1/messages?beta=true"
+
+
+def question(text: str = "hello", *, stream: bool = True) -> dict[str, object]:
+    """The body of a request for an answer."""
+    messages = [{"role": "user", "content": text}]
+    return {"model": "claude-test", "max_tokens": 100, "stream": stream, "messages": messages}
+
+
+class Ledger:
+    """Where model calls are recorded. `trouble` is raised, `gate` is waited for, before one counts as recorded."""
+
+    def __init__(self) -> None:
+        self.calls: list[ModelCall] = []
+        self.trouble: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self._written = asyncio.Condition()
+
+    async def record(self, call: ModelCall) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        async with self._written:
+            self.calls.append(call)
+            self._written.notify_all()
+
+    async def wait(self, count: int = 1) -> list[ModelCall]:
+        async with asyncio.timeout(5), self._written:
+            await self._written.wait_for(lambda: len(self.calls) >= count)
+        return self.calls
+
+
+class Host:
+    """Opens gateways and clients; ends them in the right order when the test is over."""
+
+    def __init__(self, stack: AsyncExitStack, folder: Path, ledger: Ledger) -> None:
+        self._stack = stack
+        self._folder = folder
+        self._ledger = ledger
+
+    def gateway(self, upstream: Upstream, *, grace_s: float = 5.0) -> Gateway:
+        return Gateway(upstream=upstream, record=self._ledger.record, clock=SystemClock(), grace_s=grace_s)
+
+    async def open(self, upstream: Upstream) -> Gateway:
+        gateway = self.gateway(upstream)
+        await self._stack.enter_async_context(gateway.opened())
+        return gateway
+
+    def socket(self, session: str) -> Path:
+        """Where a session's socket belongs; its folder is made."""
+        path = self._folder / session / "run" / "gateway.sock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    async def client(self, socket: Path) -> aiohttp.ClientSession:
+        """What a container is: something that can reach one socket."""
+        connector = aiohttp.UnixConnector(str(socket))
+        return await self._stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+
+    async def session(self, gateway: Gateway, name: str = "s1") -> aiohttp.ClientSession:
+        """A client of an attached session."""
+        await gateway.attach(SessionId(name), self.socket(name))
+        return await self.client(self.socket(name))
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[MessagesApi]:
+    async with MessagesApi(key=KEY) as api:
+        yield api
+
+
+@pytest.fixture
+def upstream(api: MessagesApi) -> Upstream:
+    return Upstream(base_url=api.base_url, api_key=KEY)
+
+
+@pytest.fixture
+async def host(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Host]:
+    async with AsyncExitStack() as stack:
+        yield Host(stack, tmp_path, ledger)
+
+
+@pytest.fixture
+async def gateway(host: Host, upstream: Upstream) -> Gateway:
+    return await host.open(upstream)
+
+
+@pytest.fixture
+async def client(host: Host, gateway: Gateway) -> aiohttp.ClientSession:
+    """The client of session s1."""
+    return await host.session(gateway)

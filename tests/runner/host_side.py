@@ -1,0 +1,200 @@
+"""The host's half of a session, as far as a runner's test needs it: puts messages in, rings, reads what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from agent_runner.loop import Patience, Runner
+from agent_runner.mailbox import Mailbox
+from agent_runner.settings import Settings
+from agent_runner.signals import Signals
+from nanohost_protocol.errors import Busy, NotReady
+from nanohost_protocol.inbound import writing
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.outbound import OutboundReader, reading_outbound
+from nanohost_protocol.payloads import ChatIn, ChatOut, OutPayload, decode_out, encode
+from nanohost_protocol.rows import Ack, AckStatus, Destination, InKind, MessageOut, NewMessageIn, Origin, Turn
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = Destination(name="home", display_name="Home chat")
+OFFICE = Destination(name="office", display_name="The office")
+WAIT_S = 20.0
+
+T = TypeVar("T")
+
+
+def chat(
+    id: str,
+    text: str,
+    *,
+    trigger: bool = True,
+    on_wake: bool = False,
+    sender: str = "Ada",
+    platform_id: str = "chat-1",
+    process_after: datetime | None = None,
+) -> NewMessageIn:
+    """A chat line from a person."""
+    return NewMessageIn(
+        id=id,
+        kind=InKind.CHAT,
+        timestamp=datetime.now(UTC),
+        content=encode(ChatIn(text=text, sender=sender, sender_id=f"u-{sender}")),
+        trigger=trigger,
+        on_wake=on_wake,
+        process_after=process_after,
+        origin=Origin(
+            channel_type="terminal", instance="main", platform_id=platform_id, platform_message_id=f"platform-{id}"
+        ),
+    )
+
+
+class HostSide:
+    """One session's folder below `root`."""
+
+    def __init__(self, root: Path, *, destinations: Sequence[Destination] = (HOME,), fifo: bool = True) -> None:
+        self.layout = SessionLayout(root)
+        for folder in (self.layout.in_dir, self.layout.out_dir, self.layout.state_dir, self.layout.agent_dir):
+            folder.mkdir(parents=True)
+        self.layout.run_dir.mkdir()
+        with writing(self.layout.inbound_db, durable=False) as inbound:
+            inbound.set_destinations(destinations, "home")
+            inbound.set_meta({"agent_name": "Nan", "timezone": "Europe/Berlin"})
+        self._bell: int | None = None
+        if fifo:
+            os.mkfifo(self.layout.wake_fifo)
+
+    def script(self, *rules: Mapping[str, object]) -> None:
+        (self.layout.agent_dir / "script.json").write_text(json.dumps(rules), encoding="utf-8")
+
+    def put(self, *messages: NewMessageIn, ring: bool = True) -> None:
+        with writing(self.layout.inbound_db, durable=False) as inbound:
+            for message in messages:
+                inbound.put(message)
+        if ring:
+            self.ring()
+
+    def say(self, id: str, text: str, *, ring: bool = True) -> None:
+        """A person writes."""
+        self.put(chat(id, text), ring=ring)
+
+    def ring(self) -> None:
+        """One byte into the FIFO, if someone listens."""
+        try:
+            bell = os.open(self.layout.wake_fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return
+        os.write(bell, b"!")
+        os.close(bell)
+
+    def retry(self, ack: Ack) -> None:
+        """Allow a message again whose turn failed or broke off."""
+        with writing(self.layout.inbound_db, durable=False) as inbound:
+            inbound.retry(ack.message_id, tries=ack.tries, process_after=datetime.now(UTC))
+        self.ring()
+
+    def sent(self) -> list[MessageOut]:
+        with reading_outbound(self.layout.outbound_db) as outbound:
+            return [row for row in outbound.messages_after(0) if isinstance(row, MessageOut)]
+
+    def payloads(self) -> list[OutPayload]:
+        return [decode_out(row.kind, row.content) for row in self.sent()]
+
+    def texts(self) -> list[str]:
+        return [one.text for one in self.payloads() if isinstance(one, ChatOut)]
+
+    def acks(self) -> dict[str, Ack]:
+        with reading_outbound(self.layout.outbound_db) as outbound:
+            return {ack.message_id: ack for ack in outbound.acks_after(0)}
+
+    def turns(self) -> list[Turn]:
+        """The turns, oldest first."""
+        with reading_outbound(self.layout.outbound_db) as outbound:
+            return outbound.turns()[::-1]
+
+    async def acked(self, *ids: str, status: AckStatus = AckStatus.COMPLETED) -> dict[str, Ack]:
+        """Wait until all of these have the status."""
+
+        def look(outbound: OutboundReader) -> dict[str, Ack] | None:
+            acks = {ack.message_id: ack for ack in outbound.acks_after(0)}
+            return acks if all(id in acks and acks[id].status is status for id in ids) else None
+
+        return await self.seen(look)
+
+    async def seen(self, look: Callable[[OutboundReader], T | None]) -> T:
+        """Wait until `look` finds something in the runner's file."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    with reading_outbound(self.layout.outbound_db) as outbound:
+                        found = look(outbound)
+                except (NotReady, Busy):
+                    found = None
+                if found is not None:
+                    return found
+                await asyncio.sleep(0.005)
+
+    def settings(self, provider: str = "scripted", lease: str = "lease-1", poll_interval_s: float = 5.0) -> Settings:
+        return Settings(
+            install="install",
+            session="session",
+            lease=lease,
+            workspace=self.layout.root,
+            provider=provider,
+            poll_interval_s=poll_interval_s,
+        )
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a runtime passes to a runner."""
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT / 'container'}{os.pathsep}{ROOT / 'src'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(self.layout.state_dir),
+            "NANOHOST_WORKSPACE": str(self.layout.root),
+            "NANOHOST_PROVIDER": "scripted",
+            "NANOHOST_POLL_INTERVAL_S": "5",
+            **more,
+        }
+
+    async def start(self, lease: str = "lease-1", **environment: str) -> asyncio.subprocess.Process:
+        """A runner as a process of its own. The caller ends it."""
+        names = ["--install", "install", "--session", "session", "--lease", lease]
+        return await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "agent_runner", *names],
+            env=self.environment(**environment),
+            cwd=self.layout.agent_dir,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+
+@asynccontextmanager
+async def running(host: HostSide, settings: Settings | None = None, *, patience: Patience = Patience()) -> AsyncIterator[Signals]:
+    """A runner in this process, stopped in order at the end."""
+    settings = settings or host.settings()
+    mailbox = Mailbox(settings.layout, lease=settings.lease, durable=False)
+    mailbox.begin_life(datetime.now(UTC))
+    signals = Signals()
+    task = asyncio.create_task(Runner(settings, mailbox, signals, patience=patience).run())
+    try:
+        yield signals
+    finally:
+        signals.stop()
+        async with asyncio.timeout(WAIT_S):
+            await task
+        mailbox.close()
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
+    """Wait for a runner's end: its exit code and what it printed."""
+    async with asyncio.timeout(WAIT_S):
+        _, printed = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, printed.decode()
