@@ -47,10 +47,10 @@ from nanohost.channel_api import (
     Capabilities,
     Channel,
     ChannelContext,
+    ChannelDown,
     ChannelError,
     InboundEvent,
     Inbox,
-    NotSent,
     OutboundText,
     Receipt,
     Refused,
@@ -177,7 +177,7 @@ class TerminalChannel:
             raise Refused(f"the message makes a line of {len(line)} bytes; the terminal takes {MAX_LINE_BYTES}")
         clients = self._clients_of(chat)
         if not clients:
-            raise NotSent(f"nobody has the chat {chat} open in a terminal")
+            raise ChannelDown(f"nobody has the chat {chat} open in a terminal")
         # Noted before it is written, and kept after the wait: an acknowledgement that comes late still counts.
         shown = self._shown.setdefault((chat, key), asyncio.Event())
         while len(self._shown) > _REMEMBERED_SENDS:

@@ -303,6 +303,7 @@ class OutboundReader:
         found: list[MessageOut | Malformed] = []
         for row in self._db.execute(_MESSAGES, {"longest": MAX_CONTENT_BYTES, "cursor": cursor, "limit": limit}):
             try:
+                _check_texts(row, "id", "turn_id", "timestamp", "kind", "content")
                 found.append(MessageOut.from_row(row))
             except (ValueError, TypeError) as error:
                 found.append(Malformed(seq=row["seq"], problem=str(error)))
@@ -334,6 +335,13 @@ def reading_outbound(path: Path) -> Iterator[OutboundReader]:
     """A snapshot of the runner's file. Raises what sqlite.reading raises; NotReady and Busy mean no news yet."""
     with reading(path, OUTBOUND) as connection:
         yield OutboundReader(connection)
+
+
+def _check_texts(row: sqlite3.Row, *columns: str) -> None:
+    """A file that was patched by hand can hold a blob where the table says text."""
+    for column in columns:
+        if not isinstance(row[column], str):
+            raise TypeError(f"{column} is not text")
 
 
 def _sensible(rows: Iterable[sqlite3.Row]) -> list[Ack]:

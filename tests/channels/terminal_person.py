@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from channels.terminal import MAX_LINE_BYTES
-
 from nanohost.short_socket import short_path
 
 LIMIT_S = 10.0

@@ -17,8 +17,8 @@ from nanohost.channel_api import (
     Capabilities,
     Channel,
     ChannelContext,
+    ChannelDown,
     ChannelError,
-    NotSent,
     OutboundText,
     RateLimited,
     Refused,
@@ -114,7 +114,7 @@ async def test_what_was_sent_can_be_read_with_all_that_belongs_to_it(fake: FakeC
 @pytest.mark.parametrize(
     ("mood", "value", "error"),
     [
-        ("down", True, NotSent),
+        ("down", True, ChannelDown),
         ("rate_limited_after_s", 7.0, RateLimited),
         ("refuses", True, Refused),
         ("credentials_revoked", True, AuthFailed),
@@ -156,7 +156,7 @@ async def test_a_held_send_takes_effect_when_it_is_released_and_never_when_it_is
 
 
 async def test_sending_while_not_connected_is_not_sent() -> None:
-    with pytest.raises(NotSent):
+    with pytest.raises(ChannelDown):
         await send(FakeChannel())
 
 

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from channels.terminal import MAX_LINE_BYTES, TerminalChannel, create
 
+from channels.terminal import MAX_LINE_BYTES, TerminalChannel, create
 from nanohost.channel_api import (
     Address,
     Ambiguous,
     Channel,
     ChannelContext,
+    ChannelDown,
     ChannelError,
-    NotSent,
     OutboundText,
     Refused,
     ShowsTyping,
@@ -273,11 +273,11 @@ async def test_a_chat_that_nobody_has_open_waits_even_when_another_chat_is_open(
     channel, _, stranger = _terminal(tmp_path)
     async with channel.connected():
         await stranger.arrive()
-        with pytest.raises(NotSent, match="nobody has the chat local open"):
+        with pytest.raises(ChannelDown, match="nobody has the chat local open"):
             await channel.send(CHAT, OutboundText(text="hi"), idempotency_key="k1")
         stranger.tell({"type": "received", "key": "k1"})
         await stranger.leave()
-    with pytest.raises(NotSent):
+    with pytest.raises(ChannelDown):
         await channel.send(CHAT, OutboundText(text="hi"), idempotency_key="k1")
 
 

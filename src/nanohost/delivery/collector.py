@@ -7,6 +7,7 @@ or does not; the entry's key (session, number) makes a repetition harmless.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -19,7 +20,7 @@ from nanohost.store import deliveries, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.inbound import InboundReader
-from nanohost_protocol.outbound import Malformed
+from nanohost_protocol.outbound import Malformed, OutboundReader
 from nanohost_protocol.rows import MessageOut, Origin
 
 BATCH = 200
@@ -42,10 +43,7 @@ class Collector:
         """Take over all that is new in the session's outbound.db. Raises MailboxError, StoreError."""
         while True:
             session = await sessions.get(self._store, id)
-            cursor = session.out_cursor
-            rows = await self._mailboxes.outbound(
-                session, lambda box, cursor=cursor: box.messages_after(cursor, limit=BATCH)
-            )
+            rows = await self._mailboxes.outbound(session, partial(_after, session.out_cursor))
             if not rows:
                 return
             await self._enter(session, rows)
@@ -70,6 +68,10 @@ class Collector:
                 _log.warning("outbound_dropped", session=session.id, message=entry.out_id, reason=entry.reason)
         for lane in dict.fromkeys(entry.lane for entry in entries if entry.status is DeliveryStatus.PENDING):
             self._on_entry(lane)
+
+
+def _after(cursor: int, box: OutboundReader) -> list[MessageOut | Malformed]:
+    return box.messages_after(cursor, limit=BATCH)
 
 
 def _origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:

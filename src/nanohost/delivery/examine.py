@@ -62,18 +62,32 @@ def _nowhere(row: MessageOut, book: AddressBook) -> str:
 def _entry(
     row: MessageOut | Malformed, session: SessionId, target: Origin, now: datetime, problem: str | None
 ) -> Delivery:
-    plain = isinstance(row, MessageOut)
+    lane = LaneKey(session, target.channel_type, target.instance)
+    if isinstance(row, Malformed):
+        return Delivery(
+            lane=lane,
+            seq=row.seq,
+            out_id=f"malformed-{row.seq}",
+            kind="malformed",
+            platform_id=target.platform_id,
+            thread_id=None,
+            reply_to=None,
+            content="",
+            status=DeliveryStatus.DROPPED,
+            reason=problem,
+            created_at=now,
+        )
     return Delivery(
-        lane=LaneKey(session, target.channel_type, target.instance),
+        lane=lane,
         seq=row.seq,
-        out_id=row.id if plain else f"malformed-{row.seq}",
-        kind=row.kind if plain else "malformed",
+        out_id=row.id,
+        kind=row.kind,
         platform_id=target.platform_id,
         thread_id=target.thread_id,
-        reply_to=target.platform_message_id if plain and row.destination is None else None,
-        content=row.content if plain else "",
+        reply_to=target.platform_message_id if row.destination is None else None,
+        content=row.content,
         status=DeliveryStatus.PENDING if problem is None else DeliveryStatus.DROPPED,
-        next_try_at=row.deliver_after if plain else None,
+        next_try_at=row.deliver_after,
         reason=problem,
         created_at=now,
     )

@@ -80,10 +80,14 @@ class OutboxNews:
                 watched.stamp = stamp if _settled(stamp) else None
                 self._on_change(session)
 
+    @property
+    def has_events(self) -> bool:
+        """Whether this machine tells of changes; without, `poll` finds them."""
+        return self._events is not None
+
     async def listen(self) -> None:
-        """Pass on file events, for ever; returns at once where there are none."""
-        if self._events is None:
-            return
+        """Pass on file events, for ever. Only where there are any."""
+        assert self._events is not None, "there are no file events here"
         async for session in self._events.changes():
             if session is None:
                 for active in list(self._active):

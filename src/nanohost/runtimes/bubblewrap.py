@@ -5,8 +5,9 @@ host is root. Outside the runner still has the host's own uid. When that is root
 which the kernel nevertheless lets write to root's files in /proc/sys: so all of /proc is mounted read-only.
 
 Three processes make one container: the monitor outside (bwrap), the first process of the sandbox's own process-id
-namespace (bwrap again; the sandbox dies with it, and only with it), and the runner. bwrap's --die-with-parent is not
-used: a restarted host adopts its containers. The environment is handed over as such and not by --setenv, because
+namespace (bwrap again; the sandbox dies with it, and only with it), and the runner. The monitor ends with the runner;
+a sandbox without a monitor is what is left of a dead container. bwrap's --die-with-parent is not used: a restarted
+host adopts its containers. The environment is handed over as such and not by --setenv, because
 arguments can be read by every user of the machine.
 
 Memory, processes and CPU are limited by a control group where we are root; otherwise by what prlimit offers: data per
@@ -163,17 +164,18 @@ class BubblewrapRuntime(ChildRuntime):
         ]
 
     def _found(self) -> list[Child]:
+        return [
+            Child(identity=identity, processes=(first.id, monitor.id))
+            for first, monitor in self._sandboxes()
+            # The monitor cannot be touched from inside, so its word counts.
+            if monitor and (identity := identity_in(monitor.arguments, self.install))
+        ]
+
+    def _sandboxes(self) -> list[tuple[Sighting, Sighting | None]]:
+        """The first process of each sandbox, and its monitor. Without one the runner has ended; others linger."""
         bwraps = {each.id.pid: each for each in self._sightings() if Path(each.arguments[0]).name == "bwrap"}
-        found = []
-        for first in bwraps.values():
-            if len(first.pids) == 2 and first.pids[-1] == 1:
-                monitor = bwraps.get(first.parent)
-                # The monitor cannot be touched from inside, so its word counts while it lives.
-                identity = identity_in((monitor or first).arguments, self.install)
-                if identity is not None:
-                    processes = (first.id, monitor.id) if monitor else (first.id,)
-                    found.append(Child(identity=identity, processes=processes))
-        return found
+        firsts = [each for each in bwraps.values() if len(each.pids) == 2 and each.pids[-1] == 1]
+        return [(first, bwraps.get(first.parent)) for first in firsts]
 
     def _sightings(self) -> list[Sighting]:
         return list(processes_with(self.install))
@@ -187,11 +189,18 @@ class BubblewrapRuntime(ChildRuntime):
             if process.parent == child.leader.pid and process.pids[-1] == 2:
                 send_signal(process.id, number)
 
+    def _before_reaping(self, child: Child) -> None:
+        # The monitor ends with the runner, the sandbox only with the last process in it.
+        send_signal(child.leader, signal.SIGKILL)
+
     def _tidy(self, child: Child | None) -> None:
-        if child is None:
-            self._groups.remove_empty(name_prefix(self.install))
-        else:
+        if child is not None:
             self._groups.remove(container_name(self.install, child.identity))
+            return
+        for first, monitor in self._sandboxes():
+            if monitor is None and identity_in(first.arguments, self.install):
+                send_signal(first.id, signal.SIGKILL)
+        self._groups.remove_empty(name_prefix(self.install))
 
 
 def _bubblewrap() -> str:

@@ -45,7 +45,10 @@ class Child:
 
 
 class Watch:
-    """Waits for the last process of one child. `gone` is set once, after `on_gone` was called with the exit code."""
+    """Waits for the last process of one child, then calls `on_gone` with the exit code, once.
+
+    `gone` is for whoever waits for the end of the child with everything that follows; `on_gone` sees to it.
+    """
 
     def __init__(
         self, child: Child, *, before_reaping: Callable[[Child], None], on_gone: Callable[[Watch, int | None], None]
@@ -62,7 +65,7 @@ class Watch:
                 self._open.add(descriptor)
                 self._loop.add_reader(descriptor, self._ended, descriptor)
         if not self._open:
-            self._loop.call_soon(self._finish)
+            self._loop.call_soon(on_gone, self, None)
 
     def close(self) -> None:
         """Stop watching. The processes go on."""
@@ -79,11 +82,7 @@ class Watch:
         self._open.remove(descriptor)
         close(descriptor)
         if not self._open:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._on_gone(self, self._code)
-        self.gone.set()
+            self._on_gone(self, self._code)
 
 
 class ChildRuntime(ABC):
@@ -97,6 +96,7 @@ class ChildRuntime(ABC):
         self._watches: dict[Identity, Watch] = {}
         self._exits: Remembered[Identity, Exited] = Remembered()
         self._starting = asyncio.Lock()
+        self._errands: set[asyncio.Task[None]] = set()
         self._on_death: DeathListener | None = None
 
     @abstractmethod
@@ -119,8 +119,9 @@ class ChildRuntime(ABC):
     def _tidy(self, child: Child | None) -> None:
         """Remove what a dead container leaves beside its session; None: what any dead one left."""
 
-    def _before_reaping(self, child: Child) -> None:  # noqa: B027 - most have nothing to do
-        """One of the child's processes has ended and its pid is not free yet. Must not block."""
+    @abstractmethod
+    def _before_reaping(self, child: Child) -> None:
+        """One of the child's processes has ended, and its pid is not free yet: end the others. Must not block."""
 
     @asynccontextmanager
     async def opened(self, on_death: DeathListener) -> AsyncIterator[None]:
@@ -132,6 +133,7 @@ class ChildRuntime(ABC):
         try:
             yield
         finally:
+            await asyncio.gather(*self._errands)
             self._on_death = None
             for watch in self._watches.values():
                 watch.close()
@@ -190,14 +192,18 @@ class ChildRuntime(ABC):
         return watch
 
     def _gone(self, watch: Watch, code: int | None) -> None:
-        identity = watch.child.identity
-        del self._watches[identity]
-        self._exits[identity] = Exited(code=code)
-        log.info("container_gone", runtime=self.name, session=identity.session_id, code=code)
-        # Not awaited: it removes empty folders, and the news must not wait for that.
-        asyncio.get_running_loop().run_in_executor(None, self._tidy, watch.child)
+        del self._watches[watch.child.identity]
+        self._exits[watch.child.identity] = Exited(code=code)
+        errand = asyncio.get_running_loop().create_task(self._bury(watch, code))
+        self._errands.add(errand)
+        errand.add_done_callback(self._errands.discard)
+
+    async def _bury(self, watch: Watch, code: int | None) -> None:
+        await asyncio.to_thread(self._tidy, watch.child)
+        log.info("container_gone", runtime=self.name, session=watch.child.identity.session_id, code=code)
         if self._on_death is not None:
             self._on_death(watch.child.container())
+        watch.gone.set()
 
     async def _undo(self, child: Child) -> None:
         await asyncio.to_thread(self._signal, child, signal.SIGKILL)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -60,7 +61,7 @@ class DockerRuntime:
         self._engine: DockerContainers | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._living: dict[str, _Living] = {}
-        self._starting: set[Identity] = set()
+        self._starting: WeakValueDictionary[Identity, asyncio.Lock] = WeakValueDictionary()
         self._unclaimed: Remembered[str, None] = Remembered()
         self._exits: Remembered[Identity, Exited] = Remembered()
         self._errands: set[asyncio.Task[None]] = set()
@@ -94,13 +95,9 @@ class DockerRuntime:
 
     async def start(self, spec: ContainerSpec) -> Container:
         """Start a container, or return the one of the same lease. Raises SpawnError."""
-        identity = Identity.of(spec)
-        self._starting.add(identity)
-        try:
+        async with self._starting.setdefault(Identity.of(spec), asyncio.Lock()):
             container = await finished_or_undone(self._ask(self._containers.start, spec), self._discard)
-        finally:
-            self._starting.discard(identity)
-        return self._known(container).container
+            return self._known(container).container
 
     async def stop(self, container: Container, *, grace_s: float) -> None:
         """Send SIGTERM, then SIGKILL after `grace_s` seconds. Returns when the container is removed."""

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,10 @@ UNSANDBOXED_WARNING = (
     "Install Docker or bubblewrap to keep it in its own workspace."
 )
 """What a person must be told before the first agent runs this way."""
+
+
+GROUP_CHECKS, GROUP_PAUSE_S = 20, 0.005
+"""A tenth of a second at most: where init does not reap, what is dead stays listed."""
 
 
 class ProcessRuntime(ChildRuntime):
@@ -103,10 +108,19 @@ class ProcessRuntime(ChildRuntime):
 
     def _tidy(self, child: Child | None) -> None:
         if child is not None:
+            _wait_for_group(child.leader.pid)
             return
         for link in _links().iterdir():
             if link.is_symlink() and not link.exists():
                 link.unlink(missing_ok=True)
+
+
+def _wait_for_group(number: int) -> None:
+    """Until the kernel has done away with the killed processes of a group, which takes a millisecond or two."""
+    with suppress(ProcessLookupError, PermissionError):
+        for _ in range(GROUP_CHECKS):
+            os.killpg(number, 0)
+            time.sleep(GROUP_PAUSE_S)
 
 
 def _is_ours(process: Sighting) -> bool:

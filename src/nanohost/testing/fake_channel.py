@@ -3,7 +3,7 @@
 The test plays the people (`person_writes`) and reads what reached them (`sent`). Its character is set with plain
 attributes, at any moment:
 
-    down                        NotSent, whatever is sent
+    down                        ChannelDown, whatever is sent
     rate_limited_after_s        RateLimited with that many seconds
     refuses                     Refused
     credentials_revoked         AuthFailed
@@ -30,9 +30,9 @@ from nanohost.channel_api import (
     AuthFailed,
     Capabilities,
     ChannelContext,
+    ChannelDown,
     InboundEvent,
     Inbox,
-    NotSent,
     OutboundText,
     RateLimited,
     Receipt,
@@ -198,9 +198,9 @@ class FakeChannel:
 
     def _refuse_by_mood(self) -> None:
         if not self._connected:
-            raise NotSent("the fake platform is not connected")
+            raise ChannelDown("the fake platform is not connected")
         if self.down:
-            raise NotSent("the fake platform is down")
+            raise ChannelDown("the fake platform is down")
         if self.credentials_revoked:
             raise AuthFailed("the fake platform revoked the credentials")
         if self.rate_limited_after_s is not None:

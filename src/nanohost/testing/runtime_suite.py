@@ -84,6 +84,7 @@ class Stage:
     root: Path
     install: str = field(default_factory=lambda: uuid.uuid4().hex)
     deaths: Deaths = field(default_factory=Deaths)
+    _pipes: list[int] = field(default_factory=list)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Runtime]:
@@ -120,8 +121,17 @@ class Stage:
             limits=limits or Limits(pids=64),
         )
 
+    def order_exit(self, spec: ContainerSpec) -> None:
+        """Let a stand-in that obeys exit with 7."""
+        pipe = os.open(SessionLayout(spec.session_dir).out_dir / "orders", os.O_RDWR | os.O_NONBLOCK)
+        os.write(pipe, b"!")
+        # Kept open: a pipe nobody has open forgets what was written.
+        self._pipes.append(pipe)
+
     async def clear(self) -> None:
         """End whatever is left of this install."""
+        while self._pipes:
+            os.close(self._pipes.pop())
         async with self.opened() as runtime:
             for container in await runtime.adopt():
                 await runtime.stop(container, grace_s=0)
@@ -151,17 +161,6 @@ async def report_of(spec: ContainerSpec) -> dict[str, Any]:
     return found
 
 
-def give_order(spec: ContainerSpec) -> None:
-    """Let a stand-in that obeys exit with 7."""
-    orders = os.open(SessionLayout(spec.session_dir).out_dir / "orders", os.O_RDWR | os.O_NONBLOCK)
-    os.write(orders, b"!")
-    # Never read and never closed for the stand-in's sake: it may not have opened the pipe yet.
-    spec_pipes.append(orders)
-
-
-spec_pipes: list[int] = []
-
-
 class RuntimeSuite:
     """Subclass this, and bring a fixture `bench`."""
 
@@ -174,5 +173,303 @@ class RuntimeSuite:
         stage = Stage(bench, tmp_path)
         yield stage
         await stage.clear()
-        while spec_pipes:
-            os.close(spec_pipes.pop())
+
+    # Starting
+
+    async def test_a_container_works_in_the_agents_folder_and_says_whose_it_is(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            report = await report_of(spec)
+        assert (container.session_id, container.lease) == (spec.session_id, spec.lease)
+        assert all(isinstance(value, str) for value in container.state.values())
+        assert "stand_in.py" in report["files"]
+        assert report["arguments"] == [
+            *("--install", stage.install, "--session", spec.session_id, "--lease", spec.lease),
+        ]
+
+    async def test_a_container_can_write_where_it_has_to(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            await runtime.start(spec)
+            attempts = (await report_of(spec))["attempts"]
+        for where in ("write out/", "write state/", "write agent/", "write temporary", "write outbound"):
+            assert attempts[where] == "done", where
+
+    async def test_a_container_sees_the_specs_environment_and_nothing_of_the_hosts(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", HOST_SECRET)
+        spec = stage.spec(environment={"GREETING": "hello, world = \n'\"$x"})
+        async with stage.opened() as runtime:
+            await runtime.start(spec)
+            environment = (await report_of(spec))["environment"]
+        assert environment["GREETING"] == spec.environment["GREETING"]
+        assert environment["HOME"].endswith("/state")
+        assert set(environment) - ADDED_NAMES == set(spec.environment)
+        assert HOST_SECRET not in environment.values()
+
+    async def test_the_same_lease_started_twice_is_one_container(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            first, second = await asyncio.gather(runtime.start(spec), runtime.start(spec))
+            third = await runtime.start(spec)
+            assert first == second == third
+            assert list(await runtime.adopt()) == [first]
+
+    async def test_a_lease_started_before_our_restart_is_not_started_again(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            first = await runtime.start(spec)
+        async with stage.opened() as restarted:
+            assert await restarted.start(spec) == first
+            assert list(await restarted.adopt()) == [first]
+
+    async def test_a_start_that_cannot_work_is_an_error_and_leaves_nothing(self, stage: Stage) -> None:
+        spec = stage.spec()
+        shutil.rmtree(spec.agent_dir)
+        async with stage.opened() as runtime:
+            with pytest.raises(SpawnError):
+                await runtime.start(spec)
+            assert list(await runtime.adopt()) == []
+
+    async def test_a_start_given_up_halfway_leaves_nothing_or_a_container_that_is_found(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            start = asyncio.create_task(runtime.start(spec))
+            await asyncio.sleep(0)
+            start.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await start
+            assert isinstance(await runtime.poll(_never_started(spec)), Exited)
+            assert list(await runtime.adopt()) == []
+
+    # Polling
+
+    async def test_poll_before_any_start_says_that_nothing_runs(self, stage: Stage) -> None:
+        async with stage.opened() as runtime:
+            assert isinstance(await runtime.poll(_never_started(stage.spec())), Exited)
+
+    async def test_poll_finds_a_container_whose_state_was_never_stored(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            await runtime.start(spec)
+        async with stage.opened() as restarted:
+            assert await restarted.poll(_never_started(spec)) == Running()
+
+    async def test_poll_tells_the_exit_code_after_a_death(self, stage: Stage) -> None:
+        spec = stage.spec("exit")
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+            await stage.deaths.first()
+            state = await runtime.poll(container)
+        assert isinstance(state, Exited)
+        assert state.code == 3
+
+    # Deaths
+
+    async def test_a_death_is_told_once(self, stage: Stage) -> None:
+        spec = stage.spec("obey")
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+            assert stage.deaths.told == []
+            stage.order_exit(spec)
+            assert await stage.deaths.first() == container
+            await runtime.stop(container, grace_s=0)
+            await runtime.adopt()
+            assert stage.deaths.told == [container]
+
+    async def test_what_a_container_said_is_kept_in_its_session(self, stage: Stage) -> None:
+        spec = stage.spec("exit")
+        async with stage.opened() as runtime:
+            await runtime.start(spec)
+            await report_of(spec)
+            await stage.deaths.first()
+        log = SessionLayout(spec.session_dir).log_dir / "container.log"
+        assert "stand-in speaking: exit" in log.read_text()
+
+    # Stopping
+
+    async def test_a_stopped_container_is_asked_first(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+            await runtime.stop(container, grace_s=LIMIT_S)
+            state = await runtime.poll(container)
+            assert isinstance(state, Exited)
+            assert state.code == 0
+            assert stage.deaths.told == [container]
+
+    async def test_a_container_that_ignores_the_request_is_killed(self, stage: Stage) -> None:
+        spec = stage.spec("stubborn")
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+            async with asyncio.timeout(LIMIT_S):
+                await runtime.stop(container, grace_s=0.1)
+            state = await runtime.poll(container)
+            assert isinstance(state, Exited)
+            assert state.code == 137
+
+    async def test_nothing_of_a_stopped_container_lives_on(self, stage: Stage) -> None:
+        spec = stage.spec("parent")
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+            assert not _free(spec)
+            await runtime.stop(container, grace_s=LIMIT_S)
+            assert _free(spec)
+
+    async def test_stopping_the_dead_and_the_never_started_is_fine(self, stage: Stage) -> None:
+        spec = stage.spec("exit")
+        async with stage.opened() as runtime:
+            await runtime.stop(_never_started(spec), grace_s=0)
+            container = await runtime.start(spec)
+            await report_of(spec)
+            await stage.deaths.first()
+            await runtime.stop(container, grace_s=0)
+            await runtime.stop(container, grace_s=0)
+            assert stage.deaths.told == [container]
+
+    # Our own restart
+
+    async def test_a_restarted_host_finds_its_containers_and_hears_of_their_deaths(self, stage: Stage) -> None:
+        specs = [stage.spec("obey", session="one"), stage.spec("obey", session="two")]
+        async with stage.opened() as runtime:
+            started = [await runtime.start(spec) for spec in specs]
+            for spec in specs:
+                await report_of(spec)
+        async with stage.opened() as restarted:
+            adopted = await restarted.adopt()
+            assert sorted(adopted, key=_session) == started
+            assert await restarted.poll(started[0]) == Running()
+            stage.order_exit(specs[0])
+            assert await stage.deaths.first() == started[0]
+            assert isinstance(await restarted.poll(started[0]), Exited)
+            assert list(await restarted.adopt()) == [started[1]]
+
+    async def test_a_restarted_host_can_stop_what_it_never_started(self, stage: Stage) -> None:
+        spec = stage.spec()
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+        async with stage.opened() as restarted:
+            await restarted.stop(container, grace_s=LIMIT_S)
+            assert isinstance(await restarted.poll(container), Exited)
+            assert list(await restarted.adopt()) == []
+
+    async def test_a_container_that_died_while_no_host_ran_is_known_to_be_dead(self, stage: Stage) -> None:
+        spec = stage.spec("obey")
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+        stage.order_exit(spec)
+        await asyncio.to_thread(_free, spec, wait=True)
+        async with stage.opened() as restarted:
+            # An engine may need a moment to see it itself; then the news follows.
+            if await restarted.adopt():
+                await stage.deaths.first()
+            assert isinstance(await restarted.poll(container), Exited)
+            assert list(await restarted.adopt()) == []
+
+    async def test_another_installs_containers_are_left_alone(self, stage: Stage, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        other = Stage(stage.bench, tmp_path / "other")
+        spec = stage.spec()
+        async with stage.opened() as runtime, other.opened() as stranger:
+            container = await runtime.start(spec)
+            await report_of(spec)
+            assert list(await stranger.adopt()) == []
+            await stranger.stop(container, grace_s=0)
+            assert await runtime.poll(container) == Running()
+
+    # Walls
+
+    async def test_a_container_cannot_write_outside_its_own_folders(self, stage: Stage) -> None:
+        attempts = (await _isolated_report(stage))["attempts"]
+        for where in ("in/", "run/", "workspace", "/", "/usr", "/etc", "kernel"):
+            assert attempts[f"write {where}"] in ("EROFS", "EACCES", "EPERM"), where
+
+    async def test_a_container_cannot_put_a_link_in_place_of_its_database(self, stage: Stage) -> None:
+        attempts = (await _isolated_report(stage))["attempts"]
+        assert attempts["replace outbound"] == "EBUSY"
+        assert attempts["remove outbound"] == "EBUSY"
+
+    async def test_a_container_sees_no_other_session_and_no_secret_of_the_machine(self, stage: Stage) -> None:
+        other = stage.spec(session="other").session_dir
+        report = await _isolated_report(stage, {"ELSEWHERE": str(other)})
+        assert report["attempts"]["see elsewhere"] in ("ENOENT", "EACCES")
+        assert report["attempts"]["see the engine"] == "ENOENT"
+        assert report["attempts"]["read shadow"] in ("ENOENT", "EACCES")
+        assert len(report["processes"]) <= 4
+
+    async def test_a_container_has_no_network(self, stage: Stage) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            report = await _isolated_report(stage, {"PORT": str(server.getsockname()[1])})
+        assert report["attempts"]["connect"] == "ECONNREFUSED"
+        assert report["interfaces"] == []
+
+    async def test_a_container_is_nobody_special(self, stage: Stage) -> None:
+        report = await _isolated_report(stage)
+        assert report["uid"] != 0
+        assert {int(each, 16) for each in report["capabilities"]} == {0}
+        assert report["no_new_privileges"] == "1"
+        assert report["seccomp"] == "2"
+        assert report["attempts"]["new user namespace"] == "EPERM"
+
+    async def test_a_container_cannot_start_processes_without_end(self, stage: Stage) -> None:
+        report = await _isolated_report(stage, behaves="crowd", limits=Limits(pids=32))
+        assert 0 < report["children"] <= 32
+
+    async def test_a_container_that_hoards_memory_dies_alone(self, stage: Stage) -> None:
+        _require_isolation(stage)
+        spec = stage.spec("hoard", limits=Limits(memory_bytes=64 * 1024**2))
+        async with stage.opened() as runtime:
+            container = await runtime.start(spec)
+            await report_of(spec)
+            await stage.deaths.first()
+            state = await runtime.poll(container)
+        assert isinstance(state, Exited)
+        assert state.code != 0
+
+
+async def _isolated_report(
+    stage: Stage,
+    environment: Mapping[str, str] | None = None,
+    *,
+    behaves: str = "wait",
+    limits: Limits | None = None,
+) -> dict[str, Any]:
+    """What a stand-in found inside. Skips the test for a runtime that promises no walls."""
+    _require_isolation(stage)
+    spec = stage.spec(behaves, environment={"TRY_WALLS": "yes", **(environment or {})}, limits=limits)
+    async with stage.opened() as runtime:
+        await runtime.start(spec)
+        return await report_of(spec)
+
+
+def _require_isolation(stage: Stage) -> None:
+    if stage.bench.runtime(stage.install).isolation is Isolation.NONE:
+        pytest.skip("this runtime promises no walls")
+
+
+def _never_started(spec: ContainerSpec) -> Container:
+    """What the host knows when it crashed before it could store a container's state."""
+    return Container(session_id=spec.session_id, lease=spec.lease, state={})
+
+
+def _session(container: Container) -> str:
+    return container.session_id
+
+
+def _free(spec: ContainerSpec, *, wait: bool = False) -> bool:
+    """Does nothing of the stand-in live any more? It and its children hold this file locked."""
+    with SessionLayout(spec.session_dir).out_dir.joinpath("alive").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True

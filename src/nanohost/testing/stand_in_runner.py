@@ -7,9 +7,11 @@ variable STAND_IN says:
     stubborn    ignore SIGTERM
     exit        exit with 3
     obey        exit with 7 as soon as a byte comes through the pipe out/orders
-    parent      like wait, but a child of its own holds a lock on out/lock
+    parent      like wait, but with a child that ignores SIGTERM
     crowd       start processes until that fails, then wait
     hoard       use more and more memory
+
+Whatever it does, out/alive is locked as long as it or a child of it lives.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,16 +38,18 @@ def main() -> None:
     mode = os.environ.get("STAND_IN", "wait")
     workspace = Path(os.environ.get("NANOHOST_WORKSPACE", "/workspace"))
     signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else leave)
-    print(f"stand-in speaking: {mode}", flush=True)
+    lock(workspace / "out" / "alive")
+    sys.stdout.write(f"stand-in speaking: {mode}\n")
+    sys.stdout.flush()
     report = {"children": crowd() if mode == "crowd" else 0, **findings(workspace)}
     if mode == "parent":
-        hold_lock(workspace / "out" / "lock")
-    with open(workspace / "out" / "report", "w") as pipe:
+        have_a_child()
+    with (workspace / "out" / "report").open("w") as pipe:
         pipe.write(json.dumps(report) + "\n")
     if mode == "exit":
         sys.exit(3)
     if mode == "obey":
-        with open(workspace / "out" / "orders", "rb") as orders:
+        with (workspace / "out" / "orders").open("rb") as orders:
             orders.read(1)
         sys.exit(7)
     if mode == "hoard":
@@ -62,14 +67,32 @@ def findings(workspace: Path) -> dict[str, Any]:
     return {
         "environment": dict(os.environ),
         "arguments": sys.argv[1:],
-        "files": sorted(os.listdir(".")),
+        "files": sorted(each.name for each in Path.cwd().iterdir()),
         "uid": os.getuid(),
         "capabilities": [status["CapEff"], status["CapPrm"], status["CapBnd"]],
         "no_new_privileges": status["NoNewPrivs"],
         "seccomp": status["Seccomp"],
-        "processes": [name for name in os.listdir("/proc") if name.isdigit()],
+        "processes": [each.name for each in Path("/proc").iterdir() if each.name.isdigit()],
         "interfaces": [name for _, name in socket.if_nameindex() if up(name)],
         "attempts": {name: attempt(action) for name, action in actions(workspace).items()},
+    }
+
+
+def actions(workspace: Path) -> dict[str, Callable[[], object]]:
+    """What is tried. Against walls only when asked: without any the attempts would do what they say."""
+    if "TRY_WALLS" in os.environ:
+        return {**allowed(workspace), **forbidden(workspace)}
+    return allowed(workspace)
+
+
+def allowed(workspace: Path) -> dict[str, Callable[[], object]]:
+    outbound = workspace / "out" / "outbound.db"
+    return {
+        "write out/": lambda: (workspace / "out" / "new").touch(),
+        "write state/": lambda: (workspace / "state" / "new").touch(),
+        "write agent/": lambda: (workspace / "agent" / "new").touch(),
+        "write outbound": lambda: os.close(os.open(outbound, os.O_RDWR)),
+        "write temporary": tempfile.TemporaryFile,
     }
 
 
@@ -79,26 +102,21 @@ def up(interface: str) -> bool:
     return interface != "lo" and (not flags.exists() or bool(int(flags.read_text(), 16) & 1))
 
 
-def actions(workspace: Path) -> dict[str, Callable[[], object]]:
+def forbidden(workspace: Path) -> dict[str, Callable[[], object]]:
     outbound = workspace / "out" / "outbound.db"
     return {
         "write in/": lambda: (workspace / "in" / "new").touch(),
         "write run/": lambda: (workspace / "run" / "new").touch(),
-        "write out/": lambda: (workspace / "out" / "new").touch(),
-        "write state/": lambda: (workspace / "state" / "new").touch(),
-        "write agent/": lambda: (workspace / "agent" / "new").touch(),
         "write workspace": lambda: (workspace / "new").touch(),
         "write /": lambda: Path("/new").touch(),
         "write /usr": lambda: Path("/usr/new").touch(),
         "write /etc": lambda: Path("/etc/new").touch(),
-        "write /tmp": lambda: Path("/tmp/new").touch(),
         "write kernel": lambda: os.close(os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY)),
-        "write outbound": lambda: os.close(os.open(outbound, os.O_RDWR)),
         "remove outbound": outbound.unlink,
         "replace outbound": lambda: replace_by_link(outbound),
         "read shadow": lambda: os.close(os.open("/etc/shadow", os.O_RDONLY)),
-        "see elsewhere": lambda: os.stat(os.environ["ELSEWHERE"]),
-        "see the engine": lambda: os.stat("/var/run/docker.sock"),
+        "see elsewhere": lambda: Path(os.environ["ELSEWHERE"]).stat(),
+        "see the engine": lambda: Path("/var/run/docker.sock").stat(),
         "connect": lambda: socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), timeout=1).close(),
         "new user namespace": new_user_namespace,
     }
@@ -135,14 +153,16 @@ def new_user_namespace() -> None:
         raise OSError(code, os.strerror(code))
 
 
-def hold_lock(path: Path) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+def lock(path: Path) -> None:
+    """For life: the descriptor is never closed, and children inherit it."""
+    fcntl.flock(os.open(path, os.O_CREAT | os.O_RDWR, 0o666), fcntl.LOCK_EX)
+
+
+def have_a_child() -> None:
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             signal.pause()
-    os.close(descriptor)
 
 
 def crowd() -> int:
@@ -159,7 +179,7 @@ def crowd() -> int:
 
 def hoard() -> None:
     block = 16 * 1024**2
-    kept = []
+    kept: list[bytes] = []
     while len(kept) * block < HOARD_BYTES:
         kept.append(b"\1" * block)
 

@@ -1,0 +1,228 @@
+"""The composition root: builds every stage of the host in order, and nothing else.
+
+Each stage is entered on one exit stack, so stopping is the reverse of starting. Sending works before anything is
+received, and receiving stops first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from nanohost.channel_api import Channel
+from nanohost.channels.connections import ChannelKey, Connections, Wanted
+from nanohost.channels.loader import discover
+from nanohost.clock import Clock, SystemClock
+from nanohost.delivery.delivery import Delivery
+from nanohost.errors import StoreError
+from nanohost.gateway.gateway import Gateway
+from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
+from nanohost.home import Home
+from nanohost.intake.inbox import ChannelInbox
+from nanohost.keeper.keeper import Keeper, KeeperSettings
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.news import OutboxNews
+from nanohost.model import SessionId
+from nanohost.provisioning import Provisioning
+from nanohost.routing.router import Router
+from nanohost.runtimes.choose import choose_runtime
+from nanohost.runtimes.port import Runtime
+from nanohost.settings import Settings, channel_instances
+from nanohost.store import install, model_calls
+from nanohost.store.database import Store, open_store
+from nanohost.store.migrations import migrate, read_sets
+from nanohost.supervisor import Supervisor
+
+TERMINAL = ("terminal", "default")
+"""The one channel that needs no setting up."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a test or an embedding program replaces: the seams of the host. None means the real thing."""
+
+    runtime: Runtime | None = None
+    channels: Mapping[ChannelKey, Channel] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A running host, for whoever looks at it or asks something of it."""
+
+    home: Home
+    settings: Settings
+    clock: Clock
+    install: str
+    store: Store
+    runtime: Runtime
+    connections: Connections
+    keeper: Keeper
+    supervisor: Supervisor
+    started_at: float
+
+    async def stopped(self) -> None:
+        """Wait until the host can go on no longer. Raises StoreError with the reason."""
+        failure = await self.supervisor.failed()
+        raise StoreError(f"{failure.name} failed: {failure.sentence}", hint="see the log; nanohost run starts again")
+
+
+@asynccontextmanager
+async def running_host(
+    home: Home,
+    settings: Settings,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    keep_containers: bool = True,
+    parts: Parts | None = None,
+) -> AsyncIterator[Host]:
+    """A host that serves while entered. The caller holds the home's lock (home.hold).
+
+    `keep_containers`: leave containers running for the next host, or stop them on leaving. Raises NanohostError.
+    """
+    parts = parts or Parts()
+    clock = parts.clock
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(home, durable=settings.host.durable))
+        async with store.transaction() as tx:
+            install_id = await install.ensure(tx, clock.now())
+        runtime = parts.runtime or await choose_runtime(
+            wanted=settings.host.runtime,
+            install=install_id,
+            base_image=settings.docker.base_image,
+            progress=progress,
+        )
+        mailboxes = Mailboxes(home.sessions, durable=settings.host.durable)
+        await stack.enter_async_context(mailboxes.opened())
+        gateway = Gateway(upstream=_upstream(settings), record=_recorder(store), clock=clock)
+        connections = Connections(
+            catalogue=await asyncio.to_thread(discover, home.channel_folders),
+            wanted=_wanted(settings, parts),
+            home=home.root,
+            runtime_dir=home.run,
+            made=parts.channels,
+        )
+        delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels=connections)
+
+        def on_change(session: SessionId) -> None:
+            delivery.on_news(session)
+            keeper.on_change(session)
+
+        news = OutboxNews(on_change, clock, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
+        keeper = Keeper(
+            store=store,
+            mailboxes=mailboxes,
+            runtime=runtime,
+            news=news,
+            services=Provisioning(
+                store=store,
+                mailboxes=mailboxes,
+                gateway=gateway,
+                home=home,
+                settings=settings,
+                isolation=runtime.isolation,
+            ),
+            clock=clock,
+            settings=KeeperSettings(
+                max_containers=settings.host.max_containers,
+                idle_timeout_s=settings.host.idle_timeout_s,
+                sweep_interval_s=settings.host.sweep_interval_s,
+            ),
+            on_news=delivery.on_news,
+            on_notice=delivery.on_entry,
+        )
+        router = Router(store=store, mailboxes=mailboxes, clock=clock, wake=keeper.wake)
+
+        await stack.enter_async_context(runtime.opened(keeper.on_death))
+        await stack.enter_async_context(gateway.opened())
+        await stack.enter_async_context(connections.opened())
+        await stack.enter_async_context(delivery.opened())
+        await stack.enter_async_context(news.opened())
+        supervisor = await stack.enter_async_context(Supervisor(clock))
+        await stack.enter_async_context(keeper.opened(keep_containers=keep_containers))
+        supervisor.start("sweep", keeper.sweep)
+        supervisor.start("outbox poll", news.poll)
+        if news.has_events:
+            supervisor.start("outbox events", news.listen)
+        await stack.enter_async_context(router.opened())
+        receivers = await stack.enter_async_context(Supervisor(clock))
+
+        def make_inbox(name: str, instance: str, channel: Channel) -> ChannelInbox:
+            return ChannelInbox(
+                channel_type=name,
+                instance=instance,
+                capabilities=channel.capabilities,
+                store=store,
+                clock=clock,
+                on_accepted=router.notice,
+            )
+
+        connections.receive(receivers, make_inbox)
+        yield Host(
+            home=home,
+            settings=settings,
+            clock=clock,
+            install=install_id,
+            store=store,
+            runtime=runtime,
+            connections=connections,
+            keeper=keeper,
+            supervisor=supervisor,
+            started_at=clock.monotonic(),
+        )
+
+
+@asynccontextmanager
+async def opened_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
+    """The central database, migrated and open. The caller holds the home's lock."""
+    await asyncio.to_thread(home.prepare)
+    migrations = read_sets(home.migration_folders)
+    applied = await asyncio.to_thread(migrate, home.database, migrations, backups=home.backups)
+    for migration in applied:
+        _log.info("migration_applied", set=migration.set_name, name=migration.name)
+    async with open_store(home.database, durable=durable) as store:
+        yield store
+
+
+def _wanted(settings: Settings, parts: Parts) -> list[Wanted]:
+    found = {(c.name, c.instance): c.settings for c in channel_instances(settings)}
+    found.setdefault(TERMINAL, {})
+    return [
+        Wanted(name=name, instance=instance, settings=table)
+        for (name, instance), table in found.items()
+        if (name, instance) not in parts.channels
+    ]
+
+
+def _upstream(settings: Settings) -> Upstream:
+    key = settings.agent.api_key
+    return Upstream(
+        base_url=settings.agent.base_url or DEFAULT_BASE_URL, api_key=key.get_secret_value() if key else None
+    )
+
+
+def _recorder(store: Store) -> Callable[[ModelCall], Coroutine[object, object, None]]:
+    async def record(call: ModelCall) -> None:
+        async with store.transaction() as tx:
+            await model_calls.add(
+                tx,
+                session=call.session_id,
+                model=call.model or None,
+                started_at=call.started_at,
+                duration_ms=call.duration_ms,
+                status=call.status,
+                tokens_in=call.usage.tokens_in,
+                tokens_out=call.usage.tokens_out,
+                tokens_cached=call.usage.tokens_cached,
+                tokens_cache_written=call.usage.tokens_cache_written,
+                error=call.error or None,
+            )
+
+    return record

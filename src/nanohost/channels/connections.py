@@ -1,0 +1,133 @@
+"""The channels of a running host: loaded, connected, reading.
+
+A channel that cannot be loaded, made or connected is shown with its reason and harms nothing else. Looked up by
+(channel type, instance), a connected channel can be sent to; delivery waits for one that is not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from nanohost.channel_api import Channel, ChannelContext, ChannelError, Inbox
+from nanohost.channels.loader import Catalogue, CreateChannel, load
+from nanohost.errors import NanohostError
+from nanohost.supervisor import ServiceState, Supervisor
+
+_log = structlog.get_logger()
+
+ChannelKey = tuple[str, str]
+MakeInbox = Callable[[str, str, Channel], Inbox]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A channel instance that the operator set up."""
+
+    name: str
+    instance: str
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionState:
+    """One instance as `nanohost status` shows it."""
+
+    name: str
+    instance: str
+    state: str
+    detail: str
+
+
+class Connections(Mapping[ChannelKey, Channel]):
+    """Connected channels by (channel type, instance). `made` are channel objects handed in instead of loaded."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        wanted: Sequence[Wanted],
+        home: Path,
+        runtime_dir: Path,
+        made: Mapping[ChannelKey, Channel] | None = None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._wanted = wanted
+        self._home = home
+        self._runtime_dir = runtime_dir
+        self._made = dict(made or {})
+        self._channels: dict[ChannelKey, Channel] = {}
+        self._problems: dict[ChannelKey, str] = {}
+        self._supervisor: Supervisor | None = None
+
+    def __getitem__(self, key: ChannelKey) -> Channel:
+        return self._channels[key]
+
+    def __iter__(self) -> Iterator[ChannelKey]:
+        return iter(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Be able to send while entered."""
+        async with AsyncExitStack() as stack:
+            for key, channel in self._made.items():
+                await self._connect(stack, key, channel)
+            for wanted in self._wanted:
+                await self._open(stack, wanted)
+            yield
+            self._channels.clear()
+
+    def receive(self, supervisor: Supervisor, make_inbox: MakeInbox) -> None:
+        """Begin to read the platforms: one service a channel."""
+        self._supervisor = supervisor
+        for (name, instance), channel in self._channels.items():
+            inbox = make_inbox(name, instance, channel)
+            supervisor.start(_service(name, instance), lambda channel=channel, inbox=inbox: channel.receive(inbox))
+
+    def report(self) -> list[ConnectionState]:
+        services = {service.name: service for service in self._supervisor.services()} if self._supervisor else {}
+        states = [
+            ConnectionState(name=name, instance=instance, state="failed", detail=problem)
+            for (name, instance), problem in self._problems.items()
+        ]
+        for name, instance in self._channels:
+            service = services.get(_service(name, instance))
+            up = service is not None and service.state is ServiceState.RUNNING
+            detail = service.error if service is not None and not up else ""
+            state = "connected" if up else service.state if service else "connected"
+            states.append(ConnectionState(name=name, instance=instance, state=state, detail=detail))
+        return states
+
+    async def _open(self, stack: AsyncExitStack, wanted: Wanted) -> None:
+        key = (wanted.name, wanted.instance)
+        try:
+            create: CreateChannel = await asyncio.to_thread(load, self._catalogue.find(wanted.name))
+            context = ChannelContext(
+                instance=wanted.instance, settings=wanted.settings, runtime_dir=self._runtime_dir, home=self._home
+            )
+            await self._connect(stack, key, create(context))
+        except (NanohostError, ChannelError) as error:
+            self._fail(key, str(error))
+        except Exception as error:
+            _log.error("channel_failed", channel=wanted.name, instance=wanted.instance, exc_info=error)
+            self._fail(key, f"{type(error).__name__}: {error}")
+
+    async def _connect(self, stack: AsyncExitStack, key: ChannelKey, channel: Channel) -> None:
+        await stack.enter_async_context(channel.connected())
+        self._channels[key] = channel
+
+    def _fail(self, key: ChannelKey, problem: str) -> None:
+        _log.error("channel_not_connected", channel=key[0], instance=key[1], error=problem)
+        self._problems[key] = problem
+
+
+def _service(name: str, instance: str) -> str:
+    return f"channel {name}:{instance}"

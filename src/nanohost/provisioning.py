@@ -1,0 +1,95 @@
+"""What a session's container needs around it: an up-to-date mailbox, the way to the model, its environment.
+
+No secret is ever in what a container gets: it reaches the model through the gateway's socket, which adds the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from nanohost.delivery.addresses import chats_of, destinations
+from nanohost.gateway.gateway import Gateway
+from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import AgentGroup, LeaseId, Session, SessionId
+from nanohost.runtimes.choose import check_unsandboxed
+from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
+from nanohost.settings import Settings, provider_for
+from nanohost.store import agent_groups
+from nanohost.store.database import Store
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.rows import Destination
+
+IDLE_EXIT_FACTOR = 2
+"""A runner whose host never came back ends itself after this many idle timeouts."""
+
+
+class Provisioning:
+    """Satisfies keeper.SessionServices."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        gateway: Gateway,
+        home: Home,
+        settings: Settings,
+        isolation: Isolation,
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._gateway = gateway
+        self._home = home
+        self._settings = settings
+        self._isolation = isolation
+
+    async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
+        """Write names and limits into the mailbox and say how to start. Raises MailboxError, SpawnError."""
+        group = await agent_groups.get(self._store, session.agent_group_id)
+        provider = group.provider or provider_for(self._settings)
+        check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
+        chats = await chats_of(self._store, session)
+        await self._mailboxes.update(session, partial(self._describe, session, group, destinations(chats)))
+        layout = self._mailboxes.layout(session)
+        agent_dir = self._home.groups / group.folder
+        agent_dir.mkdir(parents=True, exist_ok=True)
+        docker = self._settings.docker
+        return ContainerSpec(
+            session_id=session.id,
+            lease=lease,
+            session_dir=layout.root,
+            agent_dir=agent_dir,
+            environment=self._environment(group, provider),
+            limits=Limits(memory_bytes=docker.memory_mb * 1024**2, cpus=docker.cpus, pids=docker.pids),
+        )
+
+    async def attach(self, session: Session) -> None:
+        await self._gateway.attach(session.id, self._mailboxes.layout(session).gateway_socket)
+
+    async def detach(self, session: SessionId) -> None:
+        await self._gateway.detach(session)
+
+    def _describe(self, session: Session, group: AgentGroup, names: Sequence[Destination], box: InboundWriter) -> None:
+        box.set_destinations(names, names[0].name if names else None)
+        box.set_meta(
+            {
+                "agent_name": group.name,
+                "timezone": self._settings.host.timezone,
+                "out_cursor": str(session.out_cursor),
+                "ack_cursor": str(session.ack_cursor),
+            }
+        )
+
+    def _environment(self, group: AgentGroup, provider: str) -> dict[str, str]:
+        host, agent = self._settings.host, self._settings.agent
+        model = group.model or agent.model
+        return {
+            "NANOHOST_PROVIDER": provider,
+            "NANOHOST_AGENT_TOOLS": agent.tools,
+            "NANOHOST_TIMEZONE": host.timezone,
+            "NANOHOST_POLL_INTERVAL_S": str(host.poll_interval_s),
+            "NANOHOST_IDLE_EXIT_S": str(host.idle_timeout_s * IDLE_EXIT_FACTOR),
+            **({"NANOHOST_MODEL": model} if model else {}),
+        }

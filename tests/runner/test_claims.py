@@ -1,0 +1,125 @@
+"""What the runner takes next, as a table of rows and earlier acks."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from agent_runner.claims import BATCH_LIMIT, controls, eligible, follow_ups, next_batch
+from nanohost_protocol.ids import turn_id
+from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def row(
+    seq: int, *, trigger: bool = True, tries: int = 0, on_wake: bool = False, kind: InKind = InKind.CHAT
+) -> MessageIn:
+    return MessageIn(
+        seq=seq,
+        id=f"m{seq}",
+        kind=kind,
+        timestamp=NOON,
+        status="pending",
+        process_after=None,
+        tries=tries,
+        trigger=trigger,
+        on_wake=on_wake,
+        origin=None,
+        content="{}",
+    )
+
+
+def ack(seq: int, status: AckStatus, *, tries: int = 0, turn: str = "t1") -> Ack:
+    return Ack(
+        message_id=f"m{seq}",
+        change=seq,
+        status=status,
+        container_id="old",
+        turn_id=turn,
+        tries=tries,
+        changed_at=NOON,
+        error=None,
+    )
+
+
+def acks(*given: Ack) -> dict[str, Ack]:
+    return {one.message_id: one for one in given}
+
+
+@pytest.mark.parametrize(
+    ("tries", "status", "taken"),
+    [
+        (0, None, True),
+        (0, AckStatus.PROCESSING, False),
+        (1, AckStatus.PROCESSING, False),
+        (0, AckStatus.COMPLETED, False),
+        (1, AckStatus.COMPLETED, False),
+        (0, AckStatus.FAILED, False),
+        (1, AckStatus.FAILED, True),
+        (0, AckStatus.ABANDONED, False),
+        (1, AckStatus.ABANDONED, True),
+    ],
+)
+def test_a_message_is_taken_if_it_was_never_taken_or_the_host_allowed_it_again(
+    tries: int, status: AckStatus | None, taken: bool
+) -> None:
+    before = {} if status is None else acks(ack(2, status))
+    assert bool(eligible([row(2, tries=tries)], before, first_poll=False)) is taken
+
+
+def test_a_wake_note_is_for_the_first_poll_of_a_life_only() -> None:
+    note = row(2, on_wake=True)
+    assert eligible([note], {}, first_poll=True) == [note]
+    assert eligible([note], {}, first_poll=False) == []
+
+
+def test_context_alone_starts_no_turn() -> None:
+    assert next_batch([row(2, trigger=False), row(4, trigger=False)], {}) is None
+
+
+def test_context_rides_along_in_order() -> None:
+    batch = next_batch([row(2, trigger=False), row(4), row(6, trigger=False)], {})
+    assert batch is not None
+    assert [one.seq for one in batch.messages] == [2, 4, 6]
+    assert batch.turn_id == turn_id("m2")
+
+
+def test_triggers_always_go_in_and_the_newest_context_fills_the_rest() -> None:
+    context = [row(seq, trigger=False) for seq in range(2, 202, 2)]
+    triggers = [row(seq) for seq in range(202, 222, 2)]
+    batch = next_batch([*context, *triggers], {})
+    assert batch is not None
+    assert len(batch.messages) == BATCH_LIMIT
+    assert batch.messages[-10:] == tuple(triggers)
+    assert [one.seq for one in batch.messages[:40]] == list(range(122, 202, 2))
+
+
+def test_more_triggers_than_a_batch_holds_wait_for_the_next_one() -> None:
+    triggers = [row(seq) for seq in range(2, 2 * BATCH_LIMIT + 12, 2)]
+    batch = next_batch([*triggers, row(400, trigger=False)], {})
+    assert batch is not None
+    assert batch.messages == tuple(triggers[:BATCH_LIMIT])
+
+
+@pytest.mark.behaviour("RU-08")
+def test_a_retry_keeps_its_batch_and_its_turn() -> None:
+    rows = [row(2, tries=1), row(4, tries=1), row(6), row(8, tries=1)]
+    before = acks(ack(2, AckStatus.FAILED), ack(4, AckStatus.ABANDONED), ack(8, AckStatus.FAILED, turn="t2"))
+    batch = next_batch(rows, before)
+    assert batch is not None
+    assert (batch.turn_id, [one.seq for one in batch.messages]) == ("t1", [2, 4])
+
+
+def test_follow_ups_are_messages_that_were_never_taken() -> None:
+    rows = [row(2, tries=1), row(4), row(6, trigger=False)]
+    assert [one.seq for one in follow_ups(rows, acks(ack(2, AckStatus.FAILED)))] == [4, 6]
+    assert follow_ups([row(6, trigger=False)], {}) == ()
+
+
+def test_rows_for_the_runner_itself_are_in_no_batch() -> None:
+    rows = [row(2, kind=InKind.CONTROL), row(4)]
+    batch = next_batch(rows, {})
+    assert batch is not None
+    assert [one.seq for one in batch.messages] == [4]
+    assert [one.seq for one in controls(rows)] == [2]
+    assert follow_ups(rows[:1], {}) == ()

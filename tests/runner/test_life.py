@@ -1,0 +1,304 @@
+"""The runner with real files: messages in, answers out, whatever the provider does."""
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent_runner.failures import SENTENCES
+from agent_runner.loop import Patience
+from nanohost_protocol.inbound import writing
+from nanohost_protocol.outbound import OutboundReader, OutboundWriter
+from nanohost_protocol.payloads import ChatOut, ControlIn, FileOut, QuestionOut, encode
+from nanohost_protocol.rows import AckStatus, ErrorClass, InKind, NewMessageIn
+from tests.runner.host_side import HOME, OFFICE, WAIT_S, HostSide, chat, running
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> HostSide:
+    return HostSide(tmp_path / "session")
+
+
+def state(host: HostSide, key: str) -> str | None:
+    """What is in session_state, once the runner has ended."""
+    writer = OutboundWriter(host.layout.outbound_db, container_id="test", durable=False)
+    try:
+        return writer.state(key)
+    finally:
+        writer.close()
+
+
+async def test_a_message_is_answered_where_it_came_from(host: HostSide) -> None:
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1")
+    (row,) = host.sent()
+    assert (host.texts(), row.destination, row.in_reply_to) == (["echo: hi"], None, "m1")
+
+
+async def test_a_ring_is_heard_long_before_the_next_poll(host: HostSide) -> None:
+    async with running(host, host.settings(poll_interval_s=3600)):
+        for number in range(3):
+            host.say(f"m{number}", "hi")
+            await host.acked(f"m{number}")
+
+
+async def test_without_a_bell_polling_does_it(tmp_path: Path) -> None:
+    host = HostSide(tmp_path / "session", fifo=False)
+    async with running(host, host.settings(poll_interval_s=0.02)):
+        host.say("m1", "hi")
+        await host.acked("m1")
+
+
+async def test_a_message_is_taken_when_it_falls_due(host: HostSide) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=0.2)
+    host.put(chat("m1", "later", process_after=due))
+    async with running(host, host.settings(poll_interval_s=3600)):
+        ack = (await host.acked("m1"))["m1"]
+    assert ack.changed_at >= due
+
+
+async def test_context_is_taken_with_the_message_that_wakes(host: HostSide) -> None:
+    host.put(chat("c1", "chatter", trigger=False))
+    async with running(host):
+        host.say("m1", "hi")
+        await host.acked("c1", "m1")
+    assert host.texts() == ["echo: hi"]
+    assert host.turns()[0].message_ids == ("c1", "m1")
+
+
+async def test_a_wake_note_is_seen_by_a_fresh_container_only(host: HostSide) -> None:
+    host.put(chat("w1", "you were restarted", on_wake=True))
+    async with running(host):
+        await host.acked("w1")
+        host.put(chat("w2", "too late", on_wake=True))
+        host.say("m1", "hi")
+        await host.acked("m1")
+    assert "w2" not in host.acks()
+
+
+@pytest.mark.behaviour("RU-02", "RU-03")
+async def test_messages_that_arrive_during_a_turn_join_it_and_close_with_it(host: HostSide) -> None:
+    host.script({"match": "^wait", "actions": [{"sleep_s": 0.3}, {"answer": "done"}]})
+    host.say("m1", "wait")
+    async with running(host):
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        host.say("m2", "and this")
+        acks = await host.acked("m2", status=AckStatus.PROCESSING)
+        assert acks["m1"].status is AckStatus.PROCESSING
+        acks = await host.acked("m1", "m2")
+    assert acks["m1"].turn_id == acks["m2"].turn_id
+    assert acks["m1"].changed_at == acks["m2"].changed_at
+    assert host.texts() == ["done", "echo: and this"]
+    assert [row.in_reply_to for row in host.sent()] == ["m1", "m2"]
+    (turn,) = host.turns()
+    assert turn.message_ids == ("m1", "m2")
+
+
+@pytest.mark.behaviour("RU-04")
+@pytest.mark.parametrize("error_class", list(ErrorClass))
+async def test_a_failed_turn_is_never_completed_and_has_words(host: HostSide, error_class: ErrorClass) -> None:
+    host.script({"match": "", "actions": [{"answer": "half"}, {"error": error_class, "retry_in_s": 60}]})
+    host.say("m1", "hi")
+    async with running(host):
+        acks = await host.acked("m1", status=AckStatus.FAILED)
+    error = acks["m1"].error
+    assert error is not None
+    assert (error.error_class, error.sentence) == (error_class, SENTENCES[error_class])
+    assert error.retry_at is not None
+    assert host.sent() == []
+    assert host.turns()[0].outcome == error_class
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_a_provider_that_breaks_is_a_transient_failure(host: HostSide) -> None:
+    (host.layout.agent_dir / "script.json").write_text("no json")
+    host.say("m1", "hi")
+    async with running(host):
+        acks = await host.acked("m1", status=AckStatus.FAILED)
+    error = acks["m1"].error
+    assert error is not None
+    assert error.error_class is ErrorClass.TRANSIENT
+
+
+@pytest.mark.behaviour("RU-08", "RU-09")
+async def test_a_retry_keeps_its_batch_and_sends_nothing_twice(host: HostSide) -> None:
+    say = {"tool": "send_message", "arguments": {"text": "working on {text}"}}
+    host.script(
+        {"match": "first", "attempt": 1, "actions": [say, {"error": "overloaded"}]},
+        {"match": "first", "attempt": 2, "actions": [say, say, {"answer": "done"}]},
+    )
+    host.put(chat("m1", "first"), chat("m2", "second"))
+    async with running(host):
+        acks = await host.acked("m1", "m2", status=AckStatus.FAILED)
+        assert host.texts() == ["working on first"]
+        host.put(chat("m3", "third"), ring=False)
+        for ack in acks.values():
+            host.retry(ack)
+        await host.acked("m1", "m2", "m3")
+    # The second "working on first" of attempt 2 is new: the first attempt said it once only.
+    assert host.texts() == ["working on first", "working on first", "done", "echo: second", "echo: third"]
+    first, second = host.turns()
+    assert (first.attempt, first.message_ids[:2], second.attempt) == (2, ("m1", "m2"), 1)
+
+
+async def test_equal_answers_to_two_people_are_two_messages(host: HostSide) -> None:
+    host.put(chat("m1", "hi", sender="Ada"), chat("m2", "hi", sender="Bob"))
+    async with running(host):
+        await host.acked("m1", "m2")
+    assert [(text, row.in_reply_to) for text, row in zip(host.texts(), host.sent(), strict=True)] == [
+        ("echo: hi", "m1"),
+        ("echo: hi", "m2"),
+    ]
+
+
+@pytest.mark.behaviour("RU-06")
+async def test_only_what_is_addressed_reaches_people(tmp_path: Path) -> None:
+    host = HostSide(tmp_path / "session", destinations=(HOME, OFFICE))
+    text = '<internal>hm</internal><message to="home">one</message><message to="office">two</message>'
+    host.script({"match": "", "actions": [{"narration": "thinking"}, {"text": text}]})
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1")
+    sent = [(payload, row.destination) for payload, row in zip(host.payloads(), host.sent(), strict=True)]
+    assert sent == [(ChatOut(text="one"), None), (ChatOut(text="two"), "office")]
+
+
+@pytest.mark.behaviour("RU-06")
+async def test_bare_text_goes_to_the_only_destination_and_narration_does_not(host: HostSide) -> None:
+    host.script({"match": "", "actions": [{"narration": "let me see"}, {"text": "here you are"}]})
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1")
+    assert host.texts() == ["here you are"]
+
+
+async def test_numbers_of_both_files_interleave(host: HostSide) -> None:
+    async with running(host):
+        for number in range(3):
+            host.say(f"m{number}", "hi")
+            await host.acked(f"m{number}")
+    assert [row.seq for row in host.sent()] == [3, 5, 7]
+
+
+async def test_a_tool_that_cannot_do_it_says_so_and_the_turn_goes_on(host: HostSide) -> None:
+    refused = {"tool": "send_message", "arguments": {"text": "hm", "to": "nobody"}}
+    host.script({"match": "", "actions": [refused, {"tool": "no_such_tool"}, {"answer": "done"}]})
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1")
+    assert host.texts() == ["done"]
+
+
+@pytest.mark.behaviour("RU-05")
+async def test_the_conversation_is_saved_at_once_and_used_by_the_next_container(host: HostSide) -> None:
+    host.script({"match": "first", "actions": [{"conversation": "abc"}, {"hang": True}]})
+    host.say("m1", "first")
+    async with running(host):
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        async with asyncio.timeout(WAIT_S):
+            while b"abc" not in host.layout.outbound_db.read_bytes():
+                await asyncio.sleep(0.005)
+    assert state(host, "conversation:scripted") == "abc"
+    host.script({"match": "second", "actions": [{"expect_resume": "abc"}, {"answer": "still here"}]})
+    host.say("m2", "second")
+    async with running(host, host.settings(lease="lease-2")):
+        await host.acked("m2")
+    assert host.texts() == ["still here"]
+
+
+@pytest.mark.behaviour("RU-05")
+async def test_a_stale_conversation_is_dropped_and_the_turn_tried_afresh(host: HostSide) -> None:
+    writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
+    writer.set_state("conversation:scripted", "stale")
+    writer.close()
+    rule = {"match": "", "actions": [{"expect_resume": None}, {"conversation": "new"}, {"answer": "afresh"}]}
+    host.script(rule)
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1")
+    assert (host.texts(), host.turns()[0].attempt) == (["afresh"], 1)
+    assert state(host, "conversation:scripted") == "new"
+
+
+async def test_a_stop_in_the_middle_gives_the_turn_back(host: HostSide) -> None:
+    host.script({"match": "", "actions": [{"answer": "half"}, {"hang": True}]})
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1", status=AckStatus.PROCESSING)
+    assert host.acks()["m1"].status is AckStatus.ABANDONED
+    assert host.sent() == []
+
+
+async def test_a_long_turn_shows_what_it_is_doing_and_a_quick_one_writes_nothing(host: HostSide) -> None:
+    host.script({"match": "slow", "actions": [{"sleep_s": 0.5}]})
+    async with running(host, host.settings(poll_interval_s=0.05)):
+        host.say("m1", "slow")
+        async with asyncio.timeout(WAIT_S):
+            while b'"state":"turn"' not in host.layout.outbound_db.read_bytes() and b"stateturn" not in (
+                host.layout.outbound_db.read_bytes()
+            ):
+                await asyncio.sleep(0.005)
+        await host.acked("m1")
+
+
+async def test_rows_for_the_runner_are_closed_and_never_shown(host: HostSide) -> None:
+    content = encode(ControlIn(command="dance"))
+    host.put(NewMessageIn(id="k1", kind=InKind.CONTROL, timestamp=datetime.now(UTC), content=content))
+    async with running(host):
+        await host.acked("k1")
+    assert host.sent() == []
+
+
+async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: HostSide) -> None:
+    host.say("m1", "hi")
+    async with running(host, host.settings(poll_interval_s=0.02)):
+        ack = (await host.acked("m1"))["m1"]
+        with writing(host.layout.inbound_db, durable=False) as inbound:
+            inbound.close("m1", "completed")
+            inbound.set_meta({"out_cursor": str(host.sent()[0].seq), "ack_cursor": str(ack.change)})
+
+        def pruned(outbound: OutboundReader) -> bool | None:
+            return not outbound.messages_after(0) and not outbound.acks_after(0) or None
+
+        await host.seen(pruned)
+        host.say("m2", "again")
+        await host.acked("m2")
+    assert [row.seq for row in host.sent()] == [5]
+
+
+async def test_a_deleted_session_ends_its_runner(host: HostSide) -> None:
+    async with running(host, host.settings(poll_interval_s=0.02), patience=Patience(gone_s=0.1)) as signals:
+        host.say("m1", "hi")
+        await host.acked("m1")
+        host.layout.inbound_db.unlink()
+        await asyncio.sleep(0)
+        assert not signals.stopping
+
+
+async def test_the_demo_explains_itself_sends_a_file_and_asks(host: HostSide) -> None:
+    async with running(host, host.settings("demo")):
+        for number, text in enumerate(["hello", "send a file", "ask me"]):
+            host.say(f"m{number}", text)
+            await host.acked(f"m{number}")
+    assert [type(one) for one in host.payloads()] == [ChatOut, FileOut, QuestionOut]
+    row = host.sent()[1]
+    assert (host.layout.out_dir / "outbox" / row.id / "hello.txt").read_text() == "Hello from the demo.\n"
+    async with running(host, host.settings("demo", lease="lease-2")):
+        host.say("m7", "2")
+        await host.acked("m7")
+        host.say("m8", "2")
+        await host.acked("m8")
+    assert host.texts()[1:] == ["You chose Green.", "You said: 2"]
+
+
+async def test_an_idle_runner_does_not_spin(host: HostSide) -> None:
+    async with running(host, host.settings(poll_interval_s=0.05)):
+        host.say("m1", "hi")
+        await host.acked("m1")
+        before = os.times()
+        await asyncio.sleep(0.3)
+        spent = os.times().user + os.times().system - before.user - before.system
+    assert spent < 0.15

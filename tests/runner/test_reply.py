@@ -1,0 +1,150 @@
+"""What of the agent's text is for people, and where it goes."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_runner.destinations import Address, AddressBook, Origin, Unreachable, address, bare_address
+from agent_runner.reply import Block, parse
+from nanohost_protocol.rows import Destination, InKind, MessageIn
+from nanohost_protocol.rows import Origin as RowOrigin
+
+FENCE = "```"
+
+
+@pytest.mark.behaviour("RU-06")
+@pytest.mark.parametrize(
+    ("text", "blocks", "bare"),
+    [
+        ("hello", [], "hello"),
+        ("", [], ""),
+        ('<message to="home">hi</message>', [Block(text="hi", to="home")], ""),
+        ("<message to='home' re='4'>hi</message>", [Block(text="hi", to="home", answers=4)], ""),
+        ("<message re=4>hi</message>", [Block(text="hi", answers=4)], ""),
+        ('<message to="a&amp;b" re="x">hi</message>', [Block(text="hi", to="a&b")], ""),
+        ("<message>hi</message>", [Block(text="hi")], ""),
+        (
+            'a <message to="x">1</message> b <message to="y">2</message>',
+            [Block(text="1", to="x"), Block(text="2", to="y")],
+            "a  b",
+        ),
+        ('<message to="x">cut off', [Block(text="cut off", to="x")], ""),
+        ('<message to="x">  </message>', [], ""),
+        ("<internal>secret</internal>hi", [], "hi"),
+        ("<internal>never closed, never sent", [], ""),
+        ('<message to="x">a<internal>secret</internal>b</message>', [Block(text="ab", to="x")], ""),
+        ('<internal><message to="x">no</message></internal>', [], ""),
+        ("<messages>not ours</messages>", [], "<messages>not ours</messages>"),
+        ('say `<message to="x">` to send', [], 'say `<message to="x">` to send'),
+        (
+            f'{FENCE}xml\n<message to="x">example</message>\n{FENCE}',
+            [],
+            f'{FENCE}xml\n<message to="x">example</message>\n{FENCE}',
+        ),
+        (
+            f'<message to="x">\n{FENCE}\n</message>\n{FENCE}\nend</message>',
+            [Block(text=f"{FENCE}\n</message>\n{FENCE}\nend", to="x")],
+            "",
+        ),
+        (
+            f'<message to="x">\n{FENCE}\nnever closed</message>',
+            [Block(text=f"{FENCE}\nnever closed", to="x")],
+            "",
+        ),
+        (f'~~~\n{FENCE}\n<message to="x">no</message>\n~~~', [], f'~~~\n{FENCE}\n<message to="x">no</message>\n~~~'),
+    ],
+)
+def test_text_is_taken_apart(text: str, blocks: list[Block], bare: str) -> None:
+    reply = parse(text)
+    assert (list(reply.blocks), reply.bare) == (blocks, bare)
+
+
+PIECES = st.sampled_from(
+    ['<message to="x">', "</message>", "<internal>", "</internal>", "`", "\n```\n", "~~~\n", "text ", "\n", "<", '"']
+)
+
+
+@given(st.lists(PIECES | st.text(max_size=5)).map("".join))
+def test_any_text_can_be_taken_apart_and_nothing_is_invented(text: str) -> None:
+    reply = parse(text)
+    words = [*(block.text for block in reply.blocks), reply.bare]
+    assert sum(map(len, words)) <= len(text)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="<>`~"), min_size=1).filter(str.strip))
+def test_a_block_carries_its_text_unchanged(text: str) -> None:
+    assert parse(f'<message to="home">{text}</message>').blocks == (Block(text=text.strip(), to="home"),)
+
+
+BOOK = AddressBook(
+    destinations=(
+        Destination(name="home", display_name="Home"),
+        Destination(name="boss", display_name="The Boss"),
+        Destination(name="other", display_name="Twin"),
+        Destination(name="third", display_name="Twin"),
+    ),
+    default="home",
+)
+ONE = AddressBook(destinations=BOOK.destinations[:1], default="home")
+
+
+def row(seq: int, *, chat: str | None = "c1", trigger: bool = True) -> MessageIn:
+    return MessageIn(
+        seq=seq,
+        id=f"m{seq}",
+        kind=InKind.CHAT,
+        timestamp=datetime(2026, 11, 21, tzinfo=UTC),
+        status="pending",
+        process_after=None,
+        tries=0,
+        trigger=trigger,
+        on_wake=False,
+        origin=None if chat is None else RowOrigin(channel_type="t", instance="i", platform_id=chat),
+        content="{}",
+    )
+
+
+HERE = Origin([row(2), row(4), row(6, trigger=False)])
+TWO_CHATS = Origin([row(2, chat="c1"), row(4, chat="c2")])
+NOWHERE = Origin([row(2, chat=None)])
+
+
+@pytest.mark.behaviour("RU-07")
+@pytest.mark.parametrize(
+    ("to", "re", "origin", "expected"),
+    [
+        (None, None, HERE, Address(in_reply_to="m4")),
+        (None, 2, HERE, Address(in_reply_to="m2")),
+        (None, 99, HERE, Address(in_reply_to="m4")),
+        ("home", None, HERE, Address(in_reply_to="m4")),
+        ("home", 2, HERE, Address(in_reply_to="m2")),
+        ("HOME ", None, HERE, Address(in_reply_to="m4")),
+        ("boss", None, HERE, Address(destination="boss")),
+        ("the boss", None, HERE, Address(destination="boss")),
+        ("boss", 2, HERE, Address(destination="boss", in_reply_to="m2")),
+        ("home", None, TWO_CHATS, Address(destination="home")),
+        (None, None, NOWHERE, Address()),
+    ],
+)
+def test_an_answer_goes_where_its_messages_came_from(
+    to: str | None, re: int | None, origin: Origin, expected: Address
+) -> None:
+    assert address(to, re, book=BOOK, origin=origin) == expected
+
+
+@pytest.mark.behaviour("RU-06")
+@pytest.mark.parametrize("to", ["nobody", "twin", ""])
+def test_an_unknown_name_is_a_problem_in_words(to: str) -> None:
+    where = address(to, None, book=BOOK, origin=HERE)
+    assert isinstance(where, Unreachable)
+    assert "'home', 'boss'" in where.problem
+
+
+@pytest.mark.behaviour("RU-06")
+def test_bare_text_is_sent_only_if_it_is_clear_where_to() -> None:
+    assert bare_address(book=ONE, origin=HERE) == Address(in_reply_to="m4")
+    assert bare_address(book=AddressBook(), origin=HERE) == Address(in_reply_to="m4")
+    assert isinstance(bare_address(book=BOOK, origin=HERE), Unreachable)
+    assert isinstance(bare_address(book=ONE, origin=TWO_CHATS), Unreachable)

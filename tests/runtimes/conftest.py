@@ -1,0 +1,9 @@
+"""Fixtures for the runtimes' tests."""
+
+import pytest
+
+from tests.support.engine import docker_engine, python_image
+
+__all__ = ["docker_engine", "python_image"]
+
+pytest.register_assert_rewrite("nanohost.testing.runtime_suite")

@@ -1,0 +1,108 @@
+"""A whole host for flow tests: real stages, real files, real runner processes; the platform is a FakeChannel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanohost.app import Host, Parts, running_host
+from nanohost.home import Home, hold
+from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender
+from nanohost.runtimes.port import Runtime
+from nanohost.runtimes.process import ProcessRuntime
+from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.testing.fake_channel import FakeChannel
+
+FAKE = ("fake", "default")
+INSTALL = "itest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A running host and the people around it."""
+
+    host: Host
+    fake: FakeChannel
+    home: Home
+
+    async def group(self, folder: str = "main", *, script: str | None = None) -> AgentGroup:
+        """The agent group of this folder, made when missing; `script` is what its scripted agent does."""
+        found = await agent_groups.find(self.host.store, folder)
+        if found is None:
+            async with self.host.store.transaction() as tx:
+                found = await agent_groups.add(
+                    tx, folder=folder, name=folder, provider=None, model=None, now=self.host.clock.now()
+                )
+        agent_dir = self.home.groups / folder
+        agent_dir.mkdir(parents=True, exist_ok=True)
+        if script is not None:
+            (agent_dir / "script.json").write_text(script)
+        return found
+
+    async def wire(
+        self,
+        chat: str = "c1",
+        folder: str = "main",
+        *,
+        engage: EngageMode = EngageMode.PATTERN,
+        pattern: str = ".",
+        session: SessionMode = SessionMode.SHARED,
+        unknown: UnknownSender = UnknownSender.PUBLIC,
+    ) -> None:
+        """Tie a chat of the fake platform to an agent group."""
+        group = await self.group(folder)
+        now = self.host.clock.now()
+        known = await messaging_groups.find(
+            self.host.store, channel_type=FAKE[0], instance=FAKE[1], platform_id=chat
+        )
+        async with self.host.store.transaction() as tx:
+            messaging_group: MessagingGroup = known or await messaging_groups.add(
+                tx,
+                channel_type=FAKE[0],
+                instance=FAKE[1],
+                platform_id=chat,
+                is_group=False,
+                name=chat,
+                unknown_sender=unknown,
+                now=now,
+            )
+            await wirings.add(
+                tx,
+                messaging_group=messaging_group.id,
+                agent_group=group.id,
+                engage_mode=engage,
+                engage_pattern=pattern,
+                session_mode=session,
+                priority=0,
+                now=now,
+            )
+
+
+def scripted_settings(**host: object) -> Settings:
+    """Settings of a host whose agents are scripted; sync is off, for speed."""
+    values = {"provider": "scripted", "runtime": "process", "durable": False, "timezone": "UTC"} | host
+    return Settings(host=HostSettings.model_validate(values), agent=AgentSettings())
+
+
+@asynccontextmanager
+async def flowing(
+    root: Path,
+    *,
+    fake: FakeChannel | None = None,
+    settings: Settings | None = None,
+    runtime: Runtime | None = None,
+    keep_containers: bool = False,
+) -> AsyncIterator[Flow]:
+    """A host in `root` while entered; entered again with the same root it is the same install."""
+    home = Home(root)
+    fake = fake or FakeChannel()
+    runtime = runtime or ProcessRuntime(install=f"{INSTALL}-{root.name}")
+    parts = Parts(runtime=runtime, channels={FAKE: fake})
+    with hold(home):
+        async with running_host(
+            home, settings or scripted_settings(), keep_containers=keep_containers, parts=parts
+        ) as host:
+            yield Flow(host=host, fake=fake, home=home)
