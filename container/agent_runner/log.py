@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 
 
 def log(event: str, **fields: object) -> None:
     """Print one line. Text is quoted where it has to be, so that a line stays a line."""
     parts = [event, *(f"{name}={_shown(value)}" for name, value in fields.items())]
-    print(" ".join(parts), file=sys.stderr, flush=True)  # noqa: T201 - this is where the runner prints
+    with suppress(OSError):  # a reader that went away must not take the session with it
+        print(" ".join(parts), file=sys.stderr, flush=True)  # noqa: T201 - this is where the runner prints
 
 
 def _shown(value: object) -> str:

@@ -5,10 +5,12 @@ A tool's message is committed at once; the messages of the answer wait for the t
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from agent_runner.destinations import Address, AddressBook, Origin, Unreachable, address, bare_address
 from agent_runner.mailbox import Mailbox
@@ -18,6 +20,9 @@ from nanohost_protocol.ids import out_id
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import ChatOut, FileOut, OutPayload, QuestionOut, encode
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind
+
+LONGEST_TEXT = 300_000
+"""Characters of one message. Even if each is escaped in the worst way, its row stays below MAX_CONTENT_BYTES."""
 
 Now = Callable[[], datetime]
 
@@ -50,7 +55,7 @@ class Outbox:
 
     def compose(self, text: str, where: Address) -> NewMessageOut:
         """A message of the answer: to be committed with the turn's end."""
-        return self._row(OutKind.CHAT, ChatOut(text=clean(text)), where)
+        return self._row(OutKind.CHAT, ChatOut(text=_fit(text)), where)
 
     def answer(self, block: Block, origin: Origin) -> NewMessageOut | Unreachable:
         """A block of the answer as a row, or why it cannot be one."""
@@ -64,11 +69,11 @@ class Outbox:
 
     async def say(self, text: str, *, to: str | None = None, re: int | None = None) -> bool:
         """Send text now. False if this turn sent it before. Raises NotSent."""
-        return await self._commit(OutKind.CHAT, ChatOut(text=clean(text)), to, re)
+        return await self._commit(OutKind.CHAT, ChatOut(text=_fit(text)), to, re)
 
     async def ask(self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None) -> bool:
         """Send a question with choices now; the answer comes as a message. Raises NotSent."""
-        return await self._commit(OutKind.QUESTION, QuestionOut(text=clean(text), options=options), to, re)
+        return await self._commit(OutKind.QUESTION, QuestionOut(text=_fit(text), options=options), to, re)
 
     async def send_file(self, name: str, data: bytes, *, caption: str = "", re: int | None = None) -> bool:
         """Send a file now, by bare name. Raises NotSent."""
@@ -78,12 +83,7 @@ class Outbox:
         if row.id in self.said:
             return False
         # The file is on disk before the row that names it, so the host never finds one without the other.
-        folder = self._layout.out_dir / "outbox" / row.id
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        await asyncio.to_thread(_write, self._layout.out_dir / "outbox" / row.id, name, data)
         return await self._mailbox.say(row, self._now())
 
     async def _commit(self, kind: OutKind, payload: OutPayload, to: str | None, re: int | None) -> bool:
@@ -108,3 +108,17 @@ class Outbox:
             in_reply_to=where.in_reply_to,
             destination=where.destination,
         )
+
+
+def _fit(text: str) -> str:
+    """Text that a row can carry."""
+    text = clean(text)
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+def _write(folder: Path, name: str, data: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -27,7 +27,6 @@ from nanohost.intake.inbox import ChannelInbox
 from nanohost.keeper.keeper import Keeper, KeeperSettings
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
-from nanohost.model import SessionId
 from nanohost.provisioning import Provisioning
 from nanohost.routing.router import Router
 from nanohost.runtimes.choose import choose_runtime
@@ -54,19 +53,39 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """A running host, for whoever looks at it or asks something of it."""
+class Ground:
+    """What stands before any stage is built."""
 
     home: Home
     settings: Settings
     clock: Clock
-    install: str
     store: Store
+    install: str
     runtime: Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host and its stages, in the order in which they start."""
+
+    ground: Ground
+    mailboxes: Mailboxes
+    gateway: Gateway
     connections: Connections
+    delivery: Delivery
+    news: OutboxNews
     keeper: Keeper
+    router: Router
     supervisor: Supervisor
-    started_at: float
+    receivers: Supervisor
+
+    @property
+    def store(self) -> Store:
+        return self.ground.store
+
+    @property
+    def clock(self) -> Clock:
+        return self.ground.clock
 
     async def stopped(self) -> None:
         """Wait until the host can go on no longer. Raises StoreError with the reason."""
@@ -88,95 +107,109 @@ async def running_host(
     `keep_containers`: leave containers running for the next host, or stop them on leaving. Raises NanohostError.
     """
     parts = parts or Parts()
-    clock = parts.clock
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(opened_store(home, durable=settings.host.durable))
-        async with store.transaction() as tx:
-            install_id = await install.ensure(tx, clock.now())
-        runtime = parts.runtime or await choose_runtime(
-            wanted=settings.host.runtime,
-            install=install_id,
-            base_image=settings.docker.base_image,
-            progress=progress,
+        ground = await _prepare(stack, home, settings, progress, parts)
+        host = await _assemble(ground, parts)
+        await _start(stack, host, keep_containers=keep_containers)
+        yield host
+
+
+async def _prepare(
+    stack: AsyncExitStack, home: Home, settings: Settings, progress: Callable[[str], None], parts: Parts
+) -> Ground:
+    store = await stack.enter_async_context(opened_store(home, durable=settings.host.durable))
+    async with store.transaction() as tx:
+        install_id = await install.ensure(tx, parts.clock.now())
+    runtime = parts.runtime or await choose_runtime(
+        wanted=settings.host.runtime, install=install_id, base_image=settings.docker.base_image, progress=progress
+    )
+    return Ground(home=home, settings=settings, clock=parts.clock, store=store, install=install_id, runtime=runtime)
+
+
+async def _assemble(ground: Ground, parts: Parts) -> Host:
+    """Build the stages and tie them together. Nothing runs yet."""
+    store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
+    mailboxes = Mailboxes(home.sessions, durable=settings.host.durable)
+    gateway = Gateway(upstream=_upstream(settings), record=_recorder(store), clock=clock)
+    connections = Connections(
+        catalogue=await asyncio.to_thread(discover, home.channel_folders),
+        wanted=_wanted(settings, parts),
+        home=home.root,
+        runtime_dir=home.run,
+        made=parts.channels,
+    )
+    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels=connections)
+    news = OutboxNews(clock, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
+    services = Provisioning(
+        store=store,
+        mailboxes=mailboxes,
+        gateway=gateway,
+        home=home,
+        settings=settings,
+        isolation=ground.runtime.isolation,
+    )
+    keeper = Keeper(
+        store=store,
+        mailboxes=mailboxes,
+        runtime=ground.runtime,
+        news=news,
+        services=services,
+        clock=clock,
+        settings=KeeperSettings(
+            max_containers=settings.host.max_containers,
+            idle_timeout_s=settings.host.idle_timeout_s,
+            sweep_interval_s=settings.host.sweep_interval_s,
+        ),
+        on_news=delivery.on_news,
+        on_notice=delivery.on_entry,
+    )
+    news.tell(delivery.on_news)
+    news.tell(keeper.on_change)
+    return Host(
+        ground=ground,
+        mailboxes=mailboxes,
+        gateway=gateway,
+        connections=connections,
+        delivery=delivery,
+        news=news,
+        keeper=keeper,
+        router=Router(store=store, mailboxes=mailboxes, clock=clock, wake=keeper.wake),
+        supervisor=Supervisor(clock),
+        receivers=Supervisor(clock),
+    )
+
+
+async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) -> None:
+    """Start stage after stage; the stack stops them in reverse."""
+    await stack.enter_async_context(host.mailboxes.opened())
+    await stack.enter_async_context(host.ground.runtime.opened(host.keeper.on_death))
+    await stack.enter_async_context(host.gateway.opened())
+    await stack.enter_async_context(host.connections.opened())
+    await stack.enter_async_context(host.delivery.opened())
+    await stack.enter_async_context(host.news.opened())
+    await stack.enter_async_context(host.supervisor)
+    await stack.enter_async_context(host.keeper.opened(keep_containers=keep_containers))
+    host.supervisor.start("sweep", host.keeper.sweep)
+    host.supervisor.start("outbox poll", host.news.poll)
+    if host.news.has_events:
+        host.supervisor.start("outbox events", host.news.listen)
+    await stack.enter_async_context(host.router.opened())
+    await stack.enter_async_context(host.receivers)
+    host.connections.receive(host.receivers, _inboxes(host))
+
+
+def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
+    def make(name: str, instance: str, channel: Channel) -> ChannelInbox:
+        return ChannelInbox(
+            channel_type=name,
+            instance=instance,
+            capabilities=channel.capabilities,
+            store=host.store,
+            clock=host.clock,
+            on_accepted=host.router.notice,
         )
-        mailboxes = Mailboxes(home.sessions, durable=settings.host.durable)
-        await stack.enter_async_context(mailboxes.opened())
-        gateway = Gateway(upstream=_upstream(settings), record=_recorder(store), clock=clock)
-        connections = Connections(
-            catalogue=await asyncio.to_thread(discover, home.channel_folders),
-            wanted=_wanted(settings, parts),
-            home=home.root,
-            runtime_dir=home.run,
-            made=parts.channels,
-        )
-        delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels=connections)
 
-        def on_change(session: SessionId) -> None:
-            delivery.on_news(session)
-            keeper.on_change(session)
-
-        news = OutboxNews(on_change, clock, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
-        keeper = Keeper(
-            store=store,
-            mailboxes=mailboxes,
-            runtime=runtime,
-            news=news,
-            services=Provisioning(
-                store=store,
-                mailboxes=mailboxes,
-                gateway=gateway,
-                home=home,
-                settings=settings,
-                isolation=runtime.isolation,
-            ),
-            clock=clock,
-            settings=KeeperSettings(
-                max_containers=settings.host.max_containers,
-                idle_timeout_s=settings.host.idle_timeout_s,
-                sweep_interval_s=settings.host.sweep_interval_s,
-            ),
-            on_news=delivery.on_news,
-            on_notice=delivery.on_entry,
-        )
-        router = Router(store=store, mailboxes=mailboxes, clock=clock, wake=keeper.wake)
-
-        await stack.enter_async_context(runtime.opened(keeper.on_death))
-        await stack.enter_async_context(gateway.opened())
-        await stack.enter_async_context(connections.opened())
-        await stack.enter_async_context(delivery.opened())
-        await stack.enter_async_context(news.opened())
-        supervisor = await stack.enter_async_context(Supervisor(clock))
-        await stack.enter_async_context(keeper.opened(keep_containers=keep_containers))
-        supervisor.start("sweep", keeper.sweep)
-        supervisor.start("outbox poll", news.poll)
-        if news.has_events:
-            supervisor.start("outbox events", news.listen)
-        await stack.enter_async_context(router.opened())
-        receivers = await stack.enter_async_context(Supervisor(clock))
-
-        def make_inbox(name: str, instance: str, channel: Channel) -> ChannelInbox:
-            return ChannelInbox(
-                channel_type=name,
-                instance=instance,
-                capabilities=channel.capabilities,
-                store=store,
-                clock=clock,
-                on_accepted=router.notice,
-            )
-
-        connections.receive(receivers, make_inbox)
-        yield Host(
-            home=home,
-            settings=settings,
-            clock=clock,
-            install=install_id,
-            store=store,
-            runtime=runtime,
-            connections=connections,
-            keeper=keeper,
-            supervisor=supervisor,
-            started_at=clock.monotonic(),
-        )
+    return make
 
 
 @asynccontextmanager

@@ -22,11 +22,14 @@ from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundReader, reading_outbound
 from nanohost_protocol.payloads import ChatIn, ChatOut, OutPayload, decode_out, encode
 from nanohost_protocol.rows import Ack, AckStatus, Destination, InKind, MessageOut, NewMessageIn, Origin, Turn
+from nanohost_protocol.schema import OUTBOUND
+from nanohost_protocol.sqlite import reading
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Destination(name="home", display_name="Home chat")
 OFFICE = Destination(name="office", display_name="The office")
 WAIT_S = 20.0
+PATIENCE = Patience()
 
 T = TypeVar("T")
 
@@ -94,6 +97,11 @@ class HostSide:
         os.write(bell, b"!")
         os.close(bell)
 
+    def progress(self) -> dict[str, str]:
+        """What the runner says it is doing."""
+        with reading(self.layout.outbound_db, OUTBOUND) as connection:
+            return {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM container_state")}
+
     def retry(self, ack: Ack) -> None:
         """Allow a message again whose turn failed or broke off."""
         with writing(self.layout.inbound_db, durable=False) as inbound:
@@ -157,6 +165,7 @@ class HostSide:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'container'}{os.pathsep}{ROOT / 'src'}",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONSAFEPATH": "1",  # the working directory is the agent's: it must not shadow modules
             "HOME": str(self.layout.state_dir),
             "NANOHOST_WORKSPACE": str(self.layout.root),
             "NANOHOST_PROVIDER": "scripted",
@@ -176,20 +185,29 @@ class HostSide:
 
 
 @asynccontextmanager
-async def running(host: HostSide, settings: Settings | None = None, *, patience: Patience = Patience()) -> AsyncIterator[Signals]:
-    """A runner in this process, stopped in order at the end."""
+async def running(
+    host: HostSide, settings: Settings | None = None, *, patience: Patience = PATIENCE
+) -> AsyncIterator[asyncio.Task[int]]:
+    """A runner in this process, stopped in order at the end. Its task ends with the exit code."""
     settings = settings or host.settings()
     mailbox = Mailbox(settings.layout, lease=settings.lease, durable=False)
     mailbox.begin_life(datetime.now(UTC))
     signals = Signals()
     task = asyncio.create_task(Runner(settings, mailbox, signals, patience=patience).run())
     try:
-        yield signals
+        yield task
     finally:
         signals.stop()
         async with asyncio.timeout(WAIT_S):
             await task
         mailbox.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that announces itself to nobody."""
+    async with asyncio.timeout(WAIT_S):
+        while not true():  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.005)
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
 from nanohost_protocol.payloads import ChatOut, ControlIn, FileOut, QuestionOut, encode
 from nanohost_protocol.rows import AckStatus, ErrorClass, InKind, NewMessageIn
-from tests.runner.host_side import HOME, OFFICE, WAIT_S, HostSide, chat, running
+from tests.runner.host_side import HOME, OFFICE, WAIT_S, HostSide, chat, running, until
 
 
 @pytest.fixture
@@ -198,9 +198,7 @@ async def test_the_conversation_is_saved_at_once_and_used_by_the_next_container(
     host.say("m1", "first")
     async with running(host):
         await host.acked("m1", status=AckStatus.PROCESSING)
-        async with asyncio.timeout(WAIT_S):
-            while b"abc" not in host.layout.outbound_db.read_bytes():
-                await asyncio.sleep(0.005)
+        await until(lambda: b"abc" in host.layout.outbound_db.read_bytes())
     assert state(host, "conversation:scripted") == "abc"
     host.script({"match": "second", "actions": [{"expect_resume": "abc"}, {"answer": "still here"}]})
     host.say("m2", "second")
@@ -232,16 +230,13 @@ async def test_a_stop_in_the_middle_gives_the_turn_back(host: HostSide) -> None:
     assert host.sent() == []
 
 
-async def test_a_long_turn_shows_what_it_is_doing_and_a_quick_one_writes_nothing(host: HostSide) -> None:
+async def test_a_long_turn_shows_what_it_is_doing_until_it_is_over(host: HostSide) -> None:
     host.script({"match": "slow", "actions": [{"sleep_s": 0.5}]})
     async with running(host, host.settings(poll_interval_s=0.05)):
         host.say("m1", "slow")
-        async with asyncio.timeout(WAIT_S):
-            while b'"state":"turn"' not in host.layout.outbound_db.read_bytes() and b"stateturn" not in (
-                host.layout.outbound_db.read_bytes()
-            ):
-                await asyncio.sleep(0.005)
+        await until(lambda: host.progress().get("state") == "turn")
         await host.acked("m1")
+        await until(lambda: not host.progress())
 
 
 async def test_rows_for_the_runner_are_closed_and_never_shown(host: HostSide) -> None:
@@ -261,7 +256,7 @@ async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: HostSide) 
             inbound.set_meta({"out_cursor": str(host.sent()[0].seq), "ack_cursor": str(ack.change)})
 
         def pruned(outbound: OutboundReader) -> bool | None:
-            return not outbound.messages_after(0) and not outbound.acks_after(0) or None
+            return (not outbound.messages_after(0) and not outbound.acks_after(0)) or None
 
         await host.seen(pruned)
         host.say("m2", "again")
@@ -270,12 +265,12 @@ async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: HostSide) 
 
 
 async def test_a_deleted_session_ends_its_runner(host: HostSide) -> None:
-    async with running(host, host.settings(poll_interval_s=0.02), patience=Patience(gone_s=0.1)) as signals:
+    async with running(host, host.settings(poll_interval_s=0.02), patience=Patience(gone_s=0.1)) as life:
         host.say("m1", "hi")
         await host.acked("m1")
         host.layout.inbound_db.unlink()
-        await asyncio.sleep(0)
-        assert not signals.stopping
+        async with asyncio.timeout(WAIT_S):
+            assert await asyncio.shield(life) == 0
 
 
 async def test_the_demo_explains_itself_sends_a_file_and_asks(host: HostSide) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from claude_agent_sdk import (
     AssistantMessage,
     ClaudeAgentOptions,
     ClaudeSDKClient,
+    CLIConnectionError,
     Message,
     RateLimitEvent,
     ResultMessage,
@@ -86,13 +88,26 @@ class Claude:
         self._retry_at: datetime | None = None
 
     async def begin(self, prompt: Prompt) -> None:
+        kept = self._client is not None
+        try:
+            await self._start(prompt)
+        except CLIConnectionError as error:
+            if not kept:
+                raise ProviderFailed(self._crash(error)) from error
+            # It died between two turns, of memory perhaps. Nothing of this turn has begun: take a new one.
+            log("command_line_gone", error=error)
+            await self.close()
+            await self._start(prompt)
+
+    async def _start(self, prompt: Prompt) -> None:
         self._open, self._begun, self._held, self._retry_at = [], 0, [], None
         if self._client is None:
             self._client = await self._connected()
         await self.push(prompt)
 
     async def _connected(self) -> ClaudeSDKClient:
-        client = ClaudeSDKClient(options(self._context, self._stderr.append))
+        context = replace(self._context, resume=self._known)
+        client = ClaudeSDKClient(options(context, self._stderr.append))
         try:
             await client.connect()
         except Exception as error:
@@ -228,7 +243,7 @@ def create(context: ProviderContext) -> Provider:
     return Claude(context)
 
 
-def options(context: ProviderContext, on_stderr: Any) -> ClaudeAgentOptions:
+def options(context: ProviderContext, on_stderr: Callable[[str], None]) -> ClaudeAgentOptions:
     """How the command line is started."""
     return ClaudeAgentOptions(
         model=context.model,

@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
+
+if TYPE_CHECKING:
+    import asyncinotify
 
 from nanohost.clock import Clock
 from nanohost.model import SessionId
@@ -19,6 +23,8 @@ from nanohost_protocol.layout import SessionLayout
 
 SETTLED_S = 0.02
 """File times have the kernel's tick: a file changed less than this ago may change again with the same time."""
+
+JOURNAL = "outbound.db-journal"
 
 Stamp = tuple[int, int, int] | None
 
@@ -32,12 +38,10 @@ class _Watched:
 
 
 class OutboxNews:
-    """Watches the out/ folders of sessions that have a container; calls `on_change` on the event loop."""
+    """Watches the out/ folders of sessions that have a container, and tells its listeners on the event loop."""
 
-    def __init__(
-        self, on_change: Callable[[SessionId], None], clock: Clock, *, interval_s: float, events: bool
-    ) -> None:
-        self._on_change = on_change
+    def __init__(self, clock: Clock, *, interval_s: float, events: bool) -> None:
+        self._listeners: list[Callable[[SessionId], None]] = []
         self._clock = clock
         self._interval_s = interval_s
         self._use_events = events
@@ -53,6 +57,10 @@ class OutboxNews:
         with _folder_events() as self._events:
             yield
         self._events = None
+
+    def tell(self, listener: Callable[[SessionId], None]) -> None:
+        """Call this for each change from now on. It must not block."""
+        self._listeners.append(listener)
 
     def watch(self, session: SessionId, layout: SessionLayout) -> None:
         """From now on tell of this session."""
@@ -78,7 +86,7 @@ class OutboxNews:
             stamp = _stamp(watched.path)
             if stamp != watched.stamp:
                 watched.stamp = stamp if _settled(stamp) else None
-                self._on_change(session)
+                self._changed(session)
 
     @property
     def has_events(self) -> bool:
@@ -91,9 +99,13 @@ class OutboxNews:
         async for session in self._events.changes():
             if session is None:
                 for active in list(self._active):
-                    self._on_change(active)
+                    self._changed(active)
             elif session in self._active:
-                self._on_change(session)
+                self._changed(session)
+
+    def _changed(self, session: SessionId) -> None:
+        for listener in self._listeners:
+            listener(session)
 
 
 def _stamp(path: Path) -> Stamp:
@@ -143,11 +155,22 @@ class FolderEvents:
         async for event in self._inotify:
             if event.mask & self._overflow:
                 yield None
-            elif event.watch is not None and event.watch.path in self._sessions:
+            elif event.watch is not None and event.watch.path in self._sessions and _ends_a_commit(event):
                 yield self._sessions[event.watch.path]
 
     def close(self) -> None:
         self._inotify.close()
+
+
+def _ends_a_commit(event: asyncinotify.Event) -> bool:
+    """A commit writes the journal, then the database, and ends by emptying the journal. Reading at the first of these
+    would meet the writer's lock, and make it meet ours."""
+    if event.path is None or event.path.name != JOURNAL:
+        return False
+    try:
+        return event.path.lstat().st_size == 0
+    except OSError:
+        return True
 
 
 @contextmanager

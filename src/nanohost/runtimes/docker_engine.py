@@ -5,6 +5,7 @@ docker-py blocks, so everything here is called from a thread, never on the event
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,14 +27,22 @@ START_HINT = 'start Docker (systemctl start docker), or set [host] runtime = "bu
 
 def reach_engine() -> APIClient:
     """A client of the engine DOCKER_HOST names, or of the machine's own. Raises RuntimeUnavailable within seconds."""
+    environment = kwargs_from_env()
+    url = environment.get("base_url") or "unix:///var/run/docker.sock"
     with engine_errors("The Docker engine does not answer"):
-        environment = kwargs_from_env()
-        client = APIClient(
-            base_url=environment.get("base_url"), tls=environment.get("tls", False), timeout=REACH_LIMIT_S
-        )
-        client.ping()
-        client.timeout = CALL_LIMIT_S
+        _knock(url)
+        client = APIClient(base_url=url, tls=environment.get("tls", False), timeout=REACH_LIMIT_S)
+    client.timeout = CALL_LIMIT_S
     return client
+
+
+def _knock(url: str) -> None:
+    """Raises OSError when nobody listens on a local socket: docker-py leaves one open when it cannot connect."""
+    scheme, _, path = url.partition("://")
+    if scheme.endswith("unix"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(REACH_LIMIT_S)
+            door.connect(path)
 
 
 def refuse_rootless(client: APIClient) -> None:

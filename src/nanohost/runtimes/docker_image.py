@@ -43,10 +43,12 @@ _PASSED_ON = (
 _HINT = "nanohost image build shows the whole build"
 
 
-async def ensure_image(*, base_image: str | None = None, progress: Progress) -> str:
+async def ensure_image(
+    *, base_image: str | None = None, progress: Progress, inputs: Mapping[str, bytes] | None = None
+) -> str:
     """The tag of the agent image, built first when it is missing (about a minute).
 
-    Raises RuntimeUnavailable with the last error line of the build.
+    `inputs`: another build context than the shipped one, with a Dockerfile.agent in it. Raises RuntimeUnavailable with the last error line of the build.
     """
     return await asyncio.to_thread(_ensure, base_image, image_inputs(), progress)
 

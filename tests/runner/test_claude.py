@@ -1,0 +1,321 @@
+"""The Claude provider with the real command line, against a stand-in of the Messages API behind a Unix socket."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from agent_runner.loop import Patience
+from agent_runner.providers import ProviderContext
+from agent_runner.providers.claude import environment, error_class_of
+from agent_runner.settings import Settings
+from agent_runner.tools import Toolbox
+from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
+from tests.runner.host_side import HOME, OFFICE, HostSide, running, until
+from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, Cut, Failure, MessagesApi, Text, ToolUse, rate_limited
+
+
+@asynccontextmanager
+async def socket_to(base_url: str, path: Path) -> AsyncIterator[None]:
+    """A Unix socket in front of a TCP port: where the container sees the gateway."""
+    host, _, port = base_url.removeprefix("http://").partition(":")
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(copy(reader, upstream_writer), copy(upstream_reader, writer))
+
+    server = await asyncio.start_unix_server(serve, path)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[MessagesApi]:
+    async with MessagesApi() as api:
+        yield api
+
+
+@pytest.fixture
+async def host(api: MessagesApi, short_path: Path) -> AsyncIterator[HostSide]:
+    host = HostSide(short_path / "s", destinations=(HOME, OFFICE))
+    (host.layout.agent_dir / "CLAUDE.md").write_text("Your favourite colour is vermilion.\n")
+    async with socket_to(api.base_url, host.layout.gateway_socket):
+        yield host
+
+
+@pytest.fixture
+def short_path(tmp_path: Path) -> Path:
+    """Socket paths end at 107 bytes, and a test's folder may be deep."""
+    return tmp_path
+
+
+def claude(host: HostSide, lease: str = "lease-1") -> Settings:
+    return host.settings("claude", lease)
+
+
+async def failed(host: HostSide, id: str = "m1") -> TurnError:
+    """Wait for the turn's failure."""
+    error = (await host.acked(id, status=AckStatus.FAILED))[id].error
+    assert error is not None
+    return error
+
+
+async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(host: HostSide, api: MessagesApi) -> None:
+    arguments = {"text": "a moment", "to": "office"}
+    api.replies.append(ToolUse("mcp__nanohost__send_message", arguments, text="Let me tell them."))
+    api.replies.append(Text('<message to="home" re="2">Vermilion.</message>'))
+    host.say("m1", "your colour?")
+    async with running(host, claude(host)):
+        await host.acked("m1")
+    assert [(text, row.destination) for text, row in zip(host.texts(), host.sent(), strict=True)] == [
+        ("a moment", "office"),
+        ("Vermilion.", None),
+    ]
+    first = api.messages[0]
+    assert '<message from="Ada" chat="home" id="2"' in first.user_text
+    assert "vermilion" in json.dumps(first.body)
+    assert "You are Nan," in json.dumps(first.body["system"])
+    assert "mcp__nanohost__send_message" in first.tool_names
+    assert not {"CronCreate", "SendMessage", "AskUserQuestion"} & set(first.tool_names)
+    usage = host.turns()[0].usage
+    assert (usage.tokens_in, usage.tokens_out, usage.cost_usd > 0) == (20, 10, True)
+
+
+async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi) -> None:
+    api.replies.append(Text('<message to="home">hi</message>'))
+    host.say("m1", "hi")
+    settings = claude(host)
+    bare = Settings(**{name: getattr(settings, name) for name in settings.__slots__} | {"tools": "none"})
+    async with running(host, bare):
+        await host.acked("m1")
+    assert api.messages[0].tool_names == ["mcp__nanohost__send_message"]
+
+
+@pytest.mark.behaviour("RU-06")
+async def test_the_agent_is_told_in_the_same_turn_what_reached_nobody(host: HostSide, api: MessagesApi) -> None:
+    api.replies.append(Text('bare <message to="nobody">one</message>'))
+    api.replies.append(Text('<message to="home">two</message>'))
+    host.say("m1", "hi")
+    async with running(host, claude(host)):
+        await host.acked("m1")
+    assert host.texts() == ["two"]
+    assert "There is no destination 'nobody'" in api.messages[1].user_text
+    assert "Text outside of" in api.messages[1].user_text
+    assert len(host.turns()) == 1
+
+
+@pytest.mark.behaviour("RU-06")
+async def test_an_agent_that_does_not_learn_is_corrected_twice_at_most(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text("bare")
+    host.say("m1", "hi")
+    async with running(host, claude(host)):
+        await host.acked("m1")
+    assert len(api.messages) == 3
+    assert host.sent() == []
+
+
+@pytest.mark.behaviour("RU-02", "RU-03")
+async def test_a_message_in_the_middle_of_a_turn_is_pushed_into_it(host: HostSide, api: MessagesApi) -> None:
+    gate = asyncio.Event()
+    api.replies.append(Text('<message to="home">first answer</message>', gate=gate))
+    api.replies.append(Text('<message to="home">second answer</message>'))
+    host.say("m1", "one")
+    async with running(host, claude(host)):
+        await api.asked(1)
+        host.say("m2", "two")
+        await host.acked("m1", "m2", status=AckStatus.PROCESSING)
+        gate.set()
+        acks = await host.acked("m1", "m2")
+    assert acks["m1"].changed_at == acks["m2"].changed_at
+    assert host.texts() == ["first answer", "second answer"]
+    assert [row.in_reply_to for row in host.sent()] == ["m1", "m2"]
+
+
+@pytest.mark.behaviour("RU-05")
+async def test_the_conversation_goes_on_in_the_next_container(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text('<message to="home">yes</message>')
+    for number in range(2):
+        host.say(f"m{number}", f"question {number}")
+        async with running(host, claude(host, f"lease-{number}")):
+            await host.acked(f"m{number}")
+    assert "question 0" in json.dumps(api.messages[-1].body["messages"])
+    first, second = host.turns()
+    assert first.continuation == second.continuation
+    assert second.usage.cost_usd == pytest.approx(first.usage.cost_usd, rel=0.5)
+
+
+@pytest.mark.behaviour("RU-05")
+async def test_a_lost_transcript_begins_a_new_conversation(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text('<message to="home">yes</message>')
+    host.say("m1", "one")
+    async with running(host, claude(host)):
+        await host.acked("m1")
+    for transcript in (host.layout.state_dir / ".claude" / "projects").rglob("*.jsonl"):
+        transcript.unlink()
+    host.say("m2", "two")
+    async with running(host, claude(host, "lease-2")):
+        await host.acked("m2")
+    first, second = host.turns()
+    assert first.continuation != second.continuation
+    assert (second.attempt, second.outcome) == (1, "completed")
+
+
+async def test_an_idle_command_line_is_closed_and_comes_back(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text('<message to="home">yes</message>')
+    settings = Settings(
+        **{name: getattr(claude(host), name) for name in Settings.__slots__} | {"poll_interval_s": 0.05}
+    )
+    host.say("m1", "one")
+    async with running(host, settings, patience=Patience(close_provider_s=0.1)):
+        await host.acked("m1")
+        await until(lambda: not _command_lines())
+        host.say("m2", "two")
+        await host.acked("m2")
+    assert "one" in json.dumps(api.messages[-1].body["messages"])
+
+
+def _command_lines() -> list[str]:
+    """The command lines that are children of this process."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [child for child in children if "claude" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+@pytest.mark.behaviour("RU-04")
+@pytest.mark.parametrize(
+    ("reply", "error_class"),
+    [
+        (UNAUTHORIZED, ErrorClass.AUTH),
+        (OVERLOADED, ErrorClass.OVERLOADED),
+        (rate_limited(300), ErrorClass.RATE_LIMITED),
+        (Failure(500, "api_error", "boom"), ErrorClass.TRANSIENT),
+        (Failure(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), ErrorClass.CONTEXT_FULL),
+        (Cut(), ErrorClass.TRANSIENT),
+    ],
+)
+async def test_what_the_model_refuses_is_a_failure_with_its_class(
+    host: HostSide, api: MessagesApi, reply: Failure | Cut, error_class: ErrorClass
+) -> None:
+    api.default = reply
+    host.say("m1", "hi")
+    async with running(host, claude(host)):
+        error = await failed(host)
+    assert error.error_class is error_class
+    assert host.sent() == []
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_a_rate_limit_is_left_to_the_host_to_wait_for(host: HostSide, api: MessagesApi) -> None:
+    api.default = rate_limited(30)
+    host.say("m1", "hi")
+    async with running(host, claude(host)):
+        error = await failed(host)
+        changed = host.acks()["m1"].changed_at
+        api.default = Text('<message to="home">now</message>')
+        host.retry(host.acks()["m1"])
+        await host.acked("m1")
+    assert error.error_class is ErrorClass.RATE_LIMITED
+    assert error.retry_at is not None
+    assert 25 < (error.retry_at - changed).total_seconds() < 45
+    assert host.texts() == ["now"]
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_a_command_line_that_dies_in_a_turn_is_a_transient_failure(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text("never", gate=asyncio.Event())
+    host.say("m1", "hi")
+    async with running(host, claude(host)):
+        await api.asked(1)
+        _kill_command_lines()
+        error = await failed(host)
+        api.default = Text('<message to="home">back</message>')
+        host.retry(host.acks()["m1"])
+        await host.acked("m1")
+    assert error.error_class is ErrorClass.TRANSIENT
+    assert host.texts() == ["back"]
+
+
+async def test_a_command_line_that_dies_between_turns_is_replaced(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text('<message to="home">yes</message>')
+    host.say("m1", "one")
+    async with running(host, claude(host)):
+        await host.acked("m1")
+        _kill_command_lines()
+        await until(lambda: not _command_lines())
+        host.say("m2", "two")
+        await host.acked("m2")
+    assert [turn.attempt for turn in host.turns()] == [1, 1]
+    assert "one" in json.dumps(api.messages[-1].body["messages"])
+
+
+def _kill_command_lines() -> None:
+    for child in _command_lines():
+        os.kill(int(child), signal.SIGKILL)
+
+
+async def test_a_stop_while_it_connects_leaves_nothing_running(host: HostSide) -> None:
+    host.say("m1", "hi")
+    async with running(host, claude(host)):
+        await until(lambda: bool(_command_lines()))
+    assert host.acks()["m1"].status is AckStatus.ABANDONED
+    assert not _command_lines()
+
+
+async def test_a_stop_interrupts_the_model(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text("never", gate=asyncio.Event())
+    host.say("m1", "hi")
+    async with running(host, claude(host)):
+        await api.asked(1)
+    assert host.acks()["m1"].status is AckStatus.ABANDONED
+    assert not _command_lines()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "detail", "error_class"),
+    [
+        (401, "api_error", "", ErrorClass.AUTH),
+        (403, "api_error", "", ErrorClass.AUTH),
+        (429, "api_error", "", ErrorClass.RATE_LIMITED),
+        (529, "api_error", "", ErrorClass.OVERLOADED),
+        (502, "api_error", "", ErrorClass.TRANSIENT),
+        (404, "api_error", "", ErrorClass.PERMANENT),
+        (400, "prompt_too_long", "", ErrorClass.CONTEXT_FULL),
+        (400, "api_error", "Your credit balance is too low", ErrorClass.BUDGET),
+        (None, "error_max_budget_usd", "", ErrorClass.BUDGET),
+        (None, None, "No conversation found with session ID: x", ErrorClass.INVALID_SESSION),
+        (None, None, "exit code 1", ErrorClass.TRANSIENT),
+    ],
+)
+def test_every_failure_has_a_class(
+    status: int | None, reason: str | None, detail: str, error_class: ErrorClass
+) -> None:
+    assert error_class_of(status, reason, detail) is error_class
+
+
+def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None:
+    context = ProviderContext(
+        model=None,
+        tools="all",
+        toolbox=Toolbox({}),
+        system_prompt="",
+        agent_dir=tmp_path,
+        state_dir=tmp_path / "state",
+        gateway_socket=tmp_path / "gateway.sock",
+    )
+    found = environment(context)
+    assert found["ANTHROPIC_UNIX_SOCKET"] == str(tmp_path / "gateway.sock")
+    assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
+    assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")

@@ -1,0 +1,97 @@
+"""What is particular to sandboxes: control groups, and a sandbox that outlived its runner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import RuntimeUnavailable, SpawnError
+from nanohost.runtimes.bubblewrap import BubblewrapRuntime
+from nanohost.runtimes.cgroup import ControlGroups, limit_files
+from nanohost.runtimes.port import Limits
+from nanohost.runtimes.procfs import processes_with
+from nanohost.testing.runtime_suite import LIMIT_S, Stage, report_of
+from tests.runtimes.test_conformance import HERE, BubblewrapBench
+
+LIMITS = Limits(memory_bytes=1000, cpus=0.5, pids=7)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    try:
+        BubblewrapRuntime(install="probe", command=HERE).check()
+    except RuntimeUnavailable as error:
+        pytest.skip(str(error))
+    stage = Stage(BubblewrapBench(), tmp_path)
+    yield stage
+    await stage.clear()
+
+
+def test_limits_are_written_in_the_words_of_either_version() -> None:
+    assert limit_files(LIMITS, unified=True)["cpu.max"] == "50000 100000"
+    assert limit_files(LIMITS, unified=True)["memory.max"] == "1000"
+    assert limit_files(LIMITS, unified=False)["cpu.cfs_quota_us"] == "50000"
+    assert limit_files(LIMITS, unified=False)["memory.limit_in_bytes"] == "1000"
+
+
+def test_where_groups_cannot_be_made_there_are_none(tmp_path: Path) -> None:
+    groups = ControlGroups(tmp_path / "no-such-mount")
+    assert groups.make("one", LIMITS) == ()
+    groups.remove("one")
+    groups.remove_empty("one")
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.behaviour("SE-10")
+async def test_a_group_goes_with_its_container(stage: Stage) -> None:
+    spec = stage.spec()
+    async with stage.opened() as runtime:
+        container = await runtime.start(spec)
+        await report_of(spec)
+        assert bool(groups_of(stage)) == (os.geteuid() == 0)
+        await runtime.stop(container, grace_s=5)
+    assert groups_of(stage) == []
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.behaviour("SE-03")
+async def test_a_sandbox_whose_monitor_was_killed_is_dead_and_cleared_away(stage: Stage) -> None:
+    spec = stage.spec("stubborn")
+    async with stage.opened() as runtime:
+        await runtime.start(spec)
+        await report_of(spec)
+    seen = list(processes_with(stage.install))
+    (monitor,) = [each for each in seen if len(each.pids) == 1 and each.arguments[0].endswith("bwrap")]
+    inside = [os.pidfd_open(each.id.pid) for each in seen if each is not monitor]
+    os.kill(monitor.id.pid, signal.SIGKILL)
+    await asyncio.to_thread(os.waitpid, monitor.id.pid, 0)
+    async with stage.opened() as restarted:
+        assert list(await restarted.adopt()) == []
+    for process in inside:
+        ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], LIMIT_S)
+        assert ended == [process]
+        os.close(process)
+
+
+@pytest.mark.bubblewrap
+async def test_a_sandbox_that_cannot_be_set_up_is_an_error_in_bubblewraps_words(stage: Stage) -> None:
+    spec = stage.spec()
+    runtime = BubblewrapRuntime(install=stage.install, command=("/nowhere/python",))
+    async with runtime.opened(stage.deaths):
+        (spec.session_dir / "run").rmdir()
+        (spec.session_dir / "run").symlink_to("/nowhere")
+        with pytest.raises(SpawnError, match="run"):
+            await runtime.start(spec)
+        assert list(await runtime.adopt()) == []
+    assert groups_of(stage) == []
+
+
+def groups_of(stage: Stage) -> list[Path]:
+    root, pattern = Path("/sys/fs/cgroup"), f"nanohost/nanohost-{stage.install[:8]}-*"
+    return [*root.glob(pattern), *root.glob(f"*/{pattern}")]

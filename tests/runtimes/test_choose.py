@@ -1,0 +1,92 @@
+"""Which runtime a machine gets, and when an agent without walls is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
+from nanohost.runtimes.choose import check_unsandboxed, choose_runtime, first_that_works
+from nanohost.runtimes.port import Isolation, Runtime
+from nanohost.runtimes.process import ProcessRuntime
+
+Way = Callable[[], Awaitable[Runtime]]
+
+
+def quiet(_line: str) -> None:
+    """Nobody watches."""
+
+
+def works(install: str) -> Way:
+    async def way() -> Runtime:
+        return ProcessRuntime(install=install)
+
+    return way
+
+
+def fails(sentence: str) -> Way:
+    async def way() -> Runtime:
+        raise RuntimeUnavailable(sentence, hint="install it")
+
+    return way
+
+
+async def test_the_first_runtime_that_works_is_taken() -> None:
+    chosen = await first_that_works({"docker": works("a"), "bubblewrap": works("b"), "process": works("c")})
+    assert isinstance(chosen, ProcessRuntime)
+    assert chosen.install == "a"
+
+
+async def test_every_step_down_is_one_warning_with_the_reason_and_what_to_type() -> None:
+    ways = {"docker": fails("no engine"), "bubblewrap": fails("no namespaces"), "process": works("c")}
+    with capture_logs() as lines:
+        await first_that_works(ways)
+    assert [(line["log_level"], line["runtime"], line["why"], line["hint"]) for line in lines] == [
+        ("warning", "docker", "no engine", "install it"),
+        ("warning", "bubblewrap", "no namespaces", "install it"),
+    ]
+
+
+async def test_when_nothing_works_the_last_reason_is_raised() -> None:
+    with capture_logs(), pytest.raises(RuntimeUnavailable, match="not Linux"):
+        await first_that_works({"docker": fails("no engine"), "process": fails("not Linux")})
+
+
+async def test_a_runtime_asked_for_by_name_is_that_one_or_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    with pytest.raises(RuntimeUnavailable, match="does not answer") as caught:
+        await choose_runtime(wanted="docker", install="i", base_image=None, progress=quiet)
+    assert "start Docker" in caught.value.hint
+
+
+async def test_an_unknown_runtime_is_a_wrong_setting() -> None:
+    with pytest.raises(SettingsError, match="podman"):
+        await choose_runtime(wanted="podman", install="i", base_image=None, progress=quiet)
+
+
+def test_a_real_agent_with_tools_is_not_let_loose_without_walls() -> None:
+    with pytest.raises(SpawnError) as caught:
+        check_unsandboxed(Isolation.NONE, "claude", "all", allow_unsandboxed=False)
+    assert "[host] allow_unsandboxed = true" in caught.value.hint
+    assert '[agent] tools = "none"' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("isolation", "provider", "tools", "allowed"),
+    [
+        (Isolation.CONTAINER, "claude", "all", False),
+        (Isolation.SANDBOX, "claude", "all", False),
+        (Isolation.NONE, "demo", "all", False),
+        (Isolation.NONE, "claude", "none", False),
+        (Isolation.NONE, "claude", "all", True),
+    ],
+)
+def test_walls_or_no_tools_or_a_yes_of_the_operator_are_enough(
+    isolation: Isolation, provider: str, tools: str, allowed: bool
+) -> None:
+    check_unsandboxed(isolation, provider, tools, allowed)

@@ -1,0 +1,92 @@
+"""The agent image: what its name stands for, what goes in, and how a failed build is told."""
+
+from __future__ import annotations
+
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker import APIClient
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.docker_image import ensure_image, image_inputs, image_tag, pack
+
+INPUTS = {"Dockerfile.agent": b"FROM x", "requirements/agent.txt": b"a==1"}
+
+
+@pytest.fixture
+def small_build(docker_engine: APIClient, python_image: str) -> Iterator[dict[str, bytes]]:
+    """A build that takes no time, and no room when the test is over."""
+    dockerfile = f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nLABEL test={uuid.uuid4()}\nCOPY note.txt extra-ca.cr[t] /\n"
+    inputs = {"Dockerfile.agent": dockerfile.encode(), "note.txt": b"hello"}
+    yield inputs
+    base = docker_engine.images(name=python_image)[0]["Id"]
+    tag = image_tag(inputs, f"{python_image} {base}")
+    if docker_engine.images(name=tag):
+        docker_engine.remove_image(tag)
+
+
+def test_the_same_inputs_give_the_same_name_in_any_order() -> None:
+    assert image_tag(INPUTS, "base 1") == image_tag(dict(reversed(INPUTS.items())), "base 1")
+
+
+def test_any_change_gives_another_name() -> None:
+    names = {
+        image_tag(INPUTS, "base 1"),
+        image_tag(INPUTS, "base 2"),
+        image_tag({**INPUTS, "requirements/agent.txt": b"a==2"}, "base 1"),
+        image_tag({**INPUTS, "more": b""}, "base 1"),
+        image_tag({"Dockerfile.agent": b"FROM xa==1", "requirements/agent.txt": b""}, "base 1"),
+    }
+    assert len(names) == 5
+
+
+def test_a_context_is_the_same_bytes_every_time() -> None:
+    assert pack(INPUTS).read() == pack(dict(reversed(INPUTS.items()))).read()
+    with tarfile.open(fileobj=pack(INPUTS)) as archive:
+        assert sorted(archive.getnames()) == sorted(INPUTS)
+
+
+def test_only_the_runners_code_goes_in() -> None:
+    inputs = image_inputs()
+    assert {"Dockerfile.agent", "requirements/agent.txt", "packages/agent_runner/__init__.py"} <= set(inputs)
+    folders = {"/".join(path.split("/")[:2]) for path in inputs if path.startswith("packages/")}
+    assert folders == {"packages/agent_runner", "packages/nanohost_protocol"}
+    assert all(path.endswith(".py") for path in inputs if path.startswith("packages/"))
+
+
+@pytest.mark.docker
+async def test_an_image_is_built_once(small_build: dict[str, bytes], python_image: str) -> None:
+    first: list[str] = []
+    tag = await ensure_image(base_image=python_image, progress=first.append, inputs=small_build)
+    again: list[str] = []
+    assert await ensure_image(base_image=python_image, progress=again.append, inputs=small_build) == tag
+    assert any("COPY" in line for line in first)
+    assert again == []
+
+
+@pytest.mark.docker
+async def test_the_hosts_certificates_are_sent_along_and_change_no_name(
+    small_build: dict[str, bytes], python_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"):
+        monkeypatch.delenv(variable, raising=False)
+    without = await ensure_image(base_image=python_image, progress=print, inputs=small_build)
+    (tmp_path / "ca.crt").write_text("a certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    assert await ensure_image(base_image=python_image, progress=print, inputs=small_build) == without
+
+
+@pytest.mark.docker
+async def test_a_failed_build_is_told_with_its_last_line(python_image: str) -> None:
+    inputs = {"Dockerfile.agent": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo oh no && exit 3\n"}
+    with pytest.raises(RuntimeUnavailable, match="exit 3.*non-zero code: 3"):
+        await ensure_image(base_image=python_image, progress=print, inputs=inputs)
+
+
+@pytest.mark.docker
+async def test_a_base_image_that_is_nowhere_is_an_error(docker_engine: APIClient) -> None:
+    with pytest.raises(RuntimeUnavailable, match="neither here nor to be had"):
+        await ensure_image(base_image="127.0.0.1:1/nobody/nothing:never", progress=print, inputs=INPUTS)
