@@ -15,7 +15,7 @@ from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_container import create_arguments
-from nanohost.runtimes.port import Container, ContainerSpec, Exited, Running
+from nanohost.runtimes.port import Container, ContainerSpec, Exited, Limits, Running
 from nanohost.testing.runtime_suite import LIMIT_S, STAND_IN, Stage, report_of
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import DockerBench
@@ -141,13 +141,11 @@ async def test_a_missing_image_says_what_to_type(stage: Stage) -> None:
 
 
 @pytest.mark.docker
-async def test_a_container_that_cannot_be_started_is_removed_again(stage: Stage, python_image: str) -> None:
-    runtime = DockerRuntime(install=stage.install, image=python_image, command=("/nowhere/python",))
-    async with runtime.opened(stage.deaths):
-        with pytest.raises(SpawnError, match="/nowhere/python"):
-            await runtime.start(stage.spec())
+async def test_what_the_engine_refuses_is_told_in_its_words(stage: Stage) -> None:
+    async with stage.opened() as runtime:
+        with pytest.raises(SpawnError, match="memory limit"):
+            await runtime.start(stage.spec(limits=Limits(memory_bytes=1024)))
         assert list(await runtime.adopt()) == []
-    assert stage.deaths.told == []
 
 
 @pytest.mark.docker

@@ -7,9 +7,11 @@ own, and a result says which of them it covers, so a message that is pushed in t
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,6 +54,7 @@ PATIENCE_S = 5.0
 """A pause that the command line wants to make before it asks again. Above this the host does the waiting, and the
 person is told."""
 RETRIES = 2
+INTERRUPT_WITHIN_S = 1.0
 
 OUTLIVING_A_TURN = (
     "CronCreate",
@@ -82,53 +85,72 @@ class Claude:
         self._stderr: deque[str] = deque(maxlen=20)
         # The command line's cost runs through the whole conversation, over restarts too.
         self._cost_usd = float(context.memory.get(_COST, "0"))
+        # Of the turn that runs: what was asked, the ids not answered yet, and how many were handed over.
+        self._prompts: list[str] = []
         self._open: list[str] = []
         self._begun = 0
+        self._fresh = False
+        self._heard = False
         self._held: list[str] = []
         self._retry_at: datetime | None = None
 
     async def begin(self, prompt: Prompt) -> None:
-        kept = self._client is not None
-        try:
-            await self._start(prompt)
-        except CLIConnectionError as error:
-            if not kept:
-                raise ProviderFailed(self._crash(error)) from error
-            # It died between two turns, of memory perhaps. Nothing of this turn has begun: take a new one.
-            log("command_line_gone", error=error)
-            await self.close()
-            await self._start(prompt)
-
-    async def _start(self, prompt: Prompt) -> None:
-        self._open, self._begun, self._held, self._retry_at = [], 0, [], None
+        self._prompts, self._heard, self._fresh = [], False, False
+        self._clear()
         if self._client is None:
-            self._client = await self._connected()
+            await self._connect([])
         await self.push(prompt)
 
-    async def _connected(self) -> ClaudeSDKClient:
+    async def _connect(self, texts: Sequence[str]) -> None:
+        """Start a command line, and hand it what this turn has been asked so far."""
         context = replace(self._context, resume=self._known)
         client = ClaudeSDKClient(options(context, self._stderr.append))
         try:
             await client.connect()
         except Exception as error:
             raise ProviderFailed(self._crash(error)) from error
-        return client
+        self._client, self._fresh = client, True
+        self._clear()
+        for text in texts:
+            await self._hand_over(text)
+
+    def _clear(self) -> None:
+        self._open, self._begun, self._held, self._retry_at = [], 0, [], None
 
     async def push(self, prompt: Prompt) -> None:
+        self._prompts.append(prompt.text)
+        if self._client is not None:  # else it is being replaced, and gets all of this turn's prompts
+            await self._hand_over(prompt.text)
+
+    async def _hand_over(self, text: str) -> None:
+        assert self._client is not None, "connected"
         identity = str(uuid4())
         self._open.append(identity)
         self._begun += 1
-        assert self._client is not None, "begin comes first"
-        await self._client.query(_one(identity, prompt.text))
+        with suppress(CLIConnectionError):  # it is gone: `events` hears of that, and knows what to do
+            await self._client.query(_one(identity, text))
 
     async def events(self) -> AsyncIterator[TurnEvent]:
-        assert self._client is not None, "begin comes first"
-        try:
-            async for message in self._client.receive_messages():
-                for event in self._translated(message):
+        while True:
+            try:
+                async for event in self._listened():
                     yield event
-        except Exception as error:
-            raise ProviderFailed(self._crash(error)) from error
+            except Exception as error:
+                if self._fresh or self._heard:
+                    raise ProviderFailed(self._crash(error)) from error
+                log("command_line_gone", error=error)
+            # A command line kept from an earlier turn has died since, of memory perhaps. Nothing of this turn has
+            # begun, so another one can take it over.
+            await self.close()
+            await self._connect(self._prompts)
+
+    async def _listened(self) -> AsyncIterator[TurnEvent]:
+        assert self._client is not None, "begin comes first"
+        async for message in self._client.receive_messages():
+            self._heard = True
+            for event in self._translated(message):
+                yield event
+        raise CLIConnectionError("the command line has ended")
 
     async def interrupt(self) -> None:
         if self._client is not None:
@@ -136,8 +158,13 @@ class Claude:
 
     async def close(self) -> None:
         client, self._client = self._client, None
-        if client is not None:
-            await client.disconnect()
+        if client is None:
+            return
+        if self._open:  # in the middle of a turn it would go on for seconds before it looks up
+            with suppress(Exception):
+                async with asyncio.timeout(INTERRUPT_WITHIN_S):
+                    await client.interrupt()
+        await client.disconnect()
 
     def _translated(self, message: Message) -> Iterator[TurnEvent]:
         match message:

@@ -28,7 +28,7 @@ from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
 
-from nanohost.errors import RuntimeUnavailable, SpawnError
+from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
 from nanohost.runtimes.cgroup import ControlGroups
 from nanohost.runtimes.children import Child, ChildRuntime
 from nanohost.runtimes.folders import last_words, open_log, prepare_folders
@@ -113,7 +113,7 @@ class BubblewrapRuntime(ChildRuntime):
         try:
             with ExitStack() as stack:
                 return self._set_up(spec, self._groups.make(group, spec.limits), stack)
-        except SpawnError:
+        except NanohostError:
             self._groups.remove(group)
             raise
 

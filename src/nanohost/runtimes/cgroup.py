@@ -2,6 +2,8 @@
 
 A sandbox's group is named after its container, so that a later host finds and removes it. Where groups cannot be
 made (not root, read-only mount) there are none, and the sandbox runs with what prlimit can do.
+
+Joining a group costs some 10 ms each in the kernel: three in version 1, one in version 2.
 """
 
 from __future__ import annotations

@@ -171,9 +171,11 @@ class ChildRuntime(ABC):
 
     async def adopt(self) -> Sequence[Container]:
         """All living containers of this install, watched from now on; leftovers of dead ones are removed."""
-        found = await asyncio.to_thread(self._found)
-        containers = [self._watched(child).child.container() for child in found]
-        await asyncio.to_thread(self._tidy, None)
+        # Not while a start is under way: what it has just made looks like a leftover.
+        async with self._starting:
+            found = await asyncio.to_thread(self._found)
+            containers = [self._watched(child).child.container() for child in found]
+            await asyncio.to_thread(self._tidy, None)
         return containers
 
     async def _watch_of(self, identity: Identity) -> Watch | None:
@@ -192,7 +194,8 @@ class ChildRuntime(ABC):
         return watch
 
     def _gone(self, watch: Watch, code: int | None) -> None:
-        del self._watches[watch.child.identity]
+        if self._watches.pop(watch.child.identity, None) is None:
+            return  # closed meanwhile
         self._exits[watch.child.identity] = Exited(code=code)
         errand = asyncio.get_running_loop().create_task(self._bury(watch, code))
         self._errands.add(errand)

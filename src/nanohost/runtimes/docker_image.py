@@ -48,9 +48,10 @@ async def ensure_image(
 ) -> str:
     """The tag of the agent image, built first when it is missing (about a minute).
 
-    `inputs`: another build context than the shipped one, with a Dockerfile.agent in it. Raises RuntimeUnavailable with the last error line of the build.
+    `inputs`: another build context than the shipped one, with a Dockerfile.agent in it.
+    Raises RuntimeUnavailable with the last error line of the build.
     """
-    return await asyncio.to_thread(_ensure, base_image, image_inputs(), progress)
+    return await asyncio.to_thread(_ensure, base_image, inputs or image_inputs(), progress)
 
 
 def image_inputs() -> dict[str, bytes]:

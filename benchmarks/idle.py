@@ -1,0 +1,97 @@
+"""What a host costs that does nothing: memory with the terminal alone, and CPU with a thousand sessions on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.measure import Measurement
+from nanohost.app import opened_store
+from nanohost.home import Home, hold
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.store import agent_groups, sessions
+from nanohost.store.database import Store
+
+SESSIONS = 1000
+SETTLE_S = 4.0
+WATCHED_S = 20.0
+READY_LIMIT_S = 30.0
+
+
+async def measure(root: Path) -> list[Measurement]:
+    """Two hosts as an operator starts them, one after the other."""
+    rss, _ = await asyncio.to_thread(_watch_host, Home(root / "alone"))
+    full = Home(root / "full")
+    await _fill(full)
+    _, cpu = await asyncio.to_thread(_watch_host, full)
+    return [
+        Measurement(key="rss_idle_mb", what="host, idle, terminal alone: memory", value=rss, unit="MB", target=80),
+        Measurement(
+            key="cpu_idle_1000_pct",
+            what=f"host, idle, {SESSIONS} sessions on disk: CPU",
+            value=cpu,
+            unit="% of a core",
+            target=1.0,
+        ),
+    ]
+
+
+async def _fill(home: Home) -> None:
+    home.root.mkdir(parents=True)
+    with hold(home):
+        async with opened_store(home, durable=False) as store:
+            mailboxes = Mailboxes(home.sessions, durable=False)
+            async with mailboxes.opened():
+                for number in range(SESSIONS):
+                    await _add_session(store, mailboxes, number)
+
+
+async def _add_session(store: Store, mailboxes: Mailboxes, number: int) -> None:
+    now = datetime.now(UTC)
+    async with store.transaction() as tx:
+        group = await agent_groups.find(tx, "main") or await agent_groups.add(
+            tx, folder="main", name="main", provider=None, model=None, now=now
+        )
+        made = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=f"thread-{number}", now=now)
+        session = await sessions.get(tx, made)
+    await mailboxes.put(session, [])
+
+
+def _watch_host(home: Home) -> tuple[float, float]:
+    """Resident memory in MB and CPU in percent of a core, over a while of nothing."""
+    environment = {**os.environ, "NANOHOST_RUNTIME": "process", "NANOHOST_PROVIDER": "demo"}
+    command = [sys.executable, "-m", "nanohost", "--home", str(home.root), "run"]
+    host = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_until(home.control_socket.exists)
+        time.sleep(SETTLE_S)
+        before, began = _cpu_s(host.pid), time.monotonic()
+        time.sleep(WATCHED_S)
+        cpu = (_cpu_s(host.pid) - before) / (time.monotonic() - began) * 100
+        return round(_rss_mb(host.pid), 1), round(cpu, 2)
+    finally:
+        host.terminate()
+        host.wait(30)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + READY_LIMIT_S
+    while not condition():
+        if time.monotonic() > give_up:
+            raise TimeoutError("the host did not become ready")
+        time.sleep(0.05)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024**2
