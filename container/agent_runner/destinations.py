@@ -48,13 +48,12 @@ class Unreachable:
 
 
 class Origin:
-    """The messages that are being answered: what an answer refers to when it does not say."""
+    """What an answer refers to: the last of `messages` if it does not say, any message of the turn if it does."""
 
-    def __init__(self, messages: Sequence[MessageIn]) -> None:
-        self._by_number = {row.seq: row for row in messages}
-        asked = [row for row in messages if row.trigger and row.origin is not None]
-        self._last = asked[-1] if asked else None
-        self.one_chat = len({_chat(row) for row in asked}) <= 1
+    def __init__(self, messages: Sequence[MessageIn], *, turn: Sequence[MessageIn]) -> None:
+        self._by_number = {row.seq: row for row in turn}
+        self._last = next((row for row in reversed(messages) if row.trigger and row.origin is not None), None)
+        self.one_chat = len({_chat(row) for row in turn if row.trigger and row.origin is not None}) <= 1
 
     def answered(self, number: int | None) -> MessageIn | None:
         """The message a number names, or the last one that asked for an answer."""

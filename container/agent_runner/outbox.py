@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class NotSent(Exception):
 
 
 class Outbox:
-    """One attempt of one turn. `messages` are the rows being answered; follow-ups are added by `hear`."""
+    """One attempt of one turn. It is told what is being answered by `hear`."""
 
     def __init__(self, *, turn_id: str, mailbox: Mailbox, layout: SessionLayout, book: AddressBook, now: Now) -> None:
         self._turn_id = turn_id
@@ -49,23 +49,19 @@ class Outbox:
         """These are being answered now, too."""
         self._heard += messages
 
-    def origin(self) -> Origin:
-        """What an answer refers to now if it does not say."""
-        return Origin(self._heard)
-
-    def compose(self, text: str, where: Address) -> NewMessageOut:
-        """A message of the answer: to be committed with the turn's end."""
-        return self._row(OutKind.CHAT, ChatOut(text=_fit(text)), where)
+    def origin(self, answering: Sequence[MessageIn] = ()) -> Origin:
+        """What an answer refers to: these messages of the turn, or else all of them."""
+        return Origin(answering or self._heard, turn=self._heard)
 
     def answer(self, block: Block, origin: Origin) -> NewMessageOut | Unreachable:
         """A block of the answer as a row, or why it cannot be one."""
         where = address(block.to, block.answers, book=self.book, origin=origin)
-        return where if isinstance(where, Unreachable) else self.compose(block.text, where)
+        return where if isinstance(where, Unreachable) else self._compose(block.text, where)
 
     def bare(self, text: str, origin: Origin) -> NewMessageOut | Unreachable:
         """Text outside of blocks as a row, or why it cannot be one."""
         where = bare_address(book=self.book, origin=origin)
-        return where if isinstance(where, Unreachable) else self.compose(text, where)
+        return where if isinstance(where, Unreachable) else self._compose(text, where)
 
     async def say(self, text: str, *, to: str | None = None, re: int | None = None) -> bool:
         """Send text now. False if this turn sent it before. Raises NotSent."""
@@ -94,6 +90,10 @@ class Outbox:
         if isinstance(where, Unreachable):
             raise NotSent(where.problem)
         return where
+
+    def _compose(self, text: str, where: Address) -> NewMessageOut:
+        """A message of the answer: to be committed with the turn's end."""
+        return self._row(OutKind.CHAT, ChatOut(text=_fit(text)), where)
 
     def _row(self, kind: OutKind, payload: OutPayload, where: Address) -> NewMessageOut:
         content = encode(payload)

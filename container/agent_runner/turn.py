@@ -56,7 +56,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _HandedOver:
     """The provider has the first prompt."""
 
 
@@ -79,12 +79,12 @@ class Turn:
         self._usage = Usage()
         self._memory: dict[str, str] | None = None
         self._fresh_start = False
-        self._events: deque[TurnEvent | _Begun] = deque()
+        self._events: deque[TurnEvent | _HandedOver] = deque()
         self._handed_over = False
         outbox.hear(self._batch.messages)
 
-    async def run(self) -> bool:
-        """Run to the end. False if it was interrupted and given back."""
+    async def run(self) -> None:
+        """Run to the end, or to a request to stop: then the turn is given back."""
         self._bench.progress.turn(self._batch.turn_id, self._bench.now())
         try:
             finished = await self._until_finished()
@@ -92,9 +92,8 @@ class Turn:
             self._bench.progress.idle()
         if finished is None:
             await self._bench.mailbox.release(self._batch.turn_id, self._bench.now())
-            return False
-        await self._finish(finished.failure)
-        return True
+        else:
+            await self._finish(finished.failure)
 
     async def _until_finished(self) -> Finished | None:
         """The event that ends the turn, or None for a request to stop. A lost conversation is begun afresh once."""
@@ -137,7 +136,7 @@ class Turn:
         """Move events from the provider to where the turn waits for everything. Whatever it raises is an event."""
         try:
             await provider.begin(self._prompts[0])
-            self._events.append(_Begun())
+            self._events.append(_HandedOver())
             self._bench.signals.stir()
             async for event in provider.events():
                 self._events.append(event)
@@ -167,10 +166,10 @@ class Turn:
                 next_look = time.monotonic() + interval_s
                 await self._bench.progress.write()
 
-    async def _take(self, event: TurnEvent | _Begun, provider: Provider) -> Finished | None:
+    async def _take(self, event: TurnEvent | _HandedOver, provider: Provider) -> Finished | None:
         """Deal with one event; the one that ends the turn is returned."""
         match event:
-            case _Begun():
+            case _HandedOver():
                 self._handed_over = True
             case ConversationKnown(id=known):
                 await self._bench.conversation.known(known)
@@ -200,7 +199,7 @@ class Turn:
     def _settle(self, prompts: int) -> list[str]:
         """Turn what was said since the last Finished into messages; returns what could not be sent, in words."""
         heard = [m.row for prompt in self._prompts[self._answered : prompts] for m in prompt.messages]
-        origin = Origin(heard) if heard else self._outbox.origin()
+        origin = self._outbox.origin(heard)
         self._answered = prompts
         texts, self._texts = self._texts, []
         outcomes = [outcome for text in texts for outcome in self._rows(text, origin)]
@@ -209,13 +208,9 @@ class Turn:
 
     def _rows(self, said: Text | Answer, origin: Origin) -> list[NewMessageOut | Unreachable]:
         if isinstance(said, Answer):
-            return [self._outbox.answer(Block(text=said.text, answers=said.to_message), self._outbox.origin())]
+            return [self._outbox.answer(Block(text=said.text, answers=said.to_message), origin)]
         reply = parse(said.text)
-        # A block may answer any message of the turn by number, so numbers are looked up in all of them.
-        rows = [
-            self._outbox.answer(block, self._outbox.origin() if block.answers is not None else origin)
-            for block in reply.blocks
-        ]
+        rows = [self._outbox.answer(block, origin) for block in reply.blocks]
         return [*rows, self._outbox.bare(reply.bare, origin)] if said.final and reply.bare else rows
 
     async def _push_follow_ups(self, provider: Provider) -> None:

@@ -147,6 +147,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         home=home,
         settings=settings,
         isolation=ground.runtime.isolation,
+        clock=clock,
     )
     keeper = Keeper(
         store=store,

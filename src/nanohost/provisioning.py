@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from nanohost.clock import Clock
 from nanohost.delivery.addresses import chats_of, destinations
+from nanohost.delivery.projection import Projection
 from nanohost.gateway.gateway import Gateway
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -37,6 +39,7 @@ class Provisioning:
         home: Home,
         settings: Settings,
         isolation: Isolation,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -44,6 +47,7 @@ class Provisioning:
         self._home = home
         self._settings = settings
         self._isolation = isolation
+        self._projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
         """Write names and limits into the mailbox and say how to start. Raises MailboxError, SpawnError."""
@@ -51,7 +55,8 @@ class Provisioning:
         provider = group.provider or provider_for(self._settings)
         check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
         chats = await chats_of(self._store, session)
-        await self._mailboxes.update(session, partial(self._describe, session, group, destinations(chats)))
+        latest = await self._projection.latest(session)
+        await self._mailboxes.update(session, partial(self._describe, session, group, destinations(chats), latest))
         layout = self._mailboxes.layout(session)
         agent_dir = self._home.groups / group.folder
         agent_dir.mkdir(parents=True, exist_ok=True)
@@ -71,7 +76,15 @@ class Provisioning:
     async def detach(self, session: SessionId) -> None:
         await self._gateway.detach(session)
 
-    def _describe(self, session: Session, group: AgentGroup, names: Sequence[Destination], box: InboundWriter) -> None:
+    def _describe(
+        self,
+        session: Session,
+        group: AgentGroup,
+        names: Sequence[Destination],
+        latest: Sequence[Delivered],
+        box: InboundWriter,
+    ) -> None:
+        box.project_delivered(latest)
         box.set_destinations(names, names[0].name if names else None)
         box.set_meta(
             {

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,17 +51,11 @@ async def api() -> AsyncIterator[MessagesApi]:
 
 
 @pytest.fixture
-async def host(api: MessagesApi, short_path: Path) -> AsyncIterator[HostSide]:
-    host = HostSide(short_path / "s", destinations=(HOME, OFFICE))
+async def host(api: MessagesApi, tmp_path: Path) -> AsyncIterator[HostSide]:
+    host = HostSide(tmp_path / "s", destinations=(HOME, OFFICE))
     (host.layout.agent_dir / "CLAUDE.md").write_text("Your favourite colour is vermilion.\n")
     async with socket_to(api.base_url, host.layout.gateway_socket):
         yield host
-
-
-@pytest.fixture
-def short_path(tmp_path: Path) -> Path:
-    """Socket paths end at 107 bytes, and a test's folder may be deep."""
-    return tmp_path
 
 
 def claude(host: HostSide, lease: str = "lease-1") -> Settings:
@@ -98,9 +93,7 @@ async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(host: H
 async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi) -> None:
     api.replies.append(Text('<message to="home">hi</message>'))
     host.say("m1", "hi")
-    settings = claude(host)
-    bare = Settings(**{name: getattr(settings, name) for name in settings.__slots__} | {"tools": "none"})
-    async with running(host, bare):
+    async with running(host, replace(claude(host), tools="none")):
         await host.acked("m1")
     assert api.messages[0].tool_names == ["mcp__nanohost__send_message"]
 
@@ -176,9 +169,7 @@ async def test_a_lost_transcript_begins_a_new_conversation(host: HostSide, api: 
 
 async def test_an_idle_command_line_is_closed_and_comes_back(host: HostSide, api: MessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
-    settings = Settings(
-        **{name: getattr(claude(host), name) for name in Settings.__slots__} | {"poll_interval_s": 0.05}
-    )
+    settings = replace(claude(host), poll_interval_s=0.05)
     host.say("m1", "one")
     async with running(host, settings, patience=Patience(close_provider_s=0.1)):
         await host.acked("m1")

@@ -106,9 +106,12 @@ def row(seq: int, *, chat: str | None = "c1", trigger: bool = True) -> MessageIn
     )
 
 
-HERE = Origin([row(2), row(4), row(6, trigger=False)])
-TWO_CHATS = Origin([row(2, chat="c1"), row(4, chat="c2")])
-NOWHERE = Origin([row(2, chat=None)])
+ROWS = [row(2), row(4), row(6, trigger=False)]
+TWO = [row(2, chat="c1"), row(4, chat="c2")]
+HERE = Origin(ROWS, turn=ROWS)
+TWO_CHATS = Origin(TWO, turn=TWO)
+FOLLOW_UP_FROM_ELSEWHERE = Origin(TWO[1:], turn=TWO)
+NOWHERE = Origin([row(2, chat=None)], turn=[])
 
 
 @pytest.mark.behaviour("RU-07")
@@ -125,6 +128,9 @@ NOWHERE = Origin([row(2, chat=None)])
         ("the boss", None, HERE, Address(destination="boss")),
         ("boss", 2, HERE, Address(destination="boss", in_reply_to="m2")),
         ("home", None, TWO_CHATS, Address(destination="home")),
+        ("home", None, FOLLOW_UP_FROM_ELSEWHERE, Address(destination="home")),
+        (None, None, FOLLOW_UP_FROM_ELSEWHERE, Address(in_reply_to="m4")),
+        (None, 2, FOLLOW_UP_FROM_ELSEWHERE, Address(in_reply_to="m2")),
         (None, None, NOWHERE, Address()),
     ],
 )

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanohost.app import Host, Parts, running_host
+from nanohost.clock import Clock, SystemClock
 from nanohost.home import Home, hold
-from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender
-from nanohost.runtimes.port import Runtime
+from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender
+from nanohost.runtimes.port import Container, Runtime
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import AgentSettings, HostSettings, Settings
-from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost_protocol.layout import SessionLayout
 
 FAKE = ("fake", "default")
-INSTALL = "itest"
+
+
+Script = Sequence[Mapping[str, object]]
+"""Rules of a scripted agent: see agent_runner.providers.scripted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +35,7 @@ class Flow:
     fake: FakeChannel
     home: Home
 
-    async def group(self, folder: str = "main", *, script: str | None = None) -> AgentGroup:
+    async def group(self, folder: str = "main", *, script: Script | None = None) -> AgentGroup:
         """The agent group of this folder, made when missing; `script` is what its scripted agent does."""
         found = await agent_groups.find(self.host.store, folder)
         if found is None:
@@ -39,7 +46,7 @@ class Flow:
         agent_dir = self.home.groups / folder
         agent_dir.mkdir(parents=True, exist_ok=True)
         if script is not None:
-            (agent_dir / "script.json").write_text(script)
+            (agent_dir / "script.json").write_text(json.dumps(script))
         return found
 
     async def wire(
@@ -47,13 +54,14 @@ class Flow:
         chat: str = "c1",
         folder: str = "main",
         *,
+        script: Script | None = None,
         engage: EngageMode = EngageMode.PATTERN,
         pattern: str = ".",
         session: SessionMode = SessionMode.SHARED,
         unknown: UnknownSender = UnknownSender.PUBLIC,
     ) -> None:
         """Tie a chat of the fake platform to an agent group."""
-        group = await self.group(folder)
+        group = await self.group(folder, script=script)
         now = self.host.clock.now()
         known = await messaging_groups.find(
             self.host.store, channel_type=FAKE[0], instance=FAKE[1], platform_id=chat
@@ -81,6 +89,32 @@ class Flow:
             )
 
 
+    async def sessions(self, folder: str | None = None) -> list[Session]:
+        """All sessions, or those of one agent group, oldest first."""
+        return [one for one in await sessions.every(self.host.store) if folder in (None, one.group_folder)]
+
+    async def session(self, folder: str = "main") -> Session:
+        """The only session of an agent group."""
+        [found] = await self.sessions(folder)
+        return found
+
+    def layout(self, session: Session) -> SessionLayout:
+        return self.host.mailboxes.layout(session)
+
+    async def containers(self) -> Sequence[Container]:
+        """What really lives, by the look of the processes."""
+        return await self.host.ground.runtime.adopt()
+
+    def texts(self, chat: str | None = None) -> list[str]:
+        """What people have read so far, in one chat or in all."""
+        return [one.text for one in self.fake.sent if chat in (None, one.address.platform_id)]
+
+
+def install_of(root: Path) -> str:
+    """The name under which a test's runners are known: of this very folder, or tests would adopt each other's."""
+    return "itest" + hashlib.sha256(str(root).encode()).hexdigest()[:12]
+
+
 def scripted_settings(**host: object) -> Settings:
     """Settings of a host whose agents are scripted; sync is off, for speed."""
     values = {"provider": "scripted", "runtime": "process", "durable": False, "timezone": "UTC"} | host
@@ -94,13 +128,14 @@ async def flowing(
     fake: FakeChannel | None = None,
     settings: Settings | None = None,
     runtime: Runtime | None = None,
+    clock: Clock | None = None,
     keep_containers: bool = False,
 ) -> AsyncIterator[Flow]:
     """A host in `root` while entered; entered again with the same root it is the same install."""
     home = Home(root)
     fake = fake or FakeChannel()
-    runtime = runtime or ProcessRuntime(install=f"{INSTALL}-{root.name}")
-    parts = Parts(runtime=runtime, channels={FAKE: fake})
+    runtime = runtime or ProcessRuntime(install=install_of(root))
+    parts = Parts(runtime=runtime, channels={FAKE: fake}, clock=clock or SystemClock())
     with hold(home):
         async with running_host(
             home, settings or scripted_settings(), keep_containers=keep_containers, parts=parts

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from nanohost.clock import Clock
 from nanohost.delivery.collector import Collector
+from nanohost.delivery.projection import Projection
 from nanohost.delivery.sender import Channels, Sender
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -19,7 +20,8 @@ class Delivery:
     """Told which sessions have news, it sees to the rest."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels) -> None:
-        self._sender = Sender(store=store, clock=clock, channels=channels)
+        projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
+        self._sender = Sender(store=store, clock=clock, channels=channels, projection=projection)
         collector = Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=self._sender.lanes.poke)
         self._collecting = Lanes[SessionId]("collecting", collector.collect, clock)
 

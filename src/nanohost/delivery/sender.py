@@ -15,6 +15,7 @@ import structlog
 from nanohost.channel_api import Address, Ambiguous, Channel, ChannelDown, ChannelError, OutboundText, Receipt
 from nanohost.clock import Clock
 from nanohost.delivery.outcome import failed, sent
+from nanohost.delivery.projection import Projection
 from nanohost.delivery.render import render
 from nanohost.lanes import Lanes
 from nanohost.store import deliveries
@@ -33,10 +34,11 @@ _log = structlog.get_logger()
 class Sender:
     """`channels` is looked up at each attempt by (channel type, instance): one may come and go."""
 
-    def __init__(self, *, store: Store, clock: Clock, channels: Channels) -> None:
+    def __init__(self, *, store: Store, clock: Clock, channels: Channels, projection: Projection) -> None:
         self._store = store
         self._clock = clock
         self._channels = channels
+        self._projection = projection
         self.lanes = Lanes[LaneKey]("delivery", self._serve, clock)
 
     async def resume(self) -> None:
@@ -45,11 +47,15 @@ class Sender:
             self.lanes.poke(lane)
 
     async def _serve(self, lane: LaneKey) -> None:
+        attempts = 0
         while (delivery := await deliveries.next_in_lane(self._store, lane)) is not None:
             wait = (delivery.next_try_at - self._clock.now()).total_seconds() if delivery.next_try_at else 0.0
             if wait > 0 and not await self.lanes.nap(wait):
                 return
             await self._attempt(delivery)
+            attempts += 1
+        if attempts:
+            await self._projection.refresh(lane.session_id, limit=attempts)
 
     async def _attempt(self, delivery: Delivery) -> None:
         if delivery.status is DeliveryStatus.SENDING:

@@ -28,6 +28,10 @@ ORDER BY seq LIMIT 1
 OPEN_LANES = """
 SELECT DISTINCT session_id, channel_type, instance FROM deliveries WHERE status IN ('pending', 'sending')
 """
+SETTLED = """
+SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
+ORDER BY seq DESC LIMIT ?
+"""
 BEGIN = """
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq
@@ -119,6 +123,11 @@ async def next_in_lane(db: Queries, lane: LaneKey) -> Delivery | None:
 async def open_lanes(db: Queries) -> list[LaneKey]:
     rows = await db.all(OPEN_LANES)
     return [LaneKey(SessionId(row["session_id"]), row["channel_type"], row["instance"]) for row in rows]
+
+
+async def settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:
+    """What became of the session's latest messages that are not on their way any more, newest first."""
+    return [_from_row(row) for row in await db.all(SETTLED, (session, limit))]
 
 
 async def begin(tx: Transaction, delivery: Delivery, now: datetime) -> None:

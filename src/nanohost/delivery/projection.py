@@ -1,0 +1,56 @@
+"""Tells a runner what became of its messages: a projection of the ledger into the session's inbound.db.
+
+Only a projection: when it is missing or late nothing is lost, and it is made anew for each container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.errors import NanohostError
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId
+from nanohost.store import deliveries, sessions
+from nanohost.store.database import Store
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.rows import Delivered
+
+LATEST = 100
+"""How far back an agent can refer to its own messages after a restart."""
+
+_log = structlog.get_logger()
+
+
+class Projection:
+    """Writes the latest outcomes of a session into its mailbox."""
+
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+
+    async def refresh(self, id: SessionId, *, limit: int = LATEST) -> None:
+        """Bring the mailbox up to date. A mailbox that refuses is left for the next time."""
+        session = await sessions.get(self._store, id)
+        rows = await self.latest(session, limit=limit)
+        cursor = str(session.out_cursor)
+
+        def tell(box: InboundWriter) -> None:
+            box.project_delivered(rows)
+            box.set_meta({"out_cursor": cursor})
+
+        try:
+            await self._mailboxes.update(session, tell)
+        except NanohostError as error:
+            _log.warning("projection_late", session=id, error=str(error))
+
+    async def latest(self, session: Session, *, limit: int = LATEST) -> Sequence[Delivered]:
+        """What became of the session's latest messages."""
+        now = self._clock.now()
+        return [
+            Delivered(out_id=row.out_id, status=row.status, platform_message_ids=row.receipt, changed_at=now)
+            for row in await deliveries.settled(self._store, session.id, limit=limit)
+        ]
