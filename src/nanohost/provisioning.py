@@ -21,7 +21,7 @@ from nanohost.settings import Settings, provider_for
 from nanohost.store import agent_groups
 from nanohost.store.database import Store
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.rows import Destination
+from nanohost_protocol.rows import Delivered, Destination
 
 IDLE_EXIT_FACTOR = 2
 """A runner whose host never came back ends itself after this many idle timeouts."""

@@ -2,18 +2,113 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.flow import flowing, scripted_settings
+from nanohost.channel_api import InboundEvent, Sender
+from nanohost.store import events
+from nanohost.store.database import Transaction
+from nanohost.testing.fake_channel import PERSON
+from tests.flows.stage import Stage
+
+MEGABYTE = 1024 * 1024
 
 
-@pytest.mark.parametrize("watch", [True, False], ids=["watcher on", "watcher off"])
-async def test_a_message_is_answered(tmp_path: Path, watch: bool) -> None:
-    settings = scripted_settings(watch=watch, poll_interval_s=0.2)
-    async with flowing(tmp_path, settings=settings) as flow:
+@pytest.mark.behaviour("DL-01", "RU-07")
+async def test_a_message_is_answered_and_the_receipt_is_kept(stage: Stage) -> None:
+    async with stage.host() as flow:
         await flow.wire()
-        await flow.fake.person_writes("hello")
-        [answer] = await flow.fake.wait_for(1)
-    assert answer.text == "echo: hello"
+        await stage.fake.person_writes("hello", message_id="m-1")
+        [answer] = await stage.fake.wait_for(1)
+    assert (answer.text, answer.reply_to) == ("echo: hello", "m-1")
+    async with stage.host() as flow:
+        [row] = await flow.host.store.all("SELECT status, attempts, receipt FROM deliveries")
+    assert tuple(row) == ("sent", 1, '["fake-1"]')
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_the_platform_is_told_only_after_the_event_is_on_disk(
+    watched: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watched.host(clean=False) as flow:
+        await flow.wire()
+
+        async def full_disk(tx: Transaction, *_: object, **__: object) -> bool:
+            raise OSError("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(events, "add", full_disk)
+            with pytest.raises(OSError, match="no space"):
+                await watched.fake.person_writes("lost?", message_id="m-1")
+        assert watched.fake.acknowledged == []
+        await watched.fake.person_writes("lost?", message_id="m-1")
+        # A new host, before the old one could do anything: what was acknowledged is there.
+        rows = await flow.host.store.all("SELECT platform_message_id FROM inbound_events")
+    assert [row[0] for row in rows] == watched.fake.acknowledged == ["m-1"]
+
+
+@pytest.mark.behaviour("IN-02")
+async def test_the_same_event_twice_is_answered_once(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await flow.wire()
+        both = await asyncio.gather(*(stage.fake.person_writes("hello", message_id="m-1") for _ in range(2)))
+        await stage.fake.person_writes("after", message_id="m-2")
+        await stage.fake.wait_for(2)
+    assert sorted(accepted.new for accepted in both) == [False, True]
+    async with stage.host() as flow:
+        again = await stage.fake.person_writes("hello", message_id="m-1")
+    assert not again.new
+    assert flow.texts() == ["echo: hello", "echo: after"]
+
+
+@pytest.mark.behaviour("IN-07", "DL-07")
+async def test_the_order_of_a_chat_is_kept(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await flow.wire()
+        for number in range(10):
+            await stage.fake.person_writes(f"{number}")
+        await stage.fake.wait_for(10)
+    assert flow.texts() == [f"echo: {number}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("", "echo:"), ("a\ud800b\x00c", "echo: a?bc"), ("x" * MEGABYTE, "echo: xxx")],
+    ids=["no text", "half a character", "a megabyte"],
+)
+async def test_whatever_a_person_writes_is_answered(watched: Stage, text: str, shown: str) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await watched.fake.person_writes(text)
+        [answer] = await watched.fake.wait_for(1)
+    assert answer.text.startswith(shown)
+
+
+@pytest.mark.parametrize("field", ["platform_id", "platform_message_id", "thread_id", "handle", "refers_to"])
+async def test_an_event_with_an_id_that_is_no_text_is_put_on_record_and_harms_nobody(watched: Stage, field: str) -> None:
+    bad = "bad\ud800"
+    ids = {"platform_id": "c1", "platform_message_id": "m-bad", "thread_id": None, "refers_to": None} | {field: bad}
+    handle = ids.pop("handle", "u1")
+    assert handle is not None
+    event = InboundEvent(sender=Sender(handle=handle, name="Eve"), text="hi", sent_at=datetime.now(UTC), **ids)  # type: ignore[arg-type]
+    async with watched.host() as flow:
+        await flow.wire()
+        assert (await watched.fake.happens(event)).new
+        await watched.fake.person_writes("hello", sender=PERSON)
+        await watched.fake.wait_for(1)
+        rows = await flow.host.store.all("SELECT reason FROM inbound_events WHERE status = 'dropped'")
+    assert len(rows) == 1
+
+
+@pytest.mark.behaviour("SE-01")
+async def test_fifty_messages_at_once_to_a_new_session_start_one_container(stage: Stage) -> None:
+    runtime = stage.runtime()
+    async with stage.host(runtime=runtime) as flow:
+        await flow.wire()
+        await asyncio.gather(*(stage.fake.person_writes(f"{number}") for number in range(50)))
+        await stage.fake.wait_for(50, timeout_s=15)
+        assert len(await flow.containers()) == 1
+    assert len(runtime.started) == 1
+    assert sorted(flow.texts()) == sorted(f"echo: {number}" for number in range(50))

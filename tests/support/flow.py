@@ -130,12 +130,13 @@ async def flowing(
     runtime: Runtime | None = None,
     clock: Clock | None = None,
     keep_containers: bool = False,
+    with_channel: bool = True,
 ) -> AsyncIterator[Flow]:
     """A host in `root` while entered; entered again with the same root it is the same install."""
     home = Home(root)
     fake = fake or FakeChannel()
     runtime = runtime or ProcessRuntime(install=install_of(root))
-    parts = Parts(runtime=runtime, channels={FAKE: fake}, clock=clock or SystemClock())
+    parts = Parts(runtime=runtime, channels={FAKE: fake} if with_channel else {}, clock=clock or SystemClock())
     with hold(home):
         async with running_host(
             home, settings or scripted_settings(), keep_containers=keep_containers, parts=parts

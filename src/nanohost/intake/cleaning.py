@@ -19,10 +19,14 @@ LONGEST_NAME = 200
 
 def problem_of(event: InboundEvent) -> str | None:
     """Why the event can never be used, or None. Types are looked at: a channel file may be anybody's."""
-    if not _is_text(event.platform_id) or not event.platform_id:
+    if not _is_id(event.platform_id):
         return "it has no chat id"
-    if not _is_text(event.platform_message_id) or not event.platform_message_id:
+    if not _is_id(event.platform_message_id):
         return "it has no message id"
+    if not _is_storable(event.sender.handle):
+        return "its sender's id is not text"
+    if any(each is not None and not _is_storable(each) for each in (event.thread_id, event.refers_to)):
+        return "the id of its thread, or of what it refers to, is not text"
     if not _is_text(event.text):
         return "its text is not text"
     if not _is_aware(event.sent_at):
@@ -47,13 +51,12 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
 
 def recordable(event: InboundEvent, now: datetime) -> InboundEvent:
     """A stand-in for an event that cannot be kept as it is: enough to say that it came, and from where."""
-    substitute = derive("x", repr(event))
     return InboundEvent(
-        platform_id=event.platform_id if _is_text(event.platform_id) else "",
-        platform_message_id=event.platform_message_id or substitute
-        if _is_text(event.platform_message_id)
-        else substitute,
-        sender=event.sender,
+        platform_id=event.platform_id if _is_id(event.platform_id) else "",
+        platform_message_id=(
+            event.platform_message_id if _is_id(event.platform_message_id) else derive("x", repr(event))
+        ),
+        sender=replace(event.sender, handle=_shown(event.sender.handle), name=_shown(event.sender.name)),
         text=_cut(_storable(event.text)) if _is_text(event.text) else "",
         sent_at=now,
         kind=event.kind,
@@ -66,6 +69,19 @@ def _is_aware(value: object) -> bool:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _is_storable(value: object) -> bool:
+    """Ids are kept as they are, so they must be storable as they are."""
+    return isinstance(value, str) and _storable(value) == value
+
+
+def _is_id(value: object) -> bool:
+    return _is_storable(value) and value != ""
+
+
+def _shown(value: object) -> str:
+    return _storable(str(value))[:LONGEST_NAME]
 
 
 def _storable(text: str) -> str:

@@ -1,0 +1,102 @@
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "channel"
+# name = "wire"
+# api = 1
+# ///
+"""A platform of people on loopback, as JSON lines over TCP: see tests/crash/platform.py for the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from nanohost.channel_api import (
+    Address,
+    Ambiguous,
+    Capabilities,
+    Channel,
+    ChannelContext,
+    ChannelDown,
+    InboundEvent,
+    Inbox,
+    OutboundText,
+    Receipt,
+    Sender,
+)
+
+
+def create(context: ChannelContext) -> Channel:
+    return Wire(int(context.settings["port"]))
+
+
+class Wire:
+    """One connection, made anew by each `receive`; what came in and was not acknowledged comes again."""
+
+    capabilities = Capabilities(idempotent_send=True)
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writer: asyncio.StreamWriter | None = None
+        self._answers: dict[str, asyncio.Future[str]] = {}
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        yield
+        self._hang_up()
+
+    async def receive(self, inbox: Inbox) -> None:
+        reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while line := await reader.readline():
+                    message = json.loads(line)
+                    if "sent" in message:
+                        self._settle(message["sent"], message["id"])
+                    else:
+                        tasks.create_task(self._accept(inbox, message))
+        finally:
+            self._hang_up()
+
+    async def _accept(self, inbox: Inbox, message: dict[str, Any]) -> None:
+        await inbox.accept(
+            InboundEvent(
+                platform_id=message["chat"],
+                platform_message_id=message["id"],
+                sender=Sender(handle="ann", name="Ann"),
+                text=message["text"],
+                sent_at=datetime.now(UTC),
+                chat_name=message["chat"],
+            )
+        )
+        self._write({"ack": message["id"]})
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        if self._writer is None:
+            raise ChannelDown("the wire is not connected")
+        answer = self._answers.setdefault(idempotency_key, asyncio.get_running_loop().create_future())
+        self._write({"send": idempotency_key, "chat": address.platform_id, "text": message.text})
+        return Receipt(platform_message_ids=(await answer,))
+
+    def _write(self, message: dict[str, str]) -> None:
+        if self._writer is not None:
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    def _settle(self, key: str, id: str) -> None:
+        answer = self._answers.pop(key, None)
+        if answer is not None and not answer.done():
+            answer.set_result(id)
+
+    def _hang_up(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(Ambiguous("the wire was cut"))
+        self._answers.clear()

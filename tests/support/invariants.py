@@ -1,0 +1,90 @@
+"""What must be true of the files once everything has come to rest, whatever happened before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from nanohost.errors import MailboxError
+from nanohost.model import Session
+from nanohost_protocol.inbound import reading_inbound
+from nanohost_protocol.rows import Ack
+from tests.support.flow import Flow
+
+REST_S = 10.0
+
+NOT_AT_REST = {
+    "events not routed": "SELECT platform_message_id FROM inbound_events WHERE status = 'new'",
+    "rows that wait for their mailbox": "SELECT message_id, reason FROM routes WHERE outcome = 'waiting'",
+    "messages on their way": "SELECT seq, status, reason FROM deliveries WHERE status IN ('pending', 'sending')",
+    "attempts without an end": """
+        SELECT a.seq, a.number FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
+        WHERE a.ended_at IS NULL""",
+    "sent without an attempt that says so": """
+        SELECT seq FROM deliveries d WHERE status = 'sent' AND NOT EXISTS
+        (SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND outcome = 'sent')""",
+    "drops without a reason": "SELECT seq FROM deliveries WHERE status IN ('dropped', 'dead') AND reason IS NULL",
+    "sessions with work": "SELECT id, due_at FROM sessions WHERE due_at IS NOT NULL",
+}
+
+
+async def assert_clean(flow: Flow) -> None:
+    """Wait until the host has come to rest; raises AssertionError with what is not as it must be."""
+    problems: list[str] = []
+    try:
+        async with asyncio.timeout(REST_S):
+            while problems := await _problems(flow):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError("; ".join(problems)) from None
+
+
+async def until(true: Callable[[], bool], *, limit_s: float = 10.0) -> None:
+    """Wait for something that announces itself to nobody."""
+    async with asyncio.timeout(limit_s):
+        while not true():  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.01)
+
+
+async def claims_of(flow: Flow, session: Session) -> list[Ack]:
+    """What a runner is working on; empty as long as its file cannot be read."""
+    try:
+        return await flow.host.mailboxes.outbound(session, lambda box: box.open_claims()) or []
+    except MailboxError:
+        return []
+
+
+async def claimed(flow: Flow, count: int = 1, *, folder: str = "main", limit_s: float = 10.0) -> list[Ack]:
+    """Wait until the runner of a group's session works on so many messages."""
+    async with asyncio.timeout(limit_s):
+        while True:
+            claims = [claim for session in await flow.sessions(folder) for claim in await claims_of(flow, session)]
+            if len(claims) >= count:
+                return claims
+            await asyncio.sleep(0.01)
+
+
+async def _problems(flow: Flow) -> list[str]:
+    found = []
+    for what, query in NOT_AT_REST.items():
+        if rows := await flow.host.store.all(query):
+            found.append(f"{what}: {[tuple(row) for row in rows]}")
+    for session in await flow.sessions():
+        found += await _in_mailbox(flow, session)
+    return found
+
+
+async def _in_mailbox(flow: Flow, session: Session) -> list[str]:
+    found = []
+    written = await flow.host.store.all(
+        "SELECT message_id FROM routes WHERE session_id = ? AND outcome = 'written'", (session.id,)
+    )
+    with reading_inbound(flow.layout(session).inbound_db) as box:
+        rows = {row["message_id"]: box.find(row["message_id"]) for row in written}
+    if lost := [id for id, row in rows.items() if row is None]:
+        found.append(f"routed and not in the mailbox: {lost}")
+    if left := [row.id for row in rows.values() if row is not None and row.trigger and row.status == "pending"]:
+        found.append(f"never answered: {left}")
+    if claims := await claims_of(flow, session):
+        found.append(f"open claims: {[claim.message_id for claim in claims]}")
+    return found
