@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nanohost_protocol.rows import Destination, MessageIn
+from nanohost_protocol.rows import ChatId, Destination, MessageIn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,10 @@ class AddressBook:
 
     def origin_name(self, row: MessageIn) -> str | None:
         """What the agent calls the chat a row came from."""
-        return self.default if row.origin is not None else None
+        if row.origin is None:
+            return None
+        chat = row.origin.chat
+        return next((one.name for one in self.destinations if one.chat == chat), self.default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +56,16 @@ class Origin:
     def __init__(self, messages: Sequence[MessageIn], *, turn: Sequence[MessageIn]) -> None:
         self._by_number = {row.seq: row for row in turn}
         self._last = next((row for row in reversed(messages) if row.trigger and row.origin is not None), None)
-        self.one_chat = len({_chat(row) for row in turn if row.trigger and row.origin is not None}) <= 1
+        self.one_chat = len({row.origin.chat for row in turn if row.trigger and row.origin is not None}) <= 1
+
+    def last_from(self, chat: ChatId | None) -> MessageIn | None:
+        """The last message of the turn that came from this chat and asked for an answer."""
+        rows = (row for row in reversed(list(self._by_number.values())) if row.trigger and row.origin is not None)
+        return next((row for row in rows if row.origin is not None and row.origin.chat == chat), None)
 
     def answered(self, number: int | None) -> MessageIn | None:
         """The message a number names, or the last one that asked for an answer."""
         return self._by_number.get(number, self._last) if number is not None else self._last
-
-
-def _chat(row: MessageIn) -> tuple[str, str, str] | None:
-    origin = row.origin
-    return None if origin is None else (origin.channel_type, origin.instance, origin.platform_id)
 
 
 def address(to: str | None, re: int | None, *, book: AddressBook, origin: Origin) -> Address | Unreachable:
@@ -74,6 +77,8 @@ def address(to: str | None, re: int | None, *, book: AddressBook, origin: Origin
     found = book.find(to)
     if found is None:
         return Unreachable(f"There is no destination {to!r}; there is {_names(book)}.")
+    if re is None and (last := origin.last_from(found.chat)) is not None:
+        return Address(in_reply_to=last.id)
     # Only while everybody who is being answered sits in one chat can a name stand for "where this came from":
     # otherwise the reply might go to the thread of another chat.
     if found.name == book.default and origin.one_chat:

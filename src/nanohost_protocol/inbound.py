@@ -85,9 +85,12 @@ class InboundWriter:
         self._db.execute("DELETE FROM destinations")
         self._db.execute("DELETE FROM session_routing")
         for position, destination in enumerate(destinations):
+            chat = destination.chat
+            place = (chat.channel_type, chat.instance, chat.platform_id) if chat else (None, None, None)
             self._db.execute(
-                "INSERT INTO destinations (name, display_name, type, position) VALUES (?, ?, ?, ?)",
-                (destination.name, destination.display_name, destination.type, position),
+                "INSERT INTO destinations (name, display_name, type, channel_type, instance, platform_id, position)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (destination.name, destination.display_name, destination.type, *place, position),
             )
         if default is not None:
             self._db.execute("INSERT INTO session_routing (only, destination) VALUES (1, ?)", (default,))
@@ -153,8 +156,8 @@ class InboundReader:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_in").fetchone()[0])
 
     def destinations(self) -> tuple[Destination, ...]:
-        rows = self._db.execute("SELECT name, display_name, type FROM destinations ORDER BY position")
-        return tuple(Destination(name=r["name"], display_name=r["display_name"], type=r["type"]) for r in rows)
+        rows = self._db.execute("SELECT * FROM destinations ORDER BY position")
+        return tuple(Destination.from_row(row) for row in rows)
 
     def default_destination(self) -> str | None:
         row = self._db.execute("SELECT destination FROM session_routing").fetchone()

@@ -326,6 +326,10 @@ class OutboundReader:
         rows = self._db.execute("SELECT * FROM turns ORDER BY started_at DESC LIMIT ?", (limit,))
         return [Turn.from_row(row) for row in rows]
 
+    def progress(self) -> dict[str, str]:
+        """What the container says it is doing: container_state."""
+        return {row["key"]: row["value"] for row in self._db.execute("SELECT key, value FROM container_state LIMIT 50")}
+
     def highest_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_out").fetchone()[0])
 

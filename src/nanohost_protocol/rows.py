@@ -51,6 +51,15 @@ class ErrorClass(StrEnum):
     PERMANENT = "permanent"
 
 
+@dataclass(frozen=True, slots=True)
+class ChatId:
+    """One chat on one platform."""
+
+    channel_type: str
+    instance: str
+    platform_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where an inbound row came from, on its platform."""
@@ -60,6 +69,10 @@ class Origin:
     platform_id: str
     thread_id: str | None = None
     platform_message_id: str | None = None
+
+    @property
+    def chat(self) -> ChatId:
+        return ChatId(self.channel_type, self.instance, self.platform_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +125,19 @@ class MessageIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A name the agent may send to, and whether a chat or another agent is behind it."""
+    """A name the agent may send to, and what is behind it: a chat, or another agent."""
 
     name: str
     display_name: str
     type: str = "channel"
+    chat: ChatId | None = None
+
+    @staticmethod
+    def from_row(row: sqlite3.Row) -> Destination:
+        chat = None
+        if row["platform_id"] is not None:
+            chat = ChatId(row["channel_type"], row["instance"], row["platform_id"])
+        return Destination(name=row["name"], display_name=row["display_name"], type=row["type"], chat=chat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,11 +41,15 @@ CREATE TABLE delivered (
     changed_at           TEXT NOT NULL
 ) STRICT;
 
--- The names the agent may send to. The addresses behind them stay in the central database.
+-- The names the agent may send to. The address says which inbound rows came from there; it is never shown to the agent,
+-- and what the host sends to is looked up in the central database.
 CREATE TABLE destinations (
     name         TEXT PRIMARY KEY,
     display_name TEXT NOT NULL,
     type         TEXT NOT NULL CHECK (type IN ('channel', 'agent')),
+    channel_type TEXT,
+    instance     TEXT,
+    platform_id  TEXT,
     position     INTEGER NOT NULL
 ) STRICT;
 

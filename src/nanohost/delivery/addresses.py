@@ -12,7 +12,7 @@ from nanohost.delivery.examine import AddressBook
 from nanohost.model import MessagingGroup, Session
 from nanohost.store import messaging_groups
 from nanohost.store.database import Queries
-from nanohost_protocol.rows import Destination, Origin
+from nanohost_protocol.rows import ChatId, Destination, Origin
 
 
 async def chats_of(db: Queries, session: Session) -> dict[str, MessagingGroup]:
@@ -32,8 +32,15 @@ async def address_book(db: Queries, session: Session) -> AddressBook:
 
 
 def destinations(chats: dict[str, MessagingGroup]) -> list[Destination]:
-    """What the agent is told: names, never addresses."""
-    return [Destination(name=name, display_name=chat.name or name) for name, chat in chats.items()]
+    """What the runner is told. Its agent sees the names alone."""
+    return [
+        Destination(
+            name=name,
+            display_name=chat.name or name,
+            chat=ChatId(chat.channel_type, chat.instance, chat.platform_id),
+        )
+        for name, chat in chats.items()
+    ]
 
 
 def _named(chats: Sequence[MessagingGroup]) -> dict[str, MessagingGroup]:
