@@ -202,7 +202,7 @@ def _checked(wanted: type[Any], document: dict[str, Any]) -> dict[str, Any]:
         _SHAPES[wanted] = _shape(wanted)
     shape = _SHAPES[wanted]
     if unknown := sorted(set(document) - set(shape)):
-        raise PayloadError(f"unknown key {unknown[0]!r}")
+        raise PayloadError(f"unknown key {unknown[0][:40]!r}")
     values = {}
     for key, (hint, required) in shape.items():
         if key in document:

@@ -6,14 +6,17 @@ side needs to ask the other.
 
 from __future__ import annotations
 
+HIGHEST = 2**53
+"""Numbers above this are not ours: a container that writes one must not use up the numbers of the host."""
+
 
 def next_even(*seen: int) -> int:
     """The host's next number: the lowest even one above all of `seen`."""
-    highest = max(0, *seen)
+    highest = max((0, *seen))
     return highest + 2 - highest % 2
 
 
 def next_odd(*seen: int) -> int:
     """The runner's next number: the lowest odd one above all of `seen`."""
-    highest = max(0, *seen)
+    highest = max((0, *seen))
     return highest + 1 + highest % 2

@@ -7,6 +7,7 @@ truncate the shared-memory file under the host. Never `immutable`: it would skip
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -90,8 +91,8 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def statements(script: str) -> Iterator[str]:
     """The statements of an SQL script, one at a time, so that they run inside a transaction of the caller."""
     pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
+    for piece in re.split("(?<=;)", script):
+        pending += piece
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""

@@ -9,9 +9,12 @@ def to_text(moment: datetime) -> str:
     """An aware time as text. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError("a time without a zone means nothing here")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def from_text(text: str) -> datetime:
     """Text back to an aware UTC time. Raises ValueError if it is not in the one form `to_text` writes."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    if to_text(moment) != text:
+        raise ValueError(f"{text!r} is a time in another form than ours")
+    return moment.astimezone(UTC)

@@ -24,7 +24,8 @@ from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import Ack, MessageIn
 
 NOTICES_A_MESSAGE = 8
-"""More than there are tries, with room for what is said when no try was possible."""
+"""More than there are tries: one for each, and one for what is said when no try is possible."""
+NO_TRY = NOTICES_A_MESSAGE - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +81,13 @@ class AckTaker:
         return Standing(open_claims=living, due_at=taken.due_at)
 
     async def tell_waiting(self, session: Session, sentence: str) -> None:
-        """Say a sentence to whoever wrote the latest message that waits; once a message and number of tries."""
+        """Say that nothing can be done now to whoever wrote the latest message that waits; once a message."""
         waiting = await self._mailboxes.update(
             session, lambda box: [m for m in box.pending() if m.trigger and m.origin]
         )
         if not waiting:
             return
-        notice = _notice(session, waiting[-1], sentence, self._clock.now())
+        notice = _notice(session, waiting[-1], NO_TRY, sentence, self._clock.now())
         async with self._store.transaction() as tx:
             await deliveries.add(tx, notice)
         self._on_notice(notice.lane)
@@ -106,7 +107,7 @@ class AckTaker:
         return found
 
     async def _record(self, session: Session, taken: _Taken, cursor: int, now: datetime) -> None:
-        notices = [_notice(session, message, sentence, now) for message, sentence in taken.notices]
+        notices = [_notice(session, message, message.tries, sentence, now) for message, sentence in taken.notices]
         async with self._store.transaction() as tx:
             await sessions.set_ack_cursor(tx, session.id, cursor)
             await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
@@ -139,19 +140,19 @@ def _apply(box: InboundWriter, verdicts: Sequence[tuple[Ack, Verdict]], cursor: 
     return _Taken(due_at=min(waits, default=None), notices=list(notices.values()))
 
 
-def notice_seq(message: MessageIn) -> int:
-    """The number of a notice in the ledger: below zero, where no row of the agent is, one for each try."""
-    return -(message.seq * NOTICES_A_MESSAGE + min(message.tries, NOTICES_A_MESSAGE - 1))
+def notice_seq(message: MessageIn, number: int) -> int:
+    """The number of a notice in the ledger: below zero, where no row of the agent is. `number`: the try, or NO_TRY."""
+    return -(message.seq * NOTICES_A_MESSAGE + min(number, NO_TRY))
 
 
-def _notice(session: Session, message: MessageIn, sentence: str, now: datetime) -> Delivery:
+def _notice(session: Session, message: MessageIn, number: int, sentence: str, now: datetime) -> Delivery:
     """A sentence of the host's own, numbered by the message and the try it is about: it can be entered once only."""
     origin = message.origin
     assert origin is not None
     return Delivery(
         lane=LaneKey(session.id, origin.channel_type, origin.instance),
-        seq=notice_seq(message),
-        out_id=derive("n", session.id, message.id, str(message.tries)),
+        seq=notice_seq(message, number),
+        out_id=derive("n", session.id, message.id, str(number)),
         kind="chat",
         platform_id=origin.platform_id,
         thread_id=origin.thread_id,

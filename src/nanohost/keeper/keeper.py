@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
 from nanohost.clock import Clock
-from nanohost.errors import NanohostError
+from nanohost.errors import MailboxError, NanohostError
 from nanohost.keeper.acks import AckTaker
 from nanohost.keeper.slots import Slot, Slots, SlotState
 from nanohost.keeper.verdict import pause
@@ -34,6 +34,9 @@ from nanohost_protocol.ids import draw
 STOP_GRACE_S = 8.0
 """The runner gives its turn back within a second of SIGTERM; the rest is for a slow disk."""
 LONGEST_PAUSE_S = 300.0
+TOLD_AFTER_DEATHS = 2
+"""In a row, and before anything was taken over: the person who waits is told."""
+CRASHES = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
 
 _log = structlog.get_logger()
 
@@ -211,10 +214,13 @@ class Keeper:
             hint=error.hint if isinstance(error, NanohostError) else "",
             exc_info=None if expected else error,
         )
+        if slot.container is not None:
+            await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)  # what failed came after the start
         await self._clear(slot.session_id, slot.lease)
-        if slot.session_id not in self._failures:
-            await self._taker.tell_waiting(await sessions.get(self._store, slot.session_id), _no_container(error))
+        first = slot.session_id not in self._failures
         self._back_off(slot.session_id)
+        if first:
+            await self._tell_waiting(slot.session_id, _no_container(error))
 
     async def _stop(self, id: SessionId) -> None:
         slot = self._slots.get(id)
@@ -223,7 +229,7 @@ class Keeper:
         slot.state = SlotState.STOPPING
         self._ended.add(slot.lease)
         await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)
-        await self._bury((id, slot.lease))
+        self.on_death(slot.container)  # buried by the one worker that buries it, however many heard of it
 
     async def _bury(self, key: tuple[SessionId, LeaseId]) -> None:
         """A container is gone: free its place, take over its last words, see whether there is work left."""
@@ -248,17 +254,30 @@ class Keeper:
 
     async def _after_death(self, id: SessionId, *, orderly: bool) -> None:
         self._on_news(id)
-        session = await sessions.get(self._store, id)
+        try:
+            await self._take_last_words(await sessions.get(self._store, id))
+        except MailboxError as error:
+            _log.error("last_words_unreadable", session=id, error=str(error), hint=error.hint)
+        if not orderly:
+            self._back_off(id)
+            if self._failures[id][0] == TOLD_AFTER_DEATHS:
+                await self._tell_waiting(id, CRASHES)
+        self._kick.set()
+        self._pump()
+
+    async def _take_last_words(self, session: Session) -> None:
         standing = await self._taker.take(session)
         if standing is None and await self._mailboxes.needs_rollback(session):
             # Only a runner may open outbound.db for writing, and what it committed cannot be read before that.
             now = self._clock.now()
             async with self._store.transaction() as tx:
-                await sessions.make_due(tx, id, at=now, now=now)
-        if not orderly:
-            self._back_off(id)
-        self._kick.set()
-        self._pump()
+                await sessions.make_due(tx, session.id, at=now, now=now)
+
+    async def _tell_waiting(self, id: SessionId, sentence: str) -> None:
+        try:
+            await self._taker.tell_waiting(await sessions.get(self._store, id), sentence)
+        except MailboxError as error:
+            _log.error("nobody_told", session=id, error=str(error), hint=error.hint)
 
     def _back_off(self, id: SessionId) -> None:
         """After a death that nobody ordered the next start waits: not at all at first, then ever longer."""
@@ -279,7 +298,7 @@ class Keeper:
         if standing is None:
             return
         if (slot := self._slots.get(id)) is not None:
-            slot.busy = standing.open_claims > 0 or standing.due_at is not None
+            slot.busy = standing.open_claims > 0 or _is_due(standing.due_at, self._clock.now())
             if (await sessions.get(self._store, id)).ack_cursor > before:
                 self._failures.pop(id, None)
         self._kick.set()
@@ -298,6 +317,8 @@ class Keeper:
                 await self._adopt_one(session, container)
             else:
                 await self._free(session, session.lease)
+        for session in await sessions.every(self._store):
+            self._on_news(session.id)  # the last host may have been killed between a container's end and its last words
         for container in living.values():
             _log.warning("stray_container_stopped", session=container.session_id, lease=container.lease)
             await self._runtime.stop(container, grace_s=STOP_GRACE_S)
@@ -350,6 +371,10 @@ class Keeper:
         wait_s = max(0.0, min([wait.total_seconds(), *held_back]))
         await _first_of(self._clock.sleep(wait_s), self._kick.wait())
         self._kick.clear()
+
+
+def _is_due(due_at: datetime | None, now: datetime) -> bool:
+    return due_at is not None and due_at <= now
 
 
 def _no_container(error: Exception) -> str:
