@@ -79,9 +79,8 @@ def address(to: str | None, re: int | None, *, book: AddressBook, origin: Origin
         return Unreachable(f"There is no destination {to!r}; there is {_names(book)}.")
     if re is None and (last := origin.last_from(found.chat)) is not None:
         return Address(in_reply_to=last.id)
-    # Only while everybody who is being answered sits in one chat can a name stand for "where this came from":
-    # otherwise the reply might go to the thread of another chat.
-    if found.name == book.default and origin.one_chat:
+    # Without a chat behind the name, only while all who are answered sit in one chat can it mean "where this came from".
+    if found.chat is None and found.name == book.default and origin.one_chat:
         return Address(in_reply_to=reply)
     return Address(destination=found.name, in_reply_to=reply if re is not None else None)
 

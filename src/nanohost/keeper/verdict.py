@@ -15,7 +15,7 @@ MOST_TRIES = 5
 FIRST_PAUSE_S = 5.0
 RATE_LIMIT_PAUSE_S = 60.0
 """When the provider named no time."""
-GIVE_UP_AT_ONCE = {ErrorClass.PERMANENT, ErrorClass.CONTEXT_FULL, ErrorClass.BUDGET, ErrorClass.AUTH}
+GIVE_UP_AT_ONCE = {ErrorClass.PERMANENT, ErrorClass.BUDGET, ErrorClass.AUTH}
 """Trying again would end the same way: somebody has to change something first."""
 DIED = "I was interrupted again and again while working on this, and stopped trying. Please ask me again."
 
@@ -69,8 +69,15 @@ def pause(tries: int) -> timedelta:
 def _failed(ack: Ack, now: datetime) -> Verdict:
     error = ack.error or TurnError(error_class=ErrorClass.TRANSIENT, sentence=DIED)
     if error.error_class in GIVE_UP_AT_ONCE or ack.tries + 1 >= MOST_TRIES:
-        return Close(status="failed", notice=error.sentence)
+        return _given_up(error)
+    if error.error_class is ErrorClass.CONTEXT_FULL:
+        # The runner has dropped the conversation: a new one has room, once.
+        return Retry(at=now, notice=error.sentence) if ack.tries == 0 else _given_up(error)
     if error.error_class is ErrorClass.RATE_LIMITED:
         at = error.retry_at or now + timedelta(seconds=RATE_LIMIT_PAUSE_S)
         return Retry(at=max(at, now), notice=error.sentence if ack.tries == 0 else None)
     return Retry(at=now + pause(ack.tries))
+
+
+def _given_up(error: TurnError) -> Close:
+    return Close(status="failed", notice=error.sentence)

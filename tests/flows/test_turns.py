@@ -1,0 +1,89 @@
+"""How a turn ends, and what the people hear of it: answered, tried again, or given up with words."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from nanohost_protocol.rows import AckStatus, ErrorClass
+from tests.flows.stage import Stage
+from tests.support.flow import Script
+from tests.support.invariants import claimed
+
+PATIENCE_S = 12.0
+CRASHES_AFTER_A_TOOL: Script = [
+    {"match": "", "attempt": 1, "actions": [{"tool": "send_message", "arguments": {"text": "looking"}}, {"crash": True}]},
+    {"match": "", "actions": [{"tool": "send_message", "arguments": {"text": "looking"}}, {"answer": "found"}]},
+]
+
+
+def fails(error: str, *, once: bool = False, **more: object) -> Script:
+    return [{"match": "", **({"attempt": 1} if once else {}), "actions": [{"error": error, **more}]}]
+
+
+@pytest.mark.behaviour("RU-02", "RU-03")
+async def test_a_message_that_comes_during_a_turn_joins_it(stage: Stage) -> None:
+    slow = [{"match": "first", "actions": [{"sleep_s": 0.7}, {"answer": "echo: {text}"}]}]
+    async with stage.host() as flow:
+        await flow.wire(script=slow)
+        await stage.fake.person_writes("first")
+        await claimed(flow)
+        await stage.fake.person_writes("second")
+        await claimed(flow, 2)
+        assert flow.texts() == []
+        await stage.fake.wait_for(2)
+        turns = await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.turns())
+    assert flow.texts() == ["echo: first", "echo: second"]
+    assert turns is not None
+    assert [len(turn.message_ids) for turn in turns] == [2]
+
+
+@pytest.mark.behaviour("RU-04")
+@pytest.mark.parametrize("error", [ErrorClass.PERMANENT, ErrorClass.AUTH, ErrorClass.BUDGET, ErrorClass.CONTEXT_FULL])
+async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(watched: Stage, error: ErrorClass) -> None:
+    runtime = watched.runtime()
+    async with watched.host(runtime=runtime) as flow:
+        await flow.wire(script=fails(error))
+        await watched.fake.person_writes("hi", message_id="m-1")
+        [told] = await watched.fake.wait_for(1)
+        [route] = await flow.host.store.all("SELECT message_id FROM routes")
+        message = await flow.host.mailboxes.inbound(await flow.session(), lambda box: box.find(route["message_id"]))
+    assert "model" in told.text or "budget" in told.text
+    assert told.reply_to == "m-1"
+    assert message is not None
+    assert (message.status, message.tries) == (AckStatus.FAILED, 0)
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await flow.wire(script=fails("rate_limited", once=True, retry_in_s=0.5))
+        await stage.fake.person_writes("hi")
+        [told, answer] = await stage.fake.wait_for(2)
+        acks = await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.acks_after(0))
+    assert "limiting" in told.text
+    assert answer.text == "echo: hi"
+    assert acks is not None
+    assert [(ack.status, ack.tries) for ack in acks] == [(AckStatus.COMPLETED, 1)]
+
+
+@pytest.mark.behaviour("RU-04", "RU-08", "SE-03", "SE-07")
+async def test_what_broke_off_is_tried_again_after_five_seconds_and_nothing_is_said_twice(watched: Stage) -> None:
+    """One test for all that waits for the first pause."""
+    hangs_once: Script = [{"match": "", "attempt": 1, "actions": [{"hang": True}]}]
+    async with watched.host(clean=False, keep_containers=True) as flow:
+        await flow.wire("hung", "hung", script=hangs_once)
+        await watched.fake.person_writes("hi", chat="hung")
+        await claimed(flow, folder="hung")
+        [container] = await flow.containers()
+    os.kill(int(container.state["pid"]), signal.SIGKILL)
+    scripts = {"transient": fails("transient", once=True), "overloaded": fails("overloaded", once=True)}
+    async with watched.host() as flow:
+        for chat, script in {**scripts, "crashed": CRASHES_AFTER_A_TOOL}.items():
+            await flow.wire(chat, chat, script=script)
+            await watched.fake.person_writes("hi", chat=chat)
+        await watched.fake.wait_for(5, timeout_s=PATIENCE_S)
+    assert {chat: flow.texts(chat) for chat in ("hung", *scripts)} == dict.fromkeys(("hung", *scripts), ["echo: hi"])
+    assert flow.texts("crashed") == ["looking", "found"]

@@ -1,0 +1,269 @@
+"""The host's file: doing a step again changes nothing, and what the runner reads is one snapshot."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, VersionMismatch
+from nanohost_protocol.inbound import reading_inbound, writing
+from nanohost_protocol.rows import Delivered, Destination, InKind, NewMessageIn, Origin
+from tests.protocol.conftest import NOON, message
+
+LATER = NOON + timedelta(minutes=5)
+
+
+def seqs(path: Path) -> list[int]:
+    with reading_inbound(path) as box:
+        return [row.seq for row in box.due(LATER)]
+
+
+# --- putting
+
+
+@pytest.mark.behaviour("IN-02")
+def test_a_message_that_is_there_is_not_put_again(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        assert box.put(message("m1", "first")) is True
+        assert box.put(message("m1", "second")) is False
+    with writing(inbound, durable=False) as box:
+        assert box.put(message("m1", "third")) is False
+    with reading_inbound(inbound) as reader:
+        (found,) = reader.due(NOON)
+    assert "first" in found.content
+
+
+def test_numbers_are_even_and_grow(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        for id in ("a", "b", "b", "c"):
+            box.put(message(id))
+    assert seqs(inbound) == [2, 4, 6]
+
+
+@pytest.mark.parametrize(("cursor", "following"), [(0, 2), (1, 2), (2, 4), (9, 10), (10, 12)])
+def test_numbers_are_above_what_the_host_has_read_of_the_runner(inbound: Path, cursor: int, following: int) -> None:
+    with writing(inbound, durable=False) as box:
+        box.set_meta({"out_cursor": str(cursor)})
+        box.put(message("a"))
+        box.put(message("b"))
+    assert seqs(inbound) == [following, following + 2]
+
+
+def test_a_low_cursor_does_not_bring_numbers_back(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.set_meta({"out_cursor": "99"})
+        box.put(message("a"))
+        box.set_meta({"out_cursor": "3"})
+        box.put(message("b"))
+    assert seqs(inbound) == [100, 102]
+
+
+def test_a_row_that_breaks_a_rule_is_an_error_and_not_a_repeat(inbound: Path) -> None:
+    broken = NewMessageIn(id="m", kind="poem", timestamp=NOON, content="{}")  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError), writing(inbound, durable=False) as box:
+        box.put(broken)
+
+
+def test_every_field_reaches_the_runner(inbound: Path) -> None:
+    origin = Origin(channel_type="t", instance="i", platform_id="p", thread_id="7", platform_message_id="8")
+    sent = NewMessageIn(
+        id="m",
+        kind=InKind.SYSTEM,
+        timestamp=NOON,
+        content="{}",
+        trigger=False,
+        on_wake=True,
+        process_after=LATER,
+        origin=origin,
+        source_session_id="s",
+    )
+    with writing(inbound, durable=False) as box:
+        box.put(sent)
+        assert box.find("nobody") is None
+        assert [row.id for row in box.pending()] == ["m"]
+    with reading_inbound(inbound) as reader:
+        found = reader.find("m")
+        assert reader.find("nobody") is None
+    assert found is not None
+    assert (found.kind, found.trigger, found.on_wake, found.process_after) == (InKind.SYSTEM, False, True, LATER)
+    assert (found.origin, found.status, found.tries) == (origin, "pending", 0)
+
+
+def test_an_exception_undoes_the_whole_transaction(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.put(message("kept"))
+    with pytest.raises(RuntimeError), writing(inbound, durable=False) as box:
+        box.put(message("lost"))
+        box.close("kept", "completed")
+        raise RuntimeError
+    with reading_inbound(inbound) as reader:
+        assert [row.id for row in reader.due(NOON)] == ["kept"]
+
+
+# --- retry and close
+
+
+def test_a_retry_happens_once_for_each_count_of_tries(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.put(message("m"))
+        assert box.retry("m", tries=0, process_after=LATER) is True
+        assert box.retry("m", tries=0, process_after=NOON) is False
+        found = box.find("m")
+        assert found is not None
+        assert (found.tries, found.process_after) == (1, LATER)
+        assert box.retry("m", tries=1, process_after=NOON) is True
+        assert box.retry("nobody", tries=0, process_after=NOON) is False
+
+
+def test_a_message_is_closed_once_and_stays_closed(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.put(message("m"))
+        assert box.close("m", "completed") is True
+        assert box.close("m", "failed") is False
+        assert box.retry("m", tries=0, process_after=NOON) is False
+        assert box.put(message("m")) is False
+        assert box.close("nobody", "failed") is False
+        found = box.find("m")
+    assert found is not None and found.status == "completed"
+    assert seqs(inbound) == []
+
+
+def test_only_what_is_due_is_seen_and_the_next_time_is_known(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.put(message("later", process_after=LATER + timedelta(hours=1)))
+        box.put(message("soon", process_after=LATER))
+        box.put(message("now"))
+        box.put(message("closed", process_after=NOON + timedelta(seconds=1)))
+        box.close("closed", "completed")
+    with reading_inbound(inbound) as reader:
+        assert [row.id for row in reader.due(NOON)] == ["now"]
+        assert [row.id for row in reader.due(LATER)] == ["soon", "now"]
+        assert reader.next_due(NOON) == LATER
+        assert reader.next_due(LATER) == LATER + timedelta(hours=1)
+        assert reader.next_due(LATER + timedelta(hours=1)) is None
+
+
+# --- projections
+
+
+def test_destinations_are_replaced_as_a_whole(inbound: Path) -> None:
+    home = Destination(name="home", display_name="Home")
+    bob = Destination(name="bob", display_name="Bob", type="agent")
+    with writing(inbound, durable=False) as box:
+        box.set_destinations([bob, home], "home")
+    with reading_inbound(inbound) as reader:
+        assert (reader.destinations(), reader.default_destination()) == ((bob, home), "home")
+    with writing(inbound, durable=False) as box:
+        box.set_destinations([home], None)
+    with reading_inbound(inbound) as reader:
+        assert (reader.destinations(), reader.default_destination()) == ((home,), None)
+
+
+def test_what_became_of_a_message_is_told_again_when_it_changes(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.project_delivered([Delivered(out_id="o", status="sending", platform_message_ids=(), changed_at=NOON)])
+        box.project_delivered([Delivered(out_id="o", status="sent", platform_message_ids=("9",), changed_at=LATER)])
+    with closing(sqlite3.connect(inbound)) as db:
+        assert db.execute("SELECT out_id, status, platform_message_ids FROM delivered").fetchall() == [
+            ("o", "sent", '["9"]')
+        ]
+
+
+def test_meta_keeps_the_keys_that_are_not_set(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.set_meta({"a": "1", "b": "2"})
+        box.set_meta({"b": "3"})
+    with reading_inbound(inbound) as reader:
+        assert reader.meta() == {"a": "1", "b": "3"}
+
+
+# --- two sides at one file
+
+
+def test_a_reader_that_holds_on_makes_the_writer_busy_in_bounded_time(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.put(message("m1"))
+    with reading_inbound(inbound) as reader:
+        assert reader.find("m1") is not None
+        began = time.monotonic()
+        with pytest.raises(Busy), writing(inbound, durable=False) as box:
+            box.put(message("m2"))
+        assert 0.2 < time.monotonic() - began < 1.5
+    with writing(inbound, durable=False) as box:
+        assert box.put(message("m2")) is True
+
+
+def test_a_reader_does_not_see_what_is_not_committed(inbound: Path) -> None:
+    with writing(inbound, durable=False) as box:
+        box.put(message("m1"))
+    with writing(inbound, durable=False) as box:
+        box.put(message("m2"))
+        with reading_inbound(inbound) as reader:
+            assert reader.highest_seq() == 2
+    with reading_inbound(inbound) as reader:
+        assert reader.highest_seq() == 4
+
+
+# --- files that are something else
+
+
+def test_a_file_that_is_not_there_is_not_ready(inbound: Path) -> None:
+    with pytest.raises(NotReady), reading_inbound(inbound):
+        pass
+    assert not inbound.exists()
+
+
+def test_an_empty_file_is_not_ready_for_a_reader_and_made_by_the_writer(inbound: Path) -> None:
+    inbound.touch()
+    with pytest.raises(NotReady), reading_inbound(inbound):
+        pass
+    with writing(inbound, durable=False) as box:
+        box.put(message("m"))
+    assert seqs(inbound) == [2]
+
+
+@pytest.mark.parametrize("content", [b"not a database", b"not a database" * 1000, b"SQLite format 3\x00" + b"x" * 5000])
+def test_a_file_that_is_no_database_is_not_ours(inbound: Path, content: bytes) -> None:
+    inbound.write_bytes(content)
+    with pytest.raises(NotOurs), reading_inbound(inbound):
+        pass
+    with pytest.raises(NotOurs), writing(inbound, durable=False):
+        pass
+    assert inbound.read_bytes() == content
+
+
+def test_a_database_of_something_else_is_not_ours_and_left_alone(inbound: Path) -> None:
+    with closing(sqlite3.connect(inbound)) as db:
+        db.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = inbound.read_bytes()
+    with pytest.raises(NotOurs), reading_inbound(inbound):
+        pass
+    with pytest.raises(NotOurs), writing(inbound, durable=False):
+        pass
+    assert inbound.read_bytes() == before
+
+
+@pytest.mark.behaviour("RU-12")
+@pytest.mark.parametrize(("version", "update"), [(0, "the program that wrote it"), (7, "this program")])
+def test_another_version_says_which_side_to_update(inbound: Path, version: int, update: str) -> None:
+    with writing(inbound, durable=False):
+        pass
+    with closing(sqlite3.connect(inbound)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(VersionMismatch, match=f"update {update}"), reading_inbound(inbound):
+        pass
+    with pytest.raises(VersionMismatch, match=f"update {update}"), writing(inbound, durable=False):
+        pass
+
+
+def test_a_path_with_signs_of_an_address_is_only_a_path(tmp_path: Path) -> None:
+    folder = tmp_path / "a b?c#d%41"
+    folder.mkdir()
+    with writing(folder / "inbound.db", durable=False) as box:
+        box.put(message("m"))
+    assert seqs(folder / "inbound.db") == [2]

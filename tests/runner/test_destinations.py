@@ -1,0 +1,61 @@
+"""Whom a name reaches when one session serves several chats."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from agent_runner.destinations import Address, AddressBook, Origin, address
+from nanohost_protocol.rows import ChatId, Destination, InKind, MessageIn
+from nanohost_protocol.rows import Origin as RowOrigin
+
+HOME = ChatId("fake", "default", "home")
+OFFICE = ChatId("fake", "default", "office")
+BOOK = AddressBook(
+    destinations=(
+        Destination(name="home", display_name="Home", chat=HOME),
+        Destination(name="office", display_name="Office", chat=OFFICE),
+    ),
+    default="home",
+)
+
+
+def _row(seq: int, chat: ChatId) -> MessageIn:
+    return MessageIn(
+        seq=seq,
+        id=f"m{seq}",
+        kind=InKind.CHAT,
+        timestamp=datetime(2026, 1, 1, tzinfo=UTC),
+        status="pending",
+        process_after=None,
+        tries=0,
+        trigger=True,
+        on_wake=False,
+        origin=RowOrigin(
+            channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id, thread_id=f"t{seq}"
+        ),
+        content="{}",
+    )
+
+
+@pytest.mark.behaviour("RU-07")
+def test_a_name_that_somebody_wrote_from_means_an_answer_to_them_thread_included() -> None:
+    turn = [_row(2, OFFICE), _row(4, HOME), _row(6, OFFICE)]
+    origin = Origin(turn, turn=turn)
+    assert address("office", None, book=BOOK, origin=origin) == Address(in_reply_to="m6")
+    assert address("home", None, book=BOOK, origin=origin) == Address(in_reply_to="m4")
+
+
+def test_a_name_that_nobody_wrote_from_is_left_to_the_host() -> None:
+    turn = [_row(2, OFFICE)]
+    assert address("home", None, book=BOOK, origin=Origin(turn, turn=turn)) == Address(destination="home")
+
+
+@pytest.mark.behaviour("RU-01")
+def test_the_agent_is_told_which_chat_a_message_came_from() -> None:
+    assert [BOOK.origin_name(_row(2, chat)) for chat in (OFFICE, HOME, ChatId("x", "y", "z"))] == [
+        "office",
+        "home",
+        "home",
+    ]
