@@ -79,7 +79,7 @@ def address(to: str | None, re: int | None, *, book: AddressBook, origin: Origin
         return Unreachable(f"There is no destination {to!r}; there is {_names(book)}.")
     if re is None and (last := origin.last_from(found.chat)) is not None:
         return Address(in_reply_to=last.id)
-    # Without a chat behind the name, only while all who are answered sit in one chat can it mean "where this came from".
+    # Without a chat behind it, a name means "where this came from" only while all who are answered sit in one chat.
     if found.chat is None and found.name == book.default and origin.one_chat:
         return Address(in_reply_to=reply)
     return Address(destination=found.name, in_reply_to=reply if re is not None else None)

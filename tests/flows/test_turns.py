@@ -41,7 +41,7 @@ async def test_a_message_that_comes_during_a_turn_joins_it(stage: Stage) -> None
 
 
 @pytest.mark.behaviour("RU-04")
-@pytest.mark.parametrize("error", [ErrorClass.PERMANENT, ErrorClass.AUTH, ErrorClass.BUDGET, ErrorClass.CONTEXT_FULL])
+@pytest.mark.parametrize("error", [ErrorClass.PERMANENT, ErrorClass.AUTH, ErrorClass.BUDGET])
 async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(watched: Stage, error: ErrorClass) -> None:
     runtime = watched.runtime()
     async with watched.host(runtime=runtime) as flow:

@@ -28,8 +28,8 @@ def sent(receipt: Receipt) -> Outcome:
     return Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt.platform_message_ids)
 
 
-def failed(error: ChannelError, *, attempts: int, now: datetime) -> Outcome:
-    """`attempts`: how often it was tried, this one included."""
+def failed(error: ChannelError, *, attempts: int, tries: int, now: datetime) -> Outcome:
+    """`attempts`: how often the channel was asked, this time included; `tries`: how many of them count."""
     match error:
         case RateLimited():
             return _wait(error, now, error.retry_after_s)
@@ -40,9 +40,9 @@ def failed(error: ChannelError, *, attempts: int, now: datetime) -> Outcome:
         case Refused():
             return _dead(error)
         case NotSent() | Ambiguous():
-            if attempts > len(PAUSES_S):
+            if tries > len(PAUSES_S):
                 return _dead(error)
-            return _wait(error, now, PAUSES_S[attempts - 1])
+            return _wait(error, now, PAUSES_S[tries - 1])
         case _:
             return _dead(error)
 

@@ -86,11 +86,14 @@ class Sender:
         try:
             return sent(await self._send(delivery))
         except ChannelError as error:
-            return failed(error, attempts=delivery.attempts + 1, now=self._clock.now())
+            return await self._failed(delivery, error)
         except Exception as error:
             _log.error("channel_broke_its_promise", channel=delivery.lane.channel_type, exc_info=error)
-            unknown = Ambiguous(f"the channel failed in a way it should not: {error}")
-            return failed(unknown, attempts=delivery.attempts + 1, now=self._clock.now())
+            return await self._failed(delivery, Ambiguous(f"the channel failed in a way it should not: {error}"))
+
+    async def _failed(self, delivery: Delivery, error: ChannelError) -> Outcome:
+        tries = await deliveries.tries(self._store, delivery)
+        return failed(error, attempts=delivery.attempts + 1, tries=tries, now=self._clock.now())
 
     async def _send(self, delivery: Delivery) -> Receipt:
         lane = delivery.lane

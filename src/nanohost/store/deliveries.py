@@ -32,6 +32,10 @@ SETTLED = """
 SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
 ORDER BY seq DESC LIMIT ?
 """
+TRIES = """
+SELECT count(*) AS tries FROM delivery_attempts
+WHERE session_id = ? AND seq = ? AND ifnull(outcome, '') NOT IN ('down', 'rate_limited', 'auth')
+"""
 BEGIN = """
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq
@@ -128,6 +132,12 @@ async def open_lanes(db: Queries) -> list[LaneKey]:
 async def settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:
     """What became of the session's latest messages that are not on their way any more, newest first."""
     return [_from_row(row) for row in await db.all(SETTLED, (session, limit))]
+
+
+async def tries(db: Queries, delivery: Delivery) -> int:
+    """Attempts that count, one that is under way included: not those that only found out that it has to wait."""
+    row = await db.one(TRIES, (delivery.lane.session_id, delivery.seq))
+    return 0 if row is None else int(row["tries"])
 
 
 async def begin(tx: Transaction, delivery: Delivery, now: datetime) -> None:
