@@ -41,8 +41,9 @@ def _touch(path: Path) -> None:
 
 
 def last_beat(path: Path) -> datetime | None:
-    """When it last beat, or None if it never did. A link is not followed: the folder is the container's."""
+    """When it last beat, or None if it never did or the time is no time. A link is not followed: the folder is the
+    container's, and so is what it sets the file's time to."""
     try:
         return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
-    except FileNotFoundError:
+    except (OSError, OverflowError, ValueError):
         return None

@@ -22,12 +22,13 @@ WRITE_BUSY_S = 0.3
 """How long a commit waits for a reader. A reader that holds on longer is the keeper's business."""
 
 _PUT = """
-INSERT OR IGNORE INTO messages_in
+INSERT INTO messages_in
     (seq, id, kind, timestamp, process_after, "trigger", on_wake,
      channel_type, instance, platform_id, thread_id, platform_message_id, source_session_id, content)
 VALUES
     (:seq, :id, :kind, :timestamp, :process_after, :trigger, :on_wake,
      :channel_type, :instance, :platform_id, :thread_id, :platform_message_id, :source_session_id, :content)
+ON CONFLICT (id) DO NOTHING
 """
 _RETRY = """
 UPDATE messages_in SET tries = :tries + 1, process_after = :process_after

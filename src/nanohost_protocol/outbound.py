@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from nanohost_protocol.rows import (
     Usage,
 )
 from nanohost_protocol.schema import OUTBOUND
-from nanohost_protocol.sequence import next_odd
+from nanohost_protocol.sequence import HIGHEST, next_odd
 from nanohost_protocol.sqlite import connect_writer, immediate, reading, translated
 from nanohost_protocol.times import to_text
 
@@ -34,9 +34,10 @@ WRITE_BUSY_S = 5.0
 """The host reads for less than a millisecond; five seconds of waiting means something is very wrong."""
 
 _SAY = """
-INSERT OR IGNORE INTO messages_out
+INSERT INTO messages_out
     (seq, id, turn_id, in_reply_to, timestamp, deliver_after, kind, destination, content)
 VALUES (:seq, :id, :turn_id, :in_reply_to, :timestamp, :deliver_after, :kind, :destination, :content)
+ON CONFLICT (id) DO NOTHING
 """
 _ACK = """
 INSERT INTO processing_ack (message_id, change, status, container_id, turn_id, tries, changed_at)
@@ -277,11 +278,30 @@ class OutboundWriter:
         return change
 
 
-_MESSAGES = """
-SELECT seq, id, turn_id, in_reply_to, timestamp, deliver_after, kind, destination,
-       CASE WHEN length(content) <= :longest THEN content ELSE '' END AS content
-FROM messages_out WHERE seq > :cursor ORDER BY seq LIMIT :limit
-"""
+LONGEST_FIELD = 1024
+"""Characters of any field but content; a sentence for a person is cut there."""
+MOST_CHARACTERS = 4 * MAX_CONTENT_BYTES
+"""Content taken over in one look, about; the rest comes with the next."""
+
+# Nothing is read in full before its length is known: a field may hold as much as the file does.
+_MESSAGES = f"""
+SELECT seq, substr(id, 1, {LONGEST_FIELD}) AS id, substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id,
+       substr(in_reply_to, 1, {LONGEST_FIELD}) AS in_reply_to, substr(timestamp, 1, {LONGEST_FIELD}) AS timestamp,
+       substr(deliver_after, 1, {LONGEST_FIELD}) AS deliver_after, substr(kind, 1, {LONGEST_FIELD}) AS kind,
+       substr(destination, 1, {LONGEST_FIELD}) AS destination,
+       CASE WHEN length(content) <= {MAX_CONTENT_BYTES} THEN content ELSE '' END AS content
+FROM messages_out WHERE seq > :cursor AND seq <= {HIGHEST} ORDER BY seq LIMIT :limit
+"""  # noqa: S608
+_ACKS = f"""
+SELECT substr(message_id, 1, {LONGEST_FIELD}) AS message_id, change, substr(status, 1, {LONGEST_FIELD}) AS status,
+       substr(container_id, 1, {LONGEST_FIELD}) AS container_id, substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id,
+       tries, substr(changed_at, 1, {LONGEST_FIELD}) AS changed_at,
+       substr(error_class, 1, {LONGEST_FIELD}) AS error_class, substr(sentence, 1, {LONGEST_FIELD}) AS sentence,
+       substr(retry_at, 1, {LONGEST_FIELD}) AS retry_at
+FROM processing_ack
+"""  # noqa: S608
+_CHANGED = _ACKS + f"WHERE change > :change AND change <= {HIGHEST} ORDER BY change LIMIT :limit"
+_OPEN = _ACKS + "WHERE status = 'processing' LIMIT :limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,32 +319,38 @@ class OutboundReader:
         self._db = connection
 
     def messages_after(self, cursor: int, *, limit: int = 500) -> list[MessageOut | Malformed]:
-        """Rows numbered above `cursor`, lowest first."""
+        """Rows numbered above `cursor`, lowest first; an empty list means that there are none.
+
+        Content that is too long is left out, and fewer rows than `limit` may come though there are more.
+        """
         found: list[MessageOut | Malformed] = []
-        for row in self._db.execute(_MESSAGES, {"longest": MAX_CONTENT_BYTES, "cursor": cursor, "limit": limit}):
+        characters = 0
+        for row in self._db.execute(_MESSAGES, {"cursor": cursor, "limit": limit}):
             try:
-                _check_texts(row, "id", "turn_id", "timestamp", "kind", "content")
+                _check_types(row, nullable=("in_reply_to", "deliver_after", "destination"))
                 found.append(MessageOut.from_row(row))
             except (ValueError, TypeError) as error:
                 found.append(Malformed(seq=row["seq"], problem=str(error)))
+            characters += len(row["content"])
+            if characters > MOST_CHARACTERS:
+                break
         return found
 
     def acks_after(self, change: int, *, limit: int = 1000) -> list[Ack]:
         """Acks that changed after `change`, oldest change first. A row that makes no sense is stepped over."""
-        rows = self._db.execute(
-            "SELECT * FROM processing_ack WHERE change > ? ORDER BY change LIMIT ?", (change, limit)
-        )
-        return _sensible(rows)
+        return _sensible(self._db.execute(_CHANGED, {"change": change, "limit": limit}))
 
     def open_claims(self, *, limit: int = 1000) -> list[Ack]:
         """What is being worked on, or was when the container died."""
-        rows = self._db.execute("SELECT * FROM processing_ack WHERE status = 'processing' LIMIT ?", (limit,))
-        return _sensible(rows)
+        return _sensible(self._db.execute(_OPEN, {"limit": limit}))
 
     def turns(self, *, limit: int = 20) -> list[Turn]:
-        """The latest turns, newest first."""
-        rows = self._db.execute("SELECT * FROM turns ORDER BY started_at DESC LIMIT ?", (limit,))
-        return [Turn.from_row(row) for row in rows]
+        """The latest turns, newest first. A row that makes no sense is stepped over."""
+        found = []
+        for row in self._db.execute("SELECT * FROM turns ORDER BY started_at DESC LIMIT ?", (limit,)):
+            with suppress(ValueError, TypeError, RecursionError):
+                found.append(Turn.from_row(row))
+        return found
 
     def progress(self) -> dict[str, str]:
         """What the container says it is doing: container_state."""
@@ -341,20 +367,20 @@ def reading_outbound(path: Path) -> Iterator[OutboundReader]:
         yield OutboundReader(connection)
 
 
-def _check_texts(row: sqlite3.Row, *columns: str) -> None:
+def _check_types(row: sqlite3.Row, *, nullable: tuple[str, ...]) -> None:
     """A file that was patched by hand can hold a blob where the table says text."""
-    for column in columns:
-        if not isinstance(row[column], str):
-            raise TypeError(f"{column} is not text")
+    for column in row.keys():  # noqa: SIM118 (a row iterates over its values)
+        wanted = int if column in ("seq", "change", "tries") else str
+        if not (isinstance(row[column], wanted) or (row[column] is None and column in nullable)):
+            raise TypeError(f"{column} is not {'a number' if wanted is int else 'text'}")
 
 
 def _sensible(rows: Iterable[sqlite3.Row]) -> list[Ack]:
     found = []
     for row in rows:
-        try:
+        with suppress(ValueError, TypeError):
+            _check_types(row, nullable=("error_class", "sentence", "retry_at"))
             found.append(Ack.from_row(row))
-        except (ValueError, TypeError):
-            continue
     return found
 
 

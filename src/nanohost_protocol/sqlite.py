@@ -26,6 +26,14 @@ READ_BUSY_S = 0.2
 DEADLINE_STEPS = 10_000
 """Virtual-machine steps between two looks at the clock: about a millisecond."""
 
+_READER_PRAGMAS = (
+    "query_only = 1",
+    "trusted_schema = 0",
+    "cell_size_check = 1",
+    "mmap_size = 0",
+    # In WAL mode this asks for a lock that a read-only file cannot give, before shared memory is touched.
+    "locking_mode = EXCLUSIVE",
+)
 _ROLLBACK_NEEDED = {"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY", "SQLITE_READONLY_CANTINIT"}
 
 
@@ -136,7 +144,7 @@ def reading(path: Path, schema: FileSchema, *, deadline_s: float = READ_DEADLINE
         with closing(sqlite3.connect(uri, uri=True, timeout=READ_BUSY_S, isolation_level=None)) as connection:
             give_up_at = time.monotonic() + deadline_s
             connection.set_progress_handler(lambda: time.monotonic() > give_up_at, DEADLINE_STEPS)
-            for pragma in ("query_only = 1", "trusted_schema = 0", "cell_size_check = 1", "mmap_size = 0"):
+            for pragma in _READER_PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.row_factory = sqlite3.Row
             connection.text_factory = _lenient_text

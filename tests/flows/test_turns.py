@@ -14,7 +14,11 @@ from tests.support.invariants import claimed
 
 PATIENCE_S = 12.0
 CRASHES_AFTER_A_TOOL: Script = [
-    {"match": "", "attempt": 1, "actions": [{"tool": "send_message", "arguments": {"text": "looking"}}, {"crash": True}]},
+    {
+        "match": "",
+        "attempt": 1,
+        "actions": [{"tool": "send_message", "arguments": {"text": "looking"}}, {"crash": True}],
+    },
     {"match": "", "actions": [{"tool": "send_message", "arguments": {"text": "looking"}}, {"answer": "found"}]},
 ]
 

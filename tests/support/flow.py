@@ -63,9 +63,7 @@ class Flow:
         """Tie a chat of the fake platform to an agent group."""
         group = await self.group(folder, script=script)
         now = self.host.clock.now()
-        known = await messaging_groups.find(
-            self.host.store, channel_type=FAKE[0], instance=FAKE[1], platform_id=chat
-        )
+        known = await messaging_groups.find(self.host.store, channel_type=FAKE[0], instance=FAKE[1], platform_id=chat)
         async with self.host.store.transaction() as tx:
             messaging_group: MessagingGroup = known or await messaging_groups.add(
                 tx,
@@ -87,7 +85,6 @@ class Flow:
                 priority=0,
                 now=now,
             )
-
 
     async def sessions(self, folder: str | None = None) -> list[Session]:
         """All sessions, or those of one agent group, oldest first."""

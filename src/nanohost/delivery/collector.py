@@ -47,8 +47,6 @@ class Collector:
             if not rows:
                 return
             await self._enter(session, rows)
-            if len(rows) < BATCH:
-                return
 
     async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed]) -> None:
         book = await address_book(self._store, session)

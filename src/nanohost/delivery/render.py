@@ -26,6 +26,12 @@ def _problem(kind: str, text: str | None) -> str | None:
 
 def render(kind: str, content: str) -> str | None:
     """The row as text; None for kinds that are no message. Raises PayloadError for content that is not of its kind."""
+    text = _in_words(kind, content)
+    # JSON can name half a character; no platform can be sent one.
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _in_words(kind: str, content: str) -> str | None:
     match decode_out(kind, content):
         case ChatOut(text=text):
             return text

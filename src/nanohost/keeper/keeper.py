@@ -380,7 +380,9 @@ def _is_due(due_at: datetime | None, now: datetime) -> bool:
 def _no_container(error: Exception) -> str:
     reason = str(error) if isinstance(error, NanohostError) else "something unexpected went wrong; the log has it"
     hint = error.hint if isinstance(error, NanohostError) and error.hint else "nanohost status shows what waits"
-    return f"I cannot work right now: {reason}. I keep your message and try again. (For the operator: {hint})"
+    return (
+        f"I cannot work right now: {reason.rstrip('.')}. I keep your message and try again. (For the operator: {hint})"
+    )
 
 
 async def _first_of(*waits: Awaitable[object]) -> None:

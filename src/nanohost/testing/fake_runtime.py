@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from nanohost.errors import SpawnError
-from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Isolation, Runtime, RunState
+from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Isolation, RunState, Runtime
 
 
 class FailingRuntime:

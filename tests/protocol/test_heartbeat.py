@@ -1,0 +1,72 @@
+"""The heartbeat says that a process is alive, whatever its event loop does."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost_protocol.heartbeat import beating, last_beat
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def until_after(path: Path, moment: datetime) -> datetime:
+    """Wait, without giving the thread that beats anything but time."""
+    give_up_at = time.monotonic() + 5
+    while time.monotonic() < give_up_at:
+        beat = last_beat(path)
+        if beat is not None and beat > moment:
+            return beat
+        time.sleep(0)
+    raise AssertionError("no beat came")
+
+
+@pytest.mark.behaviour("SE-06")
+def test_it_beats_at_once_and_again_while_the_caller_is_busy(tmp_path: Path) -> None:
+    path = tmp_path / ".heartbeat"
+    assert last_beat(path) is None
+    with beating(path, interval_s=0.01):
+        first = until_after(path, LONG_AGO)
+        assert abs(first - datetime.now(UTC)) < timedelta(seconds=10)
+        os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+        until_after(path, LONG_AGO)
+
+
+def test_it_is_still_after_the_end(tmp_path: Path) -> None:
+    path = tmp_path / ".heartbeat"
+    with beating(path, interval_s=0.001):
+        until_after(path, LONG_AGO)
+    os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+    assert last_beat(path) == LONG_AGO
+
+
+def test_a_folder_that_cannot_be_written_stops_the_beat_and_not_the_runner(tmp_path: Path) -> None:
+    with beating(tmp_path / "missing" / ".heartbeat", interval_s=0.001):
+        pass
+    assert last_beat(tmp_path / "missing" / ".heartbeat") is None
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.touch()
+    os.utime(target, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+    link = tmp_path / ".heartbeat"
+    link.symlink_to(target)
+    beat = last_beat(link)
+    assert beat is not None and beat > LONG_AGO
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a file system that keeps any time")
+@pytest.mark.parametrize("seconds", [2**40, 2**55, -(2**40)])
+def test_a_time_that_is_no_time_counts_as_no_beat(seconds: int) -> None:
+    path = Path("/dev/shm") / f"heartbeat-{os.getpid()}"
+    path.touch()
+    try:
+        os.utime(path, (seconds, seconds))
+        assert last_beat(path) is None
+    finally:
+        path.unlink()

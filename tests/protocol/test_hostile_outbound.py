@@ -1,0 +1,252 @@
+"""A container may write anything into its file: the host reads what makes sense, steps over the rest, and is not harmed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from nanohost_protocol.errors import NotOurs, NotReady, ProtocolError
+from nanohost_protocol.inbound import writing
+from nanohost_protocol.outbound import LONGEST_FIELD, Malformed, OutboundWriter, reading_outbound
+from nanohost_protocol.payloads import MAX_CONTENT_BYTES
+from nanohost_protocol.rows import MessageOut
+from nanohost_protocol.schema import OUTBOUND
+from nanohost_protocol.sequence import HIGHEST
+from nanohost_protocol.sqlite import reading
+from nanohost_protocol.times import to_text
+from tests.protocol.conftest import NOON, answer, message
+
+SAY = "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content) VALUES (?, ?, ?, ?, ?, ?)"
+ACK = "INSERT INTO processing_ack VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+TIME = to_text(NOON)
+REACHES_FAR = 2**63 - 1
+
+
+@pytest.fixture(autouse=True)
+def one_message(outbound: Path) -> None:
+    """An ordinary file to begin with."""
+    box = OutboundWriter(outbound, container_id="c", durable=False)
+    box.say(answer("o1"), floor=0, now=NOON)
+    box.close()
+
+
+@contextmanager
+def tampering(outbound: Path) -> Iterator[sqlite3.Connection]:
+    """The file in a shell, with every rule of its tables taken out while it is written."""
+    with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
+        honest = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
+        db.execute("PRAGMA writable_schema = ON")
+        for name, sql in honest:
+            loose = sql.replace("STRICT", "").replace("NOT NULL", "")
+            db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (loose, name))
+    with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        yield db
+        db.execute("PRAGMA writable_schema = ON")
+        for name, sql in honest:
+            db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (sql, name))
+
+
+def read(outbound: Path) -> list[MessageOut | Malformed]:
+    with reading_outbound(outbound) as box:
+        return box.messages_after(0)
+
+
+# --- rows
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (b"blob", "t", TIME, "chat", "{}"),
+        ("o", b"blob", TIME, "chat", "{}"),
+        ("o", "t", b"blob", "chat", "{}"),
+        ("o", "t", "yesterday", "chat", "{}"),
+        ("o", "t", "x" * 100_000, "chat", "{}"),
+        ("o", "t", TIME, b"blob", "{}"),
+        ("o", "t", TIME, "chat", b"blob"),
+        (None, None, None, None, None),
+        (1, 2, 3, 4, 5.5),
+    ],
+    ids=range(9),
+)
+def test_a_row_of_wrong_types_is_named_and_stepped_over(outbound: Path, row: tuple[object, ...]) -> None:
+    with tampering(outbound) as db:
+        db.execute(SAY.replace("INSERT", "INSERT OR REPLACE"), (3, *row))
+        db.execute(SAY, (5, "o5", "t", TIME, "chat", "{}"))
+    first, second, third = read(outbound)
+    assert (first.seq, second.seq, third.seq) == (1, 3, 5)
+    assert isinstance(second, Malformed) and len(second.problem) < 2 * LONGEST_FIELD
+    assert isinstance(third, MessageOut)
+
+
+def test_an_unknown_kind_is_read_as_it_is(outbound: Path) -> None:
+    with tampering(outbound) as db:
+        db.execute(SAY, (3, "o3", "t", TIME, "poem", "{}"))
+    assert [row.kind for row in read(outbound) if isinstance(row, MessageOut)] == ["chat", "poem"]
+
+
+def test_fields_are_cut_and_long_content_is_left_out(outbound: Path) -> None:
+    with tampering(outbound) as db:
+        db.execute(SAY, (3, "o" * 100_000, "t" * 100_000, TIME, "k" * 100_000, "c" * (MAX_CONTENT_BYTES + 1)))
+        db.execute("UPDATE messages_out SET destination = ?, in_reply_to = ? WHERE seq = 3", ("d" * 100_000,) * 2)
+    row = read(outbound)[1]
+    assert isinstance(row, MessageOut)
+    texts = (row.id, row.turn_id, row.kind, row.destination, row.in_reply_to)
+    assert [len(text or "") for text in texts] == [LONGEST_FIELD] * 5
+    assert row.content == ""
+
+
+def test_one_look_takes_a_bounded_amount_and_the_next_goes_on(outbound: Path) -> None:
+    with tampering(outbound) as db:
+        db.executemany(SAY, [(seq, f"o{seq}", "t", TIME, "chat", "c" * MAX_CONTENT_BYTES) for seq in range(3, 23, 2)])
+    taken: list[int] = []
+    with reading_outbound(outbound) as box:
+        while rows := box.messages_after(taken[-1] if taken else 0):
+            assert len(rows) < 8
+            taken += [row.seq for row in rows]
+    assert taken == list(range(1, 23, 2))
+
+
+def test_a_number_out_of_reach_cannot_use_up_the_hosts_numbers(outbound: Path, inbound: Path) -> None:
+    with tampering(outbound) as db:
+        db.execute(SAY, (REACHES_FAR, "far", "t", TIME, "chat", "{}"))
+        db.execute(SAY, (HIGHEST + 1, "near", "t", TIME, "chat", "{}"))
+        db.execute(ACK, ("m", REACHES_FAR, "completed", "c", "t", 0, TIME, None, None, None))
+    assert [row.seq for row in read(outbound)] == [1]
+    with reading_outbound(outbound) as box:
+        assert box.acks_after(0) == []
+    with writing(inbound, durable=False) as host:
+        host.set_meta({"out_cursor": str(HIGHEST)})
+        assert host.put(message("m")) is True
+
+
+def test_acks_and_turns_that_make_no_sense_are_stepped_over(outbound: Path) -> None:
+    good = ("m1", 10, "completed", "c", "t", 0, TIME, None, None, None)
+    with tampering(outbound) as db:
+        for number, broken in enumerate(
+            [
+                {2: "pondering"},
+                {2: b"blob"},
+                {6: "never"},
+                {5: "many"},
+                {7: "boredom"},
+                {9: "soon", 7: "auth"},
+                {0: b"blob"},
+                {3: None},
+            ]
+        ):
+            row = [broken.get(at, value) for at, value in enumerate(good)]
+            db.execute(ACK, [f"x{number}" if row[0] == "m1" else row[0], number, *row[2:]])
+        db.execute(ACK, ("long", 11, "failed", "c", "t", 0, TIME, "auth", "s" * 100_000, None))
+        db.execute(ACK, good)
+        for number, ids in enumerate(["{", "5", "[" * 100_000, b"blob", "[]"]):
+            db.execute(
+                "INSERT INTO turns (turn_id, attempt, message_ids, started_at) VALUES (?, 1, ?, ?)",
+                (f"t{number}", ids, TIME),
+            )
+    with reading_outbound(outbound) as box:
+        first, second = box.acks_after(0)
+        turns = box.turns()
+    assert first.message_id == "m1"
+    assert second.error is not None and len(second.error.sentence) == LONGEST_FIELD
+    assert {"t4"} <= {turn.turn_id for turn in turns}
+    assert not {"t0", "t1", "t2"} & {turn.turn_id for turn in turns}
+
+
+def test_text_that_is_not_utf8_is_read_with_replacements(outbound: Path) -> None:
+    with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
+        db.execute(
+            "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
+            " VALUES (3, CAST(x'ff' AS TEXT), 't', ?, 'chat', CAST(x'c328' AS TEXT))",
+            (TIME,),
+        )
+    row = read(outbound)[1]
+    assert isinstance(row, MessageOut) and row.id == "\ufffd"
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE extra (x)",
+        "CREATE VIEW extra AS SELECT 1",
+        "CREATE TRIGGER extra AFTER INSERT ON turns BEGIN SELECT 1; END",
+        "CREATE INDEX extra ON turns (outcome)",
+        "CREATE VIRTUAL TABLE extra USING fts5(x)",
+        "DROP TABLE container_state",
+        "ALTER TABLE messages_out ADD COLUMN extra TEXT",
+        "ALTER TABLE turns RENAME TO turn",
+    ],
+)
+def test_a_file_with_other_tables_than_ours_is_refused(outbound: Path, statement: str) -> None:
+    with closing(sqlite3.connect(outbound)) as db:
+        db.execute(statement)
+    with pytest.raises(NotOurs), reading_outbound(outbound):
+        pass
+
+
+def test_a_view_in_the_place_of_a_table_is_refused(outbound: Path) -> None:
+    with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
+        db.execute("ALTER TABLE messages_out RENAME TO real")
+        db.execute("CREATE VIEW messages_out AS SELECT * FROM real")
+    with pytest.raises(NotOurs), reading_outbound(outbound):
+        pass
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["with its writer", "left behind"])
+def test_a_file_in_wal_mode_is_refused_without_touching_shared_memory(outbound: Path, alive: bool) -> None:
+    with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        if alive:
+            db.execute("DELETE FROM messages_out")
+            with pytest.raises(ProtocolError), reading_outbound(outbound):
+                pass
+    if not alive:
+        with pytest.raises(ProtocolError), reading_outbound(outbound):
+            pass
+
+
+def test_a_query_that_takes_too_long_is_given_up(outbound: Path) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    with pytest.raises(ProtocolError, match="interrupted"), reading(outbound, OUTBOUND, deadline_s=0.05) as db:
+        db.execute(endless).fetchone()
+
+
+def test_a_reader_cannot_write(outbound: Path) -> None:
+    with pytest.raises(ProtocolError), reading(outbound, OUTBOUND) as db:
+        db.execute("DELETE FROM messages_out")
+
+
+def test_a_damaged_page_is_an_error_of_ours(outbound: Path) -> None:
+    raw = bytearray(outbound.read_bytes())
+    for at in range(4096, len(raw), 4096):
+        raw[at : at + 512] = os.urandom(512)
+    outbound.write_bytes(raw)
+    with pytest.raises(ProtocolError), reading_outbound(outbound) as box:
+        box.messages_after(0)
+        box.acks_after(0)
+        box.turns()
+
+
+def test_a_truncated_file_is_an_error_of_ours(outbound: Path) -> None:
+    os.truncate(outbound, 5000)
+    with pytest.raises(ProtocolError), reading_outbound(outbound) as box:
+        box.messages_after(0)
+
+
+def test_an_empty_file_and_none_give_no_news_and_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    for name in ("empty", "missing"):
+        with pytest.raises(NotReady), reading_outbound(tmp_path / name):
+            pass
+    with pytest.raises(ProtocolError), reading_outbound(tmp_path / "folder"):
+        pass

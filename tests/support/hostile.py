@@ -1,0 +1,130 @@
+"""What a hostile or broken runner may leave in a session's out/, done by hand while no host and no runner is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.times import to_text
+
+Spoiler = Callable[[SessionLayout], None]
+
+JUNK = b"this is no database, it only says so " * 200
+FUTURE_VERSION = 99
+_ROW = """
+INSERT INTO messages_out (seq, id, turn_id, in_reply_to, timestamp, deliver_after, kind, destination, content)
+VALUES (:seq, :id, 't', :in_reply_to, :timestamp, :deliver_after, :kind, :destination, :content)
+"""
+
+
+def say(layout: SessionLayout, seq: int, **columns: object) -> None:
+    """Put a row into messages_out as no runner would; without columns it is a good one."""
+    row = {
+        "seq": seq,
+        "id": f"o-{seq}",
+        "in_reply_to": None,
+        "timestamp": to_text(datetime.now(UTC)),
+        "deliver_after": None,
+        "kind": "chat",
+        "destination": None,
+        "content": encode(ChatOut(text=f"row {seq}")),
+    }
+    with closing(sqlite3.connect(layout.outbound_db)) as database, database:
+        database.execute("PRAGMA ignore_check_constraints = 1")
+        database.execute(_ROW, row | columns)
+
+
+def run(layout: SessionLayout, script: str) -> None:
+    with closing(sqlite3.connect(layout.outbound_db)) as database, database:
+        database.executescript(script)
+
+
+def junk(layout: SessionLayout) -> None:
+    layout.outbound_db.write_bytes(JUNK)
+
+
+def gone(layout: SessionLayout) -> None:
+    shutil.rmtree(layout.out_dir)
+
+
+def huge(layout: SessionLayout) -> None:
+    os.truncate(layout.outbound_db, 1024**3 + 4096)
+
+
+def link(layout: SessionLayout) -> None:
+    elsewhere = layout.root / "elsewhere.db"
+    layout.outbound_db.rename(elsewhere)
+    layout.outbound_db.symlink_to(elsewhere)
+
+
+def second_name(layout: SessionLayout) -> None:
+    layout.outbound_db.with_name("another.db").hardlink_to(layout.outbound_db)
+
+
+def fifo(layout: SessionLayout) -> None:
+    layout.outbound_db.unlink()
+    os.mkfifo(layout.outbound_db)
+
+
+def folder(layout: SessionLayout) -> None:
+    layout.outbound_db.unlink()
+    layout.outbound_db.mkdir()
+
+
+def journal_fifo(layout: SessionLayout) -> None:
+    journal = layout.outbound_db.with_name("outbound.db-journal")
+    journal.unlink(missing_ok=True)
+    os.mkfifo(journal)
+
+
+def wal(layout: SessionLayout) -> None:
+    layout.outbound_db.with_name("outbound.db-wal").write_bytes(b"\0" * 100)
+
+
+def wal_mode(layout: SessionLayout) -> None:
+    run(layout, "PRAGMA journal_mode = WAL")
+
+
+def view(layout: SessionLayout) -> None:
+    run(
+        layout,
+        "ALTER TABLE messages_out RENAME TO hidden; CREATE VIEW messages_out AS SELECT * FROM hidden, hidden AS other;",
+    )
+
+
+def trigger(layout: SessionLayout) -> None:
+    run(layout, "CREATE TRIGGER bite AFTER INSERT ON messages_out BEGIN SELECT load_extension('x'); END;")
+
+
+def future(layout: SessionLayout) -> None:
+    run(layout, f"PRAGMA user_version = {FUTURE_VERSION}")
+
+
+SPOILERS: Mapping[str, Spoiler] = {
+    spoiler.__name__: spoiler
+    for spoiler in (
+        junk,
+        gone,
+        huge,
+        link,
+        second_name,
+        fifo,
+        folder,
+        journal_fifo,
+        wal,
+        wal_mode,
+        view,
+        trigger,
+        future,
+    )
+}
+HEALED = ("gone", "wal", "wal_mode")
+"""What the next runner puts right by opening its file, so that the conversation goes on."""
+STOPS_THE_RUNNER = ("junk", "fifo", "folder", "future")
+"""The runner itself cannot live with these, so nobody can even look at the message."""
