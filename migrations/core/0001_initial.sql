@@ -105,6 +105,7 @@ CREATE TABLE routes (
     PRIMARY KEY (event_id, wiring_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX routes_waiting ON routes (session_id, event_id) WHERE outcome = 'waiting';
+CREATE INDEX routes_session ON routes (session_id, wiring_id) WHERE session_id IS NOT NULL;
 CREATE INDEX routes_message ON routes (message_id) WHERE message_id IS NOT NULL;
 
 -- What goes out: the ledger. Numbers above zero are those of the agent's rows; below zero are the host's own notices.

@@ -7,16 +7,19 @@ received, and receiving stops first.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
+from nanohost import __version__
 from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
 from nanohost.channels.loader import discover
 from nanohost.clock import Clock, SystemClock
+from nanohost.commands.show import Json, plain
 from nanohost.delivery.delivery import Delivery
 from nanohost.errors import StoreError
 from nanohost.gateway.gateway import Gateway
@@ -31,11 +34,11 @@ from nanohost.provisioning import Provisioning
 from nanohost.routing.router import Router
 from nanohost.runtimes.choose import choose_runtime
 from nanohost.runtimes.port import Runtime
-from nanohost.settings import Settings, channel_instances
+from nanohost.settings import Settings, channel_instances, provider_for
 from nanohost.store import install, model_calls
 from nanohost.store.database import Store, open_store
 from nanohost.store.migrations import migrate, read_sets
-from nanohost.supervisor import Supervisor
+from nanohost.supervisor import ServiceState, Supervisor
 
 TERMINAL = ("terminal", "default")
 """The one channel that needs no setting up."""
@@ -86,6 +89,32 @@ class Host:
     @property
     def clock(self) -> Clock:
         return self.ground.clock
+
+    def report(self) -> dict[str, Json]:
+        """What `nanohost status` shows of a running host; plain JSON."""
+        now = self.clock.monotonic()
+        services = [*self.supervisor.services(), *self.receivers.services()]
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "runtime": self.ground.runtime.name,
+            "isolation": str(self.ground.runtime.isolation),
+            "provider": provider_for(self.ground.settings),
+            "channels": [plain(state) for state in self.connections.report()],
+            "containers": [
+                {
+                    "session": slot.session_id,
+                    "state": str(slot.state),
+                    "busy": slot.busy,
+                    "for_s": round(now - slot.since),
+                }
+                for slot in self.keeper.containers()
+            ],
+            "waiting_for_a_container": list(self.keeper.waiting()),
+            "services_in_trouble": [
+                plain(service) for service in services if service.state is not ServiceState.RUNNING or service.restarts
+            ],
+        }
 
     async def stopped(self) -> None:
         """Wait until the host can go on no longer. Raises StoreError with the reason."""

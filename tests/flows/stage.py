@@ -43,7 +43,7 @@ class Stage:
     async def host(
         self, settings: dict[str, object] | None = None, *, clean: bool = True, **options: Unpack[Options]
     ) -> AsyncIterator[Flow]:
-        """A running host. Before it stops everything must come to rest and be `clean`, unless that is said not to be."""
+        """A running host. Everything must come to rest before it stops, unless told that it is not `clean`."""
         wanted = scripted_settings(**{"watch": self._watch, "poll_interval_s": POLL_S, **(settings or {})})
         async with flowing(self.root, fake=self.fake, settings=wanted, **options) as flow:
             yield flow

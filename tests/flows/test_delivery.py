@@ -42,7 +42,10 @@ async def attempts(flow: Flow) -> list[str]:
 async def statuses(flow: Flow, wanted: list[str]) -> None:
     """Wait until the ledger says this of its messages."""
     async with asyncio.timeout(5):
-        while [row[0] for row in await flow.host.store.all("SELECT status FROM deliveries ORDER BY seq")] != wanted:
+        while True:
+            rows = await flow.host.store.all("SELECT status FROM deliveries ORDER BY seq")
+            if [row["status"] for row in rows] == wanted:
+                return
             await asyncio.sleep(0.01)
 
 

@@ -26,6 +26,7 @@ from nanohost_protocol.payloads import (
     encode,
 )
 from nanohost_protocol.rows import (
+    ChatId,
     Delivered,
     Destination,
     ErrorClass,
@@ -43,9 +44,7 @@ NOON = datetime(2026, 1, 2, 12, 0, 0, 345678, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
 FOLDER = Path(__file__).parent
 
-ORIGIN = Origin(
-    channel_type="telegram", instance="main", platform_id="-100", thread_id="7", platform_message_id="4711"
-)
+ORIGIN = Origin(channel_type="telegram", instance="main", platform_id="-100", thread_id="7", platform_message_id="4711")
 CHAT_ID = channel_message_id(
     channel_type="telegram",
     instance="main",
@@ -77,9 +76,7 @@ INCOMING = (
         content=encode(TaskIn(prompt="water the plants", script="true")),
         process_after=LATER,
     ),
-    NewMessageIn(
-        id="webhook", kind=InKind.WEBHOOK, timestamp=NOON, content=encode(WebhookIn(source="ci", body="{}"))
-    ),
+    NewMessageIn(id="webhook", kind=InKind.WEBHOOK, timestamp=NOON, content=encode(WebhookIn(source="ci", body="{}"))),
     NewMessageIn(
         id="system",
         kind=InKind.SYSTEM,
@@ -93,7 +90,7 @@ INCOMING = (
     ),
 )
 DESTINATIONS = (
-    Destination(name="home", display_name="Home"),
+    Destination(name="home", display_name="Home", chat=ChatId("telegram", "main", "-100")),
     Destination(name="bob", display_name="Bob the agent", type="agent"),
 )
 META = {"out_cursor": "9", "ack_cursor": "3", "timezone": "Europe/Berlin"}

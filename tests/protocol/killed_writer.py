@@ -1,7 +1,7 @@
 """A child that writes a mailbox's file until it is killed; see test_killed_writers.
 
-    outbound PATH LIFE    claims, says and finishes one turn after another
-    inbound PATH          leaves a transaction open, its pages on disk
+outbound PATH LIFE    claims, says and finishes one turn after another
+inbound PATH          leaves a transaction open, its pages on disk
 """
 
 from __future__ import annotations

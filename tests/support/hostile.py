@@ -124,7 +124,7 @@ SPOILERS: Mapping[str, Spoiler] = {
         future,
     )
 }
-HEALED = ("gone", "wal", "wal_mode")
+HEALED = ("wal", "wal_mode")
 """What the next runner puts right by opening its file, so that the conversation goes on."""
-STOPS_THE_RUNNER = ("junk", "fifo", "folder", "future")
+STOPS_THE_RUNNER = ("gone", "junk", "fifo", "folder", "future")
 """The runner itself cannot live with these, so nobody can even look at the message."""

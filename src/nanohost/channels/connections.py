@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -90,7 +91,7 @@ class Connections(Mapping[ChannelKey, Channel]):
         self._supervisor = supervisor
         for (name, instance), channel in self._channels.items():
             inbox = make_inbox(name, instance, channel)
-            supervisor.start(_service(name, instance), lambda channel=channel, inbox=inbox: channel.receive(inbox))
+            supervisor.start(_service(name, instance), partial(channel.receive, inbox))
 
     def report(self) -> list[ConnectionState]:
         services = {service.name: service for service in self._supervisor.services()} if self._supervisor else {}

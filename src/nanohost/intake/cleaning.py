@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from nanohost.channel_api import InboundEvent
+from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost_protocol.ids import derive
 
-LONGEST_TEXT = 1024 * 1024
-"""Characters of one message that are kept. No platform of people sends more; a file does."""
+LONGEST_TEXT = 300_000
+"""Characters of one message that are kept. No platform of people sends more; a file does. Even if each is escaped in
+the worst way, its row stays below the mailbox's MAX_CONTENT_BYTES."""
 LONGEST_NAME = 200
 
 
@@ -23,7 +24,9 @@ def problem_of(event: InboundEvent) -> str | None:
         return "it has no chat id"
     if not _is_id(event.platform_message_id):
         return "it has no message id"
-    if not _is_storable(event.sender.handle):
+    if event.kind not in list(EventKind):
+        return "its kind is not known"
+    if not isinstance(event.sender, Sender) or not _is_storable(event.sender.handle):
         return "its sender's id is not text"
     if any(each is not None and not _is_storable(each) for each in (event.thread_id, event.refers_to)):
         return "the id of its thread, or of what it refers to, is not text"
@@ -31,6 +34,13 @@ def problem_of(event: InboundEvent) -> str | None:
         return "its text is not text"
     if not _is_aware(event.sent_at):
         return "its time has no zone"
+    return _problem_of_flags(event)
+
+
+def _problem_of_flags(event: InboundEvent) -> str | None:
+    flags = (event.is_group, event.mentions_bot, event.sender.is_self, event.sender.is_bot)
+    if not all(isinstance(flag, bool) for flag in flags):
+        return "what should be yes or no is neither"
     if event.sender.is_self:
         return "it is our own message"
     if event.sender.is_bot:
@@ -43,8 +53,8 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
     return replace(
         event,
         text=_cut(_storable(event.text)),
-        chat_name=_storable(event.chat_name)[:LONGEST_NAME],
-        sender=replace(event.sender, name=_storable(event.sender.name)[:LONGEST_NAME]),
+        chat_name=_shown(event.chat_name),
+        sender=replace(event.sender, name=_shown(event.sender.name)),
         thread_id=event.thread_id if threads else None,
     )
 
@@ -56,10 +66,10 @@ def recordable(event: InboundEvent, now: datetime) -> InboundEvent:
         platform_message_id=(
             event.platform_message_id if _is_id(event.platform_message_id) else derive("x", repr(event))
         ),
-        sender=replace(event.sender, handle=_shown(event.sender.handle), name=_shown(event.sender.name)),
+        sender=_shown_sender(event.sender),
         text=_cut(_storable(event.text)) if _is_text(event.text) else "",
         sent_at=now,
-        kind=event.kind,
+        kind=event.kind if event.kind in list(EventKind) else EventKind.MESSAGE,
     )
 
 
@@ -81,7 +91,14 @@ def _is_id(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    return _storable(str(value))[:LONGEST_NAME]
+    """A name as people may see it; what is no text has none."""
+    return _storable(value)[:LONGEST_NAME] if isinstance(value, str) else ""
+
+
+def _shown_sender(sender: object) -> Sender:
+    if not isinstance(sender, Sender):
+        return Sender(handle="", name="")
+    return Sender(handle=_shown(sender.handle), name=_shown(sender.name), is_bot=sender.is_bot is True)
 
 
 def _storable(text: str) -> str:

@@ -23,8 +23,8 @@ from nanohost_protocol.outbound import OutboundReader
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import Ack, MessageIn
 
-NOTICES_A_MESSAGE = 8
-"""More than there are tries: one for each, and one for what is said when no try is possible."""
+NOTICES_A_MESSAGE = 64
+"""One for each try, orderly stops included, and the last for what is said when no try is possible."""
 NO_TRY = NOTICES_A_MESSAGE - 1
 
 

@@ -17,6 +17,8 @@ RATE_LIMIT_PAUSE_S = 60.0
 """When the provider named no time."""
 GIVE_UP_AT_ONCE = {ErrorClass.PERMANENT, ErrorClass.BUDGET, ErrorClass.AUTH}
 """Trying again would end the same way: somebody has to change something first."""
+NO_WORDS = "Something went wrong while I was working on this, and I cannot say what."
+"""A runner is to send a sentence along; one that sends none must not leave a person in silence."""
 DIED = "I was interrupted again and again while working on this, and stopped trying. Please ask me again."
 
 
@@ -80,4 +82,4 @@ def _failed(ack: Ack, now: datetime) -> Verdict:
 
 
 def _given_up(error: TurnError) -> Close:
-    return Close(status="failed", notice=error.sentence)
+    return Close(status="failed", notice=error.sentence.strip() or NO_WORDS)

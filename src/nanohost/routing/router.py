@@ -7,8 +7,9 @@ event is marked only after its rows are on disk.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import MessagingGroup, Session, SessionId, Wiring
+from nanohost.model import EngageMode, EventId, MessagingGroup, Session, SessionId, Wiring, WiringId
 from nanohost.routing.engage import engages
 from nanohost.routing.message import message_for
 from nanohost.routing.session_key import SessionKey, session_key
@@ -90,7 +91,7 @@ class Router:
         known: dict[SessionId, Session] = {}
         for stored in batch:
             for wiring in wired:
-                route, session = await self._decide(stored, group, wiring)
+                route, session = await self._decide(stored, group, wiring, ready)
                 if session is None:
                     declined.append(route)
                     continue
@@ -99,13 +100,18 @@ class Router:
         written = [route for id, rows in ready.items() for route in await self._write(known[id], rows)]
         await self._record(batch, declined + written)
 
-    async def _decide(self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring) -> tuple[Route, Session | None]:
+    async def _decide(
+        self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
+    ) -> tuple[Route, Session | None]:
         """One wiring's decision on one event. The session is made if it is the conversation's first message."""
         key = session_key(wiring, stored.event)
         session = await self._find(key)
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
-        if not engages(wiring, stored.event, has_session=session is not None):
-            return route, None
+        try:
+            if not engages(wiring, stored.event, has_session=await self._sticks(wiring, session, ready)):
+                return route, None
+        except re.error as error:
+            return replace(route, reason=f"the wiring's pattern is no regular expression: {error}"), None
         user = f"{stored.chat.channel_type}:{stored.event.sender.handle}"
         access = may_talk(await roles.of_user(self._store, user), group.unknown_sender, wiring.agent_group_id)
         if not access.allowed:
@@ -113,6 +119,19 @@ class Router:
             return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
         session = session or await self._make(key)
         return replace(route, outcome=RouteOutcome.WRITTEN, session_id=session.id), session
+
+    async def _sticks(
+        self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[_Ready]]
+    ) -> bool:
+        """Whether the wiring brought something into the session, on record or earlier in this batch.
+
+        That there is a session says nothing: it may be left from a try that crashed, or be shared with other chats.
+        """
+        if wiring.engage_mode is not EngageMode.MENTION_STICKY or session is None:
+            return False
+        if any(row.route.wiring_id == wiring.id for row in ready.get(session.id, ())):
+            return True
+        return await routes.reached(self._store, session.id, wiring.id)
 
     async def _find(self, key: SessionKey) -> Session | None:
         return await sessions.by_key(
@@ -184,7 +203,7 @@ class Router:
     async def _write_waiting(self, id: SessionId) -> None:
         """Write what a mailbox refused before. Raises MailboxError while it still refuses: tried again later."""
         session = await sessions.get(self._store, id)
-        while waiting := await routes.waiting(self._store, id, limit=BATCH):
+        while waiting := await self._still_waiting(id):
             stored = [(await events.get(self._store, event), wiring) for event, wiring in waiting]
             try:
                 await self._mailboxes.put(session, [message_for(event, wiring) for event, wiring in stored])
@@ -198,4 +217,12 @@ class Router:
                     await routes.mark_written(tx, event, wiring)
                 await sessions.make_due(tx, id, at=now, now=now)
             self._wake(id)
-        self._waiting.discard(id)
+
+    async def _still_waiting(self, id: SessionId) -> list[tuple[EventId, WiringId]]:
+        # In a transaction, so that a row that is being put on record comes before (it is found here) or after (it
+        # makes the session wait again): nothing is written past a row that waits.
+        async with self._store.transaction() as tx:
+            waiting = await routes.waiting(tx, id, limit=BATCH)
+            if not waiting:
+                self._waiting.discard(id)
+        return waiting

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 import aiosqlite
 
@@ -44,8 +45,7 @@ class Transaction:
 
     async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
-        async with self._db.execute(sql, values) as cursor:
-            return await cursor.fetchone()
+        return next(iter(await self._db.execute_fetchall(sql, values)), None)
 
     async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
         return list(await self._db.execute_fetchall(sql, values))
@@ -68,6 +68,11 @@ class _Group:
         self.members = 0
         self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def fail(self, error: BaseException) -> None:
+        """Every member raises it; that none is left to raise it is no reason for a warning."""
+        self.committed.set_exception(error)
+        self.committed.exception()
+
 
 class Store:
     """The open database. Made by `open_store`."""
@@ -79,12 +84,13 @@ class Store:
         self._waiting = 0
         self._group: _Group | None = None
         self._leaver: asyncio.Future[None] | None = None
+        self._closed = False
 
     async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
+        # Fetched whole: a cursor left open by a cancelled caller would show the next reader an old snapshot.
         with translated():
-            async with self._reader.execute(sql, values) as cursor:
-                return await cursor.fetchone()
+            return next(iter(await self._reader.execute_fetchall(sql, values)), None)
 
     async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
         with translated():
@@ -104,7 +110,7 @@ class Store:
                 yield Transaction(self._writer)
                 await self._end(group)
             except BaseException:
-                await asyncio.shield(self._undo(group))
+                await _to_its_end(self._undo(group))
                 raise
             finally:
                 self._turn.release()
@@ -119,6 +125,9 @@ class Store:
             raise
         finally:
             self._waiting -= 1
+        if self._closed:
+            self._turn.release()
+            raise StoreError("the central database is closed")
         if self._group is None:
             self._group = _Group()
         return self._group
@@ -151,24 +160,47 @@ class Store:
         with contextlib.suppress(sqlite3.Error):
             await self._writer.execute("ROLLBACK TO member")
             await self._writer.execute("RELEASE member")
-        if self._waiting == 0:
+        if not self._writer.in_transaction:
+            # A full disk makes SQLite give up the whole transaction: what the others did in it is gone as well.
+            self._group = None
+            group.fail(sqlite3.OperationalError("the transaction was given up together with another one"))
+        elif self._waiting == 0:
             await self._commit(group)
 
     async def _commit(self, group: _Group) -> None:
-        # Detached before the commit: whoever comes next begins a new group, even if we are cancelled right here.
         self._group = None
-        await asyncio.shield(self._commit_now(group))
+        await _to_its_end(self._commit_now(group))
 
     async def _commit_now(self, group: _Group) -> None:
         try:
             await self._writer.execute("COMMIT")
         except BaseException as error:
+            group.fail(error)
             with contextlib.suppress(sqlite3.Error):
                 await self._writer.execute("ROLLBACK")
-            group.committed.set_exception(error)
-            group.committed.exception()  # every member raises it; none being left must not be a warning
         else:
             group.committed.set_result(None)
+
+    async def drain(self) -> None:
+        """Let those who are inside or wait finish, and nobody else in."""
+        async with self._turn:
+            self._closed = True
+            if self._group is not None:
+                await self._commit(self._group)
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Run it whole, even if the caller is cancelled (again) meanwhile: the lock must not be released before."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 @contextlib.contextmanager
@@ -193,13 +225,14 @@ async def open_store(path: Path, *, durable: bool = True) -> AsyncIterator[Store
     """
     async with (
         aiosqlite.connect(path, timeout=BUSY_S, isolation_level=None) as writer,
-        aiosqlite.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None) as reader,
+        aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None) as reader,
     ):
         for connection in (writer, reader):
             connection.row_factory = sqlite3.Row
             await connection.execute("PRAGMA foreign_keys = ON")
         await writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         store = Store(writer, reader)
-        yield store
-        async with store._turn:
-            pass  # whoever is inside a transaction finishes first
+        try:
+            yield store
+        finally:
+            await store.drain()

@@ -13,12 +13,13 @@ from nanohost.store.database import Queries, Transaction, Value
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
-INSERT OR IGNORE INTO deliveries
+INSERT INTO deliveries
     (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
      status, reason, next_try_at, created_at, changed_at)
 VALUES
     (:session_id, :seq, :out_id, :kind, :channel_type, :instance, :platform_id, :thread_id, :reply_to, :content,
      :status, :reason, :next_try_at, :created_at, :changed_at)
+ON CONFLICT (session_id, seq) DO NOTHING
 """
 NEXT_IN_LANE = """
 SELECT * FROM deliveries

@@ -12,13 +12,14 @@ from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
-INSERT OR IGNORE INTO inbound_events
+INSERT INTO inbound_events
     (channel_type, instance, platform_id, platform_message_id, event_kind, thread_id, is_group, mentions_bot,
      sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at, received_at, status, reason)
 VALUES
     (:channel_type, :instance, :platform_id, :platform_message_id, :event_kind, :thread_id, :is_group, :mentions_bot,
      :sender_handle, :sender_name, :sender_is_bot, :chat_name, :text, :refers_to, :sent_at, :received_at,
      :status, :reason)
+ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
 NEW_IN_CHAT = """
 SELECT * FROM inbound_events

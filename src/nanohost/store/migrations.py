@@ -71,9 +71,9 @@ def migrate(database: Path, migrations: Sequence[Migration], *, backups: Path) -
     """
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            _check_mark(connection, database)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            _check_mark(connection, database)
             connection.execute(_TABLE)
             applied = _applied(connection)
             _check_record(applied, migrations)
@@ -127,9 +127,25 @@ def _copy(connection: sqlite3.Connection, backups: Path) -> None:
 
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
     with immediate(connection):
-        for statement in statements(migration.sql):
-            connection.execute(statement)
+        connection.set_authorizer(_no_transactions)
+        try:
+            for statement in statements(migration.sql):
+                connection.execute(statement)
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"migration {migration.set_name}/{migration.name} failed: {error}",
+                hint="nothing of it was kept; mend the file, or remove the skill that brought it",
+            ) from error
+        finally:
+            connection.set_authorizer(None)
         connection.execute(
             "INSERT INTO schema_migrations (set_name, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
             (migration.set_name, migration.name, migration.checksum, to_text(datetime.now(UTC))),
         )
+
+
+def _no_transactions(action: int, *_: str | None) -> int:
+    """A migration is one step with its record: it may not end the transaction it runs in."""
+    return (
+        sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT) else sqlite3.SQLITE_OK
+    )

@@ -12,7 +12,10 @@ from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM roles ORDER BY user_id, role"
 OF_USER = "SELECT * FROM roles WHERE user_id = ?"
-ADD = "INSERT OR IGNORE INTO roles (user_id, role, agent_group_id, granted_at) VALUES (?, ?, ?, ?)"
+ADD = """
+INSERT INTO roles (user_id, role, agent_group_id, granted_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (user_id, role, ifnull(agent_group_id, 0)) DO NOTHING
+"""
 REMOVE = "DELETE FROM roles WHERE user_id = ? AND role = ? AND agent_group_id IS ?"
 
 
@@ -35,7 +38,7 @@ async def of_user(db: Queries, user_id: str) -> list[Grant]:
 
 
 async def grant(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None, now: datetime) -> bool:
-    """False if the user had it already."""
+    """False if the user had it already. Raises sqlite3.IntegrityError for an owner of one agent group only."""
     return await tx.run(ADD, (user_id, role, agent_group, to_text(now))) == 1
 
 

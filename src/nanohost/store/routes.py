@@ -15,6 +15,7 @@ VALUES (?, ?, ?, ?, ?, ?)
 WAITING = """
 SELECT event_id, wiring_id FROM routes WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
 """
+REACHED = "SELECT 1 FROM routes WHERE session_id = ? AND wiring_id = ? LIMIT 1"
 SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes WHERE outcome = 'waiting'"
 WRITTEN = "UPDATE routes SET outcome = 'written', reason = '' WHERE event_id = ? AND wiring_id = ?"
 EXPLAIN = "UPDATE routes SET reason = ? WHERE outcome = 'waiting' AND session_id = ?"
@@ -49,6 +50,11 @@ async def waiting(db: Queries, session: SessionId, *, limit: int) -> list[tuple[
     """Rows a mailbox refused, oldest first."""
     rows = await db.all(WAITING, (session, limit))
     return [(EventId(row["event_id"]), WiringId(row["wiring_id"])) for row in rows]
+
+
+async def reached(db: Queries, session: SessionId, wiring: WiringId) -> bool:
+    """Whether the wiring brought anything into the session yet."""
+    return await db.one(REACHED, (session, wiring)) is not None
 
 
 async def sessions_waiting(db: Queries) -> list[SessionId]:

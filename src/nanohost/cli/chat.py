@@ -1,0 +1,173 @@
+"""nanohost chat: a conversation in this terminal, with the running host or with one in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from nanohost.cli.registered import perform
+from nanohost.cli.terminal_client import Shown, TerminalClient
+from nanohost.commands.registry import find
+from nanohost.commands.setup import TERMINAL_CHAT
+from nanohost.errors import NanohostError
+from nanohost.home import Home, HomeBusy
+from nanohost.logs import set_up_logs
+from nanohost.settings import load_settings, provider_for
+
+QUIT = {"/quit", "/exit"}
+LAST_REPLIES_S = 120.0
+"""How long input from a pipe that ended waits for the replies it is owed."""
+STARTING_S = 30.0
+
+Tell = Callable[[str], None]
+
+
+def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
+    """Say one thing; the reply goes to stdout and nothing else does. 0 with a reply, 1 without."""
+    set_up_logs({**os.environ, "NANOHOST_LOG": os.environ.get("NANOHOST_LOG", "quiet")})
+    return asyncio.run(_once(home, text, timeout_s))
+
+
+def chat(home: Home) -> int:
+    """A conversation until Ctrl-D, Ctrl-C or /quit."""
+    home.prepare()
+    with (home.run / "chat.log").open("a", encoding="utf-8") as log, suppress(KeyboardInterrupt):
+        set_up_logs(os.environ, stream=log)
+        asyncio.run(_converse(home, sys.stdin))
+    print()
+    return 0
+
+
+async def _once(home: Home, text: str, timeout_s: float) -> int:
+    reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    asked = ""
+
+    def on_shown(shown: Shown) -> None:
+        if shown.is_error or not asked or (shown.reply_to is not None and shown.reply_to < asked):
+            print(f"nanohost: {shown.text}" if shown.is_error else f"(earlier) {shown.text}", file=sys.stderr)
+        elif not reply.done():
+            reply.set_result(shown.text)
+
+    async with _connected(home, on_shown, _tell_stderr) as client:
+        asked = client.say(text)
+        try:
+            async with asyncio.timeout(timeout_s):
+                print(await reply, flush=True)
+                return 0
+        except TimeoutError:
+            raise NanohostError(
+                f"no reply within {timeout_s:g} s; it will come to the next chat", hint="nanohost status"
+            ) from None
+
+
+async def _converse(home: Home, stdin: TextIO) -> None:
+    screen = _Screen()
+    async with _connected(home, screen.show, screen.tell) as client:
+        screen.tell(f"Talking to {home.root / 'groups' / 'main'}. Ctrl-D or /quit leaves.")
+        screen.prompt()
+        async for line in _lines(stdin):
+            if line.strip() in QUIT:
+                return
+            if line.strip():
+                screen.asked(client.say(line))
+            screen.prompt()
+        if not stdin.isatty():
+            await screen.until_answered(LAST_REPLIES_S)
+
+
+@asynccontextmanager
+async def _connected(home: Home, on_shown: Callable[[Shown], None], tell: Tell) -> AsyncIterator[TerminalClient]:
+    """A client of the running host, or of one that is started here for as long as we are."""
+    client = TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown)
+    await perform(find("terminal setup"), {}, home)
+    if await _answers(home.run / "terminal.sock"):
+        async with client.connected():
+            yield client
+        return
+    from nanohost.cli.hosting import hosting
+
+    settings = load_settings(home.root, os.environ)
+    try:
+        async with hosting(home, settings, progress=tell, keep_containers=False) as host:
+            tell(f"No nanohost was running: one runs here now ({host.ground.runtime.name}, {provider_for(settings)}).")
+            async with client.connected():
+                yield client
+    except HomeBusy as busy:
+        raise NanohostError(f"{busy}, and its terminal does not answer", hint="nanohost status") from None
+
+
+async def _answers(socket: Path) -> bool:
+    from nanohost.short_socket import short_path
+
+    try:
+        with short_path(socket) as path:
+            _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _lines(stdin: TextIO) -> AsyncIterator[str]:
+    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def read() -> None:
+        with suppress(RuntimeError, ValueError):  # the loop is gone: nobody listens any more
+            for line in stdin:
+                loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+            loop.call_soon_threadsafe(lines.put_nowait, None)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while (line := await lines.get()) is not None:
+        yield line
+
+
+def _tell_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Screen:
+    """What the person sees; remembers what is still owed an answer."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._owed: list[str] = []
+        self._changed = asyncio.Event()
+
+    def asked(self, id: str) -> None:
+        self._owed.append(id)
+
+    def show(self, shown: Shown) -> None:
+        self._clear_prompt()
+        print(f"! {shown.text}" if shown.is_error else shown.text, flush=True)
+        self.prompt()
+        if shown.reply_to in self._owed:
+            del self._owed[: self._owed.index(shown.reply_to) + 1]
+        self._changed.set()
+
+    def tell(self, line: str) -> None:
+        self._clear_prompt()
+        print(line, file=sys.stderr, flush=True)
+
+    def prompt(self) -> None:
+        if self._is_terminal:
+            print("> ", end="", flush=True)
+
+    async def until_answered(self, limit_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._owed:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def _clear_prompt(self) -> None:
+        if self._is_terminal:
+            print("\r\033[K", end="", flush=True)

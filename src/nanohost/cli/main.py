@@ -1,0 +1,115 @@
+"""nanohost: the command line. Commands of the registry become subcommands by themselves; `run` and `chat` are here.
+
+Exit codes: 0 done · 1 it could not be done, or the result is bad news · 2 asked wrongly · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanohost import __version__
+from nanohost.errors import NanohostError, UsageError
+from nanohost.home import Home, find_home
+
+if TYPE_CHECKING:
+    Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+INTERRUPTED = 130
+REPLY_LIMIT_S = 120.0
+
+Action = Callable[[argparse.Namespace, Home], int]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The whole command; returns the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(words)
+    action: Action | None = getattr(options, "action", None)
+    if action is None:
+        options.help_of.print_help()
+        return 0 if options.help_of is parser else 2
+    try:
+        return action(options, Home(find_home(options.home, os.environ)))
+    except NanohostError as error:
+        complain(error)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone. Python would complain when it flushes at exit.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def complain(error: NanohostError) -> None:
+    """One line what happened, one line what to type next."""
+    print(f"nanohost: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"  try: {error.hint}", file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All of the command line."""
+    from nanohost.cli.registered import add_registered
+
+    parser = argparse.ArgumentParser(
+        prog="nanohost",
+        description="A host for personal AI assistants.",
+        epilog="Begin with: nanohost chat",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, metavar="DIR", help="the install root (or NANOHOST_HOME)")
+    parser.add_argument("--version", action="version", version=f"nanohost {__version__}")
+    parser.set_defaults(help_of=parser)
+    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_run(subcommands)
+    _add_chat(subcommands)
+    add_registered(subcommands)
+    return parser
+
+
+def _add_run(subcommands: Subcommands) -> None:
+    run = subcommands.add_parser(
+        "run", help="run the host until it is stopped", epilog="example: nanohost --home /srv/nanohost run"
+    )
+    run.set_defaults(action=_run)
+
+
+def _add_chat(subcommands: Subcommands) -> None:
+    chat = subcommands.add_parser(
+        "chat",
+        help="talk to your assistant in this terminal",
+        description="Talks to the running host; starts one in this process if there is none.",
+        epilog='example: nanohost chat --once "What is on my list?"',
+    )
+    chat.add_argument("--once", metavar="TEXT", help="say this, print the reply alone, and leave; - reads stdin")
+    chat.add_argument(
+        "--timeout", type=float, default=REPLY_LIMIT_S, metavar="S", help="seconds to wait for the reply (%(default)g)"
+    )
+    chat.set_defaults(action=_chat)
+
+
+def _run(options: argparse.Namespace, home: Home) -> int:
+    from nanohost.cli.run import run
+
+    return run(home)
+
+
+def _chat(options: argparse.Namespace, home: Home) -> int:
+    from nanohost.cli.chat import chat, chat_once
+
+    if options.once is None:
+        return chat(home)
+    text = sys.stdin.read() if options.once == "-" else options.once
+    return chat_once(home, text, timeout_s=options.timeout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

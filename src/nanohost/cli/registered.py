@@ -1,0 +1,121 @@
+"""The registry's commands on the command line: parsers out of their argument models, results as text or JSON.
+
+A command is answered by the running host if there is one; else it takes the home for itself and runs here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import enum
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from nanohost.clock import SystemClock
+from nanohost.commands.context import CommandContext, OfflineContext
+from nanohost.commands.registry import Command, commands
+from nanohost.control.client import NobodyThere, ask
+from nanohost.home import Holding, Home, HomeBusy, hold
+from nanohost.settings import load_settings
+
+if TYPE_CHECKING:
+    Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+HOLDER_LIMIT_S = 5.0
+"""How long to wait for another command, or for a host that is just starting or stopping."""
+
+
+def add_registered(subcommands: Subcommands) -> None:
+    """Add every command of the registry; `wirings create` becomes `create` below `wirings`."""
+    groups: dict[str, Subcommands] = {}
+    for command in commands().values():
+        first, _, second = command.words.partition(" ")
+        if not second:
+            _add(subcommands, first, command)
+            continue
+        if first not in groups:
+            parent = subcommands.add_parser(first, help=f"{_verbs(first)}", description=None)
+            parent.set_defaults(help_of=parent)
+            groups[first] = parent.add_subparsers(title="commands", metavar="COMMAND")
+        _add(groups[first], second, command)
+
+
+def _verbs(first: str) -> str:
+    return ", ".join(words.partition(" ")[2] for words in commands() if words.startswith(f"{first} "))
+
+
+def _add(subcommands: Subcommands, word: str, command: Command) -> None:
+    parser = subcommands.add_parser(
+        word,
+        help=command.help,
+        description=command.help[0].upper() + command.help[1:] + ".",
+        epilog=f"example: {command.example}",
+    )
+    for name, field in command.arguments.model_fields.items():
+        _add_argument(parser, name, field, positional=name in command.positional)
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
+    parser.set_defaults(action=lambda options, home: _perform(command, options, home))
+
+
+def _add_argument(parser: argparse.ArgumentParser, name: str, field: FieldInfo, *, positional: bool) -> None:
+    choices = _choices(field.annotation)
+    shown = "|".join(choices) if choices else name.upper()
+    help_text = (field.description or "").replace("%", "%%")
+    if positional:
+        parser.add_argument(name, help=help_text, metavar=shown)
+        return
+    parser.add_argument(
+        f"--{name.replace('_', '-')}",
+        dest=name,
+        help=help_text,
+        metavar=shown,
+        required=field.is_required(),
+        default=argparse.SUPPRESS,
+    )
+
+
+def _choices(annotation: Any) -> list[str]:
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, enum.EnumMeta):
+            return [str(member.value) for member in kind]  # type: ignore[var-annotated]
+    return []
+
+
+def _perform(command: Command, options: argparse.Namespace, home: Home) -> int:
+    given = {name: getattr(options, name) for name in command.arguments.model_fields if hasattr(options, name)}
+    result = asyncio.run(perform(command, given, home))
+    print(json.dumps(result, indent=2, ensure_ascii=False) if options.as_json else command.render(result))
+    return 1 if command.failed(result) else 0
+
+
+async def perform(command: Command, given: Mapping[str, object], home: Home) -> Any:
+    """Run a command where it belongs. Raises NanohostError."""
+    if command.offline:
+        settings = load_settings(home.root, os.environ, resolve_secrets=False)
+        return await command.call(OfflineContext(home=home, settings=settings, clock=SystemClock()), given)
+    give_up = asyncio.get_running_loop().time() + HOLDER_LIMIT_S
+    while True:
+        try:
+            return await ask(home, command.words, given)
+        except NobodyThere:
+            pass
+        try:
+            return await _perform_here(command, given, home)
+        except HomeBusy:
+            if asyncio.get_running_loop().time() > give_up:
+                raise
+            await asyncio.sleep(0.1)  # a host that is starting has the home before it answers
+
+
+async def _perform_here(command: Command, given: Mapping[str, object], home: Home) -> Any:
+    from nanohost.app import opened_store
+
+    settings = load_settings(home.root, os.environ, resolve_secrets=False)
+    with hold(home, Holding.COMMAND):
+        async with opened_store(home) as store:
+            context = CommandContext(home=home, settings=settings, clock=SystemClock(), store=store)
+            return await command.call(context, given)

@@ -1,0 +1,109 @@
+"""The person's end of the terminal channel: a connection that comes back, and messages that are shown once.
+
+The protocol is that of channels/terminal.py. What was not accepted when a connection broke is said again under the
+same id; what was shown before is acknowledged again and not shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from getpass import getuser
+from pathlib import Path
+
+from nanohost.short_socket import short_path
+
+LONGEST_LINE = 8 * 1024 * 1024
+RECONNECT_PAUSE_S = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Something to show: a reply, or a sentence about what we said."""
+
+    text: str
+    reply_to: str | None = None
+    is_error: bool = False
+
+
+class TerminalClient:
+    """`on_shown` is called for each message once."""
+
+    def __init__(self, socket: Path, chat: str, on_shown: Callable[[Shown], None]) -> None:
+        self._socket = socket
+        self._chat = chat
+        self._on_shown = on_shown
+        self._unaccepted: dict[str, str] = {}
+        self._keys: set[str] = set()
+        self._writer: asyncio.StreamWriter | None = None
+        self._ready = asyncio.Event()
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Stay connected while entered. Raises OSError if nobody answers at first."""
+        reader = await self._connect()
+        reading = asyncio.create_task(self._stay(reader), name="terminal client")
+        try:
+            await self._ready.wait()
+            yield
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            if self._writer is not None:
+                self._writer.close()
+
+    def say(self, text: str) -> str:
+        """Send a message; returns its id. Ids sort in the order in which they were made."""
+        id = f"{time.time_ns():020d}-{secrets.token_hex(3)}"
+        self._unaccepted[id] = text
+        self._write({"type": "message", "id": id, "text": text})
+        return id
+
+    async def _connect(self) -> asyncio.StreamReader:
+        with short_path(self._socket) as path:
+            reader, self._writer = await asyncio.open_unix_connection(path, limit=LONGEST_LINE)
+        self._write({"type": "hello", "chat": self._chat, "user": getuser()})
+        for id, text in self._unaccepted.items():
+            self._write({"type": "message", "id": id, "text": text})
+        return reader
+
+    async def _stay(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                while line := await reader.readline():
+                    self._take(json.loads(line))
+            except (ConnectionError, ValueError):
+                pass
+            reader = await self._reconnect()
+
+    async def _reconnect(self) -> asyncio.StreamReader:
+        self._writer = None
+        while True:
+            await asyncio.sleep(RECONNECT_PAUSE_S)
+            try:
+                return await self._connect()
+            except OSError:
+                continue  # the host is being restarted
+
+    def _take(self, said: dict[str, str]) -> None:
+        match said.get("type"):
+            case "ready":
+                self._ready.set()
+            case "accepted":
+                self._unaccepted.pop(said["id"], None)
+            case "message":
+                if said["key"] not in self._keys:
+                    self._keys.add(said["key"])
+                    self._on_shown(Shown(text=said["text"], reply_to=said.get("reply_to")))
+                self._write({"type": "received", "key": said["key"]})
+            case "error":
+                self._on_shown(Shown(text=said["text"], is_error=True))
+
+    def _write(self, line: dict[str, str]) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(json.dumps(line).encode() + b"\n")

@@ -1,0 +1,37 @@
+"""What a command works with: the database, the settings, and the running host if there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from nanohost.clock import Clock
+from nanohost.commands.show import Json
+from nanohost.home import Home
+from nanohost.settings import Settings
+from nanohost.store.database import Store
+
+
+class LiveHost(Protocol):
+    """The running host, as far as commands look at it."""
+
+    def report(self) -> dict[str, Json]:
+        """Runtime, channels, services, containers and who waits for one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfflineContext:
+    """What is there without a database."""
+
+    home: Home
+    settings: Settings
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandContext(OfflineContext):
+    """`live` is None when no host runs: the command then has the database for itself."""
+
+    store: Store
+    live: LiveHost | None = None

@@ -1,0 +1,35 @@
+"""Image: the agent's container image, built ahead of its first use."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import Field
+
+from nanohost.commands.context import OfflineContext
+from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.show import Json
+
+
+class Build(Arguments):
+    base: str | None = Field(None, description="the image to build on (default: the setting, else Debian slim)")
+
+
+async def _build(context: OfflineContext, arguments: Build) -> Json:
+    from nanohost.runtimes.docker_image import ensure_image  # the engine's client, and only here
+
+    base = arguments.base or context.settings.docker.base_image
+    tag = await ensure_image(base_image=base, progress=lambda line: print(line, file=sys.stderr))  # noqa: T201
+    return {"image": tag}
+
+
+COMMANDS = (
+    Command(
+        words="image build",
+        help="build the agent's container image if it is not there",
+        example="nanohost image build",
+        arguments=Build,
+        run=_build,
+        offline=True,
+    ),
+)

@@ -1,0 +1,83 @@
+"""What an operator can ask of the host: one registry for the command line, the control socket and later the chat.
+
+A command is its words, a model of its arguments, a function and a way to show the result. Files in this package hold
+one resource's commands each, in a tuple COMMANDS; a new file is found by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nanohost.commands.context import OfflineContext
+from nanohost.commands.show import Json, show
+from nanohost.errors import UsageError
+
+HELPERS = {"context", "registry", "show", "setup"}
+"""Modules of this package that hold no commands."""
+
+
+class Arguments(BaseModel):
+    """What a command takes. A field without a default is required; its description is its help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """`words` is what is typed, `run` answers with plain JSON, `render` turns that into text for people.
+
+    `run` gets a CommandContext, or an OfflineContext if `offline`: such a command needs no database and runs where it
+    is typed, whether a host runs or not. `positional` names the arguments that are typed without their name. `failed`
+    says of a result that it is bad news: exit code 1.
+    """
+
+    words: str
+    help: str
+    example: str
+    arguments: type[Arguments]
+    run: Callable[[Any, Any], Awaitable[Json]]
+    render: Callable[[Json], str] = show
+    positional: tuple[str, ...] = ()
+    offline: bool = False
+    failed: Callable[[Json], bool] = lambda _: False
+
+    async def call(self, context: OfflineContext, given: Mapping[str, object]) -> Json:
+        """Check the arguments and run. Raises UsageError and whatever the command raises."""
+        try:
+            arguments = self.arguments.model_validate(given)
+        except ValidationError as error:
+            raise _usage(self, error) from None
+        return await self.run(context, arguments)
+
+
+@cache
+def commands() -> dict[str, Command]:
+    """All commands by their words, sorted."""
+    import nanohost.commands as package
+
+    found: dict[str, Command] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in HELPERS:
+            loaded = importlib.import_module(f"{package.__name__}.{module.name}")
+            found.update({command.words: command for command in loaded.COMMANDS})
+    return dict(sorted(found.items()))
+
+
+def find(words: str) -> Command:
+    """Raises UsageError for words that name no command."""
+    if words not in commands():
+        raise UsageError(f"there is no command {words[:80]!r}", hint="nanohost --help")
+    return commands()[words]
+
+
+def _usage(command: Command, error: ValidationError) -> UsageError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return UsageError(f"{command.words}: {place}: {first['msg']}", hint=f"nanohost {command.words} --help")

@@ -1,0 +1,66 @@
+"""Sessions: the conversations, and the state of their files."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.show import Json, plain
+from nanohost.errors import UsageError
+from nanohost.mailbox.paths import session_layout
+from nanohost.model import Session, SessionId
+from nanohost.store import sessions
+
+
+class List(Arguments):
+    """Nothing to say."""
+
+
+class Show(Arguments):
+    id: str = Field(description="the session's id, or its beginning")
+
+
+async def _list(context: CommandContext, arguments: List) -> Json:
+    return [_row(session) for session in await sessions.every(context.store)]
+
+
+async def _show(context: CommandContext, arguments: Show) -> Json:
+    found = [s for s in await sessions.every(context.store) if s.id.startswith(arguments.id)]
+    if len(found) != 1:
+        what = "no session" if not found else f"{len(found)} sessions"
+        raise UsageError(f"there is {what} whose id begins with {arguments.id!r}", hint="nanohost sessions list")
+    session = found[0]
+    folder = session_layout(context.home.sessions, session.group_folder, SessionId(session.id))
+    return {**_row(session), "folder": str(folder.root), "log": str(folder.log_dir / "container.log")}
+
+
+def _row(session: Session) -> dict[str, Json]:
+    return {
+        "id": session.id,
+        "group": session.group_folder,
+        "thread": session.thread_id,
+        "container": session.runtime if session.lease else None,
+        "work_due": plain(session.due_at),
+        "active": plain(session.last_active_at),
+        "since": plain(session.created_at),
+    }
+
+
+COMMANDS = (
+    Command(
+        words="sessions list",
+        help="list conversations",
+        example="nanohost sessions list",
+        arguments=List,
+        run=_list,
+    ),
+    Command(
+        words="sessions show",
+        help="show one conversation and where its files are",
+        example="nanohost sessions show s4kq",
+        arguments=Show,
+        run=_show,
+        positional=("id",),
+    ),
+)

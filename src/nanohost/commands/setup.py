@@ -1,0 +1,173 @@
+"""The steps that make an install usable: an agent group with its folder, a chat, a wiring between them.
+
+Used by the commands and by a first `nanohost chat`; doing a step again changes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.errors import UsageError
+from nanohost.home import Home
+from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender, Wiring
+from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store.database import Queries, Store, Transaction
+
+MAIN = "main"
+TERMINAL_CHAT = "local"
+FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+LONGEST_PATTERN = 500
+CHARACTER = """# {name}
+
+You are {name}, a personal assistant. People write to you in chats; answer briefly and in their language.
+
+This folder is yours: keep notes here that you want to remember. This file is read at the start of each conversation.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatPlace:
+    """A chat as an operator names it: TYPE or TYPE:INSTANCE, and the platform's id."""
+
+    channel_type: str
+    instance: str
+    platform_id: str
+
+
+def chat_place(channel: str, chat: str) -> ChatPlace:
+    """Raises UsageError for an empty part."""
+    channel_type, _, instance = channel.partition(":")
+    if not channel_type or not chat:
+        raise UsageError("a chat needs a channel and an id", hint="--channel telegram --chat 123456")
+    return ChatPlace(channel_type=channel_type, instance=instance or "default", platform_id=chat)
+
+
+def engage_mode(text: str) -> tuple[EngageMode, str]:
+    """`always`, `mention`, `mention-sticky` or `pattern:REGEX` as mode and pattern. Raises UsageError."""
+    if text == "always":
+        return EngageMode.PATTERN, "."
+    if text in (EngageMode.MENTION, EngageMode.MENTION_STICKY):
+        return EngageMode(text), ""
+    word, _, pattern = text.partition(":")
+    if word != "pattern" or not pattern:
+        raise UsageError(
+            f"there is no engage mode {text[:80]!r}", hint="always, mention, mention-sticky or pattern:REGEX"
+        )
+    return EngageMode.PATTERN, _checked_pattern(pattern)
+
+
+def _checked_pattern(pattern: str) -> str:
+    if len(pattern) > LONGEST_PATTERN:
+        raise UsageError(f"the pattern has {len(pattern)} characters, more than {LONGEST_PATTERN}")
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UsageError(
+            f"{pattern!r} is not a regular expression: {error}", hint="try it in python3 -c 'import re'"
+        ) from None
+    return pattern
+
+
+async def ensure_group(
+    store: Store,
+    home: Home,
+    folder: str,
+    *,
+    now: datetime,
+    name: str | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+) -> AgentGroup:
+    """The agent group of this folder, made with its CLAUDE.md when missing. Raises UsageError for a bad name."""
+    if not FOLDER.fullmatch(folder):
+        raise UsageError(
+            f"{folder!r} cannot be a folder's name", hint="small letters, digits, - and _, at most 41 of them"
+        )
+    async with store.transaction() as tx:
+        found = await agent_groups.find(tx, folder) or await agent_groups.add(
+            tx, folder=folder, name=name or folder, provider=provider, model=model, now=now
+        )
+    home.prepare()
+    character = home.groups / folder / "CLAUDE.md"
+    character.parent.mkdir(exist_ok=True)
+    if not character.exists():
+        character.write_text(CHARACTER.format(name=found.name), encoding="utf-8")
+    return found
+
+
+async def known_group(db: Queries, folder: str) -> AgentGroup:
+    """The agent group of this folder. Raises UsageError with the nearest name."""
+    found = await agent_groups.find(db, folder)
+    if found is not None:
+        return found
+    names = [group.folder for group in await agent_groups.every(db)]
+    near = difflib.get_close_matches(folder, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"nanohost groups create {folder}"
+    raise UsageError(f"there is no agent group {folder!r}", hint=hint)
+
+
+async def ensure_chat(
+    tx: Transaction, place: ChatPlace, *, unknown: UnknownSender | None, name: str = "", now: datetime
+) -> MessagingGroup:
+    """The messaging group, made when missing (default: strangers wait for approval); a given policy is set."""
+    found = await messaging_groups.find(
+        tx, channel_type=place.channel_type, instance=place.instance, platform_id=place.platform_id
+    )
+    if found is None:
+        return await messaging_groups.add(
+            tx,
+            channel_type=place.channel_type,
+            instance=place.instance,
+            platform_id=place.platform_id,
+            is_group=False,
+            name=name,
+            unknown_sender=unknown or UnknownSender.REQUEST_APPROVAL,
+            now=now,
+        )
+    if unknown is not None and unknown is not found.unknown_sender:
+        await messaging_groups.set_unknown_sender(tx, found.id, unknown)
+    return await messaging_groups.get(tx, found.id)
+
+
+async def ensure_terminal(store: Store, home: Home, now: datetime) -> None:
+    """What a first `nanohost chat` needs: groups/main, wired to this machine's terminal."""
+    group = await ensure_group(store, home, MAIN, now=now)
+    place = chat_place("terminal", TERMINAL_CHAT)
+    async with store.transaction() as tx:
+        chat = await ensure_chat(tx, place, unknown=None, name="terminal", now=now)
+        if await wirings.of_chat(tx, chat.id):
+            return
+        await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.PUBLIC)
+        await wire(tx, chat, group, now=now)
+
+
+async def wire(
+    tx: Transaction,
+    chat: MessagingGroup,
+    group: AgentGroup,
+    *,
+    engage: tuple[EngageMode, str] = (EngageMode.PATTERN, "."),
+    session: SessionMode = SessionMode.SHARED,
+    priority: int = 0,
+    now: datetime,
+) -> Wiring:
+    """Tie a chat to an agent group. Raises UsageError when they are tied already."""
+    if any(wiring.agent_group_id == group.id for wiring in await wirings.of_chat(tx, chat.id)):
+        raise UsageError(
+            f"{chat.channel_type} {chat.platform_id} is wired to {group.folder} already",
+            hint="nanohost wirings list; nanohost wirings delete ID, then create it as you want it",
+        )
+    mode, pattern = engage
+    return await wirings.add(
+        tx,
+        messaging_group=chat.id,
+        agent_group=group.id,
+        engage_mode=mode,
+        engage_pattern=pattern,
+        session_mode=session,
+        priority=priority,
+        now=now,
+    )

@@ -1,0 +1,60 @@
+"""Results as text: a list of rows becomes a table, one row becomes lines. Everything is plain JSON before that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+
+NOTHING = "nothing there"
+WIDEST = 80
+"""Characters of one cell; the whole value is in --json."""
+
+
+def plain(value: object) -> Json:
+    """A dataclass, an enum or a time as plain JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value if isinstance(value, (int, float, bool)) or value is None else str(value)
+
+
+def show(result: Json) -> str:
+    """The usual rendering."""
+    if isinstance(result, Mapping):
+        return "\n".join(f"{key}: {_cell(value)}" for key, value in result.items())
+    if isinstance(result, Sequence) and not isinstance(result, str):
+        return table([row for row in result if isinstance(row, Mapping)])
+    return str(result)
+
+
+def table(rows: Sequence[Mapping[str, Json]]) -> str:
+    """Rows of equal keys, aligned."""
+    if not rows:
+        return NOTHING
+    head = list(rows[0])
+    cells = [[name.replace("_", " ") for name in head], *([_cell(row.get(name)) for name in head] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def _cell(value: Json) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = " ".join(str(value).split())
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"

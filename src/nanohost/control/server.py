@@ -1,0 +1,81 @@
+"""The control socket of a running host: operators' commands, answered by the process that has the database.
+
+Its mode is 0600: whoever can open it is the user who runs the host. Bad input is answered and harms nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
+from nanohost.control.protocol import LONGEST_LINE, refusal
+from nanohost.errors import NanohostError, UsageError
+from nanohost.short_socket import short_path
+
+_log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def serving(context: CommandContext) -> AsyncIterator[None]:
+    """Answer commands while entered. The caller holds the home, so an old socket file is nobody's."""
+    path = context.home.control_socket
+    path.unlink(missing_ok=True)
+    clients: set[asyncio.Task[None]] = set()
+
+    def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.ensure_future(_serve(context, reader, writer))
+        clients.add(client)
+        client.add_done_callback(clients.discard)
+
+    with short_path(path) as short:
+        server = await asyncio.start_unix_server(welcome, short, limit=LONGEST_LINE)
+        path.chmod(0o600)
+    try:
+        yield
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+
+async def _serve(context: CommandContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while line := await reader.readline():
+            writer.write(json.dumps(await _answer(context, line)).encode() + b"\n")
+            await writer.drain()
+    except (ConnectionError, ValueError):
+        return  # it left, or sent a line without an end
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
+    try:
+        words, arguments = _asked(line)
+        return {"ok": True, "result": await find(words).call(context, arguments)}
+    except NanohostError as error:
+        return refusal(error)
+    except Exception as error:
+        _log.error("command_failed", line=line[:200].decode("utf-8", "replace"), exc_info=error)
+        return refusal(NanohostError(f"the command failed: {type(error).__name__}: {error}", hint="the log has more"))
+
+
+def _asked(line: bytes) -> tuple[str, dict[str, object]]:
+    try:
+        asked = json.loads(line)
+        words, arguments = asked["command"], asked.get("arguments", {})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        words, arguments = None, None
+    if not isinstance(words, str) or not isinstance(arguments, dict):
+        raise UsageError("that is not a command", hint='{"command": "status", "arguments": {}}')
+    return words, arguments

@@ -1,0 +1,64 @@
+"""Who may talk to an agent, as a table of roles and of what the chat says of strangers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from nanohost.access.decision import may_talk
+from nanohost.model import AgentGroupId, Role, UnknownSender
+from nanohost.store.roles import Grant
+
+HERE, ELSEWHERE = AgentGroupId(1), AgentGroupId(2)
+APPROVAL = "the sender has no role here and waits for approval"
+STRICT = "the sender has no role here and the chat is strict"
+
+
+def grant(role: Role, scope: AgentGroupId | None = None) -> Grant:
+    return Grant(user_id="fake:u", role=role, agent_group_id=scope, granted_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+OWNER, ADMIN, MEMBER = grant(Role.OWNER), grant(Role.ADMIN), grant(Role.MEMBER)
+ADMIN_HERE, ADMIN_ELSEWHERE = grant(Role.ADMIN, HERE), grant(Role.ADMIN, ELSEWHERE)
+MEMBER_HERE, MEMBER_ELSEWHERE = grant(Role.MEMBER, HERE), grant(Role.MEMBER, ELSEWHERE)
+
+
+@pytest.mark.behaviour("AC-02")
+@pytest.mark.parametrize("policy", UnknownSender)
+@pytest.mark.parametrize(
+    ("grants", "reason"),
+    [
+        ([OWNER], "owner"),
+        ([ADMIN], "admin"),
+        ([ADMIN_HERE], "admin"),
+        ([MEMBER], "member"),
+        ([MEMBER_HERE], "member"),
+        ([MEMBER_HERE, ADMIN_ELSEWHERE], "member"),
+        ([MEMBER, ADMIN_HERE], "admin"),
+        ([MEMBER_HERE, ADMIN_HERE, ADMIN, OWNER], "owner"),
+        ([OWNER, ADMIN, MEMBER], "owner"),
+    ],
+)
+def test_the_highest_role_is_the_reason_whatever_the_chat_says(
+    grants: list[Grant], reason: str, policy: UnknownSender
+) -> None:
+    access = may_talk(grants, policy, HERE)
+    assert (access.allowed, access.reason) == (True, reason)
+
+
+@pytest.mark.behaviour("AC-02", "AC-04")
+@pytest.mark.parametrize("grants", [[], [ADMIN_ELSEWHERE], [MEMBER_ELSEWHERE], [ADMIN_ELSEWHERE, MEMBER_ELSEWHERE]])
+@pytest.mark.parametrize(
+    ("policy", "allowed", "reason"),
+    [
+        (UnknownSender.PUBLIC, True, "the chat is public"),
+        (UnknownSender.REQUEST_APPROVAL, False, APPROVAL),
+        (UnknownSender.STRICT, False, STRICT),
+    ],
+)
+def test_without_a_role_here_the_chat_decides(
+    grants: list[Grant], policy: UnknownSender, allowed: bool, reason: str
+) -> None:
+    access = may_talk(grants, policy, HERE)
+    assert (access.allowed, access.reason) == (allowed, reason)

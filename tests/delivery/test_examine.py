@@ -1,0 +1,84 @@
+"""Where a row of an agent may go: only where the host's own knowledge says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from nanohost.delivery.examine import AddressBook, examine
+from nanohost.model import SessionId
+from nanohost.store.deliveries import Delivery, DeliveryStatus
+from nanohost.testing.manual_clock import START as NOW
+from nanohost_protocol.outbound import Malformed
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import MessageOut, Origin
+
+HOME = Origin(channel_type="fake", instance="default", platform_id="c1")
+OTHER = Origin(channel_type="other", instance="work", platform_id="c2")
+ASKED = Origin(channel_type="fake", instance="default", platform_id="c1", thread_id="t1", platform_message_id="p1")
+BOOK = AddressBook(by_name={"home": HOME, "other": OTHER}, default=HOME)
+ROW = MessageOut(
+    seq=3,
+    id="o",
+    turn_id="t",
+    in_reply_to=None,
+    timestamp=NOW,
+    deliver_after=None,
+    kind="chat",
+    destination=None,
+    content=encode(ChatOut(text="hi")),
+)
+
+
+def examined(row: MessageOut | Malformed, book: AddressBook = BOOK) -> Delivery:
+    return examine(row, session=SessionId("s"), book=book, origins={"m1": ASKED}, now=NOW)
+
+
+def test_an_answer_goes_where_the_question_came_from() -> None:
+    entry = examined(replace(ROW, in_reply_to="m1"))
+    assert (entry.platform_id, entry.thread_id, entry.reply_to) == ("c1", "t1", "p1")
+    assert entry.status is DeliveryStatus.PENDING
+
+
+def test_what_answers_nothing_goes_to_the_sessions_own_chat() -> None:
+    for in_reply_to in (None, "m-of-another-session"):
+        entry = examined(replace(ROW, in_reply_to=in_reply_to))
+        assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", None, DeliveryStatus.PENDING)
+
+
+def test_a_name_leads_to_its_chat_and_answers_nobody_there() -> None:
+    entry = examined(replace(ROW, destination="other", in_reply_to="m1"))
+    assert (entry.lane.channel_type, entry.lane.instance, entry.platform_id) == ("other", "work", "c2")
+    assert entry.reply_to is None
+
+
+@pytest.mark.behaviour("DL-01", "RU-06")
+@pytest.mark.parametrize(
+    ("row", "book", "reason"),
+    [
+        (replace(ROW, destination="nobody"), BOOK, "no destination 'nobody' (known: home, other)"),
+        (replace(ROW, destination=""), BOOK, "no destination ''"),
+        (replace(ROW, destination="x" * 5000), BOOK, "x" * 100),
+        (ROW, AddressBook(by_name={}, default=None), "no chat of its own"),
+        (replace(ROW, destination="a"), AddressBook(by_name={}, default=None), "known: none"),
+        (replace(ROW, content="?"), BOOK, "not JSON"),
+        (replace(ROW, kind="telepathy"), BOOK, "unknown kind"),
+        (Malformed(seq=5, problem="timestamp"), BOOK, "malformed: timestamp"),
+    ],
+)
+def test_what_may_not_go_out_is_dropped_with_the_reason(
+    row: MessageOut | Malformed, book: AddressBook, reason: str
+) -> None:
+    entry = examined(row, book)
+    assert entry.status is DeliveryStatus.DROPPED
+    assert entry.reason is not None
+    assert reason in entry.reason
+    assert len(entry.reason) < 300
+    assert entry.seq == row.seq
+
+
+def test_a_row_for_later_waits_for_its_time() -> None:
+    later = NOW + timedelta(hours=1)
+    assert examined(replace(ROW, deliver_after=later)).next_try_at == later

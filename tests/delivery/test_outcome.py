@@ -1,0 +1,62 @@
+"""What becomes of a message after an attempt, as a table."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from nanohost.channel_api import (
+    Ambiguous,
+    AuthFailed,
+    ChannelDown,
+    ChannelError,
+    NotSent,
+    RateLimited,
+    Receipt,
+    Refused,
+)
+from nanohost.delivery.outcome import PAUSES_S, failed, sent
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.testing.manual_clock import START as NOW
+
+PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
+
+
+@pytest.mark.behaviour("DL-03", "DL-04")
+@pytest.mark.parametrize(
+    ("error", "attempts", "tries", "status", "pause_s"),
+    [
+        (NotSent("x"), 1, 1, PENDING, 5),
+        (NotSent("x"), 5, 5, PENDING, 280),
+        (NotSent("x"), 6, 6, DEAD, None),
+        (NotSent("x"), 40, 1, PENDING, 5),
+        (Ambiguous("x"), 2, 2, PENDING, 15),
+        (Ambiguous("x"), 6, 6, DEAD, None),
+        (RateLimited("x", retry_after_s=33), 1, 0, PENDING, 33),
+        (RateLimited("x", retry_after_s=33), 100, 0, PENDING, 33),
+        (ChannelDown("x"), 1, 0, PENDING, 1),
+        (ChannelDown("x"), 5, 0, PENDING, 30),
+        (ChannelDown("x"), 1000, 0, PENDING, 30),
+        (AuthFailed("x"), 1, 0, PENDING, 60),
+        (Refused("x"), 1, 1, DEAD, None),
+        (ChannelError("x"), 1, 1, DEAD, None),
+    ],
+)
+def test_each_error_has_its_rule(
+    error: ChannelError, attempts: int, tries: int, status: DeliveryStatus, pause_s: float | None
+) -> None:
+    outcome = failed(error, attempts=attempts, tries=tries, now=NOW)
+    assert outcome.status == status
+    assert outcome.next_try_at == (None if pause_s is None else NOW + timedelta(seconds=pause_s))
+    assert outcome.outcome == error.reason
+    assert outcome.reason == f"{error.reason}: x"
+
+
+def test_six_tries_take_eight_minutes() -> None:
+    assert (len(PAUSES_S) + 1, sum(PAUSES_S)) == (6, 480)
+
+
+def test_what_was_sent_keeps_its_receipt() -> None:
+    outcome = sent(Receipt(platform_message_ids=("1", "2")))
+    assert (outcome.status, outcome.receipt, outcome.reason) == (DeliveryStatus.SENT, ("1", "2"), None)

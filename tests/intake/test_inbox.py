@@ -1,0 +1,259 @@
+"""What a channel hands in is on disk when `accept` returns, once, in a form that can be read again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Capabilities, EventKind, InboundEvent, Sender
+from nanohost.errors import StoreError
+from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT
+from nanohost.intake.inbox import ChannelInbox
+from nanohost.model import WiringId
+from nanohost.routing.message import message_for
+from nanohost.shipped import shipped_root
+from nanohost.store import events
+from nanohost.store.database import Store, open_store
+from nanohost.store.events import ChatKey
+from nanohost.store.migrations import migrate, read_sets
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.payloads import ChatIn, decode_in
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+CHAT = ChatKey("fake", "main", "c1")
+EVENT = InboundEvent(
+    platform_id="c1", platform_message_id="1", sender=Sender(handle="u1", name="Ada"), text="hello", sent_at=NOON
+)
+
+MakeInbox = Callable[..., ChannelInbox]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "nanohost.db"
+    migrate(path, read_sets([shipped_root() / "migrations"]), backups=tmp_path)
+    return path
+
+
+@pytest.fixture
+async def store(database: Path) -> AsyncIterator[Store]:
+    async with open_store(database, durable=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def told() -> list[ChatKey]:
+    return []
+
+
+@pytest.fixture
+def make_inbox(store: Store, told: list[ChatKey]) -> MakeInbox:
+    def make(instance: str = "main", *, threads: bool = True) -> ChannelInbox:
+        return ChannelInbox(
+            channel_type="fake",
+            instance=instance,
+            capabilities=Capabilities(threads=threads),
+            store=store,
+            clock=ManualClock(),
+            on_accepted=told.append,
+        )
+
+    return make
+
+
+@pytest.fixture
+def inbox(make_inbox: MakeInbox) -> ChannelInbox:
+    return make_inbox()
+
+
+async def kept(store: Store) -> InboundEvent:
+    (stored,) = await events.new_in_chat(store, CHAT, limit=9)
+    return stored.event
+
+
+async def dropped(store: Store) -> list[tuple[str, str]]:
+    rows = await store.all("SELECT platform_id, reason FROM inbound_events WHERE status = 'dropped' ORDER BY id")
+    return [(row["platform_id"], row["reason"]) for row in rows]
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_an_accepted_event_is_on_disk_for_everybody(inbox: ChannelInbox, database: Path) -> None:
+    accepted = await inbox.accept(EVENT)
+    assert accepted.new
+    with closing(sqlite3.connect(database)) as other:
+        rows = other.execute("SELECT platform_message_id, text, status FROM inbound_events").fetchall()
+    assert rows == [("1", "hello", "new")]
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_an_event_that_cannot_be_kept_is_not_accepted(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey]
+) -> None:
+    await store.drain()
+    with pytest.raises(StoreError):
+        await inbox.accept(EVENT)
+    assert told == []
+
+
+@pytest.mark.behaviour("IN-02")
+async def test_a_repeat_is_accepted_and_changes_nothing(inbox: ChannelInbox, store: Store, told: list[ChatKey]) -> None:
+    results = [await inbox.accept(EVENT), await inbox.accept(EVENT), await inbox.accept(replace(EVENT, text="new"))]
+    assert [result.new for result in results] == [True, False, False]
+    assert (await kept(store)).text == "hello"
+    assert told == [CHAT]
+
+
+@pytest.mark.behaviour("IN-02")
+async def test_each_part_of_an_events_name_tells_it_from_others(make_inbox: MakeInbox) -> None:
+    main, other = make_inbox(), make_inbox("other")
+    different = [
+        (main, EVENT),
+        (other, EVENT),
+        (main, replace(EVENT, platform_id="c2")),
+        (main, replace(EVENT, platform_message_id="2")),
+        (main, replace(EVENT, kind=EventKind.EDIT)),
+        (main, replace(EVENT, kind=EventKind.REACTION)),
+    ]
+    assert [(await inbox.accept(event)).new for inbox, event in different] == [True] * 6
+
+
+async def test_every_field_comes_back(inbox: ChannelInbox, store: Store) -> None:
+    event = replace(
+        EVENT, kind=EventKind.EDIT, thread_id="7", is_group=True, mentions_bot=True, refers_to="0", chat_name="Chat"
+    )
+    await inbox.accept(event)
+    assert await kept(store) == event
+
+
+@pytest.mark.behaviour("RT-01")
+async def test_a_thread_id_is_dropped_where_there_are_no_threads(make_inbox: MakeInbox, store: Store) -> None:
+    await make_inbox(threads=False).accept(replace(EVENT, thread_id="7"))
+    assert (await kept(store)).thread_id is None
+
+
+@pytest.mark.behaviour("IN-05")
+@pytest.mark.parametrize(
+    ("sender", "reason"),
+    [
+        (Sender(handle="me", name="Nan", is_bot=True, is_self=True), "it is our own message"),
+        (Sender(handle="me", name="Nan", is_self=True), "it is our own message"),
+        (Sender(handle="b", name="Bot", is_bot=True), "another bot wrote it"),
+    ],
+)
+async def test_bots_are_put_on_record_and_not_routed(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey], sender: Sender, reason: str
+) -> None:
+    event = replace(EVENT, sender=sender)
+    assert (await inbox.accept(event)).new
+    assert not (await inbox.accept(event)).new
+    assert await dropped(store) == [("c1", reason)]
+    assert (await events.chats_with_new(store), told) == ([], [])
+
+
+# --- text
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "a\x07\x1b[31mb\t", "‮abc", "🌍" * 1000, "é\u0301", "'; DROP TABLE x"])
+async def test_text_is_kept_as_it_was_written(inbox: ChannelInbox, store: Store, text: str) -> None:
+    await inbox.accept(replace(EVENT, text=text))
+    assert (await kept(store)).text == text
+
+
+@pytest.mark.parametrize(("text", "stored"), [("a\x00b", "ab"), ("\ud83d alone", "? alone"), ("\x00", "")])
+async def test_what_cannot_be_stored_is_replaced(inbox: ChannelInbox, store: Store, text: str, stored: str) -> None:
+    name = Sender(handle="u1", name=text)
+    await inbox.accept(replace(EVENT, text=text, sender=name, chat_name=text))
+    event = await kept(store)
+    assert (event.text, event.sender.name, event.chat_name) == (stored, stored, stored)
+
+
+@pytest.mark.parametrize("character", ["a", "é", "\x01", "🌍", '"'])
+async def test_a_megabyte_of_text_is_cut_says_so_and_fits_into_a_mailbox(
+    inbox: ChannelInbox, store: Store, character: str
+) -> None:
+    await inbox.accept(replace(EVENT, text=character * 1024 * 1024))
+    (stored,) = await events.new_in_chat(store, CHAT, limit=9)
+    text = stored.event.text
+    assert text.startswith(character * LONGEST_TEXT)
+    assert text.endswith(f"[cut: {1024 * 1024 - LONGEST_TEXT} more characters]")
+    message = message_for(stored, WiringId(1))
+    payload = decode_in(message.kind, message.content)
+    assert isinstance(payload, ChatIn) and payload.text == text
+
+
+async def test_names_are_cut(inbox: ChannelInbox, store: Store) -> None:
+    await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name="n" * 5000), chat_name="c" * 5000))
+    event = await kept(store)
+    assert (len(event.sender.name), len(event.chat_name)) == (LONGEST_NAME, LONGEST_NAME)
+
+
+async def test_a_name_that_is_no_text_is_empty(inbox: ChannelInbox, store: Store) -> None:
+    await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name=None), chat_name=7))  # type: ignore[arg-type]
+    event = await kept(store)
+    assert (event.sender.name, event.chat_name) == ("", "")
+
+
+# --- events that can never be used
+
+BROKEN: list[dict[str, object]] = [
+    {"platform_id": ""},
+    {"platform_id": None},
+    {"platform_id": 7},
+    {"platform_id": "\ud800"},
+    {"platform_message_id": ""},
+    {"platform_message_id": None},
+    {"platform_message_id": 7},
+    {"platform_message_id": "\ud800"},
+    {"sender": None},
+    {"sender": "Ada"},
+    {"sender": Sender(handle=None, name="Ada")},  # type: ignore[arg-type]
+    {"sender": Sender(handle=7, name="Ada")},  # type: ignore[arg-type]
+    {"sender": Sender(handle="\ud800", name="Ada")},
+    {"sender": Sender(handle="u1", name="Ada", is_bot="no")},  # type: ignore[arg-type]
+    {"text": None},
+    {"text": b"bytes"},
+    {"text": 7},
+    {"sent_at": None},
+    {"sent_at": "yesterday"},
+    {"sent_at": 1767355200},
+    {"sent_at": datetime(2026, 1, 2)},  # noqa: DTZ001
+    {"kind": "poem"},
+    {"kind": None},
+    {"kind": ["message"]},
+    {"thread_id": 7},
+    {"thread_id": "\ud800"},
+    {"refers_to": b"7"},
+    {"is_group": "yes"},
+    {"mentions_bot": None},
+]
+
+
+@pytest.mark.behaviour("IN-01", "RT-10")
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+async def test_an_event_that_can_never_be_used_is_on_record_and_does_not_come_back(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey], broken: dict[str, object]
+) -> None:
+    event = replace(EVENT, **broken)  # type: ignore[arg-type]
+    assert (await inbox.accept(event)).new is True
+    assert (await inbox.accept(event)).new is False
+    ((_, reason),) = await dropped(store)
+    assert reason
+    assert (await events.chats_with_new(store), told) == ([], [])
+
+
+async def test_two_events_without_ids_are_two_records(inbox: ChannelInbox, store: Store) -> None:
+    await inbox.accept(replace(EVENT, platform_message_id="", text="one"))
+    await inbox.accept(replace(EVENT, platform_message_id="", text="two"))
+    assert len(await dropped(store)) == 2
+
+
+async def test_a_broken_event_does_not_stand_in_the_way_of_a_sound_one(inbox: ChannelInbox, store: Store) -> None:
+    await inbox.accept(replace(EVENT, platform_message_id="", sent_at=None))  # type: ignore[arg-type]
+    assert (await inbox.accept(EVENT)).new
+    assert await kept(store) == EVENT

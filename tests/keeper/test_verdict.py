@@ -1,0 +1,87 @@
+"""What becomes of a message when its turn ended, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from nanohost.keeper.verdict import DIED, MOST_TRIES, NO_WORDS, Close, Retry, Verdict, lost, verdict
+from nanohost.testing.manual_clock import START as NOW
+from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, TurnError
+
+WORDS = "It did not work."
+LATER = NOW + timedelta(minutes=7)
+
+
+def ack(status: AckStatus, error: ErrorClass | None = None, *, tries: int = 0, retry_at: datetime | None = None) -> Ack:
+    return Ack(
+        message_id="m",
+        change=1,
+        status=status,
+        container_id="l",
+        turn_id="t",
+        tries=tries,
+        changed_at=NOW,
+        error=None if error is None else TurnError(error_class=error, sentence=WORDS, retry_at=retry_at),
+    )
+
+
+def failed(error: ErrorClass | None = None, *, tries: int = 0, retry_at: datetime | None = None) -> Ack:
+    return ack(AckStatus.FAILED, error, tries=tries, retry_at=retry_at)
+
+
+def after(seconds: float, notice: str | None = None) -> Retry:
+    return Retry(at=NOW + timedelta(seconds=seconds), notice=notice)
+
+
+@pytest.mark.behaviour("RU-03", "RU-04")
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (ack(AckStatus.PROCESSING), None),
+        (ack(AckStatus.COMPLETED), Close(status="completed")),
+        (failed(ErrorClass.PERMANENT), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.AUTH), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.BUDGET), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.CONTEXT_FULL), after(0, WORDS)),
+        (failed(ErrorClass.CONTEXT_FULL, tries=1), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.TRANSIENT), after(5)),
+        (failed(ErrorClass.OVERLOADED, tries=1), after(10)),
+        (failed(ErrorClass.INVALID_SESSION, tries=3), after(40)),
+        (failed(ErrorClass.TRANSIENT, tries=4), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.RATE_LIMITED), after(60, WORDS)),
+        (failed(ErrorClass.RATE_LIMITED, retry_at=LATER), Retry(at=LATER, notice=WORDS)),
+        (failed(ErrorClass.RATE_LIMITED, retry_at=NOW - timedelta(hours=1)), after(0, WORDS)),
+        (failed(ErrorClass.RATE_LIMITED, tries=1), after(60)),
+        (failed(ErrorClass.RATE_LIMITED, tries=4), Close(status="failed", notice=WORDS)),
+        (failed(), after(5)),
+        (failed(tries=4), Close(status="failed", notice=DIED)),
+        (failed(ErrorClass.TRANSIENT, tries=2**62), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.TRANSIENT, tries=-(2**62)), after(0)),
+    ],
+)
+def test_each_ending_has_its_rule(said: Ack, wanted: Verdict | None) -> None:
+    assert verdict(said, NOW, orderly=False) == wanted
+
+
+@pytest.mark.behaviour("SE-07")
+def test_a_container_that_died_allows_five_tries_with_growing_pauses() -> None:
+    abandoned = [verdict(ack(AckStatus.ABANDONED, tries=tries), NOW, orderly=False) for tries in range(MOST_TRIES)]
+    assert abandoned == [after(5), after(10), after(20), after(40), Close(status="failed", notice=DIED)]
+    assert abandoned == [lost(ack(AckStatus.PROCESSING, tries=tries), NOW, orderly=False) for tries in range(5)]
+
+
+@pytest.mark.behaviour("SE-07")
+@pytest.mark.parametrize("tries", [0, 4, 20])
+def test_who_was_stopped_by_us_is_tried_again_at_once(tries: int) -> None:
+    assert verdict(ack(AckStatus.ABANDONED, tries=tries), NOW, orderly=True) == after(0)
+
+
+@pytest.mark.behaviour("RU-04")
+@pytest.mark.parametrize("sentence", ["", "  \n"])
+def test_a_failure_without_words_is_not_silence(sentence: str) -> None:
+    error = TurnError(error_class=ErrorClass.PERMANENT, sentence=sentence)
+    bare = replace(failed(), error=error)
+    assert verdict(bare, NOW, orderly=False) == Close(status="failed", notice=NO_WORDS)

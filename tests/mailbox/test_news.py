@@ -1,0 +1,178 @@
+"""Who is told that a session's outbound.db changed, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.clock import SystemClock
+from nanohost.mailbox.news import OutboxNews
+from nanohost.model import SessionId
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.outbound import OutboundWriter
+
+ONE = SessionId("one")
+LONG_AGO = 1_000_000_000
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> SessionLayout:
+    layout = SessionLayout(tmp_path)
+    layout.out_dir.mkdir()
+    return layout
+
+
+class Told:
+    """Hears the news."""
+
+    def __init__(self) -> None:
+        self.sessions: list[SessionId] = []
+        self.something = asyncio.Event()
+
+    def __call__(self, session: SessionId) -> None:
+        self.sessions.append(session)
+        self.something.set()
+
+
+def changed(layout: SessionLayout, *, second: int = 0, text: str = "x") -> None:
+    """A write long ago, so that its time says all there is to say."""
+    layout.outbound_db.write_text(text)
+    os.utime(layout.outbound_db, (LONG_AGO + second, LONG_AGO + second))
+
+
+def polling(told: Told, clock: ManualClock | None = None) -> OutboxNews:
+    news = OutboxNews(clock or ManualClock(), interval_s=1.0, events=False)
+    news.tell(told)
+    return news
+
+
+def test_a_look_tells_of_each_change_once(layout: SessionLayout) -> None:
+    told = Told()
+    news = polling(told)
+    news.watch(ONE, layout)
+    news.look()
+    assert told.sessions == []
+    changed(layout)
+    news.look()
+    news.look()
+    assert told.sessions == [ONE]
+    changed(layout, second=1)
+    news.look()
+    assert told.sessions == [ONE, ONE]
+    changed(layout, second=1, text="longer, at the same time")
+    news.look()
+    assert told.sessions == [ONE, ONE, ONE]
+
+
+def test_a_file_that_changed_a_moment_ago_is_looked_at_again(layout: SessionLayout) -> None:
+    told = Told()
+    news = polling(told)
+    news.watch(ONE, layout)
+    layout.outbound_db.write_text("x")
+    news.look()
+    assert told.sessions == [ONE]
+    os.utime(layout.outbound_db, (LONG_AGO, LONG_AGO))
+    news.look()
+    news.look()
+    assert told.sessions == [ONE, ONE]
+
+
+def test_a_session_without_a_container_is_not_looked_at(layout: SessionLayout) -> None:
+    told = Told()
+    news = polling(told)
+    news.watch(ONE, layout)
+    news.forget(ONE)
+    news.forget(ONE)
+    changed(layout)
+    news.look()
+    assert told.sessions == []
+
+
+def test_all_who_asked_are_told(layout: SessionLayout) -> None:
+    first, second = Told(), Told()
+    news = polling(first)
+    news.tell(second)
+    news.watch(ONE, layout)
+    changed(layout)
+    news.look()
+    assert first.sessions == second.sessions == [ONE]
+
+
+async def test_the_poll_looks_once_an_interval(layout: SessionLayout) -> None:
+    told, clock = Told(), ManualClock()
+    news = polling(told, clock)
+    news.watch(ONE, layout)
+    changed(layout)
+    poll = asyncio.create_task(news.poll())
+    await clock.somebody_sleeps()
+    await clock.advance(0.9)
+    assert told.sessions == []
+    await clock.advance(0.2)
+    assert told.sessions == [ONE]
+    poll.cancel()
+    await asyncio.wait([poll])
+
+
+async def test_without_file_events_there_is_nothing_to_listen_to() -> None:
+    news = polling(Told())
+    async with news.opened():
+        assert not news.has_events
+
+
+@asynccontextmanager
+async def listening(told: Told) -> AsyncIterator[OutboxNews]:
+    """File events alone: nobody polls."""
+    pytest.importorskip("asyncinotify")
+    news = OutboxNews(SystemClock(), interval_s=3600, events=True)
+    news.tell(told)
+    async with news.opened():
+        task = asyncio.create_task(news.listen())
+        try:
+            yield news
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> None:
+    told = Told()
+    async with listening(told) as news:
+        writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
+        news.watch(ONE, layout)
+        writer.begin_life(datetime.now(UTC))
+        async with asyncio.timeout(5):
+            await told.something.wait()
+        writer.close()
+    assert set(told.sessions) == {ONE}
+
+
+async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layout: SessionLayout) -> None:
+    told = Told()
+    journal = layout.out_dir / "outbound.db-journal"
+    async with listening(told) as news:
+        news.watch(ONE, layout)
+        news.forget(ONE)
+        journal.write_text("")
+        journal.unlink()
+        news.watch(ONE, layout)
+        async with asyncio.timeout(5):
+            while not told.sessions:
+                told.something.clear()
+                journal.write_text("")
+                journal.unlink()
+                await told.something.wait()
+    assert set(told.sessions) == {ONE}
+
+
+async def test_a_folder_that_is_gone_is_left_to_the_poll(tmp_path: Path) -> None:
+    async with listening(Told()) as news:
+        news.watch(ONE, SessionLayout(tmp_path / "nowhere"))
+        news.look()
+        news.forget(ONE)

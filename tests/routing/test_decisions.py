@@ -1,0 +1,146 @@
+"""Routing's pure parts: which session, engaged or not, and the row that comes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroupId, SessionMode, Wiring, WiringId
+from nanohost.routing.engage import engages
+from nanohost.routing.message import message_for
+from nanohost.routing.session_key import SessionKey, session_key
+from nanohost.store.events import ChatKey, StoredEvent
+from nanohost_protocol.rows import InKind
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+AGENT, CHAT = AgentGroupId(1), MessagingGroupId(2)
+WIRING = Wiring(
+    id=WiringId(3),
+    messaging_group_id=CHAT,
+    agent_group_id=AGENT,
+    engage_mode=EngageMode.PATTERN,
+    engage_pattern=".",
+    session_mode=SessionMode.SHARED,
+    priority=0,
+    created_at=NOON,
+)
+EVENT = InboundEvent(
+    platform_id="c1", platform_message_id="1", sender=Sender(handle="u1", name="Ada"), text="hello", sent_at=NOON
+)
+STORED = StoredEvent(id=EventId(1), chat=ChatKey("fake", "main", "c1"), event=EVENT)
+
+SHARED, PER_THREAD, AGENT_SHARED = SessionMode.SHARED, SessionMode.PER_THREAD, SessionMode.AGENT_SHARED
+
+
+@pytest.mark.behaviour("RT-01", "RT-02")
+@pytest.mark.parametrize(
+    ("mode", "is_group", "thread", "chat", "key_thread"),
+    [
+        (SHARED, False, None, CHAT, None),
+        (SHARED, False, "7", CHAT, None),
+        (SHARED, True, None, CHAT, None),
+        (SHARED, True, "7", CHAT, "7"),
+        (PER_THREAD, False, None, CHAT, None),
+        (PER_THREAD, False, "7", CHAT, None),
+        (PER_THREAD, True, None, CHAT, None),
+        (PER_THREAD, True, "7", CHAT, "7"),
+        (AGENT_SHARED, False, None, None, None),
+        (AGENT_SHARED, False, "7", None, None),
+        (AGENT_SHARED, True, None, None, None),
+        (AGENT_SHARED, True, "7", None, None),
+    ],
+)
+def test_the_session_of_an_event(
+    mode: SessionMode, is_group: bool, thread: str | None, chat: MessagingGroupId | None, key_thread: str | None
+) -> None:
+    wiring = replace(WIRING, session_mode=mode)
+    event = replace(EVENT, is_group=is_group, thread_id=thread)
+    assert session_key(wiring, event) == SessionKey(AGENT, chat, key_thread)
+
+
+@pytest.mark.behaviour("RT-04")
+@pytest.mark.parametrize(
+    ("pattern", "text", "engaged"),
+    [
+        (".", "hello", True),
+        (".", "", True),
+        (".", "\n", True),
+        ("^nan\\b", "nan, hello", True),
+        ("^nan\\b", "nanny", False),
+        ("^nan\\b", "", False),
+        ("(?i)NAN", "hello nan", True),
+        ("x?", "", True),
+        ("..", "a", False),
+    ],
+)
+def test_a_pattern_engages_by_the_text_alone(pattern: str, text: str, engaged: bool) -> None:
+    wiring = replace(WIRING, engage_pattern=pattern)
+    for is_group in (True, False):
+        for mentioned in (True, False):
+            event = replace(EVENT, text=text, is_group=is_group, mentions_bot=mentioned)
+            assert engages(wiring, event, has_session=True) is engaged
+
+
+@pytest.mark.behaviour("RT-04")
+@pytest.mark.parametrize(
+    ("mode", "is_group", "mentioned", "has_session", "engaged"),
+    [
+        (EngageMode.MENTION, False, False, False, True),
+        (EngageMode.MENTION, True, True, False, True),
+        (EngageMode.MENTION, True, False, False, False),
+        (EngageMode.MENTION, True, False, True, False),
+        (EngageMode.MENTION_STICKY, False, False, False, True),
+        (EngageMode.MENTION_STICKY, True, True, False, True),
+        (EngageMode.MENTION_STICKY, True, False, False, False),
+        (EngageMode.MENTION_STICKY, True, False, True, True),
+    ],
+)
+def test_a_mention_engages(mode: EngageMode, is_group: bool, mentioned: bool, has_session: bool, engaged: bool) -> None:
+    event = replace(EVENT, is_group=is_group, mentions_bot=mentioned)
+    assert engages(replace(WIRING, engage_mode=mode), event, has_session=has_session) is engaged
+
+
+def test_an_event_made_again_is_the_same_row() -> None:
+    assert message_for(STORED, WiringId(1)) == message_for(replace(STORED, id=EventId(99)), WiringId(1))
+
+
+def test_the_row_says_what_happened_and_where() -> None:
+    event = replace(EVENT, kind=EventKind.REACTION, text="👍", refers_to="0", thread_id="7")
+    row = message_for(replace(STORED, event=event), WiringId(1))
+    assert (row.kind, row.timestamp, row.trigger, row.on_wake, row.process_after) == (
+        InKind.CHAT,
+        NOON,
+        True,
+        False,
+        None,
+    )
+    assert json.loads(row.content) == {
+        "text": "👍",
+        "sender": "Ada",
+        "sender_id": "u1",
+        "event": "reaction",
+        "refers_to": "0",
+    }
+    assert row.origin is not None
+    assert (row.origin.channel_type, row.origin.instance, row.origin.platform_id) == ("fake", "main", "c1")
+    assert (row.origin.thread_id, row.origin.platform_message_id) == ("7", "1")
+
+
+@pytest.mark.behaviour("IN-02")
+def test_what_names_an_event_names_its_row() -> None:
+    rows = [
+        message_for(STORED, WiringId(1)),
+        message_for(STORED, WiringId(2)),
+        message_for(replace(STORED, chat=ChatKey("other", "main", "c1")), WiringId(1)),
+        message_for(replace(STORED, chat=ChatKey("fake", "other", "c1")), WiringId(1)),
+        message_for(replace(STORED, chat=ChatKey("fake", "main", "c2")), WiringId(1)),
+        message_for(replace(STORED, event=replace(EVENT, platform_message_id="2")), WiringId(1)),
+        message_for(replace(STORED, event=replace(EVENT, kind=EventKind.EDIT)), WiringId(1)),
+    ]
+    assert len({row.id for row in rows}) == len(rows)
+    retold = message_for(replace(STORED, event=replace(EVENT, text="other", sent_at=NOON)), WiringId(1))
+    assert retold.id == rows[0].id

@@ -1,0 +1,434 @@
+"""From events on disk to rows in mailboxes: a real store, real mailboxes, and a list in place of the keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import InboundEvent, Sender
+from nanohost.errors import StoreError
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import (
+    AgentGroup,
+    EngageMode,
+    MessagingGroup,
+    Role,
+    Session,
+    SessionId,
+    SessionMode,
+    UnknownSender,
+    WiringId,
+)
+from nanohost.routing.router import BATCH, NO_CHAT, NO_WIRING, Router
+from nanohost.shipped import shipped_root
+from nanohost.store import agent_groups, events, messaging_groups, roles, sessions, wirings
+from nanohost.store.database import Store, open_store
+from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.routes import Route
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.payloads import ChatIn, decode_in
+from nanohost_protocol.rows import MessageIn
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+CHAT = ChatKey("fake", "main", "c1")
+LIMIT_S = 10.0
+
+
+class World:
+    """What is on disk, and who was woken. A router is opened for as long as a test wants it to live."""
+
+    def __init__(self, store: Store, mailboxes: Mailboxes) -> None:
+        self.store = store
+        self.mailboxes = mailboxes
+        self.clock = ManualClock()
+        self.woken: list[SessionId] = []
+        self._numbers = iter(range(1, 10_000))
+
+    async def agent(self, folder: str) -> AgentGroup:
+        async with self.store.transaction() as tx:
+            return await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=NOON)
+
+    async def chat(
+        self, platform_id: str = "c1", unknown: UnknownSender = UnknownSender.PUBLIC, *, is_group: bool = False
+    ) -> MessagingGroup:
+        async with self.store.transaction() as tx:
+            return await messaging_groups.add(
+                tx,
+                channel_type="fake",
+                instance="main",
+                platform_id=platform_id,
+                is_group=is_group,
+                name=platform_id,
+                unknown_sender=unknown,
+                now=NOON,
+            )
+
+    async def wire(
+        self,
+        chat: MessagingGroup,
+        agent: AgentGroup,
+        *,
+        engage: EngageMode = EngageMode.PATTERN,
+        pattern: str = ".",
+        mode: SessionMode = SessionMode.SHARED,
+    ) -> WiringId:
+        async with self.store.transaction() as tx:
+            wiring = await wirings.add(
+                tx,
+                messaging_group=chat.id,
+                agent_group=agent.id,
+                engage_mode=engage,
+                engage_pattern=pattern,
+                session_mode=mode,
+                priority=0,
+                now=NOON,
+            )
+        return wiring.id
+
+    async def says(
+        self,
+        *texts: str,
+        chat: str = "c1",
+        thread: str | None = None,
+        is_group: bool = False,
+        mentions: bool = False,
+        sender: str = "u1",
+    ) -> None:
+        """Events as intake leaves them."""
+        async with self.store.transaction() as tx:
+            for text in texts:
+                event = InboundEvent(
+                    platform_id=chat,
+                    platform_message_id=str(next(self._numbers)),
+                    sender=Sender(handle=sender, name="Ada"),
+                    text=text,
+                    sent_at=NOON,
+                    thread_id=thread,
+                    is_group=is_group,
+                    mentions_bot=mentions,
+                )
+                await events.add(tx, replace(CHAT, platform_id=chat), event, now=NOON)
+
+    def router(self, kind: type[Router] = Router) -> Router:
+        return kind(store=self.store, mailboxes=self.mailboxes, clock=self.clock, wake=self.woken.append)
+
+    @asynccontextmanager
+    async def routing(self) -> AsyncIterator[Router]:
+        """A router that has dealt with all that was there."""
+        router = self.router()
+        async with router.opened():
+            await self.until(self.nothing_new)
+            yield router
+
+    async def route(self) -> None:
+        async with self.routing():
+            pass
+
+    async def nothing_new(self) -> bool:
+        return not await events.chats_with_new(self.store)
+
+    async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while not await true():
+                pass
+
+    async def session(self, folder: str, thread: str | None = None) -> Session:
+        (found,) = [s for s in await sessions.every(self.store) if (s.group_folder, s.thread_id) == (folder, thread)]
+        return found
+
+    async def mailbox(self, folder: str, thread: str | None = None) -> list[str]:
+        """The texts in a session's mailbox, in order."""
+        session = await self.session(folder, thread)
+        rows = await self.mailboxes.inbound(session, lambda box: list(box.due(NOON)))
+        return [_text(row) for row in rows]
+
+    async def outcomes(self) -> list[tuple[str, str]]:
+        rows = await self.store.all(
+            "SELECT e.text, r.outcome FROM routes r JOIN inbound_events e ON e.id = r.event_id"
+            " ORDER BY r.wiring_id, e.id"
+        )
+        return [(row["text"], row["outcome"]) for row in rows]
+
+    async def drops(self) -> list[tuple[str, str]]:
+        rows = await self.store.all("SELECT text, reason FROM inbound_events WHERE status = 'dropped' ORDER BY id")
+        return [(row["text"], row["reason"]) for row in rows]
+
+
+def _text(row: MessageIn) -> str:
+    payload = decode_in(row.kind, row.content)
+    assert isinstance(payload, ChatIn)
+    return payload.text
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    database = tmp_path / "nanohost.db"
+    migrate(database, read_sets([shipped_root() / "migrations"]), backups=tmp_path)
+    mailboxes = Mailboxes(tmp_path / "sessions", durable=False)
+    async with open_store(database, durable=False) as store, mailboxes.opened():
+        yield World(store, mailboxes)
+
+
+# --- the ordinary way
+
+
+async def test_an_event_reaches_the_mailbox_and_the_session_is_woken_and_due(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("hello")
+    await world.route()
+    session = await world.session("a")
+    assert await world.mailbox("a") == ["hello"]
+    assert world.woken == [session.id]
+    assert session.due_at == world.clock.now()
+    assert await world.outcomes() == [("hello", "written")]
+
+
+async def test_news_of_a_chat_is_routed_while_open(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    async with world.routing() as router:
+        await world.says("hello")
+        router.notice(CHAT)
+        await world.until(world.nothing_new)
+    assert await world.mailbox("a") == ["hello"]
+
+
+@pytest.mark.behaviour("IN-07")
+async def test_the_order_of_a_chat_is_the_order_of_its_mailbox(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    texts = [f"{number:03}" for number in range(BATCH * 2 + 5)]
+    async with world.routing() as router:
+        for text in texts:
+            await world.says(text)
+            router.notice(CHAT)
+        await world.until(world.nothing_new)
+    assert await world.mailbox("a") == texts
+
+
+@pytest.mark.behaviour("RT-02")
+async def test_a_second_message_finds_the_firsts_session(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    for text in ("one", "two"):
+        await world.says(text)
+        await world.route()
+    assert await world.mailbox("a") == ["one", "two"]
+    assert len(await sessions.every(world.store)) == 1
+
+
+@pytest.mark.behaviour("RT-01")
+async def test_threads_of_a_group_are_sessions_and_those_of_a_dm_are_not(world: World) -> None:
+    await world.wire(await world.chat("c1", is_group=True), await world.agent("a"))
+    await world.wire(await world.chat("dm"), await world.agent("b"))
+    for thread in ("7", "8"):
+        await world.says(thread, thread=thread, is_group=True)
+        await world.says(thread, thread=thread, chat="dm")
+    await world.route()
+    assert (await world.mailbox("a", "7"), await world.mailbox("a", "8")) == (["7"], ["8"])
+    assert await world.mailbox("b") == ["7", "8"]
+
+
+@pytest.mark.behaviour("RT-02")
+async def test_chats_that_share_an_agent_share_its_session(world: World) -> None:
+    agent = await world.agent("a")
+    for chat in ("c1", "c2"):
+        await world.wire(await world.chat(chat), agent, mode=SessionMode.AGENT_SHARED)
+        await world.says(chat, chat=chat)
+    await world.route()
+    assert sorted(await world.mailbox("a")) == ["c1", "c2"]
+
+
+async def test_what_the_platform_says_of_a_chat_is_learned(world: World) -> None:
+    chat = await world.chat("c1")
+    await world.wire(chat, await world.agent("a"))
+    await world.says("hi", is_group=True, mentions=True)
+    await world.route()
+    assert (await messaging_groups.get(world.store, chat.id)).is_group is True
+
+
+# --- who is not let in
+
+
+@pytest.mark.behaviour("RT-10")
+async def test_what_nobody_is_wired_to_is_dropped_with_the_reason(world: World) -> None:
+    await world.chat("c2")
+    await world.says("to nobody")
+    await world.says("to no agent", chat="c2")
+    await world.route()
+    assert await world.drops() == [("to nobody", NO_CHAT), ("to no agent", NO_WIRING)]
+    assert (world.woken, await sessions.every(world.store)) == ([], [])
+
+
+@pytest.mark.behaviour("AC-02", "RT-07", "RT-10")
+async def test_who_may_not_talk_is_on_record_and_in_no_mailbox(world: World) -> None:
+    agent = await world.agent("a")
+    await world.wire(await world.chat(unknown=UnknownSender.STRICT), agent)
+    async with world.store.transaction() as tx:
+        await roles.grant(tx, user_id="fake:u2", role=Role.MEMBER, agent_group=agent.id, now=NOON)
+    await world.says("stranger", sender="u1")
+    await world.says("member", sender="u2")
+    await world.route()
+    assert await world.mailbox("a") == ["member"]
+    assert await world.outcomes() == [("stranger", "denied"), ("member", "written")]
+    row = await world.store.one("SELECT reason FROM routes WHERE outcome = 'denied'")
+    assert row is not None and "strict" in row["reason"]
+
+
+@pytest.mark.behaviour("RT-04")
+async def test_a_mention_sticks_to_its_thread(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION_STICKY)
+    await world.says("before", thread="7", is_group=True)
+    await world.says("@nan", thread="7", is_group=True, mentions=True)
+    await world.says("same batch", thread="7", is_group=True)
+    await world.says("elsewhere", thread="8", is_group=True)
+    await world.route()
+    await world.says("later", thread="7", is_group=True)
+    await world.route()
+    assert await world.mailbox("a", "7") == ["@nan", "same batch", "later"]
+    assert len(await sessions.every(world.store)) == 1
+
+
+@pytest.mark.behaviour("RT-04")
+async def test_a_mention_does_not_stick_to_chats_that_only_share_the_agent(world: World) -> None:
+    agent = await world.agent("a")
+    for chat in ("dm", "c1"):
+        await world.wire(
+            await world.chat(chat, is_group=chat == "c1"),
+            agent,
+            engage=EngageMode.MENTION_STICKY,
+            mode=SessionMode.AGENT_SHARED,
+        )
+    await world.says("a private word", chat="dm")
+    await world.route()
+    await world.says("chatter", is_group=True)
+    await world.route()
+    assert await world.mailbox("a") == ["a private word"]
+
+
+# --- fan-out and failures
+
+
+@pytest.mark.behaviour("RT-03")
+async def test_each_wiring_decides_for_itself(world: World) -> None:
+    chat = await world.chat()
+    await world.wire(chat, await world.agent("a"))
+    await world.wire(chat, await world.agent("b"), pattern="^b")
+    await world.says("a", "b")
+    await world.route()
+    assert (await world.mailbox("a"), await world.mailbox("b")) == (["a", "b"], ["b"])
+
+
+@pytest.mark.behaviour("RT-03")
+async def test_a_pattern_that_is_none_harms_its_own_wiring_only(world: World) -> None:
+    chat = await world.chat()
+    await world.wire(chat, await world.agent("a"), pattern="(")
+    await world.wire(chat, await world.agent("b"))
+    await world.says("hello")
+    await world.route()
+    assert await world.mailbox("b") == ["hello"]
+    assert await world.outcomes() == [("hello", "not_engaged"), ("hello", "written")]
+
+
+@pytest.mark.behaviour("RT-03", "IN-03", "IN-07")
+async def test_a_mailbox_that_refuses_waits_alone_and_is_written_in_order_when_it_is_mended(world: World) -> None:
+    chat = await world.chat()
+    for folder in ("a", "b"):
+        await world.wire(chat, await world.agent(folder))
+    await world.says("one")
+    await world.route()
+    broken = world.mailboxes.layout(await world.session("a")).inbound_db
+    sound = broken.read_bytes()
+    broken.write_bytes(b"garbage" * 1000)
+    async with world.routing() as router:
+        for text in ("two", "three"):
+            await world.says(text)
+            router.notice(CHAT)
+            await world.until(world.nothing_new)
+        assert await world.mailbox("b") == ["one", "two", "three"]
+        assert (await world.outcomes())[:3] == [("one", "written"), ("two", "waiting"), ("three", "waiting")]
+        await world.clock.somebody_sleeps()
+        broken.write_bytes(sound)
+        await world.clock.advance(60)
+        await world.until(lambda: _nothing_waits(world))
+        await world.says("four")
+        router.notice(CHAT)
+        await world.until(world.nothing_new)
+    assert await world.mailbox("a") == ["one", "two", "three", "four"]
+    assert {outcome for _, outcome in await world.outcomes()} == {"written"}
+    assert (await world.session("a")).id in world.woken
+
+
+@pytest.mark.behaviour("RT-03", "IN-07")
+async def test_what_waits_is_written_first_after_a_restart(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("one")
+    await world.route()
+    broken = world.mailboxes.layout(await world.session("a")).inbound_db
+    sound = broken.read_bytes()
+    broken.write_bytes(b"garbage" * 1000)
+    await world.says("two")
+    await world.route()
+    broken.write_bytes(sound)
+    await world.says("three")
+    async with world.routing():
+        await world.until(lambda: _nothing_waits(world))
+    assert await world.mailbox("a") == ["one", "two", "three"]
+
+
+async def _nothing_waits(world: World) -> bool:
+    return await world.store.one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
+
+
+# --- crashes
+
+
+class DiesBeforeTheRecord(Router):
+    """Writes into the mailboxes, and is gone before it says so."""
+
+    async def _record(self, batch: Sequence[StoredEvent], made: Sequence[Route]) -> None:
+        raise StoreError("the process ended here")
+
+
+async def crash(world: World) -> None:
+    async with world.router(DiesBeforeTheRecord).opened():
+        await world.clock.somebody_sleeps()
+
+
+@pytest.mark.behaviour("IN-02", "IN-03")
+async def test_a_crash_between_mailbox_and_record_changes_nothing(world: World) -> None:
+    chat = await world.chat()
+    for folder in ("a", "b"):
+        await world.wire(chat, await world.agent(folder))
+    await world.says("one", "two")
+    await crash(world)
+    assert await world.mailbox("a") == ["one", "two"]
+    assert (await world.outcomes(), world.woken) == ([], [])
+    await crash(world)
+    await world.route()
+    assert (await world.mailbox("a"), await world.mailbox("b")) == (["one", "two"], ["one", "two"])
+    assert len(await sessions.every(world.store)) == 2
+    assert len(set(world.woken)) == 2
+
+
+@pytest.mark.behaviour("IN-07", "RT-04")
+async def test_a_crash_does_not_make_a_mention_stick_to_what_came_before_it(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION_STICKY)
+    await world.says("before", is_group=True)
+    await world.says("@nan", is_group=True, mentions=True)
+    await world.says("after", is_group=True)
+    await crash(world)
+    assert await world.mailbox("a") == ["@nan", "after"]
+    await world.route()
+    assert await world.mailbox("a") == ["@nan", "after"]
+    assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written"), ("after", "written")]
+
+
+def test_the_reasons_say_what_to_type() -> None:
+    for reason in (NO_CHAT, NO_WIRING):
+        assert re.search("nanohost wirings create", reason)

@@ -1,0 +1,25 @@
+"""A migrated central database in a folder of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from nanohost.shipped import shipped_root
+from nanohost.store.database import Store, open_store
+from nanohost.store.migrations import migrate, read_sets
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "nanohost.db"
+    migrate(path, read_sets([shipped_root() / "migrations"]), backups=tmp_path / "backups")
+    return path
+
+
+@pytest.fixture
+async def store(database: Path) -> AsyncIterator[Store]:
+    async with open_store(database, durable=False) as opened:
+        yield opened

@@ -1,0 +1,415 @@
+"""What each entity's functions promise, on a real database."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.model import (
+    AgentGroup,
+    EngageMode,
+    EventId,
+    LeaseId,
+    MessagingGroup,
+    Role,
+    SessionId,
+    SessionMode,
+    UnknownSender,
+    Wiring,
+)
+from nanohost.store import (
+    agent_groups,
+    deliveries,
+    events,
+    install,
+    messaging_groups,
+    model_calls,
+    roles,
+    routes,
+    sessions,
+    wirings,
+)
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
+from nanohost.store.events import ChatKey
+from nanohost.store.routes import Route, RouteOutcome
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+LATER = NOON + timedelta(minutes=5)
+CHAT = ChatKey("fake", "main", "c1")
+
+
+async def an_agent(store: Store, folder: str = "main") -> AgentGroup:
+    async with store.transaction() as tx:
+        return await agent_groups.add(tx, folder=folder, name=folder, provider=None, model="m", now=NOON)
+
+
+async def a_chat(store: Store, platform_id: str = "c1") -> MessagingGroup:
+    async with store.transaction() as tx:
+        return await messaging_groups.add(
+            tx,
+            channel_type="fake",
+            instance="main",
+            platform_id=platform_id,
+            is_group=True,
+            name="Chat",
+            unknown_sender=UnknownSender.STRICT,
+            now=NOON,
+        )
+
+
+async def a_wiring(store: Store, chat: MessagingGroup, agent: AgentGroup, *, priority: int = 0) -> Wiring:
+    async with store.transaction() as tx:
+        return await wirings.add(
+            tx,
+            messaging_group=chat.id,
+            agent_group=agent.id,
+            engage_mode=EngageMode.MENTION,
+            engage_pattern="",
+            session_mode=SessionMode.AGENT_SHARED,
+            priority=priority,
+            now=NOON,
+        )
+
+
+async def a_session(store: Store, folder: str = "main", thread: str | None = None) -> SessionId:
+    agent = await agent_groups.find(store, folder) or await an_agent(store, folder)
+    async with store.transaction() as tx:
+        return await sessions.add(tx, agent_group=agent.id, messaging_group=None, thread_id=thread, now=NOON)
+
+
+def an_event(message_id: str = "1", text: str = "hi") -> InboundEvent:
+    return InboundEvent(
+        platform_id="c1",
+        platform_message_id=message_id,
+        sender=Sender(handle="u1", name="Ada"),
+        text=text,
+        sent_at=NOON,
+        kind=EventKind.EDIT,
+        thread_id="7",
+        is_group=True,
+        mentions_bot=True,
+        refers_to="0",
+        chat_name="Chat",
+    )
+
+
+# --- groups, wirings, roles, install
+
+
+async def test_an_agent_group_is_found_by_its_folder_and_its_folder_is_taken(store: Store) -> None:
+    agent = await an_agent(store)
+    assert await agent_groups.find(store, "main") == agent == await agent_groups.get(store, agent.id)
+    assert await agent_groups.find(store, "nobody") is None
+    with pytest.raises(sqlite3.IntegrityError):
+        await an_agent(store)
+    second = await an_agent(store, "a")
+    assert await agent_groups.every(store) == [second, agent]
+
+
+async def test_a_chat_is_found_by_what_the_platform_calls_it(store: Store) -> None:
+    chat = await a_chat(store)
+    found = await messaging_groups.find(store, channel_type="fake", instance="main", platform_id="c1")
+    assert found == chat == await messaging_groups.get(store, chat.id)
+    assert await messaging_groups.find(store, channel_type="fake", instance="other", platform_id="c1") is None
+    with pytest.raises(sqlite3.IntegrityError):
+        await a_chat(store)
+
+
+async def test_what_is_learned_of_a_chat_is_kept(store: Store) -> None:
+    chat = await a_chat(store)
+    async with store.transaction() as tx:
+        await messaging_groups.learn(tx, chat.id, is_group=False, name="New")
+        await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.PUBLIC)
+    assert await messaging_groups.every(store) == [
+        replace(chat, is_group=False, name="New", unknown_sender=UnknownSender.PUBLIC)
+    ]
+
+
+@pytest.mark.behaviour("RT-09")
+async def test_wirings_are_evaluated_by_priority_then_by_age(store: Store) -> None:
+    chat = await a_chat(store)
+    late, first, second = [
+        await a_wiring(store, chat, await an_agent(store, folder), priority=priority)
+        for folder, priority in (("a", 9), ("b", 1), ("c", 1))
+    ]
+    assert await wirings.of_chat(store, chat.id) == [first, second, late]
+    assert await wirings.every(store) == [first, second, late]
+    assert await wirings.find(store, late.id) == late
+    assert await messaging_groups.sharing_an_agent(store, late.agent_group_id) == [chat]
+    with pytest.raises(sqlite3.IntegrityError):
+        await a_wiring(store, chat, await agent_groups.get(store, late.agent_group_id))
+
+
+async def test_a_wiring_is_forgotten_with_what_it_made(store: Store) -> None:
+    chat = await a_chat(store)
+    wiring = await a_wiring(store, chat, await an_agent(store))
+    async with store.transaction() as tx:
+        await events.add(tx, CHAT, an_event(), now=NOON)
+        await routes.add(tx, Route(event_id=EventId(1), wiring_id=wiring.id, outcome=RouteOutcome.DENIED))
+    async with store.transaction() as tx:
+        assert await wirings.delete(tx, wiring.id) is True
+        assert await wirings.delete(tx, wiring.id) is False
+    assert await wirings.find(store, wiring.id) is None
+
+
+@pytest.mark.behaviour("AC-02")
+async def test_a_role_is_granted_and_revoked_once_each(store: Store) -> None:
+    agent = await an_agent(store)
+    async with store.transaction() as tx:
+        for scope in (None, agent.id):
+            assert await roles.grant(tx, user_id="fake:u", role=Role.ADMIN, agent_group=scope, now=NOON) is True
+            assert await roles.grant(tx, user_id="fake:u", role=Role.ADMIN, agent_group=scope, now=NOON) is False
+    assert {grant.agent_group_id for grant in await roles.of_user(store, "fake:u")} == {None, agent.id}
+    async with store.transaction() as tx:
+        assert await roles.revoke(tx, user_id="fake:u", role=Role.ADMIN, agent_group=None) is True
+        assert await roles.revoke(tx, user_id="fake:u", role=Role.ADMIN, agent_group=None) is False
+    assert [grant.agent_group_id for grant in await roles.every(store)] == [agent.id]
+
+
+@pytest.mark.behaviour("AC-02")
+async def test_an_owner_of_one_agent_group_only_is_refused_aloud(store: Store) -> None:
+    agent = await an_agent(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        async with store.transaction() as tx:
+            await roles.grant(tx, user_id="fake:u", role=Role.OWNER, agent_group=agent.id, now=NOON)
+
+
+async def test_the_installs_id_is_drawn_once(store: Store) -> None:
+    async with store.transaction() as tx:
+        first = await install.ensure(tx, NOON)
+    async with store.transaction() as tx:
+        assert await install.ensure(tx, LATER) == first
+
+
+# --- sessions
+
+
+async def test_a_session_is_found_by_its_key_and_made_once(store: Store) -> None:
+    agent, chat = await an_agent(store), await a_chat(store)
+    async with store.transaction() as tx:
+        made = [
+            await sessions.add(tx, agent_group=agent.id, messaging_group=group, thread_id=thread, now=NOON)
+            for group, thread in ((chat.id, None), (chat.id, "7"), (None, None))
+        ]
+    found = [
+        await sessions.by_key(store, agent_group=agent.id, messaging_group=group, thread_id=thread)
+        for group, thread in ((chat.id, None), (chat.id, "7"), (None, None), (chat.id, "8"))
+    ]
+    assert [session.id if session else None for session in found] == [*made, None]
+    for group, thread in ((chat.id, None), (None, None)):
+        with pytest.raises(sqlite3.IntegrityError):
+            async with store.transaction() as tx:
+                await sessions.add(tx, agent_group=agent.id, messaging_group=group, thread_id=thread, now=NOON)
+    assert await sessions.find(store, SessionId("nobody")) is None
+    assert len(await sessions.every(store)) == 3
+
+
+async def test_due_work_is_found_when_its_time_has_come(store: Store) -> None:
+    now_due, later_due, idle = [await a_session(store, folder) for folder in "abc"]
+    async with store.transaction() as tx:
+        await sessions.make_due(tx, now_due, at=NOON, now=NOON)
+        await sessions.make_due(tx, later_due, at=LATER, now=NOON)
+    assert [session.id for session in await sessions.due(store, NOON)] == [now_due]
+    assert await sessions.next_due(store, NOON) == LATER
+    assert [session.id for session in await sessions.due(store, LATER)] == [now_due, later_due]
+    assert await sessions.next_due(store, LATER) is None
+    assert (await sessions.get(store, idle)).due_at is None
+
+
+async def test_later_work_does_not_put_off_earlier_work(store: Store) -> None:
+    session = await a_session(store)
+    async with store.transaction() as tx:
+        await sessions.make_due(tx, session, at=NOON, now=NOON - timedelta(hours=1))
+        await sessions.make_due(tx, session, at=LATER, now=NOON - timedelta(hours=1))
+    assert (await sessions.get(store, session)).due_at == NOON
+
+
+async def test_a_due_time_is_replaced_only_if_nobody_changed_it(store: Store) -> None:
+    session = await a_session(store)
+    async with store.transaction() as tx:
+        assert await sessions.replace_due(tx, session, seen=NOON, due=None) is False
+        assert await sessions.replace_due(tx, session, seen=None, due=NOON) is True
+        assert await sessions.replace_due(tx, session, seen=None, due=LATER) is False
+        assert await sessions.replace_due(tx, session, seen=NOON, due=LATER) is True
+        await sessions.make_due(tx, session, at=NOON, now=NOON)
+        assert await sessions.replace_due(tx, session, seen=LATER, due=None) is False
+        assert await sessions.replace_due(tx, session, seen=NOON, due=None) is True
+    assert (await sessions.get(store, session)).due_at is None
+
+
+async def test_cursors_never_go_back(store: Store) -> None:
+    session = await a_session(store)
+    async with store.transaction() as tx:
+        for cursor in (5, 3):
+            await sessions.set_out_cursor(tx, session, cursor, LATER)
+            await sessions.set_ack_cursor(tx, session, cursor)
+    found = await sessions.get(store, session)
+    assert (found.out_cursor, found.ack_cursor, found.last_active_at) == (5, 5, LATER)
+
+
+@pytest.mark.behaviour("SE-01")
+async def test_only_the_holder_of_a_lease_may_change_it(store: Store) -> None:
+    session = await a_session(store)
+    old, new = LeaseId("old"), LeaseId("new")
+    async with store.transaction() as tx:
+        await sessions.lease(tx, session, old, "docker")
+        await sessions.set_runtime_state(tx, session, old, {"container": "1"})
+        await sessions.set_runtime_state(tx, session, new, {"container": "2"})
+    assert [(found.lease, found.runtime_state) for found in await sessions.leased(store)] == [(old, {"container": "1"})]
+    async with store.transaction() as tx:
+        await sessions.lease(tx, session, new, "process")
+        assert await sessions.release(tx, session, old) is False
+        assert await sessions.release(tx, session, new) is True
+    assert await sessions.leased(store) == []
+    assert (await sessions.get(store, session)).runtime is None
+
+
+# --- events and routes
+
+
+@pytest.mark.behaviour("IN-02")
+async def test_an_event_is_kept_once_and_comes_back_as_it_was(store: Store) -> None:
+    async with store.transaction() as tx:
+        assert await events.add(tx, CHAT, an_event(), now=NOON) is True
+        assert await events.add(tx, CHAT, an_event(text="again"), now=LATER) is False
+    (stored,) = await events.new_in_chat(store, CHAT, limit=10)
+    assert (stored.chat, stored.event) == (CHAT, an_event())
+    assert await events.get(store, stored.id) == stored
+
+
+async def test_an_event_that_breaks_a_rule_is_an_error_and_not_a_repeat(store: Store) -> None:
+    broken = replace(an_event(), sender=Sender(handle=None, name="Ada"))  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.IntegrityError):
+        async with store.transaction() as tx:
+            await events.add(tx, CHAT, broken, now=NOON)
+
+
+async def test_events_wait_by_chat_in_order_until_they_are_dealt_with(store: Store) -> None:
+    async with store.transaction() as tx:
+        for number in range(3):
+            await events.add(tx, CHAT, an_event(str(number)), now=NOON)
+        await events.add(tx, CHAT, an_event("bot"), now=NOON, dropped="another bot wrote it")
+        await events.add(tx, ChatKey("fake", "other", "c1"), an_event("0"), now=NOON)
+    assert set(await events.chats_with_new(store)) == {CHAT, ChatKey("fake", "other", "c1")}
+    waiting = await events.new_in_chat(store, CHAT, limit=2)
+    assert [stored.event.platform_message_id for stored in waiting] == ["0", "1"]
+    async with store.transaction() as tx:
+        await events.mark_routed(tx, waiting[0].id)
+        await events.mark_dropped(tx, waiting[1].id, "why not")
+    assert [each.event.platform_message_id for each in await events.new_in_chat(store, CHAT, limit=9)] == ["2"]
+
+
+@pytest.mark.behaviour("RT-10")
+async def test_routes_say_what_waits_and_why(store: Store) -> None:
+    chat = await a_chat(store)
+    wiring = await a_wiring(store, chat, await an_agent(store))
+    session = await a_session(store)
+    async with store.transaction() as tx:
+        for number in range(3):
+            await events.add(tx, CHAT, an_event(str(number)), now=NOON)
+            route = Route(
+                event_id=EventId(number + 1),
+                wiring_id=wiring.id,
+                outcome=RouteOutcome.WAITING,
+                reason="full",
+                session_id=session,
+                message_id=f"m{number}",
+            )
+            await routes.add(tx, route)
+            await routes.add(tx, route)
+        await routes.explain_waiting(tx, session, "still full")
+        await routes.mark_written(tx, EventId(2), wiring.id)
+    assert await routes.sessions_waiting(store) == [session]
+    assert await routes.waiting(store, session, limit=9) == [(1, wiring.id), (3, wiring.id)]
+    assert await routes.waiting(store, session, limit=1) == [(1, wiring.id)]
+    kept = await store.all("SELECT outcome, reason FROM routes ORDER BY event_id")
+    assert [tuple(row) for row in kept] == [("waiting", "still full"), ("written", ""), ("waiting", "still full")]
+
+
+# --- deliveries and model calls
+
+
+def a_delivery(session: SessionId, seq: int, *, channel: str = "fake") -> Delivery:
+    return Delivery(
+        lane=LaneKey(session, channel, "main"),
+        seq=seq,
+        out_id=f"o{seq}",
+        kind="chat",
+        platform_id="c1",
+        thread_id=None,
+        reply_to="7",
+        content="{}",
+        status=DeliveryStatus.PENDING,
+        created_at=NOON,
+    )
+
+
+@pytest.mark.behaviour("DL-02")
+async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: Store) -> None:
+    session = await a_session(store)
+    delivery = a_delivery(session, 1)
+    failed = Outcome(
+        status=DeliveryStatus.PENDING, outcome="not_sent", reason="down", error="no route", next_try_at=LATER
+    )
+    sent = Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=("8", "9"))
+    async with store.transaction() as tx:
+        assert await deliveries.add(tx, delivery) is True
+        assert await deliveries.add(tx, delivery) is False
+    assert await deliveries.next_in_lane(store, delivery.lane) == delivery
+    async with store.transaction() as tx:
+        await deliveries.begin(tx, delivery, NOON)
+    begun = await deliveries.next_in_lane(store, delivery.lane)
+    assert begun is not None and (begun.status, begun.attempts) == (DeliveryStatus.SENDING, 1)
+    async with store.transaction() as tx:
+        await deliveries.end(tx, delivery, failed, NOON)
+        await deliveries.begin(tx, delivery, LATER)
+        await deliveries.end(tx, delivery, sent, LATER)
+    assert await deliveries.next_in_lane(store, delivery.lane) is None
+    attempts = await store.all("SELECT number, outcome, error FROM delivery_attempts ORDER BY number")
+    assert [tuple(row) for row in attempts] == [(1, "not_sent", "no route"), (2, "sent", None)]
+    row = await store.one("SELECT status, receipt FROM deliveries")
+    assert row is not None and tuple(row) == ("sent", '["8", "9"]')
+
+
+@pytest.mark.behaviour("DL-07")
+async def test_a_lane_is_served_in_order_and_knows_no_other(store: Store) -> None:
+    session = await a_session(store)
+    async with store.transaction() as tx:
+        for delivery in (a_delivery(session, 3), a_delivery(session, 1), a_delivery(session, 2, channel="other")):
+            await deliveries.add(tx, delivery)
+    assert len(await deliveries.open_lanes(store)) == 2
+    following = await deliveries.next_in_lane(store, LaneKey(session, "fake", "main"))
+    assert following is not None and following.seq == 1
+
+
+async def test_a_delivery_that_breaks_a_rule_is_an_error_and_not_a_repeat(store: Store) -> None:
+    broken = replace(a_delivery(await a_session(store), 1), status="lost")  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.IntegrityError):
+        async with store.transaction() as tx:
+            await deliveries.add(tx, broken)
+
+
+async def test_model_calls_add_up(store: Store) -> None:
+    session = await a_session(store)
+    assert await model_calls.totals(store) == {"calls": 0, "tokens_in": 0, "tokens_out": 0}
+    for status, error in ((200, None), (0, "no answer")):
+        async with store.transaction() as tx:
+            await model_calls.add(
+                tx,
+                session=session,
+                model="m",
+                started_at=NOON,
+                duration_ms=5,
+                status=status,
+                tokens_in=10,
+                tokens_out=2,
+                tokens_cached=0,
+                tokens_cache_written=0,
+                error=error,
+            )
+    assert await model_calls.totals(store) == {"calls": 2, "tokens_in": 20, "tokens_out": 4}

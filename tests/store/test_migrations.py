@@ -1,0 +1,196 @@
+"""The way from any earlier database to this one: nothing in silence, nothing half, a copy first."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import nanohost.store
+from nanohost.errors import StoreError
+from nanohost.shipped import shipped_root
+from nanohost.store.migrations import Migration, migrate, read_sets
+
+ONE = Migration(set_name="core", name="0001_one", sql="CREATE TABLE one (x TEXT) STRICT;\n")
+TWO = Migration(set_name="core", name="0002_two", sql="ALTER TABLE one ADD COLUMN y TEXT;\n")
+SKILL = Migration(set_name="skill", name="0001_one", sql="CREATE TABLE skill_one (x TEXT) STRICT;\n")
+OTHER = Migration(set_name="other", name="0001_one", sql="CREATE TABLE other_one (x TEXT) STRICT;\n")
+
+
+def tables(database: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every table with its columns, every index with its SQL."""
+    with closing(sqlite3.connect(database)) as db:
+        found: dict[str, list[tuple[object, ...]]] = {}
+        for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_schema").fetchall():
+            plain = " ".join(line.split("--")[0].strip() for line in (sql or "").splitlines())
+            found[f"{kind} {name}"] = [
+                *db.execute('SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', (name,)),
+                (" ".join(plain.split()).replace("IF NOT EXISTS ", ""),),
+            ]
+        return found
+
+
+def data(database: Path) -> list[str]:
+    """Everything that is in it, as SQL."""
+    with closing(sqlite3.connect(database)) as db:
+        return list(db.iterdump())
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "nanohost.db"
+
+
+@pytest.fixture
+def backups(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "backups"
+
+
+def test_schema_sql_is_the_sum_of_the_migrations(database: Path, backups: Path, tmp_path: Path) -> None:
+    migrate(database, read_sets([shipped_root() / "migrations"]), backups=backups)
+    schema = Path(nanohost.store.__file__).with_name("schema.sql")
+    with closing(sqlite3.connect(tmp_path / "sum.db")) as db:
+        db.executescript(schema.read_text(encoding="utf-8"))
+    summed, migrated = tables(tmp_path / "sum.db"), tables(database)
+    assert sorted(summed) == sorted(migrated)
+    for name, shape in migrated.items():
+        assert summed[name] == shape, name
+
+
+def test_what_is_applied_is_applied_once(database: Path, backups: Path) -> None:
+    assert migrate(database, [ONE, TWO], backups=backups) == [ONE, TWO]
+    before = data(database)
+    assert migrate(database, [ONE, TWO], backups=backups) == []
+    assert data(database) == before
+    assert not backups.exists()
+
+
+def test_two_sets_with_the_same_names_do_not_collide(database: Path, backups: Path) -> None:
+    assert migrate(database, [ONE, OTHER, SKILL], backups=backups) == [ONE, OTHER, SKILL]
+    assert migrate(database, [ONE, TWO, OTHER, SKILL], backups=backups) == [TWO]
+    assert {"table one", "table other_one", "table skill_one"} <= set(tables(database))
+
+
+def test_a_file_that_changed_after_it_was_applied_stops_the_start(database: Path, backups: Path) -> None:
+    migrate(database, [ONE], backups=backups)
+    before = data(database)
+    changed = Migration(set_name="core", name="0001_one", sql=ONE.sql + "-- a harmless word\n")
+    with pytest.raises(StoreError, match="core/0001_one was changed") as caught:
+        migrate(database, [changed, TWO], backups=backups)
+    assert caught.value.hint
+    assert data(database) == before
+
+
+def test_an_applied_migration_that_is_not_known_stops_the_start(database: Path, backups: Path) -> None:
+    migrate(database, [ONE, SKILL], backups=backups)
+    before = data(database)
+    with pytest.raises(StoreError, match="skill/0001_one, which this version does not know"):
+        migrate(database, [ONE, TWO], backups=backups)
+    assert data(database) == before
+
+
+def test_a_copy_is_made_before_anything_is_applied_to_data(database: Path, backups: Path) -> None:
+    migrate(database, [ONE], backups=backups)
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("INSERT INTO one VALUES ('kept')")
+    before = data(database)
+    migrate(database, [ONE, TWO], backups=backups)
+    (copy,) = backups.iterdir()
+    assert data(copy) == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "ALTER TABLE one ADD COLUMN y TEXT;\nCREATE TABLE one (x TEXT);\n",
+        "CREATE TABLE two (x TEXT);\nnonsense;\n",
+        "CREATE TABLE two (x TEXT);\nSELECT 'not finished\n",
+        "CREATE TABLE two (x TEXT);\nCOMMIT;\nCREATE TABLE three (x TEXT);\n",
+        "DELETE FROM one;\nROLLBACK;\n",
+        "DELETE FROM one;\nBEGIN;\n",
+    ],
+    ids=range(6),
+)
+def test_a_failing_migration_is_named_leaves_no_trace_and_can_be_retried(
+    database: Path, backups: Path, broken: str
+) -> None:
+    migrate(database, [ONE], backups=backups)
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("INSERT INTO one VALUES ('kept')")
+    before = data(database)
+    with pytest.raises(StoreError, match="core/0002_two") as caught:
+        migrate(database, [ONE, Migration(set_name="core", name="0002_two", sql=broken)], backups=backups)
+    assert caught.value.hint
+    assert data(database) == before
+    assert migrate(database, [ONE, TWO], backups=backups) == [TWO]
+
+
+def test_a_first_migration_that_fails_can_be_retried(database: Path, backups: Path) -> None:
+    with pytest.raises(StoreError):
+        migrate(database, [Migration(set_name="core", name="0001_one", sql="nonsense;")], backups=backups)
+    assert migrate(database, [ONE], backups=backups) == [ONE]
+
+
+def test_a_migration_may_be_written_as_people_write(database: Path, backups: Path) -> None:
+    sql = """-- a comment; with a semicolon
+CREATE TABLE one (x TEXT); CREATE TABLE two (x TEXT DEFAULT ';'); -- two in a line
+CREATE TRIGGER t AFTER INSERT ON one BEGIN
+    INSERT INTO two VALUES (new.x); INSERT INTO two VALUES (';');
+END;
+INSERT INTO one VALUES ('a;b');
+/* the end; really */
+"""
+    migrate(database, [Migration(set_name="core", name="0001_one", sql=sql)], backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        assert db.execute("SELECT x FROM two").fetchall() == [("a;b",), (";",)]
+
+
+def test_a_database_of_something_else_is_refused_and_left_as_it_was(database: Path, backups: Path) -> None:
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = database.read_bytes()
+    with pytest.raises(StoreError, match="something else"):
+        migrate(database, [ONE], backups=backups)
+    assert database.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(database: Path, backups: Path) -> None:
+    database.write_bytes(b"shopping list\n" * 1000)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        migrate(database, [ONE], backups=backups)
+    assert database.read_bytes() == b"shopping list\n" * 1000
+
+
+# --- reading the files
+
+
+def write(root: Path, name: str, sql: str = "SELECT 1;") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(sql)
+    return path
+
+
+def test_sets_are_read_core_first_and_from_every_folder(tmp_path: Path) -> None:
+    shipped, own = tmp_path / "shipped", tmp_path / "own"
+    for root, name in ((own, "aaa/0001_x.sql"), (shipped, "core/0002_b.sql"), (shipped, "core/0001_a.sql")):
+        write(root, name)
+    write(own, "aaa/README.md")
+    found = read_sets([shipped, own, shipped, tmp_path / "missing"])
+    assert [(each.set_name, each.name) for each in found] == [("core", "0001_a"), ("core", "0002_b"), ("aaa", "0001_x")]
+
+
+def test_the_same_migration_in_two_folders_is_refused(tmp_path: Path) -> None:
+    for root in ("one", "two"):
+        write(tmp_path / root, "core/0001_a.sql")
+    with pytest.raises(StoreError, match="there twice"):
+        read_sets([tmp_path / "one", tmp_path / "two"])
+
+
+@pytest.mark.parametrize("name", ["1_a.sql", "0001.sql", "0001_A.sql", "0001-a.sql", "notes.sql"])
+def test_a_name_that_gives_no_order_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path, f"core/{name}")
+    with pytest.raises(StoreError, match="not a migration's name"):
+        read_sets([tmp_path])

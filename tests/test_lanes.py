@@ -1,0 +1,210 @@
+"""Keyed work: never two at one key, nothing forgotten, failures tried again with growing pauses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from nanohost.errors import StoreError
+from nanohost.lanes import FIRST_PAUSE_S, LONGEST_PAUSE_S, Lanes
+from nanohost.testing.manual_clock import ManualClock
+
+LIMIT_S = 5.0
+
+
+class Workshop:
+    """Work that waits at a gate, fails when told to, and counts how many are at it."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.lanes = Lanes[str]("test", self.work, self.clock)
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.failures: Counter[str] = Counter()
+        self.error: Exception = StoreError("the disk refuses")
+        self.gates: dict[str, asyncio.Event] = {}
+        self._at_work: Counter[str] = Counter()
+        self._change = asyncio.Event()
+
+    async def work(self, key: str) -> None:
+        self._at_work[key] += 1
+        assert self._at_work[key] == 1, "two workers at one key"
+        self.begun.append(key)
+        self._change.set()
+        try:
+            if key in self.gates:
+                await self.gates[key].wait()
+            if self.failures[key]:
+                self.failures[key] -= 1
+                raise self.error
+            self.ended.append(key)
+        finally:
+            self._at_work[key] -= 1
+            self._change.set()
+
+    async def until_begun(self, count: int) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while len(self.begun) < count:
+                self._change.clear()
+                await self._change.wait()
+
+    async def until_idle(self) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while self.lanes.busy():
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+def shop() -> Workshop:
+    return Workshop()
+
+
+async def test_a_poke_is_served_once(shop: Workshop) -> None:
+    async with shop.lanes.opened():
+        shop.lanes.poke("a")
+        await shop.until_idle()
+        assert shop.begun == ["a"]
+        shop.lanes.poke("a")
+        await shop.until_idle()
+    assert shop.begun == ["a", "a"]
+
+
+async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
+    async with shop.lanes.opened():
+        for _ in range(5):
+            shop.lanes.poke("a")
+        await shop.until_idle()
+    assert len(shop.begun) <= 2
+
+
+async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
+    shop.gates["a"] = asyncio.Event()
+    async with shop.lanes.opened():
+        shop.lanes.poke("a")
+        await shop.until_begun(1)
+        for _ in range(5):
+            shop.lanes.poke("a")
+        shop.gates["a"].set()
+        await shop.until_idle()
+    assert shop.begun == ["a", "a"]
+
+
+async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None:
+    shop.gates["slow"] = asyncio.Event()
+    async with shop.lanes.opened():
+        shop.lanes.poke("slow")
+        shop.lanes.poke("quick")
+        async with asyncio.timeout(LIMIT_S):
+            while shop.ended != ["quick"]:
+                await asyncio.sleep(0)
+        assert shop.lanes.busy() == 1
+        shop.gates["slow"].set()
+        await shop.until_idle()
+
+
+@pytest.mark.behaviour("IN-03")
+@pytest.mark.parametrize("error", [StoreError("expected"), RuntimeError("a bug")], ids=["expected", "bug"])
+async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, error: Exception) -> None:
+    shop.failures["a"], shop.error = 12, error
+    pauses = []
+    async with shop.lanes.opened():
+        shop.lanes.poke("a")
+        for _ in range(12):
+            await shop.clock.somebody_sleeps()
+            (pause,) = shop.clock.sleeping()
+            pauses.append(pause)
+            await shop.clock.advance(pause)
+        await shop.until_idle()
+    assert pauses == [min(FIRST_PAUSE_S * 2**n, LONGEST_PAUSE_S) for n in range(12)]
+    assert shop.ended == ["a"]
+
+
+async def test_after_a_success_the_pauses_begin_anew(shop: Workshop) -> None:
+    async with shop.lanes.opened():
+        for _ in range(2):
+            shop.failures["a"] = 1
+            shop.lanes.poke("a")
+            await shop.clock.somebody_sleeps()
+            assert shop.clock.sleeping() == (FIRST_PAUSE_S,)
+            await shop.clock.advance(FIRST_PAUSE_S)
+            await shop.until_idle()
+
+
+async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> None:
+    shop.failures["bad"] = 1
+    async with shop.lanes.opened():
+        shop.lanes.poke("bad")
+        await shop.clock.somebody_sleeps()
+        shop.lanes.poke("good")
+        await shop.until_begun(2)
+        await shop.clock.advance(FIRST_PAUSE_S)
+        await shop.until_idle()
+    assert shop.ended == ["good", "bad"]
+
+
+async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
+    shop.failures["a"] = 1
+    async with asyncio.timeout(LIMIT_S):
+        async with shop.lanes.opened(grace_s=60):
+            shop.lanes.poke("a")
+            await shop.clock.somebody_sleeps()
+    assert (shop.begun, shop.ended, shop.lanes.busy()) == (["a"], [], 0)
+
+
+async def test_a_nap_inside_work_says_whether_to_go_on() -> None:
+    clock, answers = ManualClock(), list[bool]()
+
+    async def work(key: str) -> None:
+        while await lanes.nap(10):
+            answers.append(True)
+        answers.append(False)
+
+    lanes = Lanes[str]("test", work, clock)
+    async with lanes.opened():
+        lanes.poke("a")
+        await clock.somebody_sleeps()
+        await clock.advance(10)
+        assert answers == [True]
+        await clock.somebody_sleeps()
+    assert answers == [True, False]
+
+
+async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: Workshop) -> None:
+    shop.gates["a"] = asyncio.Event()
+    async with shop.lanes.opened(grace_s=60):
+        shop.lanes.poke("a")
+        await shop.until_begun(1)
+        shop.lanes.poke("a")
+        asyncio.get_running_loop().call_soon(shop.gates["a"].set)
+    shop.lanes.poke("b")
+    assert (shop.begun, shop.ended, shop.lanes.busy()) == (["a"], ["a"], 0)
+
+
+async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None:
+    shop.gates["a"] = asyncio.Event()
+    async with asyncio.timeout(LIMIT_S):
+        async with shop.lanes.opened(grace_s=0.01):
+            shop.lanes.poke("a")
+            await shop.until_begun(1)
+    assert (shop.ended, shop.lanes.busy()) == ([], 0)
+
+
+async def test_lanes_can_be_opened_again(shop: Workshop) -> None:
+    shop.lanes.poke("before")
+    for _ in range(2):
+        async with shop.lanes.opened():
+            shop.lanes.poke("a")
+            await shop.until_idle()
+    assert shop.ended == ["a", "a"]
+
+
+async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> None:
+    async with shop.lanes.opened(grace_s=0):
+        shop.lanes.poke("a")
+    assert shop.lanes.busy() == 0
+    async with shop.lanes.opened():
+        shop.lanes.poke("a")
+        await shop.until_idle()
+    assert shop.ended[-1] == "a"
