@@ -50,10 +50,18 @@ class Workshop:
                 self._change.clear()
                 await self._change.wait()
 
+    async def until_ended(self, key: str) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while key not in self.ended:
+                self._change.clear()
+                await self._change.wait()
+
     async def until_idle(self) -> None:
         async with asyncio.timeout(LIMIT_S):
             while self.lanes.busy():
-                await asyncio.sleep(0)
+                self._change.clear()
+                await self._change.wait()
+                await asyncio.sleep(0)  # the worker leaves after its work
 
 
 @pytest.fixture
@@ -96,9 +104,7 @@ async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None
     async with shop.lanes.opened():
         shop.lanes.poke("slow")
         shop.lanes.poke("quick")
-        async with asyncio.timeout(LIMIT_S):
-            while shop.ended != ["quick"]:
-                await asyncio.sleep(0)
+        await shop.until_ended("quick")
         assert shop.lanes.busy() == 1
         shop.gates["slow"].set()
         await shop.until_idle()

@@ -184,7 +184,8 @@ async def test_a_megabyte_of_text_is_cut_says_so_and_fits_into_a_mailbox(
     assert text.endswith(f"[cut: {1024 * 1024 - LONGEST_TEXT} more characters]")
     message = message_for(stored, WiringId(1))
     payload = decode_in(message.kind, message.content)
-    assert isinstance(payload, ChatIn) and payload.text == text
+    assert isinstance(payload, ChatIn)
+    assert payload.text == text
 
 
 async def test_names_are_cut(inbox: ChannelInbox, store: Store) -> None:

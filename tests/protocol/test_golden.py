@@ -11,7 +11,7 @@ import pytest
 
 from nanohost_protocol import VERSION
 from nanohost_protocol.inbound import reading_inbound
-from nanohost_protocol.outbound import Malformed, reading_outbound
+from nanohost_protocol.outbound import reading_outbound
 from nanohost_protocol.payloads import decode_in, decode_out
 from nanohost_protocol.rows import AckStatus, MessageIn, MessageOut
 from nanohost_protocol.schema import INBOUND, OUTBOUND, FileSchema
@@ -91,7 +91,7 @@ def test_the_runners_golden_messages_are_read_as_they_were_written(golden: Path)
         found = box.messages_after(0)
     assert [row.seq for row in found] == [11, 21, 23, 25, 27, 29, 31, 33]
     for row, (kind, payload) in zip(found, SAID, strict=True):
-        assert isinstance(row, MessageOut) and not isinstance(row, Malformed)
+        assert isinstance(row, MessageOut)
         wanted = outgoing(kind, payload)
         assert (row.id, row.turn_id, row.kind) == (wanted.id, TURN, kind)
         assert (row.in_reply_to, row.destination) == (wanted.in_reply_to, wanted.destination)

@@ -97,10 +97,15 @@ def test_every_field_reaches_the_runner(inbound: Path) -> None:
 def test_an_exception_undoes_the_whole_transaction(inbound: Path) -> None:
     with writing(inbound, durable=False) as box:
         box.put(message("kept"))
-    with pytest.raises(RuntimeError), writing(inbound, durable=False) as box:
-        box.put(message("lost"))
-        box.close("kept", "completed")
-        raise RuntimeError
+
+    def fail() -> None:
+        with writing(inbound, durable=False) as box:
+            box.put(message("lost"))
+            box.close("kept", "completed")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with reading_inbound(inbound) as reader:
         assert [row.id for row in reader.due(NOON)] == ["kept"]
 
@@ -129,7 +134,8 @@ def test_a_message_is_closed_once_and_stays_closed(inbound: Path) -> None:
         assert box.put(message("m")) is False
         assert box.close("nobody", "failed") is False
         found = box.find("m")
-    assert found is not None and found.status == "completed"
+    assert found is not None
+    assert found.status == "completed"
     assert seqs(inbound) == []
 
 

@@ -90,7 +90,8 @@ def test_follow_ups_belong_to_the_turn(runner: MakeWriter, inbound: Path, outbou
     box.claim_more("t1", [two], NOON)
     box.finish(end(), floor=0, now=LATER)
     turn = box.turn("t1")
-    assert turn is not None and turn.message_ids == ("m1", "m2")
+    assert turn is not None
+    assert turn.message_ids == ("m1", "m2")
     assert {ack.status for ack in acks(outbound)} == {AckStatus.COMPLETED}
 
 
@@ -110,7 +111,8 @@ def test_a_turn_that_is_tried_again_counts_up_and_knows_what_it_said(runner: Mak
     assert box.acks(["m1"])["m1"].error is None
     box.finish(end(), floor=2, now=LATER)
     turn = box.turn("t1")
-    assert turn is not None and (turn.usage.tokens_in, turn.usage.cost_usd) == (2, 1.0)
+    assert turn is not None
+    assert (turn.usage.tokens_in, turn.usage.cost_usd) == (2, 1.0)
 
 
 def test_a_turn_that_is_given_back_is_abandoned(runner: MakeWriter, inbound: Path, outbound: Path) -> None:

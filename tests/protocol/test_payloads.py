@@ -36,7 +36,7 @@ KINDS: list[tuple[str, dict[str, object]]] = [
     ("out:task", {"prompt": "p", "due": "d"}),
     ("out:system", {"action": "a", "arguments": "{}"}),
 ]
-OPTIONAL = {
+OPTIONAL: dict[str, dict[str, object]] = {
     "in:chat": {"event": "edit", "refers_to": None},
     "in:task": {"script": "true"},
     "in:system": {"about": None},

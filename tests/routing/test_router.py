@@ -277,7 +277,8 @@ async def test_who_may_not_talk_is_on_record_and_in_no_mailbox(world: World) -> 
     assert await world.mailbox("a") == ["member"]
     assert await world.outcomes() == [("stranger", "denied"), ("member", "written")]
     row = await world.store.one("SELECT reason FROM routes WHERE outcome = 'denied'")
-    assert row is not None and "strict" in row["reason"]
+    assert row is not None
+    assert "strict" in row["reason"]
 
 
 @pytest.mark.behaviour("RT-04")

@@ -86,7 +86,8 @@ async def test_a_transaction_sees_its_own_writes_and_readers_do_not(notes: Store
         assert await tx.run(ADD, ("one",)) == 1
         await tx.run_many(ADD, [("two",), ("three",)])
         counted = await tx.one("SELECT count(*) AS n FROM notes")
-        assert counted is not None and counted["n"] == 3
+        assert counted is not None
+        assert counted["n"] == 3
         assert len(await tx.all("SELECT * FROM notes")) == 3
         assert await texts(notes) == []
         assert await notes.one("SELECT * FROM notes") is None
@@ -253,7 +254,8 @@ async def test_a_second_cancellation_while_it_is_undone_does_not_let_the_next_in
         await asyncio.sleep(0)
     async with asyncio.timeout(LIMIT_S):
         results = await asyncio.gather(first, last, return_exceptions=True)
-    assert results[0] is None and isinstance(results[1], LookupError)
+    assert results[0] is None
+    assert isinstance(results[1], LookupError)
     assert await texts(notes) == ["first"]
     await still_works(notes)
 

@@ -364,7 +364,8 @@ async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: 
     async with store.transaction() as tx:
         await deliveries.begin(tx, delivery, NOON)
     begun = await deliveries.next_in_lane(store, delivery.lane)
-    assert begun is not None and (begun.status, begun.attempts) == (DeliveryStatus.SENDING, 1)
+    assert begun is not None
+    assert (begun.status, begun.attempts) == (DeliveryStatus.SENDING, 1)
     async with store.transaction() as tx:
         await deliveries.end(tx, delivery, failed, NOON)
         await deliveries.begin(tx, delivery, LATER)
@@ -373,7 +374,8 @@ async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: 
     attempts = await store.all("SELECT number, outcome, error FROM delivery_attempts ORDER BY number")
     assert [tuple(row) for row in attempts] == [(1, "not_sent", "no route"), (2, "sent", None)]
     row = await store.one("SELECT status, receipt FROM deliveries")
-    assert row is not None and tuple(row) == ("sent", '["8", "9"]')
+    assert row is not None
+    assert tuple(row) == ("sent", '["8", "9"]')
 
 
 @pytest.mark.behaviour("DL-07")
@@ -384,7 +386,8 @@ async def test_a_lane_is_served_in_order_and_knows_no_other(store: Store) -> Non
             await deliveries.add(tx, delivery)
     assert len(await deliveries.open_lanes(store)) == 2
     following = await deliveries.next_in_lane(store, LaneKey(session, "fake", "main"))
-    assert following is not None and following.seq == 1
+    assert following is not None
+    assert following.seq == 1
 
 
 async def test_a_delivery_that_breaks_a_rule_is_an_error_and_not_a_repeat(store: Store) -> None:
