@@ -159,17 +159,22 @@ _SECRET_KEY = re.compile(r"token|secret|password|passwd|key", re.IGNORECASE)
 
 def _read_toml(path: Path) -> Table:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return {}
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(
-            f"{path} is not TOML: {error}", hint='a line looks like this: runtime = "docker"'
-        ) from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        lines = text.split("\n")
+        end = f"at line {len(lines)}, column {len(lines[-1]) + 1}"
+        words = str(error).replace("at end of document", end)
+        raise SettingsError(
+            f"{path} is not TOML: {words}", hint='a line looks like this: runtime = "docker"'
+        ) from error
 
 
 def _check_names(table: Table, path: Path) -> None:
@@ -200,7 +205,7 @@ def _check_channels(channels: Table, path: Path) -> None:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1)
+    close = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
     return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
 
 

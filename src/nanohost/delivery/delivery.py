@@ -21,7 +21,7 @@ class Delivery:
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels) -> None:
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
-        self._sender = Sender(store=store, clock=clock, channels=channels, projection=projection)
+        self._sender = Sender(store=store, mailboxes=mailboxes, clock=clock, channels=channels, projection=projection)
         collector = Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=self._sender.lanes.poke)
         self._collecting = Lanes[SessionId]("collecting", collector.collect, clock)
 

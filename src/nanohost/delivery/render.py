@@ -6,6 +6,8 @@ lies. What cannot be said in words is refused with a reason that goes on record.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import CardOut, ChatOut, FileOut, QuestionOut, decode_out
 
@@ -24,14 +26,14 @@ def _problem(kind: str, text: str | None) -> str | None:
     return None if text.strip() else "it has no text"
 
 
-def render(kind: str, content: str) -> str | None:
+def render(kind: str, content: str, about_file: Callable[[str], str] = str) -> str | None:
     """The row as text; None for kinds that are no message. Raises PayloadError for content that is not of its kind."""
-    text = _in_words(kind, content)
+    text = _in_words(kind, content, about_file)
     # JSON can name half a character; no platform can be sent one.
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _in_words(kind: str, content: str) -> str | None:
+def _in_words(kind: str, content: str, about_file: Callable[[str], str]) -> str | None:
     match decode_out(kind, content):
         case ChatOut(text=text):
             return text
@@ -40,7 +42,7 @@ def _in_words(kind: str, content: str) -> str | None:
         case CardOut(title=title, body=body, options=options):
             return "\n".join([f"**{title}**", body, *_numbered(options)])
         case FileOut(name=name, caption=caption):
-            return f"[file: {name}] {caption}".strip()
+            return f"[file: {about_file(name)}] {caption}".strip()
         case _:
             return None
 

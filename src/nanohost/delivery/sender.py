@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
 from nanohost.channel_api import Address, Ambiguous, Channel, ChannelDown, ChannelError, OutboundText, Receipt
 from nanohost.clock import Clock
+from nanohost.delivery import files
 from nanohost.delivery.outcome import failed, sent
 from nanohost.delivery.projection import Projection
 from nanohost.delivery.render import render
 from nanohost.lanes import Lanes
-from nanohost.store import deliveries
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.store import deliveries, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
 from nanohost_protocol.ids import derive
+from nanohost_protocol.rows import OutKind
 
 SEND_LIMIT_S = 60.0
 """A channel that has not answered by then may have sent or not."""
@@ -34,8 +38,11 @@ _log = structlog.get_logger()
 class Sender:
     """`channels` is looked up at each attempt by (channel type, instance): one may come and go."""
 
-    def __init__(self, *, store: Store, clock: Clock, channels: Channels, projection: Projection) -> None:
+    def __init__(
+        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels, projection: Projection
+    ) -> None:
         self._store = store
+        self._mailboxes = mailboxes
         self._clock = clock
         self._channels = channels
         self._projection = projection
@@ -100,8 +107,7 @@ class Sender:
         channel = self._channels.get((lane.channel_type, lane.instance))
         if channel is None:
             raise ChannelDown(f"there is no channel {lane.channel_type}:{lane.instance} in this host")
-        text = render(delivery.kind, delivery.content)
-        assert text is not None, "rows without words do not enter the ledger as pending"
+        text = await self._text(delivery)
         try:
             async with asyncio.timeout(SEND_LIMIT_S):
                 return await channel.send(
@@ -111,3 +117,13 @@ class Sender:
                 )
         except TimeoutError:
             raise Ambiguous(f"{lane.channel_type} did not answer within {SEND_LIMIT_S:.0f} s") from None
+
+    async def _text(self, delivery: Delivery) -> str:
+        if delivery.kind == OutKind.FILE:
+            layout = self._mailboxes.layout(await sessions.get(self._store, delivery.lane.session_id))
+            about_file = partial(files.in_words, layout, delivery.out_id)
+            text = await asyncio.to_thread(render, delivery.kind, delivery.content, about_file)
+        else:
+            text = render(delivery.kind, delivery.content)
+        assert text is not None, "rows without words do not enter the ledger as pending"
+        return text

@@ -1,0 +1,33 @@
+"""What is said of a file that the platform cannot be sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.delivery.files import in_words
+from nanohost_protocol.layout import SessionLayout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> SessionLayout:
+    layout = SessionLayout(tmp_path / "home" / "sessions" / "main" / "s1")
+    (layout.out_dir / "outbox" / "o1").mkdir(parents=True)
+    return layout
+
+
+def test_a_file_is_told_with_its_size_and_its_place_in_the_home(layout: SessionLayout) -> None:
+    (layout.out_dir / "outbox" / "o1" / "plan.txt").write_text("buy milk")
+    told = in_words(layout, "o1", "plan.txt")
+    assert told == "plan.txt, 8 bytes, kept in sessions/main/s1/out/outbox/o1/plan.txt"
+
+
+@pytest.mark.parametrize("name", ["../../../secret", "/etc/passwd", "..", "", "a/b", "x" * 300])
+def test_a_name_that_is_no_bare_name_is_not_looked_up(layout: SessionLayout, name: str) -> None:
+    assert in_words(layout, "o1", name) == "a file whose name cannot be used"
+
+
+def test_a_link_is_not_followed(layout: SessionLayout) -> None:
+    (layout.out_dir / "outbox" / "o1" / "link").symlink_to("/etc/hostname")
+    assert in_words(layout, "o1", "link") == "link, which is not there"
