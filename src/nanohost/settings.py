@@ -38,6 +38,8 @@ def _known_zone(name: str) -> str:
 
 
 class Section(BaseModel):
+    """A table of the file. A key's title says what it is for, its description what a value has to be."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
@@ -45,41 +47,107 @@ class HostSettings(Section):
     """[host]: the daemon. Times in seconds."""
 
     runtime: Literal["auto", "docker", "bubblewrap", "process"] = Field(
-        default="auto", description="auto, docker, bubblewrap or process"
+        title="What starts containers. `auto`: Docker if an engine answers, else bubblewrap, else a plain process.",
+        default="auto",
+        description="auto, docker, bubblewrap or process",
     )
     provider: Literal["auto", "claude", "demo", "scripted"] = Field(
-        default="auto", description="auto, claude, demo or scripted"
+        title="What thinks. `auto`: Claude when there is a key or a base_url, else the demo.",
+        default="auto",
+        description="auto, claude, demo or scripted",
     )
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
-        default="UTC", description="a time zone's name, such as Europe/Berlin"
+        title="The zone that times are shown in to agents. Default: the machine's.",
+        default="UTC",
+        description="a time zone's name, such as Europe/Berlin",
     )
-    max_containers: int = Field(default=8, ge=1, description="a whole number, 1 or more")
-    idle_timeout_s: float = Field(default=600, gt=0, description="seconds, more than 0")
-    poll_interval_s: float = Field(default=1.0, gt=0, le=60, description="seconds, more than 0 and at most 60")
-    sweep_interval_s: float = Field(default=60, gt=0, description="seconds, more than 0")
-    watch: bool = Field(default=True, description="true or false")
-    allow_unsandboxed: bool = Field(default=False, description="true or false")
-    durable: bool = Field(default=True, description="true or false")
+    max_containers: int = Field(
+        title="How many containers run at once; who waits is served in order of arrival.",
+        default=8,
+        ge=1,
+        description="a whole number, 1 or more",
+    )
+    idle_timeout_s: float = Field(
+        title="After how long without work a container is stopped.",
+        default=600,
+        gt=0,
+        description="seconds, more than 0",
+    )
+    poll_interval_s: float = Field(
+        title="How often both sides look at the files when no event told them to.",
+        default=1.0,
+        gt=0,
+        le=60,
+        description="seconds, more than 0 and at most 60",
+    )
+    sweep_interval_s: float = Field(
+        title="How often the host looks for work that no event told it of.",
+        default=60,
+        gt=0,
+        description="seconds, more than 0",
+    )
+    watch: bool = Field(
+        title="Whether the host listens to file events. Without them answers are found by polling.",
+        default=True,
+        description="true or false",
+    )
+    allow_unsandboxed: bool = Field(
+        title="Let Claude use its tools in a plain process, with nothing around it.",
+        default=False,
+        description="true or false",
+    )
+    durable: bool = Field(
+        title="Whether each commit waits for the disk. Turn it off for tests only.",
+        default=True,
+        description="true or false",
+    )
 
 
 class AgentSettings(Section):
     """[agent]: what thinks. `api_key` stays on the host."""
 
-    model: str | None = Field(default=None, min_length=1, description="a model's name")
-    base_url: str | None = Field(
-        default=None, pattern=r"\Ahttps?://", description="an address that starts http:// or https://"
+    model: str | None = Field(
+        title="Which model is asked. Default: the provider's choice.",
+        default=None,
+        min_length=1,
+        description="a model's name",
     )
-    api_key: SecretStr | None = Field(default=None, description="a key, env:NAME or file:PATH")
-    tools: Literal["all", "none"] = Field(default="all", description="all or none")
+    base_url: str | None = Field(
+        title="Where the model is asked. Default: ANTHROPIC_BASE_URL, else the public service.",
+        default=None,
+        pattern=r"\Ahttps?://",
+        description="an address that starts http:// or https://",
+    )
+    api_key: SecretStr | None = Field(
+        title="The model's key; it never enters a container. Default: ANTHROPIC_API_KEY, else ANTHROPIC_AUTH_TOKEN.",
+        default=None,
+        description="a key, env:NAME or file:PATH",
+    )
+    tools: Literal["all", "none"] = Field(
+        title="Whether Claude has its own tools (shell, files, web) beside ours.",
+        default="all",
+        description="all or none",
+    )
 
 
 class DockerSettings(Section):
     """[docker]: the image and the ceilings of one container. Memory in MiB, CPU in cores."""
 
-    base_image: str | None = Field(default=None, min_length=1, description="an image's name")
-    memory_mb: int = Field(default=2048, ge=128, description="a whole number of MiB, 128 or more")
-    cpus: float = Field(default=2.0, gt=0, description="a number of cores, more than 0")
-    pids: int = Field(default=256, ge=16, description="a whole number, 16 or more")
+    base_image: str | None = Field(
+        title="What the agent's image is built on. Default: nanohost-base:bookworm if it is there, else Debian slim.",
+        default=None,
+        min_length=1,
+        description="an image's name",
+    )
+    memory_mb: int = Field(
+        title="Memory of one container, in MiB.", default=2048, ge=128, description="a whole number of MiB, 128 or more"
+    )
+    cpus: float = Field(
+        title="CPU of one container, in cores.", default=2.0, gt=0, description="a number of cores, more than 0"
+    )
+    pids: int = Field(
+        title="Processes and threads of one container.", default=256, ge=16, description="a whole number, 16 or more"
+    )
 
 
 class Settings(Section):
