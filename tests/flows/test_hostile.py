@@ -9,7 +9,6 @@ from contextlib import closing
 import pytest
 
 from nanohost.model import Session
-from nanohost.runtimes.process import ProcessRuntime
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES, ChatOut, encode
 from tests.flows.stage import Stage
@@ -176,5 +175,5 @@ async def test_junk_in_one_outbound_file_does_not_keep_the_host_from_stopping(wa
         await watched.fake.person_writes("hi", chat=BAD)
         await watched.fake.wait_for(1)
         junk(flow.layout(await flow.session(BAD)))
-    async with ProcessRuntime(install="unused").opened(lambda _: None):
-        assert list(await ProcessRuntime(install="unused").adopt()) == []
+    async with watched.host(clean=False) as flow:
+        assert list(await flow.containers()) == []

@@ -87,9 +87,7 @@ async def test_whatever_a_person_writes_is_answered(watched: Stage, text: str, s
 
 
 @pytest.mark.parametrize("field", ["platform_id", "platform_message_id", "thread_id", "handle", "refers_to"])
-async def test_an_event_with_an_id_that_is_no_text_is_put_on_record_and_harms_nobody(
-    watched: Stage, field: str
-) -> None:
+async def test_an_event_with_an_id_that_cannot_be_kept_is_dropped_on_record(watched: Stage, field: str) -> None:
     bad = "bad\ud800"
     ids = {"platform_id": "c1", "platform_message_id": "m-bad", "thread_id": None, "refers_to": None} | {field: bad}
     handle = ids.pop("handle", "u1")

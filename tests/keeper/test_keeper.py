@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from nanohost.model import LeaseId
+from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import Container
 from nanohost.store import sessions
 from tests.keeper.bench import Bench, PaperRuntime, keeping
@@ -27,17 +28,26 @@ async def sweeping(bench: Bench) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
+def has_started(bench: Bench, count: int) -> bool:
+    """So many containers were started, and the last one is known to the keeper."""
+    slots = bench.keeper.containers()
+    return len(bench.runtime.started) == count and bool(slots) and slots[0].container is not None
+
+
+def has_died(bench: Bench, session: SessionId, count: int) -> bool:
+    return bench.keeper._failures.get(session, (0, 0.0))[0] == count
+
+
 @pytest.mark.behaviour("SE-01")
 async def test_wakes_of_one_session_join(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("a")
         for _ in range(20):
             bench.keeper.wake(session.id)
-        await until(lambda: len(bench.runtime.living) == 1)
+        await until(partial(has_started, bench, 1))
         for _ in range(20):
             bench.keeper.wake(session.id)
         assert bench.keeper.waiting() == ()
-        await until(lambda: bench.keeper.containers()[0].container is not None)
         assert len(bench.runtime.started) == 1
 
 
@@ -57,11 +67,10 @@ async def test_a_death_that_is_told_late_does_not_touch_the_next_container(tmp_p
     async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):
         await bench.session("a")
         bench.keeper._kick.set()
-        await until(lambda: len(bench.runtime.started) == 1)
+        await until(partial(has_started, bench, 1))
         first = bench.runtime.started[0]
         bench.runtime.die(first)
-        await until(lambda: len(bench.runtime.started) == 2)
-        await until(lambda: bench.keeper.containers()[0].container is not None)
+        await until(partial(has_started, bench, 2))
         bench.keeper.on_death(first)
         await until(lambda: not bench.keeper._deaths.busy())
         [slot] = bench.keeper.containers()
@@ -75,16 +84,15 @@ async def test_a_container_that_dies_again_and_again_is_started_ever_later_and_t
     async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):
         session = await bench.session("a")
         bench.keeper._kick.set()
-        for count, pause_s in ((1, 0), (2, 5), (3, 10), (4, 20)):
-            await until(lambda count=count: len(bench.runtime.started) == count)  # type: ignore[misc]
-            await until(lambda: bench.keeper.containers()[0].container is not None)
+        for count, pause_s in enumerate((0, 5, 10, 20), 1):
+            await until(partial(has_started, bench, count))
             bench.runtime.die(bench.runtime.living[0])
-            await until(lambda: not bench.keeper.containers() or pause_s == 0)
-            await until(lambda count=count: bench.keeper._failures[session.id][0] == count)  # type: ignore[misc]
+            await until(partial(has_died, bench, session.id, count))
             if pause_s:
+                await bench.clock.somebody_sleeps()
                 await bench.clock.advance(pause_s - 0.1)
                 assert len(bench.runtime.started) == count
-                await until(lambda: bool(bench.clock.sleeping()))
+                await bench.clock.somebody_sleeps()
                 await bench.clock.advance(0.2)
         assert len(bench.notices) == 1
 
@@ -115,6 +123,6 @@ async def test_no_more_than_the_most_run_and_the_rest_waits_in_order(tmp_path: P
             bench.keeper.wake(id)
         assert bench.keeper.waiting() == tuple(ids[1:])
         for count in (1, 2, 3):
-            await until(lambda: bool(bench.runtime.living) and bench.keeper.containers()[0].container is not None)
+            await until(partial(has_started, bench, count))
             assert [one.session_id for one in bench.runtime.started] == ids[:count]
             bench.runtime.die(bench.runtime.living[0])

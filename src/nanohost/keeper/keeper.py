@@ -92,6 +92,8 @@ class Keeper:
         self._ended: set[LeaseId] = set()
         self._failures: dict[SessionId, tuple[int, float]] = {}
         self._kick = asyncio.Event()
+        self._moved = asyncio.Event()
+        """A container came up or went: one that is starting can be stopped, one that was stopped is buried."""
         self._closing = False
         self._starts = Lanes[SessionId]("start", self._start, clock)
         self._stops = Lanes[SessionId]("stop", self._stop, clock)
@@ -152,8 +154,10 @@ class Keeper:
         """Start nothing more, stop every container of ours and wait until they are gone."""
         self._closing = True
         while len(self._slots):
+            self._moved.clear()
             await asyncio.gather(*(self._stop(slot.session_id) for slot in self._slots))
-            await self._clock.sleep(0.05 if len(self._slots) else 0)  # one that is starting has to be waited for
+            if len(self._slots):
+                await self._moved.wait()
 
     def containers(self) -> list[Slot]:
         return list(self._slots)
@@ -197,6 +201,7 @@ class Keeper:
         self._news.watch(session.id, self._mailboxes.layout(session))
         container = await self._runtime.start(spec)
         slot.container = container
+        self._moved.set()
         if slot.state is SlotState.STARTING:
             slot.state = SlotState.RUNNING
         async with self._store.transaction() as tx:
@@ -251,6 +256,7 @@ class Keeper:
         async with self._store.transaction() as tx:
             await sessions.release(tx, id, lease)
         self._slots.remove(id)
+        self._moved.set()
 
     async def _after_death(self, id: SessionId, *, orderly: bool) -> None:
         self._on_news(id)

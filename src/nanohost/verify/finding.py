@@ -1,0 +1,28 @@
+"""What a check found, and what the checks of the central database are given to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nanohost.home import Home
+from nanohost.store.database import Store
+
+MOST_ROWS = 100
+"""Rows named for one check: who has more than that has one cause, not a hundred."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """An invariant that does not hold. Each row is a sentence that names what breaks it; the first MOST_ROWS."""
+
+    check: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Install:
+    """The data directory under the glass. `host_running`: things change while we look."""
+
+    store: Store
+    home: Home
+    host_running: bool

@@ -1,0 +1,82 @@
+"""Invariants between a session's two files and the central database: nothing lost on the way in or out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nanohost.verify.session_view import SessionView, Waiting
+from nanohost.verify.sessions import name
+
+LEDGER = "SELECT out_id FROM deliveries WHERE session_id = ? AND seq = ?"
+ROUTE_WAITS = "SELECT 1 FROM routes WHERE message_id = ? AND outcome = 'waiting'"
+EVENT_IS_NEW = """
+SELECT 1 FROM inbound_events
+WHERE status = 'new' AND channel_type IS ? AND instance IS ? AND platform_id IS ? AND platform_message_id IS ?
+"""
+
+
+def inbound_numbers_are_even(view: SessionView) -> Iterator[str]:
+    """The host numbers its rows with even numbers."""
+    for seq in view.inbound.odd if view.inbound else ():
+        yield f"{name(view)}: row {seq} of inbound.db has an odd number"
+
+
+def outbound_numbers_are_odd(view: SessionView) -> Iterator[str]:
+    """The runner numbers its rows with odd numbers."""
+    for seq, _ in view.outbound.rows if view.outbound else ():
+        if seq % 2 == 0:
+            yield f"{name(view)}: row {seq} of outbound.db has an even number"
+
+
+def taken_over_rows_are_in_the_ledger(view: SessionView) -> Iterator[str]:
+    """Every outbound row that the cursor has passed is in the ledger, under the same id."""
+    for seq, out_id in view.outbound.rows if view.outbound else ():
+        if seq > view.row.out_cursor:
+            return
+        entry = view.central.execute(LEDGER, (view.row.id, seq)).fetchone()
+        if entry is None:
+            yield f"{name(view)}: row {seq} ({out_id}) of outbound.db was passed over and is not in the ledger"
+        elif entry["out_id"] != out_id:
+            yield f"{name(view)}: row {seq} of outbound.db is {out_id}, and in the ledger it is {entry['out_id']}"
+
+
+def written_routes_have_arrived(view: SessionView) -> Iterator[str]:
+    """A message that routing wrote is in the session's inbound.db."""
+    for message in view.arrivals.lost:
+        yield f"{name(view)}: message {message} was routed to it and is not in its inbound.db"
+
+
+def waiting_routes_have_not_arrived(view: SessionView) -> Iterator[str]:
+    """A message that waits for its mailbox is not in it. A host killed between the two leaves it so until the next."""
+    for message in view.arrivals.early:
+        yield f"{name(view)}: message {message} waits for its mailbox and is in it"
+
+
+def pending_work_is_due(view: SessionView) -> Iterator[str]:
+    """A session with a message that waits for its agent says when it is due, or nobody would wake it."""
+    if view.inbound is None or view.row.due:
+        return
+    for message in view.inbound.pending:
+        if not _will_be_routed(view, message):
+            yield f"{name(view)}: message {message.id} waits, and the session is not due"
+
+
+def _will_be_routed(view: SessionView, message: Waiting) -> bool:
+    """The row is written before it is on record; a host killed in between finishes that when it starts again."""
+    known = view.central.execute(ROUTE_WAITS, (message.id,)).fetchone()
+    return (known or view.central.execute(EVENT_IS_NEW, message.origin).fetchone()) is not None
+
+
+def due_sessions_have_work(view: SessionView) -> Iterator[str]:
+    """While no host runs, a session that is due has a message that waits, or an end of one to take over."""
+    if view.host_running or not view.row.due or view.inbound is None or view.outbound is None:
+        return
+    if not view.inbound.pending and not view.outbound.has_acks:
+        yield f"{name(view)} is due, and nothing waits in its mailbox"
+
+
+def completed_messages_are_not_claimed(view: SessionView) -> Iterator[str]:
+    """A message that is completed in inbound.db is not being worked on any more in outbound.db."""
+    for message, claimed in view.inbound.claimed.items() if view.inbound else ():
+        if claimed.status == "completed":
+            yield f"{name(view)}: message {message} is completed, and its runner still works on it"

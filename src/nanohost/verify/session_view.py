@@ -1,0 +1,251 @@
+"""One session as the central database and its two files show it at one moment: all that its checks look at.
+
+Promises: files are opened read-only, outbound.db after the checks that any untrusted file passes, each for less time
+than a writer waits; what is kept of a session is bounded, however much its files hold. Blocking: for threads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+
+from nanohost.home import Home
+from nanohost.mailbox.paths import session_layout
+from nanohost.mailbox.untrusted import check_outbound
+from nanohost.model import LeaseId, SessionId
+from nanohost.verify.finding import MOST_ROWS
+from nanohost.verify.store import snapshot
+from nanohost_protocol.errors import Busy, NotReady, ProtocolError
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.outbound import Malformed, OutboundReader, reading_outbound
+from nanohost_protocol.rows import Ack, MessageOut
+from nanohost_protocol.schema import INBOUND
+from nanohost_protocol.sqlite import reading
+
+CHUNK = 2000
+"""Routes looked up in one opening of inbound.db: a few milliseconds, so the host's writes need not wait."""
+MOST_OUTBOUND = 10_000
+"""Rows of one outbound.db that are looked at. A runner prunes what was taken over; more is there for a flood only."""
+
+SESSIONS = """
+SELECT s.id, g.folder, s.out_cursor, s.ack_cursor, s.lease, s.due_at IS NOT NULL AS due
+FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id ORDER BY s.id
+"""
+ROUTES = """
+SELECT session_id, message_id, outcome FROM routes
+WHERE session_id IS NOT NULL AND message_id IS NOT NULL ORDER BY session_id
+"""
+ODD_INBOUND = "SELECT seq FROM messages_in WHERE seq % 2 != 0 LIMIT ?"
+PENDING = """
+SELECT id, channel_type, instance, platform_id, platform_message_id FROM messages_in
+WHERE status = 'pending' AND "trigger" = 1 ORDER BY seq LIMIT ?
+"""
+STANDING = "SELECT id, status, tries FROM messages_in WHERE id = ?"
+IN_MAILBOX = "SELECT 1 FROM messages_in WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """What the central database says of a session. `due`: there is work, now or later."""
+
+    id: SessionId
+    group_folder: str
+    out_cursor: int
+    ack_cursor: int
+    lease: LeaseId | None
+    due: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A message that waits in inbound.db, and where it came from."""
+
+    id: str
+    origin: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """How a message stands in inbound.db that outbound.db says is being worked on."""
+
+    status: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """What inbound.db holds. `pending` are the messages that wake, `claimed` those with an open claim."""
+
+    odd: tuple[int, ...]
+    pending: tuple[Waiting, ...]
+    claimed: Mapping[str, Claimed]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """What outbound.db holds. `has_acks`: some were not taken over yet."""
+
+    rows: tuple[tuple[int, str], ...]
+    claims: tuple[Ack, ...]
+    has_acks: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrivals:
+    """Routes against rows. `lost` are written routes without their row, `early` waiting ones that have it."""
+
+    any_written: bool
+    lost: tuple[str, ...]
+    early: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """A session and its files. A file that cannot be read is None; its problem is too, when that is as it may be."""
+
+    row: SessionRow
+    layout: SessionLayout
+    central: sqlite3.Connection
+    host_running: bool
+    inbound: Inbound | None
+    inbound_problem: str | None
+    outbound: Outbound | None
+    outbound_problem: str | None
+    arrivals: Arrivals
+
+    @property
+    def has_begun(self) -> bool:
+        """A message was written for it, so all of its folder was made."""
+        return self.arrivals.any_written or self.row.out_cursor > 0
+
+
+def every_session(home: Home, *, host_running: bool) -> Generator[SessionView, None, None]:
+    """All sessions, one after the other, against one snapshot of the central database. Raises StoreError."""
+    with snapshot(home.database) as central:
+        routes = _RoutesBySession(central.execute(ROUTES))
+        for found in central.execute(SESSIONS):
+            row = SessionRow(
+                id=SessionId(found["id"]),
+                group_folder=found["folder"],
+                out_cursor=found["out_cursor"],
+                ack_cursor=found["ack_cursor"],
+                lease=found["lease"],
+                due=bool(found["due"]),
+            )
+            layout = session_layout(home.sessions, row.group_folder, row.id)
+            yield _view(row, layout, routes.of(row.id), central, host_running=host_running)
+
+
+class _RoutesBySession:
+    """Walks the sorted routes beside the sorted sessions, so that neither has to be kept."""
+
+    def __init__(self, rows: Iterator[sqlite3.Row]) -> None:
+        self._groups = groupby(rows, key=lambda row: str(row["session_id"]))
+        self._next = next(self._groups, None)
+
+    def of(self, session: SessionId) -> Iterator[sqlite3.Row]:
+        while self._next is not None and self._next[0] < session:
+            self._next = next(self._groups, None)
+        if self._next is not None and self._next[0] == session:
+            yield from self._next[1]
+
+
+def _view(
+    row: SessionRow,
+    layout: SessionLayout,
+    routes: Iterator[sqlite3.Row],
+    central: sqlite3.Connection,
+    *,
+    host_running: bool,
+) -> SessionView:
+    outbound, outbound_problem = _outbound(layout.outbound_db, row)
+    inbound, inbound_problem = _inbound(layout.inbound_db, outbound.claims if outbound else ())
+    return SessionView(
+        row=row,
+        layout=layout,
+        central=central,
+        host_running=host_running,
+        inbound=inbound,
+        inbound_problem=inbound_problem,
+        outbound=outbound,
+        outbound_problem=outbound_problem,
+        arrivals=_arrivals(layout.inbound_db, routes, readable=inbound is not None),
+    )
+
+
+def _outbound(path: Path, row: SessionRow) -> tuple[Outbound | None, str | None]:
+    try:
+        check_outbound(path)
+        with reading_outbound(path) as box:
+            return Outbound(
+                rows=tuple(islice(_outbound_rows(box), MOST_OUTBOUND)),
+                claims=tuple(box.open_claims()),
+                has_acks=bool(box.acks_after(row.ack_cursor, limit=1)),
+            ), None
+    except (NotReady, Busy):
+        return None, None
+    except (ProtocolError, OSError) as error:
+        return None, str(error)
+
+
+def _outbound_rows(box: OutboundReader) -> Iterator[tuple[int, str]]:
+    cursor = 0
+    while rows := box.messages_after(cursor):
+        for row in rows:
+            yield row.seq, _out_id(row)
+        cursor = rows[-1].seq
+
+
+def _out_id(row: MessageOut | Malformed) -> str:
+    return f"malformed-{row.seq}" if isinstance(row, Malformed) else row.id
+
+
+def _inbound(path: Path, claims: Sequence[Ack]) -> tuple[Inbound | None, str | None]:
+    try:
+        with reading(path, INBOUND) as db:
+            return Inbound(
+                odd=tuple(row["seq"] for row in db.execute(ODD_INBOUND, (MOST_ROWS,))),
+                pending=tuple(_waiting(row) for row in db.execute(PENDING, (MOST_ROWS,))),
+                claimed=_claimed(db, claims),
+            ), None
+    except NotReady:
+        return None, None
+    except (ProtocolError, OSError) as error:
+        return None, str(error)
+
+
+def _waiting(row: sqlite3.Row) -> Waiting:
+    return Waiting(
+        id=row["id"], origin=(row["channel_type"], row["instance"], row["platform_id"], row["platform_message_id"])
+    )
+
+
+def _claimed(db: sqlite3.Connection, claims: Sequence[Ack]) -> Mapping[str, Claimed]:
+    rows = [row for claim in claims for row in db.execute(STANDING, (claim.message_id,))]
+    return {row["id"]: Claimed(status=row["status"], tries=row["tries"]) for row in rows}
+
+
+def _arrivals(path: Path, routes: Iterator[sqlite3.Row], *, readable: bool) -> Arrivals:
+    any_written, lost, early = False, list[str](), list[str]()
+    while chunk := list(islice(routes, CHUNK)):
+        written, waiting = (
+            [str(row["message_id"]) for row in chunk if row["outcome"] == outcome] for outcome in ("written", "waiting")
+        )
+        any_written = any_written or bool(written)
+        there = _in_mailbox(path, written + waiting) if readable else None
+        if there is not None:
+            lost = [*lost, *(id for id in written if id not in there)][:MOST_ROWS]
+            early = [*early, *(id for id in waiting if id in there)][:MOST_ROWS]
+    return Arrivals(any_written=any_written, lost=tuple(lost), early=tuple(early))
+
+
+def _in_mailbox(path: Path, ids: Sequence[str]) -> set[str] | None:
+    """Which of these have their row. None: the file cannot be read any more, which its own check tells."""
+    try:
+        with reading(path, INBOUND) as db:
+            return {id for id in ids if db.execute(IN_MAILBOX, (id,)).fetchone()}
+    except (ProtocolError, OSError):
+        return None

@@ -1,0 +1,38 @@
+"""A host's commands without a host: a database, a home, and a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanohost.app import opened_store
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
+from nanohost.home import Home
+from nanohost.settings import Settings
+from nanohost.testing.manual_clock import ManualClock
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Somebody who asks for things."""
+
+    context: CommandContext
+
+    async def asks(self, words: str, **arguments: object) -> Any:
+        return await find(words).call(self.context, arguments)
+
+    async def reads(self, words: str, **arguments: object) -> str:
+        """What the terminal shows."""
+        return find(words).render(await self.asks(words, **arguments))
+
+
+@pytest.fixture
+async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
+    home = Home(tmp_path)
+    async with opened_store(home, durable=False) as store:
+        yield Operator(CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store))

@@ -1,0 +1,244 @@
+"""What each command does to the install, and what it tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nanohost.channel_api import InboundEvent, Sender
+from nanohost.errors import UsageError
+from nanohost.model import EngageMode, SessionMode
+from nanohost.store import events, sessions, wirings
+from nanohost.store.events import ChatKey
+from tests.commands.conftest import Operator
+
+CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
+
+
+async def refusal(operator: Operator, words: str, **arguments: object) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        await operator.asks(words, **arguments)
+    return caught.value
+
+
+# --- groups -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_group_gets_a_folder_with_a_character(operator: Operator) -> None:
+    await operator.asks("groups create", folder="work", name="Ada", model="large")
+    character = operator.context.home.groups / "work" / "CLAUDE.md"
+    assert "You are Ada" in character.read_text()
+    assert (await operator.asks("groups show", folder="work"))["model"] == "large"
+    assert "work" in await operator.reads("groups list")
+
+
+async def test_a_character_that_is_there_is_kept(operator: Operator) -> None:
+    character = operator.context.home.groups / "work" / "CLAUDE.md"
+    character.parent.mkdir()
+    character.write_text("mine")
+    await operator.asks("groups create", folder="work")
+    assert character.read_text() == "mine"
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("folder", ["", "Main", "../x", "a/b", "-a", "a" * 42, "ä", "a\n"])
+async def test_a_name_that_is_no_folders_name_is_refused(operator: Operator, folder: str) -> None:
+    error = await refusal(operator, "groups create", folder=folder)
+    assert "cannot be a folder's name" in str(error)
+    assert not [path for path in operator.context.home.groups.iterdir() if path.is_dir()]
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
+    await operator.asks("groups create", folder="work")
+    assert "already" in str(await refusal(operator, "groups create", folder="work"))
+    assert (await refusal(operator, "groups show", folder="wrok")).hint == "did you mean work?"
+    assert (await refusal(operator, "groups show", folder="zebra")).hint == "nanohost groups create zebra"
+
+
+# --- wirings ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_wiring_makes_its_chat_known_and_says_who_is_answered(operator: Operator) -> None:
+    await operator.asks("groups create", folder="main")
+    made = await operator.asks("wirings create", **CHAT)
+    assert (made["engage"], made["session"], made["unknown"]) == ("always", "shared", "request_approval")
+    assert "from people with a role" in made["next"]
+    assert "--unknown public" in made["next"]
+    [chat] = await operator.asks("messaging-groups list")
+    assert (chat["channel_type"], chat["instance"], chat["platform_id"]) == ("telegram", "default", "123")
+
+
+async def test_a_public_chat_answers_whoever_writes(operator: Operator) -> None:
+    await operator.asks("groups create", folder="main")
+    assert "whoever writes" in (await operator.asks("wirings create", **CHAT, unknown="public"))["next"]
+
+
+async def test_a_policy_given_with_a_wiring_changes_the_chat_and_one_left_out_does_not(operator: Operator) -> None:
+    for folder in ("main", "work", "play"):
+        await operator.asks("groups create", folder=folder)
+    await operator.asks("wirings create", **CHAT, unknown="strict")
+    assert (await operator.asks("wirings create", **{**CHAT, "group": "work"}))["unknown"] == "strict"
+    assert (await operator.asks("wirings create", **{**CHAT, "group": "play"}, unknown="public"))["unknown"] == "public"
+
+
+async def test_a_channels_instance_stands_behind_a_colon(operator: Operator) -> None:
+    await operator.asks("groups create", folder="main")
+    made = await operator.asks("wirings create", **{**CHAT, "channel": "telegram:work"})
+    assert made["channel"] == "telegram:work"
+    [chat] = await operator.asks("messaging-groups list")
+    assert chat["instance"] == "work"
+
+
+@pytest.mark.parametrize(
+    ("engage", "mode", "pattern"),
+    [
+        ("always", EngageMode.PATTERN, "."),
+        ("mention", EngageMode.MENTION, ""),
+        ("mention-sticky", EngageMode.MENTION_STICKY, ""),
+        ("pattern:^hey: ", EngageMode.PATTERN, "^hey: "),
+    ],
+)
+async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, mode: EngageMode, pattern: str) -> None:
+    await operator.asks("groups create", folder="main")
+    made = await operator.asks("wirings create", **CHAT, engage=engage, session="per-thread", priority="-3")
+    [kept] = await wirings.every(operator.context.store)
+    assert (kept.engage_mode, kept.engage_pattern) == (mode, pattern)
+    assert (kept.session_mode, kept.priority) == (SessionMode.PER_THREAD, -3)
+    assert made["engage"] == engage
+
+
+@pytest.mark.behaviour("RT-04", "OP-05")
+@pytest.mark.parametrize(
+    ("engage", "said"),
+    [
+        ("pattern:a(b", "at position 1"),
+        ("pattern:*", "at position 0"),
+        ("pattern:" + "a" * 501, "501 characters"),
+        ("pattern:", "no engage mode"),
+        ("sometimes", "no engage mode"),
+    ],
+)
+async def test_an_engage_mode_that_cannot_work_is_refused_and_nothing_is_made(
+    operator: Operator, engage: str, said: str
+) -> None:
+    await operator.asks("groups create", folder="main")
+    assert said in str(await refusal(operator, "wirings create", **CHAT, engage=engage))
+    assert await operator.asks("wirings list") == []
+    assert await operator.asks("messaging-groups list") == []
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_wiring_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
+    assert (await refusal(operator, "wirings create", **CHAT)).hint == "nanohost groups create main"
+    await operator.asks("groups create", folder="main")
+    made = await operator.asks("wirings create", **CHAT)
+    assert "wired to main already" in str(await refusal(operator, "wirings create", **CHAT, unknown="public"))
+    [chat] = await operator.asks("messaging-groups list")
+    assert chat["unknown_sender"] == "request_approval"  # a refused command changes nothing
+    await operator.asks("wirings delete", id=made["id"])
+    assert await operator.reads("wirings list") == "nothing there"
+    assert "there is no wiring" in str(await refusal(operator, "wirings delete", id=made["id"]))
+
+
+# --- messaging groups, roles, sessions ----------------------------------------------------------------------------
+
+
+async def test_a_chat_can_be_made_known_and_its_policy_changed(operator: Operator) -> None:
+    await operator.asks("messaging-groups create", channel="slack", chat="C1", name="random")
+    changed = await operator.asks("messaging-groups create", channel="slack", chat="C1", unknown="strict")
+    assert (changed["name"], changed["unknown_sender"]) == ("random", "strict")
+    assert "needs a channel and an id" in str(
+        await refusal(operator, "messaging-groups create", channel=":x", chat="1")
+    )
+
+
+async def test_a_role_is_granted_once_and_revoked_once(operator: Operator) -> None:
+    await operator.asks("groups create", folder="main")
+    member = {"user": "telegram:1", "role": "member", "group": "main"}
+    assert (await operator.asks("roles grant", **member))["granted"] == "now"
+    assert (await operator.asks("roles grant", **member))["granted"] == "before"
+    await operator.asks("roles grant", user="telegram:1", role="owner")
+    shown = [(grant["role"], grant["group"]) for grant in await operator.asks("roles list")]
+    assert shown == [("member", "main"), ("owner", "everywhere")]
+    await operator.asks("roles revoke", **member)
+    assert "is no member there" in str(await refusal(operator, "roles revoke", **member))
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"user": "somebody", "role": "member"}, "is not a user"),
+        ({"user": "telegram:1", "role": "owner", "group": "main"}, "everywhere"),
+        ({"user": "telegram:1", "role": "admin", "group": "nowhere"}, "no agent group"),
+    ],
+)
+async def test_a_role_that_makes_no_sense_is_refused(operator: Operator, arguments: dict[str, Any], said: str) -> None:
+    assert said in str(await refusal(operator, "roles grant", **arguments))
+
+
+async def test_a_session_is_found_by_the_beginning_of_its_id(operator: Operator) -> None:
+    group = (await operator.asks("groups create", folder="main"))["id"]
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        id = await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="t", now=now)
+        await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="u", now=now)
+    shown = await operator.asks("sessions show", id=id[:8])
+    assert (shown["id"], shown["group"], shown["thread"]) == (id, "main", "t")
+    assert shown["folder"].endswith(f"sessions/main/{id}")
+    assert "2 sessions" in str(await refusal(operator, "sessions show", id="s"))
+    assert "no session" in str(await refusal(operator, "sessions show", id="x"))
+
+
+# --- the terminal, channels, status -------------------------------------------------------------------------------
+
+
+async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None:
+    for _ in range(2):
+        await operator.asks("terminal setup")
+    [wiring] = await operator.asks("wirings list")
+    assert (wiring["channel"], wiring["chat"], wiring["group"]) == ("terminal", "local", "main")
+    assert (wiring["engage"], wiring["session"], wiring["unknown"]) == ("always", "shared", "public")
+    assert (operator.context.home.groups / "main" / "CLAUDE.md").exists()
+
+
+async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -> None:
+    await operator.asks("groups create", folder="work")
+    await operator.asks("wirings create", channel="terminal", chat="local", group="work", unknown="strict")
+    await operator.asks("terminal setup")
+    [wiring] = await operator.asks("wirings list")
+    assert (wiring["group"], wiring["unknown"]) == ("work", "strict")
+
+
+async def test_a_channel_file_that_cannot_be_used_is_listed_with_the_reason(operator: Operator) -> None:
+    folder = operator.context.home.channels
+    folder.mkdir()
+    (folder / "broken.py").write_text("no header")
+    found = {channel["name"]: channel for channel in await operator.asks("channels list")}
+    assert found["terminal"]["usable"] is True
+    assert found["broken"]["usable"] is False
+    assert "has no channel header" in found["broken"]["reason"]
+
+
+@pytest.mark.behaviour("OP-01")
+async def test_status_of_a_stopped_host_says_what_waits_and_what_to_type(operator: Operator) -> None:
+    event = InboundEvent(
+        platform_id="c9",
+        platform_message_id="1",
+        sender=Sender(handle="7", name="Eve"),
+        text="hello?",
+        sent_at=operator.context.clock.now(),
+    )
+    async with operator.context.store.transaction() as tx:
+        now = operator.context.clock.now()
+        await events.add(tx, ChatKey("telegram", "default", "c9"), event, now=now, dropped="no wiring")
+    shown = await operator.reads("status")
+    assert "no nanohost runs in" in shown
+    assert "nanohost run" in shown
+    assert "telegram:default" in shown
+    assert "nanohost wirings create" in shown
+    status = await operator.asks("status")
+    assert status["running"] is False
+    assert status["events_dropped"][0]["reason"] == "no wiring"

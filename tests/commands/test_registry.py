@@ -1,0 +1,70 @@
+"""The registry: every command is complete, and says what is wrong with what it was given."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from nanohost.cli.main import build_parser
+from nanohost.commands.registry import Command, commands
+from nanohost.errors import UsageError
+from tests.commands.conftest import Operator
+
+EACH = pytest.mark.parametrize("command", commands().values(), ids=list(commands()))
+
+
+@EACH
+def test_a_command_has_words_help_and_described_arguments(command: Command) -> None:
+    assert re.fullmatch(r"[a-z-]+( [a-z-]+)?", command.words)
+    assert command.help[0].islower()
+    assert not command.help.endswith(".")
+    assert all(field.description for field in command.arguments.model_fields.values())
+    assert set(command.positional) <= set(command.arguments.model_fields)
+
+
+@EACH
+def test_the_example_of_a_command_can_be_typed(command: Command) -> None:
+    program, *words = shlex.split(command.example)
+    options = build_parser().parse_args(words)
+    given = {name: getattr(options, name) for name in command.arguments.model_fields if hasattr(options, name)}
+    command.arguments.model_validate(given)
+    assert program == "nanohost"
+    assert " ".join(words).startswith(command.words)
+
+
+@EACH
+async def test_a_list_of_nothing_is_json_and_text(command: Command, operator: Operator) -> None:
+    if not command.words.endswith((" list", "status")):
+        pytest.skip("it changes something, or needs a name")
+    result = await command.call(operator.context, {})
+    json.dumps(result)
+    assert command.render(result)
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("words", "arguments", "named"),
+    [
+        ("wirings create", {"channel": "t", "chat": "1"}, "group"),
+        ("wirings create", {"channel": "t", "chat": "1", "group": "main", "session": "alone"}, "session"),
+        ("wirings create", {"channel": "t", "chat": "1", "group": "main", "colour": "red"}, "colour"),
+        ("wirings delete", {"id": "three"}, "id"),
+        ("roles grant", {"user": "t:1", "role": "king"}, "role"),
+    ],
+)
+async def test_wrong_arguments_are_refused_by_their_name(
+    operator: Operator, words: str, arguments: dict[str, object], named: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{words}: {named}: ") as caught:
+        await operator.asks(words, **arguments)
+    assert caught.value.hint == f"nanohost {words} --help"
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_words_that_name_no_command_are_refused(operator: Operator) -> None:
+    with pytest.raises(UsageError, match="there is no command 'fly'") as caught:
+        await operator.asks("fly")
+    assert caught.value.hint == "nanohost --help"

@@ -1,0 +1,92 @@
+"""Logs: one form for every library's lines, and no secret in any of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+
+from nanohost.logs import HIDDEN, Scrubber, scrubber, set_up_logs
+
+Lines = Callable[[], list[str]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """The lines logged so far; the process's own logging is put back afterwards."""
+    root = logging.getLogger()
+    handlers, level, written = root.handlers[:], root.level, io.StringIO()
+    set_up_logs({}, stream=written)
+    yield lambda: written.getvalue().splitlines()
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer abcdefghijkl",
+        "sk-ant-api03-AbCdEf",
+        "https://api.telegram.org/bot123456789:AAbbCCddEEffGGhhIIjjKKll/getMe",
+        "xoxb-1234567890-abcdef",
+        "xapp-1-A0-123456",
+    ],
+)
+def test_what_looks_like_a_token_is_hidden(text: str) -> None:
+    cleaned = Scrubber().clean(f"before {text} after")
+    assert HIDDEN in cleaned
+    assert cleaned.startswith("before ")
+    assert cleaned.endswith(" after")
+    assert text.split()[-1] not in cleaned
+
+
+@pytest.mark.parametrize("text", ["robot 12:30", "the bearer of news", "session s4kq7 of main", "2026-01-01T12:00:00Z"])
+def test_ordinary_words_stay(text: str) -> None:
+    assert Scrubber().clean(text) == text
+
+
+def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
+    cleaner = Scrubber()
+    cleaner.learn(["hunter22", "hunter22-and-more", "abc"])
+    event = cleaner(
+        None, "info", {"event": "x", "deep": {"list": ["hunter22-and-more", 1]}, "error": ValueError("hunter22")}
+    )
+    assert event == {"event": "x", "deep": {"list": [HIDDEN, 1]}, "error": HIDDEN}
+    assert cleaner.clean("abc") == "abc"  # too short to be told from a word
+
+
+def test_a_secret_in_a_traceback_is_hidden(lines: Lines) -> None:
+    scrubber.learn(["correct-horse"])
+    try:
+        raise ValueError("correct-horse")
+    except ValueError as error:
+        structlog.get_logger().error("work_failed", exc_info=error)
+    [line] = lines()
+    assert "correct-horse" not in line
+    assert "Traceback" in json.loads(line)["exception"]
+
+
+def test_other_libraries_lines_take_the_same_form(lines: Lines) -> None:
+    logging.getLogger("elsewhere").warning("token is %s", "sk-ant-abcdefgh")
+    structlog.get_logger().info("host_ready", session="s1")
+    theirs, ours = (json.loads(line) for line in lines())
+    assert (theirs["event"], theirs["level"]) == (f"token is {HIDDEN}", "warning")
+    assert (ours["event"], ours["level"], ours["session"]) == ("host_ready", "info", "s1")
+
+
+def test_each_request_of_a_library_is_not_news(lines: Lines) -> None:
+    logging.getLogger("httpx").info("HTTP Request: GET …")
+    assert lines() == []
+
+
+def test_quiet_lets_errors_through_only(lines: Lines) -> None:
+    quiet = io.StringIO()
+    set_up_logs({"NANOHOST_LOG": "quiet"}, stream=quiet)
+    structlog.get_logger().warning("not_said")
+    structlog.get_logger().error("said")
+    assert "not_said" not in quiet.getvalue()
+    assert "said" in quiet.getvalue()

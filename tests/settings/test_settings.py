@@ -1,0 +1,170 @@
+"""nanohost.toml and the variables over it: what is taken, what is refused, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import SettingsError
+from nanohost.settings import ChannelInstance, Settings, channel_instances, load_settings, provider_for, secrets_of
+
+
+def loaded(home: Path, toml: str = "", environ: Mapping[str, str] | None = None) -> Settings:
+    (home / "nanohost.toml").write_text(toml, encoding="utf-8")
+    return load_settings(home, environ or {})
+
+
+def refused(home: Path, toml: str = "", environ: Mapping[str, str] | None = None) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        loaded(home, toml, environ)
+    return caught.value
+
+
+def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, {"TZ": "Europe/Berlin"})
+    assert settings.host.runtime == "auto"
+    assert settings.host.timezone == "Europe/Berlin"
+    assert settings.docker.memory_mb == 2048
+    assert channel_instances(settings) == ()
+
+
+def test_a_variable_counts_more_than_the_file(tmp_path: Path) -> None:
+    settings = loaded(
+        tmp_path,
+        '[host]\nruntime = "docker"\nmax_containers = 3\n[agent]\nmodel = "small"',
+        {"NANOHOST_HOST_RUNTIME": "process", "NANOHOST_MAX_CONTAINERS": "5", "NANOHOST_AGENT_MODEL": "large"},
+    )
+    assert (settings.host.runtime, settings.host.max_containers, settings.agent.model) == ("process", 5, "large")
+
+
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("0", False), ("false", False)])
+def test_a_variable_says_yes_or_no_in_the_usual_words(tmp_path: Path, text: str, value: bool) -> None:
+    assert loaded(tmp_path, environ={"NANOHOST_WATCH": text}).host.watch is value
+
+
+def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
+    assert loaded(tmp_path, environ={"NANOHOST_AGENT_MODEL": "", "NANOHOST_WATHC": ""}).agent.model is None
+
+
+def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
+    loaded(tmp_path, environ={"NANOHOST_HOME": "/x", "NANOHOST_LOG": "json", "NANOHOST_REQUIRE_DOCKER": "1"})
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("toml", "sentence", "hint"),
+    [
+        ("[host]\nmax_container = 1", "[host] has no key max_container", "did you mean max_containers?"),
+        ("[hots]\nx = 1", "there is no section [hots]", "did you mean host?"),
+        ("host = 1", "host is not a table", "[host]"),
+        ('[host]\nmax_containers = "eight"', 'host.max_containers is "eight"', "wanted: a whole number, 1 or more"),
+        ("[host]\nmax_containers = 0", "host.max_containers is 0", "wanted: a whole number, 1 or more"),
+        ('[host]\nwatch = "yes"', 'host.watch is "yes"', "wanted: true or false"),
+        ('[host]\ntimezone = "Mars/Olympus"', 'host.timezone is "Mars/Olympus"', "Europe/Berlin"),
+        ('[agent]\nbase_url = "ftp://x"', 'agent.base_url is "ftp://x"', "http://"),
+        ("[channels]\ntelegram = 1", "channels.telegram is not a table", "[channels.telegram]"),
+        ("[host]\nwatch = true\nruntime = [", "at line 3, column 12", "like this"),
+        ("[host]\n= 1", "at line 2, column 1", "like this"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_place_value_and_what_is_wanted(
+    tmp_path: Path, toml: str, sentence: str, hint: str
+) -> None:
+    error = refused(tmp_path, toml)
+    assert sentence in str(error)
+    assert str(tmp_path / "nanohost.toml") in str(error)
+    assert hint in error.hint
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("variable", "text", "sentence", "hint"),
+    [
+        ("NANOHOST_MAX_CONTAINER", "1", "NANOHOST_MAX_CONTAINER is not a setting", "NANOHOST_MAX_CONTAINERS?"),
+        ("NANOHOST_AGENT_MODLE", "x", "NANOHOST_AGENT_MODLE is not a setting", "NANOHOST_AGENT_MODEL?"),
+        ("NANOHOST_MAX_CONTAINERS", "x", 'NANOHOST_MAX_CONTAINERS: host.max_containers is "x"', "whole number"),
+        ("NANOHOST_CHANNELS_TELEGRAM", "x", "NANOHOST_CHANNELS_TELEGRAM names no key", "_TOKEN"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_its_name(
+    tmp_path: Path, variable: str, text: str, sentence: str, hint: str
+) -> None:
+    error = refused(tmp_path, environ={variable: text})
+    assert sentence in str(error)
+    assert hint in error.hint
+
+
+def test_the_models_own_variables_are_the_fallback(tmp_path: Path) -> None:
+    environ = {"ANTHROPIC_BASE_URL": "http://gate", "ANTHROPIC_AUTH_TOKEN": "token", "ANTHROPIC_API_KEY": "key"}
+    settings = loaded(tmp_path, '[agent]\nbase_url = "http://mine"', environ)
+    assert settings.agent.base_url == "http://mine"
+    assert settings.agent.api_key is not None
+    assert settings.agent.api_key.get_secret_value() == "key"
+
+
+@pytest.mark.parametrize(
+    ("toml", "provider"),
+    [
+        ("", "demo"),
+        ('[agent]\napi_key = "k"', "claude"),
+        ('[agent]\nbase_url = "http://x"', "claude"),
+        ('[host]\nprovider = "demo"\n[agent]\napi_key = "k"', "demo"),
+    ],
+)
+def test_auto_is_claude_when_there_is_something_to_ask(tmp_path: Path, toml: str, provider: str) -> None:
+    assert provider_for(loaded(tmp_path, toml)) == provider
+
+
+def test_a_secret_may_stand_in_a_variable_or_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "bot").write_text("from-the-file\n")
+    toml = '[agent]\napi_key = "env:KEY"\n[channels.telegram]\ntoken = "file:bot"'
+    settings = loaded(tmp_path, toml, {"KEY": "from-the-variable"})
+    assert secrets_of(settings) == ("from-the-variable", "from-the-file")
+
+
+def test_secrets_are_left_alone_for_whoever_needs_none(tmp_path: Path) -> None:
+    (tmp_path / "nanohost.toml").write_text('[agent]\napi_key = "env:NOWHERE"')
+    assert load_settings(tmp_path, {}, resolve_secrets=False).agent.api_key is not None
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        ('[agent]\napi_key = "env:KEY"', "agent.api_key points at the variable KEY, which is not set"),
+        ('[agent]\napi_key = "file:none"', "agent.api_key points at"),
+        ('[channels.slack.work]\napp_token = "env:KEY"', "channels.slack.work.app_token points at the variable KEY"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_named_by_its_key(tmp_path: Path, toml: str, named: str) -> None:
+    assert named in str(refused(tmp_path, toml))
+
+
+def test_no_secret_is_in_what_settings_say_of_themselves(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, '[agent]\napi_key = "hush"\n[channels.telegram]\ntoken = "hush"')
+    assert "hush" not in repr((settings, channel_instances(settings)))
+    assert "hush" not in str(settings)
+
+
+def test_a_wrong_secret_is_refused_without_being_shown(tmp_path: Path) -> None:
+    error = refused(tmp_path, "[agent]\napi_key = 987654")
+    assert "987654" not in str(error) + error.hint
+
+
+def test_each_table_of_a_channel_is_an_instance(tmp_path: Path) -> None:
+    toml = '[channels.telegram]\ntoken = "a"\n[channels.telegram.work-bot]\ntoken = "b"\n[channels.terminal]'
+    settings = loaded(tmp_path, toml, {"NANOHOST_CHANNELS_TELEGRAM_WORK_BOT_TOKEN": "c"})
+    assert channel_instances(settings) == (
+        ChannelInstance(name="telegram", instance="default", settings={"token": "a"}),
+        ChannelInstance(name="telegram", instance="work-bot", settings={"token": "c"}),
+        ChannelInstance(name="terminal", instance="default", settings={}),
+    )
+
+
+def test_a_channel_can_be_set_up_by_variables_alone(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, environ={"NANOHOST_CHANNELS_SLACK_APP_TOKEN": "x"})
+    assert channel_instances(settings) == (
+        ChannelInstance(name="slack", instance="default", settings={"app_token": "x"}),
+    )

@@ -1,0 +1,179 @@
+"""A home as it is in the middle of a good day, made by the host's own parts, and the surgery that breaks it.
+
+Two sessions: `rest` has answered its message and nothing waits; `busy` has a container that works on its message.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanohost.app import opened_store
+from nanohost.channel_api import InboundEvent, Sender
+from nanohost.delivery.collector import Collector
+from nanohost.home import Home
+from nanohost.keeper.acks import AckTaker
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import EngageMode, LeaseId, Session, SessionMode, UnknownSender
+from nanohost.routing.router import Router
+from nanohost.store import agent_groups, deliveries, events, messaging_groups, sessions, wirings
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Outcome
+from nanohost.store.events import ChatKey
+from nanohost.testing.manual_clock import ManualClock
+from nanohost.verify.checks import verify
+from nanohost.verify.finding import Finding
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.outbound import OutboundWriter, TurnEnd
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind, Usage
+
+REST, BUSY = "rest", "busy"
+LEASE = LeaseId("l-busy")
+TURN = "t"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A home and its open store. The sessions are as they were when the home was made."""
+
+    home: Home
+    store: Store
+    mailboxes: Mailboxes
+    clock: ManualClock
+    rest: Session
+    busy: Session
+
+    def layout(self, session: Session) -> SessionLayout:
+        return self.mailboxes.layout(session)
+
+    def central(self, sql: str) -> None:
+        """Surgery on the central database, without its rules."""
+        _cut(self.home.database, sql)
+
+    def inbound(self, session: Session, sql: str) -> None:
+        _cut(self.layout(session).inbound_db, sql)
+
+    def outbound(self, session: Session, sql: str) -> None:
+        _cut(self.layout(session).outbound_db, sql)
+
+    async def verify(self, *, host_running: bool = False) -> list[Finding]:
+        return await verify(self.store, self.home, clock=self.clock, host_running=host_running)
+
+
+def _cut(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA ignore_check_constraints = 1")
+        database.executescript(sql)
+
+
+@asynccontextmanager
+async def healthy(root: Path) -> AsyncIterator[Bench]:
+    """The home while entered."""
+    clock, home = ManualClock(), Home(root)
+    mailboxes = Mailboxes(home.sessions, durable=False)
+    async with opened_store(home, durable=False) as store, mailboxes.opened():
+        made = [await _spoken_to(store, mailboxes, clock, folder) for folder in (REST, BUSY)]
+        await _answer(store, mailboxes, clock, made[0])
+        await _begin(store, mailboxes, clock, made[1])
+        rest, busy = [await sessions.get(store, session.id) for session in made]
+        yield Bench(home=home, store=store, mailboxes=mailboxes, clock=clock, rest=rest, busy=busy)
+
+
+async def _spoken_to(store: Store, mailboxes: Mailboxes, clock: ManualClock, folder: str) -> Session:
+    """Somebody wrote in a chat of the folder's name, and the message is routed."""
+    now = clock.now()
+    async with store.transaction() as tx:
+        group = await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=now)
+        chat = await messaging_groups.add(
+            tx,
+            channel_type="fake",
+            instance="default",
+            platform_id=folder,
+            is_group=False,
+            name=folder,
+            unknown_sender=UnknownSender.PUBLIC,
+            now=now,
+        )
+        await wirings.add(
+            tx,
+            messaging_group=chat.id,
+            agent_group=group.id,
+            engage_mode=EngageMode.PATTERN,
+            engage_pattern=".",
+            session_mode=SessionMode.SHARED,
+            priority=0,
+            now=now,
+        )
+    await write(store, mailboxes, clock, folder, "p1")
+    [session] = [one for one in await sessions.every(store) if one.group_folder == folder]
+    return session
+
+
+async def write(store: Store, mailboxes: Mailboxes, clock: ManualClock, chat: str, message: str) -> None:
+    """A message comes in and is routed."""
+    event = InboundEvent(
+        platform_id=chat,
+        platform_message_id=message,
+        sender=Sender(handle="ann", name="Ann"),
+        text="hi",
+        sent_at=clock.now(),
+    )
+    async with store.transaction() as tx:
+        await events.add(tx, ChatKey("fake", "default", chat), event, now=clock.now())
+    async with Router(store=store, mailboxes=mailboxes, clock=clock, wake=lambda _: None).opened():
+        pass  # leaving waits for what was found
+
+
+async def _pending(mailboxes: Mailboxes, session: Session, clock: ManualClock) -> list[MessageIn]:
+    return await mailboxes.inbound(session, lambda box: list(box.due(clock.now())))
+
+
+async def _answer(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
+    """A runner that is gone answered, and the answer was delivered."""
+    messages = await _pending(mailboxes, session, clock)
+    said = NewMessageOut(
+        id="o1", turn_id=TURN, kind=OutKind.CHAT, content=encode(ChatOut(text="yes")), in_reply_to=messages[0].id
+    )
+    with closing(runner(mailboxes.layout(session), "l-gone")) as box:
+        box.claim(TURN, messages, clock.now())
+        box.finish(TurnEnd(turn_id=TURN, messages=[said], usage=Usage()), floor=messages[-1].seq, now=clock.now())
+    await Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=lambda _: None).collect(session.id)
+    await _take_acks(store, mailboxes, clock, session)
+    [lane] = await deliveries.open_lanes(store)
+    delivery = await deliveries.next_in_lane(store, lane)
+    assert delivery is not None
+    async with store.transaction() as tx:
+        await deliveries.begin(tx, delivery, clock.now())
+    sent = Outcome(status=deliveries.DeliveryStatus.SENT, outcome="sent", receipt=("p2",))
+    async with store.transaction() as tx:
+        await deliveries.end(tx, delivery, sent, clock.now())
+
+
+async def _take_acks(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
+    taker = AckTaker(
+        store=store,
+        mailboxes=mailboxes,
+        clock=clock,
+        alive=lambda _, __: False,
+        ended_by_us=lambda _: True,
+        on_notice=lambda _: None,
+    )
+    await taker.take(await sessions.get(store, session.id))
+
+
+async def _begin(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
+    """A container took the message and works on it."""
+    async with store.transaction() as tx:
+        await sessions.lease(tx, session.id, LEASE, "paper")
+    with closing(runner(mailboxes.layout(session), LEASE)) as box:
+        box.begin_life(clock.now())
+        box.claim(TURN, await _pending(mailboxes, session, clock), clock.now())
+
+
+def runner(layout: SessionLayout, lease: str) -> OutboundWriter:
+    """The runner's half of a mailbox."""
+    return OutboundWriter(layout.outbound_db, container_id=lease, durable=False)

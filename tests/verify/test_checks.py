@@ -1,0 +1,255 @@
+"""Each check sees what it is for, and nothing else does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from nanohost.verify.checks import CHECKS
+from nanohost_protocol.layout import SessionLayout
+from tests.support import hostile
+from tests.verify.healthy import Bench
+
+Breaker = Callable[[Bench], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One break, the check that finds it, and words its row must hold."""
+
+    check: str
+    name: str
+    cut: Breaker
+    says: str
+
+
+def central(sql: str) -> Breaker:
+    return lambda bench: bench.central(sql)
+
+
+def inbound(sql: str) -> Breaker:
+    """On the session at rest; REST in the text is its id."""
+    return lambda bench: bench.inbound(bench.rest, sql)
+
+
+def outbound(sql: str) -> Breaker:
+    return lambda bench: bench.outbound(bench.rest, sql)
+
+
+def spoiled(spoiler: Callable[[SessionLayout], None]) -> Breaker:
+    return lambda bench: spoiler(bench.layout(bench.rest))
+
+
+def _claim_of_nobody(bench: Bench) -> None:
+    """A claim on context that came later, by a container without a lease: no work of this session is due."""
+    bench.inbound(
+        bench.rest,
+        'INSERT INTO messages_in (seq, id, kind, timestamp, "trigger", content) '
+        "SELECT 90, 'm-context', kind, timestamp, 0, content FROM messages_in",
+    )
+    bench.outbound(
+        bench.rest,
+        "INSERT INTO processing_ack (message_id, change, status, container_id, turn_id, tries, changed_at) "
+        "SELECT 'm-context', 90, 'processing', 'l-lost', turn_id, 0, changed_at FROM processing_ack",
+    )
+
+
+def _changed_migration(bench: Bench) -> None:
+    folder = bench.home.migrations / "notes"
+    folder.mkdir(parents=True)
+    (folder / "0001_notes.sql").write_text("CREATE TABLE notes (text TEXT);")
+
+
+def _old_mailbox(bench: Bench) -> None:
+    bench.inbound(bench.rest, "PRAGMA user_version = 99")
+
+
+def _lost_mailbox(bench: Bench) -> None:
+    bench.layout(bench.rest).inbound_db.unlink()
+
+
+def _lost_folder(bench: Bench) -> None:
+    shutil.rmtree(bench.layout(bench.rest).root)
+
+
+def _stray_folder(bench: Bench) -> None:
+    (bench.home.sessions / "rest" / bench.busy.id).mkdir()
+
+
+CASES = (
+    Case(
+        check="central database is sound",
+        name="a value that its column forbids",
+        cut=central("UPDATE messaging_groups SET is_group = 7 WHERE platform_id = 'rest'"),
+        says="CHECK constraint failed in messaging_groups",
+    ),
+    Case(
+        check="references lead somewhere",
+        name="a role in a group that is gone",
+        cut=central("INSERT INTO roles VALUES ('fake:ann', 'member', 99, '2026-01-01')"),
+        says="of roles refers to a row of agent_groups",
+    ),
+    Case(
+        check="migrations match their files",
+        name="changed",
+        cut=central("UPDATE schema_migrations SET checksum = 'x'"),
+        says="core/0001_initial was changed",
+    ),
+    Case(
+        check="migrations match their files",
+        name="gone",
+        cut=central("INSERT INTO schema_migrations VALUES ('notes', '0001_notes', 'x', '2026-01-01')"),
+        says="notes/0001_notes was applied, and its file is gone",
+    ),
+    Case(
+        check="migrations match their files",
+        name="not applied",
+        cut=_changed_migration,
+        says="notes/0001_notes has a file, and was not applied",
+    ),
+    Case(
+        check="nothing is sent without a host",
+        name="cut off",
+        cut=central("UPDATE deliveries SET status = 'sending'"),
+        says="is being sent to fake:rest",
+    ),
+    Case(
+        check="attempts are counted",
+        name="one too many",
+        cut=central("UPDATE deliveries SET attempts = 2"),
+        says="counts 2 attempts, and 1 are on record",
+    ),
+    Case(
+        check="attempts have an end",
+        name="sent without an end",
+        cut=central("UPDATE delivery_attempts SET ended_at = NULL"),
+        says="has no end, and the delivery is sent",
+    ),
+    Case(
+        check="routed events have routes",
+        name="nothing on record",
+        cut=central(
+            "INSERT INTO inbound_events SELECT 90, channel_type, instance, platform_id, 'p90', event_kind, thread_id,"
+            " is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at,"
+            " received_at, status, reason FROM inbound_events WHERE platform_id = 'rest'"
+        ),
+        says="event 90 (p90 of fake:rest)",
+    ),
+    Case(
+        check="leases name their runtime",
+        name="a lease alone",
+        cut=central("UPDATE sessions SET runtime = NULL WHERE lease = 'l-busy'"),
+        says="has lease l-busy and runtime none",
+    ),
+    Case(
+        check="folders have their session",
+        name="in another group's folder",
+        cut=_stray_folder,
+        says="the folder sessions/rest/s",
+    ),
+    Case(check="session has its folder", name="no folder", cut=_lost_folder, says="has messages and no folder"),
+    Case(check="session has its folder", name="no out", cut=spoiled(hostile.gone), says="has no folder out/"),
+    Case(check="inbound opens", name="gone", cut=_lost_mailbox, says="has messages and no inbound.db"),
+    Case(check="inbound opens", name="of another version", cut=_old_mailbox, says="has mailbox version 99"),
+    Case(check="outbound opens", name="junk", cut=spoiled(hostile.junk), says="outbound.db"),
+    Case(check="outbound opens", name="a link", cut=spoiled(hostile.link), says="is not a plain file"),
+    Case(check="outbound opens", name="a pipe", cut=spoiled(hostile.fifo), says="is not a plain file"),
+    Case(
+        check="outbound opens",
+        name="gone",
+        cut=lambda bench: bench.layout(bench.rest).outbound_db.unlink(),
+        says="has messages and no outbound.db",
+    ),
+    Case(
+        check="open claims belong to the lease",
+        name="of a container that nobody knows",
+        cut=_claim_of_nobody,
+        says="m-context is claimed by container l-lost",
+    ),
+    Case(
+        check="inbound numbers are even",
+        name="odd",
+        cut=inbound("UPDATE messages_in SET seq = 91"),
+        says="row 91 of inbound.db",
+    ),
+    Case(
+        check="outbound numbers are odd",
+        name="even",
+        cut=spoiled(lambda layout: hostile.say(layout, 90)),
+        says="row 90 of outbound.db",
+    ),
+    Case(
+        check="taken over rows are in the ledger",
+        name="passed over",
+        cut=lambda bench: hostile.say(bench.layout(bench.rest), 1),
+        says="row 1 (o-1) of outbound.db was passed over",
+    ),
+    Case(
+        check="taken over rows are in the ledger",
+        name="changed afterwards",
+        cut=outbound("UPDATE messages_out SET id = 'o-other'"),
+        says="is o-other, and in the ledger it is o1",
+    ),
+    Case(
+        check="written routes have arrived",
+        name="lost",
+        cut=inbound("DELETE FROM messages_in"),
+        says="was routed to it and is not in its inbound.db",
+    ),
+    Case(
+        check="waiting routes have not arrived",
+        name="there",
+        cut=lambda bench: bench.central(
+            f"UPDATE routes SET outcome = 'waiting', reason = 'busy' WHERE session_id = '{bench.rest.id}'"
+        ),
+        says="waits for its mailbox and is in it",
+    ),
+    Case(
+        check="pending work is due",
+        name="nobody would wake it",
+        cut=inbound("UPDATE messages_in SET status = 'pending'"),
+        says="waits, and the session is not due",
+    ),
+    Case(
+        check="due sessions have work",
+        name="due for nothing",
+        cut=lambda bench: bench.central(f"UPDATE sessions SET due_at = created_at WHERE id = '{bench.rest.id}'"),
+        says="is due, and nothing waits in its mailbox",
+    ),
+    Case(
+        check="completed messages are not claimed",
+        name="both",
+        cut=lambda bench: (
+            (
+                bench.inbound(bench.busy, "UPDATE messages_in SET status = 'completed'"),
+                bench.central("UPDATE sessions SET due_at = NULL"),
+            )
+            and None
+        ),
+        says="is completed, and its runner still works on it",
+    ),
+)
+
+
+@pytest.mark.behaviour("OP-02")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.check}: {case.name}")
+async def test_a_broken_invariant_is_found_by_its_check_alone(bench: Bench, case: Case) -> None:
+    case.cut(bench)
+    [found] = await bench.verify()
+    assert found.check == case.check
+    [row] = found.rows
+    assert case.says in row
+
+
+@pytest.mark.behaviour("OP-02")
+@pytest.mark.parametrize("host_running", [False, True])
+async def test_a_home_in_good_order_has_no_findings(bench: Bench, host_running: bool) -> None:
+    assert await bench.verify(host_running=host_running) == []
+
+
+def test_every_check_is_broken_by_a_test_and_says_what_it_holds() -> None:
+    assert {case.check for case in CASES} == set(CHECKS)
+    assert all(sentence.endswith(".") or "." in sentence for sentence in CHECKS.values())
