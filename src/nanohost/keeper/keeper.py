@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from nanohost.clock import Clock
-from nanohost.errors import MailboxError, NanohostError
+from nanohost.errors import MailboxError, NanohostError, RuntimeUnavailable, SpawnError
 from nanohost.keeper.acks import AckTaker
 from nanohost.keeper.slots import Slot, Slots, SlotState
 from nanohost.keeper.verdict import pause
@@ -141,6 +141,8 @@ class Keeper:
             slot.touched, slot.busy = self._clock.monotonic(), True
             if slot.state is not SlotState.STOPPING:
                 return
+        elif not self._may_start(session):
+            return  # the sweep wakes it when its pause is over
         self._slots.wait(session)
         self._pump()
 
@@ -384,11 +386,11 @@ def _is_due(due_at: datetime | None, now: datetime) -> bool:
 
 
 def _no_container(error: Exception) -> str:
-    reason = str(error) if isinstance(error, NanohostError) else "something unexpected went wrong; the log has it"
-    hint = error.hint if isinstance(error, NanohostError) and error.hint else "nanohost status shows what waits"
-    return (
-        f"I cannot work right now: {reason.rstrip('.')}. I keep your message and try again. (For the operator: {hint})"
-    )
+    """For the person, who may be anybody: why, where that is about this machine at large, and no path of it."""
+    if not isinstance(error, (SpawnError, RuntimeUnavailable)):
+        return "I cannot work right now. I keep your message and try again; the operator's log says why."
+    hint = f" (For the operator: {error.hint})" if error.hint else ""
+    return f"I cannot work right now: {str(error).rstrip('.')}. I keep your message and try again.{hint}"
 
 
 async def _first_of(*waits: Awaitable[object]) -> None:
