@@ -64,10 +64,13 @@ scrubber = Scrubber()
 """The process's own: a secret that one part learns is hidden in the lines of all."""
 
 
-def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None) -> None:
-    """Send all logs to `stream` (standard error by default). May be called again: the last call counts."""
+def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, form: str = "") -> None:
+    """Send all logs to `stream` (standard error by default). May be called again: the last call counts.
+
+    `form` counts where NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere.
+    """
     target = sys.stderr if stream is None else stream
-    form = environ.get(VARIABLE) or ("plain" if target.isatty() else "json")
+    form = environ.get(VARIABLE) or form or ("plain" if target.isatty() else "json")
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -228,7 +228,7 @@ _SECRET_KEY = re.compile(r"token|secret|password|passwd|key", re.IGNORECASE)
 def _read_toml(path: Path) -> Table:
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error

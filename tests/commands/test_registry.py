@@ -35,13 +35,11 @@ def test_the_example_of_a_command_can_be_typed(command: Command) -> None:
     assert " ".join(words).startswith(command.words)
 
 
-@EACH
-async def test_a_list_of_nothing_is_json_and_text(command: Command, operator: Operator) -> None:
-    if not command.words.endswith((" list", "status")):
-        pytest.skip("it changes something, or needs a name")
-    result = await command.call(operator.context, {})
-    json.dumps(result)
-    assert command.render(result)
+@pytest.mark.parametrize("words", [words for words in commands() if words.endswith((" list", "status"))])
+async def test_an_install_without_anything_is_json_and_text(words: str, operator: Operator) -> None:
+    result = await operator.asks(words)
+    assert json.loads(json.dumps(result)) == result
+    assert await operator.reads(words)
 
 
 @pytest.mark.behaviour("OP-05")

@@ -92,13 +92,15 @@ def test_a_home_that_was_let_go_can_be_held_again(tmp_path: Path) -> None:
 
 
 def test_a_program_we_start_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "print('up', flush=True); input()"]
     with hold(Home(tmp_path)):
-        child = subprocess.Popen(
-            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, close_fds=False
-        )
-    with hold(Home(tmp_path)):
-        pass
-    child.communicate(timeout=10)
+        child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, close_fds=False)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "up\n"
+    with child:
+        with hold(Home(tmp_path)):
+            pass
+        child.communicate("\n", timeout=10)
 
 
 def test_a_holder_that_has_not_written_its_name_yet_is_refused_all_the_same(tmp_path: Path) -> None:

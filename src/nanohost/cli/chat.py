@@ -30,7 +30,7 @@ Tell = Callable[[str], None]
 
 def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
     """Say one thing; the reply goes to stdout and nothing else does. 0 with a reply, 1 without."""
-    set_up_logs({**os.environ, "NANOHOST_LOG": os.environ.get("NANOHOST_LOG", "quiet")})
+    set_up_logs(os.environ, form="quiet")
     return asyncio.run(_once(home, text, timeout_s))
 
 
@@ -49,9 +49,13 @@ async def _once(home: Home, text: str, timeout_s: float) -> int:
     asked = ""
 
     def on_shown(shown: Shown) -> None:
-        if shown.is_error or not asked or (shown.reply_to is not None and shown.reply_to < asked):
-            print(f"nanohost: {shown.text}" if shown.is_error else f"(earlier) {shown.text}", file=sys.stderr)
-        elif not reply.done():
+        if not asked or (shown.reply_to is not None and shown.reply_to < asked):
+            print(f"(earlier) {shown.text}", file=sys.stderr)
+        elif reply.done():
+            print(f"(more) {shown.text}", file=sys.stderr)
+        elif shown.is_error:
+            reply.set_exception(NanohostError(shown.text))
+        else:
             reply.set_result(shown.text)
 
     async with _connected(home, on_shown, _tell_stderr) as client:

@@ -27,7 +27,20 @@ Action = Callable[[argparse.Namespace, Home], int]
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The whole command; returns the exit code."""
+    """The whole command; returns the exit code. argparse leaves with SystemExit for help and for wrong words."""
+    try:
+        try:
+            return _perform(words)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has gone. Python would complain when it flushes at exit.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _perform(words: Sequence[str] | None) -> int:
     parser = build_parser()
     options = parser.parse_args(words)
     action: Action | None = getattr(options, "action", None)
@@ -41,11 +54,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has gone. Python would complain when it flushes at exit.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def complain(error: NanohostError) -> None:
@@ -57,7 +65,7 @@ def complain(error: NanohostError) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """All of the command line."""
-    from nanohost.cli.registered import add_registered
+    from nanohost.cli.registered import add_home, add_registered
 
     parser = argparse.ArgumentParser(
         prog="nanohost",
@@ -69,20 +77,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nanohost {__version__}")
     parser.set_defaults(help_of=parser)
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    _add_run(subcommands)
-    _add_chat(subcommands)
+    add_home(_add_run(subcommands))
+    add_home(_add_chat(subcommands))
     add_registered(subcommands)
     return parser
 
 
-def _add_run(subcommands: Subcommands) -> None:
+def _add_run(subcommands: Subcommands) -> argparse.ArgumentParser:
     run = subcommands.add_parser(
         "run", help="run the host until it is stopped", epilog="example: nanohost --home /srv/nanohost run"
     )
     run.set_defaults(action=_run)
+    return run
 
 
-def _add_chat(subcommands: Subcommands) -> None:
+def _add_chat(subcommands: Subcommands) -> argparse.ArgumentParser:
     chat = subcommands.add_parser(
         "chat",
         help="talk to your assistant in this terminal",
@@ -94,6 +103,7 @@ def _add_chat(subcommands: Subcommands) -> None:
         "--timeout", type=float, default=REPLY_LIMIT_S, metavar="S", help="seconds to wait for the reply (%(default)g)"
     )
     chat.set_defaults(action=_chat)
+    return chat
 
 
 def _run(options: argparse.Namespace, home: Home) -> int:

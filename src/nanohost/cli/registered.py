@@ -11,6 +11,7 @@ import enum
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic.fields import FieldInfo
@@ -20,6 +21,7 @@ from nanohost.commands.context import CommandContext, OfflineContext
 from nanohost.commands.registry import Command, commands
 from nanohost.control.client import NobodyThere, ask
 from nanohost.home import Holding, Home, HomeBusy, hold
+from nanohost.logs import set_up_logs
 from nanohost.settings import load_settings
 
 if TYPE_CHECKING:
@@ -44,6 +46,13 @@ def add_registered(subcommands: Subcommands) -> None:
         _add(groups[first], second, command)
 
 
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """--home is taken before the command and after it."""
+    parser.add_argument(
+        "--home", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="the install root (or NANOHOST_HOME)"
+    )
+
+
 def _verbs(first: str) -> str:
     return ", ".join(words.partition(" ")[2] for words in commands() if words.startswith(f"{first} "))
 
@@ -57,6 +66,7 @@ def _add(subcommands: Subcommands, word: str, command: Command) -> None:
     )
     for name, field in command.arguments.model_fields.items():
         _add_argument(parser, name, field, positional=name in command.positional)
+    add_home(parser)
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
     parser.set_defaults(action=lambda options, home: _perform(command, options, home))
 
@@ -95,6 +105,7 @@ def _perform(command: Command, options: argparse.Namespace, home: Home) -> int:
 async def perform(command: Command, given: Mapping[str, object], home: Home) -> Any:
     """Run a command where it belongs. Raises NanohostError."""
     if command.offline:
+        set_up_logs(os.environ, form="quiet")
         settings = load_settings(home.root, os.environ, resolve_secrets=False)
         return await command.call(OfflineContext(home=home, settings=settings, clock=SystemClock()), given)
     give_up = asyncio.get_running_loop().time() + HOLDER_LIMIT_S
@@ -114,6 +125,7 @@ async def perform(command: Command, given: Mapping[str, object], home: Home) -> 
 async def _perform_here(command: Command, given: Mapping[str, object], home: Home) -> Any:
     from nanohost.app import opened_store
 
+    set_up_logs(os.environ, form="quiet")
     settings = load_settings(home.root, os.environ, resolve_secrets=False)
     with hold(home, Holding.COMMAND):
         async with opened_store(home) as store:

@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -54,8 +54,7 @@ class TerminalClient:
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            if self._writer is not None:
-                self._writer.close()
+            await self._hang_up()
 
     def say(self, text: str) -> str:
         """Send a message; returns its id. Ids sort in the order in which they were made."""
@@ -82,13 +81,20 @@ class TerminalClient:
             reader = await self._reconnect()
 
     async def _reconnect(self) -> asyncio.StreamReader:
-        self._writer = None
+        await self._hang_up()
         while True:
             await asyncio.sleep(RECONNECT_PAUSE_S)
             try:
                 return await self._connect()
             except OSError:
                 continue  # the host is being restarted
+
+    async def _hang_up(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def _take(self, said: dict[str, str]) -> None:
         match said.get("type"):

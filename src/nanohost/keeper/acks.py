@@ -75,10 +75,23 @@ class AckTaker:
         living = sum(1 for claim in claims if self._alive(session, LeaseId(claim.container_id)))
         cursor = max((ack.change for ack in acks), default=session.ack_cursor)
         if not acks and not verdicts:
-            return Standing(open_claims=living, due_at=session.due_at)
+            due_at = session.due_at if living else await self._checked_due(session, now)
+            return Standing(open_claims=living, due_at=due_at)
         taken = await self._mailboxes.update(session, lambda box: _apply(box, verdicts, cursor, now))
         await self._record(session, taken, cursor, now)
         return Standing(open_claims=living, due_at=taken.due_at)
+
+    async def _checked_due(self, session: Session, now: datetime) -> datetime | None:
+        """When work is due, looked up. due_at outlives its work when a runner was done before routing had written it
+        down, or when a host was killed between a mailbox and the database."""
+        if session.due_at is None:
+            return None
+        due_at = await self._mailboxes.update(session, lambda box: _next_due(box, now))
+        if due_at is not None and due_at <= now:
+            return session.due_at
+        async with self._store.transaction() as tx:
+            await sessions.replace_due(tx, session.id, seen=session.due_at, due=due_at)
+        return due_at
 
     async def tell_waiting(self, session: Session, sentence: str) -> None:
         """Say that nothing can be done now to whoever wrote the latest message that waits; once a message."""
@@ -136,8 +149,12 @@ def _apply(box: InboundWriter, verdicts: Sequence[tuple[Ack, Verdict]], cursor: 
             if earlier is None or earlier[0].seq < message.seq:
                 notices[ack.turn_id] = (message, judged.notice)
     box.set_meta({"ack_cursor": str(cursor)})
-    waits = [message.process_after or now for message in box.pending() if message.trigger]
-    return _Taken(due_at=min(waits, default=None), notices=list(notices.values()))
+    return _Taken(due_at=_next_due(box, now), notices=list(notices.values()))
+
+
+def _next_due(box: InboundWriter, now: datetime) -> datetime | None:
+    """When the first of the messages that wake an agent is due; None: nothing waits."""
+    return min((message.process_after or now for message in box.pending() if message.trigger), default=None)
 
 
 def notice_seq(message: MessageIn, number: int) -> int:

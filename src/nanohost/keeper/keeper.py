@@ -305,11 +305,13 @@ class Keeper:
         standing = await self._taker.take(session)
         if standing is None:
             return
+        progress = (await sessions.get(self._store, id)).ack_cursor > before
         if (slot := self._slots.get(id)) is not None:
             slot.busy = standing.open_claims > 0 or _is_due(standing.due_at, self._clock.now())
-            if (await sessions.get(self._store, id)).ack_cursor > before:
+            if progress:
                 self._failures.pop(id, None)
-        self._kick.set()
+        if progress or standing.due_at != session.due_at:
+            self._kick.set()
 
     def _is_alive(self, session: Session, lease: LeaseId) -> bool:
         slot = self._slots.get(session.id)
@@ -359,9 +361,10 @@ class Keeper:
 
     async def _sweep_once(self) -> None:
         for session in await sessions.due(self._store, self._clock.now()):
-            slot = self._slots.get(session.id)
-            if slot is None and self._may_start(session.id):
+            if self._slots.get(session.id) is None:
                 self.wake(session.id)
+            else:
+                self._acks.poke(session.id)  # it may be done, and nobody noticed
         idle_before = self._clock.monotonic() - self._settings.idle_timeout_s
         for slot in self._slots.idle_since(idle_before):
             _log.info("container_idle", session=slot.session_id)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
+from types import FunctionType
 
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.home import Home
-from nanohost.store.database import Store
+from nanohost.store.database import Store, translated
 from nanohost.verify import ledger, mailboxes, sessions, store
 from nanohost.verify.finding import MOST_ROWS, Finding, Install
 from nanohost.verify.session_view import SessionView, every_session
@@ -56,7 +57,8 @@ _SESSION: tuple[SessionCheck, ...] = (
 
 
 def _name(check: Check) -> str:
-    return str(getattr(check, "__name__")).replace("_", " ")  # noqa: B009 - a Callable need not have one; ours do
+    assert isinstance(check, FunctionType)
+    return check.__name__.replace("_", " ")
 
 
 def _sentence(check: Check) -> str:
@@ -122,7 +124,7 @@ def _walk(install: Install, checks: Iterable[SessionCheck]) -> Found:
     named = [(_name(check), check) for check in checks]
     found: dict[str, list[str]] = {}
     try:
-        with closing(every_session(install.home, host_running=install.host_running)) as views:
+        with translated(), closing(every_session(install.home, host_running=install.host_running)) as views:
             for view in views:
                 for name, check in named:
                     if rows := list(check(view)):

@@ -1,0 +1,105 @@
+"""The program nanohost as a person runs it: its own process, a home of its own, agents as plain demo processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIMIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Where commands are typed."""
+
+    home: Path
+
+    def start(self, *words: str, **environ: str) -> subprocess.Popen[str]:
+        """Begin a command and do not wait for it."""
+        settings = {
+            "PATH": os.environ["PATH"],
+            "NANOHOST_HOME": str(self.home),
+            "NANOHOST_RUNTIME": "process",
+            "NANOHOST_PROVIDER": "demo",
+            "NANOHOST_DURABLE": "false",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "nanohost", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=settings | environ,
+        )
+
+    def types(self, *words: str, stdin: str = "", **environ: str) -> Typed:
+        with self.start(*words, **environ) as process:
+            out, err = process.communicate(stdin, timeout=LIMIT_S)
+        return Typed(code=process.returncode, out=out, err=err)
+
+    def reads(self, *words: str) -> Any:
+        """The command's result as JSON."""
+        typed = self.types(*words, "--json")
+        assert typed.code == 0, typed.err
+        return json.loads(typed.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What came of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A `nanohost run` that is ready."""
+
+    process: subprocess.Popen[str]
+
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(by)
+        self.process.communicate(timeout=LIMIT_S)
+        return self.process.returncode
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "home")
+
+
+@pytest.fixture
+def daemon(shell: Shell) -> Iterator[Daemon]:
+    with shell.start("run", NANOHOST_LOG="json") as process:
+        assert "host_ready" in _events(process.stderr or ())
+        yield Daemon(process)
+        process.kill()
+    _end_containers(shell)
+
+
+def _events(lines: Sequence[str] | Any) -> list[str]:
+    """The events of a log up to host_ready."""
+    seen: list[str] = []
+    for line in lines:
+        if line.startswith("{"):
+            seen.append(json.loads(line)["event"])
+        if seen[-1:] == ["host_ready"]:
+            break
+    return seen
+
+
+def _end_containers(shell: Shell) -> None:
+    """Containers outlive their host on purpose: a chat, which takes its own along, adopts and ends them."""
+    if list(shell.home.glob("sessions/*/*")):
+        shell.types("chat", "--once", "bye")

@@ -1,0 +1,141 @@
+"""The command line: words in, text or JSON out, exit codes, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanohost import __version__
+from nanohost.cli.main import build_parser, main
+from nanohost.commands.registry import commands
+from tests.cli.conftest import Shell
+
+
+def leaves(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command that can be typed, with its parser."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield words.strip(), parser
+    for action in below:
+        for word, inner in action.choices.items():
+            yield from leaves(inner, f"{words} {word}")
+
+
+EACH = pytest.mark.parametrize("words", [words for words, _ in leaves(build_parser())])
+
+
+@EACH
+def test_each_help_has_an_example_of_just_that_command(words: str) -> None:
+    text = " ".join(dict(leaves(build_parser()))[words].format_help().split())
+    _, _, example = text.partition("example: ")
+    assert example.startswith("nanohost ")
+    assert f" {words}" in example
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_each_command_of_the_registry_gives_json(words: str) -> None:
+    assert "--json" in dict(leaves(build_parser()))[words].format_help()
+
+
+def test_nanohost_alone_says_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "nanohost chat" in capsys.readouterr().out
+
+
+def test_half_a_command_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wirings"]) == 2
+    assert "create" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["fly"], ["status", "--fast"], ["wirings", "create"], ["groups", "show"], ["chat", "--timeout", "soon"]]
+)
+def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: nanohost" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"nanohost {__version__}\n"
+
+
+def test_a_command_works_on_a_stopped_host_as_text_and_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(tmp_path)]
+    assert main([*home, "groups", "create", "work", "--name", "Ada", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "Ada"
+    assert main([*home, "groups", "list"]) == 0
+    assert "Ada" in capsys.readouterr().out
+
+
+@EACH
+def test_the_home_is_taken_before_the_command_and_after_it(words: str) -> None:
+    assert "--home" in dict(leaves(build_parser()))[words].format_help()
+
+
+def test_the_home_after_the_command_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["groups", "create", "work", "--home", str(tmp_path)]) == 0
+    assert (tmp_path / "groups" / "work" / "CLAUDE.md").exists()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.behaviour("OP-05")
+def test_a_refusal_is_a_line_what_happened_and_a_line_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--home", str(tmp_path), "groups", "show", "main"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "nanohost: there is no agent group 'main'\n  try: nanohost groups create main\n"
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("words", [["run"], ["chat", "--once", "hi"], ["status"]])
+def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, words: list[str]) -> None:
+    shell.home.mkdir()
+    (shell.home / "nanohost.toml").write_text("[host]\nmax_container = 1\n")
+    typed = shell.types(*words)
+    assert typed.code == 1
+    assert typed.out == ""
+    assert "[host] has no key max_container\n  try: did you mean max_containers?\n" in typed.err
+    assert "Traceback" not in typed.err
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("words", [["run"], ["chat"], ["chat", "--once", "hi"], ["groups", "list"]])
+def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[str]) -> None:
+    shell.home.write_text("a file")
+    typed = shell.types(*words)
+    assert typed.code == 1
+    assert "cannot be written" in typed.err
+    assert "Traceback" not in typed.err
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
+    with shell.start("--help") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_help_loads_no_platform_and_no_engine() -> None:
+    """They cost most of a second, and nobody who asks for help waits for that."""
+    script = (
+        "import sys; from nanohost.cli.main import build_parser; build_parser();"
+        "print([name for name in ('docker', 'aiohttp', 'discord', 'telegram', 'slack_bolt') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,40 @@
+"""nanohost run: ready, asked while it runs, alone on its home, and stopped in order."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.cli.conftest import Daemon, Shell
+
+
+def test_commands_are_answered_by_the_running_host_and_take_effect_at_once(shell: Shell, daemon: Daemon) -> None:
+    status = shell.reads("status")
+    assert (status["running"], status["host"]["pid"]) == (True, daemon.process.pid)
+    shell.reads("groups", "create", "main")
+    shell.reads(
+        "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
+    )
+    typed = shell.types("chat", "--once", "are you there?")
+    assert (typed.code, typed.out) == (0, "You said: are you there?\n")
+
+
+@pytest.mark.behaviour("SE-02")
+def test_a_second_host_on_the_same_home_refuses_to_start(shell: Shell, daemon: Daemon) -> None:
+    typed = shell.types("run")
+    assert typed.code == 1
+    assert f"another nanohost (pid {daemon.process.pid}, since " in typed.err
+    assert "  try: nanohost status\n" in typed.err
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_stops_it_in_order(shell: Shell, daemon: Daemon, by: signal.Signals) -> None:
+    assert daemon.stop(by) == 0
+    assert not (shell.home / "run" / "control.sock").exists()
+    assert shell.reads("status")["running"] is False
+
+
+def test_after_a_kill_commands_work_at_once(shell: Shell, daemon: Daemon) -> None:
+    assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert shell.reads("groups", "create", "main")["folder"] == "main"

@@ -1,0 +1,122 @@
+"""The person's end of the terminal channel: messages shown once, and nothing lost when the host comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanohost.cli.terminal_client import Shown, TerminalClient
+
+LIMIT_S = 5.0
+
+
+class Host:
+    """The host's end, line by line, by hand."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self.connections: asyncio.Queue[Connection] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        server = await asyncio.start_unix_server(self._welcome, self._socket)
+        async with server:
+            yield
+        self._socket.unlink(missing_ok=True)
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.connections.put(Connection(reader, writer))
+
+    async def greeted(self) -> Connection:
+        """The next client, after its hello."""
+        async with asyncio.timeout(LIMIT_S):
+            connection = await self.connections.get()
+        assert (await connection.hears())["type"] == "hello"
+        connection.says(type="ready")
+        return connection
+
+
+class Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def hears(self) -> Any:
+        async with asyncio.timeout(LIMIT_S):
+            return json.loads(await self._reader.readline())
+
+    def says(self, **line: str | None) -> None:
+        self._writer.write(json.dumps(line).encode() + b"\n")
+
+    async def breaks(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    host = Host(tmp_path / "terminal.sock")
+    async with host.listening():
+        yield host
+
+
+@asynccontextmanager
+async def talking(host: Host, tmp_path: Path, shown: list[Shown]) -> AsyncIterator[tuple[TerminalClient, Connection]]:
+    client = TerminalClient(tmp_path / "terminal.sock", "local", shown.append)
+    greeted = asyncio.create_task(host.greeted())
+    async with client.connected():
+        connection = await greeted
+        yield client, connection
+        await connection.breaks()
+
+
+async def test_a_message_is_shown_once_and_acknowledged_each_time(host: Host, tmp_path: Path) -> None:
+    shown: list[Shown] = []
+    async with talking(host, tmp_path, shown) as (_, connection):
+        for _ in range(2):
+            connection.says(type="message", key="k1", text="hello", reply_to=None)
+            assert await connection.hears() == {"type": "received", "key": "k1"}
+    assert shown == [Shown(text="hello")]
+
+
+async def test_ids_of_messages_sort_in_the_order_they_were_said(host: Host, tmp_path: Path) -> None:
+    async with talking(host, tmp_path, []) as (client, _):
+        ids = [client.say(str(number)) for number in range(50)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 50
+
+
+async def test_what_was_not_accepted_is_said_again_under_the_same_id(host: Host, tmp_path: Path) -> None:
+    async with talking(host, tmp_path, []) as (client, connection):
+        kept, lost = client.say("kept"), client.say("lost")
+        assert [(await connection.hears())["id"] for _ in range(2)] == [kept, lost]
+        connection.says(type="accepted", id=kept)
+        await connection.breaks()
+        again = await host.greeted()
+        assert await again.hears() == {"type": "message", "id": lost, "text": "lost"}
+        await again.breaks()
+
+
+async def test_a_message_sent_again_after_a_restart_is_not_shown_again(host: Host, tmp_path: Path) -> None:
+    shown: list[Shown] = []
+    async with talking(host, tmp_path, shown) as (_, connection):
+        connection.says(type="message", key="k1", text="hello", reply_to="m1")
+        await connection.hears()
+        await connection.breaks()
+        again = await host.greeted()
+        again.says(type="message", key="k1", text="hello", reply_to="m1")
+        assert await again.hears() == {"type": "received", "key": "k1"}
+        await again.breaks()
+    assert shown == [Shown(text="hello", reply_to="m1")]
+
+
+async def test_a_host_that_is_not_there_at_first_is_an_error(tmp_path: Path) -> None:
+    client = TerminalClient(tmp_path / "terminal.sock", "local", lambda _: None)
+    with pytest.raises(OSError, match="No such file"):
+        async with client.connected():
+            pass

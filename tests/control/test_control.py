@@ -1,0 +1,164 @@
+"""The control socket: commands of an operator, answered by the host that has the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.app import opened_store
+from nanohost.commands.context import CommandContext
+from nanohost.commands.show import Json
+from nanohost.control.client import NobodyThere, ask
+from nanohost.control.server import serving
+from nanohost.errors import NanohostError, UsageError
+from nanohost.home import Home
+from nanohost.settings import Settings
+from nanohost.short_socket import short_path
+from nanohost.testing.manual_clock import ManualClock
+
+
+class BrokenHost:
+    """A host whose report is a mistake of ours."""
+
+    def report(self) -> dict[str, Json]:
+        raise ZeroDivisionError("oh")
+
+
+@asynccontextmanager
+async def host(root: Path, *, live: BrokenHost | None = None) -> AsyncIterator[Home]:
+    """A home with its commands served."""
+    home = Home(root)
+    async with opened_store(home, durable=False) as store:
+        context = CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store, live=live)
+        async with serving(context):
+            yield home
+
+
+async def says(home: Home, *lines: bytes) -> list[Any]:
+    """What a client of its own make is answered, line by line."""
+    with short_path(home.control_socket) as path:
+        reader, writer = await asyncio.open_unix_connection(path)
+    answers = []
+    async with asyncio.timeout(5):
+        for line in lines:
+            writer.write(line + b"\n")
+            answers.append(json.loads(await reader.readline()))
+    writer.close()
+    await writer.wait_closed()
+    return answers
+
+
+async def test_a_command_is_answered_with_its_result(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        made = await ask(home, "groups create", {"folder": "main"})
+        assert made["folder"] == "main"
+        assert [group["folder"] for group in await ask(home, "groups list", {})] == ["main"]
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_refusal_comes_over_with_its_sentence_and_its_hint(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
+            await ask(home, "groups show", {"folder": "main"})
+        assert caught.value.hint == "nanohost groups create main"
+
+
+async def test_only_this_user_may_ask(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        assert home.control_socket.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"hello",
+        b"null",
+        b"[]",
+        b'"status"',
+        b'{"command": 1}',
+        b'{"command": "status", "arguments": []}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+async def test_a_line_that_makes_no_sense_is_answered_and_the_next_one_works(tmp_path: Path, line: bytes) -> None:
+    async with host(tmp_path) as home:
+        refused, answered = await says(home, line, b'{"command": "groups list"}')
+        assert (refused["ok"], refused["reason"], refused["sentence"]) == (False, "usage", "that is not a command")
+        assert answered == {"ok": True, "result": []}
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_mistake_of_ours_is_told_and_logged_and_harms_nobody_else(tmp_path: Path) -> None:
+    async with host(tmp_path, live=BrokenHost()) as home:
+        with capture_logs() as lines, pytest.raises(NanohostError, match="ZeroDivisionError") as caught:
+            await ask(home, "status", {})
+        assert "log" in caught.value.hint
+        assert [line["event"] for line in lines] == ["command_failed"]
+        assert await ask(home, "groups list", {}) == []
+
+
+async def test_many_ask_at_once_and_each_gets_its_own_answer(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        folders = [f"g{number}" for number in range(20)]
+        made = await asyncio.gather(*(ask(home, "groups create", {"folder": folder}) for folder in folders))
+        assert [group["folder"] for group in made] == folders
+
+
+async def test_a_client_that_leaves_halfway_harms_nobody(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        with short_path(home.control_socket) as path:
+            _, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'{"command": "groups li')
+        writer.close()
+        await writer.wait_closed()
+        assert await ask(home, "groups list", {}) == []
+
+
+async def test_a_home_however_deep_can_be_asked(tmp_path: Path) -> None:
+    async with host(tmp_path / ("deep" * 30) / ("er" * 60)) as home:
+        assert await ask(home, "groups list", {}) == []
+
+
+async def test_a_socket_that_a_dead_host_left_is_replaced(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    home.control_socket.write_text("left over")
+    async with host(tmp_path):
+        assert await ask(home, "groups list", {}) == []
+
+
+async def test_without_a_host_nobody_answers(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with pytest.raises(NobodyThere):
+        await ask(home, "status", {})
+    async with host(tmp_path):
+        pass
+    assert not home.control_socket.exists()
+    with pytest.raises(NobodyThere):
+        await ask(home, "status", {})
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_host_that_goes_away_before_it_answers_is_told_in_words(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.close()
+
+    with short_path(home.control_socket) as path:
+        server = await asyncio.start_unix_server(dies, path)
+    async with server:
+        with pytest.raises(NanohostError, match="went away before it answered"):
+            await ask(home, "status", {})
