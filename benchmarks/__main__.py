@@ -1,4 +1,4 @@
-"""python -m benchmarks: measure, print one table, write bench.json."""
+"""python -m benchmarks: measure, print one table, write bench.json. With --write, docs/performance.md as well."""
 
 from __future__ import annotations
 
@@ -17,6 +17,22 @@ from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
 
 RESULT = Path("bench.json")
+PAGE = Path("docs/performance.md")
+TEXT = """# Performance
+
+{machine}; the machine is shared and virtual, so take ratios before milliseconds. Measured with
+
+    make bench                            prints this table, writes bench.json
+    .venv/bin/python -m benchmarks --write   writes this page
+
+{table}
+
+A round trip is measured in a whole host: from the event being handed to intake until the text is handed to the channel.
+Containers are Docker's, with every limit and wall on; the disk is synced at each step that must survive. The agent is
+scripted and thinks for no time, or it is Claude's real command line asking a stand-in of the Messages API on loopback.
+A cold round trip begins with no container: `engine` is routing and Docker until the container's first process,
+`interpreter` until our first statement, `first poll` until the message is claimed. The host that idles is `nanohost run`.
+"""
 
 
 def main() -> int:
@@ -28,6 +44,8 @@ def main() -> int:
         return 1
     print(f"{_machine()}\n\n{table(measurements)}")
     write(measurements, RESULT)
+    if "--write" in sys.argv[1:]:
+        PAGE.write_text(TEXT.format(machine=_machine(), table=table(measurements)), encoding="utf-8")
     return 0
 
 
@@ -39,7 +57,17 @@ async def _measure() -> list[Measurement]:
 
 
 def _machine() -> str:
-    return f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    cores = f"{os.cpu_count()} cores of {_cpu()}"
+    return f"{platform.system()} {platform.release()}, {cores}, Python {platform.python_version()}"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":
