@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from nanohost.cli.registered import perform
+from nanohost.cli.stop_signal import NOW, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
 from nanohost.commands.registry import find
 from nanohost.commands.setup import TERMINAL_CHAT
@@ -23,7 +24,8 @@ from nanohost.settings import load_settings, provider_for
 QUIT = {"/quit", "/exit"}
 LAST_REPLIES_S = 120.0
 """How long input from a pipe that ended waits for the replies it is owed."""
-STARTING_S = 30.0
+LONGEST_LOG = 1024 * 1024
+"""Bytes of chat.log that are kept from one conversation to the next."""
 
 Tell = Callable[[str], None]
 
@@ -31,17 +33,35 @@ Tell = Callable[[str], None]
 def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
     """Say one thing; the reply goes to stdout and nothing else does. 0 with a reply, 1 without."""
     set_up_logs(os.environ, form="quiet")
-    return asyncio.run(_once(home, text, timeout_s))
+
+    async def once() -> int:
+        async with stoppable():
+            return await _once(home, text, timeout_s)
+
+    try:
+        return asyncio.run(once())
+    except Stopped:
+        return NOW
 
 
 def chat(home: Home) -> int:
     """A conversation until Ctrl-D, Ctrl-C or /quit."""
     home.prepare()
-    with (home.run / "chat.log").open("a", encoding="utf-8") as log, suppress(KeyboardInterrupt):
+
+    async def converse() -> None:
+        async with stoppable():
+            await _converse(home, sys.stdin)
+
+    with _log_file(home.run / "chat.log") as log, suppress(Stopped):
         set_up_logs(os.environ, stream=log)
-        asyncio.run(_converse(home, sys.stdin))
+        asyncio.run(converse())
     print()
     return 0
+
+
+def _log_file(path: Path) -> TextIO:
+    long = path.exists() and path.stat().st_size > LONGEST_LOG
+    return path.open("w" if long else "a", encoding="utf-8")
 
 
 async def _once(home: Home, text: str, timeout_s: float) -> int:

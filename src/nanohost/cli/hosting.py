@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import structlog
 
 from nanohost.app import Host, running_host
 from nanohost.commands.context import CommandContext
 from nanohost.control.server import serving
-from nanohost.home import Home, hold
+from nanohost.home import Holding, Home, HomeBusy, hold
 from nanohost.logs import scrubber
 from nanohost.runtimes.choose import UNSANDBOXED_WARNING
 from nanohost.runtimes.port import Isolation
 from nanohost.settings import Settings, secrets_of
 
+COMMAND_LIMIT_S = 5.0
+"""How long a command on a stopped host may hold the home before a start gives up."""
 RED, PLAIN = "\033[31m", "\033[0m"
 
 _log = structlog.get_logger()
@@ -28,16 +31,35 @@ async def hosting(
 ) -> AsyncIterator[Host]:
     """Hold the home and serve while entered. Raises NanohostError."""
     scrubber.learn(secrets_of(settings))
-    with hold(home):
-        async with running_host(home, settings, progress=progress, keep_containers=keep_containers) as host:
-            if host.ground.runtime.isolation is Isolation.NONE:
-                warn(UNSANDBOXED_WARNING)
-            context = CommandContext(home=home, settings=settings, clock=host.clock, store=host.store, live=host)
-            async with serving(context):
-                report = host.report()
-                _log.info("host_ready", home=str(home.root), **{k: report[k] for k in ("pid", "runtime", "provider")})
-                yield host
-                _log.info("host_stopping")
+    async with (
+        holding(home),
+        running_host(home, settings, progress=progress, keep_containers=keep_containers) as host,
+    ):
+        if host.ground.runtime.isolation is Isolation.NONE:
+            warn(UNSANDBOXED_WARNING)
+        context = CommandContext(home=home, settings=settings, clock=host.clock, store=host.store, live=host)
+        async with serving(context):
+            report = host.report()
+            _log.info("host_ready", home=str(home.root), **{k: report[k] for k in ("pid", "runtime", "provider")})
+            yield host
+            _log.info("host_stopping")
+
+
+@asynccontextmanager
+async def holding(home: Home) -> AsyncIterator[None]:
+    """Hold the home while entered; a command that has it for a moment is waited for. Raises HomeBusy."""
+    with ExitStack() as stack:
+        give_up = asyncio.get_running_loop().time() + COMMAND_LIMIT_S
+        while True:
+            try:
+                stack.enter_context(hold(home))
+                break
+            except HomeBusy as busy:
+                passing = busy.holder is None or busy.holder.holding is Holding.COMMAND
+                if not passing or asyncio.get_running_loop().time() > give_up:
+                    raise
+                await asyncio.sleep(0.05)
+        yield
 
 
 def warn(sentence: str) -> None:

@@ -41,7 +41,8 @@ def _render(result: Json) -> str:
 def _lines(result: Mapping[str, Json]) -> Iterator[str]:
     host = result["host"]
     if isinstance(host, Mapping):
-        yield f"nanohost {host['version']} runs in {result['home']} (pid {host['pid']}, {host['runtime']})"
+        engine = f"{host['runtime']}, isolation: {host['isolation']}"
+        yield f"nanohost {host['version']} runs in {result['home']} (pid {host['pid']}, {engine})"
         yield from _section("Channels", host["channels"], "")
         yield from _section("Containers", host["containers"], "")
         yield from _section("Services in trouble", host["services_in_trouble"], "the log has more")
