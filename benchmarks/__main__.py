@@ -31,7 +31,7 @@ A round trip is measured in a whole host: from the event being handed to intake 
 Containers are Docker's, with every limit and wall on; the disk is synced at each step that must survive. The agent is
 scripted and thinks for no time, or it is Claude's real command line asking a stand-in of the Messages API on loopback.
 A cold round trip begins with no container: `engine` is routing and Docker until the container's first process,
-`interpreter` until our first statement, `first poll` until the message is claimed. The host that idles is `nanohost run`.
+`interpreter` until our first statement, `first poll` until the message is claimed. The idle host is `nanohost run`.
 """
 
 
