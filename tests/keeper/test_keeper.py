@@ -35,7 +35,7 @@ def has_started(bench: Bench, count: int) -> bool:
 
 
 def has_died(bench: Bench, session: SessionId, count: int) -> bool:
-    return bench.keeper._failures.get(session, (0, 0.0))[0] == count
+    return bench.keeper._pauses.in_a_row(session) == count
 
 
 @pytest.mark.behaviour("SE-01")

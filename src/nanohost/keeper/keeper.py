@@ -17,10 +17,11 @@ from typing import Protocol
 import structlog
 
 from nanohost.clock import Clock
-from nanohost.errors import MailboxError, NanohostError, RuntimeUnavailable, SpawnError
+from nanohost.errors import MailboxError, NanohostError
 from nanohost.keeper.acks import AckTaker
+from nanohost.keeper.pauses import Pauses
+from nanohost.keeper.sentences import CRASHES, no_container
 from nanohost.keeper.slots import Slot, Slots, SlotState
-from nanohost.keeper.verdict import pause
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
@@ -33,10 +34,8 @@ from nanohost_protocol.ids import draw
 
 STOP_GRACE_S = 8.0
 """The runner gives its turn back within a second of SIGTERM; the rest is for a slow disk."""
-LONGEST_PAUSE_S = 300.0
 TOLD_AFTER_DEATHS = 2
 """In a row, and before anything was taken over: the person who waits is told."""
-CRASHES = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
 
 _log = structlog.get_logger()
 
@@ -90,7 +89,7 @@ class Keeper:
         self._on_news = on_news
         self._slots = Slots(settings.max_containers)
         self._ended: set[LeaseId] = set()
-        self._failures: dict[SessionId, tuple[int, float]] = {}
+        self._pauses = Pauses()
         self._kick = asyncio.Event()
         self._moved = asyncio.Event()
         """A container came up or went: one that is starting can be stopped, one that was stopped is buried."""
@@ -141,7 +140,7 @@ class Keeper:
             slot.touched, slot.busy = self._clock.monotonic(), True
             if slot.state is not SlotState.STOPPING:
                 return
-        elif not self._may_start(session):
+        elif not self._pauses.over(session, self._clock.monotonic()):
             return  # the sweep wakes it when its pause is over
         self._slots.wait(session)
         self._pump()
@@ -224,10 +223,10 @@ class Keeper:
         if slot.container is not None:
             await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)  # what failed came after the start
         await self._clear(slot.session_id, slot.lease)
-        first = slot.session_id not in self._failures
-        self._back_off(slot.session_id)
-        if first:
-            await self._tell_waiting(slot.session_id, _no_container(error))
+        in_a_row = self._pauses.failed(slot.session_id, self._clock.monotonic())
+        self._kick.set()
+        if in_a_row == 1:
+            await self._tell_waiting(slot.session_id, no_container(error))
 
     async def _stop(self, id: SessionId) -> None:
         slot = self._slots.get(id)
@@ -266,10 +265,8 @@ class Keeper:
             await self._take_last_words(await sessions.get(self._store, id))
         except MailboxError as error:
             _log.error("last_words_unreadable", session=id, error=str(error), hint=error.hint)
-        if not orderly:
-            self._back_off(id)
-            if self._failures[id][0] == TOLD_AFTER_DEATHS:
-                await self._tell_waiting(id, CRASHES)
+        if not orderly and self._pauses.failed(id, self._clock.monotonic()) == TOLD_AFTER_DEATHS:
+            await self._tell_waiting(id, CRASHES)
         self._kick.set()
         self._pump()
 
@@ -287,16 +284,6 @@ class Keeper:
         except MailboxError as error:
             _log.error("nobody_told", session=id, error=str(error), hint=error.hint)
 
-    def _back_off(self, id: SessionId) -> None:
-        """After a death that nobody ordered the next start waits: not at all at first, then ever longer."""
-        count = self._failures.get(id, (0, 0.0))[0]
-        wait_s = 0.0 if count == 0 else min(pause(count - 1).total_seconds(), LONGEST_PAUSE_S)
-        self._failures[id] = (count + 1, self._clock.monotonic() + wait_s)
-        self._kick.set()
-
-    def _may_start(self, id: SessionId) -> bool:
-        return self._failures.get(id, (0, 0.0))[1] <= self._clock.monotonic()
-
     # --- taking over ---
 
     async def _take_acks(self, id: SessionId) -> None:
@@ -309,7 +296,7 @@ class Keeper:
         if (slot := self._slots.get(id)) is not None:
             slot.busy = standing.open_claims > 0 or _is_due(standing.due_at, self._clock.now())
             if progress:
-                self._failures.pop(id, None)
+                self._pauses.forget(id)
         if progress or standing.due_at != session.due_at:
             self._kick.set()
 
@@ -377,23 +364,13 @@ class Keeper:
         wait = timedelta(seconds=self._settings.sweep_interval_s)
         if (due := await sessions.next_due(self._store, now)) is not None:
             wait = min(wait, due - now)
-        monotonic = self._clock.monotonic()
-        held_back = [at - monotonic for _, at in self._failures.values() if at > monotonic]
-        wait_s = max(0.0, min([wait.total_seconds(), *held_back]))
+        wait_s = max(0.0, min([wait.total_seconds(), *self._pauses.remaining(self._clock.monotonic())]))
         await _first_of(self._clock.sleep(wait_s), self._kick.wait())
         self._kick.clear()
 
 
 def _is_due(due_at: datetime | None, now: datetime) -> bool:
     return due_at is not None and due_at <= now
-
-
-def _no_container(error: Exception) -> str:
-    """For the person, who may be anybody: why, where that is about this machine at large, and no path of it."""
-    if not isinstance(error, (SpawnError, RuntimeUnavailable)):
-        return "I cannot work right now. I keep your message and try again; the operator's log says why."
-    hint = f" (For the operator: {error.hint})" if error.hint else ""
-    return f"I cannot work right now: {str(error).rstrip('.')}. I keep your message and try again.{hint}"
 
 
 async def _first_of(*waits: Awaitable[object]) -> None:
