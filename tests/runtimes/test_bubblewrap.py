@@ -16,6 +16,7 @@ from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.cgroup import ControlGroups, limit_files
 from nanohost.runtimes.port import Limits
 from nanohost.runtimes.procfs import processes_with
+from nanohost.runtimes.sandbox import system_arguments
 from nanohost.testing.runtime_suite import LIMIT_S, Stage, report_of
 from tests.runtimes.test_conformance import HERE, BubblewrapBench
 
@@ -95,3 +96,8 @@ async def test_a_sandbox_that_cannot_be_set_up_is_an_error_in_bubblewraps_words(
 def groups_of(stage: Stage) -> list[Path]:
     root, pattern = Path("/sys/fs/cgroup"), f"nanohost/nanohost-{stage.install[:8]}-*"
     return [*root.glob(pattern), *root.glob(f"*/{pattern}")]
+
+
+def test_an_interpreter_that_lies_in_tmp_is_not_hidden_by_the_sandboxes_own_tmp() -> None:
+    words = system_arguments([Path("/tmp/venv")])
+    assert words.index("/tmp/venv") > words.index("--tmpfs")

@@ -86,14 +86,16 @@ class BubblewrapRuntime(ChildRuntime):
         self._groups = ControlGroups()
 
     def check(self) -> None:
-        """Set up a sandbox for /bin/true. Raises RuntimeUnavailable with bubblewrap's own words."""
+        """Run this Python in a sandbox and let it do nothing. Raises RuntimeUnavailable with bubblewrap's own words."""
         program = _bubblewrap()
         self._packages()
+        system = system_arguments(interpreter_prefixes())
+        nothing = (sys.executable, "-I", "-S", "-c", "")
         with ExitStack() as stack:
             files, keep = _files(stack, User.inside())
             try:
                 probe = subprocess.run(  # noqa: S603 - our own arguments
-                    [program, *isolation_arguments(User.inside()), *system_arguments(()), *files, "--", "/bin/true"],
+                    [program, *isolation_arguments(User.inside()), *system, *files, "--", *nothing],
                     capture_output=True,
                     stdin=subprocess.DEVNULL,
                     env={},

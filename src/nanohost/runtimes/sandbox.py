@@ -74,10 +74,11 @@ def system_arguments(prefixes: Sequence[Path]) -> list[str]:
         *("--ro-bind", "/usr", "/usr"),
         *(word for name in _SYSTEM_LINKS for word in _system_folder(Path("/", name))),
         *(word for name in _SHOWN_OF_ETC for word in ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")),
-        *(word for prefix in prefixes for word in ("--ro-bind", str(prefix), str(prefix))),
         # Read-only as a whole: a sandbox of a root host could otherwise write /proc/sys/kernel/core_pattern.
         *("--proc", "/proc", "--remount-ro", "/proc"),
         *("--dev", "/dev", "--tmpfs", "/tmp"),  # noqa: S108 - inside the sandbox
+        # After /tmp: an install may lie in there.
+        *(word for prefix in prefixes for word in ("--ro-bind", str(prefix), str(prefix))),
     ]
 
 
