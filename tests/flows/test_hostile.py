@@ -150,7 +150,8 @@ async def test_a_session_that_is_due_and_whose_mailbox_is_junk_is_not_started_wi
             await tx.run("UPDATE sessions SET due_at = created_at WHERE id = ?", ((await flow.session(BAD)).id,))
         await watched.fake.person_writes("again", chat=GOOD)
         await until(lambda: flow.texts(GOOD) == ["echo: hi", "echo: again"])
-        assert not flow.host.keeper._may_start((await flow.session(BAD)).id)
+        pauses, bad = flow.host.keeper._pauses, await flow.session(BAD)
+        assert not pauses.over(bad.id, flow.host.clock.monotonic())
     assert {spec.session_dir.parent.name for spec in runtime.started} == {GOOD}
 
 
