@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import idle, round_trips
+from benchmarks import idle, round_trips, scale
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -53,7 +53,11 @@ async def _measure() -> list[Measurement]:
     image = await ensure_image(base_image=None, progress=lambda line: print(line, file=sys.stderr))
     with tempfile.TemporaryDirectory(prefix="nanohost-bench-") as folder:
         root = Path(folder)
-        return [*await round_trips.measure(root, image), *await idle.measure(root)]
+        return [
+            *await round_trips.measure(root, image),
+            *await scale.measure(root / "scale", image),
+            *await idle.measure(root),
+        ]
 
 
 def _machine() -> str:

@@ -52,13 +52,14 @@ async def measure(root: Path, image: str) -> list[Measurement]:
 
 
 @asynccontextmanager
-async def _host(
-    root: Path, image: str, *, provider: str = "scripted", base_url: str | None = None
+async def host(
+    root: Path, image: str, *, provider: str = "scripted", base_url: str | None = None, max_containers: int = FAN[0]
 ) -> AsyncIterator[Flow]:
+    """A host with Docker containers and everything synced, while entered."""
     root.mkdir(parents=True)
     settings = Settings(
         host=HostSettings.model_validate(
-            {"provider": provider, "runtime": "docker", "timezone": "UTC", "max_containers": FAN[0]}
+            {"provider": provider, "runtime": "docker", "timezone": "UTC", "max_containers": max_containers}
         ),
         agent=AgentSettings.model_validate({"base_url": base_url}),
     )
@@ -67,7 +68,7 @@ async def _host(
         yield flow
 
 
-async def _trip(flow: Flow, text: str, chat: str) -> float:
+async def trip(flow: Flow, text: str, chat: str) -> float:
     """Milliseconds from the event to the answer in the channel's hands."""
     before = len(flow.fake.sent)
     began = time.perf_counter()
@@ -77,12 +78,12 @@ async def _trip(flow: Flow, text: str, chat: str) -> float:
 
 
 async def _warm_and_burst(root: Path, image: str) -> list[Measurement]:
-    async with _host(root, image) as flow:
+    async with host(root, image) as flow:
         await flow.wire()
         for number in range(WARM_UP):
-            await _trip(flow, f"warm up {number}", "c1")
-        trips = [await _trip(flow, f"warm {number}", "c1") for number in range(WARM)]
-        seconds, in_order = await _burst(flow)
+            await trip(flow, f"warm up {number}", "c1")
+        trips = [await trip(flow, f"warm {number}", "c1") for number in range(WARM)]
+        seconds, in_order = await burst(flow, BURST)
     return [
         Measurement(key="warm_ms_median", what="warm round trip, median", value=median(trips), unit="ms", target=25),
         Measurement(
@@ -93,19 +94,20 @@ async def _warm_and_burst(root: Path, image: str) -> list[Measurement]:
     ]
 
 
-async def _burst(flow: Flow) -> tuple[float, bool]:
+async def burst(flow: Flow, count: int) -> tuple[float, bool]:
+    """So many messages at once into one session: the seconds until all are answered, and whether in order."""
     before = len(flow.fake.sent)
-    texts = [f"burst {number}" for number in range(BURST)]
+    texts = [f"burst {number}" for number in range(count)]
     began = time.perf_counter()
     await asyncio.gather(*(flow.fake.person_writes(text) for text in texts))
-    sent = await flow.fake.wait_for(before + BURST, REPLY_LIMIT_S)
+    sent = await flow.fake.wait_for(before + count, REPLY_LIMIT_S)
     seconds = round(time.perf_counter() - began, 2)
     return seconds, [message.text for message in sent[before:]] == [f"echo: {text}" for text in texts]
 
 
 async def _cold(root: Path, image: str) -> list[Measurement]:
-    async with _host(root, image) as flow:
-        trips = [await _cold_trip(flow, f"cold-{number}") for number in range(COLD)]
+    async with host(root, image) as flow:
+        trips = [await _coldtrip(flow, f"cold-{number}") for number in range(COLD)]
     return [
         Measurement(
             key="cold_ms_median", what="cold round trip, median", value=_of(trips, "total"), unit="ms", target=600
@@ -115,8 +117,8 @@ async def _cold(root: Path, image: str) -> list[Measurement]:
 
 
 async def _cold_claude(root: Path, image: str) -> list[Measurement]:
-    async with MessagesApi() as api, _host(root, image, provider="claude", base_url=api.base_url) as flow:
-        trips = [await _cold_trip(flow, f"cold-{number}") for number in range(COLD_CLAUDE)]
+    async with MessagesApi() as api, host(root, image, provider="claude", base_url=api.base_url) as flow:
+        trips = [await _coldtrip(flow, f"cold-{number}") for number in range(COLD_CLAUDE)]
     return [
         Measurement(
             key="cold_claude_ms_median",
@@ -129,11 +131,11 @@ async def _cold_claude(root: Path, image: str) -> list[Measurement]:
     ]
 
 
-async def _cold_trip(flow: Flow, chat: str) -> ColdTrip:
+async def _coldtrip(flow: Flow, chat: str) -> ColdTrip:
     """A chat that nobody wrote in before: its container is started for this one message, and stopped after."""
     await flow.wire(chat)
     began = time.time()
-    total = await _trip(flow, "hello", chat)
+    total = await trip(flow, "hello", chat)
     answered = time.time()
     [slot] = flow.host.keeper.containers()
     assert slot.container is not None
@@ -180,7 +182,7 @@ def _of(trips: Sequence[ColdTrip], part: str) -> float:
 
 async def _fan(root: Path, image: str) -> list[Measurement]:
     chats, messages = FAN
-    async with _host(root, image) as flow:
+    async with host(root, image) as flow:
         for number in range(chats):
             await flow.wire(f"fan-{number}")
         cold = await _fan_once(flow, "cold")
