@@ -27,6 +27,9 @@ from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.payloads import ControlIn
 from nanohost_protocol.rows import MessageIn, Meta, Usage
 
+PRUNE_WHEN_BUSY = 200
+"""Numbers the host has passed before a runner that is never idle stops to tidy: what a look costs grows with them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
@@ -81,6 +84,7 @@ class Runner:
             worked = news is not None and await self._work(news)
             if worked:
                 idle_since = time.monotonic()
+                await self._mailbox.prune(self._meta, at_least=PRUNE_WHEN_BUSY)
                 continue
             if self._is_over(time.monotonic() - idle_since):
                 return 0

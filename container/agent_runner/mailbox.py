@@ -124,10 +124,10 @@ class Mailbox:
     async def set_progress(self, values: Mapping[str, str]) -> None:
         await self._patiently(self._writer.set_progress, values)
 
-    async def prune(self, meta: Meta) -> None:
-        """Delete what the host has taken over, if that is more than last time."""
+    async def prune(self, meta: Meta, *, at_least: int = 1) -> None:
+        """Delete what the host has taken over, if that is `at_least` so many acks or messages more than last time."""
         reached = (int(meta.get("out_cursor", 0)), int(meta.get("ack_cursor", 0)))
-        if reached > self._pruned:
+        if max(new - old for new, old in zip(reached, self._pruned, strict=True)) >= at_least:
             await self._patiently(self._writer.prune, out_cursor=reached[0], ack_cursor=reached[1])
             self._pruned = reached
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent_runner.failures import SENTENCES
-from agent_runner.loop import Patience
+from agent_runner.loop import PRUNE_WHEN_BUSY, Patience
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
 from nanohost_protocol.payloads import ChatOut, ControlIn, FileOut, QuestionOut, encode
@@ -262,6 +262,17 @@ async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: HostSide) 
         host.say("m2", "again")
         await host.acked("m2")
     assert [row.seq for row in host.sent()] == [5]
+
+
+async def test_a_runner_that_is_never_idle_prunes_all_the_same(host: HostSide) -> None:
+    async with running(host, host.settings(poll_interval_s=60.0)):
+        host.say("m1", "hi")
+        await host.acked("m1")
+        with writing(host.layout.inbound_db, durable=False) as inbound:
+            inbound.close("m1", "completed")
+            inbound.set_meta({"out_cursor": "0", "ack_cursor": str(PRUNE_WHEN_BUSY)})
+        host.say("m2", "again")
+        await host.seen(lambda outbound: all(ack.message_id != "m1" for ack in outbound.acks_after(0)) or None)
 
 
 async def test_a_deleted_session_ends_its_runner(host: HostSide) -> None:
