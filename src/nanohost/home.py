@@ -138,8 +138,7 @@ def hold(home: Home, holding: Holding = Holding.HOST) -> Iterator[None]:
         raise _unusable(home.root, error) from error
     try:
         _lock(descriptor, home)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {to_text(datetime.now(UTC))} {holding}\n".encode(), 0)
+        _sign(descriptor, home, holding)
         yield
     finally:
         os.close(descriptor)
@@ -150,6 +149,14 @@ def _lock(descriptor: int, home: Home) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise HomeBusy(home, _read_holder(descriptor)) from None
+    except OSError as error:
+        raise _unusable(home.root, error) from error
+
+
+def _sign(descriptor: int, home: Home, holding: Holding) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {to_text(datetime.now(UTC))} {holding}\n".encode(), 0)
     except OSError as error:
         raise _unusable(home.root, error) from error
 

@@ -24,6 +24,8 @@ CALL_LIMIT_S = 30
 
 START_HINT = 'start Docker (systemctl start docker), or set [host] runtime = "bubblewrap"'
 
+PERMISSION_HINT = 'join the docker group (sudo usermod -aG docker $USER, then log in again), or use "bubblewrap"'
+
 
 def reach_engine() -> APIClient:
     """A client of the engine DOCKER_HOST names, or of the machine's own. Raises RuntimeUnavailable within seconds."""
@@ -64,7 +66,9 @@ def engine_errors(what: str, error: type[NanohostError] = RuntimeUnavailable) ->
     except ImageNotFound as cause:
         raise SpawnError(f"{what}: the agent image is missing.", hint="nanohost image build") from cause
     except APIError as cause:
-        raise error(f"{what}: {cause.explanation or cause}", hint="nanohost doctor") from cause
+        raise error(f"{what}: {cause.explanation or cause}", hint="docker info, and the engine's own log") from cause
+    except PermissionError as cause:
+        raise RuntimeUnavailable(f"{what}: {cause.strerror}", hint=PERMISSION_HINT) from cause
     except (DockerException, RequestException, OSError) as cause:
         raise RuntimeUnavailable(f"{what}: {_short(cause)}", hint=START_HINT) from cause
 
