@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from nanohost.commands.registry import commands
+
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
@@ -37,3 +39,21 @@ def test_the_reference_is_up_to_date(name: str) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     broken = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
     assert broken == []
+
+
+HINTED = re.compile(r"""hint=f?["'][^"'\n]*?\bnanohost ([a-z][a-z-]*)(?: ([a-z]+))?""")
+
+
+@pytest.mark.behaviour("OP-05")
+def test_every_command_that_an_error_tells_to_type_exists() -> None:
+    words = {"run", "chat"} | {word for name in commands() for word in (name, name.partition(" ")[0])}
+    told = {
+        (first, second) for path in (ROOT / "src").rglob("*.py") for first, second in HINTED.findall(path.read_text())
+    }
+    assert told
+    assert [pair for pair in told if pair[0] not in words] == []
+    assert [pair for pair in told if pair[0] not in {"run", "chat"} and not _is_command(*pair, words)] == []
+
+
+def _is_command(first: str, second: str, words: set[str]) -> bool:
+    return first in commands() or f"{first} {second}" in words or not second

@@ -62,6 +62,7 @@ from nanohost_protocol.layout import WORKSPACE, SessionLayout
 SET_UP_LIMIT_S = 10.0
 """How long bubblewrap may take to set a sandbox up; it takes about 10 ms."""
 
+PROBE_HINT = "bwrap --unshare-all --ro-bind / / true shows what this machine allows"
 PROBE_LIMIT_S = 5.0
 
 ENGINE_RESERVATION_BYTES = 1024**3
@@ -257,8 +258,11 @@ def _standing(news: FileIO, monitor: int, spec: ContainerSpec) -> Child:
         piece = news.read(4096) if ready else b""
         if not piece:
             _abandon(monitor, said)
-            words = last_words(spec.session_dir)
-            raise SpawnError(f"No sandbox for session {spec.session_id}: {words}", hint="nanohost doctor")
+            words = " ".join(last_words(spec.session_dir))
+            raise SpawnError(
+                f"No sandbox for session {spec.session_id}: {words}",
+                hint="bwrap --unshare-all --ro-bind / / true shows what this machine allows",
+            )
         said += piece
     return Child(identity=Identity.of(spec), processes=(_seen(_first_process(said)), _seen(monitor)))
 

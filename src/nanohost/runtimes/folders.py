@@ -76,10 +76,16 @@ def container_log(session_dir: Path) -> Path:
     return SessionLayout(session_dir).log_dir / "container.log"
 
 
-def last_words(session_dir: Path) -> str:
-    """The last line a container wrote, for an error a person reads."""
+LAST_BYTES = 2000
+
+
+def last_words(session_dir: Path, *, lines: int = 1) -> list[str]:
+    """The last lines a container wrote, for somebody who asks why it ended; what would move a cursor is left out."""
     try:
-        lines = container_log(session_dir).read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
+        with container_log(session_dir).open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - LAST_BYTES))
+            text = log.read().decode(errors="replace")
     except OSError:
-        return ""
-    return lines[-1] if lines else ""
+        return []
+    printable = ("".join(c for c in line if c.isprintable()) for line in text.strip().splitlines())
+    return [line for line in printable if line.strip()][-lines:]

@@ -44,7 +44,7 @@ def spawn(
             start_new_session=True,
         )
     except OSError as error:
-        raise SpawnError(f"Cannot run {arguments[0]}: {error.strerror}.", hint="nanohost doctor") from error
+        raise SpawnError(f"Cannot run {arguments[0]}: {error.strerror}.", hint=f"which {arguments[0]}") from error
     # The process may outlive this one and is reaped through its pid descriptor, so Popen must not feel responsible.
     process.returncode = 0
     return process.pid
