@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup chat test check image bench clean
+.PHONY: help setup chat test check crash image bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: setup ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+crash: setup ## kill hosts and containers at every point, print one table, write crash.json
+	$(BIN)/python -m tests.crash
+
 image: setup ## build the agent's container image
 	$(BIN)/nanohost image build
 
@@ -37,5 +40,5 @@ bench: setup ## measure speed and size, print one table, write bench.json
 	$(BIN)/python -m benchmarks
 
 clean: ## remove what the build made; your data stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json crash.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -88,13 +88,13 @@ async def _restart(root: Path) -> list[Measurement]:
     """kill -9 of `nanohost run` with containers alive: how long until the next one serves, and who was adopted."""
     platform = Platform()
     async with platform.opened():
-        daemon = HostProcess(root, platform.port, runtime="docker", max_containers=ALIVE)
+        daemon = HostProcess(root, platform.port, {"runtime": "docker", "max_containers": ALIVE})
         try:
             await asyncio.to_thread(_wire, daemon)
             daemon.start()
             for number in range(ALIVE):
                 platform.write(f"m{number}", f"c{number}", "hello")
-            await platform.until_seen(ALIVE, LIMIT_S)
+            await platform.until_seen({(f"c{number}", "echo: hello") for number in range(ALIVE)}, LIMIT_S)
             before = set(daemon.runners())
             daemon.kill()
             seconds = await asyncio.to_thread(_start_again, daemon)

@@ -23,7 +23,7 @@ class Workshop:
         self.begun: list[str] = []
         self.ended: list[str] = []
         self.failures: Counter[str] = Counter()
-        self.error: Exception = StoreError("the disk refuses")
+        self.error: BaseException = StoreError("the disk refuses")
         self.gates: dict[str, asyncio.Event] = {}
         self._at_work: Counter[str] = Counter()
         self._change = asyncio.Event()
@@ -111,8 +111,12 @@ async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None
 
 
 @pytest.mark.behaviour("IN-03")
-@pytest.mark.parametrize("error", [StoreError("expected"), RuntimeError("a bug")], ids=["expected", "bug"])
-async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [StoreError("expected"), RuntimeError("a bug"), asyncio.CancelledError("a library's own")],
+    ids=["expected", "bug", "stray cancellation"],
+)
+async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, error: BaseException) -> None:
     shop.failures["a"], shop.error = 12, error
     pauses = []
     async with shop.lanes.opened():
@@ -214,3 +218,32 @@ async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> Non
         shop.lanes.poke("a")
         await shop.until_idle()
     assert shop.ended[-1] == "a"
+
+
+async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
+    looks: list[str] = []
+    clock, looked = ManualClock(), asyncio.Event()
+
+    async def work(key: str) -> None:
+        while True:
+            looks.append(key)
+            looked.set()
+            if looks == ["a", "b"]:
+                lanes.poke("b")  # before it has fallen asleep
+            if await lanes.light_nap(key, 3600) or lanes.closing:
+                return
+
+    async def until_looked(count: int) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while len(looks) < count:
+                looked.clear()
+                await looked.wait()
+
+    lanes = Lanes[str]("test", work, clock)
+    async with lanes.opened():
+        lanes.poke("a")
+        lanes.poke("b")
+        await until_looked(3)
+        lanes.poke("a")
+        await until_looked(4)
+    assert looks == ["a", "b", "b", "a"]

@@ -18,6 +18,7 @@ from agent_runner.mailbox import Mailbox
 from agent_runner.settings import Settings, read_settings
 from agent_runner.signals import Signals
 from agent_runner.writer_lock import WriterLockHeld, holding
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.errors import ProtocolError, VersionMismatch
 from nanohost_protocol.heartbeat import beating
 
@@ -34,6 +35,7 @@ def main() -> int:
         return EX_USAGE
     try:
         with holding(settings.layout.writer_lock):
+            reach("runner.locked")
             return _live(settings)
     except WriterLockHeld as error:
         log("not_the_writer", error=error)
@@ -50,6 +52,7 @@ def _live(settings: Settings) -> int:
     mailbox = Mailbox(settings.layout, lease=settings.lease)  # first of all: it rolls back what a dead runner left
     try:
         mailbox.begin_life(utc_now())
+        reach("runner.begun")
         with beating(settings.layout.heartbeat):
             return asyncio.run(_run(settings, mailbox))
     finally:

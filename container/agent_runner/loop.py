@@ -22,6 +22,7 @@ from agent_runner.signals import Signals
 from agent_runner.tools import Toolbox, load_tools
 from agent_runner.turn import Bench, Turn
 from agent_runner.wake import listening
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import turn_id
 from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.payloads import ControlIn
@@ -102,6 +103,7 @@ class Runner:
 
     async def _turn(self, news: News, batch: Batch) -> None:
         begun = await self._mailbox.claim(batch, self._now())
+        reach("runner.claimed")
         outbox = Outbox(
             turn_id=batch.turn_id,
             mailbox=self._mailbox,

@@ -19,6 +19,7 @@ from agent_runner import claims
 from agent_runner.claims import Batch
 from agent_runner.destinations import AddressBook
 from agent_runner.log import log
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.errors import Busy, NotReady
 from nanohost_protocol.inbound import InboundReader, reading_inbound
 from nanohost_protocol.layout import SessionLayout
@@ -105,7 +106,9 @@ class Mailbox:
 
     async def say(self, message: NewMessageOut, now: datetime) -> bool:
         """One message during a turn; False if the turn said it before."""
-        return await self._patiently(partial(self._writer.say, floor=self._floor), message, now=now)
+        new = await self._patiently(partial(self._writer.say, floor=self._floor), message, now=now)
+        reach("runner.said")
+        return new
 
     async def finish(self, end: TurnEnd, now: datetime) -> None:
         """End a turn."""

@@ -33,6 +33,7 @@ from agent_runner.providers import (
 )
 from agent_runner.reply import Block, parse
 from agent_runner.signals import Signals
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.rows import ErrorClass, NewMessageOut, Usage
 
@@ -171,6 +172,7 @@ class Turn:
         match event:
             case _HandedOver():
                 self._handed_over = True
+                reach("runner.asked")
             case ConversationKnown(id=known):
                 await self._bench.conversation.known(known)
             case Text() | Answer():
@@ -247,7 +249,9 @@ class Turn:
             continuation=conversation.id,
             state=conversation.state(self._memory),
         )
+        reach("runner.answered")
         await self._bench.mailbox.finish(end, self._bench.now())
+        reach("runner.finished")
         if failure is not None:
             await conversation.close()  # what went wrong may be the provider itself; the next try gets a new one
 

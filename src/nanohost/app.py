@@ -11,6 +11,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -28,15 +30,19 @@ from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
 from nanohost.keeper.keeper import Keeper, KeeperSettings
+from nanohost.keeper.stuck import Limits
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.provisioning import Provisioning
 from nanohost.routing.router import Router
 from nanohost.runtimes.choose import choose_runtime
+from nanohost.runtimes.output import keep_short
 from nanohost.runtimes.port import Runtime
 from nanohost.settings import Settings, channel_instances, provider_for
-from nanohost.store import install, model_calls
+from nanohost.store import install, model_calls, sessions
 from nanohost.store.database import Store, open_store
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.supervisor import ServiceState, Supervisor
 
@@ -110,11 +116,30 @@ class Host:
                 }
                 for slot in self.keeper.containers()
             ],
+            "sessions_in_trouble": [
+                {
+                    "session": session,
+                    "failures": trouble.failures,
+                    "next_try_in_s": max(0, round(trouble.until - now)),
+                    "reason": trouble.reason,
+                }
+                for session, trouble in self.keeper.troubles().items()
+            ],
             "waiting_for_a_container": list(self.keeper.waiting()),
             "services_in_trouble": [
                 plain(service) for service in services if service.state is not ServiceState.RUNNING or service.restarts
             ],
         }
+
+    def events_came_back(self, chat: ChatKey) -> None:
+        self.router.notice(chat)
+
+    async def living_folders(self) -> list[Path]:
+        """The folders of sessions whose container may be alive."""
+        return [self.mailboxes.layout(session).root for session in await sessions.leased(self.store)]
+
+    def deliveries_changed(self, lane: LaneKey) -> None:
+        self.delivery.on_entry(lane)
 
     async def stopped(self) -> None:
         """Wait until the host can go on no longer. Raises StoreError with the reason."""
@@ -167,7 +192,9 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         runtime_dir=home.run,
         made=parts.channels,
     )
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels=connections)
+    delivery = Delivery(
+        store=store, mailboxes=mailboxes, clock=clock, channels=connections, ask=settings.host.ambiguous == "ask"
+    )
     news = OutboxNews(clock, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
     services = Provisioning(
         store=store,
@@ -189,6 +216,11 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
             max_containers=settings.host.max_containers,
             idle_timeout_s=settings.host.idle_timeout_s,
             sweep_interval_s=settings.host.sweep_interval_s,
+            limits=Limits(
+                heartbeat_s=settings.host.heartbeat_limit_s,
+                first_s=2 * settings.host.heartbeat_limit_s,
+                turn_s=settings.host.turn_limit_s,
+            ),
         ),
         on_news=delivery.on_news,
         on_notice=delivery.on_entry,
@@ -221,6 +253,7 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     await stack.enter_async_context(host.keeper.opened(keep_containers=keep_containers))
     host.supervisor.start("sweep", host.keeper.sweep)
     host.supervisor.start("outbox poll", host.news.poll)
+    host.supervisor.start("container logs", partial(keep_short, host.living_folders, host.clock))
     if host.news.has_events:
         host.supervisor.start("outbox events", host.news.listen)
     await stack.enter_async_context(host.router.opened())
@@ -229,6 +262,10 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
 
 
 def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
+    def accepted(chat: ChatKey) -> None:
+        host.router.notice(chat)
+        host.delivery.on_sign_of_life(chat.channel_type, chat.instance)
+
     def make(name: str, instance: str, channel: Channel) -> ChannelInbox:
         return ChannelInbox(
             channel_type=name,
@@ -236,7 +273,7 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             capabilities=channel.capabilities,
             store=host.store,
             clock=host.clock,
-            on_accepted=host.router.notice,
+            on_accepted=accepted,
         )
 
     return make

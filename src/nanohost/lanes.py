@@ -33,6 +33,7 @@ class Lanes(Generic[K]):
         self._clock = clock
         self._workers: dict[K, asyncio.Task[None]] = {}
         self._again: set[K] = set()
+        self._napping: dict[K, asyncio.Event] = {}
         self._open = False
         self._closing = asyncio.Event()
 
@@ -55,19 +56,45 @@ class Lanes(Generic[K]):
             return
         if key in self._workers:
             self._again.add(key)
+            if key in self._napping:
+                self._napping[key].set()
             return
         self._workers[key] = asyncio.create_task(self._serve(key), name=f"{self._name}:{key}")
 
+    def poke_napping(self, fits: Callable[[K], bool]) -> None:
+        """Poke every key that fits and is in a light nap."""
+        for key in [key for key in self._napping if fits(key)]:
+            self.poke(key)
+
     async def nap(self, seconds: float) -> bool:
         """Wait inside work. False: the lanes are closing, stop where you are."""
-        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
-        closing = asyncio.ensure_future(self._closing.wait())
+        return await self._nap(seconds, asyncio.Event())
+
+    async def light_nap(self, key: K, seconds: float) -> bool:
+        """The same, but False also when this key was poked: look again at what there is to do, unless `closing`."""
+        poked = self._napping[key] = asyncio.Event()
+        if key in self._again:
+            poked.set()
         try:
-            await asyncio.wait({sleep, closing}, return_when=asyncio.FIRST_COMPLETED)
+            return await self._nap(seconds, poked) and not poked.is_set()
         finally:
-            sleep.cancel()
-            closing.cancel()
+            del self._napping[key]
+            self._again.discard(key)
+
+    async def _nap(self, seconds: float, poked: asyncio.Event) -> bool:
+        waits = [self._clock.sleep(seconds), self._closing.wait(), poked.wait()]
+        naps = {asyncio.ensure_future(wait) for wait in waits}
+        try:
+            await asyncio.wait(naps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for nap in naps:
+                nap.cancel()
         return self._open
+
+    @property
+    def closing(self) -> bool:
+        """No new work: finish what is due now."""
+        return not self._open
 
     def busy(self) -> int:
         """How many keys are being worked on."""
@@ -80,7 +107,9 @@ class Lanes(Generic[K]):
                 self._again.discard(key)
                 try:
                     await self._work(key)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                        raise
                     self._report(key, error, pause_s)
                     if not await self.nap(pause_s):
                         return
@@ -92,7 +121,7 @@ class Lanes(Generic[K]):
         finally:
             del self._workers[key]
 
-    def _report(self, key: K, error: Exception, pause_s: float) -> None:
+    def _report(self, key: K, error: BaseException, pause_s: float) -> None:
         expected = isinstance(error, NanohostError)
         _log.warning(
             "work_failed",
@@ -112,3 +141,10 @@ class Lanes(Generic[K]):
             task.cancel()
         if late:
             await asyncio.wait(late)
+
+
+def is_cancelled() -> bool:
+    """Whether this very task is asked to end. A CancelledError says less: a library that cancels a future of its own
+    lets whoever waits for it have one too, and work must not end by that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

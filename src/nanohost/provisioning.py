@@ -5,6 +5,7 @@ No secret is ever in what a container gets: it reaches the model through the gat
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 
@@ -20,6 +21,7 @@ from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
 from nanohost.settings import Settings, provider_for
 from nanohost.store import agent_groups
 from nanohost.store.database import Store
+from nanohost_protocol import crash_points
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import Delivered, Destination
 
@@ -105,4 +107,5 @@ class Provisioning:
             "NANOHOST_POLL_INTERVAL_S": str(host.poll_interval_s),
             "NANOHOST_IDLE_EXIT_S": str(host.idle_timeout_s * IDLE_EXIT_FACTOR),
             **({"NANOHOST_MODEL": model} if model else {}),
+            **crash_points.for_runner(os.environ),
         }

@@ -22,8 +22,17 @@ from nanohost.errors import SettingsError
 
 FILE = "nanohost.toml"
 PREFIX = "NANOHOST_"
-NOT_SETTINGS = frozenset({"NANOHOST_HOME", "NANOHOST_LOG", "NANOHOST_REQUIRE_DOCKER", "NANOHOST_WORKSPACE"})
-"""Variables that other things read: the command line, the logs, the tests, a runner without mounts."""
+NOT_SETTINGS = frozenset(
+    {
+        "NANOHOST_CRASH_AT",
+        "NANOHOST_CRASH_RUNNER_AT",
+        "NANOHOST_HOME",
+        "NANOHOST_LOG",
+        "NANOHOST_REQUIRE_DOCKER",
+        "NANOHOST_WORKSPACE",
+    }
+)
+"""Variables that other things read: crash points, the command line, the logs, the tests, a runner without mounts."""
 
 Table = dict[str, object]
 Provider = Literal["claude", "demo", "scripted"]
@@ -86,6 +95,18 @@ class HostSettings(Section):
         gt=0,
         description="seconds, more than 0",
     )
+    heartbeat_limit_s: float = Field(
+        title="A container that gives no sign of life for so long is stopped; its start may take twice as long.",
+        default=30,
+        gt=0,
+        description="seconds, more than 0",
+    )
+    turn_limit_s: float = Field(
+        title="A turn in which nothing happens for so long is ended, unless a tool said that it takes longer.",
+        default=1800,
+        gt=0,
+        description="seconds, more than 0",
+    )
     watch: bool = Field(
         title="Whether the host listens to file events. Without them answers are found by polling.",
         default=True,
@@ -95,6 +116,11 @@ class HostSettings(Section):
         title="Let Claude use its tools in a plain process, with nothing around it.",
         default=False,
         description="true or false",
+    )
+    ambiguous: Literal["resend", "ask"] = Field(
+        title="A message that may have been sent, on a platform that cannot tell a repeat: send it again, or ask you.",
+        default="resend",
+        description="resend or ask",
     )
     durable: bool = Field(
         title="Whether each commit waits for the disk. Turn it off for tests only.",

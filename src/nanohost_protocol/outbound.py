@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.rows import (
     Ack,
@@ -131,6 +132,7 @@ class OutboundWriter:
             self._ack_all(end, now)
             for key, value in (end.state or {}).items():
                 self._set_state(key, value)
+            reach("runner.finishing")
 
     def release(self, turn_id: str, now: datetime) -> None:
         """Give a turn's messages back unanswered: an orderly stop in the middle of it."""
@@ -183,6 +185,7 @@ class OutboundWriter:
                 (out_cursor,),
             )
             self._db.execute("DELETE FROM processing_ack WHERE change <= ? AND status = 'completed'", (ack_cursor,))
+            reach("runner.pruning")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -331,7 +334,7 @@ class OutboundReader:
                 found.append(MessageOut.from_row(row))
             except (ValueError, TypeError) as error:
                 found.append(Malformed(seq=row["seq"], problem=str(error)))
-            characters += len(row["content"])
+            characters += len(row["content"]) if isinstance(row["content"], (str, bytes)) else 0
             if characters > MOST_CHARACTERS:
                 break
         return found

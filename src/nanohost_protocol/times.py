@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 
 
 def to_text(moment: datetime) -> str:
-    """An aware time as text. Raises ValueError for a naive one."""
+    """An aware time as text. Raises ValueError for a naive one, and for one that UTC has no date for."""
     if moment.tzinfo is None:
         raise ValueError("a time without a zone means nothing here")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{moment.isoformat()} is before or after all days of UTC") from None
+    return utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def from_text(text: str) -> datetime:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from tests.cli.conftest import Shell
+from tests.cli.conftest import LIMIT_S, Daemon, Shell
 
 
 def test_a_first_chat_needs_no_preparation_and_prints_the_reply_alone(shell: Shell) -> None:
@@ -46,3 +52,94 @@ def test_no_reply_in_time_is_told_and_is_exit_code_one(shell: Shell) -> None:
     assert (typed.code, typed.out) == (1, "")
     assert "no reply within 0.3 s" in typed.err
     assert "Traceback" not in typed.err
+
+
+@pytest.mark.behaviour("OP-05")
+def test_nothing_to_say_is_a_usage_error(shell: Shell) -> None:
+    for typed in (shell.types("chat", "--once", " "), shell.types("chat", "--once", "-")):
+        assert (typed.code, typed.out) == (2, "")
+        assert "nothing to say" in typed.err
+
+
+@pytest.mark.parametrize("limit", ["-1", "0", "nan", "inf"])
+def test_a_limit_that_never_ends_or_has_ended_is_a_usage_error(shell: Shell, limit: str) -> None:
+    typed = shell.types("chat", "--once", "hello", f"--timeout={limit}")
+    assert typed.code == 2
+    assert f"'{limit}' is not a number of seconds" in typed.err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_what_a_locale_cannot_carry_harms_nothing(shell: Shell, tmp_path: Path, encoding: str) -> None:
+    said = tmp_path / "said"
+    said.write_bytes(b"bad \xff byte\n")
+    with said.open("rb") as stdin:
+        typed = subprocess.run(
+            [sys.executable, "-m", "nanohost", "--home", shell.home, "chat"],
+            stdin=stdin,
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+            env={
+                "PATH": os.environ["PATH"],
+                "NANOHOST_RUNTIME": "process",
+                "NANOHOST_PROVIDER": "demo",
+                "PYTHONIOENCODING": encoding,
+            },
+        )
+    assert typed.returncode == 0
+    assert typed.stdout.startswith(b"You said: bad ")
+    assert b"Traceback" not in typed.stderr
+
+
+def test_what_the_host_of_a_chat_logs_is_in_the_home(shell: Shell) -> None:
+    typed = shell.types("chat", stdin="hello\n")
+    log = (shell.home / "run" / "chat.log").read_text()
+    assert "host_ready" in log
+    assert "host_ready" not in typed.err
+
+
+def test_a_host_that_goes_and_comes_back_is_told_and_answers(shell: Shell, daemon: Daemon) -> None:
+    with shell.start("chat") as chat:
+        assert chat.stdin is not None
+        assert chat.stderr is not None
+        assert "Talking to" in chat.stderr.readline()
+        daemon.stop()
+        assert "The host has gone" in chat.stderr.readline()
+        chat.stdin.write("are you there?\n")
+        chat.stdin.flush()
+        with shell.start("run", NANOHOST_LOG="json") as second:
+            assert "The host is back" in chat.stderr.readline()
+            out, _ = chat.communicate(timeout=LIMIT_S)
+            second.terminate()
+            second.communicate(timeout=LIMIT_S)
+    assert "are you there?" in out
+
+
+def test_a_message_that_no_host_took_is_not_silently_forgotten(shell: Shell, daemon: Daemon) -> None:
+    with shell.start("chat") as chat:
+        assert chat.stderr is not None
+        assert "Talking to" in chat.stderr.readline()
+        daemon.stop()
+        assert "The host has gone" in chat.stderr.readline()
+        _, err = chat.communicate("are you there?\n/quit\n", timeout=LIMIT_S)
+    assert "no host took them: 1 of your messages" in err
+
+
+def test_a_window_that_is_closed_ends_the_chat_and_its_containers(shell: Shell) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "nanohost", "--home", str(shell.home), "chat"],
+            {"PATH": os.environ["PATH"], "NANOHOST_RUNTIME": "process", "NANOHOST_PROVIDER": "demo"},
+        )
+    shown = b""
+    while b"> " not in shown:
+        shown += os.read(terminal, 1000)
+    os.write(terminal, b"hello\n")
+    while b"Hello!" not in shown:
+        shown += os.read(terminal, 1000)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    assert "host_stopping" in (shell.home / "run" / "chat.log").read_text()
+    assert [one["container"] for one in shell.reads("sessions", "list")] == [None]

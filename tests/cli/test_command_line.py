@@ -131,6 +131,22 @@ def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_line(shell: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nanohost", "--home", shell.home, "status"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "nanohost: this machine refuses: No space left on device\n  try: df -h; ulimit -n\n"
+
+
 def test_help_loads_no_platform_and_no_engine() -> None:
     """They cost most of a second, and nobody who asks for help waits for that."""
     script = (

@@ -35,6 +35,23 @@ def test_one_signal_stops_it_in_order(shell: Shell, daemon: Daemon, by: signal.S
     assert shell.reads("status")["running"] is False
 
 
+def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(shell: Shell, daemon: Daemon) -> None:
+    assert daemon.stop(signal.SIGHUP) == 0
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; a child has it from us
+    try:
+        staying = shell.start("run", NANOHOST_LOG="json")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with staying:
+        assert staying.stderr is not None
+        assert any("host_ready" in line for line in staying.stderr)
+        staying.send_signal(signal.SIGHUP)
+        assert shell.reads("status")["running"] is True
+        staying.terminate()
+        staying.communicate(timeout=30)
+    assert staying.returncode == 0
+
+
 def test_after_a_kill_commands_work_at_once(shell: Shell, daemon: Daemon) -> None:
     assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
     assert shell.reads("groups", "create", "main")["folder"] == "main"

@@ -53,7 +53,7 @@ async def test_a_name_that_is_no_folders_name_is_refused(operator: Operator, fol
 async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
     await operator.asks("groups create", folder="work")
     assert "already" in str(await refusal(operator, "groups create", folder="work"))
-    assert (await refusal(operator, "groups show", folder="wrok")).hint == "did you mean work?"
+    assert (await refusal(operator, "groups show", folder="wrok")).hint == "work"
     assert (await refusal(operator, "groups show", folder="zebra")).hint == "nanohost groups create zebra"
 
 
@@ -73,6 +73,29 @@ async def test_a_wiring_makes_its_chat_known_and_says_who_is_answered(operator: 
 async def test_a_public_chat_answers_whoever_writes(operator: Operator) -> None:
     await operator.asks("groups create", folder="main")
     assert "whoever writes" in (await operator.asks("wirings create", **CHAT, unknown="public"))["next"]
+
+
+async def test_a_wiring_of_a_channel_that_cannot_be_heard_says_what_is_missing(operator: Operator) -> None:
+    for folder in ("main", "work"):
+        await operator.asks("groups create", folder=folder)
+    shown = await operator.reads("wirings create", **CHAT)
+    assert "missing: there is no channel telegram yet" in shown
+    assert "unless --unknown public" in shown, "a sentence is shown whole"
+    other = await operator.asks("wirings create", channel="terminal:two", chat="1", group="main")
+    assert "[channels.terminal.two]" in other["missing"]
+    assert "missing" not in await operator.asks("wirings create", channel="terminal", chat="1", group="work")
+
+
+async def test_what_strangers_call_their_chats_cannot_command_the_terminal(operator: Operator) -> None:
+    await operator.asks("messaging-groups create", channel="telegram", chat="1", name="\x1b]0;mine\x07\x9b2J")
+    shown = await operator.reads("messaging-groups list")
+    assert not [character for character in shown if (character < " " and character != "\n") or character == "\x9b"]
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_word_that_is_none_of_a_few_is_answered_with_them(operator: Operator) -> None:
+    error = await refusal(operator, "groups create", folder="main", provider="oracle")
+    assert str(error) == "groups create: provider: 'oracle' is not claude or demo"
 
 
 async def test_a_policy_given_with_a_wiring_changes_the_chat_and_one_left_out_does_not(operator: Operator) -> None:
@@ -242,3 +265,40 @@ async def test_status_of_a_stopped_host_says_what_waits_and_what_to_type(operato
     status = await operator.asks("status")
     assert status["running"] is False
     assert status["events_dropped"][0]["reason"] == "no wiring"
+
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+
+async def set_aside(operator: Operator, text: str) -> int:
+    """An event that routing gave up: its number."""
+    context = operator.context
+    event = InboundEvent(
+        platform_id="c9",
+        platform_message_id=text,
+        sender=Sender(handle="7", name="Eve"),
+        text=text,
+        sent_at=context.clock.now(),
+    )
+    chat = ChatKey("telegram", "default", "c9")
+    async with context.store.transaction() as tx:
+        await events.add(tx, chat, event, now=context.clock.now())
+    [stored] = await events.new_in_chat(context.store, chat, limit=1)
+    async with context.store.transaction() as tx:
+        await events.set_aside(tx, stored.id, "ValueError: oh")
+    return stored.id
+
+
+@pytest.mark.behaviour("IN-04")
+async def test_an_event_that_was_set_aside_is_shown_and_can_be_brought_back(operator: Operator) -> None:
+    number = await set_aside(operator, "hello?")
+    assert "nanohost events retry" in await operator.reads("status")
+    assert "ValueError: oh" in await operator.reads("events list")
+    assert "nanohost run" in (await operator.asks("events retry", id=number))["next"]
+    assert await operator.asks("events list") == []
+    assert await events.chats_with_new(operator.context.store) == [ChatKey("telegram", "default", "c9")]
+
+
+@pytest.mark.behaviour("IN-04", "OP-05")
+async def test_an_event_that_is_not_set_aside_cannot_be_brought_back(operator: Operator) -> None:
+    assert (await refusal(operator, "events retry", id=17)).hint == "nanohost events list"

@@ -21,6 +21,8 @@ from nanohost.errors import NanohostError, UsageError
 from nanohost.home import Home
 from nanohost.settings import Settings
 from nanohost.short_socket import short_path
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
 
 
@@ -28,6 +30,12 @@ class BrokenHost:
     """A host whose report is a mistake of ours."""
 
     def report(self) -> dict[str, Json]:
+        raise ZeroDivisionError("oh")
+
+    def deliveries_changed(self, lane: LaneKey) -> None:
+        raise ZeroDivisionError("oh")
+
+    def events_came_back(self, chat: ChatKey) -> None:
         raise ZeroDivisionError("oh")
 
 

@@ -1,7 +1,8 @@
 """The other end of the wire: people who write and count what reaches them. It outlives every host.
 
-It behaves as a good platform does: a message is delivered again until it is acknowledged, and two sends under one key
-are one message. Everything that happened is kept, so a test can ask what was lost and what came twice.
+A message is delivered again until it is acknowledged. Two sends under one key are one message where the channel says
+that the platform is idempotent; elsewhere people see both. Everything that happened is kept, so a test can ask what
+was lost and what came twice.
 """
 
 from __future__ import annotations
@@ -11,24 +12,36 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One message as people see it, and the key it was sent under."""
+
+    chat: str
+    text: str
+    key: str
 
 
 class Platform:
-    """`seen` is what people see, in order, as (chat, text); `sends` counts how often each key was sent."""
+    """`seen` is what people see, in order; `sends` counts how often each key was sent, seen or not."""
 
     def __init__(self) -> None:
         self.port = 0
-        self.seen: list[tuple[str, str]] = []
+        self.seen: list[Copy] = []
         self.sends: Counter[str] = Counter()
         self.acknowledged: set[str] = set()
+        self._texts: set[tuple[str, str]] = set()
         self._messages: dict[str, dict[str, str]] = {}
         self._keys: dict[str, str] = {}
-        self._wires: set[asyncio.StreamWriter] = set()
+        self._wires: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Platform]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=1 << 20)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -36,6 +49,7 @@ class Platform:
             server.close()
             for wire in list(self._wires):
                 wire.close()
+            await asyncio.gather(*self._wires.values())
 
     def write(self, id: str, chat: str, text: str) -> None:
         """Somebody writes; if nobody is connected it waits for the next connection."""
@@ -43,16 +57,19 @@ class Platform:
         for wire in self._wires:
             wire.write(json.dumps(self._messages[id]).encode() + b"\n")
 
-    async def until_seen(self, count: int, timeout_s: float) -> None:
-        """Wait until people have seen so many messages. Raises TimeoutError."""
+    async def until_seen(self, wanted: set[tuple[str, str]], timeout_s: float) -> None:
+        """Wait until people have seen these (chat, text). Raises TimeoutError."""
         async with asyncio.timeout(timeout_s), self._changed:
-            await self._changed.wait_for(lambda: len(self.seen) >= count)
+            await self._changed.wait_for(lambda: wanted <= self._texts)
 
-    def seen_counts(self) -> Counter[tuple[str, str]]:
-        return Counter(self.seen)
+    def texts(self) -> Counter[tuple[str, str]]:
+        """How often each (chat, text) was seen."""
+        return Counter((copy.chat, copy.text) for copy in self.seen)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._wires[writer] = asyncio.create_task(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._wires.add(writer)
         for id, message in self._messages.items():
             if id not in self.acknowledged:
                 writer.write(json.dumps(message).encode() + b"\n")
@@ -63,18 +80,19 @@ class Platform:
         except ConnectionError:
             pass
         finally:
-            self._wires.discard(writer)
+            self._wires.pop(writer, None)
             writer.close()
 
-    async def _hear(self, message: dict[str, str], writer: asyncio.StreamWriter) -> None:
+    async def _hear(self, message: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         if "ack" in message:
             self.acknowledged.add(message["ack"])
             return
         key = message["send"]
         self.sends[key] += 1
         async with self._changed:
-            if key not in self._keys:
-                self._keys[key] = f"p{len(self._keys)}"
-                self.seen.append((message["chat"], message["text"]))
+            if key not in self._keys or not message["once"]:
+                self._keys[key] = f"p{len(self.seen)}"
+                self.seen.append(Copy(message["chat"], message["text"], key))
+                self._texts.add((message["chat"], message["text"]))
             self._changed.notify_all()
         writer.write(json.dumps({"sent": key, "id": self._keys[key]}).encode() + b"\n")

@@ -8,37 +8,62 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from nanohost_protocol.crash_points import RUNNER_VARIABLE, VARIABLE
+
+READY = b'"event": "host_ready"'
+DEATH = '"ordered": false'
+"""In the host's log: a container is gone, and nobody stopped it."""
 CHANNELS = Path(__file__).parent / "channels"
 
 
 class HostProcess:
     """`nanohost run` in a home of its own, started again after each kill."""
 
-    def __init__(self, root: Path, port: int, **host_settings: object) -> None:
+    def __init__(
+        self,
+        root: Path,
+        port: int,
+        host_settings: Mapping[str, object],
+        *,
+        idempotent: bool = True,
+        log: str = "host.log",
+    ) -> None:
         self.root = root
+        self.log = root / log
         self.kills = 0
         self._process: subprocess.Popen[bytes] | None = None
-        settings = {"timezone": "UTC", "provider": "scripted"} | host_settings
+        self._log_before = 0
+        settings = {"timezone": "UTC", "provider": "scripted", **host_settings}
         lines = ["[host]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
         root.mkdir(parents=True, exist_ok=True)
-        (root / "nanohost.toml").write_text("\n".join([*lines, "", "[channels.wire]", f"port = {port}", ""]))
+        channel = ["[channels.wire]", f"port = {port}", f"idempotent = {_toml(idempotent)}"]
+        (root / "nanohost.toml").write_text("\n".join([*lines, "", *channel, ""]))
         shutil.copytree(CHANNELS, root / "channels", dirs_exist_ok=True)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """An operator's command on this home."""
         line = [sys.executable, "-m", "nanohost", "--home", str(self.root), *words]
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60, env=_environment())
 
-    def start(self) -> None:
-        with (self.root / "host.log").open("ab") as log:
+    def start(self, *, crash_at: str = "", crash_runner_at: str = "") -> None:
+        """Start it. `crash_at`, `crash_runner_at`: where it, or every runner it starts, ends itself; NAME or NAME:N."""
+        crashes = {VARIABLE: crash_at, RUNNER_VARIABLE: crash_runner_at}
+        with self.log.open("ab") as log:
+            self._log_before = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "nanohost", "--home", str(self.root), "run"],
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env=_environment() | {name: point for name, point in crashes.items() if point},
             )
 
     def kill(self) -> None:
@@ -48,6 +73,24 @@ class HostProcess:
         self._process.wait()
         self.kills += 1
 
+    def exited_within(self, seconds: float) -> int | None:
+        """The exit code, or None if it still runs after so long. Counts as a kill what ended by SIGKILL."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        self.kills += code == -signal.SIGKILL
+        return code
+
+    def is_ready(self) -> bool:
+        """Whether the host that was started last has said that it serves."""
+        return READY in self.log.read_bytes()[self._log_before :]
+
+    def deaths(self) -> int:
+        """How many runners ended that nobody stopped, as the host logged them."""
+        return sum(1 for line in self.log.read_text().splitlines() if DEATH in line)
+
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         assert self._process is not None
@@ -55,9 +98,20 @@ class HostProcess:
         return self._process.wait(40)
 
     def runners(self) -> list[int]:
-        """The pids of the runners of this home's sessions, whatever started them."""
+        """The pids of the runners of this home's sessions, and of what an engine wraps around them."""
+        return [pid for pid, _ in self._runners()]
+
+    def leases(self) -> list[tuple[str, str]]:
+        """Session and lease of every living runner."""
+        return [
+            (_named("--session", words), _named("--lease", words))
+            for _, words in self._runners()
+            if Path(words[0]).name.startswith("python")
+        ]
+
+    def _runners(self) -> list[tuple[int, list[str]]]:
         sessions = {path.name for path in (self.root / "sessions").glob("*/*")}
-        return [pid for pid, words in _processes() if _session_of(words) in sessions]
+        return [(pid, words) for pid, words in _processes() if _named("--session", words) in sessions]
 
     def kill_a_runner(self, chance: random.Random) -> bool:
         """SIGKILL one of them; False if there is none."""
@@ -68,14 +122,18 @@ class HostProcess:
             os.kill(chance.choice(pids), signal.SIGKILL)
         return True
 
+    def kill_all_runners(self) -> None:
+        """SIGKILL to each of them."""
+        for pid in self.runners():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def end(self) -> None:
         """Leave nothing behind, whatever the test did."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        for pid in self.runners():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.kill_all_runners()
 
 
 def _environment() -> dict[str, str]:
@@ -92,10 +150,9 @@ def _processes() -> list[tuple[int, list[str]]]:
     return found
 
 
-def _session_of(words: list[str]) -> str | None:
-    if "agent_runner" not in words or "--session" not in words:
-        return None
-    return words[words.index("--session") + 1]
+def _named(option: str, words: list[str]) -> str:
+    """What a runner's command line says behind an option; empty for other processes."""
+    return words[words.index(option) + 1] if "agent_runner" in words and option in words else ""
 
 
 def _toml(value: object) -> str:

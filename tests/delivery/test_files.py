@@ -31,3 +31,18 @@ def test_a_name_that_is_no_bare_name_is_not_looked_up(layout: SessionLayout, nam
 def test_a_link_is_not_followed(layout: SessionLayout) -> None:
     (layout.out_dir / "outbox" / "o1" / "link").symlink_to("/etc/hostname")
     assert in_words(layout, "o1", "link") == "link, which is not there"
+
+
+@pytest.mark.parametrize("linked", ["outbox", "outbox/o2"])
+def test_a_link_in_the_place_of_a_folder_is_not_followed(layout: SessionLayout, tmp_path: Path, linked: str) -> None:
+    (tmp_path / "host" / "o2").mkdir(parents=True)
+    for folder in (tmp_path / "host", tmp_path / "host" / "o2"):
+        (folder / "secret").write_text("12345")
+    (layout.out_dir / "outbox").rename(layout.out_dir / "was")
+    (layout.out_dir / linked).parent.mkdir(exist_ok=True)
+    (layout.out_dir / linked).symlink_to(tmp_path / "host")
+    assert in_words(layout, "o2", "secret") == "secret, which is not there"
+
+
+def test_a_name_that_no_file_can_have_is_not_there(layout: SessionLayout) -> None:
+    assert in_words(layout, "o1", "half\ud800").endswith("which is not there")

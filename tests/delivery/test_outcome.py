@@ -35,6 +35,10 @@ PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
         (Ambiguous("x"), 6, 6, DEAD, None),
         (RateLimited("x", retry_after_s=33), 1, 0, PENDING, 33),
         (RateLimited("x", retry_after_s=33), 100, 0, PENDING, 33),
+        (RateLimited("x", retry_after_s=0), 9, 0, PENDING, 0.5),
+        (RateLimited("x", retry_after_s=-7), 9, 0, PENDING, 0.5),
+        (RateLimited("x", retry_after_s=float("nan")), 9, 0, PENDING, 0.5),
+        (RateLimited("x", retry_after_s=float("inf")), 9, 0, PENDING, 86_400),
         (ChannelDown("x"), 1, 0, PENDING, 1),
         (ChannelDown("x"), 5, 0, PENDING, 30),
         (ChannelDown("x"), 1000, 0, PENDING, 30),
@@ -60,3 +64,16 @@ def test_six_tries_take_eight_minutes() -> None:
 def test_what_was_sent_keeps_its_receipt() -> None:
     outcome = sent(Receipt(platform_message_ids=("1", "2")))
     assert (outcome.status, outcome.receipt, outcome.reason) == (DeliveryStatus.SENT, ("1", "2"), None)
+
+
+@pytest.mark.behaviour("DL-05")
+@pytest.mark.parametrize("tries", [1, 6])
+def test_what_may_have_been_sent_is_held_where_somebody_is_to_be_asked(tries: int) -> None:
+    outcome = failed(Ambiguous("x"), attempts=tries, tries=tries, now=NOW, hold_ambiguous=True)
+    assert (outcome.status, outcome.next_try_at) == (DeliveryStatus.UNKNOWN, None)
+    assert outcome.reason == "ambiguous: x"
+
+
+@pytest.mark.behaviour("DL-05")
+def test_what_was_surely_not_sent_is_never_held() -> None:
+    assert failed(NotSent("x"), attempts=1, tries=1, now=NOW, hold_ambiguous=True).status is PENDING

@@ -13,9 +13,12 @@ from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.fake_runtime import FailingRuntime
 from tests.support.flow import Flow, flowing, install_of, scripted_settings
+from tests.support.hasty_clock import HastyClock
 from tests.support.invariants import assert_clean
 
 POLL_S = 0.2
+PATIENT = {"heartbeat_limit_s": 1e9, "turn_limit_s": 1e9}
+"""For hosts whose clock is hasty: their runners' hearts beat in the machine's time."""
 
 
 class Options(TypedDict, total=False):
@@ -44,7 +47,8 @@ class Stage:
         self, settings: dict[str, object] | None = None, *, clean: bool = True, **options: Unpack[Options]
     ) -> AsyncIterator[Flow]:
         """A running host. Everything must come to rest before it stops, unless told that it is not `clean`."""
-        wanted = scripted_settings(**{"watch": self._watch, "poll_interval_s": POLL_S, **(settings or {})})
+        patience = PATIENT if isinstance(options.get("clock"), HastyClock) else {}
+        wanted = scripted_settings(**{"watch": self._watch, "poll_interval_s": POLL_S, **patience, **(settings or {})})
         async with flowing(self.root, fake=self.fake, settings=wanted, **options) as flow:
             yield flow
             if clean:

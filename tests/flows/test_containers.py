@@ -7,8 +7,12 @@ import signal
 
 import pytest
 
+from nanohost.clock import SystemClock
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
 from nanohost.home import HomeBusy
 from nanohost.runtimes.port import Container
+from nanohost.settings import Settings
 from tests.flows.stage import Stage
 from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
@@ -158,6 +162,21 @@ async def test_a_person_who_was_told_to_wait_is_told_how_it_ended_too(watched: S
         [wait, end] = await watched.fake.wait_for(2)
     assert "the engine has no room" in wait.text
     assert "refuses this request" in end.text
+
+
+@pytest.mark.behaviour("SE-09", "OP-01")
+async def test_status_says_of_each_session_why_it_has_no_container(watched: Stage) -> None:
+    async with watched.host(runtime=watched.runtime(failures=99), clean=False) as flow:
+        await flow.wire()
+        await watched.fake.person_writes("hi")
+        await watched.fake.wait_for(1)
+        context = CommandContext(
+            home=flow.home, settings=Settings(), clock=SystemClock(), store=flow.host.store, live=flow.host
+        )
+        command = find("status")
+        shown = command.render(await command.call(context, {}))
+    assert "Sessions whose containers fail" in shown
+    assert "no container: the engine has no room" in shown
 
 
 @pytest.mark.behaviour("SE-09")

@@ -29,6 +29,18 @@ class SlowChat(FakeChannel):
         return await super().send(address, message, idempotency_key=idempotency_key)
 
 
+class LosesItsConnection(FakeChannel):
+    """Its library cancels the first request when the connection breaks."""
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        if not self.attempts:
+            self.attempts[idempotency_key] += 1
+            lost = asyncio.get_running_loop().create_future()
+            lost.cancel()
+            await lost
+        return await super().send(address, message, idempotency_key=idempotency_key)
+
+
 async def attempts(flow: Flow) -> list[str]:
     """How each attempt ended, once none is under way."""
     async with asyncio.timeout(5):
@@ -128,6 +140,16 @@ async def test_a_host_that_was_killed_while_sending_sends_again_under_the_same_k
         assert await attempts(flow) == ["ambiguous", "sent"]
     assert watched.fake.attempts == {sent.key: 2}
     assert flow.texts() == ["echo: hi"]
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_a_send_that_a_channels_library_cancelled_is_tried_again(watched: Stage) -> None:
+    watched.fake = LosesItsConnection()
+    async with watched.host(clock=HastyClock(200)) as flow:
+        await flow.wire()
+        await watched.fake.person_writes("hi")
+        await watched.fake.wait_for(1)
+        assert await attempts(flow) == ["ambiguous", "sent"]
 
 
 @pytest.mark.behaviour("DL-03")

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -224,6 +224,7 @@ BROKEN: list[dict[str, object]] = [
     {"sent_at": "yesterday"},
     {"sent_at": 1767355200},
     {"sent_at": datetime(2026, 1, 2)},  # noqa: DTZ001
+    {"sent_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))},
     {"kind": "poem"},
     {"kind": None},
     {"kind": ["message"]},

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanohost.app import opened_store
+from nanohost.errors import HomeError
 from nanohost.home import Home
 from nanohost.keeper.keeper import Keeper, KeeperSettings
+from nanohost.keeper.stuck import Limits
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId, UnknownSender
@@ -65,6 +67,7 @@ class Services:
     """Satisfies SessionServices; remembers for whom it was asked to close what a container talks to."""
 
     mailboxes: Mailboxes
+    refuses: SessionId | None = None
     detached: list[SessionId] = field(default_factory=list)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
@@ -72,7 +75,8 @@ class Services:
         return ContainerSpec(session_id=session.id, lease=lease, session_dir=root, agent_dir=root, environment={})
 
     async def attach(self, session: Session) -> None:
-        return
+        if session.id == self.refuses:
+            raise HomeError("its folder is gone")
 
     async def detach(self, session: SessionId) -> None:
         self.detached.append(session)
@@ -89,6 +93,8 @@ class Bench:
     services: Services
     clock: ManualClock
     notices: list[LaneKey]
+    news: list[SessionId]
+    """Whose outbound.db delivery was told to look at."""
 
     async def session(self, chat: str) -> Session:
         """A session of its own, with a message that waits."""
@@ -123,13 +129,16 @@ def message(chat: str, clock: ManualClock) -> NewMessageIn:
 
 
 @asynccontextmanager
-async def keeping(root: Path, runtime: PaperRuntime, *, max_containers: int = 8) -> AsyncIterator[Bench]:
-    """A keeper while entered. Its containers are left alive."""
+async def keeping(
+    root: Path, runtime: PaperRuntime, *, max_containers: int = 8, refuses: SessionId | None = None
+) -> AsyncIterator[Bench]:
+    """A keeper while entered. Its containers are left alive. `refuses`: whose containers cannot be attached."""
     clock = ManualClock()
     home = Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
-    services = Services(mailboxes)
+    services = Services(mailboxes, refuses)
     notices: list[LaneKey] = []
+    news: list[SessionId] = []
     async with opened_store(home, durable=False) as store, mailboxes.opened():
         keeper = Keeper(
             store=store,
@@ -138,8 +147,13 @@ async def keeping(root: Path, runtime: PaperRuntime, *, max_containers: int = 8)
             news=OutboxNews(clock, interval_s=1.0, events=False),
             services=services,
             clock=clock,
-            settings=KeeperSettings(max_containers=max_containers, idle_timeout_s=600, sweep_interval_s=60),
-            on_news=lambda _: None,
+            settings=KeeperSettings(
+                max_containers=max_containers,
+                idle_timeout_s=600,
+                sweep_interval_s=60,
+                limits=Limits(heartbeat_s=30, first_s=60, turn_s=1800),
+            ),
+            on_news=news.append,
             on_notice=notices.append,
         )
         async with runtime.opened(keeper.on_death), keeper.opened(keep_containers=True):
@@ -151,4 +165,5 @@ async def keeping(root: Path, runtime: PaperRuntime, *, max_containers: int = 8)
                 services=services,
                 clock=clock,
                 notices=notices,
+                news=news,
             )

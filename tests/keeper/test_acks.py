@@ -2,27 +2,70 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from nanohost.errors import StoreError
 from nanohost.keeper.acks import AckTaker
+from nanohost.keeper.verdict import DIED
 from nanohost.model import LeaseId, Session
-from nanohost.store import sessions
-from nanohost_protocol.outbound import OutboundWriter
+from nanohost.store import sessions, spared_tries
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.outbound import OutboundWriter, TurnEnd
+from nanohost_protocol.rows import ErrorClass, MessageIn, TurnError, Usage
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 
+WORDS = "It did not work."
 
-def _taker(bench: Bench) -> AckTaker:
-    return AckTaker(
+
+def _taker(
+    bench: Bench, kind: type[AckTaker] = AckTaker, *, ended_by_us: bool = False, now: datetime = START
+) -> AckTaker:
+    return kind(
         store=bench.store,
         mailboxes=bench.mailboxes,
-        clock=bench.clock,
+        clock=ManualClock(now),
         alive=lambda session, lease: False,
-        ended_by_us=lambda lease: False,
+        ended_by_us=lambda lease: ended_by_us,
         on_notice=bench.notices.append,
     )
+
+
+@contextmanager
+def _runner(bench: Bench, session: Session) -> Iterator[OutboundWriter]:
+    with closing(OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1"))) as runner:
+        yield runner
+
+
+async def _message(bench: Bench, session: Session) -> MessageIn:
+    found = await bench.mailboxes.inbound(session, lambda box: box.find(f"m-{session.group_folder}"))
+    assert found is not None
+    return found
+
+
+async def _told(bench: Bench) -> list[str]:
+    return [row["content"] for row in await bench.store.all("SELECT content FROM deliveries")]
+
+
+async def _raise_tries(bench: Bench, session: Session, count: int) -> None:
+    def retry(box: InboundWriter) -> None:
+        for tries in range(count):
+            box.retry(f"m-{session.group_folder}", tries=tries, process_after=START)
+
+    await bench.mailboxes.update(session, retry)
+
+
+class Killed(AckTaker):
+    """Is killed between the two files: inbound.db has the verdict, the database was not told."""
+
+    async def _record(self, *_: object) -> None:
+        raise StoreError("killed here")
 
 
 async def _due(bench: Bench, session: Session) -> datetime | None:
@@ -48,3 +91,91 @@ async def test_a_due_time_with_work_behind_it_stays_as_it_is(tmp_path: Path) -> 
         assert standing is not None
         assert standing.due_at == session.due_at == await _due(bench, session)
         assert session.due_at is not None
+
+
+@pytest.mark.behaviour("RU-04")
+@pytest.mark.parametrize("error_class", [ErrorClass.PERMANENT, ErrorClass.RATE_LIMITED])
+async def test_a_host_that_is_killed_between_a_verdict_and_its_notice_still_gives_the_notice_once(
+    tmp_path: Path, error_class: ErrorClass
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        with _runner(bench, session) as runner:
+            runner.claim("t1", [await _message(bench, session)], START)
+            error = TurnError(error_class=error_class, sentence=WORDS)
+            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(), error=error), floor=0, now=START)
+        with pytest.raises(StoreError):
+            await _taker(bench, Killed).take(session)
+        for _ in range(2):
+            await _taker(bench).take(await sessions.get(bench.store, session.id))
+        [told] = await _told(bench)
+        assert WORDS in told
+
+
+@pytest.mark.behaviour("SE-07")
+async def test_a_claim_that_was_freed_for_another_try_is_not_given_up_when_it_is_looked_at_again(
+    tmp_path: Path,
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        await _raise_tries(bench, session, 4)
+        with _runner(bench, session) as runner:
+            runner.claim("t1", [await _message(bench, session)], START)
+        await _taker(bench, ended_by_us=True).take(session)
+        await _taker(bench, ended_by_us=False).take(await sessions.get(bench.store, session.id))
+        message = await _message(bench, session)
+        assert (message.status, message.tries) == ("pending", 5)
+        assert await _told(bench) == []
+
+
+@pytest.mark.behaviour("SE-07")
+async def test_an_orderly_stop_uses_up_no_try_however_often_it_happens(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        with _runner(bench, session) as runner:
+            for stop in range(7):
+                runner.claim("t1", [await _message(bench, session)], START)
+                if stop % 2:
+                    runner.release("t1", START)
+                await _taker(bench, ended_by_us=True).take(await sessions.get(bench.store, session.id))
+        assert (await _message(bench, session)).tries == 7
+        pauses = []
+        for _ in range(5):
+            with _runner(bench, session) as runner:
+                runner.claim("t1", [await _message(bench, session)], START)
+            await _taker(bench).take(await sessions.get(bench.store, session.id))
+            message = await _message(bench, session)
+            assert message.process_after is not None
+            pauses.append((message.status, (message.process_after - START).total_seconds()))
+        assert pauses == [("pending", 5), ("pending", 10), ("pending", 20), ("pending", 40), ("failed", 40)]
+        [told] = await _told(bench)
+        assert DIED in told
+        assert await spared_tries.of_session(bench.store, session.id) == {}
+
+
+@pytest.mark.behaviour("SE-07")
+async def test_who_waits_for_a_claim_that_is_given_up_is_told_once_however_often_it_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        await _raise_tries(bench, session, 4)
+        with _runner(bench, session) as runner:
+            runner.claim("t1", [await _message(bench, session)], START)
+        for _ in range(3):
+            await _taker(bench).take(await sessions.get(bench.store, session.id))
+        [told] = await _told(bench)
+        assert DIED in told
+
+
+async def test_a_claim_of_the_dead_does_not_make_the_session_due_anew_at_every_look(tmp_path: Path) -> None:
+    """A due time that moves wakes the sweep, which looks again: a container could keep the host busy for ever."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        with _runner(bench, session) as runner:
+            stranger = replace(await _message(bench, session), id="m-nobody-knows")
+            runner.claim("t1", [stranger], START)
+        for seconds in (1, 2):
+            standing = await _taker(bench, now=START + timedelta(seconds=seconds)).take(session)
+            assert standing is not None
+            assert standing.due_at == session.due_at == await _due(bench, session)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from nanohost.model import LeaseId, SessionId
+from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container
 from nanohost.store import sessions
+from nanohost.testing.fake_runtime import FailingRuntime
+from nanohost_protocol.outbound import OutboundWriter
 from tests.keeper.bench import Bench, PaperRuntime, keeping
-from tests.support.hostile import junk
+from tests.support.hostile import junk, link
 from tests.support.invariants import until
 
 
@@ -115,6 +118,32 @@ async def test_at_the_start_the_dead_are_freed_the_living_adopted_and_strangers_
         assert [session.id for session in await sessions.leased(bench.store)] == [alive.id]
 
 
+@pytest.mark.behaviour("SE-03")
+async def test_a_container_that_cannot_be_adopted_is_stopped_and_the_others_are_adopted(tmp_path: Path) -> None:
+    runtime = PaperRuntime()
+    async with keeping(tmp_path, runtime) as bench:
+        bad, good = [await bench.session(name) for name in ("bad", "good")]
+        for session in (bad, good):
+            bench.keeper.wake(session.id)
+        await until(lambda: len(runtime.living) == 2 and all(s.container for s in bench.keeper.containers()))
+    async with keeping(tmp_path, runtime, refuses=bad.id) as bench:
+        await until(lambda: [slot.session_id for slot in bench.keeper.containers()] == [good.id])
+        assert [container.session_id for container in runtime.living] == [good.id]
+        assert [session.id for session in await sessions.leased(bench.store)] == [good.id]
+
+
+async def test_the_sweep_looks_into_every_container_for_what_news_missed(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await until(lambda: not bench.keeper._starts.busy())
+        await bench.clock.somebody_sleeps()
+        bench.news.clear()
+        await bench.clock.advance(61)
+        await until(lambda: session.id in bench.news)
+
+
 @pytest.mark.behaviour("SE-04")
 async def test_no_more_than_the_most_run_and_the_rest_waits_in_order(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime(), max_containers=1) as bench:
@@ -126,3 +155,137 @@ async def test_no_more_than_the_most_run_and_the_rest_waits_in_order(tmp_path: P
             await until(partial(has_started, bench, count))
             assert [one.session_id for one in bench.runtime.started] == ids[:count]
             bench.runtime.die(bench.runtime.living[0])
+
+
+# --- stuck
+
+
+def runs(bench: Bench, session: Session) -> OutboundWriter:
+    """The runner's half of the session's mailbox, as its latest container would open it."""
+    lease = bench.runtime.started[-1].lease
+    return OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=lease, durable=False)
+
+
+async def takes(bench: Bench, session: Session, runner: OutboundWriter) -> None:
+    """The runner claims what waits."""
+    rows = await bench.mailboxes.inbound(session, lambda box: list(box.due(bench.clock.now())))
+    runner.claim("t", rows, bench.clock.now())
+    bench.keeper.on_change(session.id)
+    await until(lambda: not bench.keeper._acks.busy())
+
+
+async def pass_looks(bench: Bench, session: Session, seconds: float, *, beating: bool) -> None:
+    """Time goes on, look by look, with a heart that beats or does not."""
+    for _ in range(round(seconds / 10)):
+        if beating:
+            beat(bench, session)
+        await bench.clock.advance(10)
+        await bench.keeper._sweep_once()
+
+
+def beat(bench: Bench, session: Session) -> None:
+    heartbeat = bench.mailboxes.layout(session).heartbeat
+    heartbeat.touch()
+    os.utime(heartbeat, ns=(0, heartbeat.lstat().st_mtime_ns + 1))
+
+
+@asynccontextmanager
+async def at_work(root: Path) -> AsyncIterator[tuple[Bench, Session, OutboundWriter]]:
+    """A session whose container has begun to beat and took its message."""
+    async with keeping(root, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await until(lambda: not bench.keeper._starts.busy())
+        with closing(runs(bench, session)) as runner:
+            await takes(bench, session, runner)
+            await pass_looks(bench, session, 20, beating=True)
+            yield bench, session, runner
+
+
+@pytest.mark.behaviour("SE-06", "SE-07")
+async def test_a_container_whose_heart_stops_is_stopped_and_its_message_tried_again_after_a_pause(
+    tmp_path: Path,
+) -> None:
+    async with at_work(tmp_path) as (bench, session, _):
+        await pass_looks(bench, session, 30, beating=False)
+        assert len(bench.runtime.living) == 1
+        await pass_looks(bench, session, 10, beating=False)
+        await until(lambda: not bench.runtime.living)
+        await until(lambda: session.id in bench.keeper.troubles())
+        assert "its heartbeat stopped 40 s ago" in bench.keeper.troubles()[session.id].reason
+        await until(lambda: not bench.keeper._deaths.busy())
+        message = await bench.mailboxes.inbound(session, lambda box: box.find("m-a"))
+        assert message is not None
+        assert message.tries == 1
+        assert message.process_after is not None
+        assert message.process_after > bench.clock.now()
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_container_that_beats_is_stopped_only_when_its_turn_shows_nothing_for_long(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as (bench, session, runner):
+        await pass_looks(bench, session, 1700, beating=True)
+        runner.set_progress({"state": "turn", "tool": "Bash", "tool_since": "now", "tool_timeout_s": "2000"})
+        await pass_looks(bench, session, 2000, beating=True)
+        assert len(bench.runtime.living) == 1
+        await pass_looks(bench, session, 20, beating=True)
+        await until(lambda: not bench.runtime.living)
+        await until(lambda: session.id in bench.keeper.troubles())
+        assert "in the tool Bash" in bench.keeper.troubles()[session.id].reason
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_container_that_beats_and_takes_nothing_is_stopped(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        runs(bench, session).close()
+        await until(lambda: not bench.keeper._starts.busy())
+        await pass_looks(bench, session, 60, beating=True)
+        assert len(bench.runtime.started) == 1
+        await pass_looks(bench, session, 20, beating=True)
+        await until(lambda: session.id in bench.keeper.troubles())
+        assert "it takes none" in bench.keeper.troubles()[session.id].reason
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_container_that_spoils_its_file_is_stopped_and_others_go_on(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as (bench, session, runner):
+        runner.close()
+        link(bench.mailboxes.layout(session))
+        await pass_looks(bench, session, 20, beating=True)
+        await until(lambda: session.id in bench.keeper.troubles())
+        assert "is not a plain file" in bench.keeper.troubles()[session.id].reason
+
+
+@pytest.mark.behaviour("SE-08")
+async def test_a_death_is_told_to_the_operator_with_the_last_words(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):
+        session = await bench.session("a")
+        bench.keeper._kick.set()
+        await until(partial(has_started, bench, 1))
+        log = bench.mailboxes.layout(session).log_dir / "container.log"
+        log.write_bytes(b"starting\n\x1b[31mno module named x\xff\n\n")
+        bench.runtime.die(bench.runtime.living[0])
+        await until(partial(has_died, bench, session.id, 1))
+        assert bench.keeper.troubles()[session.id].reason == (
+            "its container died; it last wrote: [31mno module named x\N{REPLACEMENT CHARACTER}"
+        )
+
+
+@pytest.mark.behaviour("SE-09")
+async def test_a_start_that_fails_is_known_with_its_reason_until_something_is_done(tmp_path: Path) -> None:
+    runtime = FailingRuntime(PaperRuntime(), failures=1)
+    async with keeping(tmp_path, runtime) as bench, sweeping(bench):  # type: ignore[arg-type]
+        session = await bench.session("a")
+        bench.keeper._kick.set()
+        await until(lambda: session.id in bench.keeper.troubles())
+        assert "the engine has no room" in bench.keeper.troubles()[session.id].reason
+        await until(lambda: len(runtime.started) == 1 and bench.keeper.containers()[0].container is not None)
+        lease = bench.keeper.containers()[0].lease
+        path = bench.mailboxes.layout(session).outbound_db
+        with closing(OutboundWriter(path, container_id=lease, durable=False)) as runner:
+            await takes(bench, session, runner)
+        await until(lambda: not bench.keeper.troubles())

@@ -24,6 +24,8 @@ from tests.protocol.conftest import NOON, answer, message
 SAY = "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content) VALUES (?, ?, ?, ?, ?, ?)"
 ACK = "INSERT INTO processing_ack VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 TIME = to_text(NOON)
+NO_TIME = "0001-01-01T00:00:00.000000+23:59"
+"""Python reads it, and UTC has no such day."""
 REACHES_FAR = 2**63 - 1
 
 
@@ -42,7 +44,7 @@ def tampering(outbound: Path) -> Iterator[sqlite3.Connection]:
         honest = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
         db.execute("PRAGMA writable_schema = ON")
         for name, sql in honest:
-            loose = sql.replace("STRICT", "").replace("NOT NULL", "")
+            loose = sql.replace("STRICT", "").replace("NOT NULL", "").replace(" TEXT", " BLOB")
             db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (loose, name))
     with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
         db.execute("PRAGMA ignore_check_constraints = ON")
@@ -72,8 +74,10 @@ def read(outbound: Path) -> list[MessageOut | Malformed]:
         ("o", "t", TIME, "chat", b"blob"),
         (None, None, None, None, None),
         (1, 2, 3, 4, 5.5),
+        ("o", "t", TIME, 4, 5),
+        ("o", "t", NO_TIME, "chat", "{}"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_a_row_of_wrong_types_is_named_and_stepped_over(outbound: Path, row: tuple[object, ...]) -> None:
     with tampering(outbound) as db:
@@ -131,6 +135,7 @@ BROKEN_ACKS: list[dict[int, object]] = [
     {2: "pondering"},
     {2: b"blob"},
     {6: "never"},
+    {6: NO_TIME},
     {5: "many"},
     {7: "boredom"},
     {9: "soon", 7: "auth"},

@@ -84,6 +84,11 @@ def test_a_time_without_a_zone_is_refused() -> None:
         to_text(datetime(2026, 1, 1))  # noqa: DTZ001
 
 
+def test_a_time_on_a_day_that_utc_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="UTC"):
+        to_text(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -101,6 +106,8 @@ def test_a_time_without_a_zone_is_refused() -> None:
         "\uff12026-01-01T00:00:00.000000Z",
         " 2026-01-01T00:00:00.000000Z",
         "2026-01-01T00:00:00.000000Z\n",
+        "0001-01-01T00:00:00.000000+23:59",
+        "9999-12-31T23:59:59.999999-23:59",
     ],
 )
 def test_a_time_in_any_other_form_is_refused(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,7 +11,7 @@ import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroupId, SessionMode, Wiring, WiringId
-from nanohost.routing.engage import engages
+from nanohost.routing.engage import LOOKED_AT, engages
 from nanohost.routing.message import message_for
 from nanohost.routing.session_key import SessionKey, session_key
 from nanohost.store.events import ChatKey, StoredEvent
@@ -83,6 +84,15 @@ def test_a_pattern_engages_by_the_text_alone(pattern: str, text: str, engaged: b
         for mentioned in (True, False):
             event = replace(EVENT, text=text, is_group=is_group, mentions_bot=mentioned)
             assert engages(wiring, event, has_session=True) is engaged
+
+
+def test_a_pattern_is_tried_on_the_beginning_of_a_text_so_that_a_long_one_cannot_stop_the_host() -> None:
+    wiring = replace(WIRING, engage_pattern=".*bot")
+    began = time.monotonic()
+    assert engages(wiring, replace(EVENT, text="x" * LOOKED_AT + "bot"), has_session=False) is False
+    assert engages(wiring, replace(EVENT, text="hello bot" + "x" * 300_000), has_session=False) is True
+    assert engages(wiring, replace(EVENT, text="x" * 300_000), has_session=False) is False
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.behaviour("RT-04")

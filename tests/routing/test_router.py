@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from nanohost.model import (
     UnknownSender,
     WiringId,
 )
-from nanohost.routing.router import BATCH, NO_CHAT, NO_WIRING, Router
+from nanohost.routing.router import BATCH, MOST_TRIES, NO_CHAT, NO_WIRING, Router
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, events, messaging_groups, roles, sessions, wirings
 from nanohost.store.database import Store, open_store
@@ -428,6 +429,79 @@ async def test_a_crash_does_not_make_a_mention_stick_to_what_came_before_it(worl
     await world.route()
     assert await world.mailbox("a") == ["@nan", "after"]
     assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written"), ("after", "written")]
+
+
+# --- what fails for no reason known
+
+
+class Stumbles(Router):
+    """Has a mistake that one text brings out."""
+
+    async def _decide(self, stored: StoredEvent, *rest: Any) -> Any:
+        if stored.event.text == "poison":
+            raise ZeroDivisionError("a mistake of ours")
+        return await super()._decide(stored, *rest)
+
+
+async def _poisoned(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.wire(await world.chat("c2"), await world.agent("b"))
+    await world.says("before", "poison", "after")
+    await world.says("elsewhere", chat="c2")
+
+
+async def _tries(world: World, count: int) -> bool:
+    row = await world.store.one("SELECT tries FROM inbound_events WHERE text = 'poison'")
+    return row is not None and row["tries"] == count
+
+
+@pytest.mark.behaviour("IN-03", "IN-07")
+async def test_an_event_that_fails_is_tried_again_with_growing_pauses_and_holds_up_its_own_chat_alone(
+    world: World,
+) -> None:
+    await _poisoned(world)
+    async with world.router(Stumbles).opened():
+        await world.until(lambda: _tries(world, 1))
+        assert (await world.mailbox("a"), await world.mailbox("b")) == (["before"], ["elsewhere"])
+        pauses = []
+        for tries in (2, 3, 4):
+            await world.clock.somebody_sleeps()
+            [pause_s] = world.clock.sleeping()
+            await world.clock.advance(pause_s)
+            await world.until(lambda tries=tries: _tries(world, tries))  # type: ignore[misc]
+            pauses.append(pause_s)
+    assert pauses == [0.25, 0.5, 1]
+    await world.route()
+    assert await world.mailbox("a") == ["before", "poison", "after"]
+
+
+@pytest.mark.behaviour("IN-04")
+async def test_an_event_that_always_fails_is_set_aside_and_its_chat_goes_on_also_across_restarts(world: World) -> None:
+    await _poisoned(world)
+    for tries in range(1, MOST_TRIES):
+        async with world.router(Stumbles).opened():
+            await world.until(lambda tries=tries: _tries(world, tries))  # type: ignore[misc]
+    async with world.router(Stumbles).opened():
+        await world.until(world.nothing_new)
+    assert await world.mailbox("a") == ["before", "after"]
+    [aside] = await events.that_are_set_aside(world.store, limit=10)
+    assert (aside.event.text, aside.reason) == ("poison", "ZeroDivisionError: a mistake of ours")
+    async with world.store.transaction() as tx:
+        assert await events.bring_back(tx, aside.id)
+        assert await events.bring_back(tx, aside.id) is None
+    await world.route()
+    assert await world.mailbox("a") == ["before", "after", "poison"]
+
+
+@pytest.mark.behaviour("IN-03")
+async def test_a_disk_that_refuses_sets_nothing_aside_however_often(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("one")
+    for _ in range(MOST_TRIES + 1):
+        await crash(world)
+    assert await events.that_are_set_aside(world.store, limit=10) == []
+    await world.route()
+    assert await world.mailbox("a") == ["one"]
 
 
 def test_the_reasons_say_what_to_type() -> None:

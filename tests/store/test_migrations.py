@@ -194,3 +194,29 @@ def test_a_name_that_gives_no_order_is_refused(tmp_path: Path, name: str) -> Non
     write(tmp_path, f"core/{name}")
     with pytest.raises(StoreError, match="not a migration's name"):
         read_sets([tmp_path])
+
+
+CORE = shipped_root() / "migrations"
+
+
+def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Path, backups: Path) -> None:
+    migrations = read_sets([CORE])
+    migrate(database, [m for m in migrations if m.name < "0002"], backups=backups)
+    with closing(sqlite3.connect(database)) as db, db:
+        db.executescript(
+            "INSERT INTO agent_groups VALUES (1, 'a', 'a', NULL, NULL, 'then');"
+            "INSERT INTO messaging_groups VALUES (1, 'fake', 'main', 'c', 0, 'c', 'public', 'then');"
+            "INSERT INTO wirings VALUES (1, 1, 1, 'pattern', '.', 'shared', 0, 'then');"
+            "INSERT INTO inbound_events VALUES (7, 'fake', 'main', 'c', 'p', 'message', 't', 0, 1, 'u', 'Ann', 0, 'c',"
+            " 'hello', 'p0', 'then', 'now', 'dropped', 'why');"
+            "INSERT INTO routes VALUES (7, 1, 'denied', 'no', NULL, NULL);"
+        )
+    migrate(database, migrations, backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        [row] = db.execute("SELECT * FROM inbound_events").fetchall()
+        assert row[:5] == (7, "fake", "main", "c", "p")
+        assert row[-4:] == ("now", "dropped", "why", 0)
+        db.execute("PRAGMA foreign_keys = ON")
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        with pytest.raises(sqlite3.IntegrityError):
+            db.execute("DELETE FROM inbound_events")

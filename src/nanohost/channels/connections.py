@@ -1,14 +1,15 @@
 """The channels of a running host: loaded, connected, reading.
 
-A channel that cannot be loaded, made or connected is shown with its reason and harms nothing else. Looked up by
-(channel type, instance), a connected channel can be sent to; delivery waits for one that is not here.
+A channel that cannot be loaded, made or connected is shown with its reason and harms nothing else; one that hangs is
+given a limit, at the start and at the stop. Looked up by (channel type, instance), a connected channel can be sent to;
+delivery waits for one that is not here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,12 @@ from pathlib import Path
 import structlog
 
 from nanohost.channel_api import Channel, ChannelContext, ChannelError, Inbox
-from nanohost.channels.loader import Catalogue, CreateChannel, load
+from nanohost.channels.loader import Catalogue, load
 from nanohost.errors import NanohostError
 from nanohost.supervisor import ServiceState, Supervisor
+
+CONNECT_LIMIT_S = 30.0
+"""For a channel to connect, and again to close: the rest of the host waits for both."""
 
 _log = structlog.get_logger()
 
@@ -56,12 +60,14 @@ class Connections(Mapping[ChannelKey, Channel]):
         home: Path,
         runtime_dir: Path,
         made: Mapping[ChannelKey, Channel] | None = None,
+        limit_s: float = CONNECT_LIMIT_S,
     ) -> None:
         self._catalogue = catalogue
         self._wanted = wanted
         self._home = home
         self._runtime_dir = runtime_dir
         self._made = dict(made or {})
+        self._limit_s = limit_s
         self._channels: dict[ChannelKey, Channel] = {}
         self._problems: dict[ChannelKey, str] = {}
         self._supervisor: Supervisor | None = None
@@ -80,9 +86,9 @@ class Connections(Mapping[ChannelKey, Channel]):
         """Be able to send while entered."""
         async with AsyncExitStack() as stack:
             for key, channel in self._made.items():
-                await self._connect(stack, key, channel)
+                await self._open(stack, key, partial(_as_it_is, channel))
             for wanted in self._wanted:
-                await self._open(stack, wanted)
+                await self._open(stack, (wanted.name, wanted.instance), partial(self._load, wanted))
             yield
             self._channels.clear()
 
@@ -91,7 +97,7 @@ class Connections(Mapping[ChannelKey, Channel]):
         self._supervisor = supervisor
         for (name, instance), channel in self._channels.items():
             inbox = make_inbox(name, instance, channel)
-            supervisor.start(_service(name, instance), partial(channel.receive, inbox))
+            supervisor.start(_service(name, instance), partial(_receive, channel, inbox))
 
     def report(self) -> list[ConnectionState]:
         services = {service.name: service for service in self._supervisor.services()} if self._supervisor else {}
@@ -107,23 +113,39 @@ class Connections(Mapping[ChannelKey, Channel]):
             states.append(ConnectionState(name=name, instance=instance, state=state, detail=detail))
         return states
 
-    async def _open(self, stack: AsyncExitStack, wanted: Wanted) -> None:
-        key = (wanted.name, wanted.instance)
+    async def _open(self, stack: AsyncExitStack, key: ChannelKey, make: Callable[[], Awaitable[Channel]]) -> None:
         try:
-            create: CreateChannel = await asyncio.to_thread(load, self._catalogue.find(wanted.name))
-            context = ChannelContext(
-                instance=wanted.instance, settings=wanted.settings, runtime_dir=self._runtime_dir, home=self._home
-            )
-            await self._connect(stack, key, create(context))
+            await self._connect(stack, key, await make())
         except (NanohostError, ChannelError) as error:
             self._fail(key, str(error))
         except Exception as error:
-            _log.error("channel_failed", channel=wanted.name, instance=wanted.instance, exc_info=error)
+            _log.error("channel_failed", channel=key[0], instance=key[1], exc_info=error)
             self._fail(key, f"{type(error).__name__}: {error}")
 
+    async def _load(self, wanted: Wanted) -> Channel:
+        create = await asyncio.to_thread(load, self._catalogue.find(wanted.name))
+        return create(
+            ChannelContext(
+                instance=wanted.instance, settings=wanted.settings, runtime_dir=self._runtime_dir, home=self._home
+            )
+        )
+
     async def _connect(self, stack: AsyncExitStack, key: ChannelKey, channel: Channel) -> None:
-        await stack.enter_async_context(channel.connected())
+        connection = channel.connected()
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await connection.__aenter__()
+        except TimeoutError:
+            raise ChannelError(f"it did not connect within {self._limit_s:g} s") from None
+        stack.push_async_callback(self._disconnect, key, connection)
         self._channels[key] = channel
+
+    async def _disconnect(self, key: ChannelKey, connection: AbstractAsyncContextManager[None]) -> None:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await connection.__aexit__(None, None, None)
+        except Exception as error:
+            _log.warning("channel_not_closed", channel=key[0], instance=key[1], error=str(error) or "it hangs")
 
     def _fail(self, key: ChannelKey, problem: str) -> None:
         _log.error("channel_not_connected", channel=key[0], instance=key[1], error=problem)
@@ -132,3 +154,23 @@ class Connections(Mapping[ChannelKey, Channel]):
 
 def _service(name: str, instance: str) -> str:
     return f"channel {name}:{instance}"
+
+
+async def _as_it_is(channel: Channel) -> Channel:
+    return channel
+
+
+async def _receive(channel: Channel, inbox: Inbox) -> None:
+    """Whether this service ends is for the host to say: a cancellation out of the channel's own library is a failure
+    like any other, and one of ours that the channel swallowed still holds."""
+    task = asyncio.current_task()
+    assert task is not None, "a service is a task"
+    try:
+        await channel.receive(inbox)
+    except asyncio.CancelledError:
+        if not task.cancelling():
+            raise ChannelError("something it waited for was cancelled") from None
+        raise
+    finally:
+        if task.cancelling():
+            raise asyncio.CancelledError

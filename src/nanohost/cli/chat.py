@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TextIO
 
 from nanohost.cli.registered import perform
+from nanohost.cli.screen import Screen
 from nanohost.cli.stop_signal import NOW, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
 from nanohost.commands.registry import find
 from nanohost.commands.setup import TERMINAL_CHAT
+from nanohost.commands.show import harmless
 from nanohost.errors import NanohostError
 from nanohost.home import Home, HomeBusy
 from nanohost.logs import set_up_logs
@@ -24,6 +26,8 @@ from nanohost.settings import load_settings, provider_for
 QUIT = {"/quit", "/exit"}
 LAST_REPLIES_S = 120.0
 """How long input from a pipe that ended waits for the replies it is owed."""
+TAKEN_LIMIT_S = 5.0
+"""After how long a person is told that the host has not taken a message yet."""
 LONGEST_LOG = 1024 * 1024
 """Bytes of chat.log that are kept from one conversation to the next."""
 
@@ -55,7 +59,6 @@ def chat(home: Home) -> int:
     with _log_file(home.run / "chat.log") as log, suppress(Stopped):
         set_up_logs(os.environ, stream=log)
         asyncio.run(converse())
-    print()
     return 0
 
 
@@ -70,13 +73,13 @@ async def _once(home: Home, text: str, timeout_s: float) -> int:
 
     def on_shown(shown: Shown) -> None:
         if not asked or (shown.reply_to is not None and shown.reply_to < asked):
-            print(f"(earlier) {shown.text}", file=sys.stderr)
+            _tell_stderr(f"(earlier) {harmless(shown.text)}")
         elif reply.done():
-            print(f"(more) {shown.text}", file=sys.stderr)
+            _tell_stderr(f"(more) {harmless(shown.text)}")
         elif shown.is_error:
             reply.set_exception(NanohostError(shown.text))
         else:
-            reply.set_result(shown.text)
+            reply.set_result(harmless(shown.text))
 
     async with _connected(home, on_shown, _tell_stderr) as client:
         asked = client.say(text)
@@ -85,30 +88,49 @@ async def _once(home: Home, text: str, timeout_s: float) -> int:
                 print(await reply, flush=True)
                 return 0
         except TimeoutError:
-            raise NanohostError(
-                f"no reply within {timeout_s:g} s; it will come to the next chat", hint="nanohost status"
-            ) from None
+            then = "the host did not take the message" if client.unaccepted else "it will come to the next chat"
+            raise NanohostError(f"no reply within {timeout_s:g} s; {then}", hint="nanohost status") from None
 
 
 async def _converse(home: Home, stdin: TextIO) -> None:
-    screen = _Screen()
-    async with _connected(home, screen.show, screen.tell) as client:
+    screen = Screen()
+    async with _connected(home, screen.show, screen.tell, screen.on_line) as client:
         screen.tell(f"Talking to {home.root / 'groups' / 'main'}. Ctrl-D or /quit leaves.")
         screen.prompt()
-        async for line in _lines(stdin):
-            if line.strip() in QUIT:
-                return
-            if line.strip():
-                screen.asked(client.say(line))
-            screen.prompt()
-        if not stdin.isatty():
-            await screen.until_answered(LAST_REPLIES_S)
+        try:
+            await _say_lines(client, screen, stdin)
+        finally:
+            screen.leave(len(client.unaccepted))
+
+
+async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO) -> None:
+    async for line in _lines(stdin):
+        screen.entered()
+        if line.strip() in QUIT:
+            return
+        if line.strip():
+            id = client.say(line)
+            screen.asked(id)
+            asyncio.get_running_loop().call_later(TAKEN_LIMIT_S, _doubt, client, screen, id)
+        screen.prompt()
+    if not stdin.isatty():
+        await screen.until_answered(LAST_REPLIES_S)
+
+
+def _doubt(client: TerminalClient, screen: Screen, id: str) -> None:
+    if id in client.unaccepted:
+        screen.doubt()
 
 
 @asynccontextmanager
-async def _connected(home: Home, on_shown: Callable[[Shown], None], tell: Tell) -> AsyncIterator[TerminalClient]:
+async def _connected(
+    home: Home,
+    on_shown: Callable[[Shown], None],
+    tell: Tell,
+    on_line: Callable[[bool], None] = lambda _: None,
+) -> AsyncIterator[TerminalClient]:
     """A client of the running host, or of one that is started here for as long as we are."""
-    client = TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown)
+    client = TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown, on_line)
     await perform(find("terminal setup"), {}, home)
     if await _answers(home.run / "terminal.sock"):
         async with client.connected():
@@ -144,9 +166,10 @@ async def _lines(stdin: TextIO) -> AsyncIterator[str]:
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
     def read() -> None:
-        with suppress(RuntimeError, ValueError):  # the loop is gone: nobody listens any more
-            for line in stdin:
-                loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+        with suppress(RuntimeError):  # the loop is gone: nobody listens any more
+            with suppress(OSError, ValueError):  # the terminal is gone: that is the end, too
+                for line in stdin:
+                    loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
             loop.call_soon_threadsafe(lines.put_nowait, None)
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
@@ -156,42 +179,3 @@ async def _lines(stdin: TextIO) -> AsyncIterator[str]:
 
 def _tell_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-class _Screen:
-    """What the person sees; remembers what is still owed an answer."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
-        self._owed: list[str] = []
-        self._changed = asyncio.Event()
-
-    def asked(self, id: str) -> None:
-        self._owed.append(id)
-
-    def show(self, shown: Shown) -> None:
-        self._clear_prompt()
-        print(f"! {shown.text}" if shown.is_error else shown.text, flush=True)
-        self.prompt()
-        if shown.reply_to in self._owed:
-            del self._owed[: self._owed.index(shown.reply_to) + 1]
-        self._changed.set()
-
-    def tell(self, line: str) -> None:
-        self._clear_prompt()
-        print(line, file=sys.stderr, flush=True)
-
-    def prompt(self) -> None:
-        if self._is_terminal:
-            print("> ", end="", flush=True)
-
-    async def until_answered(self, limit_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                while self._owed:
-                    self._changed.clear()
-                    await self._changed.wait()
-
-    def _clear_prompt(self) -> None:
-        if self._is_terminal:
-            print("\r\033[K", end="", flush=True)

@@ -41,8 +41,10 @@ async def hosting(
         async with serving(context):
             report = host.report()
             _log.info("host_ready", home=str(home.root), **{k: report[k] for k in ("pid", "runtime", "provider")})
-            yield host
-            _log.info("host_stopping")
+            try:
+                yield host
+            finally:
+                _log.info("host_stopping")
 
 
 @asynccontextmanager

@@ -6,10 +6,13 @@ Exit codes: 0 done · 1 it could not be done, or the result is bad news · 2 ask
 from __future__ import annotations
 
 import argparse
+import errno
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,22 +25,36 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 REPLY_LIMIT_S = 120.0
+MACHINE_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
+"""What a person mends on the machine and not in nanohost: one line says it, a traceback would not say more."""
 
 Action = Callable[[argparse.Namespace, Home], int]
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The whole command; returns the exit code. argparse leaves with SystemExit for help and for wrong words."""
+    _never_fail_at_a_character()
     try:
         try:
             return _perform(words)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read us has gone. Python would complain when it flushes at exit.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read us has gone
+        _write_no_more()
         return 0
+    except OSError as error:
+        if error.errno not in MACHINE_REFUSES:
+            raise
+        _write_no_more()
+        place = f" ({error.filename})" if error.filename else ""
+        complain(NanohostError(f"this machine refuses: {error.strerror}{place}", hint="df -h; ulimit -n"))
+        return 1
+
+
+def _write_no_more() -> None:
+    """Python would complain when it flushes at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _perform(words: Sequence[str] | None) -> int:
@@ -54,6 +71,13 @@ def _perform(words: Sequence[str] | None) -> int:
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _never_fail_at_a_character() -> None:
+    """What comes in may not be text in this locale, and a reply may hold what the locale cannot write."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def complain(error: NanohostError) -> None:
@@ -100,10 +124,21 @@ def _add_chat(subcommands: Subcommands) -> argparse.ArgumentParser:
     )
     chat.add_argument("--once", metavar="TEXT", help="say this, print the reply alone, and leave; - reads stdin")
     chat.add_argument(
-        "--timeout", type=float, default=REPLY_LIMIT_S, metavar="S", help="seconds to wait for the reply (%(default)g)"
+        "--timeout",
+        type=_seconds,
+        default=REPLY_LIMIT_S,
+        metavar="S",
+        help="seconds to wait for the reply (%(default)g)",
     )
     chat.set_defaults(action=_chat)
     return chat
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
 
 
 def _run(options: argparse.Namespace, home: Home) -> int:
@@ -118,6 +153,8 @@ def _chat(options: argparse.Namespace, home: Home) -> int:
     if options.once is None:
         return chat(home)
     text = sys.stdin.read() if options.once == "-" else options.once
+    if not text.strip():
+        raise UsageError("there is nothing to say", hint='nanohost chat --once "hello"')
     return chat_once(home, text, timeout_s=options.timeout)
 
 

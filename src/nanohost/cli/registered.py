@@ -10,15 +10,15 @@ import asyncio
 import enum
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 
 from nanohost.clock import SystemClock
 from nanohost.commands.context import CommandContext, OfflineContext
-from nanohost.commands.registry import Command, commands
+from nanohost.commands.registry import Command, Following, commands
 from nanohost.control.client import NobodyThere, ask
 from nanohost.home import Holding, Home, HomeBusy, hold
 from nanohost.logs import set_up_logs
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 HOLDER_LIMIT_S = 5.0
 """How long to wait for another command, or for a host that is just starting or stopping."""
+
+
+FOLLOW_PAUSE_S = 0.5
+"""Between two looks at what is followed."""
 
 
 def add_registered(subcommands: Subcommands) -> None:
@@ -67,6 +71,8 @@ def _add(subcommands: Subcommands, word: str, command: Command) -> None:
     for name, field in command.arguments.model_fields.items():
         _add_argument(parser, name, field, positional=name in command.positional)
     add_home(parser)
+    if command.following is not None:
+        parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
     parser.set_defaults(action=lambda options, home: _perform(command, options, home))
 
@@ -96,16 +102,39 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _perform(command: Command, options: argparse.Namespace, home: Home) -> int:
+    set_up_logs(os.environ, form="quiet")
     given = {name: getattr(options, name) for name in command.arguments.model_fields if hasattr(options, name)}
+
+    def say(result: Any) -> None:
+        text = json.dumps(result, indent=2, ensure_ascii=False) if options.as_json else command.render(result)
+        print(text, flush=True)
+
+    if command.following is not None and options.follow:
+        asyncio.run(_follow(command, command.following, given, home, say))
     result = asyncio.run(perform(command, given, home))
-    print(json.dumps(result, indent=2, ensure_ascii=False) if options.as_json else command.render(result))
+    say(result)
     return 1 if command.failed(result) else 0
+
+
+async def _follow(
+    command: Command, following: Following, given: Mapping[str, object], home: Home, say: Callable[[Any], None]
+) -> NoReturn:
+    """Ask again and again, and say what is new. Ends with an interruption, or by raising NanohostError."""
+    typed = command.checked(given)
+    asked = {**given, **following.asked}
+    seen = await perform(command, asked, home)
+    say(following.first(seen, typed))
+    while True:
+        await asyncio.sleep(FOLLOW_PAUSE_S)
+        now = await perform(command, asked, home)
+        if (news := following.news(seen, now)) is not None:
+            say(news)
+        seen = now
 
 
 async def perform(command: Command, given: Mapping[str, object], home: Home) -> Any:
     """Run a command where it belongs. Raises NanohostError."""
     if command.offline:
-        set_up_logs(os.environ, form="quiet")
         settings = load_settings(home.root, os.environ, resolve_secrets=False)
         return await command.call(OfflineContext(home=home, settings=settings, clock=SystemClock()), given)
     give_up = asyncio.get_running_loop().time() + HOLDER_LIMIT_S
@@ -125,7 +154,6 @@ async def perform(command: Command, given: Mapping[str, object], home: Home) -> 
 async def _perform_here(command: Command, given: Mapping[str, object], home: Home) -> Any:
     from nanohost.app import opened_store
 
-    set_up_logs(os.environ, form="quiet")
     settings = load_settings(home.root, os.environ, resolve_secrets=False)
     with hold(home, Holding.COMMAND):
         async with opened_store(home) as store:

@@ -1,4 +1,6 @@
-"""What SIGINT and SIGTERM do: the first stops in order, the second ends the process where it stands.
+"""What SIGINT, SIGTERM and SIGHUP do: the first stops in order, the second ends the process where it stands.
+
+SIGHUP is a terminal's window that is closed; a process that was told to ignore it, by nohup say, goes on.
 
 Ending anywhere is safe: what must survive is on disk before anybody is told so.
 """
@@ -25,16 +27,19 @@ async def stoppable() -> AsyncIterator[None]:
     assert task is not None, "signals stop a task"
     asked = False
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
         nonlocal asked
-        if asked:
+        if not asked:
+            asked = True
+            task.cancel()
+        elif number is not signal.SIGHUP:  # the kernel and the shell may both say that the window is closed
             os._exit(NOW)
-        asked = True
-        task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     for number in numbers:
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     try:
         yield
     except asyncio.CancelledError:

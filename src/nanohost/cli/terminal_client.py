@@ -10,7 +10,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
@@ -32,12 +32,19 @@ class Shown:
 
 
 class TerminalClient:
-    """`on_shown` is called for each message once."""
+    """`on_shown` is called for each message once, `on_line` when the host has gone (False) and is back (True)."""
 
-    def __init__(self, socket: Path, chat: str, on_shown: Callable[[Shown], None]) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        chat: str,
+        on_shown: Callable[[Shown], None],
+        on_line: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._socket = socket
         self._chat = chat
         self._on_shown = on_shown
+        self._on_line = on_line
         self._unaccepted: dict[str, str] = {}
         self._keys: set[str] = set()
         self._writer: asyncio.StreamWriter | None = None
@@ -63,6 +70,11 @@ class TerminalClient:
         self._write({"type": "message", "id": id, "text": text})
         return id
 
+    @property
+    def unaccepted(self) -> Set[str]:
+        """Ids of what was said and no host has on disk yet."""
+        return self._unaccepted.keys()
+
     async def _connect(self) -> asyncio.StreamReader:
         with short_path(self._socket) as path:
             reader, self._writer = await asyncio.open_unix_connection(path, limit=LONGEST_LINE)
@@ -78,7 +90,9 @@ class TerminalClient:
                     self._take(json.loads(line))
             except (ConnectionError, ValueError):
                 pass
+            self._on_line(False)
             reader = await self._reconnect()
+            self._on_line(True)
 
     async def _reconnect(self) -> asyncio.StreamReader:
         await self._hang_up()

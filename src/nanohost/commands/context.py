@@ -10,6 +10,8 @@ from nanohost.commands.show import Json
 from nanohost.home import Home
 from nanohost.settings import Settings
 from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.events import ChatKey
 
 
 class LiveHost(Protocol):
@@ -17,6 +19,14 @@ class LiveHost(Protocol):
 
     def report(self) -> dict[str, Json]:
         """Runtime, channels, services, containers and who waits for one."""
+        ...
+
+    def deliveries_changed(self, lane: LaneKey) -> None:
+        """An operator decided on a message of this lane: it looks again at once."""
+        ...
+
+    def events_came_back(self, chat: ChatKey) -> None:
+        """An event of this chat is to be routed again."""
         ...
 
 

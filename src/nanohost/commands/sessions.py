@@ -6,10 +6,10 @@ from pydantic import Field
 
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.setup import known_session
 from nanohost.commands.show import Json, plain
-from nanohost.errors import UsageError
 from nanohost.mailbox.paths import session_layout
-from nanohost.model import Session, SessionId
+from nanohost.model import Session
 from nanohost.store import sessions
 
 
@@ -26,12 +26,8 @@ async def _list(context: CommandContext, arguments: List) -> Json:
 
 
 async def _show(context: CommandContext, arguments: Show) -> Json:
-    found = [s for s in await sessions.every(context.store) if s.id.startswith(arguments.id)]
-    if len(found) != 1:
-        what = "no session" if not found else f"{len(found)} sessions"
-        raise UsageError(f"there is {what} whose id begins with {arguments.id!r}", hint="nanohost sessions list")
-    session = found[0]
-    folder = session_layout(context.home.sessions, session.group_folder, SessionId(session.id))
+    session = await known_session(context.store, arguments.id)
+    folder = session_layout(context.home.sessions, session.group_folder, session.id)
     return {**_row(session), "folder": str(folder.root), "log": str(folder.log_dir / "container.log")}
 
 

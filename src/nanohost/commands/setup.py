@@ -12,8 +12,8 @@ from datetime import datetime
 
 from nanohost.errors import UsageError
 from nanohost.home import Home
-from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender, Wiring
-from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender, Wiring
+from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.store.database import Queries, Store, Transaction
 
 MAIN = "main"
@@ -66,7 +66,7 @@ def _checked_pattern(pattern: str) -> str:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(
-            f"{pattern!r} is not a regular expression: {error}", hint="try it in python3 -c 'import re'"
+            f"{pattern!r} is not a regular expression: {error}", hint="pattern:^hey matches what begins with hey"
         ) from None
     return pattern
 
@@ -105,8 +105,17 @@ async def known_group(db: Queries, folder: str) -> AgentGroup:
         return found
     names = [group.folder for group in await agent_groups.every(db)]
     near = difflib.get_close_matches(folder, names, 1)
-    hint = f"did you mean {near[0]}?" if near else f"nanohost groups create {folder}"
+    hint = near[0] if near else f"nanohost groups create {folder}"
     raise UsageError(f"there is no agent group {folder!r}", hint=hint)
+
+
+async def known_session(db: Queries, beginning: str) -> Session:
+    """The one session whose id begins so. Raises UsageError when there is none, or more."""
+    found = [session for session in await sessions.every(db) if session.id.startswith(beginning)]
+    if len(found) != 1:
+        what = "no session" if not found else f"{len(found)} sessions"
+        raise UsageError(f"there is {what} whose id begins with {beginning!r}", hint="nanohost sessions list")
+    return found[0]
 
 
 async def ensure_chat(

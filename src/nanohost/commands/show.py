@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
@@ -12,7 +13,9 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 
 NOTHING = "nothing there"
 WIDEST = 80
-"""Characters of one cell; the whole value is in --json."""
+"""Characters of one cell of a table; the whole value is in --json."""
+
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def plain(value: object) -> Json:
@@ -33,10 +36,15 @@ def plain(value: object) -> Json:
 def show(result: Json) -> str:
     """The usual rendering."""
     if isinstance(result, Mapping):
-        return "\n".join(f"{key}: {_cell(value)}" for key, value in result.items())
+        return "\n".join(f"{key}: {_words(value)}" for key, value in result.items())
     if isinstance(result, Sequence) and not isinstance(result, str):
         return table([row for row in result if isinstance(row, Mapping)])
     return str(result)
+
+
+def harmless(text: str) -> str:
+    """Without what a terminal would obey: agents and strangers may say what they like, and only say it."""
+    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 def table(rows: Sequence[Mapping[str, Json]]) -> str:
@@ -52,9 +60,13 @@ def table(rows: Sequence[Mapping[str, Json]]) -> str:
 
 
 def _cell(value: Json) -> str:
+    text = _words(value)
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def _words(value: Json) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = " ".join(str(value).split())
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    return harmless(" ".join(str(value).split()))

@@ -11,8 +11,19 @@ from nanohost.store import model_calls, overview
 
 ADVICE = {
     "mailboxes_refusing": ("Mailboxes that refuse messages", "nanohost verify names what is wrong with the file"),
-    "deliveries_waiting": ("Waiting to be sent", "channels that are down are tried again by themselves"),
-    "deliveries_dead": ("Given up", "the reason says why; nanohost sessions show SESSION has the conversation"),
+    "deliveries_waiting": (
+        "Waiting to be sent",
+        "a channel that is down is tried again by itself; auth: mend its token, then restart",
+    ),
+    "deliveries_unknown": (
+        "May have been sent, nobody knows",
+        "look into the chat, then nanohost deliveries resend SESSION SEQ, or drop SESSION SEQ",
+    ),
+    "deliveries_dead": (
+        "Given up",
+        "mend the reason, then nanohost deliveries resend SESSION SEQ, or drop SESSION SEQ",
+    ),
+    "events_set_aside": ("Set aside: routing failed", "nanohost events retry EVENT tries again; the log has more"),
     "events_dropped": ("Not routed", "nanohost wirings create wires a chat to an agent"),
     "senders_denied": ("Turned away", "nanohost roles grant USER member lets somebody in"),
 }
@@ -45,6 +56,7 @@ def _lines(result: Mapping[str, Json]) -> Iterator[str]:
         yield f"nanohost {host['version']} runs in {result['home']} (pid {host['pid']}, {engine})"
         yield from _section("Channels", host["channels"], "")
         yield from _section("Containers", host["containers"], "")
+        yield from _section("Sessions whose containers fail", host["sessions_in_trouble"], "nanohost logs SESSION")
         yield from _section("Services in trouble", host["services_in_trouble"], "the log has more")
     else:
         yield f"no nanohost runs in {result['home']}   → nanohost run, or nanohost chat"

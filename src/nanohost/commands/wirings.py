@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pydantic import Field
 
+from nanohost.channels.loader import discover
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Arguments, Command
-from nanohost.commands.setup import chat_place, engage_mode, ensure_chat, known_group, wire
+from nanohost.commands.setup import ChatPlace, chat_place, engage_mode, ensure_chat, known_group, wire
 from nanohost.commands.show import Json, plain
 from nanohost.errors import UsageError
 from nanohost.model import EngageMode, MessagingGroup, SessionMode, UnknownSender, Wiring, WiringId
+from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Queries
+
+TERMINAL = ("terminal", "default")
+"""Is always switched on."""
 
 
 class List(Arguments):
@@ -48,7 +55,9 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
         wiring = await wire(
             tx, chat, group, engage=engage, session=arguments.session, priority=arguments.priority, now=now
         )
-        return {**await _described(tx, wiring), "next": _next(chat, wiring, group.folder)}
+        row = await _described(tx, wiring)
+    missing = await asyncio.to_thread(_missing, context, place)
+    return {**row, "next": _next(chat, wiring, group.folder), **({"missing": missing} if missing else {})}
 
 
 async def _delete(context: CommandContext, arguments: Delete) -> Json:
@@ -78,6 +87,19 @@ def _engage(wiring: Wiring) -> str:
     if wiring.engage_mode is not EngageMode.PATTERN:
         return str(wiring.engage_mode)
     return "always" if wiring.engage_pattern == "." else f"pattern:{wiring.engage_pattern}"
+
+
+def _missing(context: CommandContext, place: ChatPlace) -> str:
+    """What the operator still has to do before this chat can be heard at all, or nothing."""
+    name, instance = place.channel_type, place.instance
+    if name not in discover(context.home.channel_folders).available:
+        return f"there is no channel {name} yet: put its file into {context.home.channels} (nanohost channels list)"
+    # The settings are those the running host has, or would start with.
+    on = {(channel.name, channel.instance) for channel in channel_instances(context.settings)} | {TERMINAL}
+    if (name, instance) in on:
+        return ""
+    heading = name if instance == "default" else f"{name}.{instance}"
+    return f"the channel is not switched on: put [channels.{heading}] into nanohost.toml, then start nanohost again"
 
 
 def _next(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:

@@ -19,6 +19,7 @@ from nanohost.model import Session, SessionId
 from nanohost.store import deliveries, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.outbound import Malformed, OutboundReader
 from nanohost_protocol.rows import MessageOut, Origin
@@ -58,6 +59,8 @@ class Collector:
             for entry in entries:
                 await deliveries.add(tx, entry)
             await sessions.set_out_cursor(tx, session.id, rows[-1].seq, now)
+            reach("collector.open")
+        reach("collector.committed")
         self._announce(session, book, entries)
 
     def _announce(self, session: Session, book: AddressBook, entries: Sequence[Delivery]) -> None:

@@ -19,9 +19,14 @@ from nanohost.store.deliveries import LaneKey
 class Delivery:
     """Told which sessions have news, it sees to the rest."""
 
-    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels) -> None:
+    def __init__(
+        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels, ask: bool = False
+    ) -> None:
+        """`ask`: what may have been sent waits for an operator's word; see Sender."""
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
-        self._sender = Sender(store=store, mailboxes=mailboxes, clock=clock, channels=channels, projection=projection)
+        self._sender = Sender(
+            store=store, mailboxes=mailboxes, clock=clock, channels=channels, projection=projection, ask=ask
+        )
         collector = Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=self._sender.lanes.poke)
         self._collecting = Lanes[SessionId]("collecting", collector.collect, clock)
 
@@ -37,5 +42,9 @@ class Delivery:
         self._collecting.poke(session)
 
     def on_entry(self, lane: LaneKey) -> None:
-        """The ledger got an entry from elsewhere."""
+        """The ledger got an entry from elsewhere, or an operator decided on one: the lane looks again at once."""
         self._sender.lanes.poke(lane)
+
+    def on_sign_of_life(self, channel_type: str, instance: str) -> None:
+        """Somebody wrote on this channel, so it is back: what waited for it is tried at once."""
+        self._sender.lanes.poke_napping(lambda lane: (lane.channel_type, lane.instance) == (channel_type, instance))

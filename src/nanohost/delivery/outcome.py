@@ -21,6 +21,9 @@ PAUSES_S = (5.0, 15.0, 60.0, 120.0, 280.0)
 DOWN_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """A channel that is down is asked again for as long as it takes; the last pause repeats."""
 AUTH_PAUSE_S = 60.0
+RATE_LIMIT_PAUSES_S = (0.5, 86_400.0)
+"""The least and the most that a platform's own word is taken for. Such attempts do not count, so there is no end to
+them: without a pause they would be a storm."""
 
 
 def sent(receipt: Receipt) -> Outcome:
@@ -28,23 +31,36 @@ def sent(receipt: Receipt) -> Outcome:
     return Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt.platform_message_ids)
 
 
-def failed(error: ChannelError, *, attempts: int, tries: int, now: datetime) -> Outcome:
-    """`attempts`: how often the channel was asked, this time included; `tries`: how many of them count."""
+def failed(error: ChannelError, *, attempts: int, tries: int, now: datetime, hold_ambiguous: bool = False) -> Outcome:
+    """`attempts`: how often the channel was asked, this time included; `tries`: how many of them count.
+
+    `hold_ambiguous`: what may have been sent is not sent again before somebody says so.
+    """
     match error:
         case RateLimited():
-            return _wait(error, now, error.retry_after_s)
+            least, most = RATE_LIMIT_PAUSES_S
+            return _wait(error, now, min(max(least, error.retry_after_s), most))  # NaN loses
         case ChannelDown():
             return _wait(error, now, DOWN_PAUSES_S[min(attempts, len(DOWN_PAUSES_S)) - 1])
         case AuthFailed():
             return _wait(error, now, AUTH_PAUSE_S)
         case Refused():
             return _dead(error)
+        case Ambiguous() if hold_ambiguous:
+            return unknown(error)
         case NotSent() | Ambiguous():
             if tries > len(PAUSES_S):
                 return _dead(error)
             return _wait(error, now, PAUSES_S[tries - 1])
         case _:
             return _dead(error)
+
+
+def unknown(error: Ambiguous) -> Outcome:
+    """It may have been sent: held until an operator says resend or drop."""
+    return Outcome(
+        status=DeliveryStatus.UNKNOWN, outcome=error.reason, reason=f"{error.reason}: {error}", error=str(error)
+    )
 
 
 def _wait(error: ChannelError, now: datetime, pause_s: float) -> Outcome:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost_protocol.ids import derive
+from nanohost_protocol.times import to_text
 
 LONGEST_TEXT = 300_000
 """Characters of one message that are kept. No platform of people sends more; a file does. Even if each is escaped in
@@ -32,8 +33,8 @@ def problem_of(event: InboundEvent) -> str | None:
         return "the id of its thread, or of what it refers to, is not text"
     if not _is_text(event.text):
         return "its text is not text"
-    if not _is_aware(event.sent_at):
-        return "its time has no zone"
+    if not _is_time(event.sent_at):
+        return "its time has no zone, or is none that can be kept"
     return _problem_of_flags(event)
 
 
@@ -73,8 +74,11 @@ def recordable(event: InboundEvent, now: datetime) -> InboundEvent:
     )
 
 
-def _is_aware(value: object) -> bool:
-    return isinstance(value, datetime) and value.tzinfo is not None
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, datetime) and bool(to_text(value))
+    except ValueError:
+        return False
 
 
 def _is_text(value: object) -> bool:

@@ -15,6 +15,7 @@ from nanohost.intake.cleaning import cleaned, problem_of, recordable
 from nanohost.store import events
 from nanohost.store.database import Store
 from nanohost.store.events import ChatKey
+from nanohost_protocol.crash_points import reach
 
 _log = structlog.get_logger()
 
@@ -47,6 +48,8 @@ class ChannelInbox:
         chat = ChatKey(self._channel_type, self._instance, kept.platform_id)
         async with self._store.transaction() as tx:
             new = await events.add(tx, chat, kept, now=now, dropped=problem)
+            reach("intake.open")
+        reach("intake.committed")
         if problem is not None:
             _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=problem)
         elif new:

@@ -1,22 +1,23 @@
 """Takes over what a runner said of its messages: closes them, or makes them due again, and says so to people.
 
-Everything here can be done twice: closing a closed message or raising tries that are raised changes nothing, so a
-crash between the two files only repeats it.
+Everything here can be done twice: closing a closed message or raising tries that are raised changes nothing, and a
+notice has one place in the ledger. So a crash between the two files only repeats it, notice included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nanohost.clock import Clock
 from nanohost.keeper.verdict import Close, Retry, Verdict, lost, verdict
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session
-from nanohost.store import deliveries, sessions
+from nanohost.store import deliveries, sessions, spared_tries
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.outbound import OutboundReader
@@ -38,10 +39,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Taken:
-    """What one update of inbound.db found: when work is due next, and which notices to send about which message."""
+    """What one update of inbound.db found: when work is due next, which notices to send about which message, which
+    tries (message, count) do not count, and which messages are closed."""
 
     due_at: datetime | None
     notices: Sequence[tuple[MessageIn, str]]
+    spared: Sequence[tuple[str, int]]
+    closed: Sequence[str]
 
 
 class AckTaker:
@@ -71,24 +75,27 @@ class AckTaker:
             return None
         acks, claims = said
         now = self._clock.now()
-        verdicts = self._verdicts(session, acks, claims, now)
+        verdicts = await self._verdicts(session, acks, claims, now)
         living = sum(1 for claim in claims if self._alive(session, LeaseId(claim.container_id)))
         cursor = max((ack.change for ack in acks), default=session.ack_cursor)
         if not acks and not verdicts:
             due_at = session.due_at if living else await self._checked_due(session, now)
             return Standing(open_claims=living, due_at=due_at)
         taken = await self._mailboxes.update(session, lambda box: _apply(box, verdicts, cursor, now))
-        await self._record(session, taken, cursor, now)
-        return Standing(open_claims=living, due_at=taken.due_at)
+        due_at = _still_due(session.due_at, taken.due_at, now)
+        reach("acks.applied")
+        await self._record(session, replace(taken, due_at=due_at), cursor, now)
+        return Standing(open_claims=living, due_at=due_at)
 
     async def _checked_due(self, session: Session, now: datetime) -> datetime | None:
         """When work is due, looked up. due_at outlives its work when a runner was done before routing had written it
         down, or when a host was killed between a mailbox and the database."""
         if session.due_at is None:
             return None
-        due_at = await self._mailboxes.update(session, lambda box: _next_due(box, now))
-        if due_at is not None and due_at <= now:
-            return session.due_at
+        found = await self._mailboxes.update(session, lambda box: _next_due(box, now))
+        due_at = _still_due(session.due_at, found, now)
+        if due_at == session.due_at:
+            return due_at
         async with self._store.transaction() as tx:
             await sessions.replace_due(tx, session.id, seen=session.due_at, due=due_at)
         return due_at
@@ -105,18 +112,19 @@ class AckTaker:
             await deliveries.add(tx, notice)
         self._on_notice(notice.lane)
 
-    def _verdicts(
+    async def _verdicts(
         self, session: Session, acks: Sequence[Ack], claims: Sequence[Ack], now: datetime
     ) -> list[tuple[Ack, Verdict]]:
         found = []
+        spared = await spared_tries.of_session(self._store, session.id) if acks or claims else {}
         for ack in acks:
             orderly = self._ended_by_us(LeaseId(ack.container_id))
-            if (judged := verdict(ack, now, orderly=orderly)) is not None:
+            if (judged := verdict(_counted(ack, spared), now, orderly=orderly)) is not None:
                 found.append((ack, judged))
         for claim in claims:
             lease = LeaseId(claim.container_id)
             if not self._alive(session, lease):
-                found.append((claim, lost(claim, now, orderly=self._ended_by_us(lease))))
+                found.append((claim, lost(_counted(claim, spared), now, orderly=self._ended_by_us(lease))))
         return found
 
     async def _record(self, session: Session, taken: _Taken, cursor: int, now: datetime) -> None:
@@ -124,6 +132,8 @@ class AckTaker:
         async with self._store.transaction() as tx:
             await sessions.set_ack_cursor(tx, session.id, cursor)
             await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
+            await spared_tries.add(tx, session.id, taken.spared)
+            await spared_tries.forget(tx, session.id, taken.closed)
             for notice in notices:
                 await deliveries.add(tx, notice)
         for notice in notices:
@@ -134,22 +144,58 @@ def _read(box: OutboundReader, cursor: int) -> tuple[list[Ack], list[Ack]]:
     return box.acks_after(cursor), box.open_claims()
 
 
+def _counted(ack: Ack, spared: Mapping[str, Sequence[int]]) -> Ack:
+    """The ack with the number of tries that count: `messages_in.tries` grows with every try, because that is what
+    makes a message eligible again."""
+    not_counting = sum(1 for tries in spared.get(ack.message_id, ()) if tries < ack.tries)
+    return replace(ack, tries=ack.tries - not_counting)
+
+
 def _apply(box: InboundWriter, verdicts: Sequence[tuple[Ack, Verdict]], cursor: int, now: datetime) -> _Taken:
     """Carry the verdicts out. One notice a turn is enough: it answers the turn's last message."""
     notices: dict[str, tuple[MessageIn, str]] = {}
+    spared, closed = [], []
     for ack, judged in verdicts:
+        message = _carry_out(box, ack, judged)
+        if message is None:
+            continue
         match judged:
             case Close():
-                changed = box.close(ack.message_id, judged.status)
-            case Retry():
-                changed = box.retry(ack.message_id, tries=ack.tries, process_after=judged.at)
-        message = box.find(ack.message_id) if changed and judged.notice else None
-        if message is not None and message.origin is not None and judged.notice:
+                closed.append(message.id)
+            case Retry(counts=False):
+                spared.append((message.id, ack.tries))
+        if message.origin is not None and judged.notice:
             earlier = notices.get(ack.turn_id)
             if earlier is None or earlier[0].seq < message.seq:
                 notices[ack.turn_id] = (message, judged.notice)
     box.set_meta({"ack_cursor": str(cursor)})
-    return _Taken(due_at=_next_due(box, now), notices=list(notices.values()))
+    return _Taken(due_at=_next_due(box, now), notices=list(notices.values()), spared=spared, closed=closed)
+
+
+def _carry_out(box: InboundWriter, ack: Ack, judged: Verdict) -> MessageIn | None:
+    """The message if the verdict holds for it, be it since now or since a try that a crash cut short."""
+    message = box.find(ack.message_id)
+    if message is None:
+        return None
+    match judged:
+        case Retry():
+            box.retry(message.id, tries=ack.tries, process_after=judged.at)
+            holds = message.status == "pending" and message.tries in (ack.tries, ack.tries + 1)
+        case Close(status="completed"):
+            holds = box.close(message.id, judged.status)
+        case Close():
+            # What is said of an earlier try does not end a later one: a claim of the dead is looked at more than once.
+            holds = message.status in ("pending", judged.status) and message.tries == ack.tries
+            if holds:
+                box.close(message.id, judged.status)
+    return box.find(message.id) if holds else None
+
+
+def _still_due(seen: datetime | None, found: datetime | None, now: datetime) -> datetime | None:
+    """`found`, but what was due and is due stays due since the same moment: a change would wake the sweep, which looks
+    here again."""
+    was_and_is = seen is not None and found is not None and seen <= now and found <= now
+    return seen if was_and_is else found
 
 
 def _next_due(box: InboundWriter, now: datetime) -> datetime | None:

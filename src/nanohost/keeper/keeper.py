@@ -2,7 +2,8 @@
 
 Promises: a session has at most one container, because its lease is in the database before the container is started;
 whatever is due gets one, in order of arrival, as far as `max_containers` goes; a container that dies takes nothing
-with it: its claims become due again. Living containers outlast the host and are adopted at the next start.
+with it: its claims become due again. One that is stuck is stopped, which counts as a death. Living containers outlast
+the host and are adopted at the next start.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
 from nanohost.keeper.acks import AckTaker
-from nanohost.keeper.pauses import Pauses
+from nanohost.keeper.health import Health
+from nanohost.keeper.pauses import Pauses, Trouble
 from nanohost.keeper.sentences import CRASHES, no_container
 from nanohost.keeper.slots import Slot, Slots, SlotState
+from nanohost.keeper.stuck import Limits, Stuck
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId
+from nanohost.runtimes.folders import last_words
 from nanohost.runtimes.port import Container, ContainerSpec, Exited, Runtime
 from nanohost.store import sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import draw
 
 STOP_GRACE_S = 8.0
 """The runner gives its turn back within a second of SIGTERM; the rest is for a slow disk."""
 TOLD_AFTER_DEATHS = 2
 """In a row, and before anything was taken over: the person who waits is told."""
+LAST_LINES = 5
+"""Of a dead container's output, for the host's log."""
 
 _log = structlog.get_logger()
 
@@ -61,6 +68,7 @@ class KeeperSettings:
     max_containers: int
     idle_timeout_s: float
     sweep_interval_s: float
+    limits: Limits
 
 
 class Keeper:
@@ -90,6 +98,8 @@ class Keeper:
         self._slots = Slots(settings.max_containers)
         self._ended: set[LeaseId] = set()
         self._pauses = Pauses()
+        self._health = Health(mailboxes, clock, settings.limits)
+        self._looked = clock.monotonic()
         self._kick = asyncio.Event()
         self._moved = asyncio.Event()
         """A container came up or went: one that is starting can be stopped, one that was stopped is buried."""
@@ -166,6 +176,10 @@ class Keeper:
     def waiting(self) -> tuple[SessionId, ...]:
         return self._slots.waiting()
 
+    def troubles(self) -> dict[SessionId, Trouble]:
+        """The sessions whose containers fail, and why."""
+        return self._pauses.troubles()
+
     # --- start and stop ---
 
     def _pump(self) -> None:
@@ -197,10 +211,12 @@ class Keeper:
         session = await sessions.get(self._store, slot.session_id)
         async with self._store.transaction() as tx:
             await sessions.lease(tx, session.id, slot.lease, self._runtime.name)
+        reach("keeper.leased")
         spec = await self._services.prepare(session, slot.lease)
         await self._services.attach(session)
         self._news.watch(session.id, self._mailboxes.layout(session))
         container = await self._runtime.start(spec)
+        reach("keeper.started")
         slot.container = container
         self._moved.set()
         if slot.state is SlotState.STARTING:
@@ -223,7 +239,8 @@ class Keeper:
         if slot.container is not None:
             await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)  # what failed came after the start
         await self._clear(slot.session_id, slot.lease)
-        in_a_row = self._pauses.failed(slot.session_id, self._clock.monotonic())
+        reason = f"no container: {str(error) or type(error).__name__}"
+        in_a_row = self._pauses.failed(slot.session_id, self._clock.monotonic(), reason)
         self._kick.set()
         if in_a_row == 1:
             await self._tell_waiting(slot.session_id, no_container(error))
@@ -233,7 +250,8 @@ class Keeper:
         if slot is None or slot.container is None:
             return
         slot.state = SlotState.STOPPING
-        self._ended.add(slot.lease)
+        if not slot.fault:
+            self._ended.add(slot.lease)
         await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)
         self.on_death(slot.container)  # buried by the one worker that buries it, however many heard of it
 
@@ -246,9 +264,12 @@ class Keeper:
         if slot.state is SlotState.STARTING and slot.container is None:
             return  # the start is still under way and will find out by itself
         orderly = lease in self._ended
+        cause = "" if orderly else await self._cause(slot)
+        reach("keeper.burying")
         await self._clear(id, lease)
+        reach("keeper.buried")
         _log.info("container_gone", session=id, lease=lease, ordered=orderly)
-        await self._after_death(id, orderly=orderly)
+        await self._after_death(id, cause=cause)
         self._ended.discard(lease)
 
     async def _clear(self, id: SessionId, lease: LeaseId) -> None:
@@ -259,13 +280,22 @@ class Keeper:
         self._slots.remove(id)
         self._moved.set()
 
-    async def _after_death(self, id: SessionId, *, orderly: bool) -> None:
+    async def _cause(self, slot: Slot) -> str:
+        """Why a container is gone that should not be: what it was stopped for or that it died, and its last words."""
+        session = await sessions.get(self._store, slot.session_id)
+        said = await asyncio.to_thread(last_words, self._mailboxes.layout(session).root, lines=LAST_LINES)
+        cause = slot.fault or "its container died"
+        _log.error("container_died", session=slot.session_id, group=session.group_folder, cause=cause, last_words=said)
+        return f"{cause}; it last wrote: {said[-1]}" if said else cause
+
+    async def _after_death(self, id: SessionId, *, cause: str) -> None:
+        """`cause`: why it counts as a failure; empty for an end in order."""
         self._on_news(id)
         try:
             await self._take_last_words(await sessions.get(self._store, id))
         except MailboxError as error:
             _log.error("last_words_unreadable", session=id, error=str(error), hint=error.hint)
-        if not orderly and self._pauses.failed(id, self._clock.monotonic()) == TOLD_AFTER_DEATHS:
+        if cause and self._pauses.failed(id, self._clock.monotonic(), cause) == TOLD_AFTER_DEATHS:
             await self._tell_waiting(id, CRASHES)
         self._kick.set()
         self._pump()
@@ -287,17 +317,17 @@ class Keeper:
     # --- taking over ---
 
     async def _take_acks(self, id: SessionId) -> None:
-        session = await sessions.get(self._store, id)
-        before = session.ack_cursor
-        standing = await self._taker.take(session)
+        before = await sessions.get(self._store, id)
+        standing = await self._taker.take(before)
         if standing is None:
             return
-        progress = (await sessions.get(self._store, id)).ack_cursor > before
+        after = await sessions.get(self._store, id)  # a message may have come meanwhile, and with it its wake
+        progress = after.ack_cursor > before.ack_cursor
         if (slot := self._slots.get(id)) is not None:
-            slot.busy = standing.open_claims > 0 or _is_due(standing.due_at, self._clock.now())
+            slot.busy = standing.open_claims > 0 or _is_due(after.due_at, self._clock.now())
             if progress:
                 self._pauses.forget(id)
-        if progress or standing.due_at != session.due_at:
+        if progress or standing.due_at != before.due_at:
             self._kick.set()
 
     def _is_alive(self, session: Session, lease: LeaseId) -> bool:
@@ -311,7 +341,7 @@ class Keeper:
             assert session.lease is not None
             container = living.pop((session.id, session.lease), None)
             if container is not None and session.runtime == self._runtime.name:
-                await self._adopt_one(session, container)
+                await self._adopt_or_stop(session, container)
             else:
                 await self._free(session, session.lease)
         for session in await sessions.every(self._store):
@@ -319,6 +349,14 @@ class Keeper:
         for container in living.values():
             _log.warning("stray_container_stopped", session=container.session_id, lease=container.lease)
             await self._runtime.stop(container, grace_s=STOP_GRACE_S)
+
+    async def _adopt_or_stop(self, session: Session, container: Container) -> None:
+        """A container whose surroundings cannot be opened again is ended like any other: the host starts without it."""
+        try:
+            await self._adopt_one(session, container)
+        except NanohostError as error:
+            _log.error("container_not_adopted", session=session.id, error=str(error), hint=error.hint)
+            await self._stop(session.id)
 
     async def _adopt_one(self, session: Session, container: Container) -> None:
         now = self._clock.monotonic()
@@ -342,12 +380,13 @@ class Keeper:
     async def _free(self, session: Session, lease: LeaseId) -> None:
         async with self._store.transaction() as tx:
             await sessions.release(tx, session.id, lease)
-        await self._after_death(session.id, orderly=True)
+        await self._after_death(session.id, cause="")
 
     # --- the sweep ---
 
     async def _sweep_once(self) -> None:
-        for session in await sessions.due(self._store, self._clock.now()):
+        due = await sessions.due(self._store, self._clock.now())
+        for session in due:
             if self._slots.get(session.id) is None:
                 self.wake(session.id)
             else:
@@ -357,14 +396,49 @@ class Keeper:
             _log.info("container_idle", session=slot.session_id)
             slot.state = SlotState.STOPPING
             self._stops.poke(slot.session_id)
+        self._look_everywhere()
+        if not self._health.next_look_s():
+            await self._stop_stuck({session.id for session in due})
         self._pump()
+
+    async def _stop_stuck(self, due: set[SessionId]) -> None:
+        """Stop the containers that live and do not work: their claims are freed, as after any death."""
+        self._health.begin_look({slot.lease for slot in self._slots})
+        for session in await sessions.leased(self._store):
+            slot = self._slots.get(session.id)
+            if slot is None or slot.lease != session.lease or slot.state is not SlotState.RUNNING:
+                continue
+            found = await self._health.look(session, slot.lease, due=session.id in due, busy=slot.busy)
+            if isinstance(found, Stuck) and slot.state is SlotState.RUNNING:
+                _log.warning("container_stuck", session=session.id, reason=found.reason, sentence=found.sentence)
+                slot.fault, slot.state = found.sentence, SlotState.STOPPING
+                self._stops.poke(session.id)
+
+    def _next_look_s(self) -> float:
+        """Until somebody should look at the containers again: those that are idle and well wait for the sweep."""
+        watched = any(
+            slot.state is SlotState.RUNNING and (slot.busy or self._health.doubtful(slot.lease)) for slot in self._slots
+        )
+        return self._health.next_look_s() if watched else self._settings.sweep_interval_s
+
+    def _look_everywhere(self) -> None:
+        """Once a sweep interval: what file events and polls missed (a file that was locked just then) is found here."""
+        now = self._clock.monotonic()
+        if now - self._looked < self._settings.sweep_interval_s:
+            return
+        self._looked = now
+        for slot in self._slots:
+            self._acks.poke(slot.session_id)
+            self._on_news(slot.session_id)
 
     async def _sleep_until_due(self) -> None:
         now = self._clock.now()
         wait = timedelta(seconds=self._settings.sweep_interval_s)
         if (due := await sessions.next_due(self._store, now)) is not None:
             wait = min(wait, due - now)
-        wait_s = max(0.0, min([wait.total_seconds(), *self._pauses.remaining(self._clock.monotonic())]))
+        wait_s = max(
+            0.0, min([wait.total_seconds(), self._next_look_s(), *self._pauses.remaining(self._clock.monotonic())])
+        )
         await _first_of(self._clock.sleep(wait_s), self._kick.wait())
         self._kick.clear()
 

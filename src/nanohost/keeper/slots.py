@@ -29,6 +29,8 @@ class Slot:
     container: Container | None = None
     busy: bool = True
     """Messages are claimed or due: not to be stopped for being idle. A new container is, until it shows otherwise."""
+    fault: str = ""
+    """Why it is being stopped though it should not be: its end counts as a death."""
 
 
 class Slots:

@@ -1,4 +1,5 @@
-"""What becomes of a message when a turn over it ended. Pure: (ack, now) in, a verdict out.
+"""What becomes of a message when a turn over it ended. Pure: (ack, now) in, a verdict out. `ack.tries` is how often it
+failed before, tries that do not count left out.
 
 Completed closes it. A failure is tried again or given up by its class; whoever wrote is told when it is given up, and
 when it will take long. A claim whose container died is a failure of class None: it says nothing about the message.
@@ -36,6 +37,8 @@ class Retry:
 
     at: datetime
     notice: str | None = None
+    counts: bool = True
+    """False: the try ended for nobody's fault, and is not one of the five."""
 
 
 Verdict = Close | Retry
@@ -57,7 +60,7 @@ def verdict(ack: Ack, now: datetime, *, orderly: bool) -> Verdict | None:
 def lost(ack: Ack, now: datetime, *, orderly: bool) -> Verdict:
     """The container is gone and the turn never ended."""
     if orderly:
-        return Retry(at=now)
+        return Retry(at=now, counts=False)
     if ack.tries + 1 >= MOST_TRIES:
         return Close(status="failed", notice=DIED)
     return Retry(at=now + pause(ack.tries))

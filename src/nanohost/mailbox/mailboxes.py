@@ -91,6 +91,11 @@ class Mailboxes:
                     return read(box)
             except (NotReady, FileBusy):
                 return None
+            except (ProtocolError, OSError):
+                raise
+            except Exception as error:
+                # Whoever asks is ready for a MailboxError: what a container wrote must not end more than its session.
+                raise ProtocolError(f"{path} holds what cannot be read: {type(error).__name__}: {error}") from error
 
         return await self._in_pool(session, look)
 

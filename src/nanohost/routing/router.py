@@ -1,8 +1,9 @@
 """From an event to the mailboxes of the sessions it is for.
 
 Promises: events of one chat are dealt with in order; each wiring decides for itself, and what one session's mailbox
-refuses waits for that session alone. Doing a step again after a crash changes nothing: rows have derived ids, and an
-event is marked only after its rows are on disk.
+refuses waits for that session alone. What fails for no reason known is tried again, then set aside, and holds up no
+other chat. Doing a step again after a crash changes nothing: rows have derived ids, and an event is marked only after
+its rows are on disk.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 
 from nanohost.access.decision import may_talk
 from nanohost.clock import Clock
-from nanohost.errors import MailboxError
+from nanohost.errors import MailboxError, NanohostError
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, EventId, MessagingGroup, Session, SessionId, Wiring, WiringId
@@ -28,10 +29,13 @@ from nanohost.store import events, messaging_groups, roles, routes, sessions, wi
 from nanohost.store.database import Store
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route, RouteOutcome
+from nanohost_protocol.crash_points import reach
 from nanohost_protocol.rows import NewMessageIn
 
 BATCH = 64
 """Events dealt with in one go: their rows share one commit a mailbox."""
+MOST_TRIES = 8
+"""Of an event that fails for no reason known: half a minute of growing pauses, then its chat goes on without it."""
 NO_CHAT = "the chat is not known; wire it with: nanohost wirings create"
 NO_WIRING = "no agent is wired to the chat; wire one with: nanohost wirings create"
 
@@ -75,15 +79,41 @@ class Router:
 
     async def _route_chat(self, chat: ChatKey) -> None:
         while batch := await events.new_in_chat(self._store, chat, limit=BATCH):
-            group = await messaging_groups.find(
-                self._store, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
-            )
-            wired = await wirings.of_chat(self._store, group.id) if group else []
-            if group is None or not wired:
-                await self._drop(batch, NO_CHAT if group is None else NO_WIRING)
-            else:
-                await self._learn(group, batch[-1])
-                await self._route(batch, group, wired)
+            try:
+                await self._deal_with(chat, batch)
+            except (NanohostError, OSError):
+                raise  # the disk, a lock: no event is to blame, however long it lasts
+            except Exception:
+                for stored in batch:
+                    await self._deal_with_alone(chat, stored)
+
+    async def _deal_with_alone(self, chat: ChatKey, stored: StoredEvent) -> None:
+        """One event of a batch that failed, so that it is known which one it is. Raises while it is to be tried again:
+        what comes after it waits."""
+        try:
+            await self._deal_with(chat, [stored])
+        except (NanohostError, OSError):
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            if stored.tries + 1 < MOST_TRIES:
+                async with self._store.transaction() as tx:
+                    await events.count_failure(tx, stored.id, reason)
+                raise
+            async with self._store.transaction() as tx:
+                await events.set_aside(tx, stored.id, reason)
+            _log.error("event_set_aside", number=stored.id, chat=str(chat), tries=MOST_TRIES, reason=reason)
+
+    async def _deal_with(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
+        group = await messaging_groups.find(
+            self._store, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
+        )
+        wired = await wirings.of_chat(self._store, group.id) if group else []
+        if group is None or not wired:
+            await self._drop(batch, NO_CHAT if group is None else NO_WIRING)
+        else:
+            await self._learn(group, batch[-1])
+            await self._route(batch, group, wired)
 
     async def _route(self, batch: Sequence[StoredEvent], group: MessagingGroup, wired: Sequence[Wiring]) -> None:
         declined: list[Route] = []
@@ -98,6 +128,7 @@ class Router:
                 known[session.id] = session
                 ready[session.id].append(_Ready(route=route, message=message_for(stored, wiring.id)))
         written = [route for id, rows in ready.items() for route in await self._write(known[id], rows)]
+        reach("routing.written")
         await self._record(batch, declined + written)
 
     async def _decide(
@@ -178,6 +209,7 @@ class Router:
             for session in reached:
                 assert session is not None
                 await sessions.make_due(tx, session, at=now, now=now)
+        reach("routing.recorded")
         for route in made:
             if route.outcome is RouteOutcome.WAITING and route.session_id is not None:
                 self._waiting.add(route.session_id)

@@ -1,22 +1,28 @@
 """What a session's containers have said: one text that only grows, though it lies in two places.
 
 A process writes into log/container.log itself. A Docker container's output is in the engine and comes into that file
-when the container is buried; until then it is read from there.
+when the container is buried; until then it is read from there. Neither grows without end: the engine keeps two
+megabytes, and `keep_short` cuts the files of those that write by themselves.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanohost.clock import Clock
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.folders import LOG_CAP_BYTES, container_log
 
 MOST_BYTES = LOG_CAP_BYTES
-"""How far back in the file is read."""
+"""How far back in the file is read, and how long it may be while it is written."""
+KEPT_BYTES = MOST_BYTES // 2
+SHORTEN_INTERVAL_S = 5.0
 BURIAL_LOOKS, BURIAL_PAUSE_S = 20, 0.1
 """A dead container is buried within a fraction of a second, unless no host runs that would."""
 
@@ -37,6 +43,27 @@ def read_output(session_dir: Path, *, runtime: str | None, state: Mapping[str, s
         return Output(lines=_with_living(session_dir, state["id"], lines))
     except RuntimeUnavailable as error:
         return Output(lines=_saved(session_dir, lines), missing=f"what the container says now: {error}")
+
+
+async def keep_short(folders: Callable[[], Awaitable[Sequence[Path]]], clock: Clock) -> None:
+    """For ever: cut the logs in these session folders that have grown too long."""
+    while True:
+        await clock.sleep(SHORTEN_INTERVAL_S)
+        for session_dir in await folders():
+            await asyncio.to_thread(shorten, session_dir)
+
+
+def shorten(session_dir: Path) -> None:
+    """Leave only the end of a log that is too long. Whoever writes appends, and goes on behind it. Blocking."""
+    with suppress(OSError):
+        descriptor = os.open(container_log(session_dir), os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            if size > MOST_BYTES:
+                file.seek(size - KEPT_BYTES)
+                kept = file.read(KEPT_BYTES)
+                file.truncate(0)
+                file.write(kept)
 
 
 def _with_living(session_dir: Path, engine_id: str, lines: int) -> tuple[str, ...]:

@@ -34,12 +34,13 @@ SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pe
 ORDER BY seq DESC LIMIT ?
 """
 TRIES = """
-SELECT count(*) AS tries FROM delivery_attempts
-WHERE session_id = ? AND seq = ? AND ifnull(outcome, '') NOT IN ('down', 'rate_limited', 'auth')
+SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
+WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
+    AND ifnull(a.outcome, '') NOT IN ('down', 'rate_limited', 'auth')
 """
 BEGIN = """
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
-WHERE session_id = :session_id AND seq = :seq
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
 """
 BEGIN_ATTEMPT = """
 INSERT INTO delivery_attempts (session_id, seq, number, started_at)
@@ -56,6 +57,24 @@ WHERE session_id = :session_id AND seq = :seq AND ended_at IS NULL
 """
 
 
+BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
+LATEST = """
+SELECT * FROM deliveries WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
+ORDER BY changed_at DESC, seq DESC LIMIT :limit
+"""
+ATTEMPTS = "SELECT * FROM delivery_attempts WHERE session_id = ? AND seq = ? ORDER BY number"
+RESEND = """
+UPDATE deliveries SET status = 'pending', decision = 'resend', tries_from = attempts, next_try_at = NULL,
+    reason = NULL, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq
+    AND (status IN ('dead', 'unknown') OR (status = 'dropped' AND decision = 'drop'))
+"""
+DROP = """
+UPDATE deliveries SET status = 'dropped', decision = 'drop', next_try_at = NULL, reason = :reason, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq AND status IN ('pending', 'dead', 'unknown')
+"""
+
+
 class DeliveryStatus(StrEnum):
     PENDING = "pending"
     """Waits: for its turn, for `next_try_at`, for its channel."""
@@ -65,7 +84,16 @@ class DeliveryStatus(StrEnum):
     DEAD = "dead"
     """Given up, with the reason; can be sent again by command."""
     DROPPED = "dropped"
-    """Never to be sent: malformed, or not allowed."""
+    """Never to be sent: malformed, not allowed, or an operator said so (and may take it back)."""
+    UNKNOWN = "unknown"
+    """May have been sent, and waits for an operator's word; what comes after it goes on."""
+
+
+class Decision(StrEnum):
+    """What an operator said of a message."""
+
+    RESEND = "resend"
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +120,23 @@ class Delivery:
     status: DeliveryStatus
     created_at: datetime
     attempts: int = 0
+    tries_from: int = 0
+    """Attempts up to this number are of before an operator had it sent again."""
     next_try_at: datetime | None = None
     reason: str | None = None
+    decision: Decision | None = None
     receipt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try. `outcome`: sent, or the class of the error; None while it is under way."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    error: str | None
 
 
 async def add(tx: Transaction, delivery: Delivery) -> bool:
@@ -141,11 +183,13 @@ async def tries(db: Queries, delivery: Delivery) -> int:
     return 0 if row is None else int(row["tries"])
 
 
-async def begin(tx: Transaction, delivery: Delivery, now: datetime) -> None:
-    """The intent: committed before the channel is asked."""
+async def begin(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
+    """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster."""
     values = _key(delivery, now)
-    await tx.run(BEGIN, values)
+    if await tx.run(BEGIN, values) == 0:
+        return False
     await tx.run(BEGIN_ATTEMPT, values)
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +216,43 @@ async def end(tx: Transaction, delivery: Delivery, outcome: Outcome, now: dateti
     await tx.run(END_ATTEMPT, _key(delivery, now) | {"outcome": outcome.outcome, "error": outcome.error})
 
 
+async def find(db: Queries, session: SessionId, seq: int) -> Delivery | None:
+    row = await db.one(BY_KEY, (session, seq))
+    return None if row is None else _from_row(row)
+
+
+async def latest(
+    db: Queries, *, status: DeliveryStatus | None, session: SessionId | None, limit: int
+) -> list[Delivery]:
+    """The deliveries that changed last, newest first; of one status or session, where given."""
+    return [_from_row(row) for row in await db.all(LATEST, {"status": status, "session": session, "limit": limit})]
+
+
+async def attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
+    """Every try of a message, in order."""
+    rows = await db.all(ATTEMPTS, (delivery.lane.session_id, delivery.seq))
+    return [
+        Attempt(
+            number=row["number"],
+            started_at=from_text(row["started_at"]),
+            ended_at=from_text(row["ended_at"]) if row["ended_at"] else None,
+            outcome=row["outcome"],
+            error=row["error"],
+        )
+        for row in rows
+    ]
+
+
+async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
+    """An operator's word: pending again, with all its tries. False: it was not given up, held or dropped by one."""
+    return await tx.run(RESEND, _key(delivery, now)) == 1
+
+
+async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> bool:
+    """An operator's word: never to be sent. False: it is being sent, was sent, or was dropped before."""
+    return await tx.run(DROP, _key(delivery, now) | {"reason": reason}) == 1
+
+
 def _key(delivery: Delivery, now: datetime) -> dict[str, Value]:
     return {"session_id": delivery.lane.session_id, "seq": delivery.seq, "now": to_text(now)}
 
@@ -189,7 +270,9 @@ def _from_row(row: sqlite3.Row) -> Delivery:
         status=DeliveryStatus(row["status"]),
         created_at=from_text(row["created_at"]),
         attempts=row["attempts"],
+        tries_from=row["tries_from"],
         next_try_at=from_text(row["next_try_at"]) if row["next_try_at"] else None,
         reason=row["reason"],
+        decision=Decision(row["decision"]) if row["decision"] else None,
         receipt=tuple(json.loads(row["receipt"])),
     )

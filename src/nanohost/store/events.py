@@ -28,6 +28,11 @@ WHERE status = 'new' AND channel_type = ? AND instance = ? AND platform_id = ? O
 CHATS_WITH_NEW = "SELECT DISTINCT channel_type, instance, platform_id FROM inbound_events WHERE status = 'new'"
 BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
 CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
+FAILED = "UPDATE inbound_events SET tries = tries + 1, reason = ? WHERE id = ? AND status = 'new'"
+SET_ASIDE = "SELECT * FROM inbound_events WHERE status = 'set_aside' ORDER BY id LIMIT ?"
+BRING_BACK = """
+UPDATE inbound_events SET status = 'new', tries = 0, reason = NULL WHERE id = ? AND status = 'set_aside' RETURNING *
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,13 @@ class ChatKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An accepted event with its number and where it came in."""
+    """An accepted event with its number and where it came in. `tries`: how often routing it has failed."""
 
     id: EventId
     chat: ChatKey
     event: InboundEvent
+    tries: int = 0
+    reason: str | None = None
 
 
 async def add(
@@ -100,6 +107,27 @@ async def mark_dropped(tx: Transaction, event: EventId, reason: str) -> None:
     await tx.run(CLOSE, ("dropped", reason, event))
 
 
+async def count_failure(tx: Transaction, event: EventId, reason: str) -> None:
+    """Routing it failed; it stays new."""
+    await tx.run(FAILED, (reason, event))
+
+
+async def set_aside(tx: Transaction, event: EventId, reason: str) -> None:
+    """It has failed too often: what came after it goes on without it."""
+    await tx.run(CLOSE, ("set_aside", reason, event))
+
+
+async def that_are_set_aside(db: Queries, *, limit: int) -> list[StoredEvent]:
+    """Oldest first."""
+    return [_from_row(row) for row in await db.all(SET_ASIDE, (limit,))]
+
+
+async def bring_back(tx: Transaction, event: EventId) -> StoredEvent | None:
+    """Make an event that was set aside new again, with all its tries. None: it is not set aside."""
+    row = await tx.one(BRING_BACK, (event,))
+    return None if row is None else _from_row(row)
+
+
 def _from_row(row: sqlite3.Row) -> StoredEvent:
     return StoredEvent(
         id=EventId(row["id"]),
@@ -117,4 +145,6 @@ def _from_row(row: sqlite3.Row) -> StoredEvent:
             refers_to=row["refers_to"],
             chat_name=row["chat_name"],
         ),
+        tries=row["tries"],
+        reason=row["reason"],
     )

@@ -74,6 +74,7 @@ def migrate(database: Path, migrations: Sequence[Migration], *, backups: Path) -
             _check_mark(connection, database)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = OFF")  # a table that is made anew is gone for a moment
             connection.execute(_TABLE)
             applied = _applied(connection)
             _check_record(applied, migrations)

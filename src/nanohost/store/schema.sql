@@ -77,8 +77,16 @@ CREATE UNIQUE INDEX sessions_key
 CREATE INDEX sessions_due ON sessions (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX sessions_leased ON sessions (lease) WHERE lease IS NOT NULL;
 
+-- Tries of messages that ended because the host stopped the container in order: they do not count.
+CREATE TABLE spared_tries (
+    session_id TEXT NOT NULL REFERENCES sessions (id),
+    message_id TEXT NOT NULL,
+    tries      INTEGER NOT NULL,                   -- messages_in.tries when it was claimed
+    PRIMARY KEY (session_id, message_id, tries)
+) STRICT, WITHOUT ROWID;
+
 -- What came in. Unique on what the platform calls it, so a repeat changes nothing.
-CREATE TABLE inbound_events (
+CREATE TABLE "inbound_events" (
     id                  INTEGER PRIMARY KEY,
     channel_type        TEXT NOT NULL,
     instance            TEXT NOT NULL,
@@ -96,11 +104,13 @@ CREATE TABLE inbound_events (
     refers_to           TEXT,
     sent_at             TEXT NOT NULL,
     received_at         TEXT NOT NULL,
-    status              TEXT NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'routed', 'dropped')),
-    reason              TEXT,                       -- why it was dropped
+    status              TEXT NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'routed', 'dropped', 'set_aside')),
+    reason              TEXT,                       -- why it was dropped or set aside, or its last try failed
+    tries               INTEGER NOT NULL DEFAULT 0, -- how often routing it has failed
     UNIQUE (channel_type, instance, platform_id, platform_message_id, event_kind)
 ) STRICT;
 CREATE INDEX inbound_events_new ON inbound_events (channel_type, instance, platform_id, id) WHERE status = 'new';
+CREATE INDEX inbound_events_set_aside ON inbound_events (id) WHERE status = 'set_aside';
 
 -- What each wiring made of an event. 'waiting': its mailbox refused for now and is tried again.
 CREATE TABLE routes (
@@ -128,10 +138,12 @@ CREATE TABLE deliveries (
     thread_id    TEXT,
     reply_to     TEXT,                             -- the platform's id of the message being answered
     content      TEXT NOT NULL,
-    status       TEXT NOT NULL CHECK (status IN ('pending', 'sending', 'sent', 'dead', 'dropped')),
+    status       TEXT NOT NULL CHECK (status IN ('pending', 'sending', 'sent', 'dead', 'dropped', 'unknown')),
     attempts     INTEGER NOT NULL DEFAULT 0,
+    tries_from   INTEGER NOT NULL DEFAULT 0,       -- attempts up to here are of before it was sent again
     next_try_at  TEXT,
-    reason       TEXT,                             -- why it waits, was dropped or is dead
+    reason       TEXT,                             -- why it waits, was dropped, is dead or unknown
+    decision     TEXT CHECK (decision IN ('resend', 'drop')),  -- what an operator said last
     receipt      TEXT NOT NULL DEFAULT '[]',       -- JSON: the platform's message ids
     created_at   TEXT NOT NULL,
     changed_at   TEXT NOT NULL,
@@ -140,6 +152,7 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, seq)
     WHERE status IN ('pending', 'sending');
 CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
+CREATE INDEX deliveries_unknown ON deliveries (changed_at) WHERE status = 'unknown';
 
 CREATE TABLE delivery_attempts (
     session_id TEXT NOT NULL,

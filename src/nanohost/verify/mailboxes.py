@@ -9,9 +9,10 @@ from nanohost.verify.sessions import name
 
 LEDGER = "SELECT out_id FROM deliveries WHERE session_id = ? AND seq = ?"
 ROUTE_WAITS = "SELECT 1 FROM routes WHERE message_id = ? AND outcome = 'waiting'"
-EVENT_IS_NEW = """
+EVENT_IS_OPEN = """
 SELECT 1 FROM inbound_events
-WHERE status = 'new' AND channel_type IS ? AND instance IS ? AND platform_id IS ? AND platform_message_id IS ?
+WHERE status IN ('new', 'set_aside')
+    AND channel_type IS ? AND instance IS ? AND platform_id IS ? AND platform_message_id IS ?
 """
 
 
@@ -64,7 +65,7 @@ def pending_work_is_due(view: SessionView) -> Iterator[str]:
 def _will_be_routed(view: SessionView, message: Waiting) -> bool:
     """The row is written before it is on record; a host killed in between finishes that when it starts again."""
     known = view.central.execute(ROUTE_WAITS, (message.id,)).fetchone()
-    return (known or view.central.execute(EVENT_IS_NEW, message.origin).fetchone()) is not None
+    return (known or view.central.execute(EVENT_IS_OPEN, message.origin).fetchone()) is not None
 
 
 def due_sessions_have_work(view: SessionView) -> Iterator[str]:

@@ -32,29 +32,32 @@ from nanohost.channel_api import (
 
 
 def create(context: ChannelContext) -> Channel:
-    return Wire(int(context.settings["port"]))
+    return Wire(int(context.settings["port"]), idempotent=bool(context.settings.get("idempotent", True)))
 
 
 class Wire:
-    """One connection, made anew by each `receive`; what came in and was not acknowledged comes again."""
+    """One connection, made anew when it was cut; what came in and was not acknowledged comes again."""
 
-    capabilities = Capabilities(idempotent_send=True)
-
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, idempotent: bool) -> None:
+        self.capabilities = Capabilities(idempotent_send=idempotent)
         self._port = port
+        self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._answers: dict[str, asyncio.Future[str]] = {}
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
+        await self._connect()
         yield
         self._hang_up()
 
     async def receive(self, inbox: Inbox) -> None:
-        reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        if self._reader is None:
+            await self._connect()
+        assert self._reader is not None
         try:
             async with asyncio.TaskGroup() as tasks:
-                while line := await reader.readline():
+                while line := await self._reader.readline():
                     message = json.loads(line)
                     if "sent" in message:
                         self._settle(message["sent"], message["id"])
@@ -80,10 +83,17 @@ class Wire:
         if self._writer is None:
             raise ChannelDown("the wire is not connected")
         answer = self._answers.setdefault(idempotency_key, asyncio.get_running_loop().create_future())
-        self._write({"send": idempotency_key, "chat": address.platform_id, "text": message.text})
+        once = self.capabilities.idempotent_send
+        self._write({"send": idempotency_key, "once": once, "chat": address.platform_id, "text": message.text})
         return Receipt(platform_message_ids=(await answer,))
 
-    def _write(self, message: dict[str, str]) -> None:
+    async def _connect(self) -> None:
+        try:
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
+        except OSError:
+            self._reader = self._writer = None
+
+    def _write(self, message: dict[str, Any]) -> None:
         if self._writer is not None:
             self._writer.write(json.dumps(message).encode() + b"\n")
 
@@ -95,7 +105,7 @@ class Wire:
     def _hang_up(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
+        self._reader = self._writer = None
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(Ambiguous("the wire was cut"))

@@ -1,0 +1,181 @@
+"""Deliveries: what is on its way to people, what became of it, and an operator's word on what did not arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from pydantic import Field
+
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.setup import known_session
+from nanohost.commands.show import Json, plain, show, table
+from nanohost.delivery.render import render
+from nanohost.errors import UsageError
+from nanohost.store import deliveries
+from nanohost.store.database import Queries
+from nanohost.store.deliveries import Delivery, DeliveryStatus
+from nanohost_protocol.errors import PayloadError
+
+BY_OPERATOR = "dropped by the operator"
+
+
+class List(Arguments):
+    status: DeliveryStatus | None = Field(None, description="only these (default: all)")
+    session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
+    limit: int = Field(50, ge=1, le=10_000, description="at most so many, those that changed last (default: 50)")
+
+
+class One(Arguments):
+    session: str = Field(description="the session's id, or its beginning")
+    seq: int = Field(description="the delivery's number in it")
+
+
+class Drop(One):
+    reason: str = Field("", max_length=500, description="why, for the record")
+
+
+async def _list(context: CommandContext, arguments: List) -> Json:
+    session = await known_session(context.store, arguments.session) if arguments.session is not None else None
+    found = await deliveries.latest(
+        context.store,
+        status=arguments.status,
+        session=session.id if session else None,
+        limit=arguments.limit,
+    )
+    return [_row(delivery) for delivery in found]
+
+
+async def _show(context: CommandContext, arguments: One) -> Json:
+    delivery = await _known(context.store, arguments)
+    return {
+        **_row(delivery),
+        "thread": delivery.thread_id,
+        "kind": delivery.kind,
+        "text": _text(delivery),
+        "next_try": plain(delivery.next_try_at),
+        "operator_said": plain(delivery.decision),
+        "platform_message_ids": list(delivery.receipt),
+        "tries": plain(await deliveries.attempts(context.store, delivery)),
+    }
+
+
+async def _resend(context: CommandContext, arguments: One) -> Json:
+    delivery = await _known(context.store, arguments)
+    async with context.store.transaction() as tx:
+        done = await deliveries.resend(tx, delivery, context.clock.now())
+    if not done:
+        raise await _refusal(context, arguments, "sent again")
+    return await _decided(context, arguments)
+
+
+async def _drop(context: CommandContext, arguments: Drop) -> Json:
+    delivery = await _known(context.store, arguments)
+    reason = f"{BY_OPERATOR}: {arguments.reason}" if arguments.reason else BY_OPERATOR
+    async with context.store.transaction() as tx:
+        done = await deliveries.drop(tx, delivery, reason, context.clock.now())
+    if not done:
+        raise await _refusal(context, arguments, "dropped")
+    return await _decided(context, arguments)
+
+
+async def _decided(context: CommandContext, arguments: One) -> Json:
+    delivery = await _known(context.store, arguments)
+    if context.live:
+        context.live.deliveries_changed(delivery.lane)
+    row = _row(delivery)
+    if delivery.status is DeliveryStatus.DROPPED:
+        return {**row, "next": f"nanohost deliveries resend {delivery.lane.session_id} {delivery.seq} takes it back"}
+    return {**row, "next": "it is sent now" if context.live else "it is sent when the host runs: nanohost run"}
+
+
+async def _known(db: Queries, arguments: One) -> Delivery:
+    session = await known_session(db, arguments.session)
+    found = await deliveries.find(db, session.id, arguments.seq)
+    if found is None:
+        raise UsageError(
+            f"there is no delivery {arguments.seq} of session {session.id}",
+            hint=f"nanohost deliveries list --session {session.id}",
+        )
+    return found
+
+
+async def _refusal(context: CommandContext, arguments: One, what: str) -> UsageError:
+    """Why this one cannot be sent again or dropped, as it is by now."""
+    delivery = await _known(context.store, arguments)
+    why = {
+        DeliveryStatus.PENDING: "waits to be sent already",
+        DeliveryStatus.SENDING: "is being sent, or was when the host ended",
+        DeliveryStatus.SENT: "was sent",
+        DeliveryStatus.DROPPED: f"was dropped: {delivery.reason}",
+    }.get(delivery.status, f"is {delivery.status}")
+    session = delivery.lane.session_id
+    return UsageError(
+        f"delivery {delivery.seq} of session {session} {why}; it cannot be {what}",
+        hint=f"nanohost deliveries show {session} {delivery.seq}",
+    )
+
+
+def _row(delivery: Delivery) -> dict[str, Json]:
+    return {
+        "session": delivery.lane.session_id,
+        "seq": delivery.seq,
+        "status": str(delivery.status),
+        "channel": f"{delivery.lane.channel_type}:{delivery.lane.instance}",
+        "chat": delivery.platform_id,
+        "attempts": delivery.attempts,
+        "since": plain(delivery.created_at),
+        "reason": delivery.reason,
+    }
+
+
+def _text(delivery: Delivery) -> str | None:
+    with suppress(PayloadError):
+        return render(delivery.kind, delivery.content)
+    return None
+
+
+def _render(result: Json) -> str:
+    assert isinstance(result, Mapping)
+    tries = result["tries"]
+    assert isinstance(tries, Sequence)
+    head = show({name: value for name, value in result.items() if name != "tries"})
+    below = table([row for row in tries if isinstance(row, Mapping)]) if tries else "not tried yet"
+    return f"{head}\n\n{below}"
+
+
+COMMANDS = (
+    Command(
+        words="deliveries list",
+        help="list messages to people, those that changed last first",
+        example="nanohost deliveries list --status dead",
+        arguments=List,
+        run=_list,
+    ),
+    Command(
+        words="deliveries show",
+        help="show one message to people with every try",
+        example="nanohost deliveries show s4kq 7",
+        arguments=One,
+        run=_show,
+        render=_render,
+        positional=("session", "seq"),
+    ),
+    Command(
+        words="deliveries resend",
+        help="send a message again that was given up, is held as unknown, or was dropped by command",
+        example="nanohost deliveries resend s4kq 7",
+        arguments=One,
+        run=_resend,
+        positional=("session", "seq"),
+    ),
+    Command(
+        words="deliveries drop",
+        help="never send a message that waits, was given up, or is held as unknown",
+        example='nanohost deliveries drop s4kq 7 --reason "they have it already"',
+        arguments=Drop,
+        run=_drop,
+        positional=("session", "seq"),
+    ),
+)

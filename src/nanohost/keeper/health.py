@@ -1,0 +1,78 @@
+"""Looks at running containers and says which are stuck: an lstat and a small read each, a few times a minute.
+
+Never trusts what it finds: a heartbeat's time counts only in that it changes, and nothing a container writes makes it
+less stuck than it is for longer than a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from nanohost.clock import Clock
+from nanohost.errors import MailboxError
+from nanohost.keeper.progress import Progress, Seen, Stamp
+from nanohost.keeper.stuck import Fine, Limits, Stuck, judge
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import LeaseId, Session
+from nanohost_protocol.outbound import OutboundReader
+
+LOOK_EVERY_S = 10.0
+
+
+class Health:
+    """One per keeper; remembers each living container's progress."""
+
+    def __init__(self, mailboxes: Mailboxes, clock: Clock, limits: Limits) -> None:
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._limits = limits
+        self._progress: dict[LeaseId, Progress] = {}
+        self._looked = clock.monotonic()
+
+    def next_look_s(self) -> float:
+        """Seconds until it is time to look again."""
+        return max(0.0, self._looked + LOOK_EVERY_S - self._clock.monotonic())
+
+    def begin_look(self, living: AbstractSet[LeaseId]) -> None:
+        """A round of looks begins; whoever is not among the living is forgotten."""
+        self._looked = self._clock.monotonic()
+        self._progress = {lease: one for lease, one in self._progress.items() if lease in living}
+
+    def doubtful(self, lease: LeaseId) -> bool:
+        """Whether something about the container is worth a look sooner than usual."""
+        return lease in self._progress and self._progress[lease].doubtful
+
+    async def look(self, session: Session, lease: LeaseId, *, due: bool, busy: bool) -> Fine | Stuck:
+        """Look at a running container. `due`: messages wait for it. `busy`: it is known to work."""
+        heartbeat = self._mailboxes.layout(session).heartbeat
+        progress = self._progress.get(lease)
+        if progress is None:
+            progress = self._progress[lease] = Progress(_stamp(heartbeat), self._clock.monotonic())
+        seen, refused = await self._read(session, lease)
+        progress.look(_stamp(heartbeat), seen, self._clock.monotonic(), due=due, busy=busy, refused=refused)
+        return judge(progress.signs(), self._limits)
+
+    async def _read(self, session: Session, lease: LeaseId) -> tuple[Seen | None, str]:
+        try:
+            return await self._mailboxes.outbound(session, lambda box: _seen(box, lease)), ""
+        except MailboxError as error:
+            # What the machine refuses (no descriptor left, a disk that fails) is not the container's doing.
+            return None, "" if isinstance(error.__cause__, OSError) else str(error.__cause__)
+
+
+def _seen(box: OutboundReader, lease: LeaseId) -> Seen:
+    claims = [claim for claim in box.open_claims() if claim.container_id == lease]
+    state = box.progress()
+    change = hash(
+        (tuple(state.items()), tuple((claim.message_id, claim.change) for claim in claims), box.highest_seq())
+    )
+    return Seen(claims=len(claims), change=change, state=state)
+
+
+def _stamp(heartbeat: Path) -> Stamp:
+    try:
+        found = heartbeat.lstat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_ino)

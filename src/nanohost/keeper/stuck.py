@@ -1,0 +1,67 @@
+"""Whether a container is stuck. Pure: what was seen of it and the limits in, fine or a reason out.
+
+Two clocks. *Alive*: a thread of the runner touches the heartbeat each second, whatever its loop does; it stops with the
+process. *Progress*: a turn begins and ends tools, sends, and ends itself; a runner that hangs goes on beating and does
+nothing of that. All ages are seconds for which the host watched and saw no change: the times of the files say nothing,
+because a container sets them, and clocks jump.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds. `first_s`: for the first heartbeat of a container, and for taking a message that is due."""
+
+    heartbeat_s: float
+    first_s: float
+    turn_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What was seen of a running container. Ages in seconds."""
+
+    has_beaten: bool = True
+    silent_s: float = 0.0
+    """Since the heartbeat last changed."""
+    unclaimed_s: float = 0.0
+    """Since messages are due and none is claimed; 0 when it is not so."""
+    quiet_s: float = 0.0
+    """Since the running turn last showed anything; 0 when none runs."""
+    tool: str = ""
+    tool_timeout_s: float = 0.0
+    """What the tool in flight said that it may take; 0 when none is, or it said nothing."""
+    refused: str = ""
+    """Why outbound.db is not a file that the host reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fine:
+    """Nothing is known against it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """It is to be stopped. `reason` is a stable word for counters, `sentence` is for the operator."""
+
+    reason: str
+    sentence: str
+
+
+def judge(signs: Signs, limits: Limits) -> Fine | Stuck:
+    """The surest sign first."""
+    if signs.refused:
+        return Stuck(reason="mailbox", sentence=f"its outbound.db cannot be read: {signs.refused}")
+    if not signs.has_beaten and signs.silent_s > limits.first_s:
+        return Stuck(reason="start", sentence=f"it gave no sign of life for {signs.silent_s:.0f} s")
+    if signs.has_beaten and signs.silent_s > limits.heartbeat_s:
+        return Stuck(reason="heartbeat", sentence=f"its heartbeat stopped {signs.silent_s:.0f} s ago")
+    if signs.unclaimed_s > limits.first_s:
+        return Stuck(reason="claim", sentence=f"messages are due for {signs.unclaimed_s:.0f} s and it takes none")
+    if signs.quiet_s > max(limits.turn_s, signs.tool_timeout_s):
+        what = f"in the tool {signs.tool}" if signs.tool else "in its turn"
+        return Stuck(reason="turn", sentence=f"nothing happened {what} for {signs.quiet_s:.0f} s")
+    return Fine()

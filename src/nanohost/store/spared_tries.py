@@ -1,0 +1,31 @@
+"""Spared tries: those that ended because the host stopped the container in order. No message is given up for them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from nanohost.model import SessionId
+from nanohost.store.database import Queries, Transaction
+
+ADD = "INSERT INTO spared_tries (session_id, message_id, tries) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+OF_SESSION = "SELECT message_id, tries FROM spared_tries WHERE session_id = ?"
+FORGET = "DELETE FROM spared_tries WHERE session_id = ? AND message_id = ?"
+
+
+async def add(tx: Transaction, session: SessionId, tries: Iterable[tuple[str, int]]) -> None:
+    """These (message, its count when it was claimed) do not count. Saying it again changes nothing."""
+    await tx.run_many(ADD, [(session, message, count) for message, count in tries])
+
+
+async def of_session(db: Queries, session: SessionId) -> Mapping[str, Sequence[int]]:
+    """By message, the counts at which it was claimed in vain."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row in await db.all(OF_SESSION, (session,)):
+        found[row["message_id"]].append(row["tries"])
+    return found
+
+
+async def forget(tx: Transaction, session: SessionId, messages: Iterable[str]) -> None:
+    """These messages are closed."""
+    await tx.run_many(FORGET, [(session, message) for message in messages])

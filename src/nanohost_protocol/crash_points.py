@@ -1,0 +1,81 @@
+"""Named places in host and runner where a process may be killed, so that tests can kill it just there.
+
+Promises: without NANOHOST_CRASH_AT in the environment `reach` compares one constant and returns. With it, `name` or
+`name:n`, the process ends itself by SIGKILL at that point's n-th passage: nothing is said, nothing is tidied.
+NANOHOST_CRASH_RUNNER_AT, set for a host, becomes the NANOHOST_CRASH_AT of the runners it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+
+VARIABLE = "NANOHOST_CRASH_AT"
+RUNNER_VARIABLE = "NANOHOST_CRASH_RUNNER_AT"
+
+HOST: Mapping[str, str] = {
+    "intake.open": "an event is written, its transaction is open",
+    "intake.committed": "the event is committed, the platform not yet told",
+    "routing.written": "the message is in the mailbox, not yet on record",
+    "routing.recorded": "the route is on record, nobody is woken yet",
+    "collector.open": "the ledger's entries are written, the transaction is open",
+    "collector.committed": "the ledger has the entries, nobody sends them yet",
+    "sender.intended": "the intent is committed, the channel not yet asked",
+    "sender.sent": "the platform has the message, its outcome is not written",
+    "sender.open": "the outcome is written, its transaction is open",
+    "sender.settled": "the outcome is committed",
+    "keeper.leased": "the lease is committed, no container is started",
+    "keeper.started": "the container runs, its state is not committed",
+    "keeper.burying": "a container is dead, its lease still on record",
+    "keeper.buried": "the lease is released, its last words are not taken over",
+    "acks.applied": "acks are in the mailbox, not yet in the central database",
+}
+"""Every point of the host, and what is true there."""
+
+RUNNER: Mapping[str, str] = {
+    "runner.locked": "the runner has its lock, no file is open",
+    "runner.begun": "earlier claims are given up, nothing is claimed",
+    "runner.claimed": "the turn is claimed",
+    "runner.asked": "the provider has the prompt",
+    "runner.said": "a tool's message is committed, in the middle of the turn",
+    "runner.answered": "the answer is there, not yet written",
+    "runner.finishing": "the answer is written, the transaction that ends the turn is open",
+    "runner.finished": "the turn's end is committed",
+    "runner.pruning": "old rows are deleted, the transaction is open",
+}
+"""Every point of the runner."""
+
+
+class Armed:
+    """The point where this process is to end, and at which passage."""
+
+    def __init__(self, text: str) -> None:
+        """`text`: NAME or NAME:N. Raises ValueError for a point that does not exist."""
+        name, _, passage = text.partition(":")
+        if name not in HOST and name not in RUNNER:
+            raise ValueError(f"{VARIABLE}: there is no crash point {name!r}")
+        self._name = name
+        self._left = int(passage or 1)
+
+    def passed(self, name: str) -> None:
+        """The process is at the point `name`."""
+        if name == self._name:
+            self._left -= 1
+            if self._left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+_armed = Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+
+
+def reach(name: str) -> None:
+    """Say that the process is at this point."""
+    if _armed is not None:
+        _armed.passed(name)
+
+
+def for_runner(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a runner is to be given of the host's environment: nothing, but for a test that kills runners."""
+    wanted = environment.get(RUNNER_VARIABLE)
+    return {VARIABLE: wanted} if wanted else {}

@@ -1,0 +1,125 @@
+"""Channels that misbehave at the edges of their lives: the host starts, goes on and stops all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Accepted, InboundEvent, Inbox
+from nanohost.channels.connections import Connections
+from nanohost.channels.loader import discover
+from nanohost.supervisor import ServiceState, Supervisor
+from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.manual_clock import ManualClock
+
+GOOD, BAD = ("good", "default"), ("bad", "default")
+LIMIT_S = 5.0
+
+
+class Hangs(FakeChannel):
+    """Never comes up, or never goes down."""
+
+    def __init__(self, *, at_start: bool) -> None:
+        super().__init__()
+        self._at_start = at_start
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        if self._at_start:
+            await asyncio.Event().wait()
+        yield
+        await asyncio.Event().wait()
+
+
+class FailsToClose(FakeChannel):
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        yield
+        raise RuntimeError("closed twice")
+
+
+class Cancelled(FakeChannel):
+    """Its library cancels what `receive` waits for, the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    async def receive(self, inbox: Inbox) -> None:
+        self.calls += 1
+        if self.calls == 1:
+            lost = asyncio.get_running_loop().create_future()
+            lost.cancel()
+            await lost
+        await asyncio.Event().wait()
+
+
+class Deaf(Cancelled):
+    """Takes a cancellation for the end of a connection."""
+
+    async def receive(self, inbox: Inbox) -> None:
+        self.calls += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+
+class NoInbox:
+    async def accept(self, event: InboundEvent) -> Accepted:
+        raise AssertionError("nobody writes here")
+
+
+def connections(tmp_path: Path, bad: FakeChannel) -> Connections:
+    return Connections(
+        catalogue=discover([]),
+        wanted=[],
+        home=tmp_path,
+        runtime_dir=tmp_path,
+        made={BAD: bad, GOOD: FakeChannel()},
+        limit_s=0.05,
+    )
+
+
+@pytest.mark.behaviour("DL-07")
+async def test_a_channel_that_hangs_while_it_connects_keeps_no_other_from_connecting(tmp_path: Path) -> None:
+    both = connections(tmp_path, Hangs(at_start=True))
+    async with asyncio.timeout(LIMIT_S), both.opened():
+        assert list(both) == [GOOD]
+        [failed] = [state for state in both.report() if state.state == "failed"]
+        assert (failed.name, failed.detail) == ("bad", "it did not connect within 0.05 s")
+
+
+@pytest.mark.parametrize("bad", [Hangs(at_start=False), FailsToClose()], ids=["hangs", "fails"])
+async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopping(
+    tmp_path: Path, bad: FakeChannel
+) -> None:
+    both = connections(tmp_path, bad)
+    async with asyncio.timeout(LIMIT_S), both.opened():
+        assert set(both) == {GOOD, BAD}
+
+
+@pytest.mark.behaviour("IN-03")
+async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_path: Path) -> None:
+    clock, channel = ManualClock(), Cancelled()
+    both = connections(tmp_path, channel)
+    async with asyncio.timeout(LIMIT_S), both.opened(), Supervisor(clock, jitter=lambda: 0.5) as supervisor:
+        both.receive(supervisor, lambda *_: NoInbox())
+        await clock.somebody_sleeps()
+        await clock.advance(1.1)
+        assert channel.calls == 2
+        assert {service.state for service in supervisor.services()} == {ServiceState.RUNNING}
+
+
+async def test_a_receiver_that_swallows_its_cancellation_still_ends_with_the_host(tmp_path: Path) -> None:
+    channel = Deaf()
+    both = connections(tmp_path, channel)
+    async with asyncio.timeout(LIMIT_S), both.opened(), Supervisor(ManualClock()) as supervisor:
+        both.receive(supervisor, lambda *_: NoInbox())
+        await asyncio.sleep(0)
+    assert channel.calls == 1
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("channel bad")]

@@ -1,0 +1,95 @@
+"""Deliveries on a stopped host: listed, shown, and decided on for the next start."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanohost.errors import UsageError
+from nanohost.store import deliveries
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
+from nanohost_protocol.payloads import ChatOut, encode
+from tests.commands.conftest import Operator
+from tests.store.test_entities import a_session
+
+CONTENT = encode(ChatOut(text="hello"))
+
+
+async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
+    """A session with a delivery of each status, numbered from 1; returns its id."""
+    store, now = operator.context.store, operator.context.clock.now()
+    session = await a_session(store)
+    for seq, status in enumerate(wanted, 1):
+        delivery = Delivery(
+            lane=LaneKey(session, "fake", "default"),
+            seq=seq,
+            out_id=f"o{seq}",
+            kind="chat",
+            platform_id="c1",
+            thread_id=None,
+            reply_to=None,
+            content=CONTENT,
+            status=DeliveryStatus.PENDING,
+            created_at=now,
+        )
+        async with store.transaction() as tx:
+            await deliveries.add(tx, delivery)
+            await deliveries.begin(tx, delivery, now)
+            if status is not DeliveryStatus.SENDING:
+                await deliveries.end(
+                    tx, delivery, Outcome(status=status, outcome="not_sent", reason="no\x1b[2J", error="no"), now
+                )
+    return session
+
+
+@pytest.mark.behaviour("DL-02")
+async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_try(operator: Operator) -> None:
+    session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.SENT)
+    assert [row["seq"] for row in await operator.asks("deliveries list")] == [2, 1]
+    assert [row["seq"] for row in await operator.asks("deliveries list", limit="1")] == [2]
+    [dead] = await operator.asks("deliveries list", status="dead", session=session[:6])
+    assert (dead["session"], dead["seq"], dead["channel"], dead["chat"]) == (session, 1, "fake:default", "c1")
+    shown = await operator.reads("deliveries show", session=session, seq="1")
+    assert "text: hello" in shown
+    assert "not_sent" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.behaviour("DL-03", "DL-05")
+async def test_what_is_decided_on_a_stopped_host_is_ready_for_its_next_start(operator: Operator) -> None:
+    session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
+    resent = await operator.asks("deliveries resend", session=session, seq=1)
+    assert (resent["status"], resent["next"]) == ("pending", "it is sent when the host runs: nanohost run")
+    dropped = await operator.asks("deliveries drop", session=session, seq=2, reason="wrong chat")
+    assert (dropped["status"], dropped["reason"]) == ("dropped", "dropped by the operator: wrong chat")
+    assert f"nanohost deliveries resend {session} 2" in dropped["next"]
+    shown = await operator.asks("deliveries show", session=session, seq=2)
+    assert shown["operator_said"] == "drop"
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("status", "words", "said"),
+    [
+        (DeliveryStatus.SENT, "deliveries resend", "was sent; it cannot be sent again"),
+        (DeliveryStatus.PENDING, "deliveries resend", "waits to be sent already"),
+        (DeliveryStatus.SENDING, "deliveries drop", "is being sent"),
+        (DeliveryStatus.DROPPED, "deliveries resend", "was dropped: no"),
+    ],
+)
+async def test_what_cannot_be_decided_is_refused_with_the_reason(
+    operator: Operator, status: DeliveryStatus, words: str, said: str
+) -> None:
+    session = await entered(operator, status)
+    with pytest.raises(UsageError, match=said) as caught:
+        await operator.asks(words, session=session, seq=1)
+    assert caught.value.hint == f"nanohost deliveries show {session} 1"
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_delivery_that_is_not_there_is_told_so(operator: Operator) -> None:
+    session = await entered(operator)
+    with pytest.raises(UsageError, match="no delivery 7") as caught:
+        await operator.asks("deliveries drop", session=session, seq=7)
+    assert caught.value.hint == f"nanohost deliveries list --session {session}"
+    with pytest.raises(UsageError, match="no session"):
+        await operator.asks("deliveries show", session="nobody", seq=7)

@@ -1,0 +1,101 @@
+"""What containers have said, read by command: the last lines, harmless to the terminal, and what is new of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.commands.logs import MOST_LINES
+from nanohost.commands.registry import find
+from nanohost.errors import UsageError
+from nanohost.mailbox.paths import prepare, session_layout
+from nanohost.runtimes.folders import container_log
+from nanohost.runtimes.output import MOST_BYTES, shorten
+from nanohost.store import sessions
+from tests.commands.conftest import Operator
+from tests.store.test_entities import a_session
+
+
+@pytest.fixture
+async def log(operator: Operator) -> Path:
+    """The log of the only session, which does not exist yet."""
+    session = await sessions.get(operator.context.store, await a_session(operator.context.store))
+    layout = session_layout(operator.context.home.sessions, session.group_folder, session.id)
+    prepare(layout)
+    return container_log(layout.root)
+
+
+@pytest.mark.behaviour("SE-11")
+async def test_the_last_lines_are_shown_by_the_beginning_of_a_sessions_id(operator: Operator, log: Path) -> None:
+    log.write_text("".join(f"line {number}\n" for number in range(200)))
+    assert (await operator.asks("logs", session="s"))["lines"] == [f"line {number}" for number in range(100, 200)]
+    assert await operator.reads("logs", session="s", lines="2") == "line 198\nline 199"
+
+
+@pytest.mark.behaviour("SE-11")
+async def test_a_session_that_said_nothing_says_so(operator: Operator, log: Path) -> None:
+    assert await operator.reads("logs", session="s") == "(nothing said yet)"
+    log.touch()
+    assert await operator.reads("logs", session="s") == "(nothing said yet)"
+
+
+@pytest.mark.behaviour("SE-11")
+async def test_what_a_container_says_cannot_command_the_terminal(operator: Operator, log: Path) -> None:
+    log.write_bytes(b"\x1b]0;owned\x07 \xff half\ra text\n")
+    shown = await operator.reads("logs", session="s")
+    assert not set(shown) & set("\x1b\x07\r")
+    assert "owned" in shown
+
+
+@pytest.mark.behaviour("SE-11")
+async def test_a_huge_log_is_read_from_its_end_and_a_link_not_at_all(operator: Operator, log: Path) -> None:
+    log.write_bytes(b"x" * (3 * MOST_BYTES) + b"\nlast\n")
+    lines = (await operator.asks("logs", session="s"))["lines"]
+    assert lines[-1] == "last"
+    assert sum(map(len, lines)) <= MOST_BYTES
+    log.unlink()
+    log.symlink_to("/etc/hostname")
+    assert (await operator.asks("logs", session="s"))["lines"] == []
+
+
+@pytest.mark.behaviour("SE-11")
+async def test_a_log_that_a_container_writes_without_end_is_cut_to_its_latest(log: Path) -> None:
+    with log.open("ab", buffering=0) as container:
+        container.write(b"x" * MOST_BYTES + b"\nlatest\n")
+        shorten(log.parent.parent)
+        container.write(b"and on\n")
+    assert log.stat().st_size <= MOST_BYTES
+    assert log.read_bytes().endswith(b"\nlatest\nand on\n")
+    before = log.read_bytes()
+    shorten(log.parent.parent)
+    assert log.read_bytes() == before
+
+
+@pytest.mark.behaviour("SE-11", "OP-05")
+@pytest.mark.parametrize("lines", ["0", str(MOST_LINES + 1), "many"])
+async def test_a_number_of_lines_that_cannot_be_is_refused(operator: Operator, log: Path, lines: str) -> None:
+    with pytest.raises(UsageError, match="logs: lines"):
+        await operator.asks("logs", session="s", lines=lines)
+
+
+@pytest.mark.behaviour("SE-11")
+@pytest.mark.parametrize(
+    ("before", "now", "new"),
+    [
+        ("", "", None),
+        ("", "ab", "ab"),
+        ("ab", "ab", None),
+        ("ab", "abc", "c"),
+        ("abc", "bcd", "d"),
+        ("aaa", "aaaa", "a"),
+        ("abab", "babab", "ab"),
+        ("abc", "xyz", "xyz"),
+        ("abc", "", None),
+    ],
+)
+def test_what_is_followed_shows_each_line_once(before: str, now: str, new: str | None) -> None:
+    following = find("logs").following
+    assert following is not None
+    news = following.news(*({"session": "s", "lines": list(text), "missing": ""} for text in (before, now)))
+    assert news == (None if new is None else {"session": "s", "lines": list(new), "missing": ""})

@@ -1,0 +1,134 @@
+"""What a run of crashes left behind, in numbers: from what people saw, the files, the processes, `nanohost verify`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanohost_protocol.ids import derive
+from nanohost_protocol.outbound import reading_outbound
+from tests.crash.people import People
+from tests.crash.platform import Platform
+from tests.crash.victims import HostProcess
+
+MOST_MISSING = 10
+AMBIGUOUS = """
+SELECT d.session_id, d.out_id, count(*) FROM deliveries d JOIN delivery_attempts a USING (session_id, seq)
+WHERE a.outcome = 'ambiguous' GROUP BY d.session_id, d.seq
+"""
+UNFINISHED = """
+SELECT (SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sending'))
+     + (SELECT count(*) FROM sessions WHERE due_at IS NOT NULL)
+     + (SELECT count(*) FROM inbound_events WHERE status = 'new')
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run. `name`: a crash point, or how the kills were timed; `idempotent`: what the platform did with keys.
+
+    `repeated` counts copies that nothing excuses; `ambiguous_extra` those of messages that the host had to send again
+    because it could not know: at most one for each attempt that a crash left without an answer (`ambiguous`).
+    `unfinished`: what the last host had still to do when the time was over; `missing`: some of what was lost.
+    """
+
+    name: str
+    idempotent: bool
+    kills: int
+    events: int
+    lost: int
+    repeated: int
+    ambiguous: int
+    ambiguous_extra: int
+    notices: int
+    unfinished: int
+    open_claims: int
+    orphan_containers: int
+    verify_failures: int
+    seconds: float
+    missing: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        left = (self.unfinished, self.open_claims, self.orphan_containers, self.verify_failures)
+        return not any((self.lost, self.repeated, *left))
+
+
+def measured(
+    name: str,
+    host: HostProcess,
+    platform: Platform,
+    people: People,
+    *,
+    idempotent: bool,
+    kills: int,
+    unfinished: int,
+    seconds: float,
+) -> Result:
+    """Count. The host has been stopped; its runners may live. Blocking."""
+    ambiguous = _ambiguous(host.root)
+    copies = Counter(copy.key for copy in platform.seen)
+    keys = Counter((chat, text) for chat, text, _ in {(one.chat, one.text, one.key) for one in platform.seen})
+    expected, seen = people.expected(), platform.texts()
+    missing = expected - seen.keys()
+    unexcused = sum(max(0, count - 1 - ambiguous[key]) for key, count in copies.items())
+    return Result(
+        name=name,
+        idempotent=idempotent,
+        kills=kills,
+        events=people.written,
+        lost=len(missing) + people.written - len(platform.acknowledged),
+        repeated=unexcused + sum(count - 1 for where, count in keys.items() if where in expected),
+        ambiguous=ambiguous.total(),
+        ambiguous_extra=sum(min(count - 1, ambiguous[key]) for key, count in copies.items()),
+        notices=len(seen.keys() - expected),
+        unfinished=unfinished,
+        open_claims=_open_claims(host.root),
+        orphan_containers=_orphans(host),
+        verify_failures=_verify_failures(host),
+        seconds=round(seconds, 1),
+        missing=tuple(f"{chat}: {text}" for chat, text in sorted(missing)[:MOST_MISSING]),
+    )
+
+
+def unfinished(root: Path) -> int:
+    """How much a running host has yet to do: deliveries, sessions that are due, events to route."""
+    with closing(_central(root)) as db:
+        return int(db.execute(UNFINISHED).fetchone()[0])
+
+
+def _ambiguous(root: Path) -> Counter[str]:
+    """By key, how many attempts ended without anybody knowing whether the platform has the message."""
+    with closing(_central(root)) as db:
+        return Counter({derive("k", session, out_id): count for session, out_id, count in db.execute(AMBIGUOUS)})
+
+
+def _open_claims(root: Path) -> int:
+    claims = 0
+    for path in (root / "sessions").glob("*/*/out/outbound.db"):
+        with reading_outbound(path) as box:
+            claims += len(box.open_claims())
+    return claims
+
+
+def _orphans(host: HostProcess) -> int:
+    """Runners that no session has on record, and sessions' second ones."""
+    with closing(_central(host.root)) as db:
+        leased = {(id, lease) for id, lease in db.execute("SELECT id, lease FROM sessions WHERE lease IS NOT NULL")}
+    return sum(count - (lease in leased) for lease, count in Counter(host.leases()).items())
+
+
+def _verify_failures(host: HostProcess) -> int:
+    """Whether verify found something; what, goes to the host's log."""
+    verified = host.command("verify")
+    if verified.returncode != 0:
+        with host.log.open("a") as log:
+            log.write(verified.stdout + verified.stderr)
+    return int(verified.returncode != 0)
+
+
+def _central(root: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True, timeout=5)

@@ -1,0 +1,106 @@
+"""Results as people read them: a table on the screen, and docs/reliability.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nanohost_protocol.crash_points import HOST, RUNNER
+from tests.crash.measured import Result
+
+HEADINGS = ("where", "keys", "kills", "messages", "lost", "repeated", "ambiguous", "extra", "left", "verify")
+POINTS = {**HOST, **RUNNER}
+TEXT = """# Reliability
+
+## What is promised
+
+* **What came in is kept.** A platform is told that we have a message after it is on disk, never before. One that is
+  delivered again is the same message.
+* **Every message is worked on to an end.** A turn that a crash interrupts is given to the next runner as a whole; the
+  agent is told what it had said, and the same words are not sent again. Five tries, then the person is told.
+* **What goes out is sent in order, and its outcome is on disk.** The intent to send is committed before the channel is
+  asked. Only a send that was under way when the host died is uncertain; it is sent again under the same key.
+* **Nothing is left behind.** No message stays claimed by a container that is gone, no container runs that no session
+  has on record, and `nanohost verify` finds nothing to complain of.
+
+All this holds for a SIGKILL of the host, of a runner, or of both, at any moment. For a machine that stops it holds as
+far as its disk keeps what it said was written (`[host] durable`, on by default); that is not measured here.
+
+## What is not
+
+* **Once, exactly, on a platform that knows no keys.** A send that was under way at a crash may have arrived. It is sent
+  again, so people may see it twice: at most one extra copy for each such send, `extra` in the table. With
+  `[host] ambiguous = "ask"` it is held instead until you say `nanohost deliveries resend` or `drop`.
+* **The same words from a model.** A turn that is run again may be worded differently, and other words are another
+  message. The agent measured here says the same thing each time.
+* **What the agent does elsewhere.** A turn that is run again runs its tools again. nanohost sees to its own messages;
+  what an agent wrote into its folder or did through another service is the agent's to repeat safely.
+* **A damaged disk.** Files are checked and refused with their name, not mended. Backups are yours to keep.
+
+## How it is measured
+
+    make crash                                 all of this; prints the table, writes crash.json
+    .venv/bin/python -m tests.crash --write    writes this page
+
+Host and runner have named points (`src/nanohost_protocol/crash_points.py`) at which a test lets the process kill itself
+by SIGKILL, between two commits or inside a transaction. At each point of the host it is killed {kills} times, at the
+first, second and third passage in turn, and started again, while people write. At each point of the runner the runners
+of {kills} sessions are killed, then the host with what runs, and another host is left to mend it.
+The last runs kill hosts and runners at random. In the end people must have seen every answer, nothing may be left to
+do, and the host is stopped and the files, the processes and `nanohost verify` are looked at. Runners are plain
+processes unless it says docker.
+
+`make test` runs a short selection of this.
+
+`keys`: whether the platform drops a second message under the same key. `ambiguous`: sends that a crash left without an
+answer. `extra`: copies that people saw of those. `left`: claims that nobody holds, containers that no
+session has, and work that was not done in the end.
+
+{table}
+
+{kills_in_all} kills, {events} messages: {lost} lost, {repeated} repeated.
+
+## The points
+
+{points}
+"""
+
+
+def page(results: Sequence[Result]) -> str:
+    """docs/reliability.md."""
+    return TEXT.format(
+        table=_table(results),
+        points="\n".join(f"* `{name}`: {sentence}" for name, sentence in POINTS.items()),
+        kills=max(result.kills for result in results if result.name in HOST),
+        kills_in_all=sum(result.kills for result in results),
+        events=sum(result.events for result in results),
+        lost=sum(result.lost for result in results),
+        repeated=sum(result.repeated for result in results),
+    )
+
+
+def summary(results: Sequence[Result]) -> str:
+    """The table alone, and one line."""
+    lost, repeated = sum(result.lost for result in results), sum(result.repeated for result in results)
+    kills, events = sum(result.kills for result in results), sum(result.events for result in results)
+    return f"{_table(results)}\n\n{kills} kills, {events} messages: {lost} lost, {repeated} repeated"
+
+
+def _table(results: Sequence[Result]) -> str:
+    lines = [HEADINGS, *map(_line, _ordered(results))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    rows = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([rows[0], rule, *rows[1:]])
+
+
+def _line(result: Result) -> tuple[str, ...]:
+    numbers = (result.kills, result.events, result.lost, result.repeated, result.ambiguous, result.ambiguous_extra)
+    left = result.open_claims + result.orphan_containers + result.unfinished
+    verify = "failed" if result.verify_failures else "ok"
+    return (result.name, "yes" if result.idempotent else "no", *map(str, (*numbers, left)), verify)
+
+
+def _ordered(results: Iterable[Result]) -> list[Result]:
+    """Points in a message's order, with keys before without; what was random comes last."""
+    place = {name: number for number, name in enumerate(POINTS)}
+    return sorted(results, key=lambda one: (place.get(one.name, len(place)), one.name, not one.idempotent))

@@ -1,0 +1,93 @@
+"""Who writes in the crash suite, what their agents do, and what they should see in the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nanohost.app import opened_store
+from nanohost.clock import SystemClock
+from nanohost.home import Home, hold
+from nanohost.model import EngageMode, SessionMode, UnknownSender
+from nanohost.store import agent_groups, messaging_groups, wirings
+from tests.crash.platform import Platform
+
+FOLDER = "main"
+SCRIPT = [
+    {
+        "match": "tool",
+        "actions": [
+            {"tool": "send_message", "arguments": {"text": "sent: {text}"}},
+            {"sleep_s": 0.05},
+            {"answer": "echo: {text}"},
+        ],
+    },
+    {"match": ".", "actions": [{"sleep_s": 0.02}, {"answer": "echo: {text}"}]},
+]
+"""Every message is answered; every third one also makes the agent use a tool in the middle of its turn."""
+
+
+class People:
+    """Write numbered messages to chats in turn."""
+
+    def __init__(self, platform: Platform, chats: int, *, tool_every: int = 3) -> None:
+        self._platform = platform
+        self._chats = chats
+        self._tool_every = tool_every
+        self.written = 0
+
+    def write(self) -> None:
+        """One more message to the next chat."""
+        number = self.written
+        self.written += 1
+        self._platform.write(f"m{number}", self._chat(number), self._text(number))
+
+    def expected(self) -> set[tuple[str, str]]:
+        """What people should have seen in the end, each once, as (chat, text)."""
+        seen = set()
+        for number in range(self.written):
+            seen.add((self._chat(number), f"echo: {self._text(number)}"))
+            if self._uses_tool(number):
+                seen.add((self._chat(number), f"sent: {self._text(number)}"))
+        return seen
+
+    def _chat(self, number: int) -> str:
+        return f"c{number % self._chats}"
+
+    def _text(self, number: int) -> str:
+        return f"tool {number}" if self._uses_tool(number) else f"message {number}"
+
+    def _uses_tool(self, number: int) -> bool:
+        return number % self._tool_every == 0
+
+
+async def furnish(root: Path, chats: int) -> None:
+    """An agent group and that many chats wired to it, in a home without a host."""
+    home, now = Home(root), SystemClock().now()
+    with hold(home):
+        async with opened_store(home, durable=False) as store, store.transaction() as tx:
+            group = await agent_groups.add(tx, folder=FOLDER, name=FOLDER, provider=None, model=None, now=now)
+            for number in range(chats):
+                chat = await messaging_groups.add(
+                    tx,
+                    channel_type="wire",
+                    instance="default",
+                    platform_id=f"c{number}",
+                    is_group=False,
+                    name=f"c{number}",
+                    unknown_sender=UnknownSender.PUBLIC,
+                    now=now,
+                )
+                await wirings.add(
+                    tx,
+                    messaging_group=chat.id,
+                    agent_group=group.id,
+                    engage_mode=EngageMode.PATTERN,
+                    engage_pattern=".",
+                    session_mode=SessionMode.SHARED,
+                    priority=0,
+                    now=now,
+                )
+    folder = home.groups / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "script.json").write_text(json.dumps(SCRIPT))

@@ -1,0 +1,70 @@
+"""Crash points: where they are, what arms them, and that they are nothing otherwise."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanohost_protocol import crash_points
+from nanohost_protocol.crash_points import HOST, RUNNER, RUNNER_VARIABLE, VARIABLE, Armed
+
+ROOT = Path(__file__).parent.parent.parent
+PASS_TWICE = "from nanohost_protocol.crash_points import reach; reach('runner.said'); print(1); reach('runner.said')"
+
+
+def test_every_point_is_in_the_code_once() -> None:
+    found = Counter(name for folder in ("src", "container") for name in _reached(ROOT / folder))
+    assert found == Counter([*HOST, *RUNNER])
+
+
+def test_the_page_about_reliability_has_a_result_of_every_point() -> None:
+    written = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert {name for name in [*HOST, *RUNNER] if f"| {name} " not in written} == set()
+
+
+def test_nothing_is_armed_without_the_variable() -> None:
+    assert crash_points._armed is None
+    assert _passing({}) == (0, "1\n")
+
+
+@pytest.mark.parametrize(("armed", "said"), [("runner.said", ""), ("runner.said:1", ""), ("runner.said:2", "1\n")])
+def test_a_process_ends_at_the_passage_it_was_told(armed: str, said: str) -> None:
+    assert _passing({VARIABLE: armed}) == (-9, said)
+
+
+def test_other_points_are_passed() -> None:
+    assert _passing({VARIABLE: "runner.said:3"}) == (0, "1\n")
+    assert _passing({VARIABLE: "runner.claimed"}) == (0, "1\n")
+
+
+def test_a_point_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no crash point 'runner\.sang'"):
+        Armed("runner.sang:2")
+
+
+def test_a_runner_is_given_its_own_point_and_nothing_else() -> None:
+    assert crash_points.for_runner({VARIABLE: "sender.sent", "HOME": "/root"}) == {}
+    assert crash_points.for_runner({VARIABLE: "sender.sent", RUNNER_VARIABLE: "runner.said"}) == {
+        VARIABLE: "runner.said"
+    }
+
+
+def _passing(environment: dict[str, str]) -> tuple[int, str]:
+    """A process that passes one point twice: its exit code, and what it said in between."""
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", PASS_TWICE], capture_output=True, text=True, env=environment, check=False
+    )
+    return done.returncode, done.stdout
+
+
+def _reached(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "reach":
+                yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
