@@ -142,7 +142,7 @@ class Host:
         self.delivery.on_entry(lane)
 
     async def stopped(self) -> None:
-        """Wait until the host can go on no longer. Raises StoreError with the reason."""
+        """Wait until a critical service ends, for ever while there is none. Raises StoreError with the reason."""
         failure = await self.supervisor.failed()
         raise StoreError(f"{failure.name} failed: {failure.sentence}", hint="see the log; nanohost run starts again")
 
