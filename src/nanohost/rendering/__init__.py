@@ -1,0 +1,10 @@
+"""What an agent writes, in Markdown, as the messages that a platform takes.
+
+The Markdown is read once into pieces (`parsing`), the pieces are cut into parts (`cutting`), and each part is written
+in the platform's form (`dialects`). Because cutting comes before writing, no fence, link or tag is cut in two. Pure.
+"""
+
+from nanohost.rendering.form import Form, Limits, Part, Unit
+from nanohost.rendering.splitting import split
+
+__all__ = ["Form", "Limits", "Part", "Unit", "split"]

@@ -1,0 +1,198 @@
+"""The forms: what marks a style, a link and a block of code on each platform, and what must be escaped there."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nanohost.rendering.dialect import Dialect, fenced, tags_read
+from nanohost.rendering.form import Form
+from nanohost.rendering.parsing import in_words
+from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Kind, Piece, Run, Style
+
+_ADDRESS_ESCAPES = str.maketrans({"(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "|": "%7C", "\\": "%5C", " ": "%20"})
+_MARK_CHARACTERS = frozenset("*_~`")
+
+
+class Markdown(Dialect):
+    """CommonMark with tables and strikethrough."""
+
+    marks = ((Style.STRIKE, "~~", "~~"), (Style.BOLD, "**", "**"), (Style.ITALIC, "*", "*"))
+    rule = "---"
+    heading_style = Style.NONE
+    _special = re.compile(r"[\\*`\[\]<~|]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+    _at_start = re.compile(r"(?:[#>+=-]|(?<=\d)[.)])")
+    _line_start = re.compile(r"\d{1,9}(?=[.)])")
+
+    def part(self, pieces: Sequence[Piece]) -> str:
+        """A list that begins in the middle moves to the margin: what is pushed in by four would be code."""
+        placed: list[Piece] = []
+        margin = 0
+        for index, piece in enumerate(pieces):
+            if not index or not pieces[index - 1].in_list:
+                margin = piece.indent
+            placed.append(replace(piece, indent=max(0, piece.indent - margin)))
+        return super().part(placed)
+
+    def margins(self, piece: Piece) -> tuple[str, str]:
+        first, rest = super().margins(piece)
+        return (first + "#" * piece.level + " " if piece.kind is Kind.HEADING else first), rest
+
+    def needs_gap(self, left: Run, right: Run, before: str, after: str) -> bool:
+        return before[-1] in _MARK_CHARACTERS and after[0] in _MARK_CHARACTERS
+
+    def escape(self, text: str, *, at_start: bool) -> str:
+        start = 0
+        if at_start and (number := self._line_start.match(text)):
+            start = number.end()
+        if at_start and self._at_start.match(text, start):
+            return f"{text[:start]}\\{text[start]}{self._escaped(text[start + 1 :])}"
+        return self._escaped(text)
+
+    def _escaped(self, text: str) -> str:
+        return self._special.sub(r"\\\g<0>", text)
+
+    def link(self, run: Run) -> str:
+        address = run.href.translate(_ADDRESS_ESCAPES)
+        return f"<{address}>" if run.text == run.href else f"[{self._escaped(run.text)}]({address})"
+
+    def code_span(self, text: str) -> str | None:
+        if not text.strip() or "```" in text:
+            return None
+        tick = "```" if "``" in text else "``" if "`" in text else "`"
+        gap = " " if len(tick) > 1 else ""
+        return f"{tick}{gap}{text}{gap}{tick}"
+
+    def code(self, content: str, language: str) -> str:
+        return fenced(content, language)
+
+    def table(self, piece: Piece) -> str:
+        head, *body = ["| " + " | ".join(self.line(cell) for cell in row) + " |" for row in piece.rows]
+        return "\n".join([head, "|" + " --- |" * len(piece.rows[0]), *body])
+
+
+class Discord(Markdown):
+    """Discord's Markdown. Addresses stand in angle brackets: they get no preview."""
+
+    rule = "———"
+    heading_style = Style.BOLD
+    _special = re.compile(r"[\\*`\[\]<]|~(?=~|$)|\|(?=\||$)|(?<!\w)_|_(?!\w)")
+    _at_start = re.compile(r"[#>-]")
+    _line_start = re.compile(r"")
+
+    def part(self, pieces: Sequence[Piece]) -> str:
+        return Dialect.part(self, pieces)
+
+    def margins(self, piece: Piece) -> tuple[str, str]:
+        return Dialect.margins(self, piece)
+
+    def link(self, run: Run) -> str:
+        address = f"<{run.href.translate(_ADDRESS_ESCAPES)}>"
+        if run.text == run.href:
+            return address
+        if not run.href.lower().startswith("http"):
+            return self._escaped(in_words(run))
+        # A label that looks like an address is not taken for a label.
+        label = self._escaped(run.text)
+        return f"{label} ({address})" if "://" in run.text else f"[{label}]({address})"
+
+    def table(self, piece: Piece) -> str:
+        return self.code(piece.text, "")
+
+
+class Telegram(Dialect):
+    """Telegram's HTML."""
+
+    marks = ((Style.STRIKE, "<s>", "</s>"), (Style.BOLD, "<b>", "</b>"), (Style.ITALIC, "<i>", "</i>"))
+    bullet = "•"
+
+    def part(self, pieces: Sequence[Piece]) -> str:
+        """Quoted pieces that follow each other are one quote: there is none within another."""
+        return re.sub(r"</blockquote>(\n+)<blockquote>", r"\1", super().part(pieces))
+
+    def joint(self, above: Piece, below: Piece) -> str:
+        return "\n" if below.tight else "\n\n"
+
+    def piece(self, piece: Piece) -> str:
+        written = super().piece(piece)
+        return f"<blockquote>{written}</blockquote>" if piece.quote else written
+
+    def quote_marks(self, depth: int) -> str:
+        return "&gt; " * (depth - 1)
+
+    def escape(self, text: str, *, at_start: bool) -> str:
+        return html.escape(text, quote=False)
+
+    def link(self, run: Run) -> str:
+        label = html.escape(run.text, quote=False)
+        return label if run.text == run.href else f'<a href="{html.escape(run.href)}">{label}</a>'
+
+    def code_span(self, text: str) -> str | None:
+        return f"<code>{html.escape(text, quote=False)}</code>" if text.strip() else None
+
+    def code(self, content: str, language: str) -> str:
+        content = html.escape(content, quote=False)
+        return f'<pre><code class="language-{language}">{content}</code></pre>' if language else f"<pre>{content}</pre>"
+
+    def visible(self, written: str) -> str:
+        return tags_read(written)
+
+
+class WhatsApp(Dialect):
+    """WhatsApp knows no escape: a mark that is meant as a character is kept from its word by a zero-width space."""
+
+    marks = ((Style.STRIKE, "~", "~"), (Style.BOLD, "*", "*"), (Style.ITALIC, "_", "_"))
+    _opener = re.compile(r"(?<!\w)[*_~`](?=\S|$)|`")
+
+    def needs_gap(self, left: Run, right: Run, before: str, after: str) -> bool:
+        if not (before[-1] in _MARK_CHARACTERS or after[0] in _MARK_CHARACTERS):
+            return False
+        return not before[-1].isspace() and not after[0].isspace()
+
+    def escape(self, text: str, *, at_start: bool) -> str:
+        text = self._opener.sub(rf"\g<0>{ZERO_WIDTH_SPACE}", text)
+        return ZERO_WIDTH_SPACE + text if at_start and text.startswith(">") else text
+
+    def link(self, run: Run) -> str:
+        return in_words(run)
+
+    def code_span(self, text: str) -> str | None:
+        return None if "`" in text or not text.strip() else f"`{text}`"
+
+    def code(self, content: str, language: str) -> str:
+        return fenced(content)
+
+
+class Slack(WhatsApp):
+    """Slack's mrkdwn: marks as in WhatsApp, and `&`, `<`, `>` always escaped, in code too."""
+
+    bullet = "•"
+
+    def escape(self, text: str, *, at_start: bool) -> str:
+        return html.escape(super().escape(text, at_start=at_start), quote=False)
+
+    def link(self, run: Run) -> str:
+        address = html.escape(run.href.translate(_ADDRESS_ESCAPES), quote=False)
+        return f"<{address}>" if run.text == run.href else f"<{address}|{self.escape(run.text, at_start=False)}>"
+
+    def code_span(self, text: str) -> str | None:
+        span = super().code_span(text)
+        return None if span is None else html.escape(span, quote=False)
+
+    def code(self, content: str, language: str) -> str:
+        return html.escape(super().code(content, language), quote=False)
+
+
+PLAIN = Dialect()
+
+DIALECTS: dict[Form, Dialect] = {
+    Form.PLAIN: PLAIN,
+    Form.MARKDOWN: Markdown(),
+    Form.TELEGRAM: Telegram(),
+    Form.SLACK_MARKDOWN: Markdown(),
+    Form.SLACK: Slack(),
+    Form.DISCORD: Discord(),
+    Form.WHATSAPP: WhatsApp(),
+}

@@ -1,0 +1,73 @@
+"""The forms that platforms take a message in, how they count its length, and what one message is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+SMALLEST_LIMIT = 50
+"""Below this a list marker, a fence or a single styled letter may not fit any more."""
+
+
+class Form(StrEnum):
+    """How a message is marked up."""
+
+    PLAIN = "plain"
+    """Readable text with its addresses written out."""
+    MARKDOWN = "markdown"
+    """Markdown with tables, as GitHub reads it. What fits is left exactly as it was written."""
+    TELEGRAM = "telegram"
+    """Telegram's HTML parse mode."""
+    SLACK_MARKDOWN = "slack-markdown"
+    """Standard Markdown, for a markdown block of Slack."""
+    SLACK = "slack"
+    """Slack's own mrkdwn. The channel must not set link_names."""
+    DISCORD = "discord"
+    WHATSAPP = "whatsapp"
+
+
+class Unit(StrEnum):
+    """What a platform counts."""
+
+    CHARS = "chars"
+    UTF16 = "utf16"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long one message may be: at most `text`, counted in `unit`.
+
+    `counted_after_parsing`: tags do not count and an entity counts as the character it stands for (Telegram).
+    Raises ValueError for a limit below SMALLEST_LIMIT.
+    """
+
+    text: int
+    unit: Unit = Unit.CHARS
+    counted_after_parsing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.text < SMALLEST_LIMIT:
+            raise ValueError(f"a message must be able to hold {SMALLEST_LIMIT} {self.unit}, not {self.text}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One message. `plain` says the same without markup, within the same limit, for a platform that refuses `text`.
+
+    Slack reads `&`, `<` and `>` in every text it is given: a channel escapes them before it sends `plain` there.
+    """
+
+    text: str
+    plain: str
+
+
+def length(text: str, unit: Unit) -> int:
+    """How long the platform finds a text."""
+    match unit:
+        case Unit.CHARS:
+            return len(text)
+        case Unit.UTF16:
+            return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+        case Unit.BYTES:
+            return len(text) if text.isascii() else len(text.encode())

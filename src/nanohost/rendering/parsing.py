@@ -1,0 +1,250 @@
+"""Markdown to pieces. No word of a text is lost: HTML is text, and what nothing can be made of stays as it is.
+
+Two things are not words and are dropped: the title of a link and what follows the language of a code block. References
+(`[text][1]`) are no links here, because a definition would vanish from where it was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from nanohost.rendering.pieces import Kind, Piece, Run, Style, code
+from nanohost.rendering.tables import aligned
+
+LARGEST_CHARS = 200_000
+"""A longer text is not read as Markdown: it is sent as it is written, cut at its lines."""
+
+_CHUNK_CHARS = 4096
+_DEEPEST = 40
+"""markdown-it leaves out what is nested deeper; a text that is, is not read as Markdown either."""
+_DEEPEST_QUOTE, _DEEPEST_INDENT, _LONGEST_LANGUAGE = 3, 8, 20
+"""Deeper nesting is drawn no deeper, so that what stands before a line always leaves room for the line."""
+
+_LINE_ENDS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n") | {"\x1f": " "})
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+_URL = re.compile(r"https?://[^\s<>\"`\u200b\ufffd]*[^\s<>\"`\u200b\ufffd.,:;!?'*_~)\]}|\\]", re.IGNORECASE)
+_LINKED = re.compile(r"(?:https?://|mailto:|tg://)", re.IGNORECASE)
+_STYLES = {"strong": Style.BOLD, "em": Style.ITALIC, "s": Style.STRIKE}
+
+_markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST})
+_markdown.enable(["table", "strikethrough"]).disable(["reference"])
+
+
+def parse(markdown: str) -> tuple[Piece, ...]:
+    """The pieces of a text; none for a blank one."""
+    text = cleaned(markdown)
+    if not text.strip():
+        return ()
+    if len(text) > LARGEST_CHARS:
+        return (verbatim(text),)
+    tokens = _markdown.parse(text)
+    if any(token.level >= _DEEPEST - 1 for token in tokens):
+        return (verbatim(text),)
+    return tuple(_pieces(tokens)) or (verbatim(text),)
+
+
+def cleaned(text: str) -> str:
+    """Without halves of characters and without control characters, which no platform shows."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub("\ufffd", text.translate(_LINE_ENDS))
+
+
+def verbatim(text: str) -> Piece:
+    """A text as it stands, in runs of a handy size."""
+    text = text.strip("\n")
+    return Piece(runs=tuple(Run(text[start : start + _CHUNK_CHARS]) for start in range(0, len(text), _CHUNK_CHARS)))
+
+
+@dataclass(slots=True)
+class _List:
+    next_number: int | None
+    item_level: int = -1
+    marker: str = ""
+
+    def open_item(self, level: int) -> None:
+        self.item_level = level
+        self.marker = "-" if self.next_number is None else f"{self.next_number}."
+        if self.next_number is not None:
+            self.next_number += 1
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where in the nesting the reader is."""
+
+    quote: int = 0
+    lists: list[_List] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+    waiting: str = ""
+    """The marker of an item that has begun and shown nothing yet."""
+    was_in_list: bool = False
+
+    def put(self, piece: Piece, *, tight: bool) -> Piece:
+        marker, self.waiting = self.waiting, ""
+        inside = sum(self.widths[:-1] if marker else self.widths)
+        tight = self.was_in_list and tight
+        self.was_in_list = bool(self.lists)
+        quote = min(self.quote, _DEEPEST_QUOTE)
+        return replace(piece, quote=quote, indent=min(inside, _DEEPEST_INDENT), marker=marker, tight=tight)
+
+    def empty_item(self) -> Iterator[Piece]:
+        if self.waiting:
+            yield self.put(Piece(), tight=True)
+
+    def enter(self, token: Token) -> None:
+        match token.type:
+            case "blockquote_open":
+                self.quote += 1
+            case "bullet_list_open":
+                self.lists.append(_List(None))
+            case "ordered_list_open":
+                self.lists.append(_List(int(token.attrs.get("start", 1))))
+            case "list_item_open":
+                self.lists[-1].open_item(token.level)
+                self.waiting = self.lists[-1].marker
+                self.widths.append(len(self.waiting) + 1)
+
+    def leave(self, token: Token) -> None:
+        match token.type:
+            case "blockquote_close":
+                self.quote -= 1
+            case "bullet_list_close" | "ordered_list_close":
+                self.lists.pop()
+            case "list_item_close":
+                self.widths.pop()
+
+
+def _pieces(tokens: Sequence[Token]) -> Iterator[Piece]:
+    place = _Place()
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        if token.type == "table_open":
+            end = next(at for at in range(index, len(tokens)) if tokens[at].type == "table_close")
+            yield from _block(place, _table(tokens[index:end]))
+            index = end
+        elif token.type == "inline":
+            yield from _words(place, tokens[index - 1], token)
+        elif token.type in ("fence", "code_block", "hr"):
+            yield from _block(place, _leaf(token))
+        elif token.type in ("list_item_open", "list_item_close"):
+            yield from place.empty_item()
+        if token.nesting == 1:
+            place.enter(token)
+        elif token.nesting == -1:
+            place.leave(token)
+        index += 1
+
+
+def _words(place: _Place, block: Token, inline: Token) -> Iterator[Piece]:
+    runs = tuple(_runs(inline.children or []))
+    if not runs:
+        return
+    if block.type == "heading_open":
+        runs = tuple(replace(run, text=run.text.replace("\n", " ")) for run in runs)
+        yield place.put(Piece(kind=Kind.HEADING, runs=runs, level=int(block.tag[1:])), tight=False)
+    else:
+        yield place.put(Piece(runs=runs), tight=block.hidden)
+
+
+def _block(place: _Place, piece: Piece) -> Iterator[Piece]:
+    """A piece that stands by itself: the marker of its item goes before it on a line of its own."""
+    yield from place.empty_item()
+    if piece.kind is Kind.RULE or piece.text.strip():
+        yield replace(place.put(piece, tight=False), indent=0, quote=0)
+
+
+def _leaf(token: Token) -> Piece:
+    if token.type == "hr":
+        return Piece(kind=Kind.RULE)
+    language = re.sub(r"[^\w+#.-]", "", (token.info.split() or [""])[0], flags=re.ASCII)
+    return code(token.content.removesuffix("\n"), language[:_LONGEST_LANGUAGE])
+
+
+def _table(tokens: Sequence[Token]) -> Piece:
+    rows: list[list[tuple[Run, ...]]] = []
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "inline":
+            runs = _runs(token.children or [])
+            rows[-1].append(tuple(replace(run, text=run.text.replace("\n", " ")) for run in runs))
+    drawn = aligned([["".join(in_words(run) for run in cell) for cell in row] for row in rows])
+    return Piece(kind=Kind.TABLE, runs=(Run(drawn),), rows=tuple(tuple(row) for row in rows))
+
+
+def _runs(tokens: Sequence[Token]) -> Iterator[Run]:
+    """The inline tokens as runs; neighbours of one style are one run."""
+    for (style, is_link), runs in groupby(_each_run(tokens), key=lambda run: (run.style, bool(run.href))):
+        if is_link:
+            yield from runs
+        else:
+            yield Run("".join(run.text for run in runs), style)
+
+
+def _each_run(tokens: Sequence[Token]) -> Iterator[Run]:
+    style = Style.NONE
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        if token.type == "link_open":
+            end = next(at for at in range(index, len(tokens)) if tokens[at].type == "link_close")
+            yield _link(_label(tokens[index + 1 : end]), str(token.attrs.get("href", "")), style)
+            index = end
+        elif token.type == "image":
+            yield _link(_label(token.children or []), str(token.attrs.get("src", "")), style)
+        elif token.type == "code_inline":
+            yield Run(token.content, Style.CODE)
+        elif token.type in ("softbreak", "hardbreak"):
+            yield Run("\n", style)
+        elif token.content:
+            yield from _found_urls(token.content, style)
+        elif token.nesting:
+            style ^= _STYLES.get(token.tag, Style.NONE)
+        index += 1
+
+
+def _label(tokens: Sequence[Token]) -> str:
+    """The words of a link, without styles."""
+    words = (_label(token.children or []) if token.type == "image" else token.content or "" for token in tokens)
+    breaks = (" " if token.type in ("softbreak", "hardbreak") else "" for token in tokens)
+    return "".join(word + gap for word, gap in zip(words, breaks, strict=True))
+
+
+def _link(label: str, href: str, style: Style) -> Run:
+    label = label.strip()
+    if _LINKED.match(href):
+        return Run(label or href, style, href)
+    if href in ("", label):
+        return Run(label, style)
+    return Run(f"{label} ({href})" if label else href, style)
+
+
+def _found_urls(text: str, style: Style) -> Iterator[Run]:
+    """Text with the addresses in it made links, so that no form puts an escape into one."""
+    at = 0
+    for found in _URL.finditer(text):
+        url = found[0]
+        if url.count("(") > url.count(")") and text[found.end() : found.end() + 1] == ")":
+            url += ")"
+        if found.start() < at:
+            continue
+        if found.start() > at:
+            yield Run(text[at : found.start()], style)
+        yield Run(url, style, url)
+        at = found.start() + len(url)
+    if at < len(text):
+        yield Run(text[at:], style)
+
+
+def in_words(run: Run) -> str:
+    """A run as plain text: a link's address is written out behind its label."""
+    if not run.href or run.href in (run.text, f"mailto:{run.text}"):
+        return run.text
+    return f"{run.text} ({run.href})"

@@ -1,0 +1,92 @@
+"""Documents made up by hypothesis. Every word in them is `w…x` with a number that grows, so that none can hide."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+
+from hypothesis import strategies as st
+
+_HOLE = re.compile("W")
+
+_inline = st.sampled_from(
+    [
+        "W",
+        "W W W W W",
+        "W. W W! W",
+        "**W W**",
+        "*W*",
+        "_W W_",
+        "~~W W~~",
+        "***W*** W",
+        "**W *W* W**",
+        "`W`",
+        "``W ` W``",
+        "[W W](https://a.example/p_(q)_r?s=1&t=2)",
+        "[W **W** `W`](http://b.example)",
+        "[W](mailto:a@b.example)",
+        "[W](javascript:nothing)",
+        "[W](./file.md)",
+        "![W](https://a.example/i.png)",
+        "https://a.example/long/_path_*x*?q=1",
+        "<https://c.example/x|y>",
+        "[W](https://a.example/" + "long/" * 40 + ")",
+        "W*W*W",
+        "W_W_W",
+        "*W",
+        "W* 2 * 3",
+        "<b>W</b> & List<W> &amp; &lt;W&gt;",
+        "@everyone @here <!channel> <@U123> <@&42> <#9> <!subteam^S1|W>",
+        "@**every**one W",
+        "ÄÖ W 漢字 W 👩‍👩‍👧 W",
+        "W " * 40,
+        "WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW",
+        "W\\*W\\_W \\` W",
+        "W ``` W",
+        "> W # W - W",
+    ]
+)
+_line = st.lists(_inline, min_size=1, max_size=4).map(" ".join)
+_paragraph = st.lists(_line, min_size=1, max_size=3).map("\n".join)
+_heading = st.tuples(st.sampled_from(["#", "##", "####"]), _line).map(" ".join)
+_rule = st.just("---")
+_code_line = st.sampled_from(["W = W", "  W(<W>, '&W', *W*)", "", "W" * 30, "@everyone <!here> ~~~W", "`` W ``` W `"])
+_code = st.tuples(st.sampled_from(["", "py", "c++"]), st.lists(_code_line, min_size=1, max_size=8)).map(
+    lambda made: "\n".join(["````" + made[0], *made[1], "````"])
+)
+_cell = st.sampled_from(["W", "**W**", "W W", "", "[W](http://d.example)", "W `W`", "漢字 W"])
+_row = st.lists(_cell, min_size=2, max_size=2).map(lambda cells: f"| {cells[0]} | {cells[1]} |")
+_table = st.lists(_row, min_size=1, max_size=5).map(lambda rows: "\n".join([rows[0], "|---|:-:|", *rows[1:]]))
+_leaf = st.one_of(_paragraph, _heading, _code, _table, _rule)
+
+
+def _under(first: str, block: str) -> str:
+    return first + block.replace("\n", "\n" + " " * len(first))
+
+
+def _nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    quote = inner.map(lambda block: "> " + block.replace("\n", "\n> "))
+    bullets = st.lists(inner, min_size=1, max_size=3).map(lambda made: "\n".join(_under("- ", one) for one in made))
+    numbers = st.lists(inner, min_size=1, max_size=3).map(
+        lambda made: "\n".join(_under(f"{number}. ", one) for number, one in enumerate(made, 7))
+    )
+    both = st.tuples(inner, inner).map("\n\n".join)
+    return st.one_of(quote, bullets, numbers, both)
+
+
+def _numbered(document: str) -> str:
+    numbers = count(1)
+    return _HOLE.sub(lambda _: f"w{next(numbers)}x", document)
+
+
+documents = st.lists(st.recursive(_leaf, _nested, max_leaves=4), min_size=1, max_size=5).map("\n\n".join).map(_numbered)
+"""Markdown of every kind, nested."""
+
+hostile_texts = st.one_of(
+    st.text(max_size=400),
+    st.text(alphabet="ab1 \n\t*_~`<>[]()|\\#-+.!&@:/\u200b\u202e\0\x1b\ud800👍\u0301", max_size=400),
+)
+"""Anything that fits into a string."""
+
+plain_letters = st.text(alphabet="abc  **__>#-+\n\n|\\~.", min_size=1, max_size=300)
+"""Marks and letters, nothing that may swallow a letter."""
