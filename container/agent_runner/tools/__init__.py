@@ -14,6 +14,10 @@ from agent_runner.outbox import NotSent, Outbox
 
 Arguments = Mapping[str, object]
 
+AT = "a local time such as 2026-03-01T09:00, or a wait such as in 10 minutes."
+CRON = "five fields, minute hour day month weekday, such as 0 9 * * 1-5."
+TOLD_IF_NOT = "You are told if the host cannot do it."
+
 
 class ToolRefused(Exception):
     """The tool cannot do what was asked; the text tells the agent why."""
@@ -27,6 +31,22 @@ class Tool:
     description: str
     schema: dict[str, object]
     run: Callable[[Outbox, Arguments], Awaitable[str]]
+
+
+def text_of(arguments: Arguments, key: str) -> str:
+    """A text that has to be there. Raises ToolRefused."""
+    value = optional_text(arguments, key)
+    if value is None:
+        raise ToolRefused(f"{key} must be a text that is not empty.")
+    return value
+
+
+def optional_text(arguments: Arguments, key: str) -> str | None:
+    """A text, or None where it is left out or empty. Raises ToolRefused."""
+    value = arguments.get(key)
+    if not (value is None or isinstance(value, str)):
+        raise ToolRefused(f"{key} must be a text.")
+    return value if value and value.strip() else None
 
 
 class Toolbox:

@@ -1,0 +1,43 @@
+"""change_task: change, pause, resume or cancel a task of this conversation."""
+
+from __future__ import annotations
+
+from agent_runner.outbox import Outbox
+from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of
+
+CHANGES = ("update", "pause", "resume", "cancel")
+_NEW = {"prompt": "prompt", "at": "due", "cron": "recurrence", "timezone": "timezone"}
+"""What may be new, and what the host calls it."""
+
+
+async def _run(outbox: Outbox, arguments: Arguments) -> str:
+    id, change = text_of(arguments, "id"), text_of(arguments, "change")
+    if change not in CHANGES:
+        raise ToolRefused(f"change must be one of {', '.join(CHANGES)}.")
+    new = {theirs: value for ours, theirs in _NEW.items() if (value := optional_text(arguments, ours)) is not None}
+    if (change == "update") != bool(new):
+        raise ToolRefused("Say what is new with the change update, and with no other change.")
+    if "due" in new:
+        outbox.moment(new["due"])
+    await outbox.ask_host(f"tasks.{change}", {"id": id, **new})
+    return f"Asked for. {TOLD_IF_NOT}"
+
+
+TOOL = Tool(
+    name="change_task",
+    description="Change, pause, resume or cancel one of this conversation's tasks. list_tasks tells their ids.",
+    schema={
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "description": "The task's id."},
+            "change": {"type": "string", "enum": list(CHANGES)},
+            "prompt": {"type": "string", "description": "With update: what is to be done from now on."},
+            "at": {"type": "string", "description": f"With update: the new time, {AT}"},
+            "cron": {"type": "string", "description": f"With update: the new times, {CRON}"},
+            "timezone": {"type": "string", "description": "With update: whose times these are; left out: yours."},
+        },
+        "required": ["id", "change"],
+        "additionalProperties": False,
+    },
+    run=_run,
+)

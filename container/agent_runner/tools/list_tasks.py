@@ -1,0 +1,56 @@
+"""list_tasks: the tasks of this conversation, as the host has them at the moment of asking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+
+from agent_runner.outbox import Outbox
+from agent_runner.tools import Arguments, Tool
+from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.payloads import ChatOut, decode_out
+from nanohost_protocol.rows import OutKind
+
+KEY = "tasks"
+"""Where the host keeps them in the mailbox."""
+
+
+async def _run(outbox: Outbox, _: Arguments) -> str:
+    tasks: list[Mapping[str, str | None]] = json.loads(await outbox.told(KEY) or "[]")
+    return "\n".join(_line(task, outbox.zone) for task in tasks) or "There are no tasks."
+
+
+def _line(task: Mapping[str, str | None], zone: tzinfo) -> str:
+    facts = [task.get("status"), _next(task.get("next_due"), zone)]
+    if cron := task.get("cron"):
+        facts.append(f"cron {cron} in {task.get('timezone')}")
+    if task.get("kind") == "message":
+        facts.append("a message that is sent as it is")
+    return f"{task.get('id')} ({', '.join(fact for fact in facts if fact)}): {_what(task)}"
+
+
+def _what(task: Mapping[str, str | None]) -> str:
+    """The prompt, or the text of the message; one that the host has cut short is shown as it is."""
+    prompt = task.get("prompt") or ""
+    if task.get("kind") != "message":
+        return prompt
+    try:
+        payload = decode_out(OutKind.CHAT, prompt)
+    except PayloadError:
+        return prompt
+    return payload.text if isinstance(payload, ChatOut) else prompt
+
+
+def _next(text: str | None, zone: tzinfo) -> str:
+    if not text:
+        return ""
+    return f"next {datetime.fromisoformat(text).astimezone(zone):%Y-%m-%d %H:%M}"
+
+
+TOOL = Tool(
+    name="list_tasks",
+    description="List the tasks of this conversation that are still to come, with their ids.",
+    schema={"type": "object", "properties": {}, "additionalProperties": False},
+    run=_run,
+)

@@ -1,0 +1,41 @@
+"""schedule_task: have something done later. The host keeps the time; the runner passes on what it was given."""
+
+from __future__ import annotations
+
+from agent_runner.outbox import Outbox
+from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of
+from nanohost_protocol.payloads import TaskOut
+
+
+async def _run(outbox: Outbox, arguments: Arguments) -> str:
+    prompt, at, cron = text_of(arguments, "prompt"), optional_text(arguments, "at"), optional_text(arguments, "cron")
+    if at is None and cron is None:
+        raise ToolRefused(f"Say when: at, {AT} Or cron, {CRON}")
+    if at is not None:
+        outbox.moment(at)  # the host decides; what is no time at all can be said at once
+    task = TaskOut(prompt=prompt, due=at or "", recurrence=cron, timezone=optional_text(arguments, "timezone"))
+    return f"Scheduled as task {await outbox.schedule(task)}. {TOLD_IF_NOT}"
+
+
+TOOL = Tool(
+    name="schedule_task",
+    description=(
+        "Have a task handed to you later, once or regularly: a reminder, a report, a check. When it falls due you get"
+        " its prompt as a message in this conversation, and your answer goes to the chat you are answering now."
+    ),
+    schema={
+        "type": "object",
+        "properties": {
+            "prompt": {
+                "type": "string",
+                "description": "What you are to do then, with all you need to know to do it.",
+            },
+            "at": {"type": "string", "description": f"When: {AT}"},
+            "cron": {"type": "string", "description": f"Regularly: {CRON}"},
+            "timezone": {"type": "string", "description": "Whose times these are, as Europe/Berlin; left out: yours."},
+        },
+        "required": ["prompt"],
+        "additionalProperties": False,
+    },
+    run=_run,
+)

@@ -1,0 +1,39 @@
+"""Messages that are to be sent again and again without a turn of the agent: an outbound row with a recurrence."""
+
+from __future__ import annotations
+
+from nanohost.actions.registry import Action, Arguments, Request
+from nanohost.actions.tasks import BY_AGENT, due_time, new_id
+from nanohost.store.database import Transaction
+from nanohost.store.tasks import TaskKind
+from nanohost.tasks import changes
+
+
+class Repeated(Arguments):
+    """`kind` and `content` of the row that is sent each time; `due` is when it is first sent, if not by `recurrence`,
+    a cron expression in the session's zone."""
+
+    kind: str
+    content: str
+    due: str | None = None
+    recurrence: str
+
+
+async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
+    await changes.create(
+        tx,
+        id=new_id(request),
+        session=request.session,
+        kind=TaskKind.MESSAGE,
+        content=wanted.content,
+        out_kind=wanted.kind,
+        due=due_time(wanted.due, timezone=request.timezone, request=request),
+        cron=wanted.recurrence,
+        timezone=request.timezone,
+        origin=request.origin,
+        created_by=BY_AGENT,
+        now=request.now,
+    )
+
+
+ACTIONS = (Action(name="messages.repeat", arguments=Repeated, effect=_repeat),)

@@ -1,0 +1,54 @@
+"""Actions: what agents asked of the host, and what became of it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.setup import known_session
+from nanohost.commands.show import Json, plain
+from nanohost.store import actions
+from nanohost.store.actions import ActionRow, ActionStatus
+
+LONGEST_ARGUMENTS = 500
+
+
+class List(Arguments):
+    status: ActionStatus | None = Field(None, description="only these (default: all)")
+    session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
+    limit: int = Field(50, ge=1, le=10_000, description="at most so many, the latest (default: 50)")
+
+
+async def _list(context: CommandContext, arguments: List) -> Json:
+    session = await known_session(context.store, arguments.session) if arguments.session is not None else None
+    found = await actions.latest(
+        context.store,
+        status=arguments.status,
+        session=session.id if session else None,
+        limit=arguments.limit,
+    )
+    return [_row(action) for action in found]
+
+
+def _row(action: ActionRow) -> dict[str, Json]:
+    return {
+        "session": action.session_id,
+        "seq": action.seq,
+        "asked": plain(action.asked_at),
+        "action": action.name,
+        "arguments": action.arguments[:LONGEST_ARGUMENTS],
+        "status": plain(action.status),
+        "reason": action.reason,
+    }
+
+
+COMMANDS = (
+    Command(
+        words="actions list",
+        help="show what agents asked of the host, the latest first: what was done, refused, or failed, and why",
+        example="nanohost actions list --status refused",
+        arguments=List,
+        run=_list,
+    ),
+)

@@ -1,0 +1,305 @@
+"""Tasks: what agents are to do at a time, once or again and again, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from pydantic import Field
+
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.setup import known_group, known_session
+from nanohost.commands.show import Json, plain, show, table
+from nanohost.delivery.addresses import address_book
+from nanohost.errors import UsageError
+from nanohost.model import Session, TaskId
+from nanohost.store import sessions, tasks
+from nanohost.store.database import Queries, Transaction
+from nanohost.store.tasks import OPEN, Misfire, Run, Task, TaskKind
+from nanohost.tasks import changes
+from nanohost.tasks.entries import name_of
+from nanohost.tasks.schedule import checked_zone
+from nanohost_protocol.ids import draw
+from nanohost_protocol.moments import moment
+
+BY_OPERATOR = "operator"
+ID_LENGTH = 13
+RUNS_SHOWN = 10
+
+_AT = 'when: local time such as 2026-03-01T09:00, or "in 10m"'
+_CRON = 'again and again: five fields, such as "0 9 * * 1-5"'
+
+
+class List(Arguments):
+    session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
+    all: bool = Field(False, description="those that are done or cancelled too")
+    limit: int = Field(100, ge=1, le=10_000, description="at most so many (default: 100)")
+
+
+class One(Arguments):
+    id: str = Field(min_length=1, description="the task's id, or its beginning")
+
+
+class Create(Arguments):
+    prompt: str = Field(description="what the agent is to do")
+    session: str | None = Field(None, description="the conversation: its id, or the beginning of it")
+    group: str | None = Field(None, description="in place of --session: the agent's folder, if it has one conversation")
+    at: str | None = Field(None, description=_AT)
+    cron: str | None = Field(None, description=_CRON)
+    timezone: str | None = Field(None, description="of --at and --cron (default: the setting host.timezone)")
+    misfire: Misfire = Field(
+        Misfire.LATEST, description="of times missed, make up for the latest (default), all, or skip them"
+    )
+
+
+class Update(One):
+    prompt: str | None = Field(None, description="what the agent is to do instead")
+    at: str | None = Field(None, description=_AT)
+    cron: str | None = Field(None, description=_CRON)
+    timezone: str | None = Field(None, description="of --at and --cron (default: the task's)")
+
+
+async def _list(context: CommandContext, arguments: List) -> Json:
+    session = await known_session(context.store, arguments.session) if arguments.session is not None else None
+    found = await tasks.latest(
+        context.store, session=session.id if session else None, ended=arguments.all, limit=arguments.limit
+    )
+    return [_row(task) for task in found]
+
+
+async def _show(context: CommandContext, arguments: One) -> Json:
+    task = await _known(context.store, arguments.id)
+    return {
+        **_row(task),
+        "task": task.content,
+        "kind": str(task.kind),
+        "misfire": str(task.misfire),
+        "chat": f"{task.origin.channel_type}:{task.origin.platform_id}" if task.origin else None,
+        "failures_in_a_row": task.failures_in_a_row,
+        "created_by": task.created_by,
+        "since": plain(task.created_at),
+        "runs": [_run_row(run) for run in await tasks.runs(context.store, task.id, limit=RUNS_SHOWN)],
+    }
+
+
+async def _create(context: CommandContext, arguments: Create) -> Json:
+    session = await _session(context.store, arguments)
+    timezone = checked_zone(arguments.timezone or context.settings.host.timezone)
+    now = context.clock.now()
+    book = await address_book(context.store, session)
+    async with context.store.transaction() as tx:
+        task = await changes.create(
+            tx,
+            id=TaskId(draw("j")[:ID_LENGTH]),
+            session=session.id,
+            kind=TaskKind.AGENT,
+            content=arguments.prompt,
+            out_kind=None,
+            due=_moment(arguments.at, timezone, context),
+            cron=arguments.cron,
+            timezone=timezone,
+            origin=book.default,
+            misfire=arguments.misfire,
+            created_by=BY_OPERATOR,
+            now=now,
+        )
+    return _changed(context, task)
+
+
+async def _update(context: CommandContext, arguments: Update) -> Json:
+    task = await _known(context.store, arguments.id)
+    timezone = arguments.timezone or task.timezone
+    due = _moment(arguments.at, checked_zone(timezone), context)
+    if not any((arguments.prompt, due, arguments.cron, arguments.timezone)):
+        raise UsageError("nothing is to be changed", hint="--prompt, --at, --cron or --timezone says what")
+    async with context.store.transaction() as tx:
+        changed = await changes.update(
+            tx,
+            task.id,
+            prompt=arguments.prompt,
+            due=due,
+            cron=arguments.cron,
+            timezone=arguments.timezone,
+            now=context.clock.now(),
+        )
+    return _changed(context, changed)
+
+
+async def _run(context: CommandContext, arguments: One) -> Json:
+    task = await _known(context.store, arguments.id)
+    if task.status not in OPEN:
+        raise UsageError(f"task {task.id} is {task.status}", hint="nanohost tasks create makes a new one")
+    async with context.store.transaction() as tx:
+        if await tasks.is_running(tx, task) or not await tasks.ask_for_run(tx, task.id, context.clock.now()):
+            raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks show {task.id}")
+    if context.live:
+        context.live.tasks_changed(task.session_id)
+    return {**_row(task), "next": "it runs now" if context.live else "it runs when the host does: nanohost run"}
+
+
+async def _pause(context: CommandContext, arguments: One) -> Json:
+    return await _apply(context, arguments, changes.pause)
+
+
+async def _resume(context: CommandContext, arguments: One) -> Json:
+    return await _apply(context, arguments, changes.resume)
+
+
+async def _cancel(context: CommandContext, arguments: One) -> Json:
+    return await _apply(context, arguments, changes.cancel)
+
+
+async def _apply(
+    context: CommandContext, arguments: One, change: Callable[[Transaction, TaskId, datetime], Awaitable[Task]]
+) -> Json:
+    task = await _known(context.store, arguments.id)
+    async with context.store.transaction() as tx:
+        changed = await change(tx, task.id, context.clock.now())
+    return _changed(context, changed)
+
+
+def _changed(context: CommandContext, task: Task) -> Json:
+    if context.live:
+        context.live.tasks_changed(task.session_id)
+    return _row(task)
+
+
+async def _known(db: Queries, beginning: str) -> Task:
+    found = await tasks.starting_with(db, beginning)
+    if len(found) != 1:
+        what = "no task" if not found else "more than one task"
+        raise UsageError(f"there is {what} whose id begins with {beginning[:80]!r}", hint="nanohost tasks list --all")
+    return found[0]
+
+
+async def _session(db: Queries, arguments: Create) -> Session:
+    if (arguments.session is None) == (arguments.group is None):
+        raise UsageError("a task belongs to one conversation", hint="--session ID, or --group FOLDER")
+    if arguments.session is not None:
+        return await known_session(db, arguments.session)
+    assert arguments.group is not None
+    group = await known_group(db, arguments.group)
+    found = [session for session in await sessions.every(db) if session.agent_group_id == group.id]
+    if not found:
+        raise UsageError(f"{group.folder} has no conversation yet", hint="write to it first")
+    if len(found) > 1:
+        raise UsageError(f"{group.folder} has {len(found)} conversations", hint="nanohost sessions list; --session ID")
+    return found[0]
+
+
+def _moment(text: str | None, timezone: str, context: CommandContext) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return moment(text, zone=ZoneInfo(timezone), now=context.clock.now())
+    except ValueError as error:
+        raise UsageError(str(error), hint="nanohost tasks create --help") from None
+
+
+def _row(task: Task) -> dict[str, Json]:
+    return {
+        "id": task.id,
+        "session": task.session_id,
+        "status": str(task.status),
+        "next_due": _local(task.next_due, task.timezone),
+        "cron": task.cron,
+        "timezone": task.timezone,
+        "name": name_of(task),
+        "reason": task.reason,
+    }
+
+
+def _local(moment: datetime | None, timezone: str) -> Json:
+    """In the task's own zone: that is how its cron expression is meant."""
+    return None if moment is None else plain(moment.astimezone(ZoneInfo(timezone)))
+
+
+def _run_row(run: Run) -> dict[str, Json]:
+    usage = run.usage
+    return {
+        "due": plain(run.due),
+        "started": plain(run.started_at),
+        "ended": plain(run.ended_at),
+        "outcome": plain(run.outcome) or ("running" if run.started_at else "about to begin"),
+        "cost_usd": usage.cost_usd if usage else None,
+        "tokens": usage.tokens_in + usage.tokens_out if usage else None,
+        "error": run.error,
+    }
+
+
+def _render(result: Json) -> str:
+    assert isinstance(result, Mapping)
+    runs = result["runs"]
+    assert isinstance(runs, Sequence)
+    head = show({name: value for name, value in result.items() if name != "runs"})
+    below = table([row for row in runs if isinstance(row, Mapping)]) if runs else "it has not run yet"
+    return f"{head}\n\n{below}"
+
+
+COMMANDS = (
+    Command(
+        words="tasks list",
+        help="list tasks: what agents are to do at a time",
+        example="nanohost tasks list --session s4kq",
+        arguments=List,
+        run=_list,
+    ),
+    Command(
+        words="tasks show",
+        help="show one task and its last runs",
+        example="nanohost tasks show j7wq",
+        arguments=One,
+        run=_show,
+        render=_render,
+        positional=("id",),
+    ),
+    Command(
+        words="tasks create",
+        help="have an agent do something at a time, once or again and again",
+        example='nanohost tasks create --group main --cron "0 9 * * 1-5" --prompt "What is new today?"',
+        arguments=Create,
+        run=_create,
+    ),
+    Command(
+        words="tasks run",
+        help="run a task now, once, beside its schedule",
+        example="nanohost tasks run j7wq",
+        arguments=One,
+        run=_run,
+        positional=("id",),
+    ),
+    Command(
+        words="tasks pause",
+        help="have a task fall due no more until it is resumed",
+        example="nanohost tasks pause j7wq",
+        arguments=One,
+        run=_pause,
+        positional=("id",),
+    ),
+    Command(
+        words="tasks resume",
+        help="have a paused task fall due again",
+        example="nanohost tasks resume j7wq",
+        arguments=One,
+        run=_resume,
+        positional=("id",),
+    ),
+    Command(
+        words="tasks cancel",
+        help="end a task for good",
+        example="nanohost tasks cancel j7wq",
+        arguments=One,
+        run=_cancel,
+        positional=("id",),
+    ),
+    Command(
+        words="tasks update",
+        help="change what a task is about, or when it falls due",
+        example='nanohost tasks update j7wq --cron "0 8 * * *"',
+        arguments=Update,
+        run=_update,
+        positional=("id",),
+    ),
+)

@@ -1,0 +1,174 @@
+"""Actions: what agents ask of the host. Every request is a row here, whatever became of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.model import SessionId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import from_text, to_text
+
+ADD = """
+INSERT INTO actions
+    (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, thread_id, asked_at,
+     status, reason, notice_id, told, created_at, done_at)
+VALUES
+    (:session_id, :seq, :out_id, :name, :arguments, :channel_type, :instance, :platform_id, :thread_id, :asked_at,
+     :status, :reason, :notice_id, 0, :created_at, :done_at)
+ON CONFLICT (session_id, seq) DO NOTHING
+"""
+NEXT = "SELECT * FROM actions WHERE (status = 'pending' OR told = 0) AND session_id = ? ORDER BY seq LIMIT 1"
+OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status = 'pending' OR told = 0"
+SETTLE = """
+UPDATE actions SET status = :status, reason = :reason, notice_id = :notice_id, done_at = :now,
+    told = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
+"""
+TOLD = "UPDATE actions SET told = 1 WHERE session_id = ? AND seq = ?"
+BAD_BEFORE = """
+SELECT count(*) AS bad FROM (
+    SELECT 1 FROM actions
+    WHERE status IN ('refused', 'failed') AND session_id = :session_id AND done_at > :since AND seq < :seq
+    LIMIT :most)
+"""
+LATEST = """
+SELECT * FROM actions WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
+ORDER BY created_at DESC, seq DESC LIMIT :limit
+"""
+OF_SESSION = "SELECT * FROM actions WHERE session_id = ? ORDER BY seq"
+
+
+class ActionStatus(StrEnum):
+    PENDING = "pending"
+    DONE = "done"
+    REFUSED = "refused"
+    """It cannot be done as asked, or may not be; nothing happened."""
+    FAILED = "failed"
+    """It should have been possible, and was not; nothing happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionRow:
+    """One request. `notice_id`: of the row in inbound.db that tells the agent; None: it is not told."""
+
+    session_id: SessionId
+    seq: int
+    out_id: str
+    name: str
+    arguments: str
+    origin: Origin | None
+    asked_at: datetime
+    created_at: datetime
+    status: ActionStatus = ActionStatus.PENDING
+    reason: str | None = None
+    notice_id: str | None = None
+    done_at: datetime | None = None
+
+
+async def add(tx: Transaction, action: ActionRow) -> bool:
+    """Enter a request. False if it is there already."""
+    origin = action.origin
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "seq": action.seq,
+        "out_id": action.out_id,
+        "name": action.name,
+        "arguments": action.arguments,
+        "channel_type": origin.channel_type if origin else None,
+        "instance": origin.instance if origin else None,
+        "platform_id": origin.platform_id if origin else None,
+        "thread_id": origin.thread_id if origin else None,
+        "asked_at": to_text(action.asked_at),
+        "status": action.status,
+        "reason": action.reason,
+        "notice_id": action.notice_id,
+        "created_at": to_text(action.created_at),
+        "done_at": None if action.done_at is None else to_text(action.done_at),
+    }
+    return await tx.run(ADD, values) == 1
+
+
+async def next_open(db: Queries, session: SessionId) -> ActionRow | None:
+    """The first request that is not carried out, or whose outcome the agent is not told: what comes later waits."""
+    row = await db.one(NEXT, (session,))
+    return None if row is None else _from_row(row)
+
+
+async def open_sessions(db: Queries) -> list[SessionId]:
+    return [SessionId(row["session_id"]) for row in await db.all(OPEN_SESSIONS)]
+
+
+async def settle(
+    tx: Transaction,
+    action: ActionRow,
+    status: ActionStatus,
+    *,
+    reason: str | None,
+    notice_id: str | None,
+    now: datetime,
+) -> None:
+    """Say what became of it; `notice_id` if the agent is to be told."""
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "seq": action.seq,
+        "status": status,
+        "reason": reason,
+        "notice_id": notice_id,
+        "now": to_text(now),
+    }
+    await tx.run(SETTLE, values)
+
+
+async def mark_told(tx: Transaction, action: ActionRow) -> None:
+    await tx.run(TOLD, (action.session_id, action.seq))
+
+
+async def bad_before(db: Queries, action: ActionRow, *, since: datetime, most: int) -> int:
+    """How many requests of the session before this one came to nothing since then; counted up to `most`."""
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "seq": action.seq,
+        "since": to_text(since),
+        "most": most,
+    }
+    row = await db.one(BAD_BEFORE, values)
+    return 0 if row is None else int(row["bad"])
+
+
+async def latest(db: Queries, *, status: ActionStatus | None, session: SessionId | None, limit: int) -> list[ActionRow]:
+    """What was asked for last, latest first; of one status or session, where given."""
+    return [_from_row(row) for row in await db.all(LATEST, {"status": status, "session": session, "limit": limit})]
+
+
+async def of_session(db: Queries, session: SessionId) -> list[ActionRow]:
+    """All requests of a session, in order."""
+    return [_from_row(row) for row in await db.all(OF_SESSION, (session,))]
+
+
+def _from_row(row: sqlite3.Row) -> ActionRow:
+    origin = None
+    if row["platform_id"] is not None:
+        origin = Origin(
+            channel_type=row["channel_type"],
+            instance=row["instance"],
+            platform_id=row["platform_id"],
+            thread_id=row["thread_id"],
+        )
+    return ActionRow(
+        session_id=SessionId(row["session_id"]),
+        seq=row["seq"],
+        out_id=row["out_id"],
+        name=row["name"],
+        arguments=row["arguments"],
+        origin=origin,
+        asked_at=from_text(row["asked_at"]),
+        created_at=from_text(row["created_at"]),
+        status=ActionStatus(row["status"]),
+        reason=row["reason"],
+        notice_id=row["notice_id"],
+        done_at=from_text(row["done_at"]) if row["done_at"] else None,
+    )

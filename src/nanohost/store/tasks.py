@@ -1,0 +1,399 @@
+"""Tasks and their runs: what is to be done when, and what became of it each time.
+
+A run is decided first (its row, and the next time of its task, in one transaction) and written to the session after
+that, under an id that follows from both. So a kill in between only has it written once more.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.model import SessionId, TaskId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.rows import Origin, Usage
+from nanohost_protocol.times import from_text, to_text
+
+ADD = """
+INSERT INTO tasks
+    (id, session_id, kind, content, out_kind, cron, timezone, next_due, misfire,
+     channel_type, instance, platform_id, thread_id, created_by, created_at, changed_at)
+VALUES
+    (:id, :session_id, :kind, :content, :out_kind, :cron, :timezone, :next_due, :misfire,
+     :channel_type, :instance, :platform_id, :thread_id, :created_by, :now, :now)
+ON CONFLICT (id) DO NOTHING
+"""
+BY_ID = "SELECT * FROM tasks WHERE id = ?"
+LIKE = "SELECT * FROM tasks WHERE substr(id, 1, length(:start)) = :start ORDER BY id LIMIT 2"
+LATEST = """
+SELECT * FROM tasks
+WHERE (:session IS NULL OR session_id = :session) AND (:all OR status IN ('active', 'paused'))
+ORDER BY created_at, id LIMIT :limit
+"""
+OPEN_OF_SESSION = """
+SELECT * FROM tasks WHERE session_id = ? AND status IN ('active', 'paused') ORDER BY created_at, id
+"""
+SESSIONS_DUE = """
+SELECT session_id FROM tasks WHERE status = 'active' AND next_due <= :now
+UNION SELECT session_id FROM tasks WHERE run_asked IS NOT NULL
+UNION SELECT session_id FROM task_runs WHERE started_at IS NULL AND ended_at IS NULL
+"""
+DUE_OF_SESSION = """
+SELECT * FROM tasks
+WHERE session_id = :session AND ((status = 'active' AND next_due <= :now) OR run_asked IS NOT NULL)
+ORDER BY next_due, id
+"""
+NEXT_DUE = "SELECT min(next_due) AS due FROM tasks WHERE status = 'active' AND next_due > ?"
+ADVANCE = """
+UPDATE tasks SET next_due = :next_due, status = iif(:next_due IS NULL, 'done', status), reason = :reason,
+    changed_at = :now
+WHERE id = :id AND next_due = :seen AND status = 'active'
+"""
+CHANGE = """
+UPDATE tasks SET status = :status, next_due = :next_due, content = :content, cron = :cron, timezone = :timezone,
+    failures_in_a_row = :failures_in_a_row, reason = :reason, changed_at = :now
+WHERE id = :id
+"""
+ASK = "UPDATE tasks SET run_asked = :now WHERE id = :id AND run_asked IS NULL"
+ASKED = "UPDATE tasks SET run_asked = NULL WHERE id = ?"
+
+ADD_RUN = """
+INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, ended_at, outcome, error)
+VALUES (:task_id, :session_id, :due, :message_id, :now, :ended_at, :outcome, :error)
+ON CONFLICT (task_id, due) DO NOTHING
+"""
+RUN = "SELECT * FROM task_runs WHERE task_id = ? AND due = ?"
+RUNS = "SELECT * FROM task_runs WHERE task_id = ? ORDER BY due DESC, id DESC LIMIT ?"
+IS_RUNNING = "SELECT 1 FROM task_runs WHERE session_id = ? AND task_id = ? AND ended_at IS NULL LIMIT 1"
+UNSTARTED = """
+SELECT * FROM task_runs WHERE session_id = ? AND started_at IS NULL AND ended_at IS NULL ORDER BY id
+"""
+OPEN_RUNS = "SELECT * FROM task_runs WHERE session_id = ? AND ended_at IS NULL ORDER BY id"
+START = "UPDATE task_runs SET started_at = ? WHERE id = ? AND started_at IS NULL"
+END = """
+UPDATE task_runs SET started_at = ifnull(started_at, decided_at), ended_at = :now, outcome = :outcome,
+    error = :error, cost_usd = :cost_usd, tokens_in = :tokens_in, tokens_out = :tokens_out,
+    tokens_cached = :tokens_cached
+WHERE id = :id AND ended_at IS NULL
+"""
+
+
+class TaskKind(StrEnum):
+    AGENT = "agent"
+    """The prompt goes to the session's agent as a message."""
+    MESSAGE = "message"
+    """The content goes to the chat as it is; no agent is woken."""
+
+
+class TaskStatus(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """Falls due no more until it is resumed: somebody paused it, or it failed too often in a row."""
+    CANCELLED = "cancelled"
+    DONE = "done"
+    """It was for one time, and that time has come."""
+
+
+OPEN = (TaskStatus.ACTIVE, TaskStatus.PAUSED)
+
+
+class Misfire(StrEnum):
+    """What becomes of times that passed while no host ran, or while the task was paused."""
+
+    LATEST = "latest"
+    """The latest of them is made up for."""
+    ALL = "all"
+    """All of them are, one after the other, up to a limit."""
+    SKIP = "skip"
+    """None is."""
+
+
+class RunOutcome(StrEnum):
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Not begun: the run before it had not ended, or its time passed unused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A series of runs, or a single one if `cron` is None. `origin`: the chat it came from, where answers go."""
+
+    id: TaskId
+    session_id: SessionId
+    kind: TaskKind
+    content: str
+    out_kind: str | None
+    cron: str | None
+    timezone: str
+    next_due: datetime | None
+    run_asked: datetime | None
+    status: TaskStatus
+    misfire: Misfire
+    failures_in_a_row: int
+    reason: str | None
+    origin: Origin | None
+    created_by: str
+    created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One time that a task fell due. `usage` is that of the whole turn, known when it has ended."""
+
+    id: int
+    task_id: TaskId
+    session_id: SessionId
+    due: datetime
+    message_id: str
+    decided_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    outcome: RunOutcome | None
+    usage: Usage | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run before it has a number. `skipped`: why it is only put on record."""
+
+    task_id: TaskId
+    session_id: SessionId
+    due: datetime
+    message_id: str
+    skipped: str | None = None
+
+
+# --- tasks ---
+
+
+async def add(tx: Transaction, task: Task) -> bool:
+    """False if there is a task of this id already."""
+    origin = task.origin
+    values: dict[str, Value] = {
+        "id": task.id,
+        "session_id": task.session_id,
+        "kind": task.kind,
+        "content": task.content,
+        "out_kind": task.out_kind,
+        "cron": task.cron,
+        "timezone": task.timezone,
+        "next_due": _text(task.next_due),
+        "misfire": task.misfire,
+        "channel_type": origin.channel_type if origin else None,
+        "instance": origin.instance if origin else None,
+        "platform_id": origin.platform_id if origin else None,
+        "thread_id": origin.thread_id if origin else None,
+        "created_by": task.created_by,
+        "now": to_text(task.created_at),
+    }
+    return await tx.run(ADD, values) == 1
+
+
+async def find(db: Queries, task: TaskId) -> Task | None:
+    row = await db.one(BY_ID, (task,))
+    return None if row is None else _task(row)
+
+
+async def starting_with(db: Queries, start: str) -> list[Task]:
+    """At most two: none, the one that is meant, or proof that the beginning is too short."""
+    return [_task(row) for row in await db.all(LIKE, {"start": start})]
+
+
+async def latest(db: Queries, *, session: SessionId | None, ended: bool, limit: int) -> list[Task]:
+    """Tasks in the order they were made; `ended`: cancelled and done ones too."""
+    values: dict[str, Value] = {"session": session, "all": int(ended), "limit": limit}
+    return [_task(row) for row in await db.all(LATEST, values)]
+
+
+async def open_of_session(db: Queries, session: SessionId) -> list[Task]:
+    """Those that may fall due again: active and paused ones."""
+    return [_task(row) for row in await db.all(OPEN_OF_SESSION, (session,))]
+
+
+async def sessions_due(db: Queries, now: datetime) -> list[SessionId]:
+    """Sessions with a task that is due, or with a run that is decided and not written yet."""
+    return [SessionId(row["session_id"]) for row in await db.all(SESSIONS_DUE, {"now": to_text(now)})]
+
+
+async def due_of_session(db: Queries, session: SessionId, now: datetime) -> list[Task]:
+    return [_task(row) for row in await db.all(DUE_OF_SESSION, {"session": session, "now": to_text(now)})]
+
+
+async def next_due(db: Queries, now: datetime) -> datetime | None:
+    """When the next task falls due that is not due yet."""
+    row = await db.one(NEXT_DUE, (to_text(now),))
+    return from_text(row["due"]) if row and row["due"] else None
+
+
+async def advance(tx: Transaction, task: Task, next_due: datetime | None, now: datetime, reason: str | None) -> bool:
+    """Set the next time, or that there is none. False: the task was changed since it was read."""
+    assert task.next_due is not None
+    values: dict[str, Value] = {
+        "id": task.id,
+        "seen": to_text(task.next_due),
+        "next_due": _text(next_due),
+        "reason": reason,
+        "now": to_text(now),
+    }
+    return await tx.run(ADVANCE, values) == 1
+
+
+async def change(tx: Transaction, task: Task, now: datetime) -> None:
+    """Write what can change of a task: read it in the same transaction."""
+    values: dict[str, Value] = {
+        "id": task.id,
+        "status": task.status,
+        "next_due": _text(task.next_due),
+        "content": task.content,
+        "cron": task.cron,
+        "timezone": task.timezone,
+        "failures_in_a_row": task.failures_in_a_row,
+        "reason": task.reason,
+        "now": to_text(now),
+    }
+    await tx.run(CHANGE, values)
+
+
+async def ask_for_run(tx: Transaction, task: TaskId, now: datetime) -> bool:
+    """Have it run once beside its schedule. False if that was asked for and has not begun."""
+    return await tx.run(ASK, {"id": task, "now": to_text(now)}) == 1
+
+
+async def forget_asked(tx: Transaction, task: TaskId) -> None:
+    await tx.run(ASKED, (task,))
+
+
+# --- runs ---
+
+
+async def add_run(tx: Transaction, run: NewRun, now: datetime) -> bool:
+    """Decide on a run. False if there is one for this task and time already."""
+    skipped = run.skipped is not None
+    values: dict[str, Value] = {
+        "task_id": run.task_id,
+        "session_id": run.session_id,
+        "due": to_text(run.due),
+        "message_id": run.message_id,
+        "now": to_text(now),
+        "ended_at": to_text(now) if skipped else None,
+        "outcome": RunOutcome.SKIPPED if skipped else None,
+        "error": run.skipped,
+    }
+    return await tx.run(ADD_RUN, values) == 1
+
+
+async def run_of(db: Queries, task: TaskId, due: datetime) -> Run | None:
+    row = await db.one(RUN, (task, to_text(due)))
+    return None if row is None else _run(row)
+
+
+async def runs(db: Queries, task: TaskId, *, limit: int) -> list[Run]:
+    """The last runs, latest first."""
+    return [_run(row) for row in await db.all(RUNS, (task, limit))]
+
+
+async def is_running(db: Queries, task: Task) -> bool:
+    """Whether a run of the task has not ended."""
+    return await db.one(IS_RUNNING, (task.session_id, task.id)) is not None
+
+
+async def unstarted(db: Queries, session: SessionId) -> list[Run]:
+    """Runs that are decided and not known to be written, in the order of their decision."""
+    return [_run(row) for row in await db.all(UNSTARTED, (session,))]
+
+
+async def open_runs(db: Queries, session: SessionId) -> list[Run]:
+    return [_run(row) for row in await db.all(OPEN_RUNS, (session,))]
+
+
+async def start_runs(tx: Transaction, started: Sequence[Run], now: datetime) -> None:
+    """These are written to the session."""
+    await tx.run_many(START, [(to_text(now), run.id) for run in started])
+
+
+async def end_run(
+    tx: Transaction, run: Run, outcome: RunOutcome, now: datetime, *, usage: Usage | None = None, error: str | None
+) -> bool:
+    """False if it had ended before."""
+    values: dict[str, Value] = {
+        "id": run.id,
+        "now": to_text(now),
+        "outcome": outcome,
+        "error": error,
+        "cost_usd": usage.cost_usd if usage else None,
+        "tokens_in": usage.tokens_in if usage else None,
+        "tokens_out": usage.tokens_out if usage else None,
+        "tokens_cached": usage.tokens_cached if usage else None,
+    }
+    return await tx.run(END, values) == 1
+
+
+def _task(row: sqlite3.Row) -> Task:
+    return Task(
+        id=TaskId(row["id"]),
+        session_id=SessionId(row["session_id"]),
+        kind=TaskKind(row["kind"]),
+        content=row["content"],
+        out_kind=row["out_kind"],
+        cron=row["cron"],
+        timezone=row["timezone"],
+        next_due=_time(row["next_due"]),
+        run_asked=_time(row["run_asked"]),
+        status=TaskStatus(row["status"]),
+        misfire=Misfire(row["misfire"]),
+        failures_in_a_row=row["failures_in_a_row"],
+        reason=row["reason"],
+        origin=_origin(row),
+        created_by=row["created_by"],
+        created_at=from_text(row["created_at"]),
+        changed_at=from_text(row["changed_at"]),
+    )
+
+
+def _origin(row: sqlite3.Row) -> Origin | None:
+    if row["channel_type"] is None:
+        return None
+    return Origin(
+        channel_type=row["channel_type"],
+        instance=row["instance"],
+        platform_id=row["platform_id"],
+        thread_id=row["thread_id"],
+    )
+
+
+def _run(row: sqlite3.Row) -> Run:
+    usage = None
+    if row["cost_usd"] is not None:
+        usage = Usage(
+            tokens_in=row["tokens_in"],
+            tokens_out=row["tokens_out"],
+            tokens_cached=row["tokens_cached"],
+            cost_usd=row["cost_usd"],
+        )
+    return Run(
+        id=row["id"],
+        task_id=TaskId(row["task_id"]),
+        session_id=SessionId(row["session_id"]),
+        due=from_text(row["due"]),
+        message_id=row["message_id"],
+        decided_at=from_text(row["decided_at"]),
+        started_at=_time(row["started_at"]),
+        ended_at=_time(row["ended_at"]),
+        outcome=RunOutcome(row["outcome"]) if row["outcome"] else None,
+        usage=usage,
+        error=row["error"],
+    )
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else to_text(moment)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else from_text(text)

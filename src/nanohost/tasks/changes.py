@@ -1,0 +1,169 @@
+"""What can be done to a task: made, paused, resumed, updated, cancelled. By an agent and by the command line alike.
+
+Each runs inside the caller's transaction and raises UsageError, with a sentence and a hint, for what cannot be. Whoever
+calls says so to the engine after the commit (`Tasks.changed`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from nanohost.errors import UsageError
+from nanohost.model import SessionId, TaskId
+from nanohost.store import tasks
+from nanohost.store.database import Queries, Transaction
+from nanohost.store.tasks import OPEN, Misfire, Task, TaskKind, TaskStatus
+from nanohost.tasks.schedule import checked_cron, checked_zone, next_time
+from nanohost_protocol.rows import Origin
+
+MOST_OPEN = 100
+"""Tasks of one session that may fall due again."""
+LONGEST_CONTENT = 20_000
+"""Characters of a prompt, or of a message's content."""
+PAUSED_BY_HAND = "paused on request"
+
+
+async def create(
+    tx: Transaction,
+    *,
+    id: TaskId,
+    session: SessionId,
+    kind: TaskKind,
+    content: str,
+    out_kind: str | None,
+    due: datetime | None,
+    cron: str | None,
+    timezone: str,
+    origin: Origin | None,
+    misfire: Misfire = Misfire.LATEST,
+    created_by: str,
+    now: datetime,
+) -> Task:
+    """A task that falls due at `due`, or by `cron` in `timezone`; with both, first at `due`. A time that has passed
+    means now. Doing it again changes nothing: the task is answered as it is. Raises UsageError."""
+    if (there := await tasks.find(tx, id)) is not None:
+        return there
+    checked_zone(timezone)
+    _check_content(kind, content)
+    if kind is TaskKind.MESSAGE and (origin is None or out_kind is None):
+        raise UsageError("a message that is sent again and again needs a chat to go to", hint="name a destination")
+    if len(await tasks.open_of_session(tx, session)) >= MOST_OPEN:
+        raise UsageError(
+            f"this conversation has {MOST_OPEN} tasks already", hint="cancel one of them first: nanohost tasks list"
+        )
+    task = Task(
+        id=id,
+        session_id=session,
+        kind=kind,
+        content=content,
+        out_kind=out_kind,
+        cron=checked_cron(cron) if cron is not None else None,
+        timezone=timezone,
+        next_due=_first(due, cron, timezone, now),
+        run_asked=None,
+        status=TaskStatus.ACTIVE,
+        misfire=misfire,
+        failures_in_a_row=0,
+        reason=None,
+        origin=origin,
+        created_by=created_by,
+        created_at=now,
+        changed_at=now,
+    )
+    await tasks.add(tx, task)
+    return task
+
+
+async def pause(tx: Transaction, id: TaskId, now: datetime, reason: str = PAUSED_BY_HAND) -> Task:
+    """It falls due no more until it is resumed. Pausing twice changes nothing."""
+    task = await _open(tx, id)
+    if task.status is TaskStatus.PAUSED:
+        return task
+    return await _changed(tx, replace(task, status=TaskStatus.PAUSED, reason=reason), now)
+
+
+async def resume(tx: Transaction, id: TaskId, now: datetime) -> Task:
+    """It falls due again; times that passed meanwhile are dealt with as its misfire policy says."""
+    task = await _open(tx, id)
+    if task.status is TaskStatus.ACTIVE:
+        return task
+    return await _changed(tx, replace(task, status=TaskStatus.ACTIVE, reason=None, failures_in_a_row=0), now)
+
+
+async def cancel(tx: Transaction, id: TaskId, now: datetime, reason: str = "cancelled on request") -> Task:
+    """It never falls due again. A run that has begun goes on. Cancelling twice changes nothing."""
+    task = await _known(tx, id)
+    if task.status not in OPEN:
+        return task
+    return await _changed(tx, replace(task, status=TaskStatus.CANCELLED, next_due=None, reason=reason), now)
+
+
+async def update(
+    tx: Transaction,
+    id: TaskId,
+    *,
+    prompt: str | None = None,
+    due: datetime | None = None,
+    cron: str | None = None,
+    timezone: str | None = None,
+    now: datetime,
+) -> Task:
+    """Change what is given. A new time replaces the old one: `due` alone makes it a task for once, `cron` a series."""
+    task = await _open(tx, id)
+    if prompt is not None:
+        if task.kind is not TaskKind.AGENT:
+            raise UsageError(f"task {id} sends a message and has no prompt", hint="cancel it and make another one")
+        _check_content(task.kind, prompt)
+        task = replace(task, content=prompt)
+    if due is not None or cron is not None or timezone is not None:
+        zone = checked_zone(timezone) if timezone is not None else task.timezone
+        # A zone alone moves the series; a task for once keeps its moment.
+        series = checked_cron(cron) if cron is not None else (task.cron if due is None else None)
+        moved = due if due is not None or series is not None else task.next_due
+        task = replace(task, cron=series, timezone=zone, next_due=_first(moved, series, zone, now))
+    return await _changed(tx, task, now)
+
+
+async def find(db: Queries, id: TaskId) -> Task | None:
+    return await tasks.find(db, id)
+
+
+async def of_session(db: Queries, session: SessionId) -> list[Task]:
+    """The session's open tasks, in the order they were made."""
+    return await tasks.open_of_session(db, session)
+
+
+async def _changed(tx: Transaction, task: Task, now: datetime) -> Task:
+    task = replace(task, changed_at=now)
+    await tasks.change(tx, task, now)
+    return task
+
+
+async def _known(db: Queries, id: TaskId) -> Task:
+    if (task := await tasks.find(db, id)) is None:
+        raise UsageError(f"there is no task {id[:80]!r}", hint="nanohost tasks list")
+    return task
+
+
+async def _open(db: Queries, id: TaskId) -> Task:
+    task = await _known(db, id)
+    if task.status not in OPEN:
+        raise UsageError(f"task {id} is {task.status}: it cannot be changed any more", hint="make a new one")
+    return task
+
+
+def _first(due: datetime | None, cron: str | None, timezone: str, now: datetime) -> datetime:
+    if due is not None:
+        return max(due, now)
+    if cron is None:
+        raise UsageError("a task needs a time", hint='give a time, or a cron expression such as "0 9 * * 1-5"')
+    return next_time(cron, timezone, now)
+
+
+def _check_content(kind: TaskKind, content: str) -> None:
+    what = "prompt" if kind is TaskKind.AGENT else "message"
+    if not content.strip():
+        raise UsageError(f"the task's {what} is empty", hint="say what is to be done")
+    if len(content) > LONGEST_CONTENT:
+        raise UsageError(f"the task's {what} is longer than {LONGEST_CONTENT} characters", hint="make it shorter")

@@ -1,0 +1,79 @@
+"""What the end of a run means for its task: a series that fails again and again is paused, and its chat is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from nanohost.model import SessionId
+from nanohost.store import deliveries, tasks
+from nanohost.store.database import Transaction
+from nanohost.store.deliveries import Delivery
+from nanohost.store.tasks import Run, RunOutcome, Task, TaskStatus
+from nanohost.tasks.entries import name_of, pause_notice
+from nanohost_protocol.rows import Usage
+
+MOST_FAILURES = 3
+"""In a row; the next time would most likely end the same way, and cost the same."""
+NO_REASON = "it failed, and nobody said why"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """A message that is done with. `sentence`: why it failed; `usage`: of its turn, all tries together."""
+
+    message_id: str
+    completed: bool
+    sentence: str | None
+    usage: Usage | None
+
+
+async def end_runs(tx: Transaction, session: SessionId, closed: Sequence[Closed], now: datetime) -> Sequence[Delivery]:
+    """Put the ends of runs among `closed` on record, in the transaction that takes them over. Answers with what was
+    entered into the ledger."""
+    runs = {run.message_id: run for run in await tasks.open_runs(tx, session)} if closed else {}
+    entered = []
+    for message in closed:
+        run = runs.get(message.message_id)
+        if run is not None and (notice := await _end(tx, run, message, now)) is not None:
+            entered.append(notice)
+    return entered
+
+
+async def _end(tx: Transaction, run: Run, message: Closed, now: datetime) -> Delivery | None:
+    outcome = RunOutcome.COMPLETED if message.completed else RunOutcome.FAILED
+    error = None if message.completed else message.sentence or NO_REASON
+    await tasks.end_run(tx, run, outcome, now, usage=message.usage, error=error)
+    task = await tasks.find(tx, run.task_id)
+    if task is None or task.cron is None:
+        return None
+    failures = 0 if message.completed else task.failures_in_a_row + 1
+    task = replace(task, failures_in_a_row=failures)
+    if failures < MOST_FAILURES or task.status is not TaskStatus.ACTIVE:
+        await tasks.change(tx, task, now)
+        return None
+    return await _pause(tx, task, run, error or NO_REASON, now)
+
+
+async def _pause(tx: Transaction, task: Task, run: Run, error: str, now: datetime) -> Delivery | None:
+    reason = f"it failed {task.failures_in_a_row} times in a row; the last time: {error}"
+    await tasks.change(tx, replace(task, status=TaskStatus.PAUSED, reason=reason), now)
+    _log.warning("task_paused", task=task.id, session=task.session_id, reason=reason)
+    if task.origin is None:
+        return None
+    notice = pause_notice(task, run, paused_sentence(task), now)
+    await deliveries.add(tx, notice)
+    return notice
+
+
+def paused_sentence(task: Task) -> str:
+    """What the chat is told."""
+    return (
+        f"I paused the task “{name_of(task)}”: it failed {task.failures_in_a_row} times in a row. "
+        f"To go on with it, ask me to resume task {task.id}, or type: nanohost tasks resume {task.id}"
+    )

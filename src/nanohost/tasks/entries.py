@@ -1,0 +1,81 @@
+"""What a task puts where: the message in the session's mailbox, the entries in the ledger of deliveries. Pure.
+
+Ledger numbers: the agent's rows are above zero, the keeper's notices below it (see keeper/notices.py), and those of
+tasks count up from -2**63, two a run: what a chat is sent later has the higher number.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from nanohost.model import TaskId
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.tasks import Run, Task
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import ChatOut, TaskIn, encode
+from nanohost_protocol.rows import InKind, NewMessageIn, OutKind
+from nanohost_protocol.times import to_text
+
+LOWEST = -(2**63)
+LONGEST_NAME = 60
+"""Characters of a prompt where it stands for its task."""
+
+
+def run_id(task: TaskId, due: datetime) -> str:
+    """The id of the message or the delivery that one run makes."""
+    return derive("k", task, to_text(due))
+
+
+def message_seq(run: Run) -> int:
+    """The ledger number of what a task sends to the chat itself."""
+    return LOWEST + 2 * run.id
+
+
+def pause_notice_seq(run: Run) -> int:
+    """The ledger number of the word that a task was paused after this run."""
+    return message_seq(run) + 1
+
+
+def message_in(task: Task, run: Run) -> NewMessageIn:
+    """The prompt for the agent, as of the time it was due."""
+    return NewMessageIn(
+        id=run.message_id,
+        kind=InKind.TASK,
+        timestamp=run.due,
+        content=encode(TaskIn(prompt=task.content)),
+        origin=task.origin,
+    )
+
+
+def message_out(task: Task, run: Run, now: datetime) -> Delivery:
+    """What a task of kind `message` sends."""
+    assert task.out_kind is not None
+    return _delivery(task, message_seq(run), run.message_id, task.out_kind, task.content, now)
+
+
+def pause_notice(task: Task, run: Run, sentence: str, now: datetime) -> Delivery:
+    return _delivery(
+        task, pause_notice_seq(run), derive("n", run.message_id), OutKind.CHAT, encode(ChatOut(text=sentence)), now
+    )
+
+
+def name_of(task: Task) -> str:
+    """A few words by which a person knows the task."""
+    words = " ".join(task.content.split())
+    return words if len(words) <= LONGEST_NAME else words[: LONGEST_NAME - 1] + "…"
+
+
+def _delivery(task: Task, seq: int, out_id: str, kind: str, content: str, now: datetime) -> Delivery:
+    origin = task.origin
+    assert origin is not None
+    return Delivery(
+        lane=LaneKey(task.session_id, origin.channel_type, origin.instance, origin.platform_id),
+        seq=seq,
+        out_id=out_id,
+        kind=kind,
+        thread_id=origin.thread_id,
+        reply_to=None,
+        content=content,
+        status=DeliveryStatus.PENDING,
+        created_at=now,
+    )

@@ -1,0 +1,146 @@
+"""When a cron expression falls due, in its task's own time zone. Pure.
+
+The five fields are matched against the clock on the wall, and each moment is worked out from the scheduled one before
+it. Where the zone's clock jumps:
+
+* a time that does not exist falls due at the end of the gap;
+* a time that exists twice falls due once, the first time it comes;
+* an expression for every hour (hour field `*`) follows real time: what exists twice comes twice, what does not exist
+  does not come.
+
+croniter is asked about wall-clock times only; it knows nothing of these rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import CroniterError, croniter  # type: ignore[import-untyped]
+
+from nanohost.errors import UsageError
+
+FIELDS = (("minute", 60), ("hour", 24), ("day of the month", 31), ("month", 12), ("day of the week", 8))
+"""Names, and how many values there are: a longer step means nothing."""
+_NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
+_VALUE = rf"(?:\d{{1,2}}|{_NAMES})"
+_PART = re.compile(rf"(?:\*|{_VALUE}(?:-{_VALUE})?)(?:/(?P<step>\d{{1,2}}))?", re.IGNORECASE)
+EXAMPLE = 'minute hour day month weekday, such as "0 9 * * 1-5" for nine on weekdays'
+LONGEST_OVERLAP = timedelta(hours=3)
+"""Clocks are set back by an hour, seldom by two; looked back so far for times that come twice."""
+
+
+def checked_zone(timezone: str) -> str:
+    """The name, if there is such a zone. Raises UsageError."""
+    _zone(timezone)
+    return timezone
+
+
+def checked_cron(cron: str) -> str:
+    """The expression in its one form, if it is five fields that fall due some day. Raises UsageError."""
+    fields = cron.split()
+    if len(fields) != len(FIELDS):
+        raise UsageError(f"{cron[:80]!r} is not a cron expression of five fields", hint=EXAMPLE)
+    for field, (name, values) in zip(fields, FIELDS, strict=True):
+        for part in field.split(","):
+            match = _PART.fullmatch(part)
+            if match is None or int(match["step"] or 1) not in range(1, values):
+                raise UsageError(f"{cron[:80]!r}: the field {name} cannot be {field[:40]!r}", hint=EXAMPLE)
+    text = " ".join(fields).lower()
+    try:
+        next(_walls(text, datetime(2024, 1, 1)))  # noqa: DTZ001 (the clock on the wall has no zone)
+    except CroniterError:
+        raise UsageError(f"the cron expression {text!r} never falls due, or is not one", hint=EXAMPLE) from None
+    return text
+
+
+def next_time(cron: str, timezone: str, after: datetime) -> datetime:
+    """The first time after `after`, UTC. Raises UsageError for an expression or a zone that is none."""
+    cron, zone = checked_cron(cron), _zone(timezone)
+    every_hour = _is_for_every_hour(cron)
+    best: datetime | None = None
+    for wall in _walls(cron, _begin(after, zone)):
+        times = _moments(wall, zone, every_hour=every_hour)
+        best = min((moment for moment in (*times, best) if moment is not None and moment > after), default=None)
+        if best is not None and best <= _moment(wall, zone, fold=0):
+            return best
+    raise AssertionError("croniter raises when there is no further time")
+
+
+def times_until(cron: str, timezone: str, first: datetime, now: datetime, *, most: int) -> list[datetime]:
+    """`first` and what follows by the expression, up to and including `now`: the last `most` of them, in order."""
+    found: deque[datetime] = deque([first], maxlen=most)
+    moment = next_time(cron, timezone, max(first, _some_before(cron, timezone, now, most)))
+    while moment <= now:
+        found.append(moment)
+        moment = next_time(cron, timezone, moment)
+    return list(found)
+
+
+def _some_before(cron: str, timezone: str, now: datetime, count: int) -> datetime:
+    """A moment with at least `count` times between it and `now`: years of missed times are not gone through."""
+    zone = _zone(timezone)
+    wall = now.astimezone(zone).replace(tzinfo=None)
+    steps = croniter(cron, wall)
+    with suppress(CroniterError):
+        for _ in range(count):
+            wall = steps.get_prev(datetime)
+    return _moment(wall, zone, fold=0) - LONGEST_OVERLAP
+
+
+def _walls(cron: str, after: datetime) -> Iterator[datetime]:
+    """Times on the wall, without regard to whether they exist there. Raises CroniterError when there is none."""
+    steps = croniter(cron, after)
+    while True:
+        yield steps.get_next(datetime)
+
+
+def _begin(after: datetime, zone: ZoneInfo) -> datetime:
+    """The wall-clock time to count from: earlier if the clock is about to be set back, since its times come again."""
+    here = after.astimezone(zone)
+    later = (after + LONGEST_OVERLAP).astimezone(zone)
+    back = (here.utcoffset() or timedelta()) - (later.utcoffset() or timedelta())
+    return here.replace(tzinfo=None) - max(back, timedelta())
+
+
+def _moments(wall: datetime, zone: ZoneInfo, *, every_hour: bool) -> list[datetime]:
+    """The moments at which a wall-clock time falls due: one, or by the rules above none or two."""
+    first, second = _moment(wall, zone, fold=0), _moment(wall, zone, fold=1)
+    if first > second:  # it does not exist: the clock jumps over it, between `second` and `first`
+        return [] if every_hour else [_jump_between(second, first, zone)]
+    return [first, second] if every_hour else [first]
+
+
+def _moment(wall: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
+    return wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+
+
+def _jump_between(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:
+    """When the zone's clock is set forward, to the second."""
+    before = low.astimezone(zone).utcoffset()
+    while high - low > timedelta(seconds=1):
+        middle = low + timedelta(seconds=(high - low).total_seconds() // 2)
+        if middle.astimezone(zone).utcoffset() == before:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _is_for_every_hour(cron: str) -> bool:
+    return cron.split()[1] in ("*", "*/1", "0-23")
+
+
+@lru_cache(maxsize=256)
+def _zone(timezone: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(
+            f"there is no time zone {timezone[:80]!r}", hint="a name of the IANA database, such as Europe/Berlin"
+        ) from None

@@ -1,0 +1,60 @@
+"""A moment as a person or an agent types it: a local time, or how long from now. Pure.
+
+2026-03-01T09:00        that time in the person's own zone (a space for the T is fine, seconds are)
+2026-03-01T09:00+02:00  that time, wherever the person is
+2026-03-01T09:00Z       the same
+in 10 minutes           from when it was asked for; also `10m`, `+600`, `in 1 h 30 min`
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+
+LONGEST_WAIT = timedelta(days=366 * 10)
+
+_UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86_400}
+_UNITS |= {"day": 86_400, "w": 604_800, "week": 604_800}
+_PIECE = re.compile(r"(\d{1,9})\s*([a-z]*)")
+_DURATION = re.compile(r"(?:in\s+|\+\s*)?((?:\d{1,9}\s*[a-z]*\s*)+)")
+EXAMPLES = "2026-03-01T09:00, or in 10 minutes"
+
+
+def moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
+    """The moment in UTC. A local time that a change of the clocks skips is taken as if they had not changed yet; one
+    that happens twice is the first. Raises ValueError with a sentence."""
+    wanted = text.strip()
+    try:
+        found = _from_now(wanted, now) or _stated(wanted, zone)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text[:60]!r} is no time: write for example {EXAMPLES}") from None
+    if found - now > LONGEST_WAIT:
+        raise ValueError(f"{text[:60]!r} is more than ten years away")
+    return found
+
+
+def seconds(text: str) -> int | None:
+    """A length of time such as `10m`, `in 2 hours` or `+600` in seconds; None if it is none."""
+    whole = _DURATION.fullmatch(text.strip().casefold())
+    if whole is None:
+        return None
+    pieces = _PIECE.findall(whole[1])
+    units = [unit if unit in _UNITS else unit.removesuffix("s") for _, unit in pieces]
+    if units == [""]:
+        # A bare number is a length only where something says so: 2026 is a year.
+        return int(pieces[0][0]) if text.strip().startswith("+") else None
+    if any(unit not in _UNITS for unit in units):
+        return None
+    return sum(int(number) * _UNITS[unit] for (number, _), unit in zip(pieces, units, strict=True))
+
+
+def _from_now(text: str, now: datetime) -> datetime | None:
+    length = seconds(text)
+    return None if length is None else now + timedelta(seconds=length)
+
+
+def _stated(text: str, zone: tzinfo) -> datetime:
+    found = datetime.fromisoformat(text)
+    if len(text) <= len("2026-03-01"):
+        raise ValueError("a day is no moment")
+    return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).astimezone(UTC)

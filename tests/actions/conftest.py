@@ -1,0 +1,112 @@
+"""A session whose agent asks for things, and the part of the host that carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from nanohost.actions.actions import Actions
+from nanohost.actions.guard import Guard, everything
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId
+from nanohost.shipped import shipped_root
+from nanohost.store import actions, agent_groups, sessions
+from nanohost.store.actions import ActionRow
+from nanohost.store.database import Store, open_store
+from nanohost.store.migrations import migrate, read_sets
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost_protocol.inbound import reading_inbound
+from nanohost_protocol.payloads import SystemIn, decode_in
+from nanohost_protocol.rows import MessageIn, Origin
+
+HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """`woken` and `changed` are what the rest of the host was told."""
+
+    store: Store
+    mailboxes: Mailboxes
+    clock: ManualClock
+    session: Session
+    other: Session
+    woken: list[SessionId] = field(default_factory=list)
+    changed: list[SessionId] = field(default_factory=list)
+    asked: int = 0
+
+    async def ask(self, name: str, arguments: str, *, session: Session | None = None) -> str:
+        """An agent's request, on record as the collector leaves it; returns the outbound row's id."""
+        self.asked += 1
+        session = session or self.session
+        row = ActionRow(
+            session_id=session.id,
+            seq=2 * self.asked - 1,
+            out_id=f"o{self.asked}",
+            name=name,
+            arguments=arguments,
+            origin=HERE,
+            asked_at=self.clock.now(),
+            created_at=self.clock.now(),
+        )
+        async with self.store.transaction() as tx:
+            await actions.add(tx, row)
+        return row.out_id
+
+    async def enter(self, row: ActionRow) -> None:
+        async with self.store.transaction() as tx:
+            await actions.add(tx, replace(row, session_id=self.session.id))
+
+    async def settle(self, guard: Guard = everything) -> None:
+        """Carry out all there is, as a host does that starts and stops."""
+        stage = Actions(
+            store=self.store,
+            mailboxes=self.mailboxes,
+            clock=self.clock,
+            timezone="Europe/Berlin",
+            wake=self.woken.append,
+            changed=self.changed.append,
+            guard=guard,
+        )
+        async with stage.opened():
+            pass  # leaving waits for what began
+
+    async def statuses(self) -> list[str]:
+        return [str(row.status) for row in await actions.of_session(self.store, self.session.id)]
+
+    def notices(self) -> list[MessageIn]:
+        """What the agent was told, in order."""
+        path = self.mailboxes.layout(self.session).inbound_db
+        if not path.exists():
+            return []
+        with reading_inbound(path) as box:
+            return list(box.due(self.clock.now()))
+
+    def told(self) -> list[str]:
+        payloads = [decode_in(row.kind, row.content) for row in self.notices()]
+        return [payload.text for payload in payloads if isinstance(payload, SystemIn)]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    database = tmp_path / "nanohost.db"
+    migrate(database, read_sets([shipped_root() / "migrations"]), backups=tmp_path / "backups")
+    mailboxes = Mailboxes(tmp_path / "sessions", durable=False)
+    async with open_store(database, durable=False) as store, mailboxes.opened():
+        yield Bench(
+            store=store,
+            mailboxes=mailboxes,
+            clock=ManualClock(),
+            session=await _session(store, "main"),
+            other=await _session(store, "other"),
+        )
+
+
+async def _session(store: Store, folder: str) -> Session:
+    async with store.transaction() as tx:
+        group = await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=START)
+        id = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
+        return await sessions.get(tx, id)

@@ -1,0 +1,64 @@
+"""From a container's file to the list of actions: whatever it wrote, what comes after it is not held up."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from nanohost.delivery.collector import Collector
+from nanohost.model import SessionId
+from nanohost.store import actions, sessions
+from nanohost_protocol.outbound import OutboundWriter
+from nanohost_protocol.payloads import ChatOut, SystemOut, TaskOut, encode
+from nanohost_protocol.rows import NewMessageOut, OutKind
+from tests.actions.conftest import Bench
+
+WRITTEN = (
+    (OutKind.SYSTEM, '{"action":"\\ud800","arguments":"\\udfff"}'),
+    (OutKind.SYSTEM, '{"action":"a\\u0000b","arguments":"\\u0000"}'),
+    (OutKind.SYSTEM, '{"action":1}'),
+    (OutKind.SYSTEM, encode(SystemOut(action="", arguments="x" * 1_000_000))),
+    (OutKind.TASK, "[]"),
+    (OutKind.TASK, encode(TaskOut(prompt="\x00", due="\x00"))),
+    (OutKind.CHAT, encode(ChatOut(text="after"))),
+)
+
+
+async def collected(bench: Bench, *rows: NewMessageOut) -> list[SessionId]:
+    """A runner leaves these rows and the host takes them over; returns which sessions asked for something."""
+    asked: list[SessionId] = []
+    await bench.mailboxes.put(bench.session, [])
+    path = bench.mailboxes.layout(bench.session).outbound_db
+    with closing(OutboundWriter(path, container_id="l", durable=False)) as box:
+        for row in rows:
+            box.say(row, floor=0, now=bench.clock.now())
+    collector = Collector(
+        store=bench.store,
+        mailboxes=bench.mailboxes,
+        clock=bench.clock,
+        on_entry=lambda _: None,
+        on_request=asked.append,
+    )
+    await collector.collect(bench.session.id)
+    return asked
+
+
+async def test_whatever_a_container_asks_for_is_on_record_and_refused(bench: Bench) -> None:
+    rows = [
+        NewMessageOut(id=f"r{at}", turn_id="t", kind=kind, content=content)
+        for at, (kind, content) in enumerate(WRITTEN)
+    ]
+    assert await collected(bench, *rows) == [bench.session.id]
+    session = await sessions.get(bench.store, bench.session.id)
+    assert session.out_cursor == 2 * len(WRITTEN) - 1
+    found = await actions.of_session(bench.store, bench.session.id)
+    assert [row.out_id for row in found] == [f"r{at}" for at in range(len(WRITTEN) - 1)]
+    [sent] = await bench.store.all("SELECT out_id FROM deliveries")
+    assert sent["out_id"] == f"r{len(WRITTEN) - 1}"
+    await bench.settle()
+    assert set(await bench.statuses()) == {"refused"}
+    assert len(bench.told()) == len(found)
+
+
+async def test_rows_that_ask_for_nothing_wake_no_action(bench: Bench) -> None:
+    row = NewMessageOut(id="r", turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hi")))
+    assert await collected(bench, row) == []

@@ -1,0 +1,72 @@
+"""A host that is killed while it does what an agent asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from nanohost.home import Home
+from tests.crash.people import FOLDER, furnish
+from tests.crash.platform import Platform
+from tests.crash.victims import HostProcess
+
+LIMIT_S = 40.0
+REMIND = {"tool": "schedule_task", "arguments": {"prompt": "time is up", "at": "in 1 s"}}
+WRONG = {"tool": "schedule_task", "arguments": {"prompt": "p", "cron": "whenever"}}
+RULES = [
+    {"match": "^remind", "actions": [REMIND, {"answer": "yes"}]},
+    {"match": "^wrong", "actions": [WRONG]},
+    {"match": "was refused", "actions": [{"answer": "told"}]},
+]
+
+
+@asynccontextmanager
+async def host_and_person(root: Path) -> AsyncIterator[tuple[HostProcess, Platform]]:
+    platform = Platform()
+    async with platform.opened():
+        host = HostProcess(root, platform.port, {"runtime": "process", "durable": False})
+        await furnish(root, 1)
+        (root / "groups" / FOLDER / "script.json").write_text(json.dumps(RULES))
+        try:
+            yield host, platform
+        finally:
+            await asyncio.to_thread(host.end)
+
+
+def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"file:{Home(root).database}?mode=ro", uri=True)) as db:
+        return db.execute(sql).fetchall()
+
+
+@pytest.mark.behaviour("TK-05")
+@pytest.mark.parametrize(
+    ("text", "point", "seen", "tasks"),
+    [
+        ("remind", "actions.entered", ["yes", "echo: time is up"], 1),
+        ("remind", "actions.done", ["yes", "echo: time is up"], 1),
+        ("wrong", "actions.done", ["told"], 0),
+    ],
+)
+async def test_what_an_agent_asked_for_is_done_and_told_once(
+    tmp_path: Path, text: str, point: str, seen: list[str], tasks: int
+) -> None:
+    async with host_and_person(tmp_path / "home") as (host, platform):
+        host.start(crash_at=point)
+        platform.write("m1", "c0", text)
+        assert await asyncio.to_thread(host.exited_within, LIMIT_S) == -signal.SIGKILL
+        host.start()
+        async with asyncio.timeout(LIMIT_S):
+            await platform.until_seen({("c0", one) for one in seen})
+        assert await asyncio.to_thread(host.stop) == 0
+        assert sorted(copy.text for copy in platform.seen) == sorted(seen)
+        assert records(host.root, "SELECT count(*) FROM tasks") == [(tasks,)]
+        assert records(host.root, "SELECT DISTINCT told FROM actions") == [(1,)]
+        checked = await asyncio.to_thread(host.command, "verify")
+        assert checked.returncode == 0, checked.stdout + checked.stderr

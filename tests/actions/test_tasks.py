@@ -1,0 +1,118 @@
+"""What an agent can do to tasks: only to those of its own session."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from nanohost.model import Session, TaskId
+from nanohost.store.tasks import Task, TaskKind, TaskStatus
+from nanohost.tasks import changes
+from nanohost.testing.manual_clock import START
+from nanohost_protocol.ids import task_id
+from nanohost_protocol.payloads import TaskOut, encode
+from tests.actions.conftest import HERE, Bench
+
+
+async def scheduled(bench: Bench, wanted: TaskOut, *, session: Session | None = None) -> TaskId:
+    out_id = await bench.ask("tasks.create", encode(wanted), session=session)
+    await bench.settle()
+    return TaskId(task_id(session=(session or bench.session).id, request=out_id))
+
+
+async def task(bench: Bench, id: TaskId) -> Task:
+    found = await changes.find(bench.store, id)
+    assert found is not None
+    return found
+
+
+async def asked(bench: Bench, change: str, **arguments: str) -> None:
+    await bench.ask(f"tasks.{change}", json.dumps(arguments))
+    await bench.settle()
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_an_agents_task_is_made_under_the_id_it_knows(bench: Bench) -> None:
+    id = await scheduled(bench, TaskOut(prompt="water", due="in 10 minutes"))
+    made = await task(bench, id)
+    assert (made.content, made.kind, made.session_id, made.origin) == (
+        "water",
+        TaskKind.AGENT,
+        bench.session.id,
+        HERE,
+    )
+    assert (made.next_due, made.cron, made.timezone) == (START.replace(minute=10), None, "Europe/Berlin")
+    assert (bench.changed, bench.notices()) == ([bench.session.id], [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "due"),
+    [
+        (TaskOut(prompt="p", due="2026-07-01T09:00"), datetime(2026, 7, 1, 7, tzinfo=UTC)),
+        (TaskOut(prompt="p", due="2026-07-01T09:00", timezone="Asia/Tokyo"), datetime(2026, 7, 1, 0, tzinfo=UTC)),
+        (TaskOut(prompt="p", due="2026-07-01T09:00Z"), datetime(2026, 7, 1, 9, tzinfo=UTC)),
+        (TaskOut(prompt="p", due="", recurrence="0 9 * * *"), datetime(2026, 1, 2, 8, tzinfo=UTC)),
+        (TaskOut(prompt="p", due="", recurrence="0 9 * * *", timezone="UTC"), datetime(2026, 1, 2, 9, tzinfo=UTC)),
+        (TaskOut(prompt="p", due="in 1 h", recurrence="0 9 * * *"), datetime(2026, 1, 1, 13, tzinfo=UTC)),
+        (TaskOut(prompt="p", due="2020-01-01T00:00"), START),
+    ],
+)
+async def test_the_host_works_out_when(bench: Bench, wanted: TaskOut, due: datetime) -> None:
+    assert (await task(bench, await scheduled(bench, wanted))).next_due == due
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (TaskOut(prompt="p", due="tomorrow"), "'tomorrow' is no time"),
+        (TaskOut(prompt="p", due=""), "needs a time"),
+        (TaskOut(prompt="", due="in 5 min"), "is empty"),
+        (TaskOut(prompt="p", due="", recurrence="* * *"), "not a cron expression"),
+        (TaskOut(prompt="p", due="in 5 min", timezone="Middle/Earth"), "Middle/Earth"),
+    ],
+)
+async def test_what_is_no_task_is_refused_and_said(bench: Bench, wanted: TaskOut, sentence: str) -> None:
+    await scheduled(bench, wanted)
+    assert await bench.statuses() == ["refused"]
+    assert sentence in bench.told()[0]
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_an_agent_pauses_resumes_updates_and_cancels(bench: Bench) -> None:
+    id = await scheduled(bench, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
+    await asked(bench, "pause", id=id)
+    assert (await task(bench, id)).status is TaskStatus.PAUSED
+    await asked(bench, "resume", id=id)
+    assert (await task(bench, id)).status is TaskStatus.ACTIVE
+    await asked(bench, "update", id=id, prompt="tea", due="2026-07-01T09:00", timezone="Asia/Tokyo")
+    changed = await task(bench, id)
+    assert (changed.content, changed.next_due) == ("tea", datetime(2026, 7, 1, 0, tzinfo=UTC))
+    await asked(bench, "cancel", id=id)
+    assert (await task(bench, id)).status is TaskStatus.CANCELLED
+    assert (await bench.statuses(), bench.told()) == (["done"] * 5, [])
+
+
+@pytest.mark.behaviour("TK-05")
+@pytest.mark.parametrize("change", ["pause", "resume", "update", "cancel"])
+async def test_tasks_of_another_session_are_not_there(bench: Bench, change: str) -> None:
+    id = await scheduled(bench, TaskOut(prompt="secret", due="in 1 h"), session=bench.other)
+    before = await task(bench, id)
+    await asked(bench, change, id=id)
+    await asked(bench, change, id="jnone")
+    assert await task(bench, id) == before
+    ours, none = bench.told()
+    assert f"there is no task '{id}' in this conversation" in ours
+    assert ours.replace(id, "jnone") == none
+
+
+@pytest.mark.behaviour("TK-07")
+async def test_a_message_to_be_repeated_becomes_a_task(bench: Bench) -> None:
+    content = '{"text":"stand up"}'
+    arguments = {"kind": "chat", "content": content, "due": None, "recurrence": "30 9 * * 1-5"}
+    out_id = await bench.ask("messages.repeat", json.dumps(arguments))
+    await bench.settle()
+    made = await task(bench, TaskId(task_id(session=bench.session.id, request=out_id)))
+    assert (made.kind, made.content, made.out_kind, made.cron) == (TaskKind.MESSAGE, content, "chat", "30 9 * * 1-5")
+    assert made.origin == HERE

@@ -1,0 +1,70 @@
+"""Moments as people and agents write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from nanohost_protocol.moments import moment, seconds
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("in 10 minutes", 600),
+        ("in 10s", 10),
+        ("10m", 600),
+        ("+600", 600),
+        (" In 1 h 30 min ", 5400),
+        ("2 weeks", 1_209_600),
+        ("in 1 day", 86_400),
+        ("5 secs", 5),
+        ("1 second", 1),
+        ("3 hours", 10_800),
+        ("2026", None),
+        ("in 5", None),
+        ("in hours", None),
+        ("1m30", None),
+        ("in 5 fortnights", None),
+        ("", None),
+    ],
+)
+def test_a_length_of_time_is_a_number_of_seconds(text: str, length: int | None) -> None:
+    assert seconds(text) == length
+    if length is not None:
+        assert moment(text, zone=BERLIN, now=NOW) == NOW + timedelta(seconds=length)
+
+
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        ("2026-03-01T09:00", datetime(2026, 3, 1, 8, tzinfo=UTC)),
+        ("2026-07-01 09:00:30", datetime(2026, 7, 1, 7, 0, 30, tzinfo=UTC)),
+        ("2026-07-01T09:00Z", datetime(2026, 7, 1, 9, tzinfo=UTC)),
+        ("2026-07-01T09:00-03:00", datetime(2026, 7, 1, 12, tzinfo=UTC)),
+        ("2026-03-29T02:30", datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),  # skipped by the clocks
+        ("2026-10-25T02:30", datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),  # comes twice
+    ],
+)
+def test_a_local_time_is_in_the_persons_zone(text: str, when: datetime) -> None:
+    assert moment(text, zone=BERLIN, now=NOW) == when
+
+
+@pytest.mark.parametrize(
+    "text", ["", "tomorrow", "09:00", "2026-03-01", "20260301", "2026-13-01T09:00", "in 5", "\ud800", "x" * 5000]
+)
+def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="is no time: write for example 2026-03-01T09:00") as caught:
+        moment(text, zone=BERLIN, now=NOW)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:00", "in 9999999 weeks", "2036-06-01T09:00"])
+def test_what_is_too_far_away_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"more than ten years away|is no time"):
+        moment(text, zone=BERLIN, now=NOW)

@@ -1,0 +1,142 @@
+"""The engine with a real store and real mailboxes; who is woken and told is written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from nanohost.app import opened_store
+from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId, TaskId
+from nanohost.store import agent_groups, sessions, tasks
+from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.tasks import Misfire, Run, Task, TaskKind
+from nanohost.tasks import changes
+from nanohost.tasks.engine import Tasks
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import MessageIn, Origin
+
+CHAT = Origin(channel_type="fake", instance="default", platform_id="c1", thread_id="t1")
+LIMIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    store: Store
+    mailboxes: Mailboxes
+    clock: ManualClock
+    engine: Tasks
+    woken: list[SessionId] = field(default_factory=list)
+    lanes: list[LaneKey] = field(default_factory=list)
+
+    async def session(self, folder: str = "main") -> Session:
+        async with self.store.transaction() as tx:
+            group = await agent_groups.find(tx, folder) or await agent_groups.add(
+                tx, folder=folder, name=folder, provider=None, model=None, now=self.clock.now()
+            )
+            found = await sessions.by_key(tx, agent_group=group.id, messaging_group=None, thread_id=None)
+            if found is not None:
+                return found
+            id = await sessions.add(
+                tx, agent_group=group.id, messaging_group=None, thread_id=None, now=self.clock.now()
+            )
+            return await sessions.get(tx, id)
+
+    async def task(
+        self,
+        id: str = "j1",
+        *,
+        folder: str = "main",
+        in_s: float | None = None,
+        cron: str | None = None,
+        misfire: Misfire = Misfire.LATEST,
+        kind: TaskKind = TaskKind.AGENT,
+    ) -> Task:
+        """A task, and the engine told of it."""
+        session = await self.session(folder)
+        due = None if in_s is None else self.clock.now() + timedelta(seconds=in_s)
+        async with self.store.transaction() as tx:
+            task = await changes.create(
+                tx,
+                id=TaskId(id),
+                session=session.id,
+                kind=kind,
+                content="look" if kind is TaskKind.AGENT else encode(ChatOut(text="Drink water.")),
+                out_kind=None if kind is TaskKind.AGENT else "chat",
+                due=due,
+                cron=cron,
+                timezone="UTC",
+                origin=CHAT,
+                misfire=misfire,
+                created_by="test",
+                now=self.clock.now(),
+            )
+        self.engine.changed(session.id)
+        return task
+
+    async def runs(self, task: Task) -> list[Run]:
+        """In the order they were due."""
+        return list(reversed(await tasks.runs(self.store, task.id, limit=100)))
+
+    async def as_it_is(self, task: Task) -> Task:
+        found = await tasks.find(self.store, task.id)
+        assert found is not None
+        return found
+
+    async def messages(self, session: Session) -> list[MessageIn]:
+        return await self.mailboxes.update(session, lambda box: list(box.pending()))
+
+    async def started(self, task: Task, count: int) -> list[Run]:
+        """Wait until so many runs are on record as begun or ended."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                runs = await self.runs(task)
+                if sum(1 for run in runs if run.started_at or run.ended_at) >= count:
+                    return runs
+                await asyncio.sleep(0.005)
+
+    async def settled(self, task: Task, count: int) -> list[Run]:
+        """The same, while time passes: somebody has to try again."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                await self.clock.advance(10)
+                runs = await self.runs(task)
+                if sum(1 for run in runs if run.started_at or run.ended_at) >= count:
+                    return runs
+
+    async def decided(self, task: Task, count: int) -> None:
+        """Wait, while time passes, until so many runs are decided."""
+        async with asyncio.timeout(LIMIT_S):
+            while len(await self.runs(task)) < count:
+                await self.clock.advance(10)
+
+    async def rested(self) -> None:
+        """Wait until nobody works and the engine sleeps."""
+        async with asyncio.timeout(LIMIT_S):
+            while self.engine.busy() or not self.clock.sleeping():  # noqa: ASYNC110 - nobody announces rest
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def engine_in(root: Path, clock: ManualClock) -> AsyncIterator[Bench]:
+    """An engine that serves while entered; entered again with the same root it is the same install."""
+    home = Home(root)
+    mailboxes = Mailboxes(home.sessions, durable=False)
+    woken: list[SessionId] = []
+    lanes: list[LaneKey] = []
+    async with opened_store(home, durable=False) as store, mailboxes.opened():
+        engine = Tasks(store=store, mailboxes=mailboxes, clock=clock, wake=woken.append, on_entry=lanes.append)
+        async with engine.opened():
+            service = asyncio.create_task(engine.run())
+            try:
+                yield Bench(store=store, mailboxes=mailboxes, clock=clock, engine=engine, woken=woken, lanes=lanes)
+            finally:
+                service.cancel()
+                await asyncio.wait([service])

@@ -1,0 +1,113 @@
+"""What can be done to a task, and what cannot."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import UsageError
+from nanohost.model import TaskId
+from nanohost.store.tasks import TaskKind, TaskStatus
+from nanohost.tasks import changes
+from nanohost.tasks.changes import MOST_OPEN
+from nanohost.testing.manual_clock import START, ManualClock
+from tests.tasks.bench import CHAT, Bench, engine_in
+
+LATER = START + timedelta(hours=5)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        yield bench
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_making_a_task_twice_makes_one(bench: Bench) -> None:
+    first = await bench.task(in_s=60)
+    again = await bench.task(in_s=600)
+    assert again.next_due == first.next_due
+    assert len(await changes.of_session(bench.store, first.session_id)) == 1
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_what_is_paused_is_resumed_and_what_is_cancelled_is_not(bench: Bench) -> None:
+    task = await bench.task(cron="0 * * * *")
+    async with bench.store.transaction() as tx:
+        assert (await changes.pause(tx, task.id, START)).status is TaskStatus.PAUSED
+        assert (await changes.pause(tx, task.id, START)).status is TaskStatus.PAUSED
+        resumed = await changes.resume(tx, task.id, LATER)
+        assert (resumed.status, resumed.next_due) == (TaskStatus.ACTIVE, task.next_due)
+        assert (await changes.cancel(tx, task.id, LATER)).status is TaskStatus.CANCELLED
+        assert (await changes.cancel(tx, task.id, LATER)).status is TaskStatus.CANCELLED
+        for change in (changes.pause, changes.resume):
+            with pytest.raises(UsageError, match="cancelled"):
+                await change(tx, task.id, LATER)
+        with pytest.raises(UsageError, match="cancelled"):
+            await changes.update(tx, task.id, prompt="more", now=LATER)
+        with pytest.raises(UsageError, match="no task"):
+            await changes.cancel(tx, TaskId("jnone"), LATER)
+    assert await changes.of_session(bench.store, task.session_id) == []
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_a_new_time_takes_the_place_of_the_old_one(bench: Bench) -> None:
+    task = await bench.task(cron="0 9 * * *")
+    async with bench.store.transaction() as tx:
+        moved = await changes.update(tx, task.id, timezone="Asia/Tokyo", now=START)
+        assert moved.next_due == datetime(2026, 1, 2, 0, 0, tzinfo=UTC)
+        often = await changes.update(tx, task.id, cron="*/5 * * * *", now=START)
+        assert (often.cron, often.next_due) == ("*/5 * * * *", START + timedelta(minutes=5))
+        once = await changes.update(tx, task.id, due=LATER, now=START)
+        assert (once.cron, once.next_due) == (None, LATER)
+        same = await changes.update(tx, task.id, prompt="Look again.", now=START)
+        assert (same.content, same.next_due) == ("Look again.", LATER)
+
+
+async def test_a_time_that_has_passed_means_now(bench: Bench) -> None:
+    task = await bench.task(in_s=-600)
+    assert task.next_due == START
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"due": None}, "needs a time"),
+        ({"cron": "@daily"}, "five fields"),
+        ({"timezone": "Mars/Olympus"}, "time zone"),
+        ({"content": "  "}, "empty"),
+        ({"content": "x" * 20_001}, "longer"),
+        ({"kind": TaskKind.MESSAGE, "origin": None, "out_kind": "chat"}, "needs a chat"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_with_a_sentence(
+    bench: Bench, wrong: dict[str, object], says: str
+) -> None:
+    session = await bench.session()
+    given: dict[str, object] = {
+        "id": TaskId("j1"),
+        "session": session.id,
+        "kind": TaskKind.AGENT,
+        "content": "look",
+        "out_kind": None,
+        "due": LATER,
+        "cron": None,
+        "timezone": "UTC",
+        "origin": CHAT,
+        "created_by": "test",
+        "now": START,
+    } | wrong
+    async with bench.store.transaction() as tx:
+        with pytest.raises(UsageError, match=says) as refused:
+            await changes.create(tx, **given)  # type: ignore[arg-type]
+    assert refused.value.hint
+
+
+async def test_a_conversation_has_so_many_tasks_and_no_more(bench: Bench) -> None:
+    for number in range(MOST_OPEN):
+        await bench.task(f"j{number}", in_s=600)
+    with pytest.raises(UsageError, match="tasks already"):
+        await bench.task("jmore", in_s=600)

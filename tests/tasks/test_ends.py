@@ -1,0 +1,108 @@
+"""The ends of runs reach their tasks, whatever is killed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import StoreError
+from nanohost.keeper.acks import AckTaker
+from nanohost.model import Session, SessionId
+from nanohost.store import sessions
+from nanohost.store.database import Transaction
+from nanohost.tasks.ends import Closed
+from nanohost.testing.manual_clock import START
+from nanohost_protocol.outbound import OutboundReader, OutboundWriter, TurnEnd, reading_outbound
+from nanohost_protocol.rows import ErrorClass, TurnError, Usage
+from tests.keeper.bench import Bench, PaperRuntime, keeping
+
+USAGE = Usage(model="m", tokens_in=3, tokens_out=4, tokens_cached=5, cost_usd=0.5)
+BROKEN = TurnError(error_class=ErrorClass.PERMANENT, sentence="It broke.")
+
+
+class Heard:
+    """What an on_closed was told, and what it did after the commits."""
+
+    def __init__(self) -> None:
+        self.closed: list[Closed] = []
+        self.after = 0
+
+    async def listen(self, tx: Transaction, session: SessionId, closed: Sequence[Closed]) -> Callable[[], None]:
+        self.closed.extend(closed)
+
+        def after() -> None:
+            self.after += 1
+
+        return after
+
+
+class Killed(AckTaker):
+    """Is killed between the two files."""
+
+    async def _record(self, *_: object) -> None:
+        raise StoreError("killed here")
+
+
+def _taker(bench: Bench, heard: Heard, kind: type[AckTaker] = AckTaker) -> AckTaker:
+    return kind(
+        store=bench.store,
+        mailboxes=bench.mailboxes,
+        clock=bench.clock,
+        alive=lambda session, lease: False,
+        ended_by_us=lambda lease: False,
+        on_notice=bench.notices.append,
+        on_closed=heard.listen,
+    )
+
+
+async def _turn(bench: Bench, session: Session, error: TurnError | None) -> None:
+    message = await bench.mailboxes.inbound(session, lambda box: box.find(f"m-{session.group_folder}"))
+    assert message is not None
+    with closing(OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id="l1")) as runner:
+        runner.claim("t1", [message], START)
+        runner.finish(TurnEnd(turn_id="t1", messages=(), usage=USAGE, error=error), floor=0, now=START)
+
+
+@pytest.mark.behaviour("TK-06")
+@pytest.mark.parametrize("error", [None, BROKEN])
+async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error: TurnError | None) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        await _turn(bench, session, error)
+        heard = Heard()
+        with pytest.raises(StoreError):
+            await _taker(bench, heard, Killed).take(session)
+        assert heard.closed == []
+        await _taker(bench, heard).take(await sessions.get(bench.store, session.id))
+    [closed] = heard.closed
+    assert (closed.message_id, closed.completed) == ("m-c1", error is None)
+    assert closed.sentence == (error.sentence if error else None)
+    assert closed.usage == Usage(tokens_in=3, tokens_out=4, tokens_cached=5, cost_usd=0.5)
+    assert heard.after == 1
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "UPDATE turns SET cost_usd = -1",
+        "UPDATE turns SET tokens_in = -5",
+        "UPDATE turns SET cost_usd = 9e999",
+        "DELETE FROM turns",
+    ],
+)
+async def test_what_a_turn_cannot_have_taken_is_not_believed(tmp_path: Path, cut: str) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        await _turn(bench, session, None)
+        path = bench.mailboxes.layout(session).outbound_db
+        with closing(OutboundWriter(path, container_id="l1")) as runner:
+            runner._db.execute(cut)
+        with reading_outbound(path) as box:
+            assert _usage(box) is None
+
+
+def _usage(box: OutboundReader) -> Usage | None:
+    return box.usage("t1")

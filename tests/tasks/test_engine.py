@@ -1,0 +1,309 @@
+"""When runs begin, and that each begins once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost.model import Session
+from nanohost.store import deliveries, sessions, tasks
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
+from nanohost.tasks import changes
+from nanohost.tasks.ends import MOST_FAILURES, Closed
+from nanohost.tasks.engine import CANCELLED, SESSION_GONE
+from nanohost.tasks.entries import run_id
+from nanohost.tasks.misfire import STILL_RUNNING
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost_protocol.payloads import TaskIn, decode_in
+from nanohost_protocol.rows import InKind, Usage
+from tests.tasks.bench import CHAT, Bench, engine_in
+
+HOURLY = "0 * * * *"
+HOUR_S = 3600.0
+
+
+@pytest.mark.behaviour("TK-02")
+async def test_a_task_falls_due_at_the_second(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(in_s=90)
+        session = await bench.session()
+        await bench.rested()
+        await bench.clock.advance(89)
+        await bench.rested()
+        assert await bench.runs(task) == []
+        assert bench.clock.sleeping()[0] == 1
+        await bench.clock.advance(1)
+        [run] = await bench.started(task, 1)
+        await bench.rested()
+        assert run.due == run.started_at == START + timedelta(seconds=90)
+        [message] = await bench.messages(session)
+        assert (message.id, message.kind, message.origin, message.trigger) == (run.message_id, InKind.TASK, CHAT, True)
+        assert decode_in(message.kind, message.content) == TaskIn(prompt="look")
+        assert bench.woken == [session.id]
+        assert (await sessions.get(bench.store, session.id)).due_at == bench.clock.now()
+        done = await bench.as_it_is(task)
+        assert (done.status, done.next_due) == (TaskStatus.DONE, None)
+
+
+@pytest.mark.behaviour("TK-02")
+async def test_a_new_task_is_noticed_while_the_engine_sleeps(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        await bench.rested()
+        task = await bench.task(in_s=0)
+        await bench.started(task, 1)
+
+
+@pytest.mark.behaviour("TK-02")
+async def test_a_clock_that_was_set_is_noticed_within_a_minute(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        await bench.task(in_s=86_400)
+        await bench.rested()
+        assert bench.clock.sleeping()[0] == 60
+
+
+@pytest.mark.behaviour("TK-01")
+async def test_the_next_time_is_counted_from_the_scheduled_one(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY)
+        await bench.rested()
+        await bench.clock.advance(HOUR_S + 17)
+        [run] = await bench.started(task, 1)
+        assert run.due == START + timedelta(hours=1)
+        assert (await bench.as_it_is(task)).next_due == START + timedelta(hours=2)
+
+
+@pytest.mark.behaviour("TK-02")
+@pytest.mark.parametrize("written", [False, True])
+async def test_a_run_that_was_decided_before_a_crash_is_written_once(tmp_path: Path, written: bool) -> None:
+    clock = ManualClock()
+    async with engine_in(tmp_path, clock) as bench:
+        task = await bench.task(in_s=3600)
+        session = await bench.session()
+        await bench.rested()
+    # What a host leaves that is killed between the two files, before or after the second.
+    async with engine_in(tmp_path, clock) as bench:
+        due = task.next_due
+        assert due is not None
+        new = NewRun(task_id=task.id, session_id=session.id, due=due, message_id=run_id(task.id, due))
+        async with bench.store.transaction() as tx:
+            await tasks.advance(tx, task, None, clock.now(), None)
+            await tasks.add_run(tx, new, clock.now())
+        if written:
+            bench.engine.changed(session.id)
+            [run] = await bench.started(task, 1)
+            async with bench.store.transaction() as tx:
+                await tx.run("UPDATE task_runs SET started_at = NULL")
+    async with engine_in(tmp_path, clock) as bench:
+        [run] = await bench.started(task, 1)
+        assert [message.id for message in await bench.messages(session)] == [run.message_id]
+
+
+@pytest.mark.behaviour("TK-03")
+@pytest.mark.parametrize(("misfire", "hours"), [(Misfire.LATEST, [3]), (Misfire.ALL, [1, 2, 3]), (Misfire.SKIP, [])])
+async def test_what_was_missed_while_no_host_ran_is_dealt_with_by_policy(
+    tmp_path: Path, misfire: Misfire, hours: Sequence[int]
+) -> None:
+    clock = ManualClock()
+    async with engine_in(tmp_path, clock) as bench:
+        task = await bench.task(cron=HOURLY, misfire=misfire)
+        await bench.rested()
+    await clock.advance(3 * HOUR_S + 1800)
+    async with engine_in(tmp_path, clock) as bench:
+        runs = await bench.started(task, len(hours))
+        await bench.rested()
+        assert [run.due for run in runs] == [START + timedelta(hours=hour) for hour in hours]
+        assert [message.timestamp for message in await bench.messages(await bench.session())] == [
+            run.due for run in runs
+        ]
+        assert (await bench.as_it_is(task)).next_due == START + timedelta(hours=4)
+
+
+async def test_a_series_whose_last_run_goes_on_skips_the_next(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY)
+        await bench.rested()
+        await bench.clock.advance(HOUR_S)
+        await bench.started(task, 1)
+        await bench.rested()
+        await bench.clock.advance(HOUR_S)
+        _, second = await bench.started(task, 2)
+        assert (second.outcome, second.error) == (RunOutcome.SKIPPED, STILL_RUNNING)
+        assert len(await bench.messages(await bench.session())) == 1
+
+
+@pytest.mark.behaviour("TK-02")
+async def test_a_mailbox_that_refuses_is_tried_again_and_holds_up_nobody(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        broken = bench.mailboxes.layout(await bench.session("broken")).root
+        broken.parent.mkdir(parents=True)
+        broken.write_text("in the way")
+        stuck = await bench.task("j1", folder="broken", in_s=0)
+        fine = await bench.task("j2", folder="fine", in_s=0)
+        await bench.started(fine, 1)
+        await bench.decided(stuck, 1)
+        [run] = await bench.runs(stuck)
+        assert run.started_at is None
+        broken.unlink()
+        await bench.settled(stuck, 1)
+        assert len(await bench.messages(await bench.session("broken"))) == 1
+
+
+async def test_a_run_that_waits_for_its_mailbox_is_dropped_when_its_task_is_cancelled(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        broken = bench.mailboxes.layout(await bench.session()).root
+        broken.parent.mkdir(parents=True)
+        broken.write_text("in the way")
+        task = await bench.task(cron=HOURLY)
+        await bench.clock.advance(HOUR_S)
+        await bench.decided(task, 1)
+        async with bench.store.transaction() as tx:
+            await changes.cancel(tx, task.id, bench.clock.now())
+        broken.unlink()
+        [run] = await bench.settled(task, 1)
+        assert (run.outcome, run.error) == (RunOutcome.SKIPPED, CANCELLED)
+
+
+async def test_a_conversation_that_is_gone_takes_its_tasks_along(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY)
+        session = await bench.session()
+        await bench.rested()
+        async with bench.store.transaction() as tx:
+            await tx.run("DELETE FROM sessions WHERE id = ?", (session.id,))
+        shutil.rmtree(bench.mailboxes.layout(session).root)
+        await bench.clock.advance(HOUR_S)
+        await bench.rested()
+        cancelled = await bench.as_it_is(task)
+        assert (cancelled.status, cancelled.reason) == (TaskStatus.CANCELLED, SESSION_GONE)
+
+
+@pytest.mark.behaviour("TK-07")
+async def test_a_message_that_recurs_is_entered_for_its_chat_each_time_and_wakes_no_agent(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY, kind=TaskKind.MESSAGE)
+        session = await bench.session()
+        await bench.rested()
+        for hour in (1, 2):
+            await bench.clock.advance(HOUR_S)
+            await bench.started(task, hour)
+            await bench.rested()
+        entered = await deliveries.latest(bench.store, status=None, session=session.id, limit=10)
+        runs = await bench.runs(task)
+        by_number = sorted(entered, key=lambda one: one.seq)
+        assert [one.out_id for one in by_number] == [run.message_id for run in runs]
+        assert by_number[-1].seq < -(2**62)
+        assert {(one.lane, one.platform_id, one.thread_id) for one in entered} == {
+            (LaneKey(session.id, "fake", "default", "c1"), "c1", "t1")
+        }
+        assert {run.outcome for run in runs} == {RunOutcome.COMPLETED}
+        assert len(bench.lanes) == 2
+        assert bench.woken == []
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_a_task_can_be_run_beside_its_schedule_even_while_it_is_paused(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY)
+        async with bench.store.transaction() as tx:
+            await changes.pause(tx, task.id, bench.clock.now())
+            assert await tasks.ask_for_run(tx, task.id, bench.clock.now())
+            assert not await tasks.ask_for_run(tx, task.id, bench.clock.now())
+        bench.engine.changed(task.session_id)
+        [run] = await bench.started(task, 1)
+        assert run.due == START
+        after = await bench.as_it_is(task)
+        assert (after.status, after.next_due) == (TaskStatus.PAUSED, task.next_due)
+
+
+async def _end(bench: Bench, task: Task, session: Session, *, completed: bool, count: int) -> None:
+    """Let the task fall due once more and its run end."""
+    await bench.clock.advance(HOUR_S)
+    run = (await bench.started(task, count))[-1]
+    await bench.rested()
+    usage = Usage(tokens_in=10, tokens_out=2, cost_usd=0.25)
+    closed = Closed(message_id=run.message_id, completed=completed, sentence="It broke.", usage=usage)
+    async with bench.store.transaction() as tx:
+        after = await bench.engine.closed(tx, session.id, [closed])
+    after()
+    await bench.rested()
+
+
+@pytest.mark.behaviour("TK-04", "TK-06")
+async def test_a_series_that_fails_again_and_again_is_paused_and_its_chat_told_once(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY)
+        session = await bench.session()
+        await bench.rested()
+        for number in range(1, MOST_FAILURES + 1):
+            assert (await bench.as_it_is(task)).status is TaskStatus.ACTIVE
+            await _end(bench, task, session, completed=False, count=number)
+        paused = await bench.as_it_is(task)
+        assert paused.status is TaskStatus.PAUSED
+        assert paused.reason is not None
+        assert "It broke." in paused.reason
+        [notice] = await deliveries.latest(bench.store, status=None, session=session.id, limit=10)
+        assert f"nanohost tasks resume {task.id}" in json.loads(notice.content)["text"]
+        assert bench.lanes == [notice.lane]
+        run = (await bench.runs(task))[0]
+        assert (run.outcome, run.error, run.ended_at) == (RunOutcome.FAILED, "It broke.", run.started_at)
+        assert run.usage == Usage(tokens_in=10, tokens_out=2, cost_usd=0.25)
+        meta = await bench.mailboxes.inbound(session, lambda box: box.meta())
+        assert [one["status"] for one in json.loads(meta["tasks"])] == ["paused"]
+
+
+@pytest.mark.behaviour("TK-04")
+async def test_a_success_in_between_starts_the_count_again(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY)
+        session = await bench.session()
+        await bench.rested()
+        for number, completed in enumerate([False, False, True, False, False], start=1):
+            await _end(bench, task, session, completed=completed, count=number)
+        after = await bench.as_it_is(task)
+        assert (after.status, after.failures_in_a_row) == (TaskStatus.ACTIVE, 2)
+
+
+@pytest.mark.behaviour("TK-06")
+async def test_the_end_of_a_run_is_told_twice_and_counted_once(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task(cron=HOURLY)
+        session = await bench.session()
+        await bench.rested()
+        await _end(bench, task, session, completed=False, count=1)
+        [run] = await bench.runs(task)
+        async with bench.store.transaction() as tx:
+            closed = Closed(message_id=run.message_id, completed=False, sentence=None, usage=None)
+            await bench.engine.closed(tx, session.id, [closed])
+        assert (await bench.as_it_is(task)).failures_in_a_row == 1
+        assert await bench.runs(task) == [run]
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_the_runner_can_read_the_sessions_open_tasks(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        task = await bench.task("j1", cron=HOURLY)
+        gone = await bench.task("j2", in_s=60)
+        session = await bench.session()
+        async with bench.store.transaction() as tx:
+            await changes.cancel(tx, gone.id, bench.clock.now())
+            await changes.update(tx, task.id, prompt="x" * 500, now=bench.clock.now())
+        bench.engine.changed(session.id)
+        await bench.rested()
+        meta = await bench.mailboxes.inbound(session, lambda box: box.meta())
+        assert json.loads(meta["tasks"]) == [
+            {
+                "id": "j1",
+                "prompt": "x" * 200,
+                "kind": "agent",
+                "next_due": "2026-01-01T13:00:00.000000Z",
+                "cron": HOURLY,
+                "timezone": "UTC",
+                "status": "active",
+            }
+        ]
