@@ -49,6 +49,7 @@ from nanohost.channel_api import (
     ChannelContext,
     ChannelDown,
     ChannelError,
+    Form,
     InboundEvent,
     Inbox,
     OutboundText,
@@ -130,7 +131,7 @@ class TerminalChannel:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(threads=False, idempotent_send=True)
+        return Capabilities(threads=False, idempotent_send=True, form=Form.MARKDOWN)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:

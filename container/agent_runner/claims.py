@@ -28,8 +28,11 @@ class Batch:
 
 
 def eligible(due: Iterable[MessageIn], acks: Acks, *, first_poll: bool) -> list[MessageIn]:
-    """Of the open rows whose time has come, those this runner may take now, oldest first."""
-    return [row for row in due if (first_poll or not row.on_wake) and _open(row, acks.get(row.id))]
+    """Of the open rows whose time has come, those this runner may take now, oldest first.
+
+    A row for a fresh container is taken in the first poll, or again after that, by whoever took it then.
+    """
+    return [row for row in due if (first_poll or not row.on_wake or row.id in acks) and _open(row, acks.get(row.id))]
 
 
 def _open(row: MessageIn, ack: Ack | None) -> bool:

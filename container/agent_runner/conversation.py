@@ -93,6 +93,12 @@ class Conversation:
         await self.close()
         self.id, self._memory = None, {}
 
+    async def begin_anew(self) -> dict[str, str | None]:
+        """Drop the conversation and what the provider noted in it; returns what the file is to forget."""
+        await self.forget()
+        self._restored = True
+        return {self._id_key: None, self._memory_key: None}
+
     def state(self, memory: Mapping[str, str] | None) -> dict[str, str | None]:
         """What the end of a turn is to keep."""
         kept: dict[str, str | None] = {self._id_key: self.id}

@@ -19,16 +19,23 @@ SENTENCES: dict[ErrorClass, str] = {
 }
 
 
+UNREACHABLE = "I cannot reach my model right now."
+"""An overload whose cause is the way to the model: no network, a wrong address."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits."""
+    """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits; `sentence`
+    replaces that of the class."""
 
     error_class: ErrorClass
     detail: str = ""
     retry_at: datetime | None = None
+    sentence: str = ""
 
     def for_people(self) -> TurnError:
-        return TurnError(error_class=self.error_class, sentence=SENTENCES[self.error_class], retry_at=self.retry_at)
+        sentence = self.sentence or SENTENCES[self.error_class]
+        return TurnError(error_class=self.error_class, sentence=sentence, retry_at=self.retry_at)
 
 
 class ProviderFailed(Exception):

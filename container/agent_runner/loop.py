@@ -25,7 +25,7 @@ from agent_runner.wake import listening
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import turn_id
 from nanohost_protocol.outbound import TurnEnd
-from nanohost_protocol.payloads import ControlIn
+from nanohost_protocol.payloads import CLEAR, STOP, ControlIn
 from nanohost_protocol.rows import MessageIn, Meta, Usage
 
 PRUNE_WHEN_BUSY = 200
@@ -104,30 +104,38 @@ class Runner:
     async def _turn(self, news: News, batch: Batch) -> None:
         begun = await self._mailbox.claim(batch, self._now())
         reach("runner.claimed")
+        view = self._view(news)
         outbox = Outbox(
+            session=self._settings.session,
             turn_id=batch.turn_id,
             mailbox=self._mailbox,
             layout=self._settings.layout,
             book=news.book,
+            zone=view.zone,
             now=self._now,
         )
         outbox.said = {row.id for row in begun.said}
         self._toolbox.outbox = outbox
         try:
-            turn = Turn(bench=self._bench(), news=news, begun=begun, view=self._view(news), outbox=outbox)
+            turn = Turn(bench=self._bench(), news=news, begun=begun, view=view, outbox=outbox)
             await turn.run()
         finally:
             self._toolbox.outbox = None
 
     async def _obey(self, controls: Sequence[MessageIn]) -> None:
-        """Rows for the runner itself. None is known yet: they are closed, so that they do not come again."""
+        """Rows for the runner itself. A turn that ran is over by now, so to stop is to say so."""
         for row in controls:
             payload = decoded(row).payload
-            log("unknown_command", command=payload.command if isinstance(payload, ControlIn) else "unreadable")
+            command = payload.command if isinstance(payload, ControlIn) else "unreadable"
+            state = await self._conversation.begin_anew() if command == CLEAR else {}
             batch = Batch(turn_id=turn_id(row.id), messages=(row,))
             await self._mailbox.claim(batch, self._now())
-            end = TurnEnd(turn_id=batch.turn_id, messages=(), usage=Usage())
+            end = TurnEnd(turn_id=batch.turn_id, messages=(), usage=Usage(), state=state)
             await self._mailbox.finish(end, self._now())
+            log("obeyed" if command in {STOP, CLEAR} else "unknown_command", command=command)
+        if controls:
+            # What was interrupted may still have something to say; the next turn is to hear none of it.
+            await self._conversation.close()
 
     async def _tidy(self, idle_s: float) -> None:
         """What can wait until there is nothing better to do."""

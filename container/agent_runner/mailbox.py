@@ -96,6 +96,10 @@ class Mailbox:
         """
         return await self._do(self._poll, now, force)
 
+    async def meta(self) -> Meta:
+        """What the host says of the session, as of now. Raises NotReady, Busy."""
+        return await self._patiently(self._read_meta)
+
     async def claim(self, batch: Batch, now: datetime) -> Begun:
         """Begin a turn."""
         return await self._patiently(self._claim, batch, now)
@@ -153,6 +157,10 @@ class Mailbox:
         turn = self._writer.turn(batch.turn_id)
         attempt = turn.attempt if turn is not None else 1
         return Begun(attempt=attempt, said=self._writer.said(batch.turn_id) if attempt > 1 else ())
+
+    def _read_meta(self) -> Meta:
+        with reading_inbound(self._layout.inbound_db) as inbound:
+            return inbound.meta()
 
     def _poll(self, now: datetime, force: bool) -> News | None:
         counter = self._read_counter()

@@ -1,24 +1,27 @@
-"""What one run of a turn sends: rows with ids that come out the same when the turn is run again.
+"""What one run of a turn sends and asks for: rows with ids that come out the same when the turn is run again.
 
-A tool's message is committed at once; the messages of the answer wait for the turn's end and are committed with it.
+A tool's row is committed at once; the messages of the answer wait for the turn's end and are committed with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 from agent_runner.destinations import Address, AddressBook, Origin, Unreachable, address, bare_address
 from agent_runner.mailbox import Mailbox
 from agent_runner.markup import clean
 from agent_runner.reply import Block
-from nanohost_protocol.ids import out_id
+from nanohost_protocol.ids import out_id, task_id
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.payloads import ChatOut, FileOut, OutPayload, QuestionOut, encode
+from nanohost_protocol.moments import moment
+from nanohost_protocol.payloads import ChatOut, FileOut, OutPayload, QuestionOut, SystemOut, TaskOut, encode
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind
 
 LONGEST_TEXT = 300_000
@@ -34,13 +37,26 @@ class NotSent(Exception):
 class Outbox:
     """One attempt of one turn. It is told what is being answered by `hear`."""
 
-    def __init__(self, *, turn_id: str, mailbox: Mailbox, layout: SessionLayout, book: AddressBook, now: Now) -> None:
+    def __init__(
+        self,
+        *,
+        session: str,
+        turn_id: str,
+        mailbox: Mailbox,
+        layout: SessionLayout,
+        book: AddressBook,
+        zone: tzinfo,
+        now: Now,
+    ) -> None:
+        """`zone`: of the times that the agent writes."""
+        self._session = session
         self._turn_id = turn_id
         self._mailbox = mailbox
         self._layout = layout
         self._now = now
         self._occurrences: Counter[tuple[str, str, str]] = Counter()
         self._heard: list[MessageIn] = []
+        self.zone = zone
         self.book = book
         self.said: set[str] = set()
         """Ids of rows that earlier attempts have committed."""
@@ -63,9 +79,38 @@ class Outbox:
         where = bare_address(book=self.book, origin=origin)
         return where if isinstance(where, Unreachable) else self._compose(text, where)
 
-    async def say(self, text: str, *, to: str | None = None, re: int | None = None) -> bool:
-        """Send text now. False if this turn sent it before. Raises NotSent."""
-        return await self._commit(OutKind.CHAT, ChatOut(text=_fit(text)), to, re)
+    async def say(self, text: str, *, to: str | None = None, re: int | None = None, at: str | None = None) -> bool:
+        """Send text now, or at a moment (see moments.py). False if this turn sent it before. Raises NotSent."""
+        deliver_after = self.moment(at) if at else None
+        row = self._row(OutKind.CHAT, ChatOut(text=_fit(text)), self._address(to, re))
+        return await self._mailbox.say(replace(row, deliver_after=deliver_after), self._now())
+
+    async def repeat(self, text: str, cron: str, *, to: str | None = None, at: str | None = None) -> str:
+        """Have text sent again and again, at the times of a cron expression. Returns the task's id. Raises NotSent."""
+        deliver_after = self.moment(at) if at else None
+        row = self._row(OutKind.CHAT, ChatOut(text=_fit(text)), self._address(to, None))
+        return await self._request(replace(row, deliver_after=deliver_after, recurrence=clean(cron)))
+
+    async def schedule(self, task: TaskOut) -> str:
+        """Have the host hand us a task when it falls due; answers go where this turn's do. Returns the task's id."""
+        row = self._row(OutKind.TASK, replace(task, prompt=_fit(task.prompt)), self._address(None, None))
+        return await self._request(row)
+
+    async def ask_host(self, action: str, arguments: Mapping[str, object]) -> None:
+        """Ask the host to do something. What becomes of it comes as a message, if it has to be known."""
+        payload = SystemOut(action=action, arguments=json.dumps(arguments, sort_keys=True))
+        await self._request(self._row(OutKind.SYSTEM, payload, self._address(None, None)))
+
+    async def told(self, key: str) -> str | None:
+        """What the host says of the session now, by key."""
+        return (await self._mailbox.meta()).get(key)
+
+    def moment(self, text: str) -> datetime:
+        """What the agent wrote as a moment. Raises NotSent."""
+        try:
+            return moment(text, zone=self.zone, now=self._now())
+        except ValueError as error:
+            raise NotSent(f"{error}.") from None
 
     async def ask(self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None) -> bool:
         """Send a question with choices now; the answer comes as a message. Raises NotSent."""
@@ -81,6 +126,11 @@ class Outbox:
         # The file is on disk before the row that names it, so the host never finds one without the other.
         await asyncio.to_thread(_write, self._layout.out_dir / "outbox" / row.id, name, data)
         return await self._mailbox.say(row, self._now())
+
+    async def _request(self, row: NewMessageOut) -> str:
+        """The id of the task that the row makes, if it makes one."""
+        await self._mailbox.say(row, self._now())
+        return task_id(session=self._session, request=row.id)
 
     async def _commit(self, kind: OutKind, payload: OutPayload, to: str | None, re: int | None) -> bool:
         return await self._mailbox.say(self._row(kind, payload, self._address(to, re)), self._now())

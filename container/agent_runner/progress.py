@@ -7,6 +7,8 @@ from datetime import datetime
 from agent_runner.mailbox import Mailbox
 from nanohost_protocol.times import to_text
 
+_OF_A_TOOL = {"tool", "tool_since", "tool_timeout_s", "waiting"}
+
 
 class Progress:
     """The state is changed freely; `write` puts it into the file if it is another than what is there."""
@@ -19,13 +21,24 @@ class Progress:
     def turn(self, turn_id: str, since: datetime) -> None:
         self._current = {"state": "turn", "turn": turn_id, "since": to_text(since)}
 
-    def tool(self, name: str | None, since: datetime) -> None:
-        """A tool is in flight; None: it came back."""
-        kept = {key: value for key, value in self._current.items() if not key.startswith("tool")}
-        self._current = kept if name is None else kept | {"tool": name, "tool_since": to_text(since)}
+    def tool(
+        self, name: str | None, since: datetime, *, timeout_s: float | None = None, for_person: bool = False
+    ) -> None:
+        """A tool is in flight; None: it came back. `timeout_s`: what it may take. `for_person`: it waits for one."""
+        self._current = {key: value for key, value in self._current.items() if key not in _OF_A_TOOL}
+        if name is not None:
+            self._current |= {"tool": name, "tool_since": to_text(since)}
+        if timeout_s is not None:
+            self._current["tool_timeout_s"] = f"{timeout_s:g}"
+        if for_person:
+            self._current["waiting"] = "person"
 
     def idle(self) -> None:
         self._current = {}
+
+    def limited(self, until: datetime) -> None:
+        """The provider is not to be asked before."""
+        self._current["rate_limited_until"] = to_text(until)
 
     async def write(self) -> None:
         if self._current != self._written:

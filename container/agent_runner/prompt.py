@@ -21,7 +21,9 @@ from nanohost_protocol.payloads import (
     InPayload,
     QuestionOut,
     SystemIn,
+    SystemOut,
     TaskIn,
+    TaskOut,
     WebhookIn,
     decode_in,
     decode_out,
@@ -146,6 +148,10 @@ def _out_text(row: MessageOut) -> str:
             return text
         case FileOut(name=name, caption=caption):
             return f"{name} {caption}".strip()
+        case TaskOut(prompt=prompt, due=due, recurrence=recurrence):
+            return f"(a task was scheduled, {due or recurrence}: {prompt})"
+        case SystemOut(action=action, arguments=arguments):
+            return f"(the host was asked: {action} {arguments})"
         case _:
             return row.kind
 
@@ -179,4 +185,7 @@ Only this reaches people:
 * text outside of blocks, if there is just one destination: it is sent there.
 Write what is for yourself alone inside <internal>...</internal>: it is never sent. Say nothing at all when nothing
 needs to be said. Write Markdown.
+
+Nothing of you runs between turns. What is to happen later, once or regularly, is a task: make it with schedule_task,
+and it comes back to you as <task> when it falls due, in this conversation; list_tasks and change_task manage them.
 """

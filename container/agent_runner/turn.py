@@ -2,7 +2,8 @@
 
 It hands prompts to the provider, takes what it says, and ends in one transaction: messages, acks and state together.
 Promises: a claim is closed only when the turn that contains it has ended; a turn that failed sends nothing of its
-answer and is never completed; a turn that is interrupted is given back whole.
+answer and is never completed; a turn that is interrupted is given back whole; one that a person stops is over, and
+sends nothing more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from agent_runner.log import log
 from agent_runner.mailbox import Begun, Mailbox, News
 from agent_runner.outbox import Now, Outbox
 from agent_runner.progress import Progress
-from agent_runner.prompt import Prompt, View, batch_prompt, correction, system_prompt
+from agent_runner.prompt import Prompt, View, batch_prompt, correction, decoded, system_prompt
 from agent_runner.providers import (
     Answer,
     ConversationKnown,
@@ -35,7 +36,8 @@ from agent_runner.reply import Block, parse
 from agent_runner.signals import Signals
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.outbound import TurnEnd
-from nanohost_protocol.rows import ErrorClass, NewMessageOut, Usage
+from nanohost_protocol.payloads import CLEAR, STOP, ControlIn
+from nanohost_protocol.rows import ErrorClass, MessageIn, NewMessageOut, Usage
 
 CORRECTIONS = 2
 """How often an agent is told in one turn that something it wrote reached nobody."""
@@ -61,6 +63,17 @@ class _HandedOver:
     """The provider has the first prompt."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    """A person wants no answer any more. `controls` are the rows that say so."""
+
+    controls: tuple[MessageIn, ...]
+
+
+_End = Finished | _Stopped | None
+"""How a turn ends; None: the runner is to stop, and the turn is given back."""
+
+
 class Turn:
     """`run` once, then throw it away."""
 
@@ -82,22 +95,31 @@ class Turn:
         self._fresh_start = False
         self._events: deque[TurnEvent | _HandedOver] = deque()
         self._handed_over = False
+        self._unseen = False
+        """Follow-ups were there before the provider could take them."""
         outbox.hear(self._batch.messages)
 
-    async def run(self) -> None:
-        """Run to the end, or to a request to stop: then the turn is given back."""
+    async def run(self) -> tuple[MessageIn, ...]:
+        """Run to the end, or until the runner is to stop: then the turn is given back. Returns the rows for the runner
+        that ended it before its time."""
         self._bench.progress.turn(self._batch.turn_id, self._bench.now())
         try:
-            finished = await self._until_finished()
+            end = await self._until_finished()
         finally:
             self._bench.progress.idle()
-        if finished is None:
-            await self._bench.mailbox.release(self._batch.turn_id, self._bench.now())
-        else:
-            await self._finish(finished.failure)
+        match end:
+            case Finished():
+                await self._finish(end.failure)
+            case _Stopped():
+                self._messages = []
+                await self._finish(None)
+                return end.controls
+            case None:
+                await self._bench.mailbox.release(self._batch.turn_id, self._bench.now())
+        return ()
 
-    async def _until_finished(self) -> Finished | None:
-        """The event that ends the turn, or None for a request to stop. A lost conversation is begun afresh once."""
+    async def _until_finished(self) -> _End:
+        """What ends the turn. A lost conversation is begun afresh once."""
         while True:
             finished = await self._attempted()
             if not self._is_stale(finished):
@@ -107,8 +129,8 @@ class Turn:
             self._fresh_start = True
             self._start_over()
 
-    def _is_stale(self, finished: Finished | None) -> bool:
-        failure = finished.failure if finished is not None else None
+    def _is_stale(self, end: _End) -> bool:
+        failure = end.failure if isinstance(end, Finished) else None
         return failure is not None and failure.error_class is ErrorClass.INVALID_SESSION and not self._fresh_start
 
     def _start_over(self) -> None:
@@ -118,7 +140,7 @@ class Turn:
         self._prompts = [Prompt(text=text, messages=messages, attempt=self._attempt)]
         self._answered, self._texts, self._messages = 0, [], []
 
-    async def _attempted(self) -> Finished | None:
+    async def _attempted(self) -> _End:
         self._events.clear()
         self._handed_over = False
         try:
@@ -148,7 +170,7 @@ class Turn:
         self._events.append(Finished(prompts=0, failure=failure))
         self._bench.signals.stir()
 
-    async def _consume(self, provider: Provider) -> Finished | None:
+    async def _consume(self, provider: Provider) -> _End:
         signals, interval_s = self._bench.signals, self._bench.poll_interval_s
         next_look = time.monotonic() + interval_s
         while True:
@@ -161,8 +183,9 @@ class Turn:
                 await _interrupt(provider)
                 return None
             looks = time.monotonic() >= next_look
-            if self._handed_over and (signals.take_wake() or looks):
-                await self._push_follow_ups(provider)
+            if (signals.take_wake() or looks) and (stopped := await self._look(provider)) is not None:
+                await _interrupt(provider)
+                return stopped
             if looks:
                 next_look = time.monotonic() + interval_s
                 await self._bench.progress.write()
@@ -177,8 +200,8 @@ class Turn:
                 await self._bench.conversation.known(known)
             case Text() | Answer():
                 self._texts.append(event)
-            case ToolStarted(name=name):
-                self._bench.progress.tool(name, self._bench.now())
+            case ToolStarted(name=name, timeout_s=timeout_s, for_person=for_person):
+                self._bench.progress.tool(name, self._bench.now(), timeout_s=timeout_s, for_person=for_person)
             case ToolEnded():
                 self._bench.progress.tool(None, self._bench.now())
             case Finished():
@@ -215,11 +238,20 @@ class Turn:
         rows = [self._outbox.answer(block, origin) for block in reply.blocks]
         return [*rows, self._outbox.bare(reply.bare, origin)] if said.final and reply.bare else rows
 
-    async def _push_follow_ups(self, provider: Provider) -> None:
-        """Messages that came in meanwhile join the turn."""
-        news = await self._bench.mailbox.poll(self._bench.now())
-        if news is None or not news.follow_ups:
-            return
+    async def _look(self, provider: Provider) -> _Stopped | None:
+        """See what came in meanwhile: messages join the turn, once the provider has its first prompt; a person who
+        has had enough ends it."""
+        news = await self._bench.mailbox.poll(self._bench.now(), force=self._unseen)
+        if news is None:
+            return None
+        if any(map(_ends_turn, news.controls)):
+            return _Stopped(news.controls)
+        self._unseen = bool(news.follow_ups) and not self._handed_over
+        if news.follow_ups and not self._unseen:
+            await self._push_follow_ups(news, provider)
+        return None
+
+    async def _push_follow_ups(self, news: News, provider: Provider) -> None:
         now = self._bench.now()
         await self._bench.mailbox.claim_more(self._batch.turn_id, news.follow_ups, now)
         self._outbox.book = news.book
@@ -253,7 +285,15 @@ class Turn:
         await self._bench.mailbox.finish(end, self._bench.now())
         reach("runner.finished")
         if failure is not None:
+            if failure.retry_at is not None:
+                self._bench.progress.limited(failure.retry_at)
             await conversation.close()  # what went wrong may be the provider itself; the next try gets a new one
+
+
+def _ends_turn(control: MessageIn) -> bool:
+    """What is not known can wait until the turn is over."""
+    payload = decoded(control).payload
+    return isinstance(payload, ControlIn) and payload.command in {STOP, CLEAR}
 
 
 async def _interrupt(provider: Provider) -> None:

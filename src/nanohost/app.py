@@ -11,30 +11,41 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import structlog
 
 from nanohost import __version__
+from nanohost.actions.actions import Actions
 from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
 from nanohost.channels.loader import discover
+from nanohost.chat_commands.command import Shop
+from nanohost.chat_commands.desk import Desk
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.show import Json, plain
 from nanohost.delivery.delivery import Delivery
-from nanohost.errors import StoreError
+from nanohost.errors import NanohostError, StoreError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
+from nanohost.keeper.clock_watch import ClockWatch
 from nanohost.keeper.keeper import Keeper, KeeperSettings
+from nanohost.keeper.orders import answer_to
+from nanohost.keeper.restart import restart
 from nanohost.keeper.stuck import Limits
+from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
+from nanohost.model import Session, SessionId
 from nanohost.provisioning import Provisioning
 from nanohost.routing.router import Router
+from nanohost.routing.speaker import Speaker
 from nanohost.runtimes.choose import choose_runtime
 from nanohost.runtimes.output import keep_short
 from nanohost.runtimes.port import Runtime
@@ -44,10 +55,15 @@ from nanohost.store.database import Store, open_store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
-from nanohost.supervisor import ServiceState, Supervisor
+from nanohost.store.watch import restore_hint, watch
+from nanohost.supervisor import Service, ServiceState, Supervisor
+from nanohost.tasks.engine import Tasks
+from nanohost.upkeep.upkeep import Upkeep
 
 TERMINAL = ("terminal", "default")
 """The one channel that needs no setting up."""
+TROUBLED_FOR = timedelta(minutes=15)
+"""For how long a service that was started again is shown, in case it fails once more."""
 
 _log = structlog.get_logger()
 
@@ -84,6 +100,9 @@ class Host:
     delivery: Delivery
     news: OutboxNews
     keeper: Keeper
+    tasks: Tasks
+    actions: Actions
+    watchdog: Watchdog
     router: Router
     supervisor: Supervisor
     receivers: Supervisor
@@ -127,9 +146,15 @@ class Host:
             ],
             "waiting_for_a_container": list(self.keeper.waiting()),
             "services_in_trouble": [
-                plain(service) for service in services if service.state is not ServiceState.RUNNING or service.restarts
+                plain(service) for service in services if _is_in_trouble(service, self.clock.now())
             ],
         }
+
+    async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
+        return await restart(self.keeper, self.mailboxes, self.clock, session, now=now, message=message)
+
+    def stop_container(self, session: Session) -> bool:
+        return self.keeper.stop(session.id)
 
     def events_came_back(self, chat: ChatKey) -> None:
         self.router.notice(chat)
@@ -138,13 +163,17 @@ class Host:
         """The folders of sessions whose container may be alive."""
         return [self.mailboxes.layout(session).root for session in await sessions.leased(self.store)]
 
+    def tasks_changed(self, session: SessionId) -> None:
+        self.tasks.changed(session)
+
     def deliveries_changed(self, lane: LaneKey) -> None:
-        self.delivery.on_entry(lane)
+        self.delivery.on_decision(lane)
 
     async def stopped(self) -> None:
-        """Wait until a critical service ends, for ever while there is none. Raises StoreError with the reason."""
+        """Wait until the host cannot go on. Raises StoreError with the reason."""
         failure = await self.supervisor.failed()
-        raise StoreError(f"{failure.name} failed: {failure.sentence}", hint="see the log; nanohost run starts again")
+        hint = failure.error.hint if isinstance(failure.error, NanohostError) else ""
+        raise StoreError(f"{failure.name} failed: {failure.sentence}", hint=hint or "see the log; nanohost run")
 
 
 @asynccontextmanager
@@ -195,6 +224,13 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     delivery = Delivery(
         store=store, mailboxes=mailboxes, clock=clock, channels=connections, ask=settings.host.ambiguous == "ask"
     )
+    tasks = Tasks(
+        store=store,
+        mailboxes=mailboxes,
+        clock=clock,
+        wake=lambda session: keeper.wake(session),
+        on_entry=delivery.on_entry,
+    )
     news = OutboxNews(clock, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
     services = Provisioning(
         store=store,
@@ -204,6 +240,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         settings=settings,
         isolation=ground.runtime.isolation,
         clock=clock,
+        on_prepared=tasks.tell,
     )
     keeper = Keeper(
         store=store,
@@ -224,9 +261,21 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         ),
         on_news=delivery.on_news,
         on_notice=delivery.on_entry,
+        on_closed=tasks.closed,
+        on_working=delivery.on_working,
     )
     news.tell(delivery.on_news)
     news.tell(keeper.on_change)
+    actions = Actions(
+        store=store,
+        mailboxes=mailboxes,
+        clock=clock,
+        timezone=settings.host.timezone,
+        wake=keeper.wake,
+        changed=tasks.changed,
+    )
+    delivery.tell(actions.on_request)
+    shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=ZoneInfo(settings.host.timezone))
     return Host(
         ground=ground,
         mailboxes=mailboxes,
@@ -235,7 +284,25 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         delivery=delivery,
         news=news,
         keeper=keeper,
-        router=Router(store=store, mailboxes=mailboxes, clock=clock, wake=keeper.wake),
+        watchdog=Watchdog(
+            store=store,
+            mailboxes=mailboxes,
+            clock=clock,
+            containers=keeper,
+            session_for=Speaker(store, clock).session_for,
+            on_notice=delivery.on_entry,
+            deadline_s=settings.host.answer_deadline_s,
+        ),
+        tasks=tasks,
+        actions=actions,
+        router=Router(
+            store=store,
+            desk=Desk(shop, answer_to),
+            clock=clock,
+            wake=keeper.wake,
+            obey=keeper.obey,
+            on_answer=delivery.on_entry,
+        ),
         supervisor=Supervisor(clock),
         receivers=Supervisor(clock),
     )
@@ -250,8 +317,15 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     await stack.enter_async_context(host.delivery.opened())
     await stack.enter_async_context(host.news.opened())
     await stack.enter_async_context(host.supervisor)
+    host.supervisor.start("central store", partial(_watch_store, host.ground), critical=True)
     await stack.enter_async_context(host.keeper.opened(keep_containers=keep_containers))
+    await stack.enter_async_context(host.tasks.opened())
+    await stack.enter_async_context(host.actions.opened())
     host.supervisor.start("sweep", host.keeper.sweep)
+    host.supervisor.start("watchdog", host.watchdog.watch)
+    host.supervisor.start("tasks", host.tasks.run)
+    host.supervisor.start("clock", _clock_watch(host).run)
+    host.supervisor.start("upkeep", _upkeep(host).serve)
     host.supervisor.start("outbox poll", host.news.poll)
     host.supervisor.start("container logs", partial(keep_short, host.living_folders, host.clock))
     if host.news.has_events:
@@ -279,16 +353,51 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
     return make
 
 
+def _clock_watch(host: Host) -> ClockWatch:
+    return ClockWatch(
+        store=host.store,
+        mailboxes=host.mailboxes,
+        clock=host.clock,
+        wake=host.keeper.wake,
+        on_entry=host.delivery.on_entry,
+    )
+
+
+def _is_in_trouble(service: Service, now: datetime) -> bool:
+    """It does not run, or has not run for long since it failed."""
+    lately = service.restarts > 0 and now - service.since < TROUBLED_FOR
+    return service.state is not ServiceState.RUNNING or lately
+
+
+def _upkeep(host: Host) -> Upkeep:
+    keep_days = host.ground.settings.host.keep_days
+    return Upkeep(store=host.store, mailboxes=host.mailboxes, clock=host.clock, keep_days=keep_days)
+
+
+async def _watch_store(ground: Ground) -> None:
+    await watch(ground.store, ground.home.database, ground.clock, backups=ground.home.backups)
+
+
 @asynccontextmanager
 async def opened_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
     """The central database, migrated and open. The caller holds the home's lock."""
     await asyncio.to_thread(home.prepare)
+    await asyncio.to_thread(_refuse_to_begin_anew, home)
     migrations = read_sets(home.migration_folders)
     applied = await asyncio.to_thread(migrate, home.database, migrations, backups=home.backups)
     for migration in applied:
         _log.info("migration_applied", set=migration.set_name, name=migration.name)
     async with open_store(home.database, durable=durable) as store:
         yield store
+
+
+def _refuse_to_begin_anew(home: Home) -> None:
+    """Conversations without their database are an accident: an empty one in its place would hide it."""
+    if not home.database.exists() and any(home.sessions.glob("*/*/in")):
+        raise StoreError(
+            f"there are conversations in {home.sessions}, and the central database {home.database} is gone",
+            hint=f"{restore_hint(home.database, home.backups)}; to begin anew move {home.sessions} away",
+        )
 
 
 def _wanted(settings: Settings, parts: Parts) -> list[Wanted]:

@@ -17,7 +17,7 @@ opens a Unix socket wraps its path in `short_path`: a home may lie deeper than t
     ChannelError                    raised by `send` and nothing else is
     ├── NotSent                     surely not sent; the host tries again, a bounded number of times
     │   ├── ChannelDown             the platform, or the person's end of it, is not there: the message waits
-    │   └── RateLimited             the same, not before `retry_after_s`
+    │   └── RateLimited             the same, not before `retry_after_s`; the whole chat waits
     ├── Ambiguous                   may have been sent; the host uses the idempotency key or the chat's policy
     ├── Refused                     the platform will never take this message as it is
     └── AuthFailed                  the platform does not know us any more; the channel is paused
@@ -33,6 +33,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from nanohost.rendering import Form as Form
+from nanohost.rendering import Unit as Unit
 from nanohost.short_socket import short_path as short_path
 
 API_VERSION = 1
@@ -45,6 +47,8 @@ class EventKind(StrEnum):
     MESSAGE = "message"
     EDIT = "edit"
     REACTION = "reaction"
+    CLICK = "click"
+    """A button of ours was pressed: `text` is its label, `value` what the host gave it, `refers_to` its message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,17 @@ class Sender:
     name: str
     is_bot: bool = False
     is_self: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file that came with a message. `ref` is what the channel finds it by, also after a restart, for as long as its
+    platform keeps it; `size` in bytes, where the platform says so; `name` may be anything, or nothing."""
+
+    ref: str
+    name: str = ""
+    media_type: str = ""
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +92,8 @@ class InboundEvent:
     mentions_bot: bool = False
     refers_to: str | None = None
     chat_name: str = ""
+    value: str | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +115,12 @@ class Inbox(Protocol):
         """
         ...
 
+    async def latest(self) -> Mapping[str, str]:
+        """The newest committed message of each chat of this instance: its `platform_message_id` by `platform_id`, of
+        the 200 chats that were written in last. For a channel whose platform redelivers nothing: it reads on from
+        there. An event that is handed in again does no harm."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -109,10 +132,46 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundText:
-    """A plain message. `reply_to` is the platform's id of the message being answered, where known."""
+    """A message in the form that the channel declared. `reply_to` is the platform's id of the message being answered,
+    where known. `plain` says the same without markup: for the channel to send when its platform refuses the markup.
+    """
 
     text: str
     reply_to: str | None = None
+    plain: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Button:
+    """`value` comes back when it is pressed: at most 32 bytes of A-Z a-z 0-9 : _ -, made by the host."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundCard:
+    """A message with buttons, never more than `capabilities.buttons`; `text`, `plain`, `reply_to` as in OutboundText.
+    Labels are no longer than `capabilities.button_label` characters."""
+
+    text: str
+    buttons: tuple[Button, ...]
+    reply_to: str | None = None
+    plain: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundFile:
+    """A file, never larger than `capabilities.file_bytes`. `name` is a bare name; `content` is a regular file that
+    nobody changes while it is sent; `text` is what is said with it, `plain` and `reply_to` as in OutboundText."""
+
+    name: str
+    media_type: str
+    size: int
+    content: Path
+    text: str = ""
+    reply_to: str | None = None
+    plain: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +182,43 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast the platform takes messages; None is no limit. The host waits: `send` need not.
+
+    `between_s`: seconds from one message to the next in one chat. `a_minute_in_a_group`: messages in one group chat.
+    `a_second`: messages of this instance in all chats together.
+    """
+
+    between_s: float | None = None
+    a_minute_in_a_group: int | None = None
+    a_second: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What the platform can do, as data.
 
     `threads`: chats have threads that replies belong to. `idempotent_send`: two sends with one key give one message.
+    `form`: how texts are marked up. `text_limit`: the longest text of one message, counted in `text_unit`, of the text
+    without its tags if `counted_after_parsing`; what is longer comes as several messages. `typing_every_s`: how often
+    a channel that ShowsTyping is asked to. `buttons`: how many a card may have, `button_label`: characters of each.
+    `file_bytes`: the largest file that can be sent, with `caption_limit` units of text. `reactions`: the emoji that can
+    be set; None is any.
     """
 
     threads: bool = False
     idempotent_send: bool = False
+    form: Form = Form.MARKDOWN
+    text_limit: int | None = None
+    text_unit: Unit = Unit.CHARS
+    counted_after_parsing: bool = False
+    pace: Pace = Pace()
+    typing_every_s: float = 4.0
+    buttons: int = 0
+    button_label: int = 20
+    file_bytes: int = 0
+    caption_limit: int = 1024
+    reactions: frozenset[str] | None = frozenset()
 
 
 class Channel(Protocol):
@@ -162,6 +250,103 @@ class ShowsTyping(Protocol):
 
     async def typing(self, address: Address) -> None:
         """Show it once; the platform lets it fade. Failures are ignored."""
+        ...
+
+
+@runtime_checkable
+class SendsCards(Protocol):
+    """A channel whose platform has buttons. A press comes back as an event of kind CLICK."""
+
+    async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
+        """As Channel.send."""
+        ...
+
+
+@runtime_checkable
+class SendsFiles(Protocol):
+    """A channel whose platform takes files."""
+
+    async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
+        """As Channel.send."""
+        ...
+
+
+@runtime_checkable
+class Edits(Protocol):
+    """A channel whose platform lets us change what we sent."""
+
+    async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
+        """Have a message of ours say this, buttons as given. One that says it already is no error; one that is gone or
+        cannot be changed any more is Refused. Doing it twice is harmless, so nothing is ever Ambiguous."""
+        ...
+
+
+@runtime_checkable
+class Reacts(Protocol):
+    """A channel whose platform has reactions."""
+
+    async def react(self, address: Address, message_id: str, emoji: str) -> None:
+        """Set our reaction to a message, one of `capabilities.reactions`. Doing it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class OpensDms(Protocol):
+    """A channel that can write to a person who has not written in a DM yet."""
+
+    async def open_dm(self, handle: str) -> Address:
+        """Where to write to the person with this handle. Raises Refused when the platform does not let us."""
+        ...
+
+
+@runtime_checkable
+class FetchesFiles(Protocol):
+    """A channel whose people send files."""
+
+    async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
+        """Write the file's bytes into the empty file at `into`. Raises Refused for one that is gone or larger than
+        `most_bytes` (whatever its size was said to be), NotSent when it may be there later."""
+        ...
+
+
+@runtime_checkable
+class FindsSent(Protocol):
+    """A channel that can ask its platform what became of a send whose answer was lost."""
+
+    async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
+        """The receipt of what was sent under this key, None if it surely is not there. Asked before a send that may
+        have taken effect is repeated. Raises ChannelError when the platform cannot say now."""
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A channel that can try its settings."""
+
+    async def check(self) -> str:
+        """Make a real call, outside of `connected`, and say in a sentence who we are there and what we may do. Raises
+        ChannelError with what is wrong and what to do about it."""
+        ...
+
+
+class Condition(StrEnum):
+    """How a channel stands with its platform."""
+
+    UP = "up"
+    DOWN = "down"
+    AUTH_FAILED = "auth_failed"
+    CONFLICT = "conflict"
+    """Somebody else uses the same credentials."""
+    WAITING = "waiting"
+    """For a person: to pair, to scan, to agree."""
+
+
+@runtime_checkable
+class SaysItsCondition(Protocol):
+    """A channel that tells `nanohost status` how it stands."""
+
+    def condition(self) -> tuple[Condition, str]:
+        """The condition, and a sentence for the operator: what happened and what to do; empty when all is well."""
         ...
 
 
@@ -198,13 +383,14 @@ class ChannelDown(NotSent):
 
 
 class RateLimited(NotSent):
-    """Not sent; the platform asks to wait `retry_after_s` seconds."""
+    """Not sent; the platform asks to wait `retry_after_s` seconds in this chat, or in all (`whole_channel`)."""
 
     reason = "rate_limited"
 
-    def __init__(self, text: str, *, retry_after_s: float) -> None:
+    def __init__(self, text: str, *, retry_after_s: float, whole_channel: bool = False) -> None:
         super().__init__(text)
         self.retry_after_s = retry_after_s
+        self.whole_channel = whole_channel
 
 
 class Ambiguous(ChannelError):

@@ -76,6 +76,11 @@ class Home:
         """Where migration sets are looked for, in the same order."""
         return tuple(dict.fromkeys((shipped_root() / "migrations", self.migrations)))
 
+    def is_made(self) -> bool:
+        """Whether an install was begun here, be its database lost by now. Of what is no folder `prepare` complains."""
+        begun = (self.database, self.backups, self.root / "nanohost.toml")
+        return any(path.exists() for path in begun) or (self.root.exists() and not self.root.is_dir())
+
     def prepare(self) -> None:
         """Make the folders that are missing. data, sessions and run are for this user alone. Raises HomeError."""
         try:

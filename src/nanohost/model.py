@@ -15,6 +15,7 @@ MessagingGroupId = NewType("MessagingGroupId", int)
 WiringId = NewType("WiringId", int)
 EventId = NewType("EventId", int)
 SessionId = NewType("SessionId", str)
+TaskId = NewType("TaskId", str)
 LeaseId = NewType("LeaseId", str)
 """One container's right to a session. A new container never inherits the lease of an old one."""
 

@@ -6,7 +6,7 @@ No secret is ever in what a container gets: it reaches the model through the gat
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from nanohost.clock import Clock
@@ -42,32 +42,40 @@ class Provisioning:
         settings: Settings,
         isolation: Isolation,
         clock: Clock,
+        on_prepared: Callable[[SessionId], None] = lambda _: None,
     ) -> None:
+        """`on_prepared` is called for a session whose container is about to start."""
         self._store = store
         self._mailboxes = mailboxes
         self._gateway = gateway
         self._home = home
         self._settings = settings
         self._isolation = isolation
+        self._on_prepared = on_prepared
         self._projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
         """Write names and limits into the mailbox and say how to start. Raises MailboxError, SpawnError."""
         group = await agent_groups.get(self._store, session.agent_group_id)
-        provider = group.provider or provider_for(self._settings)
-        check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
+        spec = await self.spec(session, lease)
         chats = await chats_of(self._store, session)
         latest = await self._projection.latest(session)
         await self._mailboxes.update(session, partial(self._describe, session, group, destinations(chats), latest))
-        layout = self._mailboxes.layout(session)
-        agent_dir = self._home.groups / group.folder
-        agent_dir.mkdir(parents=True, exist_ok=True)
+        self._on_prepared(session.id)
+        spec.agent_dir.mkdir(parents=True, exist_ok=True)
+        return spec
+
+    async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:
+        """How to start, as of now; writes nothing. Raises SpawnError."""
+        group = await agent_groups.get(self._store, session.agent_group_id)
+        provider = group.provider or provider_for(self._settings)
+        check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
         docker = self._settings.docker
         return ContainerSpec(
             session_id=session.id,
             lease=lease,
-            session_dir=layout.root,
-            agent_dir=agent_dir,
+            session_dir=self._mailboxes.layout(session).root,
+            agent_dir=self._home.groups / group.folder,
             environment=self._environment(group, provider),
             limits=Limits(memory_bytes=docker.memory_mb * 1024**2, cpus=docker.cpus, pids=docker.pids),
         )

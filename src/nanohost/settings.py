@@ -107,6 +107,12 @@ class HostSettings(Section):
         gt=0,
         description="seconds, more than 0",
     )
+    answer_deadline_s: float = Field(
+        title="After how long without an answer or a sign of work a person is told that their message still waits.",
+        default=900,
+        gt=0,
+        description="seconds, more than 0",
+    )
     watch: bool = Field(
         title="Whether the host listens to file events. Without them answers are found by polling.",
         default=True,
@@ -121,6 +127,13 @@ class HostSettings(Section):
         title="A message that may have been sent, on a platform that cannot tell a repeat: send it again, or ask you.",
         default="resend",
         description="resend or ask",
+    )
+    keep_days: int = Field(
+        title="For how long settled events, answers, runs and model calls are kept; sums by day stay. 0: for ever.",
+        default=30,
+        ge=0,
+        le=36500,
+        description="a whole number of days, 0 or more",
     )
     durable: bool = Field(
         title="Whether each commit waits for the disk. Turn it off for tests only.",

@@ -79,8 +79,9 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, task in reversed(self._tasks.items()):
-            await self._stop(name, task)
+        late = [name for name, task in reversed(self._tasks.items()) if not await self._stop(name, task)]
+        if late:
+            _log.warning("services_stop_late", services=late, after_s=self._stop_limit_s)
 
     def start(self, name: str, factory: Callable[[], Awaitable[None]], *, critical: bool = False) -> None:
         """Run `factory()` as the service `name`, and again when it ends unless it is critical."""
@@ -125,6 +126,11 @@ class Supervisor:
     async def _outcome(self, factory: Callable[[], Awaitable[None]]) -> Exception | None:
         try:
             await factory()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return RuntimeError("a library cancelled it; nobody asked it to end")
         except Exception as error:
             return error
         return None
@@ -139,13 +145,13 @@ class Supervisor:
             restarts=now.restarts if restarts is None else restarts,
         )
 
-    async def _stop(self, name: str, task: asyncio.Task[None]) -> None:
+    async def _stop(self, name: str, task: asyncio.Task[None]) -> bool:
+        """False: it is late, and left to itself."""
         task.cancel()
         _, late = await asyncio.wait([task], timeout=self._stop_limit_s)
-        if late:
-            _log.warning("service_stops_late", service=name, after_s=self._stop_limit_s)
         if self._services[name].state is not ServiceState.FAILED:
             self._enter(name, ServiceState.STOPPED)
+        return not late
 
 
 def _sentence(error: Exception | None) -> str:

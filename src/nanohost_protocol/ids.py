@@ -47,5 +47,19 @@ def out_id(*, turn: str, kind: str, destination: str, content: str, occurrence: 
     return derive("o", turn, kind, destination, content, str(occurrence))
 
 
+TASK_ID_LENGTH = 13
+"""A task's id is typed by people and repeated by agents: short, and 60 bits are plenty for one install."""
+
+
+def task_id(*, session: str, request: str) -> str:
+    """The id of the task that an outbound row asks for. Both sides work it out, so the agent need not wait for it."""
+    return derive("j", session, request)[:TASK_ID_LENGTH]
+
+
+def notice_id(*, session: str, request: str) -> str:
+    """The id of the messages_in row that tells an agent what became of its request."""
+    return derive("a", session, request)
+
+
 def _base32(raw: bytes) -> str:
     return base64.b32encode(raw).decode("ascii").rstrip("=").lower()

@@ -9,10 +9,10 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from nanohost_protocol.rows import Delivered, Destination, MessageIn, Meta, NewMessageIn
+from nanohost_protocol.rows import Delivered, Destination, InKind, MessageIn, Meta, NewMessageIn
 from nanohost_protocol.schema import INBOUND
 from nanohost_protocol.sequence import next_even
 from nanohost_protocol.sqlite import connect_writer, immediate, reading, translated
@@ -20,6 +20,8 @@ from nanohost_protocol.times import from_text, to_text
 
 WRITE_BUSY_S = 0.3
 """How long a commit waits for a reader. A reader that holds on longer is the keeper's business."""
+HELD_UNTIL = "held_until"
+"""The key in meta: nothing falls due before."""
 
 _PUT = """
 INSERT INTO messages_in
@@ -40,6 +42,18 @@ INSERT INTO delivered (out_id, status, platform_message_ids, changed_at) VALUES 
 ON CONFLICT (out_id) DO UPDATE SET status = excluded.status,
     platform_message_ids = excluded.platform_message_ids, changed_at = excluded.changed_at
 """
+_HOLD = """
+UPDATE messages_in SET process_after = :until
+WHERE status = 'pending' AND kind != 'control' AND (process_after IS NULL OR process_after < :until)
+"""
+_UNHOLD = "UPDATE messages_in SET process_after = NULL WHERE status = 'pending' AND process_after = ?"
+_FORGET_CLOSED = """
+DELETE FROM messages_in
+WHERE id = ? AND status IN ('completed', 'failed') AND seq < (SELECT max(seq) FROM messages_in)
+"""
+_RETRIED_LATER = """
+SELECT id, process_after FROM messages_in WHERE status = 'pending' AND tries > 0 AND process_after > ?
+"""
 _SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
@@ -56,7 +70,7 @@ class InboundWriter:
             "id": message.id,
             "kind": message.kind,
             "timestamp": to_text(message.timestamp),
-            "process_after": _text(message.process_after),
+            "process_after": self._not_before(message),
             "trigger": int(message.trigger),
             "on_wake": int(message.on_wake),
             "source_session_id": message.source_session_id,
@@ -74,6 +88,27 @@ class InboundWriter:
         """Make a message eligible again that was claimed at `tries`. False if that was done before."""
         values = {"id": message_id, "tries": tries, "process_after": to_text(process_after)}
         return self._db.execute(_RETRY, values).rowcount == 1
+
+    def bring_forward(self, *, by: timedelta, now: datetime) -> int:
+        """Make retries that are not due yet fall due so much sooner: the clock was set back. Returns how many."""
+        held = self._held_until()
+        rows = [row for row in self._db.execute(_RETRIED_LATER, (to_text(now),)) if row["process_after"] != held]
+        for row in rows:
+            sooner = max(now, from_text(row["process_after"]) - by)
+            self._db.execute("UPDATE messages_in SET process_after = ? WHERE id = ?", (to_text(sooner), row["id"]))
+        return len(rows)
+
+    def hold(self, until: datetime) -> None:
+        """Nothing that waits or is put from now on falls due before `until`, save rows for the runner itself."""
+        self._db.execute(_HOLD, {"until": to_text(until)})
+        self.set_meta({HELD_UNTIL: to_text(until)})
+
+    def unhold(self) -> None:
+        """What waits only because of `hold` is due."""
+        held = self._held_until()
+        if held is not None:
+            self._db.execute(_UNHOLD, (held,))
+            self._db.execute("DELETE FROM meta WHERE key = ?", (HELD_UNTIL,))
 
     def project_delivered(self, rows: Iterable[Delivered]) -> None:
         """Tell the runner what became of its messages."""
@@ -108,6 +143,23 @@ class InboundWriter:
     def find(self, message_id: str) -> MessageIn | None:
         row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
+
+    def _not_before(self, message: NewMessageIn) -> str | None:
+        wanted = _text(message.process_after)
+        held = None if message.kind is InKind.CONTROL else self._held_until()
+        return max((one for one in (wanted, held) if one is not None), default=None)
+
+    def _held_until(self) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (HELD_UNTIL,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def forget_closed(self, messages: Iterable[str]) -> None:
+        """Delete messages that are closed. The latest stays, closed or not: numbers never go back."""
+        self._db.executemany(_FORGET_CLOSED, [(id,) for id in messages])
+
+    def forget_delivered(self, before: datetime) -> None:
+        """Delete what was said before that moment of the runner's messages."""
+        self._db.execute("DELETE FROM delivered WHERE changed_at < ?", (to_text(before),))
 
     def _highest(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_in").fetchone()[0])
@@ -152,6 +204,20 @@ class InboundReader:
     def find(self, message_id: str) -> MessageIn | None:
         row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
+
+    def closed_before(self, moment: datetime, *, after: int, limit: int) -> Mapping[int, str]:
+        """Ids of closed messages of before that moment by number, the first above `after`; never the latest message."""
+        rows = self._db.execute(
+            "SELECT seq, id FROM messages_in WHERE status IN ('completed', 'failed') AND timestamp < ? AND seq > ?"
+            " AND seq < (SELECT max(seq) FROM messages_in) ORDER BY seq LIMIT ?",
+            (to_text(moment), after, limit),
+        )
+        return {row["seq"]: row["id"] for row in rows}
+
+    def has_delivered_before(self, moment: datetime) -> bool:
+        """Whether something was said before that moment of the runner's messages."""
+        row = self._db.execute("SELECT 1 FROM delivered WHERE changed_at < ? LIMIT 1", (to_text(moment),))
+        return row.fetchone() is not None
 
     def highest_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_in").fetchone()[0])

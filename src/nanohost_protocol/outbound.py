@@ -34,10 +34,18 @@ from nanohost_protocol.times import to_text
 WRITE_BUSY_S = 5.0
 """The host reads for less than a millisecond; five seconds of waiting means something is very wrong."""
 
+TURNS_KEPT = 1000
+"""Of the ended ones. A turn that is run again is among the latest."""
+
+_FORGET_TURNS = """
+DELETE FROM turns WHERE rowid <= (SELECT max(rowid) FROM turns) - ? AND ended_at IS NOT NULL
+    AND turn_id NOT IN (SELECT turn_id FROM messages_out) AND turn_id NOT IN (SELECT turn_id FROM processing_ack)
+"""
 _SAY = """
 INSERT INTO messages_out
-    (seq, id, turn_id, in_reply_to, timestamp, deliver_after, kind, destination, content)
-VALUES (:seq, :id, :turn_id, :in_reply_to, :timestamp, :deliver_after, :kind, :destination, :content)
+    (seq, id, turn_id, in_reply_to, timestamp, deliver_after, recurrence, kind, destination, content)
+VALUES
+    (:seq, :id, :turn_id, :in_reply_to, :timestamp, :deliver_after, :recurrence, :kind, :destination, :content)
 ON CONFLICT (id) DO NOTHING
 """
 _ACK = """
@@ -177,7 +185,7 @@ class OutboundWriter:
             self._db.executemany("INSERT INTO container_state (key, value) VALUES (?, ?)", values.items())
 
     def prune(self, *, out_cursor: int, ack_cursor: int) -> None:
-        """Delete what the host has taken over: sent messages of ended turns, and final acks."""
+        """Delete what the host has taken over: sent messages of ended turns, and final acks; and turns of long ago."""
         with self._transaction():
             self._db.execute(
                 "DELETE FROM messages_out WHERE seq <= ? AND turn_id IN"
@@ -185,6 +193,7 @@ class OutboundWriter:
                 (out_cursor,),
             )
             self._db.execute("DELETE FROM processing_ack WHERE change <= ? AND status = 'completed'", (ack_cursor,))
+            self._db.execute(_FORGET_TURNS, (TURNS_KEPT,))
             reach("runner.pruning")
 
     @contextmanager
@@ -217,6 +226,7 @@ class OutboundWriter:
                 "in_reply_to": message.in_reply_to,
                 "timestamp": to_text(now),
                 "deliver_after": None if message.deliver_after is None else to_text(message.deliver_after),
+                "recurrence": message.recurrence,
                 "kind": message.kind,
                 "destination": message.destination,
                 "content": message.content,
@@ -291,7 +301,7 @@ _MESSAGES = f"""
 SELECT seq, substr(id, 1, {LONGEST_FIELD}) AS id, substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id,
        substr(in_reply_to, 1, {LONGEST_FIELD}) AS in_reply_to, substr(timestamp, 1, {LONGEST_FIELD}) AS timestamp,
        substr(deliver_after, 1, {LONGEST_FIELD}) AS deliver_after, substr(kind, 1, {LONGEST_FIELD}) AS kind,
-       substr(destination, 1, {LONGEST_FIELD}) AS destination,
+       substr(destination, 1, {LONGEST_FIELD}) AS destination, substr(recurrence, 1, {LONGEST_FIELD}) AS recurrence,
        CASE WHEN length(content) <= {MAX_CONTENT_BYTES} THEN content ELSE '' END AS content
 FROM messages_out WHERE seq > :cursor AND seq <= {HIGHEST} ORDER BY seq LIMIT :limit
 """  # noqa: S608
@@ -305,6 +315,7 @@ FROM processing_ack
 """  # noqa: S608
 _CHANGED = _ACKS + f"WHERE change > :change AND change <= {HIGHEST} ORDER BY change LIMIT :limit"
 _OPEN = _ACKS + "WHERE status = 'processing' LIMIT :limit"
+_USAGE = "SELECT tokens_in, tokens_out, tokens_cached, cost_usd FROM turns WHERE turn_id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +341,7 @@ class OutboundReader:
         characters = 0
         for row in self._db.execute(_MESSAGES, {"cursor": cursor, "limit": limit}):
             try:
-                _check_types(row, nullable=("in_reply_to", "deliver_after", "destination"))
+                _check_types(row, nullable=("in_reply_to", "deliver_after", "destination", "recurrence"))
                 found.append(MessageOut.from_row(row))
             except (ValueError, TypeError) as error:
                 found.append(Malformed(seq=row["seq"], problem=str(error)))
@@ -346,6 +357,19 @@ class OutboundReader:
     def open_claims(self, *, limit: int = 1000) -> list[Ack]:
         """What is being worked on, or was when the container died."""
         return _sensible(self._db.execute(_OPEN, {"limit": limit}))
+
+    def usage(self, turn_id: str) -> Usage | None:
+        """What a turn took so far, all its tries together; None if the row is not there or makes no sense."""
+        row = self._db.execute(_USAGE, (turn_id,)).fetchone()
+        if row is None:
+            return None
+        tokens = (row["tokens_in"], row["tokens_out"], row["tokens_cached"])
+        cost = row["cost_usd"]
+        if not all(isinstance(count, int) and 0 <= count <= HIGHEST for count in tokens):
+            return None
+        if not isinstance(cost, int | float) or not 0 <= cost < HIGHEST:
+            return None
+        return Usage(tokens_in=tokens[0], tokens_out=tokens[1], tokens_cached=tokens[2], cost_usd=float(cost))
 
     def turns(self, *, limit: int = 20) -> list[Turn]:
         """The latest turns, newest first. A row that makes no sense is stepped over."""

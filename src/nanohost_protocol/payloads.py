@@ -10,7 +10,7 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, Union
 
 from nanohost_protocol.errors import PayloadError
@@ -18,6 +18,15 @@ from nanohost_protocol.rows import InKind, OutKind
 
 MAX_CONTENT_BYTES = 4 * 1024 * 1024
 """The most one row may carry. Larger things travel as files."""
+
+
+LATER = {"later": True}
+"""Marks a field that is younger than its kind: left out while it has its default, so that content written before, and
+the ids that are made of it, stay what they were."""
+STOP = "stop"
+"""A control command: end the turn that runs, send nothing more of it, keep the conversation."""
+CLEAR = "clear"
+"""A control command: the same, and begin a new conversation."""
 
 
 # --- what the agent is told -------------------------------------------------------------------------------------
@@ -61,9 +70,11 @@ class SystemIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlIn:
-    """The host tells the runner something; the agent never sees it."""
+    """The host tells the runner something; the agent never sees it. `command` is STOP, CLEAR, or one that the host has
+    dealt with by itself. `answer`: what the host has said to it already."""
 
     command: str
+    answer: str | None = field(default=None, metadata=LATER)
 
 
 # --- what the agent says and asks for ---
@@ -119,11 +130,13 @@ class FileOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOut:
-    """A task to schedule, named so that it can be changed later."""
+    """A task to schedule. `due` as a person would type it (see moments.py), or empty when `recurrence`, a cron
+    expression, says it; `timezone` is the zone's name, the session's own when left out."""
 
     prompt: str
     due: str
     recurrence: str | None = None
+    timezone: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +171,11 @@ OUT_PAYLOADS: dict[OutKind, type[OutPayload]] = {
 
 def encode(payload: InPayload | OutPayload) -> str:
     """A payload as the JSON text of a row. Stable: equal payloads give equal text."""
-    return json.dumps(dataclasses.asdict(payload), sort_keys=True, separators=(",", ":"))
+    document = dataclasses.asdict(payload)
+    for field_ in dataclasses.fields(payload):
+        if "later" in field_.metadata and document[field_.name] == field_.default:
+            del document[field_.name]
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
 def decode_in(kind: str, content: str) -> InPayload:

@@ -151,6 +151,7 @@ class NewMessageOut:
     in_reply_to: str | None = None
     destination: str | None = None
     deliver_after: datetime | None = None
+    recurrence: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +167,7 @@ class MessageOut:
     kind: str
     destination: str | None
     content: str
+    recurrence: str | None = None
 
     @staticmethod
     def from_row(row: sqlite3.Row) -> MessageOut:
@@ -179,6 +181,7 @@ class MessageOut:
             kind=row["kind"],
             destination=row["destination"],
             content=row["content"],
+            recurrence=row["recurrence"],
         )
 
 

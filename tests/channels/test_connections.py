@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -72,6 +72,9 @@ class Deaf(Cancelled):
 class NoInbox:
     async def accept(self, event: InboundEvent) -> Accepted:
         raise AssertionError("nobody writes here")
+
+    async def latest(self) -> Mapping[str, str]:
+        return {}
 
 
 def connections(tmp_path: Path, bad: FakeChannel) -> Connections:

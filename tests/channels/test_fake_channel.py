@@ -19,10 +19,12 @@ from nanohost.channel_api import (
     ChannelContext,
     ChannelDown,
     ChannelError,
+    Form,
     OutboundText,
     RateLimited,
     Refused,
     ShowsTyping,
+    Unit,
 )
 from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
@@ -93,6 +95,11 @@ class TestFakeWithIdempotentSendConforms(FakeSuite):
     capabilities = Capabilities(idempotent_send=True)
 
 
+@pytest.mark.behaviour("DL-06", "DL-11")
+class TestFakeWithALimitConforms(FakeSuite):
+    capabilities = Capabilities(form=Form.TELEGRAM, text_limit=200, text_unit=Unit.UTF16, counted_after_parsing=True)
+
+
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeChannel]:
     fake = FakeChannel()
@@ -116,6 +123,8 @@ async def test_what_was_sent_can_be_read_with_all_that_belongs_to_it(fake: FakeC
     [
         ("down", True, ChannelDown),
         ("rate_limited_after_s", 7.0, RateLimited),
+        ("limited_chats", {"c1": 7.0}, RateLimited),
+        ("fails_at", {1: Ambiguous("x")}, Ambiguous),
         ("refuses", True, Refused),
         ("credentials_revoked", True, AuthFailed),
         ("ambiguous_without_effect", 1, Ambiguous),
@@ -130,6 +139,17 @@ async def test_a_mood_raises_its_error_and_shows_people_nothing(
     assert (fake.sent, fake.attempts["k1"]) == ([], 1)
     if isinstance(raised.value, RateLimited):
         assert raised.value.retry_after_s == 7.0
+
+
+async def test_a_chat_can_be_rate_limited_alone_and_a_single_send_fail(fake: FakeChannel) -> None:
+    fake.limited_chats = {"c2": 7.0}
+    fake.fails_at = {2: Refused("x")}
+    await send(fake)
+    with pytest.raises(Refused):
+        await send(fake)
+    await send(fake)
+    assert fake.attempts["k1"] == 3
+    assert len(fake.sent) == 2
 
 
 @pytest.mark.parametrize(("idempotent", "seen"), [(False, 2), (True, 1)])

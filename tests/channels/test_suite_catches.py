@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -52,6 +52,9 @@ class _OneOnly:
         self._channel.fail_receive(ValueError("one is enough"))
         return await self._inbox.accept(event)
 
+    async def latest(self) -> Mapping[str, str]:
+        return await self._inbox.latest()
+
 
 class SwallowsCancellation(FakeChannel):
     async def receive(self, inbox: Inbox) -> None:
@@ -96,6 +99,9 @@ async def test_changing_the_text_is_caught() -> None:
     async with bench_of(ShortensText()) as bench:
         with pytest.raises(AssertionError):
             await SUITE.test_send_returns_a_receipt_and_the_person_sees_the_text_exactly(bench)
+    async with bench_of(ShortensText()) as bench:
+        with pytest.raises(AssertionError):
+            await SUITE.test_a_long_text_cut_as_the_channel_declares_arrives_complete_and_in_order(bench)
 
 
 async def test_a_receipt_for_what_was_never_sent_is_caught() -> None:

@@ -94,6 +94,7 @@ def test_the_home_after_the_command_counts(tmp_path: Path, capsys: pytest.Captur
 def test_a_refusal_is_a_line_what_happened_and_a_line_what_to_type(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "nanohost.toml").touch()
     assert main(["--home", str(tmp_path), "groups", "show", "main"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -122,6 +123,16 @@ def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[s
     assert "Traceback" not in typed.err
 
 
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("words", [["status"], ["verify"], ["groups", "list"], ["logs", "s1"]])
+def test_a_look_where_no_install_is_makes_none(shell: Shell, words: list[str]) -> None:
+    typed = shell.types(*words)
+    assert typed.code == 1
+    assert f"there is no nanohost in {shell.home}" in typed.err
+    assert "nanohost chat" in typed.err
+    assert not shell.home.exists()
+
+
 def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
     with shell.start("--help") as process:
         assert process.stdout is not None
@@ -134,6 +145,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_one_line(shell: Shell) -> None:
+    assert shell.types("groups", "create", "main").code == 0
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "nanohost", "--home", shell.home, "status"],

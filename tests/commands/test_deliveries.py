@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nanohost.errors import UsageError
+from nanohost.model import SessionId
 from nanohost.store import deliveries
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
 from nanohost_protocol.payloads import ChatOut, encode
 from tests.commands.conftest import Operator
 from tests.store.test_entities import a_session
@@ -20,11 +21,10 @@ async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
     session = await a_session(store)
     for seq, status in enumerate(wanted, 1):
         delivery = Delivery(
-            lane=LaneKey(session, "fake", "default"),
+            lane=LaneKey(session, "fake", "default", "c1"),
             seq=seq,
             out_id=f"o{seq}",
             kind="chat",
-            platform_id="c1",
             thread_id=None,
             reply_to=None,
             content=CONTENT,
@@ -52,6 +52,19 @@ async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_
     assert "text: hello" in shown
     assert "not_sent" in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.behaviour("DL-06")
+async def test_of_a_long_message_it_is_shown_how_much_is_sent(operator: Operator) -> None:
+    session = await entered(operator, DeliveryStatus.SENDING)
+    store, now = operator.context.store, operator.context.clock.now()
+    [delivery] = await deliveries.latest(store, status=None, session=SessionId(session), limit=1)
+    first, last = (StoredPart(number=number, of=2, text="t", plain="t") for number in range(2))
+    async with store.transaction() as tx:
+        await deliveries.add_parts(tx, delivery, [first, last])
+        await deliveries.end_part(tx, delivery, first, ["7"], now)
+    shown = await operator.asks("deliveries show", session=session, seq=1)
+    assert (shown["parts"], shown["reason"]) == ("1 of 2 sent", "part 1 of 2 is sent")
 
 
 @pytest.mark.behaviour("DL-03", "DL-05")

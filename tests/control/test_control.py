@@ -19,6 +19,7 @@ from nanohost.control.client import NobodyThere, ask
 from nanohost.control.server import serving
 from nanohost.errors import NanohostError, UsageError
 from nanohost.home import Home
+from nanohost.model import Session, SessionId
 from nanohost.settings import Settings
 from nanohost.short_socket import short_path
 from nanohost.store.deliveries import LaneKey
@@ -33,6 +34,15 @@ class BrokenHost:
         raise ZeroDivisionError("oh")
 
     def deliveries_changed(self, lane: LaneKey) -> None:
+        raise ZeroDivisionError("oh")
+
+    def tasks_changed(self, session: SessionId) -> None:
+        raise ZeroDivisionError("oh")
+
+    async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
+        raise ZeroDivisionError("oh")
+
+    def stop_container(self, session: Session) -> bool:
         raise ZeroDivisionError("oh")
 
     def events_came_back(self, chat: ChatKey) -> None:

@@ -1,19 +1,21 @@
-"""python -m tests.crash: every crash point many times, and kills at random; writes crash.json and prints one table.
+"""python -m tests.crash: every crash point many times, kills at random, and what a host stands on taken away.
 
-With --write, docs/reliability.md as well. The exit code is 1 when anything was lost, repeated or left behind.
+Prints one table and writes crash.json; with --write, docs/reliability.md as well. With --only NAME ... those runs alone
+are made again, and crash.json keeps the others as they were. The exit code is 1 when anything was lost, repeated or
+left behind.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -21,9 +23,11 @@ from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_engine import reach_engine
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost_protocol.crash_points import HOST, RUNNER
+from tests.crash.faults import CannotBeDone
+from tests.crash.ground import CASES, WITH_DOCKER, Case
 from tests.crash.measured import Result
 from tests.crash.page import page, summary
-from tests.crash.runs import Soak, host_killed_at, runners_killed_at, soaked
+from tests.crash.runs import PASSAGES, Soak, host_killed_at, runners_killed_at, soaked
 
 RESULT = Path("crash.json")
 PAGE = Path("docs/reliability.md")
@@ -31,25 +35,45 @@ KILLS = 20
 AT_ONCE = 3
 """Runs that share the machine; two cores are busy with three."""
 SENDS = ("sender.intended", "sender.sent", "sender.open", "sender.settled")
-
-
-class Run(Protocol):
-    def __call__(self, root: Path) -> Coroutine[object, object, Result]: ...
+SOAKS = (
+    Soak(runtime="process", messages=2000, host_kills=200, runner_kills=200),
+    Soak(runtime="docker", messages=400, host_kills=40, runner_kills=40, seed=3),
+    Soak(runtime="process", messages=400, host_kills=40, runner_kills=40, seed=2, idempotent=False),
+)
 
 
 def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    wanted = _arguments()
+    kept = [result for result in _earlier() if result.name not in wanted.only] if wanted.only else []
     with tempfile.TemporaryDirectory(prefix="nanohost-crash-") as folder:
-        outcomes = asyncio.run(_all(Path(folder)))
-    results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+        outcomes = asyncio.run(_all(Path(folder), frozenset(wanted.only), wanted.part))
+    results = [*kept, *(outcome for outcome in outcomes if isinstance(outcome, Result))]
     failures = [str(outcome) for outcome in outcomes if isinstance(outcome, AssertionError)]
-    RESULT.write_text(json.dumps(_record(results, failures), indent=1) + "\n", encoding="utf-8")
-    if "--write" in sys.argv[1:]:
+    skipped = [str(outcome) for outcome in outcomes if isinstance(outcome, CannotBeDone)]
+    RESULT.write_text(json.dumps(_record(results, failures, skipped), indent=1) + "\n", encoding="utf-8")
+    if wanted.write:
         PAGE.write_text(page(results), encoding="utf-8")
     print(summary(results))
-    for failure in failures:
-        print(f"FAILED {failure}", file=sys.stderr)
+    for word, sentences in (("FAILED", failures), ("NOT MEASURED", skipped)):
+        for sentence in sentences:
+            print(f"{word} {sentence}", file=sys.stderr)
     return int(bool(failures) or not all(result.is_sound for result in results))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/reliability.md")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="runs by the name in the table")
+    parser.add_argument("--part", type=int, default=1, metavar="N", help="an Nth of the kills and messages")
+    return parser.parse_args()
+
+
+def _earlier() -> list[Result]:
+    if not RESULT.exists():
+        return []
+    runs = json.loads(RESULT.read_text(encoding="utf-8"))["runs"]
+    return [Result(**{**run, "missing": tuple(run["missing"])}) for run in runs]
 
 
 async def _docker_is_ready() -> bool:
@@ -62,44 +86,50 @@ async def _docker_is_ready() -> bool:
     return True
 
 
-def _runs(*, docker: bool) -> list[Run]:
+def _runs(*, docker: bool, part: int) -> list[tuple[str, Case]]:
     """The longest first, so that the last one does not run alone."""
-    soaks = [
-        Soak(runtime="process", messages=600, host_kills=25, runner_kills=30),
-        Soak(runtime="process", messages=400, host_kills=15, runner_kills=20, seed=2, idempotent=False),
-    ]
-    if docker:
-        soaks.append(Soak(runtime="docker", messages=400, host_kills=15, runner_kills=20, seed=3))
+    kills = max(PASSAGES, KILLS // part)
+    soaks = [soak.part(part) for soak in SOAKS if docker or soak.runtime != "docker"]
     return [
-        *(partial(soaked, soak) for soak in soaks),
-        *(partial(runners_killed_at, point, kills=KILLS) for point in RUNNER),
-        *(partial(host_killed_at, point, kills=KILLS) for point in HOST),
-        *(partial(host_killed_at, point, kills=KILLS, idempotent=False) for point in SENDS),
+        *((soak.name, partial(soaked, soak)) for soak in soaks),
+        *((name, case) for name, case in CASES.items() if docker or name not in WITH_DOCKER),
+        *((point, partial(runners_killed_at, point, kills=kills)) for point in RUNNER),
+        *((point, partial(host_killed_at, point, kills=kills)) for point in HOST),
+        *((point, partial(host_killed_at, point, kills=kills, idempotent=False)) for point in SENDS),
     ]
 
 
-async def _all(folder: Path) -> Sequence[Result | AssertionError]:
-    runs = _runs(docker=await _docker_is_ready())
+async def _all(folder: Path, only: Iterable[str], part: int) -> Sequence[Result | AssertionError | CannotBeDone]:
+    runs = [run for run in _runs(docker=await _docker_is_ready(), part=part) if not only or run[0] in only]
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int, run: Run) -> Result | AssertionError:
+    async def one(number: int, name: str, run: Case) -> Result | AssertionError | CannotBeDone:
         async with places:
             try:
-                result = await run(root=folder / f"{number}")
-            except AssertionError as error:
-                return error
+                result = await run(folder / f"{number}")
+            except CannotBeDone as error:
+                return CannotBeDone(f"{name}: {error}")
+            except Exception as error:
+                return AssertionError(f"{name}: {type(error).__name__}: {error}")  # the other runs go on
             print(f"{result.name}: {result.kills} kills in {result.seconds:.0f} s", file=sys.stderr)
             return result
 
-    return await asyncio.gather(*(one(number, run) for number, run in enumerate(runs)))
+    return await asyncio.gather(*(one(number, name, run) for number, (name, run) in enumerate(runs)))
 
 
-def _record(results: Sequence[Result], failures: Sequence[str]) -> dict[str, object]:
+def _record(results: Sequence[Result], failures: Sequence[str], skipped: Sequence[str]) -> dict[str, object]:
     """Sums first, as whoever compares two runs wants them; then every run."""
-    counted = ("kills", "events", "lost", "repeated", "ambiguous", "ambiguous_extra", "notices")
+    killed = ("kills", "host_kills", "container_kills")
+    counted = ("events", "lost", "repeated", "ambiguous", "ambiguous_extra", "notices")
     left = ("unfinished", "open_claims", "orphan_containers", "verify_failures")
-    sums = {name: sum(getattr(result, name) for result in results) for name in (*counted, *left)}
-    return {**sums, "failures": list(failures), "runs": [asdict(result) for result in results]}
+    sums = {name: sum(getattr(result, name) for result in results) for name in (*killed, *counted, *left)}
+    cases = [
+        {"name": result.name, "idempotent": result.idempotent, "verdict": "ok" if result.is_sound else "failed"}
+        for result in results
+        if result.name in CASES
+    ]
+    runs = [asdict(result) for result in results]
+    return {**sums, "failures": list(failures), "not_measured": list(skipped), "cases": cases, "runs": runs}
 
 
 if __name__ == "__main__":

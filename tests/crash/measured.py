@@ -23,6 +23,7 @@ UNFINISHED = """
 SELECT (SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sending'))
      + (SELECT count(*) FROM sessions WHERE due_at IS NOT NULL)
      + (SELECT count(*) FROM inbound_events WHERE status = 'new')
+     + (SELECT count(*) FROM actions WHERE status = 'pending' OR told = 0)
 """
 
 
@@ -32,12 +33,14 @@ class Result:
 
     `repeated` counts copies that nothing excuses; `ambiguous_extra` those of messages that the host had to send again
     because it could not know: at most one for each attempt that a crash left without an answer (`ambiguous`).
+    `container_kills` are the deaths of runners, by our hand or their own.
     `unfinished`: what the last host had still to do when the time was over; `missing`: some of what was lost.
     """
 
     name: str
     idempotent: bool
-    kills: int
+    host_kills: int
+    container_kills: int
     events: int
     lost: int
     repeated: int
@@ -52,6 +55,10 @@ class Result:
     missing: tuple[str, ...]
 
     @property
+    def kills(self) -> int:
+        return self.host_kills + self.container_kills
+
+    @property
     def is_sound(self) -> bool:
         left = (self.unfinished, self.open_claims, self.orphan_containers, self.verify_failures)
         return not any((self.lost, self.repeated, *left))
@@ -64,7 +71,7 @@ def measured(
     people: People,
     *,
     idempotent: bool,
-    kills: int,
+    container_kills: int,
     unfinished: int,
     seconds: float,
 ) -> Result:
@@ -78,7 +85,8 @@ def measured(
     return Result(
         name=name,
         idempotent=idempotent,
-        kills=kills,
+        host_kills=host.kills,
+        container_kills=container_kills,
         events=people.written,
         lost=len(missing) + people.written - len(platform.acknowledged),
         repeated=unexcused + sum(count - 1 for where, count in keys.items() if where in expected),

@@ -14,17 +14,20 @@ from tests.crash.platform import Platform
 
 FOLDER = "main"
 SCRIPT = [
+    {"match": "^later", "actions": [{"answer": "done: {text}"}]},
     {
-        "match": "tool",
+        "match": "^tool",
         "actions": [
             {"tool": "send_message", "arguments": {"text": "sent: {text}"}},
+            {"tool": "schedule_task", "arguments": {"prompt": "later {text}", "at": "in 0 s"}},
             {"sleep_s": 0.05},
             {"answer": "echo: {text}"},
         ],
     },
     {"match": ".", "actions": [{"sleep_s": 0.02}, {"answer": "echo: {text}"}]},
 ]
-"""Every message is answered; every third one also makes the agent use a tool in the middle of its turn."""
+"""Every message is answered; every third one also makes the agent use its tools in the middle of its turn: it says
+something, and makes a task that falls due at once and is answered too."""
 
 
 class People:
@@ -49,6 +52,7 @@ class People:
             seen.add((self._chat(number), f"echo: {self._text(number)}"))
             if self._uses_tool(number):
                 seen.add((self._chat(number), f"sent: {self._text(number)}"))
+                seen.add((self._chat(number), f"done: later {self._text(number)}"))
         return seen
 
     def _chat(self, number: int) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from tests.crash.moods import Mood, fine
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,11 @@ class Copy:
 class Platform:
     """`seen` is what people see, in order; `sends` counts how often each key was sent, seen or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, mood: Callable[[], Mood] = fine) -> None:
+        """`mood` says of each send how it is answered."""
+        self._mood = mood
         self.port = 0
+        self.moods: Counter[Mood] = Counter()
         self.seen: list[Copy] = []
         self.sends: Counter[str] = Counter()
         self.acknowledged: set[str] = set()
@@ -57,7 +62,7 @@ class Platform:
         for wire in self._wires:
             wire.write(json.dumps(self._messages[id]).encode() + b"\n")
 
-    async def until_seen(self, wanted: set[tuple[str, str]], timeout_s: float) -> None:
+    async def until_seen(self, wanted: set[tuple[str, str]], timeout_s: float | None = None) -> None:
         """Wait until people have seen these (chat, text). Raises TimeoutError."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: wanted <= self._texts)
@@ -89,10 +94,23 @@ class Platform:
             return
         key = message["send"]
         self.sends[key] += 1
+        mood = self._mood()
+        self.moods[mood] += 1
+        if mood not in (Mood.LIMITED, Mood.BROKEN, Mood.HANGS):
+            await self._show(message)
+        match mood:
+            case Mood.FINE:
+                writer.write(json.dumps({"sent": key, "id": self._keys[key]}).encode() + b"\n")
+            case Mood.RESET:
+                writer.transport.abort()
+            case Mood.LIMITED | Mood.BROKEN | Mood.BROKEN_AFTER:
+                writer.write(json.dumps({"failed": key, "limited": mood is Mood.LIMITED}).encode() + b"\n")
+
+    async def _show(self, message: dict[str, Any]) -> None:
+        key = message["send"]
         async with self._changed:
             if key not in self._keys or not message["once"]:
                 self._keys[key] = f"p{len(self.seen)}"
                 self.seen.append(Copy(message["chat"], message["text"], key))
                 self._texts.add((message["chat"], message["text"]))
             self._changed.notify_all()
-        writer.write(json.dumps({"sent": key, "id": self._keys[key]}).encode() + b"\n")

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,8 @@ READY = b'"event": "host_ready"'
 DEATH = '"ordered": false'
 """In the host's log: a container is gone, and nobody stopped it."""
 CHANNELS = Path(__file__).parent / "channels"
+HOME = "{home}"
+NANOHOST_RUN = ("-m", "nanohost", "--home", HOME, "run")
 
 
 class HostProcess:
@@ -30,9 +32,14 @@ class HostProcess:
         host_settings: Mapping[str, object],
         *,
         idempotent: bool = True,
-        log: str = "host.log",
+        log: str | Path = "host.log",
+        program: Sequence[str] = NANOHOST_RUN,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`program`: Python's arguments, {home} in them; `environment`: what is added to ours."""
         self.root = root
+        self._program = program
+        self._environment = dict(environment or {})
         self.log = root / log
         self.kills = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,10 +67,10 @@ class HostProcess:
         with self.log.open("ab") as log:
             self._log_before = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nanohost", "--home", str(self.root), "run"],
+                [sys.executable, *(word.replace(HOME, str(self.root)) for word in self._program)],
                 stdout=log,
                 stderr=log,
-                env=_environment() | {name: point for name, point in crashes.items() if point},
+                env=_environment() | self._environment | {name: point for name, point in crashes.items() if point},
             )
 
     def kill(self) -> None:
@@ -85,7 +92,9 @@ class HostProcess:
 
     def is_ready(self) -> bool:
         """Whether the host that was started last has said that it serves."""
-        return READY in self.log.read_bytes()[self._log_before :]
+        with self.log.open("rb") as log:
+            log.seek(self._log_before)
+            return READY in log.read()
 
     def deaths(self) -> int:
         """How many runners ended that nobody stopped, as the host logged them."""

@@ -33,7 +33,9 @@ ROW = MessageOut(
 
 
 def examined(row: MessageOut | Malformed, book: AddressBook = BOOK) -> Delivery:
-    return examine(row, session=SessionId("s"), book=book, origins={"m1": ASKED}, now=NOW)
+    entry = examine(row, session=SessionId("s"), book=book, origins={"m1": ASKED}, now=NOW)
+    assert isinstance(entry, Delivery)
+    return entry
 
 
 def test_an_answer_goes_where_the_question_came_from() -> None:
@@ -46,6 +48,14 @@ def test_what_answers_nothing_goes_to_the_sessions_own_chat() -> None:
     for in_reply_to in (None, "m-of-another-session"):
         entry = examined(replace(ROW, in_reply_to=in_reply_to))
         assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", None, DeliveryStatus.PENDING)
+
+
+@pytest.mark.behaviour("DL-01")
+def test_an_answer_to_a_chat_that_was_taken_out_of_the_session_goes_nowhere() -> None:
+    entry = examined(replace(ROW, in_reply_to="m1"), AddressBook(by_name={"other": OTHER}, default=OTHER))
+    assert entry.status is DeliveryStatus.DROPPED
+    assert entry.reason == "the chat it answers is not one of the session's any more"
+    assert entry.platform_id == ""
 
 
 def test_a_name_leads_to_its_chat_and_answers_nobody_there() -> None:
@@ -81,4 +91,4 @@ def test_what_may_not_go_out_is_dropped_with_the_reason(
 
 def test_a_row_for_later_waits_for_its_time() -> None:
     later = NOW + timedelta(hours=1)
-    assert examined(replace(ROW, deliver_after=later)).next_try_at == later
+    assert examined(replace(ROW, deliver_after=later)).not_before == later

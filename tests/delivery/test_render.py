@@ -23,6 +23,8 @@ def content(**values: object) -> str:
         ("card", content(title="T", body="B"), "**T**\nB"),
         ("file", content(name="a.txt", caption="look"), "[file: a.txt] look"),
         ("file", content(name="a.txt"), "[file: a.txt]"),
+        ("file", content(name="a_b.txt"), "[file: a_b.txt]"),
+        ("file", content(name="__init__.py", caption="*look*"), "[file: `__init__.py`] *look*"),
         ("chat", '{"text": "half \\ud800 a character"}', "half ? a character"),
         ("reaction", content(message=3, emoji="x"), None),
         ("system", content(action="a", arguments="{}"), None),

@@ -37,7 +37,7 @@ async def _enter(store: Store, clock: ManualClock, text: str, seq: int) -> LaneK
         else:
             group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
             id = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=now)
-        lane = LaneKey(SessionId(id), *FAKE)
+        lane = LaneKey(SessionId(id), *FAKE, "c1")
         await deliveries.add(
             tx,
             deliveries.Delivery(
@@ -45,7 +45,6 @@ async def _enter(store: Store, clock: ManualClock, text: str, seq: int) -> LaneK
                 seq=seq,
                 out_id=f"o{seq}",
                 kind="chat",
-                platform_id="c1",
                 thread_id=None,
                 reply_to=None,
                 content=encode(ChatOut(text=text)),

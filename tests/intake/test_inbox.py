@@ -259,3 +259,13 @@ async def test_a_broken_event_does_not_stand_in_the_way_of_a_sound_one(inbox: Ch
     await inbox.accept(replace(EVENT, platform_message_id="", sent_at=None))  # type: ignore[arg-type]
     assert (await inbox.accept(EVENT)).new
     assert await kept(store) == EVENT
+
+
+@pytest.mark.behaviour("IN-02")
+async def test_a_channel_that_catches_up_by_itself_learns_where_it_was_in_each_chat(make_inbox: MakeInbox) -> None:
+    inbox = make_inbox()
+    for chat, number in [("c1", "1"), ("c2", "7"), ("c1", "2")]:
+        await inbox.accept(replace(EVENT, platform_id=chat, platform_message_id=number))
+    await inbox.accept(replace(EVENT, platform_message_id="3", kind=EventKind.EDIT))
+    await make_inbox("another").accept(replace(EVENT, platform_message_id="9"))
+    assert list((await inbox.latest()).items()) == [("c1", "2"), ("c2", "7")]

@@ -71,6 +71,9 @@ class Services:
     detached: list[SessionId] = field(default_factory=list)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
+        return await self.spec(session, lease)
+
+    async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:
         root = self.mailboxes.layout(session).root
         return ContainerSpec(session_id=session.id, lease=lease, session_dir=root, agent_dir=root, environment={})
 

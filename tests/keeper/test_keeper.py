@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.errors import StoreError
+from nanohost.keeper.acks import Standing
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container
 from nanohost.store import sessions
@@ -289,3 +291,30 @@ async def test_a_start_that_fails_is_known_with_its_reason_until_something_is_do
         with closing(OutboundWriter(path, container_id=lease, durable=False)) as runner:
             await takes(bench, session, runner)
         await until(lambda: not bench.keeper.troubles())
+
+
+# --- the store fails
+
+
+@pytest.mark.behaviour("SE-07", "SE-08")
+async def test_a_store_that_fails_while_a_container_is_buried_only_delays_what_follows_its_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_work(tmp_path) as (bench, session, _):
+        take, failures = bench.keeper._taker.take, [StoreError("the disk is full")]
+
+        async def taking(session: Session) -> Standing | None:
+            if failures and not bench.keeper.containers():
+                raise failures.pop()
+            return await take(session)
+
+        monkeypatch.setattr(bench.keeper._taker, "take", taking)
+        bench.runtime.die(bench.runtime.living[0])
+        await until(lambda: not failures)
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(1)
+        await until(partial(has_died, bench, session.id, 1))
+        await until(lambda: not bench.keeper._deaths.busy())
+        message = await bench.mailboxes.inbound(session, lambda box: box.find("m-a"))
+        assert message is not None
+        assert message.tries == 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from nanohost.keeper.progress import LONGEST_TOOL_S, MOST_A_LOOK_S, Progress, Seen
-from nanohost.keeper.stuck import Fine, Limits, Signs, Stuck, judge
+from nanohost.keeper.stuck import OUT_BYTES, Fine, Limits, Signs, Stuck, judge
+from nanohost.testing.manual_clock import START
+from nanohost_protocol.times import to_text
 
 LIMITS = Limits(heartbeat_s=30, first_s=60, turn_s=1800)
 WELL = Signs()
@@ -32,8 +35,14 @@ IDLE = Seen(claims=0, change=1, state={})
         (Signs(quiet_s=1801, tool="Bash", tool_timeout_s=3600), None, ""),
         (Signs(quiet_s=3601, tool="Bash", tool_timeout_s=3600), "turn", "in the tool Bash"),
         (Signs(quiet_s=1801, tool="Bash", tool_timeout_s=60), "turn", "in the tool Bash"),
+        (Signs(quiet_s=9000, tool="ask", for_person=True), None, ""),
+        (Signs(quiet_s=24 * 3600 + 1, tool="ask", for_person=True), "turn", "in the tool ask"),
+        (Signs(quiet_s=9000, limited=True), None, ""),
+        (Signs(quiet_s=6 * 3600 + 1, limited=True), "turn", "in its turn"),
         (Signs(silent_s=31, tool="Bash", tool_timeout_s=3600), "heartbeat", "heartbeat"),
         (Signs(silent_s=99, refused="it is a link"), "mailbox", "it is a link"),
+        (Signs(out_bytes=OUT_BYTES), None, ""),
+        (Signs(out_bytes=OUT_BYTES + 1), "disk", "beyond 2,048 MiB"),
     ],
 )
 def test_each_sign_has_its_limit_and_its_reason(signs: Signs, reason: str | None, says: str) -> None:
@@ -51,7 +60,7 @@ def watched(*looks: tuple[float, int, Seen | None], due: bool = False, busy: boo
     progress = Progress((0, 1), 0.0)
     for now, beat, seen in looks:
         progress.look((beat, 1), seen, now, due=due, busy=busy, refused=refused)
-    return progress.signs()
+    return progress.signs(START)
 
 
 @pytest.mark.behaviour("SE-06")
@@ -81,7 +90,7 @@ def test_a_turn_is_quiet_until_it_shows_something_and_who_does_not_work_is_never
 def test_what_is_due_counts_only_while_nothing_is_claimed_and_the_file_can_be_read() -> None:
     assert watched((10, 1, IDLE), (20, 2, IDLE), due=True).unclaimed_s == 20
     assert watched((10, 1, IDLE), (20, 2, WORKS), due=True).unclaimed_s == 0
-    assert watched((10, 1, None), (20, 2, None), due=True).unclaimed_s == 0
+    assert watched((10, 1, IDLE), (20, 2, None), due=True).unclaimed_s == 0
     assert watched((10, 1, IDLE), (20, 2, IDLE), due=False).unclaimed_s == 0
 
 
@@ -100,6 +109,34 @@ def test_a_tool_is_believed_as_far_as_it_makes_sense(said: str, believed: float)
 
 
 @pytest.mark.behaviour("SE-06")
+@pytest.mark.parametrize(
+    ("until", "believed"),
+    [
+        (to_text(START + timedelta(hours=1)), True),
+        (to_text(START - timedelta(minutes=1)), True),
+        (to_text(START - timedelta(hours=1)), False),
+        ("9999-12-31T23:59:59.000000Z", False),
+        ("soon", False),
+    ],
+)
+def test_a_limit_is_believed_until_a_little_after_its_time(until: str, believed: bool) -> None:
+    state = {"state": "turn", "rate_limited_until": until}
+    assert watched((10, 1, replace(WORKS, state=state))).limited is believed
+
+
+@pytest.mark.behaviour("SE-06")
+def test_a_turn_waits_for_a_person_as_long_as_its_tool_is_in_flight() -> None:
+    assert watched((10, 1, replace(WORKS, state={"tool": "ask", "waiting": "person"}))).for_person
+    assert not watched((10, 1, replace(WORKS, state={"waiting": "person"}))).for_person
+
+
+@pytest.mark.behaviour("SE-06")
 def test_a_file_is_refused_for_good_when_it_was_refused_twice_in_a_row() -> None:
     assert watched((10, 1, None), refused="a link").refused == ""
     assert watched((10, 1, None), (20, 2, None), refused="a link").refused == "a link"
+
+
+@pytest.mark.behaviour("SE-06")
+def test_a_container_that_beats_and_never_makes_its_outbound_claims_nothing() -> None:
+    signs = watched((10, 1, None), (20, 2, None), due=True)
+    assert signs.unclaimed_s == 20

@@ -12,6 +12,7 @@ from nanohost.testing.manual_clock import START as NOW
 from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, TurnError
 
 WORDS = "It did not work."
+STOPPED = f"{WORDS} I tried 5 times and stopped; please ask me again."
 LATER = NOW + timedelta(minutes=7)
 
 
@@ -36,6 +37,11 @@ def after(seconds: float, notice: str | None = None) -> Retry:
     return Retry(at=NOW + timedelta(seconds=seconds), notice=notice)
 
 
+def spared(seconds: float) -> Retry:
+    """Tried again later, and the try counts for nothing."""
+    return Retry(at=NOW + timedelta(seconds=seconds), counts=False)
+
+
 @pytest.mark.behaviour("RU-03", "RU-04")
 @pytest.mark.parametrize(
     ("said", "wanted"),
@@ -48,17 +54,17 @@ def after(seconds: float, notice: str | None = None) -> Retry:
         (failed(ErrorClass.CONTEXT_FULL), after(0, WORDS)),
         (failed(ErrorClass.CONTEXT_FULL, tries=1), Close(status="failed", notice=WORDS)),
         (failed(ErrorClass.TRANSIENT), after(5)),
-        (failed(ErrorClass.OVERLOADED, tries=1), after(10)),
+        (failed(ErrorClass.OVERLOADED), spared(5)),
+        (failed(ErrorClass.OVERLOADED, tries=9), spared(5)),
         (failed(ErrorClass.INVALID_SESSION, tries=3), after(40)),
-        (failed(ErrorClass.TRANSIENT, tries=4), Close(status="failed", notice=WORDS)),
-        (failed(ErrorClass.RATE_LIMITED), after(60, WORDS)),
-        (failed(ErrorClass.RATE_LIMITED, retry_at=LATER), Retry(at=LATER, notice=WORDS)),
-        (failed(ErrorClass.RATE_LIMITED, retry_at=NOW - timedelta(hours=1)), after(0, WORDS)),
-        (failed(ErrorClass.RATE_LIMITED, tries=1), after(60)),
-        (failed(ErrorClass.RATE_LIMITED, tries=4), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.TRANSIENT, tries=4), Close(status="failed", notice=STOPPED)),
+        (failed(ErrorClass.RATE_LIMITED), spared(60)),
+        (failed(ErrorClass.RATE_LIMITED, retry_at=LATER), spared(7 * 60)),
+        (failed(ErrorClass.RATE_LIMITED, retry_at=NOW - timedelta(hours=1)), spared(0)),
+        (failed(ErrorClass.RATE_LIMITED, tries=99), spared(60)),
         (failed(), after(5)),
         (failed(tries=4), Close(status="failed", notice=DIED)),
-        (failed(ErrorClass.TRANSIENT, tries=2**62), Close(status="failed", notice=WORDS)),
+        (failed(ErrorClass.TRANSIENT, tries=2**62), Close(status="failed", notice=STOPPED)),
         (failed(ErrorClass.TRANSIENT, tries=-(2**62)), after(0)),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost_protocol.ids import DERIVED_LENGTH, channel_message_id, derive, draw, out_id, turn_id
+from nanohost_protocol.ids import DERIVED_LENGTH, channel_message_id, derive, draw, notice_id, out_id, task_id, turn_id
 from nanohost_protocol.sequence import next_even, next_odd
 from nanohost_protocol.times import from_text, to_text
 
@@ -32,6 +32,13 @@ def test_ids_of_earlier_versions_stay_what_they_are() -> None:
     assert turn_id("m1") == "trbdvpwx4aftwe7ksi6owvfcf"
     assert out_id(turn="t1", kind="chat", destination="home", content="{}", occurrence=0) == "ossjaiflccqklax4ldqdsy5xi"
     assert derive("x") == "x4oymiquy7qobjgx36tejs35z"
+
+
+def test_both_sides_know_a_task_and_what_is_told_of_it_by_the_request() -> None:
+    assert task_id(session="s1", request="o1") == "johqbiiv4pr24"
+    assert notice_id(session="s1", request="o1") == "aohqbiiv4pr24nfuemthhl5wx"
+    assert task_id(session="s2", request="o1") != task_id(session="s1", request="o1")
+    assert notice_id(session="s2", request="o1") != notice_id(session="s1", request="o1")
 
 
 @given(one=PARTS, other=PARTS)

@@ -15,6 +15,7 @@ from nanohost_protocol.payloads import (
     OUT_PAYLOADS,
     InPayload,
     OutPayload,
+    TaskOut,
     decode_in,
     decode_out,
     encode,
@@ -42,7 +43,7 @@ OPTIONAL: dict[str, dict[str, object]] = {
     "in:system": {"about": None},
     "out:card": {"options": []},
     "out:file": {"caption": "c"},
-    "out:task": {"recurrence": None},
+    "out:task": {"recurrence": None, "timezone": "UTC"},
 }
 
 
@@ -157,3 +158,10 @@ def test_what_is_encoded_comes_back(payload: InPayload | OutPayload) -> None:
 @given(payload=st.builds(OUT_PAYLOADS[OutKind.CARD]))
 def test_encoded_text_is_plain_ascii(payload: OutPayload) -> None:
     assert encode(payload).isascii()
+
+
+def test_a_field_that_came_later_leaves_content_as_it_was_unless_it_is_used() -> None:
+    """Ids are made of content: a turn that began under another version must find its own rows."""
+    assert encode(TaskOut(prompt="p", due="d")) == '{"due":"d","prompt":"p","recurrence":null}'
+    used = TaskOut(prompt="p", due="d", timezone="UTC")
+    assert decode_out("task", encode(used)) == used

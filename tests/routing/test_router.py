@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
+from nanohost.chat_commands.desk import Written
 from nanohost.errors import StoreError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import (
@@ -31,12 +32,14 @@ from nanohost.routing.router import BATCH, MOST_TRIES, NO_CHAT, NO_WIRING, Route
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, events, messaging_groups, roles, sessions, wirings
 from nanohost.store.database import Store, open_store
+from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.store.routes import Route
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
+from tests.support.desks import router_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -51,6 +54,8 @@ class World:
         self.mailboxes = mailboxes
         self.clock = ManualClock()
         self.woken: list[SessionId] = []
+        self.obeying: list[SessionId] = []
+        self.answered: list[LaneKey] = []
         self._numbers = iter(range(1, 10_000))
 
     async def agent(self, folder: str) -> AgentGroup:
@@ -119,7 +124,15 @@ class World:
                 await events.add(tx, replace(CHAT, platform_id=chat), event, now=NOON)
 
     def router(self, kind: type[Router] = Router) -> Router:
-        return kind(store=self.store, mailboxes=self.mailboxes, clock=self.clock, wake=self.woken.append)
+        return router_of(
+            self.store,
+            self.mailboxes,
+            self.clock,
+            kind=kind,
+            wake=self.woken.append,
+            obey=self.obeying.append,
+            on_answer=self.answered.append,
+        )
 
     @asynccontextmanager
     async def routing(self) -> AsyncIterator[Router]:
@@ -393,7 +406,9 @@ async def _nothing_waits(world: World) -> bool:
 class DiesBeforeTheRecord(Router):
     """Writes into the mailboxes, and is gone before it says so."""
 
-    async def _record(self, batch: Sequence[StoredEvent], made: Sequence[Route]) -> None:
+    async def _record(
+        self, batch: Sequence[StoredEvent], made: Sequence[Route], written: Mapping[SessionId, Written]
+    ) -> None:
         raise StoreError("the process ended here")
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from agent_runner.failures import UNREACHABLE
 from agent_runner.loop import Patience
 from agent_runner.providers import ProviderContext
-from agent_runner.providers.claude import environment, error_class_of
+from agent_runner.providers.claude import environment, error_class_of, failure_of_call, timeout_of
 from agent_runner.settings import Settings
 from agent_runner.tools import Toolbox
 from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
@@ -95,7 +96,8 @@ async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi
     host.say("m1", "hi")
     async with running(host, replace(claude(host), tools="none")):
         await host.acked("m1")
-    assert api.messages[0].tool_names == ["mcp__nanohost__send_message"]
+    ours = ["change_task", "list_tasks", "schedule_task", "send_message"]
+    assert api.messages[0].tool_names == [f"mcp__nanohost__{name}" for name in ours]
 
 
 @pytest.mark.behaviour("RU-06")
@@ -193,6 +195,7 @@ def _command_lines() -> list[str]:
         (OVERLOADED, ErrorClass.OVERLOADED),
         (rate_limited(300), ErrorClass.RATE_LIMITED),
         (Failure(500, "api_error", "boom"), ErrorClass.TRANSIENT),
+        (Failure(502, "api_error", "The gateway got no answer from it. Try again."), ErrorClass.OVERLOADED),
         (Failure(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), ErrorClass.CONTEXT_FULL),
         (Cut(), ErrorClass.TRANSIENT),
     ],
@@ -281,7 +284,8 @@ async def test_a_stop_interrupts_the_model(host: HostSide, api: MessagesApi) -> 
         (403, "api_error", "", ErrorClass.AUTH),
         (429, "api_error", "", ErrorClass.RATE_LIMITED),
         (529, "api_error", "", ErrorClass.OVERLOADED),
-        (502, "api_error", "", ErrorClass.TRANSIENT),
+        (500, "api_error", "", ErrorClass.TRANSIENT),
+        (502, "api_error", "", ErrorClass.OVERLOADED),
         (404, "api_error", "", ErrorClass.PERMANENT),
         (400, "prompt_too_long", "", ErrorClass.CONTEXT_FULL),
         (400, "api_error", "Your credit balance is too low", ErrorClass.BUDGET),
@@ -310,3 +314,22 @@ def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None
     assert found["ANTHROPIC_UNIX_SOCKET"] == str(tmp_path / "gateway.sock")
     assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
     assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")
+
+
+@pytest.mark.behaviour("RU-04")
+@pytest.mark.parametrize(
+    ("status", "detail"),
+    [(502, "The gateway got no answer from example.org"), (None, "API Error: Connection error.")],
+)
+def test_a_model_that_was_not_reached_has_words_of_its_own(status: int | None, detail: str) -> None:
+    failure = failure_of_call(status, "api_error", detail)
+    assert failure.error_class is ErrorClass.OVERLOADED
+    assert failure.for_people().sentence == UNREACHABLE
+
+
+@pytest.mark.behaviour("SE-06")
+def test_the_shell_says_how_long_it_may_take() -> None:
+    assert timeout_of("Bash", {"command": "make", "timeout": 600_000}) == 600
+    assert timeout_of("Bash", {"command": "ls"}) is None
+    assert timeout_of("Bash", {"timeout": "long"}) is None
+    assert timeout_of("Read", {"timeout": 5}) is None

@@ -13,6 +13,7 @@ from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
 from nanohost_protocol.payloads import ChatOut, ControlIn, FileOut, QuestionOut, encode
 from nanohost_protocol.rows import AckStatus, ErrorClass, InKind, NewMessageIn
+from nanohost_protocol.times import to_text
 from tests.runner.host_side import HOME, OFFICE, WAIT_S, HostSide, chat, running, until
 
 
@@ -221,6 +222,19 @@ async def test_a_stale_conversation_is_dropped_and_the_turn_tried_afresh(host: H
     assert state(host, "conversation:scripted") == "new"
 
 
+@pytest.mark.behaviour("RU-05")
+async def test_another_provider_s_conversation_is_left_alone(host: HostSide) -> None:
+    writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
+    writer.set_state("conversation:claude", "theirs")
+    writer.close()
+    host.script({"match": "", "actions": [{"expect_resume": None}, {"conversation": "ours"}, {"answer": "hello"}]})
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1")
+    assert (state(host, "conversation:claude"), state(host, "conversation:scripted")) == ("theirs", "ours")
+    assert host.texts() == ["hello"]
+
+
 async def test_a_stop_in_the_middle_gives_the_turn_back(host: HostSide) -> None:
     host.script({"match": "", "actions": [{"answer": "half"}, {"hang": True}]})
     host.say("m1", "hi")
@@ -308,3 +322,29 @@ async def test_an_idle_runner_does_not_spin(host: HostSide) -> None:
         await asyncio.sleep(0.3)
         spent = os.times().user + os.times().system - before.user - before.system
     assert spent < 0.15
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_tool_says_how_long_it_may_take_and_whom_it_waits_for_while_it_is_in_flight(host: HostSide) -> None:
+    asking = {"tool": "ask", "takes_s": 0.3, "timeout_s": 600, "for_person": True}
+    host.script({"match": "slow", "actions": [asking, {"sleep_s": 0.3}]})
+    async with running(host, host.settings(poll_interval_s=0.05)):
+        host.say("m1", "slow")
+        await until(lambda: host.progress().get("waiting") == "person")
+        assert (host.progress()["tool"], host.progress()["tool_timeout_s"]) == ("ask", "600")
+        await until(lambda: host.progress().get("state") == "turn" and "tool" not in host.progress())
+        assert "waiting" not in host.progress()
+        await host.acked("m1")
+
+
+@pytest.mark.behaviour("SE-06", "RU-04")
+async def test_until_when_the_model_is_limited_can_be_seen_between_turns(host: HostSide) -> None:
+    host.script({"match": "", "attempt": 1, "actions": [{"error": "rate_limited", "retry_in_s": 60}]})
+    host.say("m1", "hi")
+    async with running(host, host.settings(poll_interval_s=0.05)):
+        acks = await host.acked("m1", status=AckStatus.FAILED)
+        error = acks["m1"].error
+        assert error is not None
+        assert error.retry_at is not None
+        wanted = to_text(error.retry_at)
+        await until(lambda: host.progress() == {"rate_limited_until": wanted})

@@ -336,11 +336,10 @@ async def test_routes_say_what_waits_and_why(store: Store) -> None:
 
 def a_delivery(session: SessionId, seq: int, *, channel: str = "fake") -> Delivery:
     return Delivery(
-        lane=LaneKey(session, channel, "main"),
+        lane=LaneKey(session, channel, "main", "c1"),
         seq=seq,
         out_id=f"o{seq}",
         kind="chat",
-        platform_id="c1",
         thread_id=None,
         reply_to="7",
         content="{}",
@@ -360,17 +359,17 @@ async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: 
     async with store.transaction() as tx:
         assert await deliveries.add(tx, delivery) is True
         assert await deliveries.add(tx, delivery) is False
-    assert await deliveries.next_in_lane(store, delivery.lane) == delivery
+    assert await deliveries.next_in_lane(store, delivery.lane, LATER) == delivery
     async with store.transaction() as tx:
         await deliveries.begin(tx, delivery, NOON)
-    begun = await deliveries.next_in_lane(store, delivery.lane)
+    begun = await deliveries.next_in_lane(store, delivery.lane, LATER)
     assert begun is not None
     assert (begun.status, begun.attempts) == (DeliveryStatus.SENDING, 1)
     async with store.transaction() as tx:
         await deliveries.end(tx, delivery, failed, NOON)
         await deliveries.begin(tx, delivery, LATER)
         await deliveries.end(tx, delivery, sent, LATER)
-    assert await deliveries.next_in_lane(store, delivery.lane) is None
+    assert await deliveries.next_in_lane(store, delivery.lane, LATER) is None
     attempts = await store.all("SELECT number, outcome, error FROM delivery_attempts ORDER BY number")
     assert [tuple(row) for row in attempts] == [(1, "not_sent", "no route"), (2, "sent", None)]
     row = await store.one("SELECT status, receipt FROM deliveries")
@@ -385,7 +384,7 @@ async def test_a_lane_is_served_in_order_and_knows_no_other(store: Store) -> Non
         for delivery in (a_delivery(session, 3), a_delivery(session, 1), a_delivery(session, 2, channel="other")):
             await deliveries.add(tx, delivery)
     assert len(await deliveries.open_lanes(store)) == 2
-    following = await deliveries.next_in_lane(store, LaneKey(session, "fake", "main"))
+    following = await deliveries.next_in_lane(store, LaneKey(session, "fake", "main", "c1"), NOON)
     assert following is not None
     assert following.seq == 1
 

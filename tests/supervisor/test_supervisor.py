@@ -109,6 +109,18 @@ async def test_what_can_be_expected_is_one_line_and_a_mistake_of_ours_has_its_tr
     assert unexpected["exc_info"] is mistake
 
 
+async def test_a_service_that_a_library_cancels_begins_again() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    clock = ManualClock()
+    async with supervisor(clock) as running:
+        running.start("telegram", cancelled)
+        await clock.somebody_sleeps()
+        assert (only(running).state, clock.sleeping()) == (ServiceState.RESTARTING, (1,))
+    assert only(running).state is ServiceState.STOPPED
+
+
 async def test_one_service_that_fails_does_not_disturb_another() -> None:
     clock = ManualClock()
     async with supervisor(clock) as running:
@@ -164,6 +176,6 @@ async def test_a_service_that_does_not_stop_in_time_is_named_and_left() -> None:
         async with supervisor(ManualClock(), stop_limit_s=0.01) as running:
             running.start("stubborn", stubborn)
             await begun.wait()
-    assert [(line["event"], line["service"]) for line in lines] == [("service_stops_late", "stubborn")]
+    assert [(line["event"], line["services"]) for line in lines] == [("services_stop_late", ["stubborn"])]
     let_go.set()
     await asyncio.sleep(0)

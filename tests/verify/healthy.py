@@ -18,7 +18,6 @@ from nanohost.home import Home
 from nanohost.keeper.acks import AckTaker
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, LeaseId, Session, SessionMode, UnknownSender
-from nanohost.routing.router import Router
 from nanohost.store import agent_groups, deliveries, events, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Outcome
@@ -30,6 +29,7 @@ from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind, Usage
+from tests.support.desks import router_of
 
 REST, BUSY = "rest", "busy"
 LEASE = LeaseId("l-busy")
@@ -124,7 +124,7 @@ async def write(store: Store, mailboxes: Mailboxes, clock: ManualClock, chat: st
     )
     async with store.transaction() as tx:
         await events.add(tx, ChatKey("fake", "default", chat), event, now=clock.now())
-    async with Router(store=store, mailboxes=mailboxes, clock=clock, wake=lambda _: None).opened():
+    async with router_of(store, mailboxes, clock).opened():
         pass  # leaving waits for what was found
 
 
@@ -144,7 +144,7 @@ async def _answer(store: Store, mailboxes: Mailboxes, clock: ManualClock, sessio
     await Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=lambda _: None).collect(session.id)
     await _take_acks(store, mailboxes, clock, session)
     [lane] = await deliveries.open_lanes(store)
-    delivery = await deliveries.next_in_lane(store, lane)
+    delivery = await deliveries.next_in_lane(store, lane, clock.now())
     assert delivery is not None
     async with store.transaction() as tx:
         await deliveries.begin(tx, delivery, clock.now())

@@ -84,6 +84,14 @@ def _stray_folder(bench: Bench) -> None:
     (bench.home.sessions / "rest" / bench.busy.id).mkdir()
 
 
+TASK = """
+INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, misfire, created_by, created_at, changed_at)
+VALUES ('j1', 's-rest', 'agent', 'look', 'UTC', '2026-01-01', 'latest', 'test', '2026-01-01', '2026-01-01');
+"""
+RUN = """
+INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, started_at)
+VALUES ('j1', '{session}', '2026-01-01', 'k1', '2026-01-01', {started});
+"""
 CASES = (
     Case(
         check="central database is sound",
@@ -116,10 +124,36 @@ CASES = (
         says="notes/0001_notes has a file, and was not applied",
     ),
     Case(
-        check="nothing is sent without a host",
-        name="cut off",
+        check="what is sending has an open attempt",
+        name="nobody sends it",
         cut=central("UPDATE deliveries SET status = 'sending'"),
-        says="is being sent to fake:rest",
+        says="is being sent, and no attempt is under way",
+    ),
+    Case(
+        check="what is sent has an attempt that says so",
+        name="none does",
+        cut=central("UPDATE delivery_attempts SET outcome = 'down'"),
+        says="is sent, and no attempt says so",
+    ),
+    Case(
+        check="routes name their message",
+        name="no message",
+        cut=lambda bench: bench.central(f"UPDATE routes SET message_id = NULL WHERE session_id = '{bench.rest.id}'"),
+        says="is written, and names no message",
+    ),
+    Case(
+        check="only taken over rows are forgotten",
+        name="ahead of the cursor",
+        cut=lambda bench: bench.central(f"INSERT INTO forgotten VALUES ('{bench.rest.id}', 999)"),
+        says="has forgotten rows up to 999",
+    ),
+    Case(
+        check="leases are of one session",
+        name="two sessions in one container",
+        cut=lambda bench: bench.central(
+            f"UPDATE sessions SET lease = 'l-busy', runtime = 'paper' WHERE id = '{bench.rest.id}'"
+        ),
+        says="have the lease l-busy, all of them",
     ),
     Case(
         check="attempts are counted",
@@ -229,6 +263,28 @@ CASES = (
         name="both",
         cut=_completed_under_way,
         says="is completed, and its runner still works on it",
+    ),
+    Case(
+        check="central database is sound",
+        name="an active task without a time",
+        cut=central(TASK + "UPDATE tasks SET next_due = NULL"),
+        says="CHECK constraint failed in tasks",
+    ),
+    Case(
+        check="runs belong to a task",
+        name="of another session",
+        cut=lambda bench: bench.central(TASK + RUN.format(session="s-other", started="NULL")),
+        says="run 1 of task j1 in session s-other",
+    ),
+    Case(
+        check="runs under way are in the mailbox",
+        name="nothing there",
+        cut=lambda bench: bench.central(
+            TASK
+            + f"UPDATE tasks SET session_id = '{bench.rest.id}';"
+            + RUN.format(session=bench.rest.id, started="'2026-01-01'")
+        ),
+        says="a run of task j1 is under way, and k1 is not in inbound.db",
     ),
 )
 

@@ -63,9 +63,12 @@ async def test_a_second_look_that_finds_something_else_confirms_nothing(bench: B
     assert await verify(bench.store, bench.home, clock=clock, host_running=True) == []
 
 
-async def test_a_delivery_under_way_is_fine_while_a_host_runs(bench: Bench) -> None:
-    bench.central("UPDATE deliveries SET status = 'sending'; UPDATE delivery_attempts SET ended_at = NULL")
-    assert await bench.verify(host_running=True) == []
+@pytest.mark.parametrize("host_running", [True, False])
+async def test_a_delivery_under_way_is_fine_be_its_host_killed_by_now(bench: Bench, host_running: bool) -> None:
+    bench.central(
+        "UPDATE deliveries SET status = 'sending'; UPDATE delivery_attempts SET ended_at = NULL, outcome = NULL"
+    )
+    assert await bench.verify(host_running=host_running) == []
 
 
 async def test_a_message_whose_routing_was_cut_off_by_a_kill_need_not_be_due_yet(bench: Bench) -> None:

@@ -64,9 +64,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool is in flight."""
+    """A tool is in flight. `timeout_s`: what it may take, where that is known; `for_person`: somebody has to answer."""
 
     name: str
+    timeout_s: float | None = None
+    for_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)

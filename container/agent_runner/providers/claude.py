@@ -34,7 +34,7 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
 )
 
-from agent_runner.failures import Failure, ProviderFailed
+from agent_runner.failures import UNREACHABLE, Failure, ProviderFailed
 from agent_runner.log import log
 from agent_runner.prompt import Prompt
 from agent_runner.providers import (
@@ -193,10 +193,10 @@ class Claude:
             match block:
                 case TextBlock(text=text):
                     self._held.append(text)
-                case ToolUseBlock(id=use, name=name):
+                case ToolUseBlock(id=use, name=name, input=arguments):
                     yield from self._said(final=False)
                     self._tool_names[use] = name
-                    yield ToolStarted(name)
+                    yield ToolStarted(name, timeout_of(name, arguments))
 
     def _tool_results(self, content: Sequence[object]) -> Iterator[TurnEvent]:
         for block in content:
@@ -215,10 +215,8 @@ class Claude:
         log("model_retry", status=status, pause_s=round(pause_s, 1))
         if pause_s > PATIENCE_S:
             retry_at = datetime.now(UTC) + timedelta(seconds=pause_s)
-            error_class = error_class_of(status, None, str(data.get("error") or ""))
-            yield Finished(
-                prompts=0, failure=Failure(error_class=error_class, detail="asked to wait", retry_at=retry_at)
-            )
+            failure = failure_of_call(status, None, str(data.get("error") or ""))
+            yield Finished(prompts=0, failure=replace(failure, detail="asked to wait", retry_at=retry_at))
 
     def _result(self, result: ResultMessage) -> Iterator[TurnEvent]:
         self._cover(result)
@@ -256,13 +254,13 @@ class Claude:
     def _failure(self, result: ResultMessage) -> Failure:
         detail = " ".join([result.subtype, result.result or "", *(result.errors or [])])
         reason = result.terminal_reason or result.subtype
-        error_class = error_class_of(result.api_error_status, reason, detail)
-        retry_at = self._retry_at if error_class is ErrorClass.RATE_LIMITED else None
-        return Failure(error_class=error_class, detail=detail, retry_at=retry_at)
+        failure = failure_of_call(result.api_error_status, reason, detail)
+        limited = failure.error_class is ErrorClass.RATE_LIMITED
+        return replace(failure, retry_at=self._retry_at) if limited else failure
 
     def _crash(self, error: Exception) -> Failure:
         detail = " ".join([f"{type(error).__name__}: {error}", *self._stderr])
-        return Failure(error_class=error_class_of(None, None, detail), detail=detail)
+        return failure_of_call(None, None, detail)
 
 
 def create(context: ProviderContext) -> Provider:
@@ -309,6 +307,24 @@ def environment(context: ProviderContext) -> dict[str, str]:
     return found
 
 
+def timeout_of(tool: str, arguments: Mapping[str, object]) -> float | None:
+    """Seconds that a call of a tool may take, where the call says so: the shell's does, in milliseconds."""
+    said = arguments.get("timeout") if tool == "Bash" else None
+    return said / 1000 if isinstance(said, (int, float)) and said > 0 else None
+
+
+def failure_of_call(status: int | None, reason: str | None, detail: str) -> Failure:
+    """A failed call of the model, with words for one that never got there."""
+    if status in NOT_REACHED or (status is None and any(words in detail.casefold() for words in _NO_WAY)):
+        return Failure(error_class=ErrorClass.OVERLOADED, detail=detail, sentence=UNREACHABLE)
+    return Failure(error_class=error_class_of(status, reason, detail), detail=detail)
+
+
+NOT_REACHED = {502, 504}
+"""What the gateway says when it gets no answer, and so do proxies on the way."""
+_NO_WAY = ("api error: connection error", "econnrefused", "unable to connect to api")
+
+
 def error_class_of(status: int | None, reason: str | None, detail: str) -> ErrorClass:
     """The class of a failure, from the HTTP status, why the command line ended, and what it said."""
     words = detail.casefold()
@@ -329,7 +345,9 @@ _BY_STATUS = {
     401: ErrorClass.AUTH,
     403: ErrorClass.AUTH,
     429: ErrorClass.RATE_LIMITED,
+    502: ErrorClass.OVERLOADED,
     503: ErrorClass.OVERLOADED,
+    504: ErrorClass.OVERLOADED,
     529: ErrorClass.OVERLOADED,
 }
 

@@ -1,26 +1,31 @@
 """A provider without a model: it needs no key and always answers the same, so that everything around it can be tried.
 
-It echoes, explains itself, sends a file and asks a question. It answers each message separately.
+It echoes, explains itself, sends a file, asks a question and reminds people. It answers each message separately.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 
 from agent_runner.outbox import Outbox
 from agent_runner.prompt import Incoming, Prompt
 from agent_runner.providers import Answer, Finished, Provider, ProviderContext, TurnEvent
-from nanohost_protocol.payloads import ChatIn, SystemIn
+from nanohost_protocol.moments import seconds
+from nanohost_protocol.payloads import ChatIn, SystemIn, TaskIn, TaskOut
 from nanohost_protocol.rows import Usage
 
 HELP = """Hello! I am the demo: no model behind me, and no key needed. Try
 - any text, and I say it back
 - "send a file", and I send one
+- "remind me in 10s to drink water", and I do
 - "ask me", and I ask you to choose"""
 QUESTION = "Which one do you like best?"
 OPTIONS = ("Red", "Green", "Blue")
+
+_REMIND = re.compile(r"remind me in (?P<wait>[\d a-z]+?) to (?P<what>.+)", re.IGNORECASE | re.DOTALL)
 
 _ASKED = "asked"
 """What is remembered across turns: the options of a question that has not been answered."""
@@ -62,9 +67,12 @@ class Demo:
         """The answer, or None if a tool has given it or none is due."""
         if isinstance(message.payload, ChatIn) and message.payload.event != "message":
             return None
-        if isinstance(message.payload, SystemIn):
-            return None
         text = message.text.strip()
+        if isinstance(message.payload, SystemIn):
+            # What it asked of the host came to nothing, and it has nobody else to tell.
+            return text if message.payload.about is not None else None
+        if isinstance(message.payload, TaskIn):
+            return f"Reminder: {text}"
         chosen, self._asked = _choice(text, self._asked), ()
         if chosen is not None:
             return f"You chose {chosen}."
@@ -73,6 +81,9 @@ class Demo:
     async def _act(self, text: str, number: int) -> str | None:
         outbox = self._context.toolbox.outbox
         assert outbox is not None, "a provider is only asked within a turn"
+        if (asked := _REMIND.fullmatch(text)) and (wait_s := seconds(asked["wait"])) is not None:
+            await outbox.schedule(TaskOut(prompt=asked["what"], due=f"in {wait_s} s"))
+            return f"I will remind you in {asked['wait']}: {asked['what']}"
         match text.casefold().rstrip(".!? "):
             case "hello" | "hi" | "help" | "/help" | "/start":
                 return HELP

@@ -8,6 +8,8 @@ regular expression, searched in the message's text) fits is played, and a messag
         {"text": "<message to=\\"home\\">Rain.</message>"},          the agent's final text, taken apart as a model's is
         {"narration": "Let me look."},                             text before the agent goes on working
         {"tool": "send_message", "arguments": {"text": "hm"}},     calls one of our tools
+        {"tool": "list_tasks", "answer": "so: {result}"},          the same, and answers with what it returned
+        {"tool": "ask", "takes_s": 2, "timeout_s": 600, "for_person": true},  one that takes its time, and says so
         {"sleep_s": 0.2},
         {"hang": true},                                            never ends, until it is interrupted
         {"error": "rate_limited", "retry_in_s": 5},                ends the turn with this class
@@ -17,7 +19,8 @@ regular expression, searched in the message's text) fits is played, and a messag
         {"usage": {"tokens_in": 10, "cost_usd": 0.5}}
     ]}]
 
-`attempt` limits a rule to that run of a turn. `{text}` in texts is replaced by the message's text.
+`attempt` limits a rule to that run of a turn. `{text}` in texts is replaced by the message's text,
+`{prompt}` by all that the agent was shown.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ class Scripted:
         self._context = context
         self._prompts: asyncio.Queue[Prompt] = asyncio.Queue()
         self._usage = Usage(model="scripted")
+        self._prompt = ""
 
     async def begin(self, prompt: Prompt) -> None:
         self._prompts = asyncio.Queue()
@@ -74,6 +78,7 @@ class Scripted:
             prompt = await self._prompts.get()
             rules = self._rules()
             self._usage = Usage(model="scripted")
+            self._prompt = prompt.text
             for message in prompt.messages:
                 async for event in self._play(message, prompt.attempt, rules):
                     yield event
@@ -103,16 +108,19 @@ class Scripted:
 
     async def _act(self, action: Json, message: Incoming) -> AsyncIterator[TurnEvent]:
         match action:
-            case {"answer": str(text)}:
-                yield Answer(text=_filled(text, message), to_message=message.row.seq)
-            case {"text": str(text)}:
-                yield Text(text=_filled(text, message))
-            case {"narration": str(text)}:
-                yield Text(text=_filled(text, message), final=False)
             case {"tool": str(name)}:
-                yield ToolStarted(name)
-                await self._call(name, action.get("arguments", {}), message)
+                yield ToolStarted(name, action.get("timeout_s"), bool(action.get("for_person")))
+                await asyncio.sleep(action.get("takes_s", 0))
+                result = await self._call(name, action.get("arguments", {}), message)
                 yield ToolEnded(name)
+                if "answer" in action:
+                    yield Answer(text=action["answer"].replace("{result}", result), to_message=message.row.seq)
+            case {"answer": str(text)}:
+                yield Answer(text=self._filled(text, message), to_message=message.row.seq)
+            case {"text": str(text)}:
+                yield Text(text=self._filled(text, message))
+            case {"narration": str(text)}:
+                yield Text(text=self._filled(text, message), final=False)
             case {"conversation": str(conversation)}:
                 yield ConversationKnown(conversation)
             case {"usage": dict(usage)}:
@@ -120,12 +128,18 @@ class Scripted:
             case _:
                 await self._misbehave(action)
 
-    async def _call(self, name: str, arguments: Json, message: Incoming) -> None:
-        filled = {key: _filled(value, message) if isinstance(value, str) else value for key, value in arguments.items()}
+    async def _call(self, name: str, arguments: Json, message: Incoming) -> str:
+        filled = {
+            key: self._filled(value, message) if isinstance(value, str) else value for key, value in arguments.items()
+        }
         try:
-            await self._context.toolbox.call(name, filled)
+            return await self._context.toolbox.call(name, filled)
         except ToolRefused as refusal:
             log("tool_refused", tool=name, why=refusal)
+            return str(refusal)
+
+    def _filled(self, text: str, message: Incoming) -> str:
+        return text.replace("{text}", message.text).replace("{prompt}", self._prompt)
 
     async def _misbehave(self, action: Json) -> None:
         match action:
@@ -152,10 +166,6 @@ def _actions(text: str, attempt: int, rules: list[Json]) -> list[Json]:
 def _failure(name: str, retry_in_s: float | None) -> Failure:
     retry_at = None if retry_in_s is None else datetime.now(UTC) + timedelta(seconds=retry_in_s)
     return Failure(error_class=ErrorClass(name), detail="as the script says", retry_at=retry_at)
-
-
-def _filled(text: str, message: Incoming) -> str:
-    return text.replace("{text}", message.text)
 
 
 def create(context: ProviderContext) -> Provider:

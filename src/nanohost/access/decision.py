@@ -29,3 +29,11 @@ def may_talk(grants: Sequence[Grant], policy: UnknownSender, agent_group: AgentG
     if policy is UnknownSender.REQUEST_APPROVAL:
         return Access(allowed=False, reason="the sender has no role here and waits for approval")
     return Access(allowed=False, reason="the sender has no role here and the chat is strict")
+
+
+def is_admin(grants: Sequence[Grant], agent_group: AgentGroupId) -> bool:
+    """Owner, global admin, or admin of this agent group."""
+    return any(
+        grant.role is Role.OWNER or (grant.role is Role.ADMIN and grant.agent_group_id in (None, agent_group))
+        for grant in grants
+    )

@@ -20,6 +20,7 @@ from nanohost.clock import SystemClock
 from nanohost.commands.context import CommandContext, OfflineContext
 from nanohost.commands.registry import Command, Following, commands
 from nanohost.control.client import NobodyThere, ask
+from nanohost.errors import HomeError
 from nanohost.home import Holding, Home, HomeBusy, hold
 from nanohost.logs import set_up_logs
 from nanohost.settings import load_settings
@@ -154,8 +155,19 @@ async def perform(command: Command, given: Mapping[str, object], home: Home) -> 
 async def _perform_here(command: Command, given: Mapping[str, object], home: Home) -> Any:
     from nanohost.app import opened_store
 
+    if not command.begins:
+        _want_install(home)
     settings = load_settings(home.root, os.environ, resolve_secrets=False)
     with hold(home, Holding.COMMAND):
         async with opened_store(home) as store:
             context = CommandContext(home=home, settings=settings, clock=SystemClock(), store=store)
             return await command.call(context, given)
+
+
+def _want_install(home: Home) -> None:
+    """A look makes nothing: where --home is mistyped there would be one more empty install. Raises HomeError."""
+    if not home.is_made():
+        raise HomeError(
+            f"there is no nanohost in {home.root}",
+            hint="name the folder of yours with --home or NANOHOST_HOME, or begin here with nanohost chat",
+        )

@@ -8,6 +8,7 @@ from typing import Protocol
 from nanohost.clock import Clock
 from nanohost.commands.show import Json
 from nanohost.home import Home
+from nanohost.model import Session, SessionId
 from nanohost.settings import Settings
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
@@ -23,6 +24,19 @@ class LiveHost(Protocol):
 
     def deliveries_changed(self, lane: LaneKey) -> None:
         """An operator decided on a message of this lane: it looks again at once."""
+        ...
+
+    def tasks_changed(self, session: SessionId) -> None:
+        """A task of this session was made or changed."""
+        ...
+
+    async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
+        """Replace the session's container, after its turn or `now`; the next one is told the message first of all.
+        False if it has none. Raises MailboxError."""
+        ...
+
+    def stop_container(self, session: Session) -> bool:
+        """Stop the session's container in order. False if it has none that runs."""
         ...
 
     def events_came_back(self, chat: ChatKey) -> None:

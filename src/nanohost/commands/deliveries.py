@@ -49,11 +49,14 @@ async def _list(context: CommandContext, arguments: List) -> Json:
 
 async def _show(context: CommandContext, arguments: One) -> Json:
     delivery = await _known(context.store, arguments)
+    sent, parts = await deliveries.progress(context.store, delivery)
     return {
         **_row(delivery),
         "thread": delivery.thread_id,
         "kind": delivery.kind,
         "text": _text(delivery),
+        "parts": f"{sent} of {parts} sent" if parts else "1",
+        "not_before": plain(delivery.not_before),
         "next_try": plain(delivery.next_try_at),
         "operator_said": plain(delivery.decision),
         "platform_message_ids": list(delivery.receipt),

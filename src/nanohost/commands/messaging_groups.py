@@ -45,6 +45,7 @@ COMMANDS = (
     ),
     Command(
         words="messaging-groups create",
+        begins=True,
         help="make a chat known, or change what strangers may do in it",
         example="nanohost messaging-groups create --channel telegram --chat 123456 --unknown strict",
         arguments=Create,

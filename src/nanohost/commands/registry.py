@@ -49,6 +49,7 @@ class Command:
     `run` gets a CommandContext, or an OfflineContext if `offline`: such a command needs no database and runs where it
     is typed, whether a host runs or not. `positional` names the arguments that are typed without their name. `failed`
     says of a result that it is bad news: exit code 1. `following`: it can be typed with --follow.
+    `begins`: it may be the first thing that is typed, and makes the install if there is none.
     """
 
     words: str
@@ -59,6 +60,7 @@ class Command:
     render: Callable[[Json], str] = show
     positional: tuple[str, ...] = ()
     offline: bool = False
+    begins: bool = False
     failed: Callable[[Json], bool] = lambda _: False
     following: Following | None = None
 

@@ -71,6 +71,7 @@ COMMANDS = (
     Command(words="roles list", help="list who may do what", example="nanohost roles list", arguments=List, run=_list),
     Command(
         words="roles grant",
+        begins=True,
         help="let somebody talk to agents, or administer them",
         example="nanohost roles grant telegram:123456 member --group main",
         arguments=Change,

@@ -8,6 +8,7 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.setup import known_session
 from nanohost.commands.show import Json, plain
+from nanohost.errors import UsageError
 from nanohost.mailbox.paths import session_layout
 from nanohost.model import Session
 from nanohost.store import sessions
@@ -19,6 +20,17 @@ class List(Arguments):
 
 class Show(Arguments):
     id: str = Field(description="the session's id, or its beginning")
+
+
+class Stop(Arguments):
+    id: str = Field(description="the session's id, or its beginning")
+
+
+async def _stop(context: CommandContext, arguments: Stop) -> Json:
+    session = await known_session(context.store, arguments.id)
+    if context.live is None or not context.live.stop_container(session):
+        raise UsageError(f"session {session.id} has no container that runs", hint="nanohost sessions list")
+    return {"session": session.id, "container": "is being stopped; the next message starts another"}
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:
@@ -57,6 +69,14 @@ COMMANDS = (
         example="nanohost sessions show s4kq",
         arguments=Show,
         run=_show,
+        positional=("id",),
+    ),
+    Command(
+        words="sessions stop",
+        help="stop a conversation's container; what it is working on is run again by the next",
+        example="nanohost sessions stop s4kq",
+        arguments=Stop,
+        run=_stop,
         positional=("id",),
     ),
 )

@@ -1,32 +1,70 @@
-"""Status: what runs, what waits, what failed, and what to do about each, on one screen."""
+"""Status: what runs, what waits, what failed, and what to do about each, on one screen.
+
+First what is wrong, then what waits, then what is only good to know; a section without rows is not shown.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Arguments, Command
-from nanohost.commands.show import Json, table
+from nanohost.commands.show import Json, harmless, table
+from nanohost.home import Home
 from nanohost.store import model_calls, overview
 
-ADVICE = {
-    "mailboxes_refusing": ("Mailboxes that refuse messages", "nanohost verify names what is wrong with the file"),
-    "deliveries_waiting": (
+FAILING_FOR = timedelta(minutes=15)
+"""How far back model calls that failed are news."""
+LOW_DISK_BYTES = 1_000_000_000
+Rows = Sequence[Mapping[str, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows under a title. `advice` is what to do about them; {name} stands for the first row's value."""
+
+    key: str
+    title: str
+    advice: str
+    is_wrong: bool = True
+
+
+SECTIONS = (
+    Section("disk", "The disk is nearly full", "make room: df -h, nanohost sessions list, [host] keep_days"),
+    Section("channels_failed", "Channels that are not connected", "mend the setting or the network; then nanohost run"),
+    Section("services_in_trouble", "Services in trouble", "they are started again by themselves; why is in the log"),
+    Section("sessions_in_trouble", "Sessions whose containers fail", "nanohost logs {session}"),
+    Section("models_failing", "Model calls that failed in the last 15 minutes", "{do}"),
+    Section("turns_failing", "Sessions whose turns fail", "{do}"),
+    Section("messages_late", "Messages that wait too long", "nanohost sessions list; why is in the last column"),
+    Section("mailboxes_refusing", "Mailboxes that refuse messages", "nanohost verify names what is wrong"),
+    Section(
+        "deliveries_unknown",
+        "May have been sent, nobody knows",
+        "look into the chat, then nanohost deliveries resend {session} {seq}, or drop {session} {seq}",
+    ),
+    Section(
+        "deliveries_dead",
+        "Given up",
+        "mend the reason, then nanohost deliveries resend {session} {seq}, or drop {session} {seq}",
+    ),
+    Section("events_set_aside", "Set aside: routing failed", "nanohost events retry {event} tries again; see the log"),
+    Section("tasks_paused", "Tasks that are paused", "nanohost tasks resume {task}"),
+    Section("tasks_overdue", "Tasks that should have run", "they run when a host does; nanohost tasks show {task}"),
+    Section("sessions_waiting", "Sessions that wait", "nothing to do: why is in the last column", is_wrong=False),
+    Section(
+        "deliveries_waiting",
         "Waiting to be sent",
         "a channel that is down is tried again by itself; auth: mend its token, then restart",
+        is_wrong=False,
     ),
-    "deliveries_unknown": (
-        "May have been sent, nobody knows",
-        "look into the chat, then nanohost deliveries resend SESSION SEQ, or drop SESSION SEQ",
-    ),
-    "deliveries_dead": (
-        "Given up",
-        "mend the reason, then nanohost deliveries resend SESSION SEQ, or drop SESSION SEQ",
-    ),
-    "events_set_aside": ("Set aside: routing failed", "nanohost events retry EVENT tries again; the log has more"),
-    "events_dropped": ("Not routed", "nanohost wirings create wires a chat to an agent"),
-    "senders_denied": ("Turned away", "nanohost roles grant USER member lets somebody in"),
-}
+    Section("events_dropped", "Not routed", "nanohost wirings create wires a chat to an agent", is_wrong=False),
+    Section("senders_denied", "Turned away", "nanohost roles grant {user} member lets somebody in", is_wrong=False),
+)
 
 
 class Status(Arguments):
@@ -34,14 +72,67 @@ class Status(Arguments):
 
 
 async def _status(context: CommandContext, arguments: Status) -> Json:
+    now = context.clock.now()
+    report = context.live.report() if context.live else None
+    failing = await model_calls.failing(context.store, now - FAILING_FOR)
+    lists: dict[str, Json] = {
+        **await overview.lists(context.store, now),
+        "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
+        "disk": await asyncio.to_thread(_disk, context.home),
+    }
+    lists["sessions_waiting"] = [_why(row, report) for row in _rows(lists["sessions_waiting"])]
     return {
         "home": str(context.home.root),
-        "running": context.live is not None,
-        "host": context.live.report() if context.live else None,
+        "time": now.isoformat(timespec="seconds"),
+        "running": report is not None,
+        "host": report,
         "counts": dict(await overview.counts(context.store)),
         "model_calls": dict(await model_calls.totals(context.store)),
-        **{name: list(rows) for name, rows in (await overview.lists(context.store)).items()},
+        **lists,
     }
+
+
+def _about_model(status: Json) -> str:
+    """What to do about model calls that end with this HTTP status."""
+    match status:
+        case 0:
+            return "the service was not reached: look at the network and [agent] base_url"
+        case 401 | 403:
+            return "the key is refused: mend [agent] api_key, then nanohost run"
+        case 402:
+            return "there is nothing left to pay with: top up at the provider"
+        case 404:
+            return "there is no such model: nanohost groups list, or [agent] model"
+        case 429 | 529:
+            return "too much for now: it is tried again by itself"
+    return "tried again by itself; if it lasts: nanohost logs SESSION"
+
+
+def _why(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> Mapping[str, Json]:
+    """The row of a session that waits, with the reason."""
+    return {**{name: row[name] for name in ("session", "agent_group", "due")}, "why": _reason(row, report)}
+
+
+def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
+    if report is None:
+        return "no host runs"
+    for trouble in _rows(report.get("sessions_in_trouble")):
+        if trouble["session"] == row["session"]:
+            return f"its container failed; next try in {trouble['next_try_in_s']} s"
+    if row["held_until"]:
+        return f"its model cannot be asked before {str(row['held_until'])[:19]} ({row['held_by']})"
+    waiting = report.get("waiting_for_a_container")
+    if isinstance(waiting, Sequence) and row["session"] in waiting:
+        return "all containers are taken ([host] max_containers)"
+    return "its container is about to start"
+
+
+def _disk(home: Home) -> Rows:
+    """One row when the disk is nearly full. Blocking."""
+    usage = shutil.disk_usage(home.root)
+    if usage.free >= LOW_DISK_BYTES:
+        return []
+    return [{"folder": str(home.root), "free_mb": usage.free // 1_000_000, "used": f"{usage.used / usage.total:.0%}"}]
 
 
 def _render(result: Json) -> str:
@@ -51,30 +142,90 @@ def _render(result: Json) -> str:
 
 def _lines(result: Mapping[str, Json]) -> Iterator[str]:
     host = result["host"]
-    if isinstance(host, Mapping):
-        engine = f"{host['runtime']}, isolation: {host['isolation']}"
-        yield f"nanohost {host['version']} runs in {result['home']} (pid {host['pid']}, {engine})"
-        yield from _section("Channels", host["channels"], "")
-        yield from _section("Containers", host["containers"], "")
-        yield from _section("Sessions whose containers fail", host["sessions_in_trouble"], "nanohost logs SESSION")
-        yield from _section("Services in trouble", host["services_in_trouble"], "the log has more")
-    else:
-        yield f"no nanohost runs in {result['home']}   → nanohost run, or nanohost chat"
+    now = datetime.fromisoformat(str(result["time"]))
+    yield from _host(result["home"], host, now)
     counts = result["counts"]
     assert isinstance(counts, Mapping)
     yield ""
-    yield "   ".join(f"{str(name).replace('_', ' ')}: {value}" for name, value in counts.items())
-    for name, (title, advice) in ADVICE.items():
-        yield from _section(title, result[name], advice)
+    yield "   ".join(f"{str(name).replace('_', ' ')}: {value}" for name, value in counts.items() if value)
+    found = {**result, **(_of_host(host) if isinstance(host, Mapping) else {})}
+    shown = [section for section in SECTIONS if _rows(found.get(section.key))]
+    for section in shown:
+        yield from _section(section, _rows(found[section.key]), now)
+    if not any(section.is_wrong for section in shown):
+        yield ""
+        yield "All is well." if host else "Nothing is wrong with the data."
 
 
-def _section(title: str, rows: Json, advice: str) -> Iterator[str]:
-    if not isinstance(rows, Sequence) or not rows:
+def _host(home: Json, host: Json, now: datetime) -> Iterator[str]:
+    if not isinstance(host, Mapping):
+        yield f"no nanohost runs in {home}   → nanohost run, or nanohost chat"
+        return
+    engine = f"{host['runtime']}, isolation: {host['isolation']}, provider: {host['provider']}"
+    yield f"nanohost {host['version']} runs in {home} (pid {host['pid']}, {engine})"
+    yield from _table("Channels", _rows(host["channels"]), now)
+    containers = [
+        {
+            "session": row["session"],
+            "state": "busy" if row["busy"] and row["state"] == "running" else _idle(row["state"]),
+            "since": _duration(row["for_s"]),
+        }
+        for row in _rows(host["containers"])
+    ]
+    yield from _table("Containers", containers, now)
+
+
+def _idle(state: Json) -> Json:
+    return "idle" if state == "running" else state
+
+
+def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
+    """What is wrong with the running host, as sections."""
+    failed = [row for row in _rows(host["channels"]) if row["state"] != "connected"]
+    return {
+        "channels_failed": failed,
+        "services_in_trouble": host["services_in_trouble"],
+        "sessions_in_trouble": host["sessions_in_trouble"],
+    }
+
+
+def _section(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
+    advice = harmless(section.advice.format(**rows[0]))
+    shown = [{name: value for name, value in row.items() if name != "do"} for row in rows]
+    yield from _table(f"{section.title}   → {advice}", shown, now)
+
+
+def _table(title: str, rows: Rows, now: datetime) -> Iterator[str]:
+    if not rows:
         return
     yield ""
-    yield f"{title}   → {advice}" if advice else title
-    for line in table([row for row in rows if isinstance(row, Mapping)]).splitlines():
+    yield title
+    said = [{name: _ago(name, value, now) for name, value in row.items()} for row in rows]
+    for line in table(said).splitlines():
         yield f"  {line}"
+
+
+def _ago(name: str, value: Json, now: datetime) -> Json:
+    """Moments as a person tells them."""
+    if name not in {"since", "latest", "due", "changed_at", "received_at", "held_until"} or not isinstance(value, str):
+        return value
+    try:
+        passed_s = (now - datetime.fromisoformat(value)).total_seconds()
+    except ValueError:
+        return value
+    return f"{_duration(passed_s)} ago" if passed_s >= 0 else f"in {_duration(-passed_s)}"
+
+
+def _duration(seconds: Json) -> str:
+    assert isinstance(seconds, (int, float))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _rows(value: Json) -> Rows:
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
 
 
 COMMANDS = (

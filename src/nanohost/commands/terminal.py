@@ -20,6 +20,7 @@ async def _set_up(context: CommandContext, arguments: SetUp) -> Json:
 COMMANDS = (
     Command(
         words="terminal setup",
+        begins=True,
         help="make groups/main and wire this machine's terminal to it; a first chat does this by itself",
         example="nanohost terminal setup",
         arguments=SetUp,

@@ -120,6 +120,7 @@ COMMANDS = (
     ),
     Command(
         words="wirings create",
+        begins=True,
         help="let an agent take part in a chat; takes effect at once",
         example="nanohost wirings create --channel telegram --chat 123456 --group main --engage mention",
         arguments=Create,

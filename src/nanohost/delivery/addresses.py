@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nanohost.delivery.examine import AddressBook
+from nanohost.delivery.examine import AddressBook, chat_of
 from nanohost.model import MessagingGroup, Session
 from nanohost.store import messaging_groups
 from nanohost.store.database import Queries
@@ -25,10 +25,20 @@ async def chats_of(db: Queries, session: Session) -> dict[str, MessagingGroup]:
 
 
 async def address_book(db: Queries, session: Session) -> AddressBook:
-    """What the host resolves a row's destination with, at the moment of acting."""
+    """Where the session may send at the moment of acting, under the chats' names of now."""
     chats = await chats_of(db, session)
     by_name = {name: _origin(chat, session.thread_id) for name, chat in chats.items()}
     return AddressBook(by_name=by_name, default=next(iter(by_name.values()), None))
+
+
+def as_told(book: AddressBook, told: Sequence[Destination]) -> AddressBook:
+    """The book under the names that the session's agent knows: a chat that is renamed or added meanwhile must not make
+    one name mean another chat. A chat that the session has no more is in neither. Pure."""
+    if not told:
+        return book
+    places = {chat_of(place): place for place in book.by_name.values()}
+    by_name = {one.name: places[one.chat] for one in told if one.chat is not None and one.chat in places}
+    return AddressBook(by_name=by_name, default=book.default, unnamed=frozenset(places))
 
 
 def destinations(chats: dict[str, MessagingGroup]) -> list[Destination]:

@@ -1,4 +1,5 @@
-"""From outbound.db into the ledger: every row once, in order, checked.
+"""From outbound.db into the ledger: every row once, in order, checked. What is no message but a request of the agent is
+entered as an action.
 
 The rows and the cursor that says how far we are go into the database in one transaction, so a crash repeats the step
 or does not; the entry's key (session, number) makes a repetition harmless.
@@ -12,11 +13,12 @@ from functools import partial
 import structlog
 
 from nanohost.clock import Clock
-from nanohost.delivery.addresses import address_book
-from nanohost.delivery.examine import AddressBook, examine
+from nanohost.delivery.addresses import address_book, as_told
+from nanohost.delivery.examine import examine
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
-from nanohost.store import deliveries, sessions
+from nanohost.store import actions, deliveries, sessions
+from nanohost.store.actions import ActionRow
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.crash_points import reach
@@ -30,15 +32,23 @@ _log = structlog.get_logger()
 
 
 class Collector:
-    """`on_entry` is called for each lane that got something to send, after it is on record."""
+    """`on_entry` is called for each lane that got something to send, `on_request` for a session that asked for
+    something; both after it is on record."""
 
     def __init__(
-        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, on_entry: Callable[[LaneKey], None]
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        on_entry: Callable[[LaneKey], None],
+        on_request: Callable[[SessionId], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
         self._on_entry = on_entry
+        self._on_request = on_request
 
     async def collect(self, id: SessionId) -> None:
         """Take over all that is new in the session's outbound.db. Raises MailboxError, StoreError."""
@@ -50,20 +60,27 @@ class Collector:
             await self._enter(session, rows)
 
     async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed]) -> None:
-        book = await address_book(self._store, session)
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
-        origins = await self._mailboxes.inbound(session, lambda box: _origins(box, answered))
+        origins, told = await self._mailboxes.inbound(
+            session, lambda box: (_origins(box, answered), box.destinations())
+        )
+        book = as_told(await address_book(self._store, session), told)
         now = self._clock.now()
         entries = [examine(row, session=session.id, book=book, origins=origins, now=now) for row in rows]
         async with self._store.transaction() as tx:
             for entry in entries:
-                await deliveries.add(tx, entry)
+                if isinstance(entry, ActionRow):
+                    await actions.add(tx, entry)
+                else:
+                    await deliveries.add(tx, entry)
             await sessions.set_out_cursor(tx, session.id, rows[-1].seq, now)
             reach("collector.open")
         reach("collector.committed")
-        self._announce(session, book, entries)
+        if any(isinstance(entry, ActionRow) for entry in entries):
+            self._on_request(session.id)
+        self._announce(session, [entry for entry in entries if isinstance(entry, Delivery)])
 
-    def _announce(self, session: Session, book: AddressBook, entries: Sequence[Delivery]) -> None:
+    def _announce(self, session: Session, entries: Sequence[Delivery]) -> None:
         for entry in entries:
             if entry.status is DeliveryStatus.DROPPED:
                 _log.warning("outbound_dropped", session=session.id, message=entry.out_id, reason=entry.reason)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from nanohost.clock import Clock
 from nanohost.delivery.collector import Collector
 from nanohost.delivery.projection import Projection
 from nanohost.delivery.sender import Channels, Sender
+from nanohost.delivery.typing import Typing
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
@@ -23,17 +24,35 @@ class Delivery:
         self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels, ask: bool = False
     ) -> None:
         """`ask`: what may have been sent waits for an operator's word; see Sender."""
+        self._on_request: Callable[[SessionId], None] = lambda _: None
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
+        self._typing = Typing(store=store, mailboxes=mailboxes, clock=clock, channels=channels)
         self._sender = Sender(
-            store=store, mailboxes=mailboxes, clock=clock, channels=channels, projection=projection, ask=ask
+            store=store,
+            mailboxes=mailboxes,
+            clock=clock,
+            channels=channels,
+            projection=projection,
+            ask=ask,
+            on_saying=self._typing.on_saying,
         )
-        collector = Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=self._sender.lanes.poke)
+        collector = Collector(
+            store=store,
+            mailboxes=mailboxes,
+            clock=clock,
+            on_entry=self._sender.lanes.poke,
+            on_request=lambda session: self._on_request(session),
+        )
         self._collecting = Lanes[SessionId]("collecting", collector.collect, clock)
+
+    def tell(self, on_request: Callable[[SessionId], None]) -> None:
+        """Call this for a session whose agent asked the host for something, after that is on record."""
+        self._on_request = on_request
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Deliver while entered, beginning with what was left; on leaving, sends under way may finish."""
-        async with self._sender.lanes.opened(grace_s=10.0), self._collecting.opened():
+        async with self._typing.opened(), self._sender.lanes.opened(grace_s=10.0), self._collecting.opened():
             await self._sender.resume()
             yield
 
@@ -42,8 +61,16 @@ class Delivery:
         self._collecting.poke(session)
 
     def on_entry(self, lane: LaneKey) -> None:
-        """The ledger got an entry from elsewhere, or an operator decided on one: the lane looks again at once."""
+        """The ledger got an entry from elsewhere: the lane looks again at once."""
         self._sender.lanes.poke(lane)
+
+    def on_decision(self, lane: LaneKey) -> None:
+        """An operator decided on an entry: the lane looks again at once, and does not wait for its platform."""
+        self._sender.decided(lane)
+
+    def on_working(self, session: SessionId, messages: Collection[str]) -> None:
+        """The session's turn is over these messages; over none when it has ended. Those who wrote them see it."""
+        self._typing.on_working(session, messages)
 
     def on_sign_of_life(self, channel_type: str, instance: str) -> None:
         """Somebody wrote on this channel, so it is back: what waited for it is tried at once."""

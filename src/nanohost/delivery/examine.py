@@ -1,7 +1,8 @@
-"""The check every row of the agent passes before it enters the ledger. Pure.
+"""The check every row of the agent passes before it enters the ledger, or the list of actions. Pure.
 
 The container wrote the row; the host decides. A row goes back to where the message it answers came from, or to a
-name in the session's own address book. Anything else is put on record as dropped.
+name in the session's own address book. Anything else is put on record as dropped. A row that is no message but asks
+for something is a request: see requests.py.
 """
 
 from __future__ import annotations
@@ -11,18 +12,33 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.delivery.render import problem_of
+from nanohost.delivery.requests import is_request, request
 from nanohost.model import SessionId
+from nanohost.store.actions import ActionRow
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.outbound import Malformed
-from nanohost_protocol.rows import MessageOut, Origin
+from nanohost_protocol.rows import ChatId, MessageOut, Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressBook:
-    """Where a session may send: by name, and without one. All of it the host's own knowledge."""
+    """Where a session may send: by name, and without one. All of it the host's own knowledge.
+
+    `unnamed`: chats of the session that its agent has no name for yet; it may answer what came from there.
+    """
 
     by_name: Mapping[str, Origin]
     default: Origin | None
+    unnamed: frozenset[ChatId] = frozenset()
+
+    def has(self, place: Origin) -> bool:
+        """Whether that chat is one of the session's."""
+        chat = chat_of(place)
+        return chat in self.unnamed or any(chat == chat_of(known) for known in self.by_name.values())
+
+
+def chat_of(place: Origin) -> ChatId:
+    return ChatId(place.channel_type, place.instance, place.platform_id)
 
 
 NOWHERE = Origin(channel_type="", instance="", platform_id="")
@@ -35,11 +51,16 @@ def examine(
     book: AddressBook,
     origins: Mapping[str, Origin],
     now: datetime,
-) -> Delivery:
-    """The ledger entry for a row: pending, or dropped with the reason. `origins`: of this session's messages, by id."""
+) -> Delivery | ActionRow:
+    """The ledger entry for a row: pending, or dropped with the reason; or the request it makes.
+
+    `origins`: of this session's messages, by id.
+    """
     if isinstance(row, Malformed):
         return _entry(row, session, NOWHERE, now, f"the row is malformed: {row.problem}")
     target = _target(row, book, origins)
+    if is_request(row):
+        return request(row, session=session, target=target, nowhere=_nowhere(row, book), now=now)
     if target is None:
         return _entry(row, session, NOWHERE, now, _nowhere(row, book))
     return _entry(row, session, target, now, problem_of(row.kind, row.content))
@@ -49,10 +70,14 @@ def _target(row: MessageOut, book: AddressBook, origins: Mapping[str, Origin]) -
     if row.destination is not None:
         return book.by_name.get(row.destination)
     answered = origins.get(row.in_reply_to) if row.in_reply_to is not None else None
-    return answered or book.default
+    if answered is None:
+        return book.default
+    return answered if book.has(answered) else None  # never elsewhere: it was meant for that chat
 
 
 def _nowhere(row: MessageOut, book: AddressBook) -> str:
+    if row.destination is None and book.default is not None:
+        return "the chat it answers is not one of the session's any more"
     if row.destination is None:
         return "it names no destination, and the session has no chat of its own"
     known = ", ".join(sorted(book.by_name)) or "none"
@@ -62,14 +87,13 @@ def _nowhere(row: MessageOut, book: AddressBook) -> str:
 def _entry(
     row: MessageOut | Malformed, session: SessionId, target: Origin, now: datetime, problem: str | None
 ) -> Delivery:
-    lane = LaneKey(session, target.channel_type, target.instance)
+    lane = LaneKey(session, target.channel_type, target.instance, target.platform_id)
     if isinstance(row, Malformed):
         return Delivery(
             lane=lane,
             seq=row.seq,
             out_id=f"malformed-{row.seq}",
             kind="malformed",
-            platform_id=target.platform_id,
             thread_id=None,
             reply_to=None,
             content="",
@@ -82,12 +106,11 @@ def _entry(
         seq=row.seq,
         out_id=row.id,
         kind=row.kind,
-        platform_id=target.platform_id,
         thread_id=target.thread_id,
         reply_to=target.platform_message_id if row.destination is None else None,
         content=row.content,
         status=DeliveryStatus.PENDING if problem is None else DeliveryStatus.DROPPED,
-        next_try_at=row.deliver_after,
+        not_before=row.deliver_after,
         reason=problem,
         created_at=now,
     )

@@ -1,4 +1,4 @@
-"""What a row of the agent becomes on a platform. Pure.
+"""What a row of the agent becomes on a platform: Markdown, which `rendering` turns into the platform's form. Pure.
 
 Kinds that the platform has no form for become words: a question is text with numbers, a file is its name and where it
 lies. What cannot be said in words is refused with a reason that goes on record.
@@ -6,10 +6,13 @@ lies. What cannot be said in words is refused with a reason that goes on record.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import CardOut, ChatOut, FileOut, QuestionOut, decode_out
+
+_MARKUP = re.compile(r"[*~\\<\[&]|(?<!\w)_|_(?!\w)")
 
 
 def problem_of(kind: str, content: str) -> str | None:
@@ -42,9 +45,14 @@ def _in_words(kind: str, content: str, about_file: Callable[[str], str]) -> str 
         case CardOut(title=title, body=body, options=options):
             return "\n".join([f"**{title}**", body, *_numbered(options)])
         case FileOut(name=name, caption=caption):
-            return f"[file: {about_file(name)}] {caption}".strip()
+            return f"[file: {_literally(about_file(name))}] {caption}".strip()
         case _:
             return None
+
+
+def _literally(name: str) -> str:
+    """A name that would be read as markup (`__init__.py`) as code; others as they are."""
+    return f"`{name}`" if _MARKUP.search(name) and "`" not in name else name
 
 
 def _numbered(options: tuple[str, ...]) -> list[str]:

@@ -1,36 +1,51 @@
 """From the ledger to the platform.
 
-Promises: intent is on disk before the channel is asked, the outcome after; one session's messages on one platform keep
+Promises: intent is on disk before the channel is asked, the outcome after; one session's messages in one chat keep
 their order, and nothing else waits for them. A message found `sending` without an outcome may have been sent: it is
 sent again under the same idempotency key. Where the platform knows no such key and the operator wants to be asked, it
-is held as unknown instead, and what comes after it goes on.
+is held as unknown instead, and what comes after it goes on. A message longer than its platform takes goes out part by
+part, an attempt each, and goes on at the first part that is not sent, whatever came between.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
-from nanohost.channel_api import Address, Ambiguous, Channel, ChannelDown, ChannelError, OutboundText, Receipt
+from nanohost.channel_api import (
+    Address,
+    Ambiguous,
+    Channel,
+    ChannelDown,
+    ChannelError,
+    OutboundText,
+    RateLimited,
+    Receipt,
+)
 from nanohost.clock import Clock
 from nanohost.delivery import files
+from nanohost.delivery.cutting import cut, passes_unchanged
 from nanohost.delivery.outcome import failed, sent, unknown
+from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
 from nanohost.delivery.render import render
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.store import deliveries, sessions
-from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
+from nanohost.store import deliveries, messaging_groups, sessions
+from nanohost.store.database import Store, Transaction
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
 from nanohost_protocol.rows import OutKind
 
 SEND_LIMIT_S = 60.0
 """A channel that has not answered by then may have sent or not."""
+LONG_TEXT = 2_000
+"""Characters; what is longer is cut in a thread, so that nothing else waits for it."""
 
 Channels = Mapping[tuple[str, str], Channel]
 
@@ -41,6 +56,7 @@ class Sender:
     """`channels` is looked up at each attempt by (channel type, instance): one may come and go.
 
     `ask`: hold what may have been sent until an operator decides, unless the platform knows a repeat by itself.
+    `on_saying` is called for a lane when something is about to be sent, and again when the platform has it.
     """
 
     def __init__(
@@ -52,6 +68,7 @@ class Sender:
         channels: Channels,
         projection: Projection,
         ask: bool = False,
+        on_saying: Callable[[LaneKey], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -59,6 +76,8 @@ class Sender:
         self._channels = channels
         self._projection = projection
         self._ask = ask
+        self._on_saying = on_saying
+        self._pacing = Pacing(clock)
         self.lanes = Lanes[LaneKey]("delivery", self._serve, clock)
 
     async def resume(self) -> None:
@@ -66,9 +85,20 @@ class Sender:
         for lane in await deliveries.open_lanes(self._store):
             self.lanes.poke(lane)
 
+    def decided(self, lane: LaneKey) -> None:
+        """An operator decided on a message of this lane: the lane looks again, and tries at once what it finds."""
+        self._pacing.lift(lane)
+        self.lanes.poke(lane)
+
     async def _serve(self, lane: LaneKey) -> None:
         to_tell, poked = 0, False
-        while (delivery := await deliveries.next_in_lane(self._store, lane)) is not None:
+        while True:
+            delivery = await deliveries.next_in_lane(self._store, lane, self._clock.now())
+            if delivery is None:
+                if not await self._rest(lane, to_tell):
+                    return
+                to_tell = 0
+                continue
             wait = (delivery.next_try_at - self._clock.now()).total_seconds() if delivery.next_try_at else 0.0
             if wait > 0 and not (poked and _waits_for_its_channel(delivery)):
                 poked = not await self.lanes.light_nap(lane, wait)
@@ -77,27 +107,86 @@ class Sender:
                 if poked:
                     continue  # somebody may have decided on it, or its channel may be back
             poked = False
+            if not await self._may_send(lane):
+                return
             await self._attempt(delivery)
             # What an operator sent again may be older than the latest few.
             to_tell = LATEST if delivery.tries_from else to_tell + 1
+
+    async def _rest(self, lane: LaneKey, to_tell: int) -> bool:
+        """Nothing is to be sent now: tell the runner what was. False: nothing is to be sent later, either."""
         if to_tell:
             await self._projection.refresh(lane.session_id, limit=to_tell)
+        later = await deliveries.lane_goes_on(self._store, lane)
+        if later is None:
+            return False
+        await self.lanes.light_nap(lane, (later - self._clock.now()).total_seconds())
+        return not self.lanes.closing
+
+    async def _may_send(self, lane: LaneKey) -> bool:
+        """Wait for the chat's turn. False: the host is closing."""
+        channel = self._channel(lane)
+        if channel is None:
+            return True
+        pace = channel.capabilities.pace
+        is_group = pace.a_minute_in_a_group is not None and await self._is_group(lane)
+        return await self._pacing.turn(lane, pace, is_group=is_group, nap=self.lanes.nap)
+
+    async def _is_group(self, lane: LaneKey) -> bool:
+        chat = await messaging_groups.find(
+            self._store, channel_type=lane.channel_type, instance=lane.instance, platform_id=lane.platform_id
+        )
+        return chat is not None and chat.is_group
+
+    def _channel(self, lane: LaneKey) -> Channel | None:
+        return self._channels.get((lane.channel_type, lane.instance))
 
     async def _attempt(self, delivery: Delivery) -> None:
         if delivery.status is DeliveryStatus.SENDING and not await self._close_cut_off(delivery):
             return
+        part, *others = await self._parts(delivery)
         async with self._store.transaction() as tx:
             if not await deliveries.begin(tx, delivery, self._clock.now()):
                 return
+            if others:
+                await deliveries.add_parts(tx, delivery, [part, *others])
         reach("sender.intended")
-        outcome = await self._outcome(delivery)
+        self._on_saying(delivery.lane)
+        answer = await self._answer(delivery, part)
         reach("sender.sent")
         async with self._store.transaction() as tx:
-            await deliveries.end(tx, delivery, outcome, self._clock.now())
+            await self._end(tx, delivery, part, answer)
             reach("sender.open")
         reach("sender.settled")
-        if outcome.status is not DeliveryStatus.SENT:
-            _report(delivery, outcome, attempt=delivery.attempts + 1)
+        if isinstance(answer, Outcome):
+            _report(delivery, answer, attempt=delivery.attempts + 1)
+
+    async def _parts(self, delivery: Delivery) -> Sequence[StoredPart]:
+        """What is to be sent next, first: a part on record alone, or all of a message that was not cut so far."""
+        if delivery.attempts and (part := await deliveries.next_part(self._store, delivery)) is not None:
+            return [part]
+        text = await self._text(delivery)
+        whole = StoredPart(number=0, of=1, text=text, plain=text)
+        channel = self._channel(delivery.lane)
+        if channel is None or passes_unchanged(channel.capabilities):
+            return [whole]
+        try:
+            if len(text) > LONG_TEXT:
+                return await asyncio.to_thread(cut, text, channel.capabilities) or [whole]
+            return cut(text, channel.capabilities) or [whole]
+        except Exception as error:
+            _log.error("not_rendered", session=delivery.lane.session_id, message=delivery.out_id, exc_info=error)
+            return [replace(whole, text=_unpinging(text), plain=_unpinging(text))]  # rather than silence
+
+    async def _end(self, tx: Transaction, delivery: Delivery, part: StoredPart, answer: Receipt | Outcome) -> None:
+        now = self._clock.now()
+        match answer:
+            case Outcome():
+                await deliveries.end(tx, delivery, answer, now)
+            case Receipt() if part.of == 1:
+                await deliveries.end(tx, delivery, sent(answer), now)
+            case Receipt():
+                await deliveries.end_part(tx, delivery, part, answer.platform_message_ids, now)
 
     async def _close_cut_off(self, delivery: Delivery) -> bool:
         """The last host was killed between asking the channel and writing down what it said. True: send it again."""
@@ -111,12 +200,13 @@ class Sender:
 
     def _holds_ambiguous(self, lane: LaneKey) -> bool:
         """Of a channel that is not here nobody can say what its platform knows."""
-        channel = self._channels.get((lane.channel_type, lane.instance))
+        channel = self._channel(lane)
         return self._ask and not (channel is not None and channel.capabilities.idempotent_send)
 
-    async def _outcome(self, delivery: Delivery) -> Outcome:
+    async def _answer(self, delivery: Delivery, part: StoredPart) -> Receipt | Outcome:
+        """The platform has it, or what becomes of it otherwise."""
         try:
-            return sent(await self._send(delivery))
+            return await self._send(delivery, part)
         except ChannelError as error:
             return await self._failed(delivery, error)
         except asyncio.CancelledError:
@@ -129,29 +219,38 @@ class Sender:
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> Outcome:
         tries = await deliveries.tries(self._store, delivery)
-        return failed(
+        now = self._clock.now()
+        outcome = failed(
             error,
             attempts=delivery.attempts + 1 - delivery.tries_from,
             tries=tries,
-            now=self._clock.now(),
+            now=now,
             hold_ambiguous=self._holds_ambiguous(delivery.lane),
         )
+        if isinstance(error, RateLimited) and outcome.next_try_at is not None:
+            pause_s = (outcome.next_try_at - now).total_seconds()
+            self._pacing.pause(delivery.lane, pause_s, whole_channel=error.whole_channel)
+        return outcome
 
-    async def _send(self, delivery: Delivery) -> Receipt:
+    async def _send(self, delivery: Delivery, part: StoredPart) -> Receipt:
         lane = delivery.lane
-        channel = self._channels.get((lane.channel_type, lane.instance))
+        channel = self._channel(lane)
         if channel is None:
             raise ChannelDown(f"there is no channel {lane.channel_type}:{lane.instance} in this host")
-        text = await self._text(delivery)
+        is_first = part.number == 0
+        key = (lane.session_id, delivery.out_id) if is_first else (lane.session_id, delivery.out_id, str(part.number))
+        reply_to = delivery.reply_to if is_first else None
         try:
             async with asyncio.timeout(SEND_LIMIT_S):
-                return await channel.send(
-                    Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id),
-                    OutboundText(text=text, reply_to=delivery.reply_to),
-                    idempotency_key=derive("k", lane.session_id, delivery.out_id),
+                receipt = await channel.send(
+                    Address(platform_id=lane.platform_id, thread_id=delivery.thread_id),
+                    OutboundText(text=part.text, reply_to=reply_to, plain=part.plain),
+                    idempotency_key=derive("k", *key),
                 )
         except TimeoutError:
             raise Ambiguous(f"{lane.channel_type} did not answer within {SEND_LIMIT_S:.0f} s") from None
+        self._on_saying(lane)
+        return receipt
 
     async def _text(self, delivery: Delivery) -> str:
         if delivery.kind == OutKind.FILE:
@@ -174,6 +273,11 @@ def _report(delivery: Delivery, outcome: Outcome, *, attempt: int) -> None:
         status=outcome.status,
         reason=outcome.reason,
     )
+
+
+def _unpinging(text: str) -> str:
+    """A text that could not be rendered, such that it names nobody and opens no tag."""
+    return text.replace("@", "@\u200b").replace("<", "<\u200b")
 
 
 def _waits_for_its_channel(delivery: Delivery) -> bool:

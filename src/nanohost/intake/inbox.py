@@ -5,7 +5,7 @@ It decides nothing about who the event is for: that is routing's, which is told 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -16,6 +16,8 @@ from nanohost.store import events
 from nanohost.store.database import Store
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
+
+LATEST_CHATS = 200
 
 _log = structlog.get_logger()
 
@@ -55,3 +57,8 @@ class ChannelInbox:
         elif new:
             self._on_accepted(chat)
         return Accepted(new=new)
+
+    async def latest(self) -> Mapping[str, str]:
+        return await events.latest_messages(
+            self._store, channel_type=self._channel_type, instance=self._instance, limit=LATEST_CHATS
+        )

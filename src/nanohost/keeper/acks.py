@@ -6,27 +6,26 @@ notice has one place in the ledger. So a crash between the two files only repeat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nanohost.clock import Clock
-from nanohost.keeper.verdict import Close, Retry, Verdict, lost, verdict
+from nanohost.keeper.endings import Taken, apply, chats_of, next_due, still_due
+from nanohost.keeper.holds import ended, failures_after, too_long
+from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
+from nanohost.keeper.verdict import Close, Verdict, lost, verdict
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import LeaseId, Session
-from nanohost.store import deliveries, sessions, spared_tries
-from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.model import LeaseId, Session, SessionId
+from nanohost.store import deliveries, sessions, spared_tries, turn_failures
+from nanohost.store.database import Store, Transaction
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.turn_failures import TurnFailures
+from nanohost.tasks.ends import Closed
 from nanohost_protocol.crash_points import reach
-from nanohost_protocol.ids import derive
-from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.outbound import OutboundReader
-from nanohost_protocol.payloads import ChatOut, encode
-from nanohost_protocol.rows import Ack, MessageIn
-
-NOTICES_A_MESSAGE = 64
-"""One for each try, orderly stops included, and the last for what is said when no try is possible."""
-NO_TRY = NOTICES_A_MESSAGE - 1
+from nanohost_protocol.rows import Ack, InKind, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +36,22 @@ class Standing:
     due_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
-    """What one update of inbound.db found: when work is due next, which notices to send about which message, which
-    tries (message, count) do not count, and which messages are closed."""
+OnClosed = Callable[[Transaction, SessionId, Sequence[Closed]], Awaitable[Callable[[], None]]]
+"""Told of messages that are done with, in the transaction that takes them over; answers with what to do after it. May
+be told of the same one again."""
 
-    due_at: datetime | None
-    notices: Sequence[tuple[MessageIn, str]]
-    spared: Sequence[tuple[str, int]]
-    closed: Sequence[str]
+
+async def nobody_asks(tx: Transaction, session: SessionId, closed: Sequence[Closed]) -> Callable[[], None]:
+    """An OnClosed for a host without tasks."""
+    return lambda: None
+
+
+OnWorking = Callable[[SessionId, Collection[str]], None]
+"""Told which messages a session's living container works on, again and again, and of none when it is done."""
+
+
+def nobody_looks(session: SessionId, messages: Collection[str]) -> None:
+    """An OnWorking for a host that shows nobody that it works."""
 
 
 class AckTaker:
@@ -60,6 +66,8 @@ class AckTaker:
         alive: Callable[[Session, LeaseId], bool],
         ended_by_us: Callable[[LeaseId], bool],
         on_notice: Callable[[LaneKey], None],
+        on_closed: OnClosed = nobody_asks,
+        on_working: OnWorking = nobody_looks,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -67,33 +75,57 @@ class AckTaker:
         self._alive = alive
         self._ended_by_us = ended_by_us
         self._on_notice = on_notice
+        self._on_closed = on_closed
+        self._on_working = on_working
+        self._held: dict[SessionId, datetime] = {}
+
+    async def restore(self) -> None:
+        """Know again for which sessions nothing is to be started now."""
+        self._held = await turn_failures.held(self._store, self._clock.now())
+
+    def is_held(self, session: SessionId) -> bool:
+        """Whether the session's model cannot be asked now: nothing is to be started for it."""
+        return session in self._held and self._clock.now() < self._held[session]
 
     async def take(self, session: Session) -> Standing | None:
         """Take over what changed. None: outbound.db cannot be read now. Raises MailboxError, StoreError."""
         said = await self._mailboxes.outbound(session, lambda box: _read(box, session.ack_cursor))
         if said is None:
             return None
-        acks, claims = said
+        acks, claims, usages = said
         now = self._clock.now()
-        verdicts = await self._verdicts(session, acks, claims, now)
-        living = sum(1 for claim in claims if self._alive(session, LeaseId(claim.container_id)))
+        failures = await self._failures(session, acks, now)
+        verdicts = await self._verdicts(session, acks, claims, failures, now)
+        working = [claim.message_id for claim in claims if self._alive(session, LeaseId(claim.container_id))]
+        living = len(working)
+        self._on_working(session.id, working)
         cursor = max((ack.change for ack in acks), default=session.ack_cursor)
-        if not acks and not verdicts:
+        if not acks and not verdicts and not self.is_held(session.id):
             due_at = session.due_at if living else await self._checked_due(session, now)
             return Standing(open_claims=living, due_at=due_at)
-        taken = await self._mailboxes.update(session, lambda box: _apply(box, verdicts, cursor, now))
-        due_at = _still_due(session.due_at, taken.due_at, now)
+        if failures is not None and too_long(failures):
+            failures = ended(failures)
+        taken = await self._mailboxes.update(session, lambda box: apply(box, session, verdicts, cursor, now, failures))
+        due_at = still_due(session.due_at, taken.due_at, now)
         reach("acks.applied")
-        await self._record(session, replace(taken, due_at=due_at), cursor, now)
+        await self._record(session, replace(taken, due_at=due_at), usages, cursor, now, failures)
         return Standing(open_claims=living, due_at=due_at)
+
+    async def _failures(self, session: Session, acks: Sequence[Ack], now: datetime) -> TurnFailures | None:
+        """How the session stands after these acks. An order that a runner obeyed says nothing of its model."""
+        known = await turn_failures.find(self._store, session.id)
+        if known is not None and acks:
+            orders = await self._mailboxes.inbound(session, lambda box: _orders(box, acks))
+            acks = [ack for ack in acks if ack.message_id not in orders]
+        return failures_after(known, acks, now)
 
     async def _checked_due(self, session: Session, now: datetime) -> datetime | None:
         """When work is due, looked up. due_at outlives its work when a runner was done before routing had written it
         down, or when a host was killed between a mailbox and the database."""
-        if session.due_at is None:
-            return None
-        found = await self._mailboxes.update(session, lambda box: _next_due(box, now))
-        due_at = _still_due(session.due_at, found, now)
+        if session.due_at is None and session.lease is not None:
+            return None  # without a container there may be work that was none for the one that is gone
+        found = await self._mailboxes.update(session, lambda box: next_due(box, session, now))
+        due_at = still_due(session.due_at, found, now)
         if due_at == session.due_at:
             return due_at
         async with self._store.transaction() as tx:
@@ -101,25 +133,37 @@ class AckTaker:
         return due_at
 
     async def tell_waiting(self, session: Session, sentence: str) -> None:
-        """Say that nothing can be done now to whoever wrote the latest message that waits; once a message."""
+        """Say that nothing can be done now, to whoever wrote the latest message that waits in a chat, once."""
         waiting = await self._mailboxes.update(
             session, lambda box: [m for m in box.pending() if m.trigger and m.origin]
         )
         if not waiting:
             return
-        notice = _notice(session, waiting[-1], NO_TRY, sentence, self._clock.now())
+        latest = {message.origin.chat: message for message in waiting if message.origin}
+        now = self._clock.now()
+        notices = [
+            delivery_of(session, Notice(message=m, number=NO_TRY, sentence=sentence), now) for m in latest.values()
+        ]
         async with self._store.transaction() as tx:
-            await deliveries.add(tx, notice)
-        self._on_notice(notice.lane)
+            for notice in notices:
+                await deliveries.add(tx, notice)
+        for notice in notices:
+            self._on_notice(notice.lane)
 
     async def _verdicts(
-        self, session: Session, acks: Sequence[Ack], claims: Sequence[Ack], now: datetime
+        self,
+        session: Session,
+        acks: Sequence[Ack],
+        claims: Sequence[Ack],
+        failures: TurnFailures | None,
+        now: datetime,
     ) -> list[tuple[Ack, Verdict]]:
         found = []
         spared = await spared_tries.of_session(self._store, session.id) if acks or claims else {}
         for ack in acks:
             orderly = self._ended_by_us(LeaseId(ack.container_id))
-            if (judged := verdict(_counted(ack, spared), now, orderly=orderly)) is not None:
+            judged = verdict(_counted(ack, spared), now, orderly=orderly, failures=failures)
+            if judged is not None:
                 found.append((ack, judged))
         for claim in claims:
             lease = LeaseId(claim.container_id)
@@ -127,21 +171,53 @@ class AckTaker:
                 found.append((claim, lost(_counted(claim, spared), now, orderly=self._ended_by_us(lease))))
         return found
 
-    async def _record(self, session: Session, taken: _Taken, cursor: int, now: datetime) -> None:
-        notices = [_notice(session, message, message.tries, sentence, now) for message, sentence in taken.notices]
+    async def _record(
+        self,
+        session: Session,
+        taken: Taken,
+        usages: Mapping[str, Usage],
+        cursor: int,
+        now: datetime,
+        failures: TurnFailures | None,
+    ) -> None:
+        notices = [delivery_of(session, notice, now) for notice in taken.notices]
+        if failures is not None:
+            failures = replace(failures, told=failures.told | chats_of(taken.notices, HELD))
         async with self._store.transaction() as tx:
             await sessions.set_ack_cursor(tx, session.id, cursor)
             await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
+            await turn_failures.put(tx, session.id, failures)
             await spared_tries.add(tx, session.id, taken.spared)
-            await spared_tries.forget(tx, session.id, taken.closed)
+            await spared_tries.forget(tx, session.id, [ack.message_id for ack, _ in taken.closed])
             for notice in notices:
                 await deliveries.add(tx, notice)
+            after = await self._on_closed(tx, session.id, [_closed(ack, how, usages) for ack, how in taken.closed])
+        after()
+        self._held.pop(session.id, None)
+        if failures is not None and failures.until is not None:
+            self._held[session.id] = failures.until
         for notice in notices:
             self._on_notice(notice.lane)
 
 
-def _read(box: OutboundReader, cursor: int) -> tuple[list[Ack], list[Ack]]:
-    return box.acks_after(cursor), box.open_claims()
+def _read(box: OutboundReader, cursor: int) -> tuple[list[Ack], list[Ack], dict[str, Usage]]:
+    acks, claims = box.acks_after(cursor), box.open_claims()
+    usages = {turn: box.usage(turn) for turn in {ack.turn_id for ack in (*acks, *claims)}}
+    return acks, claims, {turn: usage for turn, usage in usages.items() if usage is not None}
+
+
+def _orders(box: InboundReader, acks: Sequence[Ack]) -> set[str]:
+    found = [box.find(ack.message_id) for ack in acks]
+    return {row.id for row in found if row is not None and row.kind is InKind.CONTROL}
+
+
+def _closed(ack: Ack, how: Close, usages: Mapping[str, Usage]) -> Closed:
+    return Closed(
+        message_id=ack.message_id,
+        completed=how.status == "completed",
+        sentence=(ack.error.sentence if ack.error else None) or how.notice,
+        usage=usages.get(ack.turn_id),
+    )
 
 
 def _counted(ack: Ack, spared: Mapping[str, Sequence[int]]) -> Ack:
@@ -149,78 +225,3 @@ def _counted(ack: Ack, spared: Mapping[str, Sequence[int]]) -> Ack:
     makes a message eligible again."""
     not_counting = sum(1 for tries in spared.get(ack.message_id, ()) if tries < ack.tries)
     return replace(ack, tries=ack.tries - not_counting)
-
-
-def _apply(box: InboundWriter, verdicts: Sequence[tuple[Ack, Verdict]], cursor: int, now: datetime) -> _Taken:
-    """Carry the verdicts out. One notice a turn is enough: it answers the turn's last message."""
-    notices: dict[str, tuple[MessageIn, str]] = {}
-    spared, closed = [], []
-    for ack, judged in verdicts:
-        message = _carry_out(box, ack, judged)
-        if message is None:
-            continue
-        match judged:
-            case Close():
-                closed.append(message.id)
-            case Retry(counts=False):
-                spared.append((message.id, ack.tries))
-        if message.origin is not None and judged.notice:
-            earlier = notices.get(ack.turn_id)
-            if earlier is None or earlier[0].seq < message.seq:
-                notices[ack.turn_id] = (message, judged.notice)
-    box.set_meta({"ack_cursor": str(cursor)})
-    return _Taken(due_at=_next_due(box, now), notices=list(notices.values()), spared=spared, closed=closed)
-
-
-def _carry_out(box: InboundWriter, ack: Ack, judged: Verdict) -> MessageIn | None:
-    """The message if the verdict holds for it, be it since now or since a try that a crash cut short."""
-    message = box.find(ack.message_id)
-    if message is None:
-        return None
-    match judged:
-        case Retry():
-            box.retry(message.id, tries=ack.tries, process_after=judged.at)
-            holds = message.status == "pending" and message.tries in (ack.tries, ack.tries + 1)
-        case Close(status="completed"):
-            holds = box.close(message.id, judged.status)
-        case Close():
-            # What is said of an earlier try does not end a later one: a claim of the dead is looked at more than once.
-            holds = message.status in ("pending", judged.status) and message.tries == ack.tries
-            if holds:
-                box.close(message.id, judged.status)
-    return box.find(message.id) if holds else None
-
-
-def _still_due(seen: datetime | None, found: datetime | None, now: datetime) -> datetime | None:
-    """`found`, but what was due and is due stays due since the same moment: a change would wake the sweep, which looks
-    here again."""
-    was_and_is = seen is not None and found is not None and seen <= now and found <= now
-    return seen if was_and_is else found
-
-
-def _next_due(box: InboundWriter, now: datetime) -> datetime | None:
-    """When the first of the messages that wake an agent is due; None: nothing waits."""
-    return min((message.process_after or now for message in box.pending() if message.trigger), default=None)
-
-
-def notice_seq(message: MessageIn, number: int) -> int:
-    """The number of a notice in the ledger: below zero, where no row of the agent is. `number`: the try, or NO_TRY."""
-    return -(message.seq * NOTICES_A_MESSAGE + min(number, NO_TRY))
-
-
-def _notice(session: Session, message: MessageIn, number: int, sentence: str, now: datetime) -> Delivery:
-    """A sentence of the host's own, numbered by the message and the try it is about: it can be entered once only."""
-    origin = message.origin
-    assert origin is not None
-    return Delivery(
-        lane=LaneKey(session.id, origin.channel_type, origin.instance),
-        seq=notice_seq(message, number),
-        out_id=derive("n", session.id, message.id, str(number)),
-        kind="chat",
-        platform_id=origin.platform_id,
-        thread_id=origin.thread_id,
-        reply_to=origin.platform_message_id,
-        content=encode(ChatOut(text=sentence)),
-        status=DeliveryStatus.PENDING,
-        created_at=now,
-    )

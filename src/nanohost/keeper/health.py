@@ -6,11 +6,14 @@ less stuck than it is for longer than a day.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
+from nanohost.keeper.footprint import footprint
 from nanohost.keeper.progress import Progress, Seen, Stamp
 from nanohost.keeper.stuck import Fine, Limits, Stuck, judge
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -43,6 +46,10 @@ class Health:
         """Whether something about the container is worth a look sooner than usual."""
         return lease in self._progress and self._progress[lease].doubtful
 
+    def quiet_s(self, lease: LeaseId) -> float:
+        """For how long the container's turn has shown nothing; 0 when none runs, or nobody looked yet."""
+        return self._progress[lease].quiet_s if lease in self._progress else 0.0
+
     async def look(self, session: Session, lease: LeaseId, *, due: bool, busy: bool) -> Fine | Stuck:
         """Look at a running container. `due`: messages wait for it. `busy`: it is known to work."""
         heartbeat = self._mailboxes.layout(session).heartbeat
@@ -51,7 +58,9 @@ class Health:
             progress = self._progress[lease] = Progress(_stamp(heartbeat), self._clock.monotonic())
         seen, refused = await self._read(session, lease)
         progress.look(_stamp(heartbeat), seen, self._clock.monotonic(), due=due, busy=busy, refused=refused)
-        return judge(progress.signs(), self._limits)
+        signs = progress.signs(self._clock.now())
+        out = await asyncio.to_thread(footprint, self._mailboxes.layout(session).out_dir, limit=self._limits.out_bytes)
+        return judge(replace(signs, out_bytes=out), self._limits)
 
     async def _read(self, session: Session, lease: LeaseId) -> tuple[Seen | None, str]:
         try:

@@ -3,27 +3,30 @@
 Promises: a session has at most one container, because its lease is in the database before the container is started;
 whatever is due gets one, in order of arrival, as far as `max_containers` goes; a container that dies takes nothing
 with it: its claims become due again. One that is stuck is stopped, which counts as a death. Living containers outlast
-the host and are adopted at the next start.
+the host and are adopted at the next start. One whose runner does not obey a person is ended within two seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
+from nanohost.chat_commands.command import ContainerState, Look
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
-from nanohost.keeper.acks import AckTaker
+from nanohost.keeper.acks import AckTaker, OnClosed, OnWorking, nobody_asks, nobody_looks
+from nanohost.keeper.adoption import is_outdated, look_around, remembered
 from nanohost.keeper.health import Health
+from nanohost.keeper.orders import DISOBEDIENT_GRACE_S, OBEY_WITHIN_S, Orders
 from nanohost.keeper.pauses import Pauses, Trouble
 from nanohost.keeper.sentences import CRASHES, no_container
-from nanohost.keeper.slots import Slot, Slots, SlotState
+from nanohost.keeper.slots import STOP_GRACE_S, Slot, Slots, SlotState
 from nanohost.keeper.stuck import Limits, Stuck
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -37,8 +40,6 @@ from nanohost.store.deliveries import LaneKey
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import draw
 
-STOP_GRACE_S = 8.0
-"""The runner gives its turn back within a second of SIGTERM; the rest is for a slow disk."""
 TOLD_AFTER_DEATHS = 2
 """In a row, and before anything was taken over: the person who waits is told."""
 LAST_LINES = 5
@@ -52,6 +53,10 @@ class SessionServices(Protocol):
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
         """Bring the mailbox up to date and say how to start. Raises NanohostError."""
+        ...
+
+    async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:
+        """How to start, as of now; changes nothing. Raises NanohostError."""
         ...
 
     async def attach(self, session: Session) -> None:
@@ -86,6 +91,8 @@ class Keeper:
         settings: KeeperSettings,
         on_news: Callable[[SessionId], None],
         on_notice: Callable[[LaneKey], None],
+        on_closed: OnClosed = nobody_asks,
+        on_working: OnWorking = nobody_looks,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -95,8 +102,11 @@ class Keeper:
         self._clock = clock
         self._settings = settings
         self._on_news = on_news
+        self._on_working = on_working
         self._slots = Slots(settings.max_containers)
         self._ended: set[LeaseId] = set()
+        self._causes: dict[LeaseId, str] = {}
+        """Why those containers died whose place is free and whose claims may not be: kept until all of it is done."""
         self._pauses = Pauses()
         self._health = Health(mailboxes, clock, settings.limits)
         self._looked = clock.monotonic()
@@ -108,6 +118,12 @@ class Keeper:
         self._stops = Lanes[SessionId]("stop", self._stop, clock)
         self._acks = Lanes[SessionId]("acks", self._take_acks, clock)
         self._deaths = Lanes[tuple[SessionId, LeaseId]]("death", self._bury, clock)
+        self._obeying = Lanes[SessionId]("obey", self._see_obeyed, clock)
+        self._taken: dict[SessionId, asyncio.Event] = {}
+        """Set for who waits until acks were taken over."""
+        self._again: set[SessionId] = set()
+        """They get another container as soon as the one they have is gone."""
+        self._orders = Orders(store=store, mailboxes=mailboxes, clock=clock, on_notice=on_notice)
         self._taker = AckTaker(
             store=store,
             mailboxes=mailboxes,
@@ -115,6 +131,8 @@ class Keeper:
             alive=self._is_alive,
             ended_by_us=self._ended.__contains__,
             on_notice=on_notice,
+            on_closed=on_closed,
+            on_working=on_working,
         )
 
     # --- life ---
@@ -125,7 +143,10 @@ class Keeper:
 
         `keep_containers`: leave them running for the next host, or stop them.
         """
-        async with self._acks.opened(), self._deaths.opened(), self._stops.opened(), self._starts.opened():
+        async with AsyncExitStack() as stack:
+            for lanes in (self._acks, self._deaths, self._stops, self._starts, self._obeying):
+                await stack.enter_async_context(lanes.opened())
+            await self._taker.restore()
             await self._adopt()
             try:
                 yield
@@ -149,11 +170,50 @@ class Keeper:
         if slot is not None:
             slot.touched, slot.busy = self._clock.monotonic(), True
             if slot.state is not SlotState.STOPPING:
+                if self._taker.is_held(session):
+                    self._acks.poke(session)  # who wrote is told, for no runner takes what they wrote
                 return
-        elif not self._pauses.over(session, self._clock.monotonic()):
+        if self._taker.is_held(session):
+            self._acks.poke(session)
+            return  # the sweep wakes it when its model can be asked
+        if slot is None and not self._pauses.over(session, self._clock.monotonic()):
             return  # the sweep wakes it when its pause is over
         self._slots.wait(session)
         self._pump()
+
+    def obey(self, session: SessionId) -> None:
+        """There are orders for the session's runner: it has two seconds, and needs none if there is no runner."""
+        self._obeying.poke(session)
+
+    def restart(self, session: SessionId, *, now: bool) -> bool:
+        """Have the session's container replaced: when it has ended its turn, or `now`, and then the turn is run again
+        by the next. False if it has none."""
+        slot = self._slots.get(session)
+        if slot is None or slot.state is SlotState.STOPPING:
+            return False
+        self._again.add(session)
+        slot.retiring = True
+        if now and slot.container is not None:
+            self._end(slot)
+        self._acks.poke(session)
+        return True
+
+    def stop(self, session: SessionId) -> bool:
+        """Stop the session's container in order. False if it has none that runs."""
+        slot = self._slots.get(session)
+        if slot is None or slot.state is not SlotState.RUNNING:
+            return False
+        self._end(slot)
+        return True
+
+    def look(self, session: SessionId) -> Look:
+        """How a session stands with containers."""
+        slot = self._slots.get(session)
+        state = ContainerState(slot.state.value) if slot is not None else ContainerState.NONE
+        if slot is None and session in self._slots.waiting():
+            state = ContainerState.WAITING
+        trouble = self._pauses.troubles().get(session)
+        return Look(state=state, trouble=trouble.reason if trouble else "")
 
     async def sweep(self) -> None:
         """For ever: wake what is due, stop what is idle. Sleeps until the next thing is due, or the sweep interval."""
@@ -180,6 +240,11 @@ class Keeper:
         """The sessions whose containers fail, and why."""
         return self._pauses.troubles()
 
+    def quiet_s(self, session: SessionId) -> float:
+        """For how long the turn of the session's container has shown nothing; 0 when none runs."""
+        slot = self._slots.get(session)
+        return 0.0 if slot is None else self._health.quiet_s(slot.lease)
+
     # --- start and stop ---
 
     def _pump(self) -> None:
@@ -192,8 +257,11 @@ class Keeper:
             self._starts.poke(session)
         if (idle := self._slots.to_evict()) is not None:
             _log.info("container_evicted", session=idle.session_id, waiting=len(self._slots.waiting()))
-            idle.state = SlotState.STOPPING
-            self._stops.poke(idle.session_id)
+            self._end(idle)
+
+    def _end(self, slot: Slot) -> None:
+        slot.state = SlotState.STOPPING
+        self._stops.poke(slot.session_id)
 
     async def _start(self, id: SessionId) -> None:
         slot = self._slots.get(id)
@@ -222,7 +290,7 @@ class Keeper:
         if slot.state is SlotState.STARTING:
             slot.state = SlotState.RUNNING
         async with self._store.transaction() as tx:
-            await sessions.set_runtime_state(tx, session.id, slot.lease, container.state)
+            await sessions.set_runtime_state(tx, session.id, slot.lease, remembered(container, spec, self._runtime))
         _log.info("container_started", session=session.id, group=session.group_folder, lease=slot.lease)
         if isinstance(await self._runtime.poll(container), Exited):
             self.on_death(container)  # news of a death before we knew the container went nowhere
@@ -252,25 +320,26 @@ class Keeper:
         slot.state = SlotState.STOPPING
         if not slot.fault:
             self._ended.add(slot.lease)
-        await self._runtime.stop(slot.container, grace_s=STOP_GRACE_S)
+        await self._runtime.stop(slot.container, grace_s=slot.grace_s)
         self.on_death(slot.container)  # buried by the one worker that buries it, however many heard of it
 
     async def _bury(self, key: tuple[SessionId, LeaseId]) -> None:
         """A container is gone: free its place, take over its last words, see whether there is work left."""
         id, lease = key
         slot = self._slots.get(id)
-        if slot is None or slot.lease != lease:
-            return
-        if slot.state is SlotState.STARTING and slot.container is None:
-            return  # the start is still under way and will find out by itself
-        orderly = lease in self._ended
-        cause = "" if orderly else await self._cause(slot)
-        reach("keeper.burying")
-        await self._clear(id, lease)
-        reach("keeper.buried")
-        _log.info("container_gone", session=id, lease=lease, ordered=orderly)
-        await self._after_death(id, cause=cause)
-        self._ended.discard(lease)
+        if slot is not None and slot.lease == lease:
+            if slot.state is SlotState.STARTING and slot.container is None:
+                return  # the start is still under way and will find out by itself
+            orderly = lease in self._ended
+            self._causes[lease] = "" if orderly else await self._cause(slot)
+            reach("keeper.burying")
+            await self._clear(id, lease)
+            reach("keeper.buried")
+            _log.info("container_gone", session=id, lease=lease, ordered=orderly)
+        if lease in self._causes:  # or it was buried before; if what follows fails it is tried again
+            await self._after_death(id, cause=self._causes[lease])
+            del self._causes[lease]
+            self._ended.discard(lease)
 
     async def _clear(self, id: SessionId, lease: LeaseId) -> None:
         self._news.forget(id)
@@ -278,6 +347,7 @@ class Keeper:
         async with self._store.transaction() as tx:
             await sessions.release(tx, id, lease)
         self._slots.remove(id)
+        self._on_working(id, ())
         self._moved.set()
 
     async def _cause(self, slot: Slot) -> str:
@@ -295,12 +365,18 @@ class Keeper:
             await self._take_last_words(await sessions.get(self._store, id))
         except MailboxError as error:
             _log.error("last_words_unreadable", session=id, error=str(error), hint=error.hint)
-        if cause and self._pauses.failed(id, self._clock.monotonic(), cause) == TOLD_AFTER_DEATHS:
+        if cause and self._pauses.in_a_row(id) + 1 == TOLD_AFTER_DEATHS:
             await self._tell_waiting(id, CRASHES)
+        if cause:
+            self._pauses.failed(id, self._clock.monotonic(), cause)
+        if id in self._again:
+            self._again.discard(id)
+            self.wake(id)
         self._kick.set()
         self._pump()
 
     async def _take_last_words(self, session: Session) -> None:
+        await self._orders.settle(session)
         standing = await self._taker.take(session)
         if standing is None and await self._mailboxes.needs_rollback(session):
             # Only a runner may open outbound.db for writing, and what it committed cannot be read before that.
@@ -319,6 +395,8 @@ class Keeper:
     async def _take_acks(self, id: SessionId) -> None:
         before = await sessions.get(self._store, id)
         standing = await self._taker.take(before)
+        if id in self._taken:
+            self._taken[id].set()
         if standing is None:
             return
         after = await sessions.get(self._store, id)  # a message may have come meanwhile, and with it its wake
@@ -327,6 +405,9 @@ class Keeper:
             slot.busy = standing.open_claims > 0 or _is_due(after.due_at, self._clock.now())
             if progress:
                 self._pauses.forget(id)
+            if slot.retiring and not standing.open_claims and slot.state is SlotState.RUNNING:
+                _log.info("container_replaced", session=id)
+                self._end(slot)
         if progress or standing.due_at != before.due_at:
             self._kick.set()
 
@@ -334,19 +415,43 @@ class Keeper:
         slot = self._slots.get(session.id)
         return slot is not None and slot.lease == lease
 
+    async def _see_obeyed(self, id: SessionId) -> None:
+        """Wait for the runner to carry out its orders. One that does not is ended, and the orders with it."""
+        session = await sessions.get(self._store, id)
+        if not await self._obeyed(session):
+            slot = self._slots.get(id)
+            if slot is not None and slot.container is not None and slot.state is not SlotState.STOPPING:
+                _log.warning("container_disobeys", session=id, after_s=OBEY_WITHIN_S)
+                slot.grace_s = DISOBEDIENT_GRACE_S
+                await self._stop(id)
+            await self._orders.settle(session)
+        self._acks.poke(id)  # what was due may have been what was stopped
+
+    async def _obeyed(self, session: Session) -> bool:
+        until = self._clock.monotonic() + OBEY_WITHIN_S
+        taken = self._taken[session.id] = asyncio.Event()
+        try:
+            while await self._orders.are_open(session):
+                left_s = until - self._clock.monotonic()
+                if left_s <= 0 or self._slots.get(session.id) is None:
+                    return False
+                await _first_of(self._clock.sleep(left_s), taken.wait())
+                taken.clear()
+            return True
+        finally:
+            del self._taken[session.id]
+
     async def _adopt(self) -> None:
-        """Find our children: what lives and is on record goes on, the rest is ended or its claims are freed."""
-        living = {(c.session_id, c.lease): c for c in await self._runtime.adopt()}
-        for session in await sessions.leased(self._store):
+        """What lives and is on record goes on, the rest is ended or its claims are freed."""
+        found = await look_around(self._store, self._runtime)
+        for session, container in found.ours:
+            await self._adopt_or_stop(session, container)
+        for session in found.lost:
             assert session.lease is not None
-            container = living.pop((session.id, session.lease), None)
-            if container is not None and session.runtime == self._runtime.name:
-                await self._adopt_or_stop(session, container)
-            else:
-                await self._free(session, session.lease)
+            await self._free(session, session.lease)
         for session in await sessions.every(self._store):
             self._on_news(session.id)  # the last host may have been killed between a container's end and its last words
-        for container in living.values():
+        for container in found.strays:
             _log.warning("stray_container_stopped", session=container.session_id, lease=container.lease)
             await self._runtime.stop(container, grace_s=STOP_GRACE_S)
 
@@ -369,11 +474,13 @@ class Keeper:
             container=container,
         )
         self._slots.add(slot)
+        slot.retiring = is_outdated(session, await self._services.spec(session, container.lease), self._runtime)
         await self._services.attach(session)
         self._news.watch(session.id, self._mailboxes.layout(session))
         self._acks.poke(session.id)
         self._on_news(session.id)
-        _log.info("container_adopted", session=session.id, group=session.group_folder)
+        self._obeying.poke(session.id)
+        _log.info("container_adopted", session=session.id, group=session.group_folder, outdated=slot.retiring)
         if isinstance(await self._runtime.poll(container), Exited):
             self.on_death(container)
 
@@ -394,8 +501,7 @@ class Keeper:
         idle_before = self._clock.monotonic() - self._settings.idle_timeout_s
         for slot in self._slots.idle_since(idle_before):
             _log.info("container_idle", session=slot.session_id)
-            slot.state = SlotState.STOPPING
-            self._stops.poke(slot.session_id)
+            self._end(slot)
         self._look_everywhere()
         if not self._health.next_look_s():
             await self._stop_stuck({session.id for session in due})

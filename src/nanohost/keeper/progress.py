@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from nanohost.keeper.stuck import Signs
+from nanohost_protocol.times import from_text
 
 MOST_A_LOOK_S = 20.0
 """What one look can add to an age, however long ago the look before it was."""
@@ -19,6 +21,7 @@ LONGEST_TOOL_S = 24 * 3600.0
 REFUSED_TWICE = 2
 """Looks in a row: a single one may have met a machine that is busy."""
 NAME_CHARACTERS = 40
+AFTER_A_LIMIT = timedelta(minutes=5)
 
 Stamp = tuple[int, int] | None
 """Time and inode of the heartbeat; None while there is none."""
@@ -54,7 +57,9 @@ class Progress:
         self._has_beaten = self._has_beaten or beat != self._beat
         self._beat = beat
         self._refused = (refused, self._refused[1] + 1 if refused else 0)
-        unclaimed = due and seen is not None and seen.claims == 0
+        # One that never made an outbound.db has claimed nothing; one that was read before may only be locked just now.
+        claims_nothing = self._change is None if seen is None else seen.claims == 0
+        unclaimed = due and claims_nothing and not refused
         self._unclaimed_s = self._unclaimed_s + passed_s if unclaimed else 0.0
         working = busy if seen is None else seen.claims > 0
         moved = seen is not None and seen.change != self._change
@@ -67,7 +72,13 @@ class Progress:
         """Worth another look soon."""
         return bool(self._silent_s or self._unclaimed_s or self._quiet_s or self._refused[1])
 
-    def signs(self) -> Signs:
+    @property
+    def quiet_s(self) -> float:
+        """Since the running turn last showed anything; 0 when none runs."""
+        return self._quiet_s
+
+    def signs(self, now: datetime) -> Signs:
+        """`now`: by the wall, for what a turn says of times."""
         refused, times = self._refused
         return Signs(
             has_beaten=self._has_beaten,
@@ -76,6 +87,8 @@ class Progress:
             quiet_s=self._quiet_s,
             tool=_printable(self._state.get("tool", "")),
             tool_timeout_s=_seconds(self._state.get("tool_timeout_s", "")) if "tool" in self._state else 0.0,
+            for_person="tool" in self._state and "waiting" in self._state,
+            limited=_still_limited(self._state.get("rate_limited_until", ""), now),
             refused=refused if times >= REFUSED_TWICE else "",
         )
 
@@ -83,6 +96,13 @@ class Progress:
 def _printable(name: object) -> str:
     """A container wrote it, and an operator's terminal shows it."""
     return "".join(letter for letter in str(name)[:NAME_CHARACTERS] if letter.isprintable())
+
+
+def _still_limited(text: object, now: datetime) -> bool:
+    """With some time to ask again once the limit is over."""
+    with suppress(ValueError, OverflowError):
+        return now < from_text(str(text)[:NAME_CHARACTERS]) + AFTER_A_LIMIT
+    return False
 
 
 def _seconds(text: object) -> float:

@@ -10,6 +10,9 @@ from enum import StrEnum
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import Container
 
+STOP_GRACE_S = 8.0
+"""The runner gives its turn back within a second of SIGTERM; the rest is for a slow disk."""
+
 
 class SlotState(StrEnum):
     STARTING = "starting"
@@ -31,6 +34,9 @@ class Slot:
     """Messages are claimed or due: not to be stopped for being idle. A new container is, until it shows otherwise."""
     fault: str = ""
     """Why it is being stopped though it should not be: its end counts as a death."""
+    retiring: bool = False
+    """To be stopped as soon as it works on nothing."""
+    grace_s: float = STOP_GRACE_S
 
 
 class Slots:

@@ -10,14 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OUT_BYTES = 2 * 1024**3
+"""Its files, what it sends and nothing else belong there; no group's disk is another's to fill."""
+LONGEST_FOR_A_PERSON_S = 24 * 3600.0
+LONGEST_LIMITED_S = 6 * 3600.0
+"""What a turn says of itself is believed for so long: for ever is no answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds. `first_s`: for the first heartbeat of a container, and for taking a message that is due."""
+    """Seconds, and bytes. `first_s`: for the first heartbeat of a container, and for taking a message that is due."""
 
     heartbeat_s: float
     first_s: float
     turn_s: float
+    out_bytes: int = OUT_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +41,14 @@ class Signs:
     tool: str = ""
     tool_timeout_s: float = 0.0
     """What the tool in flight said that it may take; 0 when none is, or it said nothing."""
+    for_person: bool = False
+    """The tool in flight waits for somebody to answer."""
+    limited: bool = False
+    """The provider is not to be asked yet, the turn says."""
     refused: str = ""
     """Why outbound.db is not a file that the host reads."""
+    out_bytes: int = 0
+    """What its out folder takes of the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +68,26 @@ def judge(signs: Signs, limits: Limits) -> Fine | Stuck:
     """The surest sign first."""
     if signs.refused:
         return Stuck(reason="mailbox", sentence=f"its outbound.db cannot be read: {signs.refused}")
+    if signs.out_bytes > limits.out_bytes:
+        most = f"{limits.out_bytes / 1024**2:,.0f} MiB"
+        return Stuck(reason="disk", sentence=f"its out folder has grown beyond {most}: remove what should not be there")
     if not signs.has_beaten and signs.silent_s > limits.first_s:
         return Stuck(reason="start", sentence=f"it gave no sign of life for {signs.silent_s:.0f} s")
     if signs.has_beaten and signs.silent_s > limits.heartbeat_s:
         return Stuck(reason="heartbeat", sentence=f"its heartbeat stopped {signs.silent_s:.0f} s ago")
     if signs.unclaimed_s > limits.first_s:
         return Stuck(reason="claim", sentence=f"messages are due for {signs.unclaimed_s:.0f} s and it takes none")
-    if signs.quiet_s > max(limits.turn_s, signs.tool_timeout_s):
+    if signs.quiet_s > _patience_s(signs, limits):
         what = f"in the tool {signs.tool}" if signs.tool else "in its turn"
         return Stuck(reason="turn", sentence=f"nothing happened {what} for {signs.quiet_s:.0f} s")
     return Fine()
+
+
+def _patience_s(signs: Signs, limits: Limits) -> float:
+    """For how long the turn may show nothing, for what it says it is doing."""
+    return max(
+        limits.turn_s,
+        signs.tool_timeout_s,
+        LONGEST_FOR_A_PERSON_S if signs.for_person else 0.0,
+        LONGEST_LIMITED_S if signs.limited else 0.0,
+    )

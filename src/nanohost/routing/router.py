@@ -3,7 +3,8 @@
 Promises: events of one chat are dealt with in order; each wiring decides for itself, and what one session's mailbox
 refuses waits for that session alone. What fails for no reason known is tried again, then set aside, and holds up no
 other chat. Doing a step again after a crash changes nothing: rows have derived ids, and an event is marked only after
-its rows are on disk.
+its rows are on disk. A command for the host is decided on like a message and becomes a row like one; what it does is
+the desk's.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from nanohost.access.decision import may_talk
+from nanohost.access.decision import is_admin, may_talk
+from nanohost.channel_api import EventKind
+from nanohost.chat_commands.desk import Desk, Entry, Written
+from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate, is_order
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
 from nanohost.lanes import Lanes
-from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import EngageMode, EventId, MessagingGroup, Session, SessionId, Wiring, WiringId
+from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroup, Session, SessionId, Wiring, WiringId
 from nanohost.routing.engage import engages
 from nanohost.routing.message import message_for
 from nanohost.routing.session_key import SessionKey, session_key
 from nanohost.store import events, messaging_groups, roles, routes, sessions, wirings
-from nanohost.store.database import Store
+from nanohost.store.database import Store, Transaction
+from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route, RouteOutcome
 from nanohost_protocol.crash_points import reach
-from nanohost_protocol.rows import NewMessageIn
 
 BATCH = 64
 """Events dealt with in one go: their rows share one commit a mailbox."""
@@ -47,17 +50,29 @@ class _Ready:
     """A row on its way into a session's mailbox."""
 
     route: Route
-    message: NewMessageIn
+    entry: Entry
 
 
 class Router:
-    """Deals with accepted events. `wake` is called for each session that got something, once it is on record."""
+    """Deals with accepted events. `wake` is called for each session whose agent got something, `obey` for each whose
+    runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record."""
 
-    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, wake: Callable[[SessionId], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        desk: Desk,
+        clock: Clock,
+        wake: Callable[[SessionId], None],
+        obey: Callable[[SessionId], None],
+        on_answer: Callable[[LaneKey], None],
+    ) -> None:
         self._store = store
-        self._mailboxes = mailboxes
+        self._desk = desk
         self._clock = clock
         self._wake = wake
+        self._obey = obey
+        self._on_answer = on_answer
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
         self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
         self._waiting: set[SessionId] = set()
@@ -126,10 +141,25 @@ class Router:
                     declined.append(route)
                     continue
                 known[session.id] = session
-                ready[session.id].append(_Ready(route=route, message=message_for(stored, wiring.id)))
-        written = [route for id, rows in ready.items() for route in await self._write(known[id], rows)]
+                entry = await self._entry(stored, wiring.id, wiring.agent_group_id)
+                ready[session.id].append(_Ready(route=route, entry=entry))
+        made, written = declined, dict[SessionId, Written]()
+        for id, rows in ready.items():
+            routed, written[id] = await self._write(known[id], rows)
+            made += routed
         reach("routing.written")
-        await self._record(batch, declined + written)
+        await self._record(batch, made, written)
+
+    async def _entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId) -> Entry:
+        verdict = await self._gate(stored, agent_group)
+        return Entry(message=message_for(stored, wiring), order=verdict if isinstance(verdict, Order) else None)
+
+    async def _gate(self, stored: StoredEvent, agent_group: AgentGroupId) -> Verdict:
+        """What becomes of the text, if it is one: what was edited later is no command."""
+        if stored.event.kind is not EventKind.MESSAGE or not stored.event.text.lstrip().startswith("/"):
+            return Passes()
+        grants = await roles.of_user(self._store, _user(stored))
+        return gate(stored.event.text, is_admin=is_admin(grants, agent_group))
 
     async def _decide(
         self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
@@ -139,15 +169,19 @@ class Router:
         session = await self._find(key)
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
         try:
-            if not engages(wiring, stored.event, has_session=await self._sticks(wiring, session, ready)):
+            sticks = await self._sticks(wiring, session, ready)
+            if not engages(wiring, stored.event, has_session=sticks) and not _is_meant(stored):
                 return route, None
         except re.error as error:
             return replace(route, reason=f"the wiring's pattern is no regular expression: {error}"), None
-        user = f"{stored.chat.channel_type}:{stored.event.sender.handle}"
+        user = _user(stored)
         access = may_talk(await roles.of_user(self._store, user), group.unknown_sender, wiring.agent_group_id)
         if not access.allowed:
             _log.info("sender_denied", user=user, chat=group.platform_id, reason=access.reason)
             return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
+        verdict = await self._gate(stored, wiring.agent_group_id)
+        if isinstance(verdict, Vanishes):
+            return replace(route, outcome=RouteOutcome.DENIED, reason=verdict.reason), None
         session = session or await self._make(key)
         return replace(route, outcome=RouteOutcome.WRITTEN, session_id=session.id), session
 
@@ -185,37 +219,50 @@ class Router:
             )
             return await sessions.get(tx, made)
 
-    async def _write(self, session: Session, rows: Sequence[_Ready]) -> list[Route]:
+    async def _write(self, session: Session, rows: Sequence[_Ready]) -> tuple[list[Route], Written]:
         """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
-        outcome, reason = RouteOutcome.WRITTEN, ""
+        outcome, reason, written = RouteOutcome.WRITTEN, "", Written()
         if session.id in self._waiting:
             outcome, reason = RouteOutcome.WAITING, "waits behind an earlier message"
         else:
             try:
-                await self._mailboxes.put(session, [row.message for row in rows])
+                written = await self._desk.write(session, [row.entry for row in rows])
             except MailboxError as error:
                 _log.warning("mailbox_refused", session=session.id, group=session.group_folder, error=str(error))
                 outcome, reason = RouteOutcome.WAITING, str(error)
-        return [replace(row.route, outcome=outcome, reason=reason, message_id=row.message.id) for row in rows]
+        made = [replace(row.route, outcome=outcome, reason=reason, message_id=row.entry.message.id) for row in rows]
+        return made, written
 
-    async def _record(self, batch: Sequence[StoredEvent], made: Sequence[Route]) -> None:
-        now = self._clock.now()
-        reached = {route.session_id for route in made if route.outcome is RouteOutcome.WRITTEN} - {None}
+    async def _record(
+        self, batch: Sequence[StoredEvent], made: Sequence[Route], written: Mapping[SessionId, Written]
+    ) -> None:
         async with self._store.transaction() as tx:
             for route in made:
                 await routes.add(tx, route)
             for stored in batch:
                 await events.mark_routed(tx, stored.id)
-            for session in reached:
-                assert session is not None
-                await sessions.make_due(tx, session, at=now, now=now)
+            for session, what in written.items():
+                await self._record_written(tx, session, what)
         reach("routing.recorded")
         for route in made:
             if route.outcome is RouteOutcome.WAITING and route.session_id is not None:
                 self._waiting.add(route.session_id)
                 self._refused.poke(route.session_id)
-        for session in reached:
-            assert session is not None
+        for session, what in written.items():
+            self._follow(session, what)
+
+    async def _record_written(self, tx: Transaction, session: SessionId, written: Written) -> None:
+        await self._desk.record(tx, written)
+        if written.due:
+            now = self._clock.now()
+            await sessions.make_due(tx, session, at=now, now=now)
+
+    def _follow(self, session: SessionId, written: Written) -> None:
+        for answer in written.answers:
+            self._on_answer(answer.lane)
+        if written.obey:
+            self._obey(session)
+        if written.work:
             self._wake(session)
 
     async def _drop(self, batch: Sequence[StoredEvent], reason: str) -> None:
@@ -238,17 +285,17 @@ class Router:
         while waiting := await self._still_waiting(id):
             stored = [(await events.get(self._store, event), wiring) for event, wiring in waiting]
             try:
-                await self._mailboxes.put(session, [message_for(event, wiring) for event, wiring in stored])
+                entries = [await self._entry(event, wiring, session.agent_group_id) for event, wiring in stored]
+                written = await self._desk.write(session, entries)
             except MailboxError as error:
                 async with self._store.transaction() as tx:
                     await routes.explain_waiting(tx, id, str(error))
                 raise
-            now = self._clock.now()
             async with self._store.transaction() as tx:
                 for event, wiring in waiting:
                     await routes.mark_written(tx, event, wiring)
-                await sessions.make_due(tx, id, at=now, now=now)
-            self._wake(id)
+                await self._record_written(tx, id, written)
+            self._follow(id, written)
 
     async def _still_waiting(self, id: SessionId) -> list[tuple[EventId, WiringId]]:
         # In a transaction, so that a row that is being put on record comes before (it is found here) or after (it
@@ -258,3 +305,13 @@ class Router:
             if not waiting:
                 self._waiting.discard(id)
         return waiting
+
+
+def _user(stored: StoredEvent) -> str:
+    return f"{stored.chat.channel_type}:{stored.event.sender.handle}"
+
+
+def _is_meant(stored: StoredEvent) -> bool:
+    """A command need not fit a wiring's pattern where the bot is spoken to anyway."""
+    event = stored.event
+    return event.kind is EventKind.MESSAGE and (event.mentions_bot or not event.is_group) and is_order(event.text)

@@ -29,6 +29,10 @@ MOST_IN_A_COMMIT = 256
 """After so many the group is committed even if more wait, so that nobody waits without end."""
 
 
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY_DBMOVED")
+"""Errors that no waiting mends. A disk that is full or read-only is none: it is as it was once there is room again."""
+
+
 class Queries(Protocol):
     """Something to ask: the store outside a transaction, or a transaction, which sees its own writes."""
 
@@ -85,15 +89,32 @@ class Store:
         self._group: _Group | None = None
         self._leaver: asyncio.Future[None] | None = None
         self._closed = False
+        self._damage = ""
+
+    @property
+    def damage(self) -> str:
+        """What SQLite said when it first found the file to be no sound database; empty while it is one."""
+        return self._damage
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        with translated():
+            try:
+                yield
+            except sqlite3.Error as error:
+                name = str(getattr(error, "sqlite_errorname", ""))  # errors of Python's own have no name
+                if name.startswith(DAMAGE):
+                    self._damage = self._damage or str(error)
+                raise
 
     async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
         # Fetched whole: a cursor left open by a cancelled caller would show the next reader an old snapshot.
-        with translated():
+        with self._translated():
             return next(iter(await self._reader.execute_fetchall(sql, values)), None)
 
     async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
-        with translated():
+        with self._translated():
             return list(await self._reader.execute_fetchall(sql, values))
 
     @asynccontextmanager
@@ -103,7 +124,7 @@ class Store:
         Do not wait for anything but the database inside: everybody else who writes waits for you. Raises StoreError
         when the disk refuses.
         """
-        with translated():
+        with self._translated():
             group = await self._enter()
             try:
                 await self._begin(group)

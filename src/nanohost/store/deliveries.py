@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.model import SessionId
@@ -15,19 +16,24 @@ from nanohost_protocol.times import from_text, to_text
 ADD = """
 INSERT INTO deliveries
     (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
-     status, reason, next_try_at, created_at, changed_at)
+     status, reason, next_try_at, not_before, created_at, changed_at)
 VALUES
     (:session_id, :seq, :out_id, :kind, :channel_type, :instance, :platform_id, :thread_id, :reply_to, :content,
-     :status, :reason, :next_try_at, :created_at, :changed_at)
+     :status, :reason, :next_try_at, :not_before, :created_at, :changed_at)
 ON CONFLICT (session_id, seq) DO NOTHING
 """
 NEXT_IN_LANE = """
 SELECT * FROM deliveries
-WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ?
+WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_type = :channel_type
+    AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
 ORDER BY seq LIMIT 1
 """
+LANE_GOES_ON = """
+SELECT min(not_before) AS at FROM deliveries
+WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
+"""
 OPEN_LANES = """
-SELECT DISTINCT session_id, channel_type, instance FROM deliveries WHERE status IN ('pending', 'sending')
+SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
 """
 SETTLED = """
 SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
@@ -37,6 +43,9 @@ TRIES = """
 SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
     AND ifnull(a.outcome, '') NOT IN ('down', 'rate_limited', 'auth')
+    AND a.number > (
+        SELECT ifnull(max(number), 0) FROM delivery_attempts
+        WHERE session_id = d.session_id AND seq = d.seq AND outcome = 'part')
 """
 BEGIN = """
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
@@ -55,7 +64,17 @@ END_ATTEMPT = """
 UPDATE delivery_attempts SET ended_at = :now, outcome = :outcome, error = :error
 WHERE session_id = :session_id AND seq = :seq AND ended_at IS NULL
 """
-
+ADD_PART = "INSERT INTO delivery_parts (session_id, seq, number, text, plain) VALUES (?, ?, ?, ?, ?)"
+NEXT_PART = """
+SELECT number, text, plain, (SELECT count(*) FROM delivery_parts WHERE session_id = p.session_id AND seq = p.seq) AS of
+FROM delivery_parts p WHERE session_id = ? AND seq = ? AND receipt IS NULL ORDER BY number LIMIT 1
+"""
+PART_SENT = "UPDATE delivery_parts SET receipt = ? WHERE session_id = ? AND seq = ? AND number = ?"
+RECEIPTS = "SELECT receipt FROM delivery_parts WHERE session_id = ? AND seq = ? AND receipt IS NOT NULL ORDER BY number"
+PARTS = "SELECT count(*) AS of, count(receipt) AS sent FROM delivery_parts WHERE session_id = ? AND seq = ?"
+FORGET_PARTS = "DELETE FROM delivery_parts WHERE session_id = ? AND seq = ?"
+TRIED_LATER = "SELECT * FROM deliveries WHERE status = 'pending' AND next_try_at > ?"
+TRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
 
 BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
 LATEST = """
@@ -98,11 +117,12 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LaneKey:
-    """What order is kept within: one session's messages on one platform."""
+    """What order is kept within: one session's messages in one chat."""
 
     session_id: SessionId
     channel_type: str
     instance: str
+    platform_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +133,6 @@ class Delivery:
     seq: int
     out_id: str
     kind: str
-    platform_id: str
     thread_id: str | None
     reply_to: str | None
     content: str
@@ -126,11 +145,18 @@ class Delivery:
     reason: str | None = None
     decision: Decision | None = None
     receipt: tuple[str, ...] = ()
+    not_before: datetime | None = None
+    """Not to be sent before; what comes after it does not wait."""
+
+    @property
+    def platform_id(self) -> str:
+        """The chat."""
+        return self.lane.platform_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try. `outcome`: sent, or the class of the error; None while it is under way."""
+    """One try. `outcome`: sent, part (of a long one), or the class of the error; None while it is under way."""
 
     number: int
     started_at: datetime
@@ -148,28 +174,52 @@ async def add(tx: Transaction, delivery: Delivery) -> bool:
         "kind": delivery.kind,
         "channel_type": delivery.lane.channel_type,
         "instance": delivery.lane.instance,
-        "platform_id": delivery.platform_id,
+        "platform_id": delivery.lane.platform_id,
         "thread_id": delivery.thread_id,
         "reply_to": delivery.reply_to,
         "content": delivery.content,
         "status": delivery.status,
         "reason": delivery.reason,
         "next_try_at": None if delivery.next_try_at is None else to_text(delivery.next_try_at),
+        "not_before": None if delivery.not_before is None else to_text(delivery.not_before),
         "created_at": to_text(delivery.created_at),
         "changed_at": to_text(delivery.created_at),
     }
     return await tx.run(ADD, values) == 1
 
 
-async def next_in_lane(db: Queries, lane: LaneKey) -> Delivery | None:
-    """The first message that is not settled: nothing behind it may overtake it."""
-    row = await db.one(NEXT_IN_LANE, (lane.session_id, lane.channel_type, lane.instance))
+async def next_in_lane(db: Queries, lane: LaneKey, now: datetime) -> Delivery | None:
+    """The first message that is not settled and not for later: nothing behind it may overtake it."""
+    values = {
+        "session_id": lane.session_id,
+        "channel_type": lane.channel_type,
+        "instance": lane.instance,
+        "platform_id": lane.platform_id,
+        "now": to_text(now),
+    }
+    row = await db.one(NEXT_IN_LANE, values)
     return None if row is None else _from_row(row)
+
+
+async def lane_goes_on(db: Queries, lane: LaneKey) -> datetime | None:
+    """When the first message that is for later is to be sent. None: there is none."""
+    row = await db.one(LANE_GOES_ON, (lane.session_id, lane.channel_type, lane.instance, lane.platform_id))
+    return None if row is None or row["at"] is None else from_text(row["at"])
 
 
 async def open_lanes(db: Queries) -> list[LaneKey]:
     rows = await db.all(OPEN_LANES)
-    return [LaneKey(SessionId(row["session_id"]), row["channel_type"], row["instance"]) for row in rows]
+    return [_lane(row) for row in rows]
+
+
+async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> list[LaneKey]:
+    """Make what is to be tried later be tried so much sooner: the clock was set back. Returns the lanes it is in."""
+    later = [_from_row(row) for row in await tx.all(TRIED_LATER, (to_text(now),))]
+    for delivery in later:
+        assert delivery.next_try_at is not None, "it is tried later"
+        sooner = max(now, delivery.next_try_at - by)
+        await tx.run(TRY_AT, (to_text(sooner), delivery.lane.session_id, delivery.seq))
+    return list(dict.fromkeys(delivery.lane for delivery in later))
 
 
 async def settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:
@@ -216,6 +266,53 @@ async def end(tx: Transaction, delivery: Delivery, outcome: Outcome, now: dateti
     await tx.run(END_ATTEMPT, _key(delivery, now) | {"outcome": outcome.outcome, "error": outcome.error})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPart:
+    """A part of a long message: the one of this `number`, from 0, out of `of`."""
+
+    number: int
+    of: int
+    text: str
+    plain: str
+
+    @property
+    def is_last(self) -> bool:
+        return self.number == self.of - 1
+
+
+async def add_parts(tx: Transaction, delivery: Delivery, parts: Sequence[StoredPart]) -> None:
+    """How a message that is longer than its platform takes was cut. It stays so."""
+    key = (delivery.lane.session_id, delivery.seq)
+    await tx.run_many(ADD_PART, [(*key, part.number, part.text, part.plain) for part in parts])
+
+
+async def next_part(db: Queries, delivery: Delivery) -> StoredPart | None:
+    """The first part that is not sent. None: the message was not cut so far."""
+    row = await db.one(NEXT_PART, (delivery.lane.session_id, delivery.seq))
+    return None if row is None else StoredPart(**dict(row))
+
+
+async def end_part(
+    tx: Transaction, delivery: Delivery, part: StoredPart, receipt: Sequence[str], now: datetime
+) -> None:
+    """The platform has this part. With the last one it has the message, which is then in no parts any more."""
+    key = (delivery.lane.session_id, delivery.seq)
+    await tx.run(PART_SENT, (json.dumps(receipt), *key, part.number))
+    if not part.is_last:
+        reason = f"part {part.number + 1} of {part.of} is sent"
+        await end(tx, delivery, Outcome(status=DeliveryStatus.PENDING, outcome="part", reason=reason), now)
+        return
+    ids = tuple(id for row in await tx.all(RECEIPTS, key) for id in json.loads(row["receipt"]))
+    await tx.run(FORGET_PARTS, key)
+    await end(tx, delivery, Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=ids), now)
+
+
+async def progress(db: Queries, delivery: Delivery) -> tuple[int, int]:
+    """How many parts of a message are sent, and how many it has; (0, 0) for one that is not in parts."""
+    row = await db.one(PARTS, (delivery.lane.session_id, delivery.seq))
+    return (0, 0) if row is None else (row["sent"], row["of"])
+
+
 async def find(db: Queries, session: SessionId, seq: int) -> Delivery | None:
     row = await db.one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
@@ -259,11 +356,10 @@ def _key(delivery: Delivery, now: datetime) -> dict[str, Value]:
 
 def _from_row(row: sqlite3.Row) -> Delivery:
     return Delivery(
-        lane=LaneKey(SessionId(row["session_id"]), row["channel_type"], row["instance"]),
+        lane=_lane(row),
         seq=row["seq"],
         out_id=row["out_id"],
         kind=row["kind"],
-        platform_id=row["platform_id"],
         thread_id=row["thread_id"],
         reply_to=row["reply_to"],
         content=row["content"],
@@ -275,4 +371,9 @@ def _from_row(row: sqlite3.Row) -> Delivery:
         reason=row["reason"],
         decision=Decision(row["decision"]) if row["decision"] else None,
         receipt=tuple(json.loads(row["receipt"])),
+        not_before=from_text(row["not_before"]) if row["not_before"] else None,
     )
+
+
+def _lane(row: sqlite3.Row) -> LaneKey:
+    return LaneKey(SessionId(row["session_id"]), row["channel_type"], row["instance"], row["platform_id"])

@@ -26,6 +26,12 @@ SELECT * FROM inbound_events
 WHERE status = 'new' AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY id LIMIT ?
 """
 CHATS_WITH_NEW = "SELECT DISTINCT channel_type, instance, platform_id FROM inbound_events WHERE status = 'new'"
+# The ids beside max() are those of its row.
+LATEST_MESSAGES = """
+SELECT platform_id, platform_message_id, max(id) FROM inbound_events
+WHERE channel_type = ? AND instance = ? AND event_kind = 'message' AND platform_id != ''
+GROUP BY platform_id ORDER BY max(id) DESC LIMIT ?
+"""
 BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
 CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
 FAILED = "UPDATE inbound_events SET tries = tries + 1, reason = ? WHERE id = ? AND status = 'new'"
@@ -91,6 +97,12 @@ async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredE
 async def chats_with_new(db: Queries) -> list[ChatKey]:
     rows = await db.all(CHATS_WITH_NEW)
     return [ChatKey(row["channel_type"], row["instance"], row["platform_id"]) for row in rows]
+
+
+async def latest_messages(db: Queries, *, channel_type: str, instance: str, limit: int) -> dict[str, str]:
+    """The newest message by chat, dropped ones included; the chats that were written in last."""
+    rows = await db.all(LATEST_MESSAGES, (channel_type, instance, limit))
+    return {row["platform_id"]: row["platform_message_id"] for row in rows}
 
 
 async def get(db: Queries, event: EventId) -> StoredEvent:

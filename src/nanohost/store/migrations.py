@@ -126,6 +126,10 @@ def _copy(connection: sqlite3.Connection, backups: Path) -> None:
     connection.execute("VACUUM INTO ?", (str(target),))
 
 
+_THE_DISK = ("SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_CORRUPT")
+"""No fault of the migration."""
+
+
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
     with immediate(connection):
         connection.set_authorizer(_no_transactions)
@@ -133,6 +137,8 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
             for statement in statements(migration.sql):
                 connection.execute(statement)
         except sqlite3.Error as error:
+            if str(getattr(error, "sqlite_errorname", "")).startswith(_THE_DISK):
+                raise
             raise StoreError(
                 f"migration {migration.set_name}/{migration.name} failed: {error}",
                 hint="nothing of it was kept; mend the file, or remove the skill that brought it",

@@ -15,8 +15,18 @@ INSERT INTO model_calls
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 COUNT = """
-SELECT count(*) AS calls, coalesce(sum(tokens_in), 0) AS tokens_in, coalesce(sum(tokens_out), 0) AS tokens_out
-FROM model_calls
+SELECT coalesce(sum(calls), 0) AS calls, coalesce(sum(tokens_in), 0) AS tokens_in,
+    coalesce(sum(tokens_out), 0) AS tokens_out
+FROM (
+    SELECT count(*) AS calls, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out FROM model_calls
+    UNION ALL SELECT sum(calls), sum(tokens_in), sum(tokens_out) FROM model_calls_by_day
+)
+"""
+FAILING = """
+SELECT ifnull(error, 'status ' || status) AS error, status, count(*) AS calls, max(started_at) AS latest
+FROM model_calls WHERE id > (SELECT max(id) FROM model_calls) - 1000 AND started_at >= ?
+    AND (status = 0 OR status >= 400)
+GROUP BY 1, 2 ORDER BY latest DESC LIMIT 5
 """
 
 
@@ -55,3 +65,8 @@ async def totals(db: Queries) -> dict[str, int]:
     row = await db.one(COUNT)
     assert row is not None
     return {"calls": row["calls"], "tokens_in": row["tokens_in"], "tokens_out": row["tokens_out"]}
+
+
+async def failing(db: Queries, since: datetime) -> list[dict[str, str | int | None]]:
+    """How calls since that moment failed, the latest first."""
+    return [dict(row) for row in await db.all(FAILING, (to_text(since),))]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from nanohost.store.database import Queries
+from nanohost_protocol.times import to_text
+
+OVERDUE = timedelta(minutes=2)
+"""A task that is due is acted upon within a second, if a host runs."""
 
 COUNTS = """
 SELECT
@@ -14,7 +20,9 @@ SELECT
     (SELECT count(*) FROM inbound_events WHERE status = 'set_aside') AS events_set_aside,
     (SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sending')) AS deliveries_waiting,
     (SELECT count(*) FROM deliveries WHERE status = 'unknown') AS deliveries_unknown,
-    (SELECT count(*) FROM deliveries WHERE status = 'dead') AS deliveries_dead
+    (SELECT count(*) FROM deliveries WHERE status = 'dead') AS deliveries_dead,
+    (SELECT count(*) FROM tasks WHERE status = 'active') AS tasks,
+    (SELECT count(*) FROM tasks WHERE status = 'paused') AS tasks_paused
 """
 MAILBOXES_REFUSING = """
 SELECT session_id AS session, reason, count(*) AS messages FROM routes
@@ -47,8 +55,45 @@ SELECT e.channel_type || ':' || e.sender_handle AS user, e.sender_name AS name, 
 FROM routes r JOIN inbound_events e ON e.id = r.event_id
 WHERE r.outcome = 'denied' GROUP BY 1, 2, 3, 4 ORDER BY latest DESC LIMIT 20
 """
+SESSIONS_WAITING = """
+SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, t.until AS held_until, t.error_class AS held_by
+FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
+LEFT JOIN turn_failures t ON t.session_id = s.id AND t.until > :now
+WHERE s.lease IS NULL AND s.due_at <= :now OR s.lease IS NULL AND s.due_at IS NOT NULL AND t.until IS NOT NULL
+ORDER BY s.due_at LIMIT 20
+"""
+TURNS_FAILING = """
+SELECT t.session_id AS session, g.folder AS agent_group, t.error_class AS class, t.failures, t.latest_at AS latest,
+    t.until AS held_until,
+    CASE t.error_class
+        WHEN 'auth' THEN 'set ANTHROPIC_API_KEY, or api_key under [agent], then nanohost run again'
+        WHEN 'budget' THEN 'top the account up, then write again'
+        WHEN 'rate_limited' THEN 'nothing to do: tried again by itself'
+        WHEN 'overloaded' THEN 'tried again by itself; is the network up, and base_url under [agent] right?'
+        ELSE 'nanohost logs ' || t.session_id
+    END AS do
+FROM turn_failures t JOIN sessions s ON s.id = t.session_id JOIN agent_groups g ON g.id = s.agent_group_id
+ORDER BY t.latest_at DESC LIMIT 20
+"""
+MESSAGES_LATE = """
+SELECT session_id AS session, channel, platform_id AS chat, since, cause, sentence
+FROM late_messages ORDER BY since LIMIT 20
+"""
+TASKS_PAUSED = """
+SELECT t.id AS task, t.session_id AS session, t.reason, t.changed_at AS since
+FROM tasks t WHERE t.status = 'paused' ORDER BY t.changed_at DESC LIMIT 20
+"""
+TASKS_OVERDUE = """
+SELECT t.id AS task, t.session_id AS session, t.next_due AS due
+FROM tasks t WHERE t.status = 'active' AND t.next_due <= :overdue ORDER BY t.next_due LIMIT 20
+"""
 
 LISTS = {
+    "messages_late": MESSAGES_LATE,
+    "turns_failing": TURNS_FAILING,
+    "tasks_paused": TASKS_PAUSED,
+    "tasks_overdue": TASKS_OVERDUE,
+    "sessions_waiting": SESSIONS_WAITING,
     "mailboxes_refusing": MAILBOXES_REFUSING,
     "deliveries_waiting": DELIVERIES_WAITING,
     "deliveries_unknown": DELIVERIES_UNKNOWN,
@@ -66,6 +111,7 @@ async def counts(db: Queries) -> dict[str, int]:
     return dict(row)
 
 
-async def lists(db: Queries) -> dict[str, list[dict[str, str | int | None]]]:
+async def lists(db: Queries, now: datetime) -> dict[str, list[dict[str, str | int | None]]]:
     """What needs a look, by name; at most twenty lines each, latest or most first."""
-    return {name: [dict(row) for row in await db.all(sql)] for name, sql in LISTS.items()}
+    times = {"now": to_text(now), "overdue": to_text(now - OVERDUE)}
+    return {name: [dict(row) for row in await db.all(sql, times)] for name, sql in LISTS.items()}

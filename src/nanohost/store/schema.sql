@@ -147,9 +147,10 @@ CREATE TABLE deliveries (
     receipt      TEXT NOT NULL DEFAULT '[]',       -- JSON: the platform's message ids
     created_at   TEXT NOT NULL,
     changed_at   TEXT NOT NULL,
+    not_before   TEXT,                             -- not to be sent before; holds nothing up
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, seq)
+CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, platform_id, seq)
     WHERE status IN ('pending', 'sending');
 CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
 CREATE INDEX deliveries_unknown ON deliveries (changed_at) WHERE status = 'unknown';
@@ -164,6 +165,18 @@ CREATE TABLE delivery_attempts (
     error      TEXT,
     PRIMARY KEY (session_id, seq, number),
     FOREIGN KEY (session_id, seq) REFERENCES deliveries (session_id, seq)
+) STRICT, WITHOUT ROWID;
+
+-- The parts of a message that is longer than the platform takes, until it is sent: the next try goes on where it was.
+CREATE TABLE delivery_parts (
+    session_id TEXT NOT NULL,
+    seq        INTEGER NOT NULL,
+    number     INTEGER NOT NULL,
+    text       TEXT NOT NULL,
+    plain      TEXT NOT NULL,                      -- the same in words alone, for when the platform refuses the markup
+    receipt    TEXT,                               -- JSON: the platform's message ids; NULL: not sent
+    PRIMARY KEY (session_id, seq, number),
+    FOREIGN KEY (session_id, seq) REFERENCES deliveries (session_id, seq) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
 -- One row a model call that passed the gateway.
@@ -181,3 +194,121 @@ CREATE TABLE model_calls (
     error               TEXT
 ) STRICT;
 CREATE INDEX model_calls_session ON model_calls (session_id, started_at);
+
+-- What agents are to do, or to send, at a time: once or again and again. The central database is the truth; the
+-- session's mailbox gets a message when a task falls due.
+CREATE TABLE tasks (
+    id                TEXT PRIMARY KEY,
+    session_id        TEXT NOT NULL,               -- gone: the task is cancelled when it next falls due
+    kind              TEXT NOT NULL CHECK (kind IN ('agent', 'message')),
+    content           TEXT NOT NULL,               -- the prompt, or the JSON content of the message to send
+    out_kind          TEXT,                        -- kind 'message': what content is
+    cron              TEXT,                        -- NULL: once
+    timezone          TEXT NOT NULL,
+    next_due          TEXT,
+    run_asked         TEXT,                        -- a run beside the schedule that somebody asked for
+    status            TEXT NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'cancelled', 'done')),
+    misfire           TEXT NOT NULL CHECK (misfire IN ('latest', 'all', 'skip')),
+    failures_in_a_row INTEGER NOT NULL DEFAULT 0,
+    reason            TEXT,                        -- why it is paused, cancelled or done
+    channel_type      TEXT,                        -- where answers go; NULL: the session's default
+    instance          TEXT,
+    platform_id       TEXT,
+    thread_id         TEXT,
+    created_by        TEXT NOT NULL,
+    created_at        TEXT NOT NULL,
+    changed_at        TEXT NOT NULL,
+    CHECK (status != 'active' OR next_due IS NOT NULL)
+) STRICT;
+CREATE INDEX tasks_due ON tasks (next_due) WHERE status = 'active';
+CREATE INDEX tasks_asked ON tasks (run_asked) WHERE run_asked IS NOT NULL;
+CREATE INDEX tasks_session ON tasks (session_id);
+
+-- One row a time that a task fell due and was acted upon.
+CREATE TABLE task_runs (
+    id            INTEGER PRIMARY KEY,
+    task_id       TEXT NOT NULL REFERENCES tasks (id),
+    session_id    TEXT NOT NULL,
+    due           TEXT NOT NULL,
+    message_id    TEXT NOT NULL,                   -- in the session's mailbox, or the delivery's own id
+    decided_at    TEXT NOT NULL,
+    started_at    TEXT,                            -- written to the session; NULL: about to be, or never was
+    ended_at      TEXT,
+    outcome       TEXT CHECK (outcome IN ('completed', 'failed', 'skipped')),
+    cost_usd      REAL,
+    tokens_in     INTEGER,
+    tokens_out    INTEGER,
+    tokens_cached INTEGER,
+    error         TEXT,                            -- why it failed or was skipped
+    UNIQUE (task_id, due)
+) STRICT;
+CREATE INDEX task_runs_open ON task_runs (session_id) WHERE ended_at IS NULL;
+CREATE INDEX task_runs_unstarted ON task_runs (id) WHERE started_at IS NULL AND ended_at IS NULL;
+
+-- What agents ask of the host, in place of a delivery. The effect and `done` are one transaction; what the agent is
+-- told of it comes after, under an id that makes a repetition harmless.
+CREATE TABLE actions (
+    session_id   TEXT NOT NULL REFERENCES sessions (id),
+    seq          INTEGER NOT NULL,                  -- the outbound row's number
+    out_id       TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    arguments    TEXT NOT NULL,                     -- JSON, as the container wrote it: checked when it is carried out
+    channel_type TEXT,                              -- where answers go, by the host's own knowledge; NULL: nowhere
+    instance     TEXT,
+    platform_id  TEXT,
+    thread_id    TEXT,
+    asked_at     TEXT NOT NULL,
+    status       TEXT NOT NULL CHECK (status IN ('pending', 'done', 'refused', 'failed')),
+    reason       TEXT,                              -- why it was refused or failed; of a done one, what to say
+    notice_id    TEXT,                              -- the messages_in row that tells the agent; NULL: it is not told
+    told         INTEGER NOT NULL DEFAULT 0 CHECK (told IN (0, 1)),
+    created_at   TEXT NOT NULL,
+    done_at      TEXT,
+    PRIMARY KEY (session_id, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX actions_open ON actions (session_id, seq) WHERE status = 'pending' OR told = 0;
+CREATE INDEX actions_done ON actions (session_id, done_at) WHERE status IN ('refused', 'failed');
+
+-- How the latest turns of a session failed. While `until` is to come, nothing is started for it.
+CREATE TABLE turn_failures (
+    session_id  TEXT PRIMARY KEY REFERENCES sessions (id),
+    error_class TEXT NOT NULL,
+    sentence    TEXT NOT NULL,              -- for the people who write meanwhile
+    since       TEXT NOT NULL,              -- the first failure in a row
+    latest_at   TEXT NOT NULL,
+    failures    INTEGER NOT NULL,           -- in a row
+    until       TEXT,                       -- NULL: the session may go on
+    told        TEXT NOT NULL DEFAULT '[]'  -- JSON: the chats that know of the pause
+) STRICT, WITHOUT ROWID;
+
+-- Messages of people that nothing became of in time.
+CREATE TABLE late_messages (
+    name        TEXT PRIMARY KEY,           -- of what is late: a message, an event, a delivery
+    session_id  TEXT REFERENCES sessions (id),  -- NULL: it has not come so far
+    channel     TEXT NOT NULL,
+    platform_id TEXT NOT NULL,
+    cause       TEXT NOT NULL,
+    sentence    TEXT NOT NULL,              -- for the operator
+    since       TEXT NOT NULL,              -- when it came
+    found_at    TEXT NOT NULL,
+    told        INTEGER NOT NULL CHECK (told IN (0, 1))  -- whether there is a notice to the person
+) STRICT, WITHOUT ROWID;
+
+-- What upkeep leaves of what it deletes.
+CREATE TABLE forgotten (
+    session_id TEXT PRIMARY KEY REFERENCES sessions (id),
+    up_to_seq  INTEGER NOT NULL             -- of its outbound rows up to here some are on record no more
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE model_calls_by_day (
+    day                  TEXT NOT NULL,
+    agent_group          TEXT NOT NULL,     -- its folder; empty: not known
+    model                TEXT NOT NULL,     -- empty: the call did not say
+    calls                INTEGER NOT NULL,
+    failed               INTEGER NOT NULL,
+    tokens_in            INTEGER NOT NULL,
+    tokens_out           INTEGER NOT NULL,
+    tokens_cached        INTEGER NOT NULL,
+    tokens_cache_written INTEGER NOT NULL,
+    PRIMARY KEY (day, agent_group, model)
+) STRICT, WITHOUT ROWID;

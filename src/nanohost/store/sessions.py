@@ -20,6 +20,7 @@ BY_KEY = _SELECT + (
     " AND ifnull(s.thread_id, '') = ifnull(?, '')"
 )
 DUE = _SELECT + " WHERE s.due_at IS NOT NULL AND s.due_at <= ? ORDER BY s.due_at"
+DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
 LEASED = _SELECT + " WHERE s.lease IS NOT NULL ORDER BY s.id"
 ADD = """
@@ -64,6 +65,11 @@ async def by_key(
 async def due(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has come, longest waiting first."""
     return [_from_row(row) for row in await db.all(DUE, (to_text(now),))]
+
+
+async def due_later(db: Queries, now: datetime) -> list[Session]:
+    """Sessions with work whose time has not come."""
+    return [_from_row(row) for row in await db.all(DUE_LATER, (to_text(now),))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:

@@ -22,7 +22,19 @@ from typing import ClassVar
 
 import pytest
 
-from nanohost.channel_api import Accepted, Address, Channel, ChannelError, InboundEvent, NotSent, OutboundText
+from nanohost.channel_api import (
+    Accepted,
+    Address,
+    Capabilities,
+    Channel,
+    ChannelError,
+    EventKind,
+    InboundEvent,
+    NotSent,
+    OutboundText,
+    ShowsTyping,
+)
+from nanohost.rendering import Limits, Part, split
 
 LIMIT_S = 10.0
 
@@ -112,6 +124,10 @@ class SuiteInbox:
             self.accepted.append(event)
             self._changed.notify_all()
         return Accepted(new=new)
+
+    async def latest(self) -> dict[str, str]:
+        messages = [event for event in self.accepted if event.kind is EventKind.MESSAGE]
+        return {event.platform_id: event.platform_message_id for event in messages}
 
     def hold(self) -> None:
         self._free.clear()
@@ -335,6 +351,38 @@ class ChannelSuite:
             await _send(bench, "hello?", "k1")
             assert list(await bench.person_sees(1)) == ["hello?"]
 
+    async def test_a_long_text_cut_as_the_channel_declares_arrives_complete_and_in_order(
+        self, bench: ChannelBench
+    ) -> None:
+        text = "\n\n".join(" ".join(f"{row}x{column}" for column in range(60)) for row in range(40))
+        parts = _cut(text, bench.channel.capabilities)
+        async with bench.channel.connected():
+            await bench.arrive()
+            for number, part in enumerate(parts):
+                await _send(bench, part.text, f"k{number}", plain=part.plain)
+            seen = await bench.person_sees(len(parts))
+        assert " ".join(seen).split() == text.split()
+
+    async def test_a_text_as_long_as_the_channel_declares_is_sent(self, bench: ChannelBench) -> None:
+        limit = bench.channel.capabilities.text_limit
+        if limit is None:
+            pytest.skip("the channel declares no limit")
+        async with bench.channel.connected():
+            await bench.arrive()
+            await _send(bench, "x" * limit, "k1")
+            assert list(await bench.person_sees(1)) == ["x" * limit]
+
+    async def test_typing_is_no_message_and_keeps_none_waiting(self, bench: ChannelBench) -> None:
+        channel = bench.channel
+        if not isinstance(channel, ShowsTyping):
+            pytest.skip("the channel does not show typing")
+        async with channel.connected():
+            await bench.arrive()
+            async with asyncio.timeout(LIMIT_S):
+                await channel.typing(bench.address)
+            await _send(bench, "the answer", "k1")
+            assert list(await bench.person_sees(1)) == ["the answer"]
+
     @pytest.mark.parametrize("text", AWKWARD_TEXTS.values(), ids=AWKWARD_TEXTS.keys())
     async def test_an_awkward_text_is_sent_or_raises_a_channel_error(self, bench: ChannelBench, text: str) -> None:
         async with bench.channel.connected():
@@ -359,9 +407,20 @@ class ChannelSuite:
         assert list(await bench.person_sees(2)) == ["answer to the first", "answer to the second"]
 
 
-async def _send(bench: ChannelBench, text: str, key: str) -> tuple[str, ...]:
+def _cut(text: str, capabilities: Capabilities) -> Sequence[Part]:
+    """As the host does it."""
+    limits = Limits(
+        text=capabilities.text_limit or len(text),
+        unit=capabilities.text_unit,
+        counted_after_parsing=capabilities.counted_after_parsing,
+    )
+    return split(text, capabilities.form, limits)
+
+
+async def _send(bench: ChannelBench, text: str, key: str, *, plain: str | None = None) -> tuple[str, ...]:
     async with asyncio.timeout(LIMIT_S):
-        receipt = await bench.channel.send(bench.address, OutboundText(text=text), idempotency_key=key)
+        message = OutboundText(text=text, plain=plain)
+        receipt = await bench.channel.send(bench.address, message, idempotency_key=key)
     return receipt.platform_message_ids
 
 

@@ -9,9 +9,13 @@ attributes, at any moment:
     credentials_revoked         AuthFailed
     ambiguous_after_effect      that many sends take effect and then lose their answer (Ambiguous)
     ambiguous_without_effect    that many sends are lost on the way, and nobody can tell (Ambiguous)
+    limited_chats               a chat's id and seconds: RateLimited in that chat alone
+    whole_channel_limited       whatever is RateLimited is meant for all chats
+    fails_at                    the number of a send, from 1, and the error it raises before it takes effect
+    typing_hangs                typing is asked for and never returns
     hold() / release()          sends arrive and hang, before they take effect
 
-It keeps nothing beyond the object's life and opens nothing.
+A text above the `text_limit` of its capabilities is Refused. It keeps nothing beyond its life and opens nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from nanohost.channel_api import (
     Capabilities,
     ChannelContext,
     ChannelDown,
+    ChannelError,
     InboundEvent,
     Inbox,
     OutboundText,
@@ -53,6 +58,7 @@ class SentMessage:
     reply_to: str | None
     key: str
     order: int
+    plain: str | None = None
 
 
 class FakeChannel:
@@ -71,6 +77,10 @@ class FakeChannel:
         self.connections = 0
         self.down = False
         self.rate_limited_after_s: float | None = None
+        self.limited_chats: dict[str, float] = {}
+        self.whole_channel_limited = False
+        self.fails_at: dict[int, ChannelError] = {}
+        self.typing_hangs = False
         self.refuses = False
         self.credentials_revoked = False
         self.ambiguous_after_effect = 0
@@ -139,6 +149,11 @@ class FakeChannel:
         """Until `send` was called `count` times over all keys, whatever came of it."""
         await self._wait(lambda: self.attempts.total() >= count, f"try {count} times", timeout_s)
 
+    async def wait_for_typings(self, count: int, timeout_s: float = 5.0) -> list[Address]:
+        """Where typing was shown, once that is at least `count` times."""
+        await self._wait(lambda: len(self.typings) >= count, f"show typing {count} times", timeout_s)
+        return list(self.typings)
+
     async def wait_for_acknowledged(self, count: int, timeout_s: float = 5.0) -> None:
         """Until `count` messages of people were accepted."""
         await self._wait(lambda: len(self.acknowledged) >= count, f"accept message {count}", timeout_s)
@@ -182,7 +197,10 @@ class FakeChannel:
         self.attempts[idempotency_key] += 1
         await self._notify()
         await self._free.wait()
-        self._refuse_by_mood()
+        self._refuse_by_mood(address)
+        self._refuse_by_length(message)
+        if (failure := self.fails_at.pop(self.attempts.total(), None)) is not None:
+            raise failure
         if self.ambiguous_without_effect > 0:
             self.ambiguous_without_effect -= 1
             raise Ambiguous("the request was lost, or its answer was")
@@ -195,16 +213,25 @@ class FakeChannel:
     async def typing(self, address: Address) -> None:
         self.typings.append(address)
         await self._notify()
+        if self.typing_hangs:
+            await asyncio.get_running_loop().create_future()
 
-    def _refuse_by_mood(self) -> None:
+    def _refuse_by_length(self, message: OutboundText) -> None:
+        limit = self.capabilities.text_limit
+        if limit is not None and len(message.text) > limit:
+            raise Refused(f"a message may have {limit} characters, and this one has {len(message.text)}")
+
+    def _refuse_by_mood(self, address: Address) -> None:
         if not self._connected:
             raise ChannelDown("the fake platform is not connected")
         if self.down:
             raise ChannelDown("the fake platform is down")
         if self.credentials_revoked:
             raise AuthFailed("the fake platform revoked the credentials")
-        if self.rate_limited_after_s is not None:
-            raise RateLimited("the fake platform is busy", retry_after_s=self.rate_limited_after_s)
+        limit_s = self.limited_chats.get(address.platform_id, self.rate_limited_after_s)
+        if limit_s is not None:
+            whole = self.whole_channel_limited
+            raise RateLimited("the fake platform is busy", retry_after_s=limit_s, whole_channel=whole)
         if self.refuses:
             raise Refused("the fake platform does not take this message")
 
@@ -212,7 +239,12 @@ class FakeChannel:
         if self.capabilities.idempotent_send and key in self._by_key:
             return self._by_key[key]
         shown = SentMessage(
-            address=address, text=message.text, reply_to=message.reply_to, key=key, order=len(self.sent) + 1
+            address=address,
+            text=message.text,
+            reply_to=message.reply_to,
+            key=key,
+            order=len(self.sent) + 1,
+            plain=message.plain,
         )
         self.sent.append(shown)
         self._by_key[key] = shown

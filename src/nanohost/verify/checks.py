@@ -16,7 +16,7 @@ from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.home import Home
 from nanohost.store.database import Store, translated
-from nanohost.verify import ledger, mailboxes, sessions, store
+from nanohost.verify import ledger, mailboxes, sessions, store, tasks
 from nanohost.verify.finding import MOST_ROWS, Finding, Install
 from nanohost.verify.session_view import SessionView, every_session
 
@@ -33,12 +33,17 @@ _CENTRAL: tuple[CentralCheck, ...] = (
     store.central_database_is_sound,
     store.references_lead_somewhere,
     store.migrations_match_their_files,
-    ledger.nothing_is_sent_without_a_host,
+    ledger.what_is_sending_has_an_open_attempt,
+    ledger.what_is_sent_has_an_attempt_that_says_so,
     ledger.attempts_are_counted,
     ledger.attempts_have_an_end,
     ledger.routed_events_have_routes,
+    ledger.routes_name_their_message,
+    ledger.only_taken_over_rows_are_forgotten,
     sessions.leases_name_their_runtime,
+    sessions.leases_are_of_one_session,
     sessions.folders_have_their_session,
+    tasks.runs_belong_to_a_task,
 )
 _SESSION: tuple[SessionCheck, ...] = (
     sessions.session_has_its_folder,
@@ -53,6 +58,7 @@ _SESSION: tuple[SessionCheck, ...] = (
     mailboxes.pending_work_is_due,
     mailboxes.due_sessions_have_work,
     mailboxes.completed_messages_are_not_claimed,
+    tasks.runs_under_way_are_in_the_mailbox,
 )
 
 

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from nanohost.verify.finding import MOST_ROWS, Install
 
-SENDING = "SELECT session_id, seq, channel_type, platform_id FROM deliveries WHERE status = 'sending' LIMIT ?"
+# Cut off by a kill it looks the same: the next start finds it by its open attempt, and says what became of it.
+SENDING = """
+SELECT d.session_id, d.seq FROM deliveries d WHERE d.status = 'sending' AND NOT EXISTS (
+    SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.ended_at IS NULL)
+LIMIT ?
+"""
+SENT = """
+SELECT d.session_id, d.seq FROM deliveries d WHERE d.status = 'sent' AND NOT EXISTS (
+    SELECT 1 FROM delivery_attempts a WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.outcome = 'sent')
+LIMIT ?
+"""
+NAMELESS = """
+SELECT event_id, wiring_id, outcome FROM routes
+WHERE outcome IN ('written', 'waiting') AND (session_id IS NULL OR message_id IS NULL) LIMIT ?
+"""
+AHEAD = """
+SELECT s.id, f.up_to_seq, s.out_cursor FROM forgotten f JOIN sessions s ON s.id = f.session_id
+WHERE f.up_to_seq > s.out_cursor LIMIT ?
+"""
 MISCOUNTED = """
 SELECT d.session_id, d.seq, d.attempts, count(a.number) AS found
 FROM deliveries d LEFT JOIN delivery_attempts a USING (session_id, seq)
@@ -27,14 +45,19 @@ LIMIT ?
 """
 
 
-async def nothing_is_sent_without_a_host(install: Install) -> list[str]:
-    """While no host runs, no delivery is `sending`: one that is was cut off, and the next start sends it again."""
-    if install.host_running:
-        return []
+async def what_is_sending_has_an_open_attempt(install: Install) -> list[str]:
+    """A delivery that is `sending`, or was when its host was killed, has an attempt without an end."""
     return [
-        f"delivery {row['seq']} of session {row['session_id']} is being sent to {row['channel_type']}:"
-        f"{row['platform_id']}, and no host runs: nobody knows whether it arrived"
+        f"delivery {row['seq']} of session {row['session_id']} is being sent, and no attempt is under way"
         for row in await install.store.all(SENDING, (MOST_ROWS,))
+    ]
+
+
+async def what_is_sent_has_an_attempt_that_says_so(install: Install) -> list[str]:
+    """A delivery that is `sent` has an attempt that ended with it."""
+    return [
+        f"delivery {row['seq']} of session {row['session_id']} is sent, and no attempt says so"
+        for row in await install.store.all(SENT, (MOST_ROWS,))
     ]
 
 
@@ -62,4 +85,20 @@ async def routed_events_have_routes(install: Install) -> list[str]:
         f"event {row['id']} ({row['platform_message_id']} of {row['channel_type']}:{row['platform_id']}) is routed, and"
         " no wiring says what it made of it"
         for row in await install.store.all(UNROUTED, (MOST_ROWS,))
+    ]
+
+
+async def routes_name_their_message(install: Install) -> list[str]:
+    """A route that reached a session, or waits to, names the session and the message."""
+    return [
+        f"the route of event {row['event_id']} by wiring {row['wiring_id']} is {row['outcome']}, and names no message"
+        for row in await install.store.all(NAMELESS, (MOST_ROWS,))
+    ]
+
+
+async def only_taken_over_rows_are_forgotten(install: Install) -> list[str]:
+    """Upkeep has forgotten no outbound row that the cursor has not passed."""
+    return [
+        f"session {row['id']} has forgotten rows up to {row['up_to_seq']}, and has taken over up to {row['out_cursor']}"
+        for row in await install.store.all(AHEAD, (MOST_ROWS,))
     ]

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from nanohost.verify.session_view import SessionView, Waiting
 from nanohost.verify.sessions import name
 
-LEDGER = "SELECT out_id FROM deliveries WHERE session_id = ? AND seq = ?"
+ON_RECORD = """
+SELECT out_id FROM deliveries WHERE session_id = :session AND seq = :seq
+UNION ALL SELECT out_id FROM actions WHERE session_id = :session AND seq = :seq
+"""
+FORGOTTEN = "SELECT 1 FROM forgotten WHERE session_id = :session AND up_to_seq >= :seq"
+BEING_TOLD = "SELECT 1 FROM actions WHERE session_id = ? AND notice_id = ? AND told = 0"
+RUN_IS_DECIDED = "SELECT 1 FROM task_runs WHERE message_id = ? AND started_at IS NULL AND ended_at IS NULL"
 ROUTE_WAITS = "SELECT 1 FROM routes WHERE message_id = ? AND outcome = 'waiting'"
 EVENT_IS_OPEN = """
 SELECT 1 FROM inbound_events
@@ -30,14 +36,15 @@ def outbound_numbers_are_odd(view: SessionView) -> Iterator[str]:
 
 
 def taken_over_rows_are_in_the_ledger(view: SessionView) -> Iterator[str]:
-    """Every outbound row that the cursor has passed is in the ledger, under the same id."""
+    """Every outbound row that the cursor has passed is in the ledger or an action on record, under the same id."""
     for seq, out_id in view.outbound.rows if view.outbound else ():
         if seq > view.row.out_cursor:
             return
-        entry = view.central.execute(LEDGER, (view.row.id, seq)).fetchone()
-        if entry is None:
+        asked = {"session": view.row.id, "seq": seq}
+        entry = view.central.execute(ON_RECORD, asked).fetchone()
+        if entry is None and view.central.execute(FORGOTTEN, asked).fetchone() is None:
             yield f"{name(view)}: row {seq} ({out_id}) of outbound.db was passed over and is not in the ledger"
-        elif entry["out_id"] != out_id:
+        elif entry is not None and entry["out_id"] != out_id:
             yield f"{name(view)}: row {seq} of outbound.db is {out_id}, and in the ledger it is {entry['out_id']}"
 
 
@@ -58,14 +65,19 @@ def pending_work_is_due(view: SessionView) -> Iterator[str]:
     if view.inbound is None or view.row.due:
         return
     for message in view.inbound.pending:
-        if not _will_be_routed(view, message):
+        if not _will_be_recorded(view, message):
             yield f"{name(view)}: message {message.id} waits, and the session is not due"
 
 
-def _will_be_routed(view: SessionView, message: Waiting) -> bool:
+def _will_be_recorded(view: SessionView, message: Waiting) -> bool:
     """The row is written before it is on record; a host killed in between finishes that when it starts again."""
-    known = view.central.execute(ROUTE_WAITS, (message.id,)).fetchone()
-    return (known or view.central.execute(EVENT_IS_OPEN, message.origin).fetchone()) is not None
+    looks: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+        (ROUTE_WAITS, (message.id,)),
+        (EVENT_IS_OPEN, message.origin),
+        (RUN_IS_DECIDED, (message.id,)),
+        (BEING_TOLD, (view.row.id, message.id)),
+    )
+    return any(view.central.execute(query, values).fetchone() for query, values in looks)
 
 
 def due_sessions_have_work(view: SessionView) -> Iterator[str]:

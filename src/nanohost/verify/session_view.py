@@ -41,7 +41,7 @@ WHERE session_id IS NOT NULL AND message_id IS NOT NULL ORDER BY session_id
 ODD_INBOUND = "SELECT seq FROM messages_in WHERE seq % 2 != 0 LIMIT ?"
 PENDING = """
 SELECT id, channel_type, instance, platform_id, platform_message_id FROM messages_in
-WHERE status = 'pending' AND "trigger" = 1 ORDER BY seq LIMIT ?
+WHERE status = 'pending' AND "trigger" = 1 AND NOT (on_wake = 1 AND tries = 0 AND ?) ORDER BY seq LIMIT ?
 """
 STANDING = "SELECT id, status, tries FROM messages_in WHERE id = ?"
 IN_MAILBOX = "SELECT 1 FROM messages_in WHERE id = ?"
@@ -77,7 +77,8 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inbound:
-    """What inbound.db holds. `pending` are the messages that wake, `claimed` those with an open claim."""
+    """What inbound.db holds. `pending` are the messages that wake, `claimed` those with an open claim. What waits for a
+    fresh container does not wake while there is another."""
 
     odd: tuple[int, ...]
     pending: tuple[Waiting, ...]
@@ -162,7 +163,7 @@ def _view(
     host_running: bool,
 ) -> SessionView:
     outbound, outbound_problem = _outbound(layout.outbound_db, row)
-    inbound, inbound_problem = _inbound(layout.inbound_db, outbound.claims if outbound else ())
+    inbound, inbound_problem = _inbound(layout.inbound_db, outbound.claims if outbound else (), row.lease)
     return SessionView(
         row=row,
         layout=layout,
@@ -203,12 +204,12 @@ def _out_id(row: MessageOut | Malformed) -> str:
     return f"malformed-{row.seq}" if isinstance(row, Malformed) else row.id
 
 
-def _inbound(path: Path, claims: Sequence[Ack]) -> tuple[Inbound | None, str | None]:
+def _inbound(path: Path, claims: Sequence[Ack], lease: LeaseId | None) -> tuple[Inbound | None, str | None]:
     try:
         with reading(path, INBOUND) as db:
             return Inbound(
                 odd=tuple(row["seq"] for row in db.execute(ODD_INBOUND, (MOST_ROWS,))),
-                pending=tuple(_waiting(row) for row in db.execute(PENDING, (MOST_ROWS,))),
+                pending=tuple(_waiting(row) for row in db.execute(PENDING, (lease is not None, MOST_ROWS))),
                 claimed=_claimed(db, claims),
             ), None
     except NotReady:

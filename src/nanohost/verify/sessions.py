@@ -13,6 +13,10 @@ from nanohost.verify.session_view import SessionView
 from nanohost.verify.store import snapshot
 
 LEASES = "SELECT id, lease, runtime FROM sessions WHERE (lease IS NULL) != (runtime IS NULL) LIMIT ?"
+SHARED_LEASES = """
+SELECT lease, group_concat(id, ', ') AS ids FROM sessions WHERE lease IS NOT NULL
+GROUP BY lease HAVING count(*) > 1 LIMIT ?
+"""
 HAS_SESSION = """
 SELECT 1 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.id = ? AND g.folder = ?
 """
@@ -23,6 +27,14 @@ async def leases_name_their_runtime(install: Install) -> list[str]:
     return [
         f"session {row['id']} has lease {row['lease'] or 'none'} and runtime {row['runtime'] or 'none'}"
         for row in await install.store.all(LEASES, (MOST_ROWS,))
+    ]
+
+
+async def leases_are_of_one_session(install: Install) -> list[str]:
+    """A container serves one session: no two have the same lease."""
+    return [
+        f"the sessions {row['ids']} have the lease {row['lease']}, all of them"
+        for row in await install.store.all(SHARED_LEASES, (MOST_ROWS,))
     ]
 
 

@@ -26,6 +26,7 @@ from nanohost.channel_api import (
     InboundEvent,
     Inbox,
     OutboundText,
+    RateLimited,
     Receipt,
     Sender,
 )
@@ -61,6 +62,8 @@ class Wire:
                     message = json.loads(line)
                     if "sent" in message:
                         self._settle(message["sent"], message["id"])
+                    elif "failed" in message:
+                        self._fail(message["failed"], limited=message["limited"])
                     else:
                         tasks.create_task(self._accept(inbox, message))
         finally:
@@ -101,6 +104,12 @@ class Wire:
         answer = self._answers.pop(key, None)
         if answer is not None and not answer.done():
             answer.set_result(id)
+
+    def _fail(self, key: str, *, limited: bool) -> None:
+        answer = self._answers.pop(key, None)
+        if answer is not None and not answer.done():
+            error = RateLimited("429", retry_after_s=0.2) if limited else Ambiguous("500")
+            answer.set_exception(error)
 
     def _hang_up(self) -> None:
         if self._writer is not None:

@@ -1,0 +1,99 @@
+"""What people can ask of the host in a chat, as a type: a name, its help, and what it does to a session.
+
+A command is a row in the session's mailbox like any message, and its effect is one transaction with that row: doing the
+step again changes nothing and answers nothing twice. The agent never sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from enum import StrEnum
+from typing import Protocol
+
+from nanohost.clock import Clock
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId
+from nanohost.store.database import Store
+from nanohost_protocol.inbound import InboundWriter
+
+
+class Who(StrEnum):
+    """Who may use a command."""
+
+    ANYONE = "anyone"
+    """Whoever may talk to the agent here."""
+    ADMIN = "admin"
+    """Owners, and admins of the agent group."""
+
+
+class ContainerState(StrEnum):
+    """How a session stands with containers."""
+
+    NONE = "none"
+    WAITING = "waiting"
+    """For one of the places that are all taken."""
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A session's container. `trouble`: why it failed, if it did since something was done."""
+
+    state: ContainerState
+    trouble: str = ""
+
+
+class Containers(Protocol):
+    """Whoever starts and stops containers, as far as commands ask it."""
+
+    def look(self, session: SessionId) -> Look: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Where a command was given, and what it may look at. `zone` is that of the times people read."""
+
+    session: Session
+    store: Store
+    mailboxes: Mailboxes
+    containers: Containers
+    zone: tzinfo
+    now: datetime
+    is_admin: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a command came to. `answer` is said at once; None: when the runner has obeyed. `for_runner`: it has to."""
+
+    answer: str | None
+    for_runner: bool = False
+
+
+CarryOut = Callable[[InboundWriter], Effect]
+"""Runs in the transaction that writes the command's row, once, before the row is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatCommand:
+    """`name` is typed after a slash. `prepare` looks at what is outside of the mailbox. Raises nothing of its own."""
+
+    name: str
+    help: str
+    prepare: Callable[[Asked], Awaitable[CarryOut]]
+    who: Who = Who.ANYONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shop:
+    """What all commands work with."""
+
+    store: Store
+    mailboxes: Mailboxes
+    clock: Clock
+    containers: Containers
+    zone: tzinfo

@@ -1,0 +1,136 @@
+"""Writes rows into a session's mailbox, and carries out those that are commands, in the same transaction.
+
+Promises: a command takes effect once and is answered once, however often the step is done; what was written before it
+counts as before it. The answer is kept in the command's row, so that it comes out the same after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from nanohost.chat_commands.command import Asked, CarryOut, Effect, Shop
+from nanohost.chat_commands.gate import Order
+from nanohost.chat_commands.registry import chat_commands
+from nanohost.mailbox.paths import ring
+from nanohost.model import Session
+from nanohost.store import deliveries, tasks
+from nanohost.store.database import Transaction
+from nanohost.store.deliveries import Delivery
+from nanohost.store.tasks import Run, RunOutcome
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.payloads import ControlIn, decode_in, encode
+from nanohost_protocol.rows import InKind, MessageIn, NewMessageIn
+
+SAID_STOP = "it was stopped in the chat"
+
+Answer = Callable[[Session, MessageIn, str, datetime], Delivery]
+"""A sentence about a message, as an entry in the ledger that it can have once only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A row to write. `order`: it is a command, and the row takes the place of the text."""
+
+    message: NewMessageIn
+    order: Order | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Written:
+    """What is to be put on record, and what follows. `work`: an agent has something to do; `obey`: a runner has."""
+
+    work: bool = False
+    obey: bool = False
+    due: bool = False
+    answers: list[Delivery] = field(default_factory=list)
+    stopped: list[Run] = field(default_factory=list)
+
+
+class Desk:
+    """One per host."""
+
+    def __init__(self, shop: Shop, answer: Answer) -> None:
+        self._shop = shop
+        self._answer = answer
+
+    async def write(self, session: Session, entries: Sequence[Entry]) -> Written:
+        """Put the rows into the mailbox. Raises MailboxError, and then none of them is there."""
+        if not any(entry.order for entry in entries):
+            await self._shop.mailboxes.put(session, [entry.message for entry in entries])
+            return Written(work=True, due=True)
+        prepared = [(entry, await self._prepared(session, entry.order)) for entry in entries]
+        runs = await tasks.open_runs(self._shop.store, session.id)
+        written = await self._shop.mailboxes.update(session, lambda box: self._put(box, session, prepared, runs))
+        ring(self._shop.mailboxes.layout(session))
+        return written
+
+    async def record(self, tx: Transaction, written: Written) -> None:
+        """Enter the answers into the ledger, and the ends of runs that will not go on."""
+        for answer in written.answers:
+            await deliveries.add(tx, answer)
+        for run in written.stopped:
+            await tasks.end_run(tx, run, RunOutcome.SKIPPED, self._shop.clock.now(), error=SAID_STOP)
+
+    async def _prepared(self, session: Session, order: Order | None) -> CarryOut | None:
+        if order is None:
+            return None
+        if order.refusal is not None:
+            refused = Effect(answer=order.refusal)
+            return lambda _: refused
+        asked = Asked(
+            session=session,
+            store=self._shop.store,
+            mailboxes=self._shop.mailboxes,
+            containers=self._shop.containers,
+            zone=self._shop.zone,
+            now=self._shop.clock.now(),
+            is_admin=order.is_admin,
+        )
+        return await chat_commands()[order.name].prepare(asked)
+
+    def _put(
+        self,
+        box: InboundWriter,
+        session: Session,
+        prepared: Sequence[tuple[Entry, CarryOut | None]],
+        runs: Sequence[Run],
+    ) -> Written:
+        written = Written()
+        for entry, carry_out in prepared:
+            if entry.order is None or carry_out is None:
+                box.put(entry.message)
+                written.work = written.due = True
+                continue
+            row = box.find(entry.message.id) or _carry_out(box, entry.message, entry.order.name, carry_out)
+            answer = answer_of(row)
+            if answer is not None:
+                written.answers.append(self._answer(session, row, answer, self._shop.clock.now()))
+            written.obey |= row.status == "pending"
+            written.due |= row.status == "pending" and row.trigger
+        written.stopped = [run for run in runs if _is_ended(box, run)]
+        return written
+
+
+def answer_of(row: MessageIn) -> str | None:
+    """What the host answers to a command by itself."""
+    payload = decode_in(row.kind, row.content)
+    return payload.answer if isinstance(payload, ControlIn) else None
+
+
+def _carry_out(box: InboundWriter, message: NewMessageIn, name: str, carry_out: CarryOut) -> MessageIn:
+    effect = carry_out(box)
+    content = encode(ControlIn(command=name, answer=effect.answer))
+    # One that is answered wakes nobody: the next container sees it before anything else.
+    box.put(replace(message, kind=InKind.CONTROL, content=content, trigger=effect.answer is None))
+    if not effect.for_runner:
+        box.close(message.id, "completed")
+    row = box.find(message.id)
+    assert row is not None
+    return row
+
+
+def _is_ended(box: InboundWriter, run: Run) -> bool:
+    message = box.find(run.message_id)
+    return message is not None and message.status == "failed"

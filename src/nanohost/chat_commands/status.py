@@ -1,0 +1,138 @@
+"""/status: what the agent is doing, since when, and what waits. For people: no ids, times in their zone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, ContainerState, Effect, Look
+from nanohost.chat_commands.waiting import waiting
+from nanohost.errors import MailboxError
+from nanohost.store import tasks, turn_failures
+from nanohost.store.tasks import Task, TaskStatus
+from nanohost.store.turn_failures import TurnFailures
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.outbound import OutboundReader
+
+TOOL_CHARACTERS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """What a runner says of itself. `since`: the turn that runs began."""
+
+    claimed: frozenset[str] = frozenset()
+    since: datetime | None = None
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that the answer is made of."""
+
+    look: Look
+    doing: Doing
+    tasks: Sequence[Task]
+    failures: TurnFailures | None
+    waiting: int
+    now: datetime
+    zone: tzinfo
+
+
+async def _prepare(asked: Asked) -> CarryOut:
+    look = asked.containers.look(asked.session.id)
+    doing = await _doing(asked) if look.state is not ContainerState.NONE else Doing()
+    open_tasks = await tasks.open_of_session(asked.store, asked.session.id)
+    failures = await turn_failures.find(asked.store, asked.session.id)
+
+    def answer(box: InboundWriter) -> Effect:
+        unclaimed = sum(1 for one in waiting(box) if one.trigger and one.id not in doing.claimed)
+        facts = Facts(
+            look=look,
+            doing=doing,
+            tasks=open_tasks,
+            failures=failures,
+            waiting=unclaimed,
+            now=asked.now,
+            zone=asked.zone,
+        )
+        return Effect(answer=status(facts))
+
+    return answer
+
+
+async def _doing(asked: Asked) -> Doing:
+    try:
+        return await asked.mailboxes.outbound(asked.session, _look) or Doing()
+    except MailboxError:
+        return Doing()
+
+
+def _look(box: OutboundReader) -> Doing:
+    claims = box.open_claims()
+    running = [turn for turn in box.turns(limit=1) if turn.ended_at is None]
+    return Doing(
+        claimed=frozenset(claim.message_id for claim in claims),
+        since=running[0].started_at if running and claims else None,
+        tool=_printable(box.progress().get("tool", "")) if claims else "",
+    )
+
+
+def status(facts: Facts) -> str:
+    """A sentence a line."""
+    lines = [_doing_now(facts), _what_waits(facts.waiting), _scheduled(facts), _last_error(facts)]
+    return "\n".join(line for line in lines if line)
+
+
+def _doing_now(facts: Facts) -> str:
+    if facts.doing.since is not None:
+        tool = f", now with the tool {facts.doing.tool}" if facts.doing.tool else ""
+        return f"I am working since {_time(facts.doing.since, facts)}{tool}."
+    match facts.look.state:
+        case ContainerState.WAITING:
+            return "I wait for a free place to work in."
+        case ContainerState.STARTING:
+            return "I am just starting."
+        case ContainerState.STOPPING:
+            return "I am just stopping."
+        case _ if facts.waiting:
+            return "I have not begun yet."
+        case _:
+            return "I am not doing anything."
+
+
+def _what_waits(count: int) -> str:
+    return f"{_counted(count, 'message waits', 'messages wait')}." if count else "Nothing waits."
+
+
+def _scheduled(facts: Facts) -> str:
+    active = [task.next_due for task in facts.tasks if task.status is TaskStatus.ACTIVE and task.next_due is not None]
+    if not active:
+        return ""
+    counted = _counted(len(active), "task is scheduled", "tasks are scheduled")
+    return f"{counted}, next at {_time(min(active), facts)}."
+
+
+def _last_error(facts: Facts) -> str:
+    if facts.failures is not None:
+        return f"The last problem, at {_time(facts.failures.latest_at, facts)}: {facts.failures.sentence}"
+    return "My last containers failed; the operator's log says why." if facts.look.trouble else ""
+
+
+def _time(moment: datetime, facts: Facts) -> str:
+    """With its day, where that is not today."""
+    local, today = moment.astimezone(facts.zone), facts.now.astimezone(facts.zone)
+    return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _printable(name: object) -> str:
+    """A container wrote it."""
+    return "".join(letter for letter in str(name)[:TOOL_CHARACTERS] if letter.isprintable())
+
+
+COMMAND = ChatCommand(name="status", help="say what I am doing and what waits", prepare=_prepare)

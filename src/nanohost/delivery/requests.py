@@ -1,0 +1,85 @@
+"""Rows that are no messages: what the agent asks of the host, and messages that are to be sent again and again. Pure.
+
+Where answers go is settled here with what the host knows, as for a delivery. What is asked for is checked when it is
+carried out: see nanohost.actions.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from nanohost.delivery.render import problem_of
+from nanohost.model import SessionId
+from nanohost.store.actions import ActionRow, ActionStatus
+from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.ids import notice_id
+from nanohost_protocol.payloads import SystemOut, decode_out
+from nanohost_protocol.rows import MessageOut, Origin, OutKind
+from nanohost_protocol.times import to_text
+
+CREATE_TASK = "tasks.create"
+REPEAT_MESSAGE = "messages.repeat"
+UNREADABLE = "unreadable"
+
+_REQUESTS = (OutKind.TASK, OutKind.SYSTEM)
+_REPEATABLE = (OutKind.CHAT, OutKind.CARD)
+LONGEST_NAME = 200
+
+
+def is_request(row: MessageOut) -> bool:
+    """Whether the row asks the host for something in place of being sent."""
+    return row.kind in _REQUESTS or row.recurrence is not None
+
+
+def request(row: MessageOut, *, session: SessionId, target: Origin | None, nowhere: str, now: datetime) -> ActionRow:
+    """The request a row makes. `target`: where answers go; without one `nowhere` says why. What can never be done is
+    refused at once, on record."""
+    problem = None
+    try:
+        name, arguments = _asked(row)
+        if row.recurrence is not None and name == REPEAT_MESSAGE:
+            problem = nowhere if target is None else _never(row)
+    except PayloadError as error:
+        name, arguments, problem = UNREADABLE, row.content, str(error)
+    return ActionRow(
+        session_id=session,
+        seq=row.seq,
+        out_id=row.id,
+        # JSON can name half a character; no database takes one.
+        name=_whole(name)[:LONGEST_NAME],
+        arguments=_whole(arguments),
+        origin=target,
+        # The container's clock may be wrong, and its word may be a lie: nothing was asked for in the future.
+        asked_at=min(row.timestamp, now),
+        created_at=now,
+        status=ActionStatus.PENDING if problem is None else ActionStatus.REFUSED,
+        reason=problem,
+        notice_id=None if problem is None else notice_id(session=session, request=row.id),
+        done_at=None if problem is None else now,
+    )
+
+
+def _asked(row: MessageOut) -> tuple[str, str]:
+    """The action's name and its arguments, as JSON. Raises PayloadError."""
+    if row.kind == OutKind.TASK:
+        return CREATE_TASK, row.content
+    if row.kind == OutKind.SYSTEM:
+        payload = decode_out(row.kind, row.content)
+        assert isinstance(payload, SystemOut), "decoded as its kind says"
+        return payload.action, payload.arguments
+    due = None if row.deliver_after is None else to_text(row.deliver_after)
+    return REPEAT_MESSAGE, json.dumps(
+        {"kind": row.kind, "content": row.content, "due": due, "recurrence": row.recurrence}
+    )
+
+
+def _never(row: MessageOut) -> str | None:
+    """Why a message cannot be sent again and again, or None."""
+    if row.kind not in _REPEATABLE:
+        return f"a {row.kind} cannot be sent again and again"
+    return problem_of(row.kind, row.content)
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,135 @@
+"""Shows people that an answer is being made, where their channel can: from half a second into a turn until its answer.
+
+Never in the way: a quick turn is not looked at, and a channel that is slow to show it, or fails, is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from nanohost.channel_api import Address, Channel, ShowsTyping
+from nanohost.clock import Clock
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import SessionId
+from nanohost.store import sessions
+from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+from nanohost_protocol.inbound import InboundReader
+from nanohost_protocol.rows import InKind, Origin
+
+FIRST_AFTER_S = 0.5
+"""Most turns of a simple agent are over by then."""
+MOST_S = 3600.0
+"""Of one turn; whoever still waits then looks at something else."""
+CHANNEL_LIMIT_S = 5.0
+SHORTEST_S = 1.0
+"""Between two times, whatever a channel declares."""
+
+_log = structlog.get_logger()
+
+
+class Typing:
+    """One per host. `channels` is looked up each time by (channel type, instance)."""
+
+    def __init__(
+        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Mapping[tuple[str, str], Channel]
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._channels = channels
+        self._messages: dict[SessionId, frozenset[str]] = {}
+        """What the turn of each session is over."""
+        self._shows: dict[SessionId, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said: dict[LaneKey, float] = {}
+        """When a session last said something in a chat, as long as its turn runs."""
+        self._open = False
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Show typing while entered."""
+        self._open = True
+        try:
+            yield
+        finally:
+            self._open = False
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def on_working(self, session: SessionId, messages: Collection[str]) -> None:
+        """A living container works on these messages; on none when its turn is over. Returns at once."""
+        if not messages or not self._open:
+            self._stop(session)
+            return
+        self._messages[session] = frozenset(messages)
+        if session not in self._shows:
+            task = asyncio.create_task(self._run(session), name=f"typing:{session}")
+            self._shows[session] = task
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def on_saying(self, lane: LaneKey) -> None:
+        """The session says something in this chat. If that is its answer, the turn is over before the next time."""
+        if lane.session_id in self._shows:
+            self._said[lane] = self._clock.monotonic()
+
+    def _stop(self, session: SessionId) -> None:
+        self._messages.pop(session, None)
+        if (show := self._shows.pop(session, None)) is not None:
+            show.cancel()
+            self._said = {lane: at for lane, at in self._said.items() if lane.session_id != session}
+
+    async def _run(self, session: SessionId) -> None:
+        try:
+            await self._show(session)
+        except Exception as error:  # nothing that goes wrong here is worth more than a line
+            _log.debug("typing_not_shown", session=session, error=str(error))
+
+    async def _show(self, session: SessionId) -> None:
+        ends = self._clock.monotonic() + MOST_S
+        known: dict[str, Origin | None] = {}
+        pause_s = FIRST_AFTER_S
+        while self._clock.monotonic() < ends:
+            await self._clock.sleep(pause_s)
+            messages = self._messages[session]
+            if unknown := messages - known.keys():
+                known |= await self._origins(session, unknown)
+            places = {_place(session, origin) for id in messages if (origin := known[id]) is not None}
+            pauses = await asyncio.gather(*(self._show_in(*place) for place in places))
+            pause_s = max([SHORTEST_S, *pauses])
+
+    async def _origins(self, id: SessionId, messages: Collection[str]) -> dict[str, Origin | None]:
+        """Where people wrote them; None for what no person wrote."""
+        session = await sessions.get(self._store, id)
+        return await self._mailboxes.inbound(session, lambda box: {one: _origin(box, one) for one in messages})
+
+    async def _show_in(self, lane: LaneKey, address: Address) -> float:
+        """Show it in one place. Returns in how many seconds it wants to be asked again."""
+        channel = self._channels.get((lane.channel_type, lane.instance))
+        if channel is None or not isinstance(channel, ShowsTyping):
+            return 0.0
+        every_s = channel.capabilities.typing_every_s
+        if self._clock.monotonic() - self._said.get(lane, -every_s) < every_s:
+            return every_s
+        try:
+            async with asyncio.timeout(CHANNEL_LIMIT_S):
+                await channel.typing(address)
+        except Exception as error:
+            _log.debug("typing_not_shown", session=lane.session_id, channel=lane.channel_type, error=str(error))
+        return every_s
+
+
+def _origin(box: InboundReader, message_id: str) -> Origin | None:
+    message = box.find(message_id)
+    return message.origin if message is not None and message.kind is InKind.CHAT else None
+
+
+def _place(session: SessionId, origin: Origin) -> tuple[LaneKey, Address]:
+    lane = LaneKey(session, origin.channel_type, origin.instance, origin.platform_id)
+    return lane, Address(platform_id=origin.platform_id, thread_id=origin.thread_id)

@@ -1,0 +1,90 @@
+"""Sentences of the host's own on their way to people: one place in the ledger for each thing that can be said.
+
+Their numbers are below zero, where no row of the agent is, and made of what they are about: saying it again, after a
+crash or because two noticed, changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.model import Session, SessionId
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import MessageIn, Origin
+
+NOTICES_A_MESSAGE = 64
+"""Numbers for a message: one for each of its tries, and one for each of these."""
+NO_TRY = NOTICES_A_MESSAGE - 1
+"""No container: no try is possible."""
+GIVEN_UP = NOTICES_A_MESSAGE - 2
+LATE = NOTICES_A_MESSAGE - 3
+HELD = NOTICES_A_MESSAGE - 4
+"""Its model cannot be asked for a while."""
+LAST_TRY = NOTICES_A_MESSAGE - 5
+_OF_EVENTS = 2**60
+"""Below the numbers of all messages: notices about events that have no number in the mailbox."""
+_OF_DELIVERIES = 2**61
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A sentence about a message. `number`: the try it is about, or one of the above."""
+
+    message: MessageIn
+    number: int
+    sentence: str
+
+
+def delivery_of(session: Session, notice: Notice, now: datetime) -> Delivery:
+    """The notice's entry in the ledger. Its message has an origin."""
+    origin = notice.message.origin
+    assert origin is not None
+    id = derive("n", session.id, notice.message.id, str(notice.number))
+    return _entry(session.id, notice_seq(notice.message, notice.number), id, origin, notice.sentence, now)
+
+
+def about_event(session: SessionId, event: int, origin: Origin, sentence: str, now: datetime) -> Delivery:
+    """About an event that has not come to a mailbox."""
+    return _entry(session, -(_OF_EVENTS + event), derive("n", session, "event", str(event)), origin, sentence, now)
+
+
+def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery:
+    """About an answer that cannot be delivered, to the chat that it was for."""
+    lane = delivery.lane
+    origin = Origin(
+        channel_type=lane.channel_type,
+        instance=lane.instance,
+        platform_id=delivery.platform_id,
+        thread_id=delivery.thread_id,
+        platform_message_id=delivery.reply_to,
+    )
+    id = derive("n", lane.session_id, "delivery", str(delivery.seq))
+    return _entry(lane.session_id, -(_OF_DELIVERIES + delivery.seq), id, origin, sentence, now)
+
+
+def notice_seq(message: MessageIn, number: int) -> int:
+    """The number of a notice in the ledger."""
+    number = number if number in (NO_TRY, GIVEN_UP, LATE, HELD) else min(number, LAST_TRY)
+    return -(message.seq * NOTICES_A_MESSAGE + number)
+
+
+def notice_seqs(message: MessageIn) -> range:
+    """All numbers that notices about this message can have."""
+    return range(-(message.seq * NOTICES_A_MESSAGE + NO_TRY), -(message.seq * NOTICES_A_MESSAGE) + 1)
+
+
+def _entry(session: SessionId, seq: int, out_id: str, origin: Origin, sentence: str, now: datetime) -> Delivery:
+    return Delivery(
+        lane=LaneKey(session, origin.channel_type, origin.instance, origin.platform_id),
+        seq=seq,
+        out_id=out_id,
+        kind="chat",
+        thread_id=origin.thread_id,
+        reply_to=origin.platform_message_id,
+        content=encode(ChatOut(text=sentence)),
+        status=DeliveryStatus.PENDING,
+        created_at=now,
+    )

@@ -1,0 +1,81 @@
+"""What a runner was told to do, from the host's side: who gave the order is told when it is done.
+
+A /stop is a row that its runner acks. Where there is no runner to do so, the host says by itself that it is done: what
+the order is about was closed when the row was written. Saying it twice is saying it once: one place in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from nanohost.chat_commands.stop import STOPPED
+from nanohost.clock import Clock
+from nanohost.keeper.notices import Notice, delivery_of
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session
+from nanohost.store import deliveries
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery, LaneKey
+from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.payloads import STOP, ControlIn, decode_in
+from nanohost_protocol.rows import InKind, MessageIn
+
+OBEY_WITHIN_S = 1.3
+"""A runner sees its orders within milliseconds; one that does not is stopped."""
+DISOBEDIENT_GRACE_S = 0.3
+"""Its turn is not wanted any more, so there is nothing to give back. The two together stay below two seconds."""
+
+
+class Orders:
+    """One per keeper."""
+
+    def __init__(
+        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, on_notice: Callable[[LaneKey], None]
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._on_notice = on_notice
+
+    async def are_open(self, session: Session) -> bool:
+        """Whether the runner still has to obey. Raises MailboxError."""
+        return await self._mailboxes.update(session, lambda box: any(_orders(box)))
+
+    async def settle(self, session: Session) -> None:
+        """Nobody will ack them any more: tell who wants to know, then close them. A /clear stays for the next runner.
+
+        Raises MailboxError.
+        """
+        stops = await self._mailboxes.update(session, lambda box: [row for row in _orders(box) if late_answer(row)])
+        if not stops:
+            return
+        now = self._clock.now()
+        answers = [answer_to(session, row, STOPPED, now) for row in stops if row.origin is not None]
+        async with self._store.transaction() as tx:
+            for answer in answers:
+                await deliveries.add(tx, answer)
+        for answer in answers:
+            self._on_notice(answer.lane)
+        await self._mailboxes.update(session, lambda box: [box.close(row.id, "completed") for row in stops])
+
+
+def late_answer(row: MessageIn) -> str | None:
+    """What is said when the runner has obeyed; None: it was answered at once, or nobody wants to know."""
+    if row.kind is not InKind.CONTROL:
+        return None
+    try:
+        payload = decode_in(row.kind, row.content)
+    except PayloadError:
+        return None
+    return STOPPED if isinstance(payload, ControlIn) and payload.command == STOP and payload.answer is None else None
+
+
+def answer_to(session: Session, row: MessageIn, sentence: str, now: datetime) -> Delivery:
+    """The answer to a command, as the one entry in the ledger that it has."""
+    return delivery_of(session, Notice(message=row, number=0, sentence=sentence), now)
+
+
+def _orders(box: InboundWriter) -> list[MessageIn]:
+    return [row for row in box.pending() if row.kind is InKind.CONTROL]

@@ -1,0 +1,69 @@
+"""In which conversation the sender of an event is answered, where routing has not got that far.
+
+For sentences of the host's own about an event that could not be routed. Never speaks to who may not talk to the agent,
+and never in a group that did not talk to it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nanohost.access.decision import may_talk
+from nanohost.clock import Clock
+from nanohost.model import MessagingGroup, SessionId, Wiring
+from nanohost.routing.engage import engages
+from nanohost.routing.session_key import session_key
+from nanohost.store import messaging_groups, roles, sessions, wirings
+from nanohost.store.database import Store
+from nanohost.store.events import StoredEvent
+
+
+class Speaker:
+    """Looks each wiring of a chat over as routing would."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def session_for(self, stored: StoredEvent) -> SessionId | None:
+        """The event's session, made if it would have been the first of its conversation. None: nobody is to answer."""
+        if stored.event.sender.is_bot:
+            return None
+        chat = stored.chat
+        group = await messaging_groups.find(
+            self._store, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
+        )
+        if group is None:
+            return None
+        for wiring in await wirings.of_chat(self._store, group.id):
+            if _is_meant(wiring, stored) and await self._may_talk(wiring, group, stored):
+                return await self._session(wiring, stored)
+        return None
+
+    async def _may_talk(self, wiring: Wiring, group: MessagingGroup, stored: StoredEvent) -> bool:
+        user = f"{stored.chat.channel_type}:{stored.event.sender.handle}"
+        grants = await roles.of_user(self._store, user)
+        return may_talk(grants, group.unknown_sender, wiring.agent_group_id).allowed
+
+    async def _session(self, wiring: Wiring, stored: StoredEvent) -> SessionId:
+        key = session_key(wiring, stored.event)
+        async with self._store.transaction() as tx:
+            found = await sessions.by_key(
+                tx, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id
+            )
+            if found is not None:
+                return found.id
+            return await sessions.add(
+                tx,
+                agent_group=key.agent_group,
+                messaging_group=key.messaging_group,
+                thread_id=key.thread_id,
+                now=self._clock.now(),
+            )
+
+
+def _is_meant(wiring: Wiring, stored: StoredEvent) -> bool:
+    try:
+        return engages(wiring, stored.event, has_session=False)
+    except re.error:
+        return False

@@ -1,0 +1,169 @@
+"""Rows whose time is over: what upkeep deletes of the central database, a small batch a transaction.
+
+Never: a row that something open refers to, or that keeps a repetition from having an effect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from nanohost.model import SessionId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.times import to_text
+
+BATCH = 200
+
+FIRST_YOUNG_EVENT = "SELECT id FROM inbound_events WHERE received_at >= ? ORDER BY id LIMIT 1"
+FIRST_YOUNG_CALL = "SELECT id FROM model_calls WHERE started_at >= ? ORDER BY id LIMIT 1"
+# Never the last one: its number would be given to another event, and notices and messages are known by it.
+LAST_EVENT = "SELECT max(id) AS id FROM inbound_events"
+LAST_CALL = "SELECT max(id) + 1 AS id FROM model_calls"
+# The latest event that a wiring brought into a session stays: it says that the wiring has reached it.
+AGED_EVENTS = """
+SELECT e.id FROM inbound_events e
+WHERE e.id > :after AND e.id < :below AND e.status IN ('routed', 'dropped') AND NOT EXISTS (
+    SELECT 1 FROM routes r WHERE r.event_id = e.id AND (r.outcome = 'waiting' OR (
+        r.session_id IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM routes later
+            WHERE later.session_id = r.session_id AND later.wiring_id = r.wiring_id AND later.event_id > r.event_id))))
+ORDER BY e.id LIMIT :limit
+"""
+DELETE_ROUTES = "DELETE FROM routes WHERE event_id IN (SELECT value FROM json_each(?))"
+DELETE_EVENTS = "DELETE FROM inbound_events WHERE id IN (SELECT value FROM json_each(?))"
+
+AGED_CALLS = "SELECT id FROM model_calls WHERE id < ? ORDER BY id LIMIT ?"
+SUM_CALLS = """
+INSERT INTO model_calls_by_day
+    (day, agent_group, model, calls, failed, tokens_in, tokens_out, tokens_cached, tokens_cache_written)
+SELECT substr(c.started_at, 1, 10), ifnull(g.folder, ''), ifnull(c.model, ''), count(*),
+    sum(c.status = 0 OR c.status >= 400), sum(c.tokens_in), sum(c.tokens_out), sum(c.tokens_cached),
+    sum(c.tokens_cache_written)
+FROM model_calls c LEFT JOIN sessions s ON s.id = c.session_id LEFT JOIN agent_groups g ON g.id = s.agent_group_id
+WHERE c.id IN (SELECT value FROM json_each(?))
+GROUP BY 1, 2, 3
+ON CONFLICT (day, agent_group, model) DO UPDATE SET
+    calls = calls + excluded.calls, failed = failed + excluded.failed,
+    tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,
+    tokens_cached = tokens_cached + excluded.tokens_cached,
+    tokens_cache_written = tokens_cache_written + excluded.tokens_cache_written
+"""
+DELETE_CALLS = "DELETE FROM model_calls WHERE id IN (SELECT value FROM json_each(?))"
+
+REFERRED_TO = """
+SELECT message_id FROM routes WHERE message_id IN (SELECT value FROM json_each(:ids))
+UNION SELECT message_id FROM task_runs WHERE session_id = :session AND ended_at IS NULL
+"""
+# At rest nothing is left that a notice could be about, so none that is deleted can be said again.
+AT_REST = """
+SELECT 1 FROM sessions WHERE id = :session AND due_at IS NULL
+AND NOT EXISTS (SELECT 1 FROM deliveries WHERE session_id = :session AND status IN ('pending', 'sending'))
+AND NOT EXISTS (SELECT 1 FROM deliveries WHERE session_id = :session AND status = 'unknown')
+AND NOT EXISTS (SELECT 1 FROM routes WHERE session_id = :session AND outcome = 'waiting')
+AND NOT EXISTS (SELECT 1 FROM task_runs WHERE session_id = :session AND ended_at IS NULL)
+AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'new' AND received_at < :before)
+AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'set_aside')
+"""
+AGED_DELIVERIES = """
+SELECT seq FROM deliveries
+WHERE session_id = :session AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before AND (seq > 0 OR :rest)
+ORDER BY seq LIMIT :limit
+"""
+AGED_ACTIONS = """
+SELECT seq FROM actions
+WHERE session_id = :session AND status != 'pending' AND told = 1 AND ifnull(done_at, created_at) < :before
+ORDER BY seq LIMIT :limit
+"""
+DELETE_ATTEMPTS = "DELETE FROM delivery_attempts WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
+DELETE_DELIVERIES = "DELETE FROM deliveries WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
+DELETE_ACTIONS = "DELETE FROM actions WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
+FORGET_UP_TO = """
+INSERT INTO forgotten (session_id, up_to_seq) VALUES (?, ?)
+ON CONFLICT (session_id) DO UPDATE SET up_to_seq = max(up_to_seq, excluded.up_to_seq)
+"""
+# The latest run of a task stays with its task; and the last of all, whose number would be given again.
+AGED_RUNS = """
+SELECT r.id FROM task_runs r
+WHERE r.ended_at < :before AND r.id < (SELECT max(id) FROM task_runs)
+    AND EXISTS (SELECT 1 FROM task_runs l WHERE l.task_id = r.task_id AND l.due > r.due)
+LIMIT :limit
+"""
+ENDED_TASKS = """
+SELECT t.id FROM tasks t
+WHERE t.status IN ('done', 'cancelled') AND t.run_asked IS NULL AND t.changed_at < :before AND NOT EXISTS (
+    SELECT 1 FROM task_runs r WHERE r.task_id = t.id AND (
+        r.ended_at IS NULL OR r.ended_at >= :before OR r.id = (SELECT max(id) FROM task_runs)))
+LIMIT :limit
+"""
+DELETE_RUNS_OF = "DELETE FROM task_runs WHERE task_id IN (SELECT value FROM json_each(?))"
+DELETE_TASKS = "DELETE FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+DELETE_RUNS = "DELETE FROM task_runs WHERE id IN (SELECT value FROM json_each(?))"
+
+
+async def delete_events(tx: Transaction, *, after: int, below: int) -> list[int]:
+    """Settled events with these numbers, and their routes. Returns which; ask again after the last of them."""
+    rows = await tx.all(AGED_EVENTS, {"after": after, "below": below, "limit": BATCH})
+    ids = [int(row["id"]) for row in rows]
+    await tx.run(DELETE_ROUTES, (json.dumps(ids),))
+    await tx.run(DELETE_EVENTS, (json.dumps(ids),))
+    return ids
+
+
+async def first_young_event(db: Queries, before: datetime) -> int:
+    """Events with a lower number came before that moment."""
+    return await _first_young(db, FIRST_YOUNG_EVENT, LAST_EVENT, before)
+
+
+async def sum_up_calls(tx: Transaction, *, below: int) -> int:
+    """Model calls with a lower number become sums by day. Returns how many; the batch is full while there are more."""
+    ids = json.dumps([row["id"] for row in await tx.all(AGED_CALLS, (below, BATCH))])
+    await tx.run(SUM_CALLS, (ids,))
+    return await tx.run(DELETE_CALLS, (ids,))
+
+
+async def first_young_call(db: Queries, before: datetime) -> int:
+    return await _first_young(db, FIRST_YOUNG_CALL, LAST_CALL, before)
+
+
+async def referred_to(db: Queries, session: SessionId, messages: Sequence[str]) -> set[str]:
+    """Messages that a route or an open run of a task refers to; of those asked about, all that are."""
+    rows = await db.all(REFERRED_TO, {"ids": json.dumps(list(messages)), "session": session})
+    return {str(row["message_id"]) for row in rows}
+
+
+async def delete_deliveries(tx: Transaction, session: SessionId, *, before: datetime, no_claims: bool) -> int:
+    """Deliveries and actions of a session that were settled before that moment. Returns how many.
+
+    Notices go when the session is at rest: `no_claims` says that no message of it is being worked on.
+    """
+    asked: dict[str, Value] = {"session": session, "before": to_text(before), "limit": BATCH}
+    rest = no_claims and await tx.one(AT_REST, asked) is not None
+    sent = [int(row["seq"]) for row in await tx.all(AGED_DELIVERIES, {**asked, "rest": int(rest)})]
+    done = [int(row["seq"]) for row in await tx.all(AGED_ACTIONS, asked)]
+    if not sent and not done:
+        return 0
+    for sql, seqs in ((DELETE_ATTEMPTS, sent), (DELETE_DELIVERIES, sent), (DELETE_ACTIONS, done)):
+        await tx.run(sql, (session, json.dumps(seqs)))
+    await tx.run(FORGET_UP_TO, (session, max(*sent, *done, 0)))
+    return len(sent) + len(done)
+
+
+async def delete_runs(tx: Transaction, *, before: datetime) -> int:
+    """Runs of tasks that ended before that moment. Returns how many; the batch is full while there are more."""
+    rows = await tx.all(AGED_RUNS, {"before": to_text(before), "limit": BATCH})
+    return await tx.run(DELETE_RUNS, (json.dumps([row["id"] for row in rows]),))
+
+
+async def delete_tasks(tx: Transaction, *, before: datetime) -> int:
+    """Tasks that were over before that moment, with their runs. Returns how many; the batch is full while there are
+    more."""
+    rows = await tx.all(ENDED_TASKS, {"before": to_text(before), "limit": BATCH})
+    ids = json.dumps([row["id"] for row in rows])
+    await tx.run(DELETE_RUNS_OF, (ids,))
+    return await tx.run(DELETE_TASKS, (ids,))
+
+
+async def _first_young(db: Queries, young: str, last: str, before: datetime) -> int:
+    row = await db.one(young, (to_text(before),)) or await db.one(last)
+    return int(row["id"] or 0) if row else 0

@@ -1,0 +1,82 @@
+"""Turn failures: how a session's latest turns failed, in a row. A turn that is completed ends the row."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.model import SessionId
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.rows import ChatId, ErrorClass
+from nanohost_protocol.times import from_text, to_text
+
+OF_SESSION = "SELECT * FROM turn_failures WHERE session_id = ?"
+HELD = "SELECT session_id, until FROM turn_failures WHERE until IS NOT NULL AND until > ?"
+SET = """
+INSERT OR REPLACE INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until, told)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+FORGET = "DELETE FROM turn_failures WHERE session_id = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFailures:
+    """Failures in a row. `until`: the model cannot be asked before; None: the session may go on. `told`: chats whose
+    people know of this pause."""
+
+    error_class: ErrorClass
+    sentence: str
+    since: datetime
+    latest_at: datetime
+    count: int
+    until: datetime | None = None
+    told: frozenset[ChatId] = frozenset()
+
+    def holds(self, now: datetime) -> bool:
+        """Whether nothing is to be started now."""
+        return self.until is not None and now < self.until
+
+
+async def find(db: Queries, session: SessionId) -> TurnFailures | None:
+    row = await db.one(OF_SESSION, (session,))
+    return None if row is None else _from_row(row)
+
+
+async def held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
+    """The sessions for which nothing is to be started now, and until when."""
+    return {SessionId(row["session_id"]): from_text(row["until"]) for row in await db.all(HELD, (to_text(now),))}
+
+
+async def put(tx: Transaction, session: SessionId, failures: TurnFailures | None) -> None:
+    """How the session stands now; None: its latest turn was completed."""
+    if failures is None:
+        await tx.run(FORGET, (session,))
+        return
+    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in failures.told)
+    await tx.run(
+        SET,
+        (
+            session,
+            failures.error_class,
+            failures.sentence,
+            to_text(failures.since),
+            to_text(failures.latest_at),
+            failures.count,
+            None if failures.until is None else to_text(failures.until),
+            json.dumps(told),
+        ),
+    )
+
+
+def _from_row(row: sqlite3.Row) -> TurnFailures:
+    return TurnFailures(
+        error_class=ErrorClass(row["error_class"]),
+        sentence=row["sentence"],
+        since=from_text(row["since"]),
+        latest_at=from_text(row["latest_at"]),
+        count=row["failures"],
+        until=None if row["until"] is None else from_text(row["until"]),
+        told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+    )

@@ -1,0 +1,1 @@
+"""Platforms on loopback, one file each: servers that the real client libraries accept."""

@@ -1,0 +1,60 @@
+"""What /status says, as a table: words for people, times in their zone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from nanohost.chat_commands.command import ContainerState, Look
+from nanohost.chat_commands.status import Doing, Facts, status
+from nanohost.store.turn_failures import TurnFailures
+from nanohost_protocol.rows import ErrorClass
+
+NOW = datetime(2026, 1, 2, 23, 30, tzinfo=UTC)
+NOTHING = Facts(
+    look=Look(state=ContainerState.NONE),
+    doing=Doing(),
+    tasks=(),
+    failures=None,
+    waiting=0,
+    now=NOW,
+    zone=ZoneInfo("Europe/Berlin"),
+)
+WORKING = Doing(since=NOW - timedelta(minutes=5), tool="Bash")
+FAILED = TurnFailures(
+    error_class=ErrorClass.AUTH, sentence="My key is missing.", since=NOW, latest_at=NOW - timedelta(hours=2), count=1
+)
+
+
+@pytest.mark.behaviour("SE-12")
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (NOTHING, ["I am not doing anything.", "Nothing waits."]),
+        (
+            replace(NOTHING, look=Look(state=ContainerState.RUNNING), doing=WORKING, waiting=1),
+            ["I am working since 00:25, now with the tool Bash.", "1 message waits."],
+        ),
+        (
+            replace(NOTHING, look=Look(state=ContainerState.WAITING), waiting=2),
+            ["I wait for a free place to work in.", "2 messages wait."],
+        ),
+        (
+            replace(NOTHING, look=Look(state=ContainerState.NONE, trouble="/home/x died"), waiting=1),
+            ["I have not begun yet.", "1 message waits.", "My last containers failed; the operator's log says why."],
+        ),
+        (
+            replace(NOTHING, failures=FAILED),
+            [
+                "I am not doing anything.",
+                "Nothing waits.",
+                "The last problem, at 2026-01-02 22:30: My key is missing.",
+            ],
+        ),
+    ],
+)
+def test_status_is_words_for_people(facts: Facts, expected: list[str]) -> None:
+    assert status(facts).splitlines() == expected

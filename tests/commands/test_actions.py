@@ -1,0 +1,34 @@
+"""What agents asked for, as an operator reads it."""
+
+from __future__ import annotations
+
+from nanohost.store import actions
+from nanohost.store.actions import ActionRow, ActionStatus
+from tests.commands.conftest import Operator
+from tests.store.test_entities import a_session
+
+
+async def test_requests_are_listed_with_what_became_of_them(operator: Operator) -> None:
+    store, now = operator.context.store, operator.context.clock.now()
+    session = await a_session(store)
+    assert await operator.reads("actions list") == await operator.reads("deliveries list")
+    for seq, status in ((1, ActionStatus.DONE), (3, ActionStatus.REFUSED)):
+        row = ActionRow(
+            session_id=session,
+            seq=seq,
+            out_id=f"o{seq}",
+            name="tasks.pause",
+            arguments='{"id":"j\x1b[2J"}',
+            origin=None,
+            asked_at=now,
+            created_at=now,
+            status=status,
+            reason="there is no such task" if status is ActionStatus.REFUSED else None,
+        )
+        async with store.transaction() as tx:
+            await actions.add(tx, row)
+    assert [row["seq"] for row in await operator.asks("actions list")] == [3, 1]
+    assert [row["seq"] for row in await operator.asks("actions list", limit="1", session=session[:6])] == [3]
+    [refused] = await operator.asks("actions list", status="refused")
+    assert (refused["action"], refused["reason"]) == ("tasks.pause", "there is no such task")
+    assert "\x1b" not in await operator.reads("actions list")

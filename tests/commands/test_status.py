@@ -1,0 +1,213 @@
+"""One screen: what is wrong comes with what to type about it, what is in order is said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from nanohost.commands import status
+from nanohost.commands.show import Json
+from nanohost.model import SessionId
+from nanohost.store import agent_groups, model_calls, sessions
+from nanohost_protocol.times import to_text
+from tests.commands.conftest import Operator
+
+pytestmark = pytest.mark.behaviour("OP-01")
+
+
+class Live:
+    """Satisfies LiveHost: a running host that says this of itself."""
+
+    def __init__(self, **said: Json) -> None:
+        quiet: dict[str, Json] = {
+            "version": "1",
+            "pid": 7,
+            "runtime": "docker",
+            "isolation": "container",
+            "provider": "demo",
+            "channels": [{"name": "terminal", "instance": "default", "state": "connected", "detail": ""}],
+            "containers": [],
+            "sessions_in_trouble": [],
+            "waiting_for_a_container": [],
+            "services_in_trouble": [],
+        }
+        self._said = {**quiet, **said}
+
+    def report(self) -> dict[str, Json]:
+        return self._said
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"status only looks, and asked for {name}")
+
+
+def running(operator: Operator, **said: Json) -> Operator:
+    return Operator(replace(operator.context, live=Live(**said)))  # type: ignore[arg-type]
+
+
+async def a_session(operator: Operator, *, due: bool = False) -> SessionId:
+    store, now = operator.context.store, operator.context.clock.now()
+    async with store.transaction() as tx:
+        group = await agent_groups.add(tx, folder="work", name="work", provider=None, model=None, now=now)
+        session = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=now)
+        if due:
+            await sessions.make_due(tx, session, at=now, now=now)
+    return session
+
+
+async def test_a_host_without_trouble_says_that_all_is_well(operator: Operator) -> None:
+    shown = await running(operator).reads("status")
+    assert shown.endswith("All is well.")
+    assert "→" not in shown
+
+
+async def test_without_a_host_it_says_how_to_start_one_and_that_the_data_is_fine(operator: Operator) -> None:
+    shown = await operator.reads("status")
+    assert "→ nanohost run, or nanohost chat" in shown
+    assert "Nothing is wrong with the data." in shown
+
+
+async def test_containers_are_shown_busy_or_idle_and_since_when(operator: Operator) -> None:
+    host = running(
+        operator,
+        containers=[
+            {"session": "s1", "state": "running", "busy": True, "for_s": 20},
+            {"session": "s2", "state": "running", "busy": False, "for_s": 7300},
+            {"session": "s3", "state": "starting", "busy": True, "for_s": 1},
+        ],
+    )
+    shown = [line.split() for line in (await host.reads("status")).splitlines()]
+    assert ["s1", "busy", "20", "s"] in shown
+    assert ["s2", "idle", "2", "h"] in shown
+    assert ["s3", "starting", "1", "s"] in shown
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({}, "its container is about to start"),
+        ({"waiting_for_a_container": ["SESSION"]}, "all containers are taken"),
+        (
+            {
+                "sessions_in_trouble": [
+                    {"session": "SESSION", "failures": 2, "next_try_in_s": 9, "reason": "no such image"}
+                ]
+            },
+            "next try in 9 s",
+        ),
+    ],
+)
+async def test_a_session_that_waits_is_shown_with_the_reason(
+    operator: Operator, said: dict[str, Json], why: str
+) -> None:
+    session = await a_session(operator, due=True)
+    told = {key: _named(value, session) for key, value in said.items()}
+    shown = await running(operator, **told).reads("status")
+    assert why in shown
+    assert session in shown
+
+
+async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: Operator) -> None:
+    session = await a_session(operator, due=True)
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)"
+            " VALUES (?, 'rate_limited', 'later', ?, ?, 3, ?)",
+            (session, to_text(now), to_text(now), to_text(now + timedelta(minutes=30))),
+        )
+    shown = await running(operator).reads("status")
+    assert "cannot be asked before" in shown
+    assert "(rate_limited)" in shown
+    assert "tried again by itself" in shown
+    assert "in 30 min" in shown
+    assert "All is well" not in shown
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"), [(401, "the key is refused"), (0, "was not reached"), (429, "tried again by itself")]
+)
+async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
+    operator: Operator, code: int, advice: str
+) -> None:
+    await _call(operator, code, "invalid x-api-key")
+    await _call(operator, code, "invalid x-api-key")
+    shown = await running(operator).reads("status")
+    assert advice in shown
+    [failing] = (await operator.asks("status"))["models_failing"]
+    assert (failing["calls"], failing["error"]) == (2, "invalid x-api-key")
+
+
+async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
+    await _call(operator, 401, "invalid", ago=timedelta(minutes=16))
+    assert (await operator.asks("status"))["models_failing"] == []
+
+
+async def test_a_paused_task_comes_with_the_command_that_resumes_it(operator: Operator) -> None:
+    session = await a_session(operator)
+    now = to_text(operator.context.clock.now())
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO tasks (id, session_id, kind, content, timezone, status, misfire, reason, created_by,"
+            " created_at, changed_at)"
+            " VALUES ('t1', ?, 'agent', 'x', 'UTC', 'paused', 'latest', 'it failed', 'a', ?, ?)",
+            (session, now, now),
+        )
+    shown = await running(operator).reads("status")
+    assert "nanohost tasks resume t1" in shown
+    assert "it failed" in shown
+
+
+async def test_a_channel_that_is_not_connected_is_wrong(operator: Operator) -> None:
+    down: Json = [{"name": "telegram", "instance": "default", "state": "restarting", "detail": "no network"}]
+    shown = await running(operator, channels=down).reads("status")
+    assert "Channels that are not connected" in shown
+    assert "no network" in shown
+    assert "All is well" not in shown
+
+
+async def test_a_disk_that_is_nearly_full_is_told(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "LOW_DISK_BYTES", 2**63)
+    shown = await running(operator).reads("status")
+    assert "The disk is nearly full" in shown
+    assert "df -h" in shown
+
+
+async def test_a_late_message_is_told_with_its_cause(operator: Operator) -> None:
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO late_messages (name, channel, platform_id, cause, sentence, since, found_at, told)"
+            " VALUES ('event 1', 'telegram:default', 'c1', 'routing', 'it is not routed', ?, ?, 0)",
+            (to_text(now - timedelta(minutes=20)), to_text(now)),
+        )
+    shown = await running(operator).reads("status")
+    assert "it is not routed" in shown
+    assert "20 min ago" in shown
+
+
+def _named(value: Json, session: SessionId) -> Json:
+    if isinstance(value, Mapping):
+        return {key: _named(inner, session) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_named(inner, session) for inner in value]
+    return session if value == "SESSION" else value
+
+
+async def _call(operator: Operator, code: int, error: str, *, ago: timedelta = timedelta()) -> None:
+    async with operator.context.store.transaction() as tx:
+        await model_calls.add(
+            tx,
+            session=SessionId("s1"),
+            model="m",
+            started_at=operator.context.clock.now() - ago,
+            duration_ms=1,
+            status=code,
+            tokens_in=0,
+            tokens_out=0,
+            tokens_cached=0,
+            tokens_cache_written=0,
+            error=error,
+        )

@@ -1,0 +1,77 @@
+"""A runner whose clock is shifted as its host's, and that misbehaves in its session's first life.
+
+python odd_runner.py MODE OFFSET agent_runner --install I --session S --lease L
+
+plain       does not misbehave
+deaf        lives and takes no message
+stubborn    works, and does not end when it is told to, in any life
+hoarder     fills its folder, and takes no message
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from agent_runner import __main__ as entry
+from agent_runner.loop import Runner, utc_now
+from agent_runner.signals import Signals
+from nanohost_protocol.heartbeat import beating
+from nanohost_protocol.layout import SessionLayout
+
+HOARD_MB = 24
+
+
+class Stubborn(Signals):
+    """Hears nobody."""
+
+    def stop(self) -> None:
+        return
+
+
+def main() -> int:
+    mode, offset, _, *arguments = sys.argv[1:]
+    sys.argv[1:] = arguments
+    now = partial(_shifted, Path(offset))
+    vars(entry).update(utc_now=now, Runner=partial(Runner, now=now))
+    layout = SessionLayout(Path(os.environ["NANOHOST_WORKSPACE"]))
+    if mode == "stubborn":
+        vars(entry).update(Signals=Stubborn)
+    elif _first_life(layout):
+        {"deaf": _do_nothing, "hoarder": _hoard}.get(mode, _behave)(layout)
+    return entry.main()
+
+
+def _shifted(offset: Path) -> datetime:
+    return utc_now() + timedelta(seconds=float(offset.read_text()))
+
+
+def _first_life(layout: SessionLayout) -> bool:
+    lived = layout.state_dir / "lived"
+    first = not lived.exists()
+    lived.touch()
+    return first
+
+
+def _behave(layout: SessionLayout) -> None:
+    pass
+
+
+def _do_nothing(layout: SessionLayout) -> None:
+    with beating(layout.heartbeat):
+        while True:
+            signal.pause()
+
+
+def _hoard(layout: SessionLayout) -> None:
+    for number in range(HOARD_MB):
+        (layout.out_dir / f"hoard-{number}").write_bytes(b"\1" * 1024**2)
+    _do_nothing(layout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

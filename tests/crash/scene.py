@@ -1,0 +1,117 @@
+"""Where a run takes place: a home, a platform and people of its own, and a host as an operator runs it.
+
+Every run ends the same way: the host that lives then may do what is left, it is stopped in order, and all is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash.measured import Result, measured, unfinished
+from tests.crash.moods import Mood, fine
+from tests.crash.people import People, furnish
+from tests.crash.platform import Platform
+from tests.crash.victims import NANOHOST_RUN, HostProcess
+
+TICK_S = 0.25
+SETTLE_LIMIT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    name: str
+    host: HostProcess
+    platform: Platform
+    people: People
+    idempotent: bool
+    began: float
+
+    async def result(self, container_kills: int = 0, *, limit_s: float = SETTLE_LIMIT_S) -> Result:
+        """Wait until nothing is left to do, stop the host, count."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._settled()
+        except TimeoutError:
+            pass  # what is missing is counted
+        left = await asyncio.to_thread(unfinished, self.host.root)
+        assert await asyncio.to_thread(self.host.stop) == 0, f"{self.name}: the host did not stop in order"
+        return await asyncio.to_thread(
+            measured,
+            self.name,
+            self.host,
+            self.platform,
+            self.people,
+            idempotent=self.idempotent,
+            container_kills=container_kills,
+            unfinished=left,
+            seconds=time.monotonic() - self.began,
+        )
+
+    async def write(self, messages: int) -> None:
+        """So many messages, a few milliseconds apart."""
+        for _ in range(messages):
+            self.people.write()
+            await asyncio.sleep(0.01)
+
+    async def answered(self) -> None:
+        """Wait until people have seen every answer."""
+        wanted = self.people.expected()
+        await self.until("all is answered", lambda: wanted <= self.platform.texts().keys(), within_s=SETTLE_LIMIT_S)
+
+    async def until(self, what: str, holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
+        """Look again and again. The host must live meanwhile."""
+        for _ in range(int(within_s / TICK_S)):
+            if holds():
+                return
+            code = await asyncio.to_thread(self.host.exited_within, TICK_S)
+            assert code is None, f"{self.name}: the host ended with {code}"
+        raise AssertionError(f"{self.name}: not within {within_s:.0f} s: {what}")
+
+    async def _settled(self) -> None:
+        await self.platform.until_seen(self.people.expected())
+        while not await asyncio.to_thread(self._is_done):
+            code = await asyncio.to_thread(self.host.exited_within, TICK_S)
+            assert code is None, f"{self.name}: the host ended with {code}"
+
+    def _is_done(self) -> bool:
+        return self.host.is_ready() and unfinished(self.host.root) == 0
+
+
+@asynccontextmanager
+async def staged(
+    name: str,
+    root: Path,
+    *,
+    chats: int,
+    settings: Mapping[str, object],
+    idempotent: bool = True,
+    tool_every: int = 3,
+    mood: Callable[[], Mood] = fine,
+    log: str | Path = "host.log",
+    program: Sequence[str] = NANOHOST_RUN,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Scene]:
+    """A home, people and a platform, and a host that is not started yet."""
+    platform = Platform(mood)
+    began = time.monotonic()
+    async with platform.opened():
+        process = HostProcess(
+            root,
+            platform.port,
+            settings,
+            idempotent=idempotent,
+            log=log,
+            program=program,
+            environment=environment,
+        )
+        await furnish(root, chats)
+        people = People(platform, chats, tool_every=tool_every)
+        try:
+            yield Scene(name=name, host=process, platform=platform, people=people, idempotent=idempotent, began=began)
+        finally:
+            await asyncio.to_thread(process.end)

@@ -1,0 +1,144 @@
+"""How fast messages go out: tables of waits, and who waits for whom."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nanohost.channel_api import Pace
+from nanohost.delivery.pacing import Pacing, Rule, channel_rules, chat_rules, wait_s
+from nanohost.model import SessionId
+from nanohost.store.deliveries import LaneKey
+from nanohost.testing.manual_clock import ManualClock
+
+SECOND, GROUP = Rule(1, 1.0), Rule(3, 60.0)
+
+
+def lane(session: str, chat: str) -> LaneKey:
+    return LaneKey(SessionId(session), "fake", "default", chat)
+
+
+@pytest.mark.behaviour("DL-08")
+@pytest.mark.parametrize(
+    ("rules", "sent", "now", "wait"),
+    [
+        ([], [1.0, 2.0], 2.0, 0.0),
+        ([SECOND], [], 5.0, 0.0),
+        ([SECOND], [5.0], 5.0, 1.0),
+        ([SECOND], [5.0], 5.75, 0.25),
+        ([SECOND], [5.0], 6.0, 0.0),
+        ([GROUP], [1.0, 2.0], 2.0, 0.0),
+        ([GROUP], [1.0, 2.0, 3.0], 3.0, 58.0),
+        ([GROUP], [1.0, 2.0, 3.0, 61.0], 61.5, 0.5),
+        ([SECOND, GROUP], [1.0, 2.0, 3.0], 3.5, 57.5),
+        ([SECOND, GROUP], [1.0, 2.0, 61.9], 62.0, 0.9),
+    ],
+)
+def test_the_next_message_waits_until_every_rule_lets_it(
+    rules: list[Rule], sent: list[float], now: float, wait: float
+) -> None:
+    assert wait_s(rules, sent, now) == pytest.approx(wait)
+
+
+@pytest.mark.behaviour("DL-08")
+def test_a_pace_is_what_it_says() -> None:
+    pace = Pace(between_s=1.0, a_minute_in_a_group=20, a_second=30)
+    assert chat_rules(pace, is_group=False) == [Rule(1, 1.0)]
+    assert chat_rules(pace, is_group=True) == [Rule(1, 1.0), Rule(20, 60.0)]
+    assert channel_rules(pace) == [Rule(30, 1.0)]
+    assert chat_rules(Pace(), is_group=True) == channel_rules(Pace()) == []
+
+
+class Bench:
+    """Lanes that ask for their turn, in the order they got it."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.pacing = Pacing(self.clock)
+        self.passed: list[str] = []
+
+    async def nap(self, seconds: float) -> bool:
+        await self.clock.sleep(seconds)
+        return True
+
+    async def send(self, session: str, chat: str, times: int = 1, *, pace: Pace) -> None:
+        for _ in range(times):
+            assert await self.pacing.turn(lane(session, chat), pace, is_group=False, nap=self.nap)
+            self.passed.append(session)
+            await asyncio.sleep(0)
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_sessions_that_share_a_chat_take_turns_and_another_chat_does_not_wait() -> None:
+    bench, pace = Bench(), Pace(between_s=1.0)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(bench.send("a", "c1", 3, pace=pace))
+        group.create_task(bench.send("b", "c1", 3, pace=pace))
+        await bench.clock.advance(0.5)
+        group.create_task(bench.send("other", "c2", pace=pace))
+        await bench.clock.advance(0.1)
+        assert bench.passed == ["a", "other"]
+        await bench.clock.advance(4.0)
+        assert len(bench.passed) == 6
+        await bench.clock.advance(1.0)
+    assert [one for one in bench.passed if one != "other"] == ["a", "b"] * 3
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_a_channels_own_pace_holds_for_all_its_chats_together() -> None:
+    bench, pace = Bench(), Pace(a_second=2)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        for chat in "vwxyz":
+            group.create_task(bench.send(chat, chat, pace=pace))
+        await bench.clock.advance(0.5)
+        assert len(bench.passed) == 2
+        await bench.clock.advance(1.0)
+        assert len(bench.passed) == 4
+        await bench.clock.advance(1.0)
+    assert sorted(bench.passed) == list("vwxyz")
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_a_pause_holds_one_chat_or_the_whole_channel() -> None:
+    bench = Bench()
+    bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(bench.send("same chat", "c1", pace=Pace()))
+        group.create_task(bench.send("other chat", "c2", pace=Pace()))
+        await bench.clock.advance(29)
+        assert bench.passed == ["other chat"]
+        bench.pacing.pause(lane("a", "c3"), 10, whole_channel=True)
+        group.create_task(bench.send("held", "c2", pace=Pace()))
+        await bench.clock.advance(2)
+        assert bench.passed == ["other chat"]
+        await bench.clock.advance(9)
+    assert sorted(bench.passed[1:]) == ["held", "same chat"]
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_an_operators_word_is_not_held_by_a_pause() -> None:
+    bench = Bench()
+    bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
+    bench.pacing.lift(lane("a", "c1"))
+    await bench.send("a", "c1", pace=Pace())
+    assert bench.passed == ["a"]
+
+
+async def test_who_waits_stops_waiting_when_the_host_closes() -> None:
+    bench = Bench()
+    bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
+
+    async def closing(seconds: float) -> bool:
+        return False
+
+    assert not await bench.pacing.turn(lane("a", "c1"), Pace(), is_group=False, nap=closing)
+
+
+async def test_chats_that_need_not_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanohost.delivery.pacing.MOST_REMEMBERED", 10)
+    bench = Bench()
+    for number in range(50):
+        await bench.send("a", f"c{number}", pace=Pace(between_s=0.5))
+        await bench.clock.advance(10)
+    assert len(bench.pacing._gates) <= 10

@@ -1,0 +1,33 @@
+"""A host whose central database is lost ends in words, and none begins anew beside conversations without one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import StoreError
+from nanohost.store.watch import WATCH_INTERVAL_S
+from tests.support.flow import flowing
+from tests.support.hasty_clock import HastyClock
+
+pytestmark = pytest.mark.behaviour("OP-05")
+
+
+async def test_a_host_whose_database_is_gone_ends_and_says_what_to_do(tmp_path: Path) -> None:
+    async with flowing(tmp_path, clock=HastyClock(WATCH_INTERVAL_S), with_channel=False) as flow:
+        flow.home.database.unlink()
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreError, match="central store failed") as told:
+                await flow.host.stopped()
+    assert "backups" in told.value.hint
+
+
+async def test_conversations_without_their_database_are_not_covered_up_by_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "sessions" / "main" / "s1" / "in").mkdir(parents=True)
+    with pytest.raises(StoreError, match="is gone") as told:
+        async with flowing(tmp_path, with_channel=False):
+            pass
+    assert "to begin anew" in told.value.hint
+    assert not (tmp_path / "data" / "nanohost.db").exists()

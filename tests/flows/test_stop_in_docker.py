@@ -1,0 +1,39 @@
+"""/stop, where a runner is a container away."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from nanohost.chat_commands.stop import STOPPED
+from nanohost.runtimes.docker import DockerRuntime
+from nanohost.runtimes.docker_image import ensure_image
+from tests.support.engine import docker_engine
+from tests.support.flow import flowing, install_of
+from tests.support.invariants import claimed
+
+__all__ = ["docker_engine"]
+
+LIMIT_S = 60.0
+STOP_WITHIN_S = 4.0
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("docker_engine")
+@pytest.mark.behaviour("SE-12")
+async def test_stop_reaches_a_container_and_it_goes_on_living(tmp_path: Path) -> None:
+    runtime = DockerRuntime(install=install_of(tmp_path), image=await ensure_image(progress=lambda _: None))
+    async with flowing(tmp_path, runtime=runtime) as flow:
+        await flow.wire(script=[{"match": "long", "actions": [{"hang": True}]}])
+        await flow.fake.person_writes("long")
+        await claimed(flow, limit_s=LIMIT_S)
+        begun = time.monotonic()
+        await flow.fake.person_writes("/stop")
+        await flow.fake.wait_for(1, LIMIT_S)
+        assert time.monotonic() - begun < STOP_WITHIN_S
+        await flow.fake.person_writes("hi")
+        await flow.fake.wait_for(2, LIMIT_S)
+        assert len(await flow.containers()) == 1
+    assert flow.texts() == [STOPPED, "echo: hi"]

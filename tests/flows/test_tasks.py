@@ -1,0 +1,112 @@
+"""Tasks in a running host: the agent does what is due, the chat reads it, the operator sees what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nanohost.app import opened_store
+from nanohost_protocol.times import to_text
+from tests.flows.stage import Stage
+from tests.flows.test_operator import types
+from tests.flows.test_turns import fails
+from tests.support.flow import Flow
+
+LIMIT_S = 10.0
+COSTS = [{"match": "cost", "actions": [{"answer": "done: {text}"}, {"usage": {"tokens_in": 7, "cost_usd": 0.5}}]}]
+
+
+async def shown(flow: Flow, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    """The task as it is shown, once that fits."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            found: Mapping[str, Any] = await types(flow, "tasks show", task)
+            if fits(found):
+                return found
+            await asyncio.sleep(0.02)
+
+
+def ended(count: int) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether so many runs of a task have ended."""
+    return lambda task: sum(1 for run in task["runs"] if run["ended"]) == count
+
+
+async def greeted(stage: Stage, flow: Flow) -> None:
+    """There is a conversation."""
+    await stage.fake.person_writes("hi")
+    await stage.fake.wait_for(1)
+    stage.fake.sent.clear()
+
+
+@pytest.mark.behaviour("TK-01", "TK-02", "TK-05", "TK-06")
+async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_came_from(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=COSTS)
+        await greeted(watched, flow)
+        made = await types(flow, "tasks create", group="main", prompt="what does it cost", at="in 1s")
+        assert flow.texts() == []
+        await watched.fake.wait_for(1)
+        done = await shown(flow, made["id"], lambda task: task["runs"][0]["ended"] is not None)
+        assert done["status"] == "done"
+        [run] = done["runs"]
+        assert (run["outcome"], run["cost_usd"], run["tokens"]) == ("completed", 0.5, 7)
+        assert run["due"] <= run["started"] <= run["ended"]
+    assert flow.texts("c1") == ["done: what does it cost"]
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_a_series_can_be_run_beside_its_schedule(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await greeted(watched, flow)
+        made = await types(flow, "tasks create", group="main", prompt="look", cron="0 0 1 1 *")
+        for number in (1, 2):
+            await types(flow, "tasks run", made["id"])
+            await watched.fake.wait_for(number)
+            await shown(flow, made["id"], ended(number))
+        task = await types(flow, "tasks show", made["id"])
+        assert (task["status"], len(task["runs"])) == ("active", 2)
+        assert task["next_due"].endswith("-01-01T00:00:00+00:00")
+    assert flow.texts() == ["echo: look", "echo: look"]
+
+
+@pytest.mark.behaviour("TK-04", "TK-06")
+async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_how_to_go_on(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await greeted(watched, flow)
+        await flow.group(script=fails("permanent"))
+        made = await types(flow, "tasks create", group="main", prompt="look", cron="0 0 1 1 *")
+        for number in (1, 2, 3):
+            await types(flow, "tasks run", made["id"])
+            failed = await shown(flow, made["id"], ended(number))
+            assert failed["failures_in_a_row"] == number
+        assert failed["status"] == "paused"
+        assert {run["outcome"] for run in failed["runs"]} == {"failed"}
+        await watched.fake.wait_for(4)
+        [told] = [text for text in flow.texts() if "paused" in text]
+        assert f"nanohost tasks resume {made['id']}" in told
+        await flow.group(script=[])
+        resumed = await types(flow, "tasks resume", made["id"])
+        assert resumed["status"] == "active"
+        await types(flow, "tasks run", made["id"])
+        good = await shown(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
+        assert good["failures_in_a_row"] == 0
+
+
+@pytest.mark.behaviour("TK-02", "TK-03")
+async def test_a_task_that_fell_due_while_no_host_ran_is_done_when_one_does(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await greeted(watched, flow)
+        made = await types(flow, "tasks create", group="main", prompt="look", at="in 3h")
+    async with opened_store(flow.home, durable=False) as store, store.transaction() as tx:
+        await tx.run("UPDATE tasks SET next_due = ?", (to_text(flow.host.clock.now() - timedelta(hours=2)),))
+    async with watched.host() as flow:
+        await watched.fake.wait_for(1)
+        await shown(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
+    assert flow.texts() == ["echo: look"]

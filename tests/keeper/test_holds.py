@@ -1,0 +1,142 @@
+"""When a model that cannot be asked is asked again, and what the people hear of it, without files."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from nanohost.keeper.holds import (
+    LONGEST_HOLD,
+    LONGEST_PAUSE_S,
+    ended,
+    explained,
+    failures_after,
+    given_up,
+    one_more,
+    to_tell,
+    too_long,
+)
+from nanohost.store.turn_failures import TurnFailures
+from nanohost.testing.manual_clock import START as NOW
+from nanohost_protocol.rows import Ack, AckStatus, ChatId, ErrorClass, InKind, MessageIn, Origin, TurnError
+
+LIMITED = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="I am limited.")
+OVERLOADED = TurnError(error_class=ErrorClass.OVERLOADED, sentence="It is overloaded.")
+TRANSIENT = TurnError(error_class=ErrorClass.TRANSIENT, sentence="Something broke.")
+
+
+def until(moment: datetime) -> TurnError:
+    return TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="I am limited.", retry_at=moment)
+
+
+def ack(turn: str, change: int, error: TurnError | None) -> Ack:
+    return Ack(
+        message_id=f"m{change}",
+        change=change,
+        status=AckStatus.FAILED if error else AckStatus.COMPLETED,
+        container_id="l",
+        turn_id=turn,
+        tries=0,
+        changed_at=NOW,
+        error=error,
+    )
+
+
+def message(seq: int, chat: str | None) -> MessageIn:
+    return MessageIn(
+        seq=seq,
+        id=f"m{seq}",
+        kind=InKind.CHAT,
+        timestamp=NOW,
+        status="pending",
+        process_after=None,
+        tries=0,
+        trigger=True,
+        on_wake=False,
+        origin=None if chat is None else Origin(channel_type="fake", instance="default", platform_id=chat),
+        content="{}",
+    )
+
+
+def repeated(error: TurnError, times: int) -> list[TurnFailures]:
+    """How the session stands after each try, the next made as soon as the pause is over."""
+    found: list[TurnFailures] = []
+    now = NOW
+    for _ in range(times):
+        found.append(one_more(found[-1] if found else None, error, now))
+        now = found[-1].until or now
+    return found
+
+
+@pytest.mark.behaviour("RU-04")
+def test_the_provider_s_time_is_kept_and_without_one_pauses_grow() -> None:
+    assert one_more(None, until(NOW + timedelta(minutes=7)), NOW).until == NOW + timedelta(minutes=7)
+    for error, first in ((LIMITED, 60), (OVERLOADED, 5)):
+        tries = repeated(error, 12)
+        pauses = [(one.until - one.latest_at).total_seconds() for one in tries if one.until]
+        assert pauses[0] == first
+        assert pauses == sorted(pauses)
+        assert pauses[-1] == LONGEST_PAUSE_S
+
+
+@pytest.mark.behaviour("RU-04")
+def test_a_provider_that_always_says_now_does_not_make_the_host_ask_all_the_time() -> None:
+    known = None
+    for _ in range(10):
+        known = one_more(known, until(NOW), NOW)
+    assert known is not None
+    assert known.until is not None
+    assert known.until - NOW > timedelta(minutes=5)
+
+
+@pytest.mark.behaviour("RU-04")
+def test_a_pause_is_not_waited_for_longer_than_six_hours() -> None:
+    far = one_more(None, until(NOW + timedelta(hours=9)), NOW)
+    assert too_long(far)
+    assert "about 9 hours" in given_up(far, NOW)
+    tries = repeated(LIMITED, 60)
+    last = next(one for one in tries if too_long(one))
+    assert last.latest_at - last.since <= LONGEST_HOLD
+    assert "stopped" in given_up(last, last.latest_at)
+    again = one_more(ended(last), LIMITED, last.latest_at)
+    assert (again.count, again.since, too_long(again)) == (1, last.latest_at, False)
+
+
+@pytest.mark.behaviour("RU-04")
+def test_the_messages_of_one_turn_are_one_failure_and_a_completed_turn_ends_them_all() -> None:
+    failed = failures_after(None, [ack("t1", 1, LIMITED), ack("t1", 2, LIMITED)], NOW)
+    assert failed is not None
+    assert failed.count == 1
+    assert failures_after(failed, [ack("t1", 3, OVERLOADED), ack("t2", 4, None)], NOW) is None
+    after = failures_after(failed, [ack("t2", 3, None), ack("t1", 4, LIMITED)], NOW)
+    assert after is not None
+    assert after.count == 1
+
+
+@pytest.mark.behaviour("RU-04")
+def test_each_chat_hears_once_why_it_waits_and_a_hiccup_is_not_worth_a_word() -> None:
+    waiting = [message(2, "a"), message(4, "a"), message(6, "b"), message(8, None)]
+    first, second = repeated(OVERLOADED, 2)
+    assert to_tell(first, waiting) == []
+    assert [one.seq for one in to_tell(second, waiting)] == [4, 6]
+    limited = one_more(None, LIMITED, NOW)
+    assert [one.seq for one in to_tell(limited, waiting)] == [4, 6]
+    told = TurnFailures(
+        error_class=limited.error_class,
+        sentence=limited.sentence,
+        since=NOW,
+        latest_at=NOW,
+        count=1,
+        until=limited.until,
+        told=frozenset({ChatId("fake", "default", "a")}),
+    )
+    assert [one.seq for one in to_tell(told, waiting)] == [6]
+    assert [one.seq for one in to_tell(one_more(told, LIMITED, NOW), waiting)] == [6]
+    assert explained(limited, NOW) == "I am limited. I keep your message and try again in about 1 minute."
+
+
+def test_other_failures_hold_up_nothing() -> None:
+    failed = one_more(None, TRANSIENT, NOW)
+    assert failed.until is None
+    assert not failed.holds(NOW)

@@ -1,0 +1,359 @@
+"""Nobody is left in silence: each cause for which a message comes to nothing, and who hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import InboundEvent, Sender
+from nanohost.errors import SpawnError
+from nanohost.keeper.watchdog import LOOK_EVERY_S, NOT_SENT, NOT_YET, SET_ASIDE, Watchdog
+from nanohost.model import EngageMode, EventId, Session, SessionMode
+from nanohost.routing.speaker import Speaker
+from nanohost.runtimes.port import Container, ContainerSpec
+from nanohost.store import deliveries, events, late, messaging_groups, routes, sessions, wirings
+from nanohost.store.database import Value
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.events import ChatKey
+from nanohost.store.late import Late
+from nanohost.store.routes import Route, RouteOutcome
+from nanohost_protocol.outbound import TurnEnd
+from nanohost_protocol.rows import ErrorClass, TurnError, Usage
+from tests.keeper.bench import Bench, PaperRuntime, keeping, message
+from tests.keeper.test_keeper import has_started, pass_looks, runs, takes
+from tests.support.invariants import until
+
+DEADLINE_S = 900.0
+Fault = Callable[[Bench], Awaitable[None]]
+
+
+class NoEngine(PaperRuntime):
+    async def start(self, spec: ContainerSpec) -> Container:
+        raise SpawnError("the engine does not answer")
+
+
+def watchdog(bench: Bench) -> Watchdog:
+    return Watchdog(
+        store=bench.store,
+        mailboxes=bench.mailboxes,
+        clock=bench.clock,
+        containers=bench.keeper,
+        session_for=Speaker(bench.store, bench.clock).session_for,
+        on_notice=bench.notices.append,
+        deadline_s=DEADLINE_S,
+    )
+
+
+async def told(bench: Bench) -> list[str]:
+    rows = await bench.store.all("SELECT content FROM deliveries WHERE seq < 0 ORDER BY created_at")
+    return [json.loads(row["content"])["text"] for row in rows]
+
+
+async def found(bench: Bench) -> list[Late]:
+    return list((await late.known(bench.store)).values())
+
+
+async def delivered(bench: Bench) -> None:
+    """What was told has come to the people."""
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE deliveries SET status = 'sent'")
+
+
+# --- the causes
+
+
+async def nothing_is_started(bench: Bench) -> None:
+    """A wake that went nowhere, and a sweep that does not sweep."""
+    await bench.session("a")
+    await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def all_containers_are_taken(bench: Bench) -> None:
+    first = await bench.session("first")
+    bench.keeper.wake(first.id)
+    await until(partial(has_started, bench, 1))
+    await bench.mailboxes.update(first, lambda box: box.close("m-first", "completed"))
+    bench.keeper.wake((await bench.session("a")).id)
+    await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def its_container_takes_nothing(bench: Bench) -> None:
+    bench.keeper.wake((await bench.session("a")).id)
+    await until(partial(has_started, bench, 1))
+    await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def its_turn_shows_nothing(bench: Bench) -> None:
+    session = await bench.session("a")
+    bench.keeper.wake(session.id)
+    await until(partial(has_started, bench, 1))
+    await until(lambda: not bench.keeper._starts.busy())
+    with closing(runs(bench, session)) as runner:
+        await takes(bench, session, runner)
+    await pass_looks(bench, session, DEADLINE_S + 30, beating=True)
+
+
+async def its_tries_fail(bench: Bench) -> None:
+    session = await bench.session("a")
+    await bench.clock.advance(DEADLINE_S)
+    soon = bench.clock.now() + timedelta(seconds=40)
+    await bench.mailboxes.update(session, lambda box: box.retry("m-a", tries=0, process_after=soon))
+    async with bench.store.transaction() as tx:
+        await sessions.replace_due(tx, session.id, seen=session.due_at, due=soon)
+    await bench.clock.advance(1)
+
+
+async def its_mailbox_refuses(bench: Bench) -> None:
+    session = await bench.session("a")
+    await closed(bench, session)
+    await event(bench, session, RouteOutcome.WAITING)
+    await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def its_mailbox_is_destroyed(bench: Bench) -> None:
+    session = await bench.session("a")
+    await event(bench, session, RouteOutcome.WRITTEN)
+    bench.mailboxes.layout(session).inbound_db.write_bytes(b"no database")
+    await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def it_is_not_routed(bench: Bench) -> None:
+    session = await bench.session("a")
+    await closed(bench, session)
+    await event(bench, session, None)
+    await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def it_was_set_aside(bench: Bench) -> None:
+    session = await bench.session("a")
+    await closed(bench, session)
+    number = await event(bench, session, None)
+    async with bench.store.transaction() as tx:
+        await events.set_aside(tx, number, "ValueError: it makes no sense")
+
+
+async def the_answer_was_refused(bench: Bench) -> None:
+    session = await bench.session("a")
+    await closed(bench, session)
+    await answer(bench, session, DeliveryStatus.DEAD)
+
+
+async def the_channel_is_down(bench: Bench) -> None:
+    session = await bench.session("a")
+    await closed(bench, session)
+    await answer(bench, session, DeliveryStatus.PENDING)
+    await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def closed(bench: Bench, session: Session) -> None:
+    """The session's own message is out of the way."""
+    await bench.mailboxes.update(session, lambda box: box.close("m-a", "completed"))
+    async with bench.store.transaction() as tx:
+        await sessions.replace_due(tx, session.id, seen=session.due_at, due=None)
+
+
+async def event(bench: Bench, session: Session, outcome: RouteOutcome | None) -> EventId:
+    """An event of a chat that is wired; None: routing has not come to it."""
+    chat, now = ChatKey("fake", "default", "a"), bench.clock.now()
+    group = await messaging_groups.find(bench.store, channel_type="fake", instance="default", platform_id="a")
+    assert group is not None
+    written = InboundEvent(
+        platform_id="a",
+        platform_message_id="p7",
+        sender=Sender(handle="u1", name="Ann"),
+        text="hi",
+        sent_at=now,
+    )
+    async with bench.store.transaction() as tx:
+        wiring = await wirings.add(
+            tx,
+            messaging_group=group.id,
+            agent_group=session.agent_group_id,
+            engage_mode=EngageMode.PATTERN,
+            engage_pattern=".",
+            session_mode=SessionMode.SHARED,
+            priority=0,
+            now=now,
+        )
+        await events.add(tx, chat, written, now=now)
+    [stored] = await events.new_in_chat(bench.store, chat, limit=1)
+    if outcome is not None:
+        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=outcome, session_id=session.id, message_id="x")
+        async with bench.store.transaction() as tx:
+            await routes.add(tx, route)
+            await events.mark_routed(tx, stored.id)
+    return stored.id
+
+
+async def answer(bench: Bench, session: Session, status: DeliveryStatus) -> None:
+    entry = Delivery(
+        lane=LaneKey(session.id, "fake", "default", "a"),
+        seq=1,
+        out_id="o1",
+        kind="chat",
+        thread_id=None,
+        reply_to="p1",
+        content='{"text":"hello"}',
+        status=status,
+        created_at=bench.clock.now(),
+        reason="refused: too long",
+    )
+    async with bench.store.transaction() as tx:
+        await deliveries.add(tx, entry)
+
+
+@pytest.mark.behaviour("RU-04", "SE-06", "SE-07", "SE-09")
+@pytest.mark.parametrize(
+    ("fault", "cause", "words"),
+    [
+        (nothing_is_started, "not started", NOT_YET),
+        (all_containers_are_taken, "queued", NOT_YET),
+        (its_container_takes_nothing, "not taken", NOT_YET),
+        (its_turn_shows_nothing, "silent turn", NOT_YET),
+        (its_tries_fail, "failing", NOT_YET),
+        (its_mailbox_refuses, "mailbox", NOT_YET),
+        (its_mailbox_is_destroyed, "mailbox", NOT_YET),
+        (it_is_not_routed, "not routed", NOT_YET),
+        (it_was_set_aside, "set aside", SET_ASIDE),
+        (the_answer_was_refused, "not sent", NOT_SENT),
+        (the_channel_is_down, "undelivered", None),
+    ],
+)
+async def test_whatever_the_cause_the_person_hears_once_and_the_operator_as_long_as_it_lasts(
+    tmp_path: Path, fault: Fault, cause: str, words: str | None
+) -> None:
+    async with keeping(tmp_path, PaperRuntime(), max_containers=1) as bench:
+        await fault(bench)
+        for _ in range(3):
+            await watchdog(bench).look()
+            assert await told(bench) == [] if words is None else [words]
+            [one] = await found(bench)
+            assert (one.cause, one.platform_id, one.told) == (cause, "a", words is not None)
+            assert one.sentence
+
+
+@pytest.mark.behaviour("SE-09")
+async def test_who_was_told_that_no_container_starts_is_not_told_again(tmp_path: Path) -> None:
+    async with keeping(tmp_path, NoEngine()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(lambda: bool(bench.notices))
+        await delivered(bench)
+        await bench.clock.advance(DEADLINE_S + 1)
+        await watchdog(bench).look()
+        [one] = await found(bench)
+        assert (one.cause, one.told) == ("no container", True)
+        assert "engine" in one.sentence
+        assert len(await told(bench)) == 1
+
+
+# --- what is not late
+
+
+async def test_a_message_is_not_late_before_its_deadline(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        await bench.session("a")
+        await bench.clock.advance(DEADLINE_S - 1)
+        await watchdog(bench).look()
+        assert await found(bench) == []
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_turn_that_shows_something_now_and_then_is_never_late(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await until(lambda: not bench.keeper._starts.busy())
+        with closing(runs(bench, session)) as runner:
+            await takes(bench, session, runner)
+            for step in range(4):
+                await pass_looks(bench, session, 600, beating=True)
+                runner.set_progress({"state": "turn", "step": str(step)})
+            await pass_looks(bench, session, 20, beating=True)
+            await watchdog(bench).look()
+        assert await found(bench) == []
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_who_knows_that_the_model_is_limited_is_not_told_that_it_takes_long(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await until(lambda: not bench.keeper._starts.busy())
+        with closing(runs(bench, session)) as runner:
+            await takes(bench, session, runner)
+            at = bench.clock.now() + timedelta(seconds=DEADLINE_S + 30)
+            limited = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="Limited.", retry_at=at)
+            end = TurnEnd(turn_id="t", messages=(), usage=Usage(), error=limited)
+            runner.finish(end, floor=0, now=bench.clock.now())
+        bench.keeper.on_change(session.id)
+        await until(lambda: not bench.keeper._acks.busy())
+        await delivered(bench)
+        await bench.clock.advance(DEADLINE_S + 1)
+        await watchdog(bench).look()
+        assert await found(bench) == []
+        assert len(await told(bench)) == 1
+
+
+async def test_what_is_settled_is_late_no_more(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        await nothing_is_started(bench)
+        await watchdog(bench).look()
+        assert len(await found(bench)) == 1
+        [session] = await sessions.every(bench.store)
+        await closed(bench, session)
+        await watchdog(bench).look()
+        assert await found(bench) == []
+
+
+async def test_several_late_messages_of_a_chat_are_one_sentence_and_each_chat_gets_its_own(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        for id, chat in (("m2", "a"), ("m3", "b")):
+            await bench.mailboxes.put(session, [replace(message(chat, bench.clock), id=id)])
+        await bench.clock.advance(DEADLINE_S + 1)
+        await watchdog(bench).look()
+        await watchdog(bench).look()
+        rows = await bench.store.all("SELECT platform_id FROM deliveries ORDER BY platform_id")
+        assert [row["platform_id"] for row in rows] == ["a", "b"]
+        assert len(await found(bench)) == 3
+
+
+async def test_a_stranger_who_may_not_talk_to_the_agent_is_told_nothing(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        await it_was_set_aside(bench)
+        async with bench.store.transaction() as tx:
+            await tx.run("UPDATE messaging_groups SET unknown_sender = 'strict'")
+        await watchdog(bench).look()
+        [one] = await found(bench)
+        assert not one.told
+        assert await told(bench) == []
+
+
+async def test_it_looks_for_ever_and_no_session_at_rest_is_looked_into(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        await closed(bench, session)
+        bench.mailboxes.layout(session).inbound_db.write_bytes(b"would be noticed")
+        for sql in (late.EVENTS, late.DELIVERIES):
+            values: dict[str, Value] = {"before": "", "lately": "", "most": 1}
+            plan = [row["detail"] for row in await bench.store.all(f"EXPLAIN QUERY PLAN {sql}", values)]
+            scans = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step and "(" not in step]
+            assert not scans, plan
+        dog = watchdog(bench)
+        watching = asyncio.create_task(dog.watch())
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(DEADLINE_S + LOOK_EVERY_S)
+        assert await found(bench) == []
+        watching.cancel()
+        await asyncio.wait([watching])

@@ -1,0 +1,196 @@
+"""Commands in routing: who they are taken from, where, and that each is carried out and answered once."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pytest
+
+from nanohost.chat_commands.clear import FRESH
+from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
+from nanohost.chat_commands.registry import chat_commands
+from nanohost.chat_commands.stop import NOTHING
+from nanohost.model import EngageMode, Role, SessionId, TaskId, UnknownSender
+from nanohost.store import deliveries, roles, routes, tasks
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
+from nanohost_protocol.payloads import TaskIn, encode
+from nanohost_protocol.rows import InKind, NewMessageIn
+from tests.routing.test_router import World, crash
+from tests.routing.test_router import world as world
+
+PASSES = Passes()
+
+
+@pytest.mark.behaviour("AC-06")
+@pytest.mark.parametrize(
+    ("text", "is_admin", "expected"),
+    [
+        ("hello", False, PASSES),
+        ("/stop", False, Order("stop", False)),
+        ("  /STOP@some_bot \n", False, Order("stop", False)),
+        ("/stop it, please", False, PASSES),
+        ("/stopwatch", False, PASSES),
+        ("and/or /stop", False, PASSES),
+        ("/", False, PASSES),
+        ("//stop", False, PASSES),
+        ("/unknown", False, PASSES),
+        ("/login", True, Vanishes("/login is no command for a chat")),
+        ("/Config theme dark", False, Vanishes("/config is no command for a chat")),
+        ("/compact keep the names", True, PASSES),
+        ("/compact keep the names", False, Order("compact", False, refusal="Only an admin may use /compact here.")),
+    ],
+)
+def test_the_gate_tells_commands_from_messages(text: str, is_admin: bool, expected: Verdict) -> None:
+    assert gate(text, is_admin=is_admin) == expected
+
+
+def test_every_command_says_what_it_is_for() -> None:
+    assert list(chat_commands()) == ["clear", "help", "status", "stop"]
+    assert all(command.help for command in chat_commands().values())
+
+
+async def answers(world: World) -> list[str]:
+    rows = await deliveries.latest(world.store, status=DeliveryStatus.PENDING, session=None, limit=20)
+    return [json.loads(row.content)["text"] for row in sorted(rows, key=lambda row: -row.seq)]
+
+
+@pytest.mark.behaviour("SE-12", "AC-06")
+async def test_a_command_is_answered_and_no_agent_is_woken_or_sees_it(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("/stop")
+    await world.route()
+    assert await answers(world) == [NOTHING]
+    assert await world.mailbox("a") == []
+    assert (world.woken, world.obeying, len(world.answered)) == ([], [], 1)
+    assert (await world.session("a")).due_at is None
+    assert await world.outcomes() == [("/stop", "written")]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_stop_closes_what_came_before_it_and_not_what_comes_after(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("one", "two", "/stop", "three")
+    await world.route()
+    session = await world.session("a")
+    rows = await world.mailboxes.update(session, lambda box: [row.kind.value for row in box.pending()])
+    assert rows == ["control", "chat"]
+    assert world.obeying == world.woken == [session.id]
+    assert await answers(world) == []  # it comes when the runner has obeyed
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_crash_between_the_row_and_the_record_changes_and_answers_nothing_twice(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("one", "/stop", "/stop", "/clear")
+    await crash(world)
+    await crash(world)
+    await world.route()
+    rows = await world.mailboxes.update(
+        await world.session("a"), lambda box: [json.loads(row.content)["command"] for row in box.pending()]
+    )
+    assert rows == ["stop", "clear"]
+    assert await answers(world) == [NOTHING, FRESH]
+
+
+@pytest.mark.behaviour("AC-06")
+async def test_a_stranger_commands_nothing(world: World) -> None:
+    await world.wire(await world.chat(unknown=UnknownSender.STRICT), await world.agent("a"))
+    await world.says("/stop", "/help")
+    await world.route()
+    assert [outcome for _, outcome in await world.outcomes()] == ["denied", "denied"]
+    assert await answers(world) == []
+
+
+@pytest.mark.behaviour("AC-06")
+async def test_what_is_filtered_vanishes_and_what_is_for_admins_is_refused_to_others(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    async with world.store.transaction() as tx:
+        await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=world.clock.now())
+    await world.says("/login", "/context")
+    await world.says("/context", sender="boss")
+    await world.route()
+    assert [outcome for _, outcome in await world.outcomes()] == ["denied", "written", "written"]
+    assert await answers(world) == ["Only an admin may use /context here."]
+    assert await world.mailbox("a") == ["/context"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_in_a_group_a_command_is_for_who_engages_or_is_mentioned_and_in_a_dm_for_everyone(world: World) -> None:
+    chat = await world.chat(is_group=True)
+    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION)
+    await world.wire(chat, await world.agent("b"), pattern="hey")
+    await world.says("/stop", is_group=True)
+    await world.route()
+    assert {outcome for _, outcome in await world.outcomes()} == {"not_engaged"}
+    await world.says("/stop", is_group=True, mentions=True)
+    await world.route()
+    assert await answers(world) == [NOTHING, NOTHING]
+    await world.says("/help")
+    await world.route()
+    assert len(await answers(world)) == 4
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_command_waits_like_a_message_when_the_mailbox_refuses(world: World) -> None:
+    async def nothing_waits() -> bool:
+        return await routes.sessions_waiting(world.store) == []
+
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("one")
+    await world.route()
+    broken = world.mailboxes.layout(await world.session("a")).inbound_db
+    sound = broken.read_bytes()
+    broken.write_bytes(b"garbage" * 1000)
+    await world.says("/stop", "two")
+    await world.route()
+    broken.write_bytes(sound)
+    async with world.router().opened():
+        await world.until(nothing_waits)
+    rows = await world.mailboxes.update(
+        await world.session("a"), lambda box: [(row.kind.value, row.seq) for row in box.pending()]
+    )
+    assert rows == [("control", 4), ("chat", 6)]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_stopped_run_of_a_task_ends_as_skipped_also_after_a_crash(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("one")
+    await world.route()
+    session, now = await world.session("a"), world.clock.now()
+    async with world.store.transaction() as tx:
+        await tasks.add(tx, a_task(session.id, now))
+        await tasks.add_run(tx, NewRun(task_id=TaskId("t1"), session_id=session.id, due=now, message_id="r1"), now)
+    content = encode(TaskIn(prompt="look"))
+    await world.mailboxes.put(session, [NewMessageIn(id="r1", kind=InKind.TASK, timestamp=now, content=content)])
+    await world.says("/stop")
+    await crash(world)
+    await world.route()
+    run = await tasks.run_of(world.store, TaskId("t1"), now)
+    assert run is not None
+    assert run.outcome is RunOutcome.SKIPPED
+
+
+def a_task(session: SessionId, now: datetime) -> Task:
+    """Once, at this moment."""
+    return Task(
+        id=TaskId("t1"),
+        session_id=session,
+        kind=TaskKind.AGENT,
+        content="look",
+        out_kind=None,
+        cron=None,
+        timezone="UTC",
+        next_due=now,
+        run_asked=None,
+        status=TaskStatus.ACTIVE,
+        misfire=Misfire.LATEST,
+        failures_in_a_row=0,
+        reason=None,
+        origin=None,
+        created_by="test",
+        created_at=now,
+        changed_at=now,
+    )

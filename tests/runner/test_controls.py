@@ -1,0 +1,102 @@
+"""Rows for the runner itself: /stop and /clear, in the middle of a turn and between turns; rows for a fresh one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent_runner.claims import eligible
+from nanohost_protocol.inbound import reading_inbound, writing
+from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, encode
+from nanohost_protocol.rows import Ack, AckStatus, InKind, NewMessageIn
+from tests.runner.host_side import HostSide, chat, running
+
+WORKS = {"match": "long", "actions": [{"narration": '<message to="home">half</message>'}, {"hang": True}]}
+REMEMBERS = {"match": "remember", "actions": [{"conversation": "abc"}, {"answer": "noted"}]}
+RESUMES = {"match": "resume", "actions": [{"expect_resume": "abc"}, {"answer": "I know you"}]}
+
+
+def control(id: str, command: str) -> NewMessageIn:
+    return NewMessageIn(
+        id=id, kind=InKind.CONTROL, timestamp=datetime.now(UTC), content=encode(ControlIn(command=command))
+    )
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_stop_ends_the_turn_completed_and_sends_nothing_of_it(tmp_path: Path) -> None:
+    host = HostSide(tmp_path)
+    host.script(WORKS)
+    async with running(host):
+        host.say("m1", "long")
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        host.put(control("stop", STOP))
+        await host.acked("m1", "stop")
+        host.say("m2", "hi")
+        await host.acked("m2")
+    assert host.texts() == ["echo: hi"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_stop_keeps_the_conversation_and_clear_drops_it(tmp_path: Path) -> None:
+    host = HostSide(tmp_path)
+    host.script(REMEMBERS, RESUMES)
+    async with running(host):
+        host.say("m1", "remember")
+        await host.acked("m1")
+        host.put(control("stop", STOP))
+        await host.acked("stop")
+        host.say("m2", "resume")
+        await host.acked("m2")
+        host.put(control("clear", CLEAR))
+        await host.acked("clear")
+        host.say("m3", "resume")
+        await host.acked("m3", status=AckStatus.FAILED)  # there is nothing to go on with
+    assert host.texts() == ["noted", "I know you"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_what_comes_with_a_stop_is_a_turn_of_its_own(tmp_path: Path) -> None:
+    host = HostSide(tmp_path)
+    host.script(WORKS)
+    async with running(host):
+        host.say("m1", "long")
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        host.put(control("stop", STOP), chat("m2", "after"))
+        await host.acked("m1", "stop", "m2")
+    assert host.texts() == ["echo: after"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_command_that_is_not_known_ends_no_turn_and_is_closed_after_it(tmp_path: Path) -> None:
+    host = HostSide(tmp_path)
+    host.script({"match": "slow", "actions": [{"sleep_s": 0.3}, {"answer": "done"}]})
+    async with running(host):
+        host.say("m1", "slow")
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        host.put(control("c1", "of a later version"))
+        await host.acked("m1", "c1")
+    assert host.texts() == ["done"]
+
+
+@pytest.mark.behaviour("SE-13")
+async def test_a_row_for_a_fresh_container_that_failed_is_tried_again_by_the_one_that_took_it(tmp_path: Path) -> None:
+    path = tmp_path / "inbound.db"
+    with writing(path, durable=False) as box:
+        box.put(chat("w1", "hello", on_wake=True))
+        box.retry("w1", tries=0, process_after=datetime.now(UTC))
+    with reading_inbound(path) as reader:
+        rows = list(reader.due(datetime.now(UTC)))
+    taken = Ack(
+        message_id="w1",
+        change=1,
+        status=AckStatus.FAILED,
+        container_id="l1",
+        turn_id="t1",
+        tries=0,
+        changed_at=datetime.now(UTC),
+        error=None,
+    )
+    assert eligible(rows, {}, first_poll=False) == []
+    assert eligible(rows, {"w1": taken}, first_poll=False) == rows

@@ -1,0 +1,218 @@
+"""What the agent's tools write, and what they tell the agent at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from agent_runner.mailbox import Mailbox
+from agent_runner.outbox import Outbox
+from agent_runner.prompt import View, batch_prompt
+from agent_runner.tools import Toolbox, ToolRefused, load_tools
+from nanohost_protocol.ids import task_id
+from nanohost_protocol.inbound import writing
+from nanohost_protocol.payloads import SystemIn, SystemOut, TaskOut, decode_out, encode
+from nanohost_protocol.rows import InKind, MessageOut, NewMessageIn, OutKind
+from tests.runner.host_side import HostSide, chat, running
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+SESSION = "s1"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> HostSide:
+    return HostSide(tmp_path / "session")
+
+
+@asynccontextmanager
+async def answering(host: HostSide, *, lease: str = "l1") -> AsyncIterator[Toolbox]:
+    """A turn that answers one message, and breaks off; under another lease it is run again."""
+    mailbox = Mailbox(host.layout, lease=lease, durable=False)
+    mailbox.begin_life(NOW)
+    for ack in host.acks().values():
+        host.retry(ack)
+    toolbox = Toolbox(load_tools())
+    host.put(chat("m1", "hi"), ring=False)
+    try:
+        news = await mailbox.poll(datetime.now(UTC))
+        assert news is not None
+        assert news.batch is not None
+        await mailbox.claim(news.batch, NOW)
+        toolbox.outbox = Outbox(
+            session=SESSION,
+            turn_id=news.batch.turn_id,
+            mailbox=mailbox,
+            layout=host.layout,
+            book=news.book,
+            zone=ZoneInfo("Europe/Berlin"),
+            now=lambda: NOW,
+        )
+        toolbox.outbox.hear(news.batch.messages)
+        yield toolbox
+    finally:
+        mailbox.close()
+
+
+async def called(host: HostSide, name: str, *, lease: str = "l1", **arguments: object) -> tuple[str, list[MessageOut]]:
+    """What a tool says in a turn of its own, and the rows it leaves."""
+    async with answering(host, lease=lease) as toolbox:
+        said = await toolbox.call(name, arguments)
+    return said, host.sent()
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_a_task_is_asked_for_and_its_id_is_known_at_once(host: HostSide) -> None:
+    said, [row] = await called(host, "schedule_task", prompt="water", at="in 10 min", timezone="Asia/Tokyo")
+    assert decode_out(row.kind, row.content) == TaskOut(prompt="water", due="in 10 min", timezone="Asia/Tokyo")
+    assert row.in_reply_to == "m1"
+    assert task_id(session=SESSION, request=row.id) in said
+
+
+async def test_a_turn_that_is_run_again_asks_for_nothing_twice(host: HostSide) -> None:
+    first, _ = await called(host, "schedule_task", prompt="water", cron="0 9 * * *")
+    again, rows = await called(host, "schedule_task", lease="l2", prompt="water", cron="0 9 * * *")
+    assert (first, len(rows)) == (again, 1)
+
+
+async def test_the_same_task_twice_in_one_turn_is_two_tasks(host: HostSide) -> None:
+    async with answering(host) as toolbox:
+        said = [await toolbox.call("schedule_task", {"prompt": "water", "at": "+60"}) for _ in range(2)]
+    assert len(set(said)) == len(host.sent()) == 2
+
+
+@pytest.mark.behaviour("TK-07")
+async def test_a_message_can_be_for_later_or_again_and_again(host: HostSide) -> None:
+    async with answering(host) as toolbox:
+        await toolbox.call("send_message", {"text": "now"})
+        await toolbox.call("send_message", {"text": "later", "at": "2026-01-01T14:00"})
+        said = await toolbox.call("send_message", {"text": "daily", "cron": "0 9 * * *", "at": "in 1 h"})
+    now, later, daily = host.sent()
+    assert (now.deliver_after, now.recurrence) == (None, None)
+    assert (later.deliver_after, later.recurrence) == (NOW + timedelta(hours=1), None)
+    assert (daily.deliver_after, daily.recurrence, daily.kind) == (NOW + timedelta(hours=1), "0 9 * * *", "chat")
+    assert task_id(session=SESSION, request=daily.id) in said
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_the_list_is_what_the_host_says_at_that_moment(host: HostSide) -> None:
+    async with answering(host) as toolbox:
+        assert await toolbox.call("list_tasks", {}) == "There are no tasks."
+        tasks = [
+            {"id": "j1", "prompt": "water", "kind": "agent", "next_due": "2026-07-01T07:00:00.000000Z", "cron": None},
+            {"id": "j2", "prompt": '{"text":"up"}', "kind": "message", "next_due": None, "cron": "0 9 * * *"},
+            {"id": "j3", "prompt": '{"text":"and ', "kind": "message", "next_due": None},
+        ]
+        stands = {"timezone": "UTC", "status": "paused"}
+        with writing(host.layout.inbound_db, durable=False) as inbound:
+            inbound.set_meta({"tasks": json.dumps([task | stands for task in tasks])})
+        said = await toolbox.call("list_tasks", {})
+    assert said.splitlines() == [
+        "j1 (paused, next 2026-07-01 09:00): water",
+        "j2 (paused, cron 0 9 * * * in UTC, a message that is sent as it is): up",
+        'j3 (paused, a message that is sent as it is): {"text":"and ',
+    ]
+
+
+@pytest.mark.behaviour("TK-05")
+@pytest.mark.parametrize(
+    ("asked", "action", "arguments"),
+    [
+        ({"change": "pause"}, "tasks.pause", {"id": "j1"}),
+        ({"change": "cancel", "prompt": ""}, "tasks.cancel", {"id": "j1"}),
+        (
+            {"change": "update", "prompt": "tea", "at": "+60", "cron": "0 9 * * *", "timezone": "UTC"},
+            "tasks.update",
+            {"id": "j1", "prompt": "tea", "due": "+60", "recurrence": "0 9 * * *", "timezone": "UTC"},
+        ),
+    ],
+)
+async def test_a_change_is_a_request_to_the_host(
+    host: HostSide, asked: Mapping[str, str], action: str, arguments: Mapping[str, str]
+) -> None:
+    _, [row] = await called(host, "change_task", id="j1", **asked)
+    payload = decode_out(row.kind, row.content)
+    assert isinstance(payload, SystemOut)
+    assert (payload.action, json.loads(payload.arguments)) == (action, arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "why"),
+    [
+        ("schedule_task", {"prompt": "p"}, "Say when"),
+        ("schedule_task", {"prompt": " ", "at": "+60"}, "prompt must be a text"),
+        ("schedule_task", {"prompt": "p", "at": 60}, "at must be a text"),
+        ("schedule_task", {"prompt": "p", "at": "tomorrow"}, "'tomorrow' is no time"),
+        ("send_message", {"text": "p", "at": "tomorrow"}, "'tomorrow' is no time"),
+        ("send_message", {"text": "p", "cron": 5}, "cron must be a text"),
+        ("change_task", {"id": "j", "change": "burn"}, "one of update, pause, resume, cancel"),
+        ("change_task", {"id": "j", "change": "update"}, "Say what is new"),
+        ("change_task", {"id": "j", "change": "pause", "prompt": "p"}, "Say what is new"),
+        ("change_task", {"id": "j", "change": "update", "at": "soon"}, "'soon' is no time"),
+        ("change_task", {"change": "pause"}, "id must be a text"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_at_once(
+    host: HostSide, name: str, arguments: dict[str, object], why: str
+) -> None:
+    async with answering(host) as toolbox:
+        with pytest.raises(ToolRefused, match=why):
+            await toolbox.call(name, arguments)
+    assert host.sent() == []
+
+
+async def test_the_demo_reminds(host: HostSide) -> None:
+    host.say("m1", "remind me in 2 minutes to drink water")
+    host.say("m2", "Remind me in 10s to stretch")
+    host.say("m3", "remind me in due time to rest")
+    async with running(host, host.settings(provider="demo")):
+        await host.acked("m1", "m2", "m3")
+    tasks = [decode_out(row.kind, row.content) for row in host.sent() if row.kind == OutKind.TASK]
+    assert tasks == [TaskOut(prompt="drink water", due="in 120 s"), TaskOut(prompt="stretch", due="in 10 s")]
+    assert host.texts() == [
+        "I will remind you in 2 minutes: drink water",
+        "I will remind you in 10s: stretch",
+        "You said: remind me in due time to rest",
+    ]
+
+
+async def test_the_demo_tells_people_what_the_host_refused(host: HostSide) -> None:
+    host.say("m1", "hi there")
+    for id, about in (("a1", "o1"), ("a2", None)):
+        host.put(
+            NewMessageIn(
+                id=id,
+                kind=InKind.SYSTEM,
+                timestamp=NOW,
+                content=encode(SystemIn(text="Your request was refused.", about=about)),
+            )
+        )
+    async with running(host, host.settings(provider="demo")):
+        await host.acked("m1", "a1", "a2")
+    assert host.texts() == ["You said: hi there", "Your request was refused."]
+
+
+async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: HostSide) -> None:
+    async with answering(host) as toolbox:
+        await toolbox.call("schedule_task", {"prompt": "water", "at": "+60"})
+        await toolbox.call("change_task", {"id": "j1", "change": "pause"})
+    mailbox = Mailbox(host.layout, lease="l2", durable=False)
+    try:
+        mailbox.begin_life(NOW)
+        [ack] = host.acks().values()
+        host.retry(ack)
+        news = await mailbox.poll(datetime.now(UTC))
+        assert news is not None
+        assert news.batch is not None
+        begun = await mailbox.claim(news.batch, NOW)
+        view = View(now=NOW, zone=UTC, timezone="UTC", book=news.book)
+        shown = batch_prompt(news.batch.messages, view, attempt=begun.attempt, said=begun.said).text
+    finally:
+        mailbox.close()
+    assert "(a task was scheduled, +60: water)" in shown
+    assert "(the host was asked: tasks.pause" in shown
