@@ -1,0 +1,1047 @@
+# /// script
+# dependencies = ["aiohttp>=3.14", "discord.py>=2.7", "pydantic>=2.14", "structlog>=26.1"]
+# [tool.nanohost]
+# kind = "channel"
+# name = "discord"
+# api = 1
+# [[tool.nanohost.settings]]
+# name = "token"
+# help = "the bot's token: Discord developer portal, your application, Bot, Reset Token"
+# secret = true
+# ///
+"""Discord as a channel: one bot account, its DMs and the channels and threads of the servers it is in.
+
+Discord's gateway knows no acknowledgement: it sends one ordered stream, and a connection that was lost resumes it from
+a number. That number is moved on after an event is committed, never before, so what was not committed comes again.
+Where the stream is gone (a new life of the host, an outage too long for Discord), the messages since the newest
+committed one of each chat are read from the chats themselves.
+
+The client library makes the requests' paths and bodies, and speaks the gateway's protocol. Sending itself is done
+here, one try a call: the library repeats and sleeps by itself, keeps its addresses in class attributes, and its client
+dies of a first connection that fails. A message carries a nonce made of the host's key, so a repeat is not a second
+message as long as Discord remembers it (minutes). No agent's text pings anybody.
+
+A thread's chat is the channel it belongs to. Nothing is kept but what can be asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import random
+import re
+import time
+import warnings
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, NoReturn
+
+import aiohttp
+import structlog
+import yarl
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from nanohost.channel_api import (
+    Address,
+    Ambiguous,
+    Attachment,
+    AuthFailed,
+    Capabilities,
+    Channel,
+    ChannelContext,
+    ChannelDown,
+    ChannelError,
+    Condition,
+    EventKind,
+    Form,
+    InboundEvent,
+    Inbox,
+    NotSent,
+    OutboundCard,
+    OutboundFile,
+    OutboundText,
+    Pace,
+    RateLimited,
+    Receipt,
+    Refused,
+    Sender,
+    Unit,
+)
+
+with warnings.catch_warnings():
+    # The library's voice part imports a deprecated module of Python's; it is not used.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import discord
+    from discord.gateway import DiscordWebSocket, ReconnectWebSocket
+    from discord.http import HTTPClient, MultipartParameters, Route
+
+TEXT_LIMIT = 2_000
+FILE_BYTES = 10 * 1024 * 1024
+BUTTONS, BUTTONS_A_ROW, BUTTON_LABEL = 25, 5, 80
+NONCE_LENGTH = 25
+
+CONNECT_S = 10.0
+CALL_S = 20.0
+FILE_TIMEOUT = aiohttp.ClientTimeout(total=50.0, sock_connect=CONNECT_S, sock_read=CALL_S)
+DEFER_S = 3.0
+"""For a press of a button: after this long Discord has told the person that it failed."""
+CLOSE_S = 1.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 10.0
+AUTH_PAUSE_S = 120.0
+"""Discord counts the times a bot asks to be let in, and takes its token away after 1,000 a day."""
+HEALTHY_AFTER_S = 10.0
+LOOK_BACK_AT_ONCE = 5
+PAGE, MOST_PAGES = 100, 10
+"""Of each chat, of what was written while nobody listened."""
+LOOK_BACK_TRIES, LOOK_BACK_PAUSE_S = 5, 30.0
+REMEMBERED_NAMES = 5_000
+CHUNK = 256 * 1024
+
+RESUMABLE_CLOSE = 4000
+"""Closed with this code (unlike 1000) the stream can be resumed."""
+THREAD_TYPES = frozenset({10, 11, 12})
+DEFAULT_MESSAGE, REPLY = 0, 19
+BUTTON_PRESS = 3
+CONTENT_ALLOWED = 1 << 18 | 1 << 19
+"""Of an application's flags: the Message Content Intent is on (the second: for a bot in few servers)."""
+PERMISSIONS = discord.Permissions(
+    view_channel=True,
+    send_messages=True,
+    send_messages_in_threads=True,
+    attach_files=True,
+    read_message_history=True,
+    add_reactions=True,
+).value
+
+_NOBODY = discord.AllowedMentions.none()
+_TURN_ON_CONTENT = (
+    "turn on Message Content Intent in the Discord developer portal (your application, Bot, Privileged Gateway Intents)"
+)
+_NEW_TOKEN = "set a valid token: the Discord developer portal, your application, Bot, Reset Token"  # noqa: S105
+_REMEDIES = {
+    10003: "the channel is gone, or was never one",
+    50001: "the bot may not see that channel: allow it View Channel there",
+    50007: "the person takes no DMs from this bot",
+    50013: "the bot may not do that there: allow it Send Messages, Attach Files and Add Reactions",
+}
+
+for _name in ("discord", "aiohttp"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
+_log = structlog.get_logger()
+
+
+def create(context: ChannelContext) -> Channel:
+    """Raises ChannelError with what is missing in the settings, and where to get it."""
+    return DiscordChannel(_settings(context))
+
+
+# --- settings ---
+
+
+class DiscordSettings(BaseModel):
+    """The table [channels.discord]. `gateway_url`: where Discord says if not given; `timeout_s`: for one call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    token: str = Field(repr=False)
+    rest_url: str = "https://discord.com/api/v10"
+    gateway_url: str | None = None
+    timeout_s: float = Field(default=CALL_S, gt=0, le=50)
+
+
+def _settings(context: ChannelContext) -> DiscordSettings:
+    """Says nothing of the token: it is a secret."""
+    table = "channels.discord" if context.instance == "default" else f"channels.discord.{context.instance}"
+    token = str(context.settings.get("token") or "").strip().removeprefix("Bot ")
+    if not token or not token.isascii() or any(char.isspace() for char in token):
+        raise ChannelError(f"{table} needs token: the bot's token from the Discord developer portal (Bot, Reset Token)")
+    try:
+        settings = DiscordSettings.model_validate({**context.settings, "token": token})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ChannelError(f"{table} cannot be used: {wrong}") from None
+    if not settings.rest_url.startswith(("https://", "http://")):
+        raise ChannelError(f"{table}: rest_url must be an address such as https://discord.com/api/v10")
+    if settings.gateway_url is not None and not settings.gateway_url.startswith(("wss://", "ws://")):
+        raise ChannelError(f"{table}: gateway_url must be an address such as wss://gateway.discord.gg")
+    return settings
+
+
+# --- what Discord says ---
+
+
+def _whole(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can carry."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _well_formed(value: object) -> object:
+    return _whole(value) if isinstance(value, str) else "" if value is None else value
+
+
+Text = Annotated[str, BeforeValidator(_well_formed)]
+Id = Annotated[str, Field(pattern=r"\A[0-9]{1,20}\z")]
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class User(_Said):
+    id: Id
+    username: Text = ""
+    global_name: Text = ""
+    bot: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.global_name or self.username or self.id
+
+
+class Member(_Said):
+    """Somebody in one server. `user` is left out where it stands beside."""
+
+    user: User | None = None
+    nick: Text = ""
+
+
+class FileSaid(_Said):
+    url: str
+    filename: Text = ""
+    content_type: Text = ""
+    size: int | None = None
+
+
+class Sticker(_Said):
+    name: Text = ""
+
+
+class Answered(_Said):
+    """The message that a message replies to."""
+
+    author: User
+
+
+class Message(_Said):
+    id: Id
+    channel_id: Id
+    guild_id: Id | None = None
+    author: User
+    member: Member | None = None
+    content: Text = ""
+    timestamp: datetime
+    edited_timestamp: datetime | None = None
+    type: int = DEFAULT_MESSAGE
+    webhook_id: Id | None = None
+    mentions: tuple[User, ...] = ()
+    mention_roles: tuple[Id, ...] = ()
+    attachments: tuple[FileSaid, ...] = ()
+    sticker_items: tuple[Sticker, ...] = ()
+    referenced_message: Answered | None = None
+
+    def text(self, me: str) -> str:
+        """With people's names for their ids, and stickers in words; the mention that only calls us is left out."""
+        names = {user.id: user.name for user in self.mentions}
+        content = re.sub(rf"\A\s*<@!?{me}>\s*(?=\S)", "", self.content)
+        words = re.sub(
+            r"<@!?([0-9]+)>", lambda found: f"@{names[found[1]]}" if found[1] in names else found[0], content
+        )
+        return "\n".join(filter(None, [words, *(f"[sticker: {sticker.name}]" for sticker in self.sticker_items)]))
+
+
+class ChannelSaid(_Said):
+    id: Id
+    type: int
+    guild_id: Id | None = None
+    parent_id: Id | None = None
+    name: Text = ""
+    last_message_id: Id | None = None
+
+
+class RoleTags(_Said):
+    bot_id: Id | None = None
+
+
+class Role(_Said):
+    id: Id
+    tags: RoleTags = RoleTags()
+
+
+class Guild(_Said):
+    id: Id
+    channels: tuple[ChannelSaid, ...] = ()
+    threads: tuple[ChannelSaid, ...] = ()
+    roles: tuple[Role, ...] = ()
+
+
+class Ready(_Said):
+    user: User
+
+
+class Emoji(_Said):
+    id: Id | None = None
+    name: Text = ""
+
+
+class Reaction(_Said):
+    user_id: Id
+    channel_id: Id
+    message_id: Id
+    guild_id: Id | None = None
+    member: Member | None = None
+    emoji: Emoji
+
+
+class ButtonSaid(_Said):
+    custom_id: str = ""
+    label: Text = ""
+
+
+class Row(_Said):
+    components: tuple[ButtonSaid, ...] = ()
+
+
+class CardSaid(_Said):
+    id: Id
+    components: tuple[Row, ...] = ()
+
+
+class Pressed(_Said):
+    custom_id: str = ""
+
+
+class Interaction(_Said):
+    id: Id
+    type: int
+    token: str = Field(repr=False)
+    channel_id: Id | None = None
+    guild_id: Id | None = None
+    user: User | None = None
+    member: Member | None = None
+    message: CardSaid | None = None
+    data: Pressed | None = None
+
+
+class Application(_Said):
+    id: Id
+    flags: int = 0
+    approximate_guild_count: int = 0
+
+
+_MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
+
+
+# --- requests ---
+
+
+class _Http(HTTPClient):
+    """The library's requests, over a transport of our own: one address each, one try each, every failure a
+    ChannelError. Made within a running loop; must be closed."""
+
+    def __init__(self, settings: DiscordSettings) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.token = settings.token
+        self._base = settings.rest_url.rstrip("/")
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._call = aiohttp.ClientTimeout(total=settings.timeout_s, sock_connect=CONNECT_S)
+        self._transport = aiohttp.ClientSession(timeout=self._call, cookie_jar=aiohttp.DummyCookieJar())
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def ws_connect(self, url: str, *, compress: int = 0) -> aiohttp.ClientWebSocketResponse:
+        self._socket = await self._transport.ws_connect(
+            url,
+            max_msg_size=0,
+            autoclose=False,
+            compress=compress,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+            headers={"User-Agent": self.user_agent},
+        )
+        return self._socket
+
+    async def hang_up(self) -> None:
+        """Close the last connection to the gateway, however far it came."""
+        if self._socket is not None:
+            with suppress(Exception):
+                await self._socket.close(code=RESUMABLE_CLOSE)
+
+    async def request(
+        self,
+        route: Route,
+        *,
+        files: Sequence[discord.File] | None = None,
+        form: Iterable[dict[str, Any]] | None = None,
+        **options: Any,
+    ) -> Any:
+        """What Discord answers, decoded. Raises ChannelError."""
+        headers = {"User-Agent": self.user_agent, "Authorization": f"Bot {self.token}"}
+        data: aiohttp.FormData | bytes | None = None
+        if "json" in options:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(options["json"]).encode()
+        elif form is not None:
+            data = aiohttp.FormData(quote_fields=False)
+            for field in form:
+                data.add_field(**field)
+        url = self._base + route.url.removeprefix(Route.BASE)
+        # A message may have been sent; everything else is harmless to repeat.
+        lost = Ambiguous if route.method == "POST" and route.path.endswith("/messages") else NotSent
+        params, timeout = options.get("params"), self._call if form is None else FILE_TIMEOUT
+        try:
+            async with self._transport.request(
+                route.method, url, data=data, headers=headers, params=params, timeout=timeout
+            ) as answer:
+                return _answer(answer, await answer.text(errors="replace"), lost)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            _raise_lost(error, lost)
+
+    async def me(self) -> User:
+        try:
+            return User.model_validate(await self.request(Route("GET", "/users/@me")))
+        except ValidationError:
+            raise NotSent("what answers at rest_url does not say who we are, as Discord does") from None
+
+    async def gateway(self) -> str:
+        said = await self.request(Route("GET", "/gateway"))
+        url = said.get("url") if isinstance(said, dict) else None
+        if not isinstance(url, str) or not url.startswith(("wss://", "ws://")):
+            raise NotSent("Discord does not say where its gateway is")
+        return url
+
+    async def send(self, channel_id: str, payload: Mapping[str, object]) -> str:
+        params = MultipartParameters(payload=dict(payload), multipart=None, files=None)
+        return _id_of(await self.send_message(channel_id, params=params))
+
+    async def send_file(self, channel_id: str, payload: Mapping[str, object], name: str, content: BinaryIO) -> str:
+        route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
+        said = json.dumps({**payload, "attachments": [{"id": 0, "filename": name}]})
+        form: list[dict[str, object]] = [
+            {"name": "payload_json", "value": said, "content_type": "application/json"},
+            {"name": "files[0]", "value": content, "filename": name, "content_type": "application/octet-stream"},
+        ]
+        return _id_of(await self.request(route, form=form))
+
+    async def change(self, channel_id: str, message_id: str, payload: Mapping[str, object]) -> None:
+        params = MultipartParameters(payload=dict(payload), multipart=None, files=None)
+        await self.edit_message(channel_id, message_id, params=params)
+
+    async def defer(self, interaction: Interaction) -> None:
+        """Tell Discord that a press has arrived; the card stays as it is."""
+        route = Route(
+            "POST",
+            "/interactions/{webhook_id}/{webhook_token}/callback",
+            webhook_id=interaction.id,
+            webhook_token=interaction.token,
+        )
+        await self.request(route, json={"type": 6})
+
+    @asynccontextmanager
+    async def file(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A file that somebody sent: its address is the proof, our token is not shown there. Raises ChannelError."""
+        try:
+            async with self._transport.get(url, allow_redirects=False, timeout=FILE_TIMEOUT) as answer:
+                if answer.status == 200:
+                    yield answer
+                elif answer.status == 429 or answer.status >= 500:
+                    raise NotSent(f"Discord cannot give the file now ({answer.status})")
+                else:
+                    raise Refused(f"Discord does not have the file any more ({answer.status})")
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            raise Refused("the file has no address that can be used") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise NotSent(f"the file did not come: {_words(error)}") from None
+
+
+def _answer(answer: aiohttp.ClientResponse, text: str, lost: type[ChannelError]) -> object:
+    """What was answered. Raises ChannelError; `lost`: when it cannot be told what Discord did."""
+    said: object = None
+    if answer.headers.get("Content-Type", "").startswith("application/json"):
+        with suppress(ValueError, RecursionError):
+            said = json.loads(text)
+    if answer.status == 204 or (200 <= answer.status < 300 and said is not None):
+        return said
+    if 200 <= answer.status < 400:
+        raise lost(f"Discord answered {answer.status} with something that is no answer of Discord's")
+    raise _failure(answer, said if isinstance(said, dict) else {}, lost)
+
+
+def _failure(answer: aiohttp.ClientResponse, said: Mapping[str, object], lost: type[ChannelError]) -> ChannelError:
+    code = said.get("code")
+    if answer.status == 429:
+        return _limited(answer, said)
+    if answer.status == 401 or code == 40001:
+        return AuthFailed(f"Discord does not accept the token; {_NEW_TOKEN}")
+    if answer.status >= 500 or answer.status == 408:
+        return lost(f"Discord has a failure of its own ({answer.status})")
+    words = f"Discord refuses it: {said.get('message') or answer.reason} ({code or answer.status})"
+    if details := "; ".join(_details(said.get("errors"))):
+        words += f": {details}"
+    remedy = _REMEDIES.get(code) if isinstance(code, int) else None
+    return Refused(f"{words}; {remedy}" if remedy else words)
+
+
+def _limited(answer: aiohttp.ClientResponse, said: Mapping[str, object]) -> RateLimited:
+    """An answer that is none of Discord's own comes from in front of it, and concerns everything we send."""
+    after = said.get("retry_after", answer.headers.get("Retry-After"))
+    try:
+        wait_s = max(0.0, float(str(after)))
+    except ValueError:
+        wait_s = 60.0
+    everywhere = not said or said.get("global") is True
+    return RateLimited("Discord asks to wait", retry_after_s=wait_s, whole_channel=everywhere)
+
+
+def _details(errors: object) -> Iterator[str]:
+    """The messages in Discord's tree of errors."""
+    if isinstance(errors, dict):
+        if isinstance(message := errors.get("message"), str):
+            yield message
+        for inner in errors.values():
+            yield from _details(inner)
+    elif isinstance(errors, list):
+        for inner in errors:
+            yield from _details(inner)
+
+
+def _raise_lost(error: Exception, lost: type[ChannelError]) -> NoReturn:
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        raise ChannelDown(f"Discord cannot be reached: {_words(error)}") from None
+    if isinstance(error, aiohttp.InvalidURL):
+        raise Refused("that is no address at Discord") from None
+    raise lost(f"the connection to Discord broke: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    """Without addresses, some of which are secrets."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return getattr(cause, "strerror", None) or type(error).__name__
+
+
+def _id_of(said: object) -> str:
+    if isinstance(said, dict) and isinstance(said.get("id"), str):
+        return str(said["id"])
+    raise Ambiguous("Discord's answer names no message")
+
+
+# --- the gateway ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stream:
+    """Where to go on: everything up to `sequence` is committed."""
+
+    id: str
+    sequence: int
+    gateway: yarl.URL
+
+
+class _Gateway(DiscordWebSocket):
+    """The library's connection, which outlives frames that make no sense."""
+
+    async def received_message(self, msg: Any, /) -> None:
+        known = self.sequence
+        try:
+            await super().received_message(msg)
+        except zlib.error:
+            raise ReconnectWebSocket(self.shard_id) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            _log.warning("gateway_frame_not_understood", channel="discord", error=type(error).__name__)
+        if not isinstance(self.sequence, int):
+            self.sequence = known
+
+    def stream(self) -> _Stream | None:
+        if self.session_id is None or self.sequence is None:
+            return None
+        return _Stream(id=self.session_id, sequence=self.sequence, gateway=self.gateway)
+
+
+_HEARD = (
+    *("READY", "RESUMED", "GUILD_CREATE", "CHANNEL_CREATE", "CHANNEL_UPDATE", "THREAD_CREATE", "THREAD_UPDATE"),
+    *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_REACTION_ADD", "INTERACTION_CREATE"),
+)
+
+
+class _Connection:
+    """One connection to the gateway: frames in, what they say in their order."""
+
+    def __init__(self, http: _Http) -> None:
+        self.said: deque[tuple[str, object]] = deque()
+        self._http = http
+        intents = discord.Intents(
+            guilds=True,
+            guild_messages=True,
+            dm_messages=True,
+            guild_reactions=True,
+            dm_reactions=True,
+            message_content=True,
+        )
+        # The library's client is here for what its gateway reads from it, and is never started: see the module's words.
+        self._client = discord.Client(intents=intents, max_messages=None)
+        self._client.http = self._client._connection.http = http
+        self._client._connection.parsers = {name: partial(self._note, name) for name in _HEARD}
+
+    def _note(self, name: str, said: object) -> None:
+        self.said.append((name, said))
+
+    @asynccontextmanager
+    async def opened(self, url: yarl.URL, stream: _Stream | None) -> AsyncIterator[_Gateway]:
+        """Identified, or resuming `stream`, while entered. Raises ChannelError and ReconnectWebSocket."""
+        await self._client._async_setup_hook()
+        where: dict[str, Any] = {"gateway": url, "initial": True}
+        if stream is not None:
+            where |= {"session": stream.id, "sequence": stream.sequence, "resume": True}
+        try:
+            with _telling():
+                gateway = await asyncio.wait_for(_Gateway.from_client(self._client, **where), CONNECT_S)
+            try:
+                yield gateway
+            finally:
+                with suppress(Exception):
+                    await gateway.close(RESUMABLE_CLOSE)
+        finally:
+            await self._http.hang_up()
+
+    async def hear(self, gateway: _Gateway) -> None:
+        """Wait for the next frame. Raises ChannelError and ReconnectWebSocket."""
+        with _telling():
+            await gateway.poll_event()
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """What goes wrong at the gateway, as a ChannelError."""
+    try:
+        yield
+    except discord.ConnectionClosed as closed:
+        raise _closed(closed.code) from None
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ChannelDown(f"Discord's gateway cannot be reached: {_words(error)}") from None
+
+
+def _closed(code: int | None) -> ChannelError:
+    match code:
+        case 4004:
+            return AuthFailed(f"Discord's gateway does not accept the token; {_NEW_TOKEN}")
+        case 4013 | 4014:
+            return AuthFailed(f"Discord does not let this bot read what people write; {_TURN_ON_CONTENT}")
+        case _:
+            return NotSent(f"Discord closed the gateway ({code})")
+
+
+# --- the channel ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A chat and a thread in it, for one of Discord's channels."""
+
+    chat: str
+    thread: str | None = None
+    is_group: bool
+    name: str = ""
+
+
+class DiscordChannel:
+    def __init__(self, settings: DiscordSettings) -> None:
+        self._settings = settings
+        self._http: _Http | None = None
+        self._me: User | None = None
+        self._stream: _Stream | None = None
+        self._behind: dict[str, str] = {}
+        """The newest committed message of each chat when the stream began."""
+        self._places: dict[str, Place] = {}
+        self._names: dict[str, User] = {}
+        self._my_roles: set[str] = set()
+        self._condition = (Condition.DOWN, "not connected yet")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            threads=True,
+            idempotent_send=True,
+            form=Form.DISCORD,
+            text_limit=TEXT_LIMIT,
+            text_unit=Unit.UTF16,
+            pace=Pace(between_s=1.0, a_second=50),
+            typing_every_s=8.0,
+            buttons=BUTTONS,
+            button_label=BUTTON_LABEL,
+            file_bytes=FILE_BYTES,
+            caption_limit=TEXT_LIMIT,
+            reactions=None,
+        )
+
+    def condition(self) -> tuple[Condition, str]:
+        return self._condition
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        http = _Http(self._settings)
+        self._http = http
+        try:
+            yield
+        finally:
+            self._http = None
+            await http.close()
+
+    async def check(self) -> str:
+        http = _Http(self._settings)
+        try:
+            me = await http.me()
+            application = Application.model_validate(await http.application_info())
+        except ValidationError:
+            raise NotSent("what answers at rest_url is not Discord") from None
+        finally:
+            await http.close()
+        if not application.flags & CONTENT_ALLOWED:
+            raise ChannelError(f"{me.name} may not read what people write; {_TURN_ON_CONTENT}")
+        invite = f"https://discord.com/oauth2/authorize?client_id={application.id}&scope=bot&permissions={PERMISSIONS}"
+        return f"This is {me.name} ({me.id}), in {application.approximate_guild_count} servers; to add it: {invite}"
+
+    # --- receiving ---
+
+    async def receive(self, inbox: Inbox) -> None:
+        """Comes back by itself after whatever happens to the connection; raises when Discord does not know us, and
+        what the inbox raises."""
+        if self._condition[0] is Condition.AUTH_FAILED:
+            await asyncio.sleep(AUTH_PAUSE_S)
+        failures = 0
+        while True:
+            began, asked_s = time.monotonic(), 0.0
+            try:
+                await self._listen(inbox)
+            except ReconnectWebSocket as again:
+                problem = "Discord ended the connection"
+                if not again.resume and self._stream is not None:
+                    self._stream, failures = None, 0  # the gateway is there, and has forgotten us
+            except AuthFailed as error:
+                self._stream = None
+                self._condition = (Condition.AUTH_FAILED, str(error))
+                raise
+            except NotSent as error:
+                problem = str(error)
+                asked_s = error.retry_after_s if isinstance(error, RateLimited) else 0.0
+            except ChannelError as error:
+                self._condition = (Condition.DOWN, str(error))
+                raise
+            failures = 0 if time.monotonic() - began > HEALTHY_AFTER_S else failures + 1
+            self._condition = (Condition.DOWN, problem)
+            _log.info("gateway_lost", channel="discord", reason=problem, failures=failures)
+            await asyncio.sleep(max(_pause_s(failures), asked_s))
+
+    async def _listen(self, inbox: Inbox) -> None:
+        """One connection, until it ends: that raises."""
+        http = self._required()
+        if self._me is None:
+            self._me = await http.me()
+        stream = self._stream
+        url = self._settings.gateway_url or (str(stream.gateway) if stream else await http.gateway())
+        connection = _Connection(http)
+        async with connection.opened(yarl.URL(url), stream) as gateway:
+            while True:
+                await self._take(connection.said, inbox)
+                self._stream = gateway.stream()
+                await connection.hear(gateway)
+
+    async def _take(self, said: deque[tuple[str, object]], inbox: Inbox) -> None:
+        while said:
+            name, payload = said.popleft()
+            try:
+                await self._heed(name, payload, inbox)
+            except ValidationError as error:
+                _log.warning("event_not_understood", channel="discord", about=name, problems=error.error_count())
+
+    async def _heed(self, name: str, said: object, inbox: Inbox) -> None:
+        match name:
+            case "READY":
+                await self._begin(Ready.model_validate(said), inbox)
+            case "RESUMED":
+                self._condition = (Condition.UP, "")
+            case "GUILD_CREATE":
+                await self._enter(Guild.model_validate(said), inbox)
+            case "MESSAGE_CREATE":
+                await self._message(Message.model_validate(said), inbox)
+            case "MESSAGE_UPDATE":
+                await self._edit(Message.model_validate(said), inbox)
+            case "MESSAGE_REACTION_ADD":
+                await self._reaction(Reaction.model_validate(said), inbox)
+            case "INTERACTION_CREATE":
+                await self._press(Interaction.model_validate(said), inbox)
+            case _:
+                self._learn(ChannelSaid.model_validate(said))
+
+    async def _begin(self, ready: Ready, inbox: Inbox) -> None:
+        """A stream that begins here knows nothing of before."""
+        self._me = ready.user
+        self._behind = dict(await inbox.latest())
+        chats = list(self._behind.items())
+        for start in range(0, len(chats), LOOK_BACK_AT_ONCE):
+            found = await asyncio.gather(*(self._since(*chat) for chat in chats[start : start + LOOK_BACK_AT_ONCE]))
+            for messages in found:
+                await self._catch_up(messages, inbox)
+        self._condition = (Condition.UP, "")
+
+    async def _enter(self, guild: Guild, inbox: Inbox) -> None:
+        """A server shows itself: its names, and its threads, whose messages since are read as well."""
+        self._my_roles |= {role.id for role in guild.roles if self._is_me(role.tags.bot_id or "")}
+        for channel in (*guild.channels, *guild.threads):
+            self._learn(channel.model_copy(update={"guild_id": guild.id}))
+        for thread in guild.threads:
+            known = self._behind.get(thread.parent_id or "")
+            if known is not None and int(thread.last_message_id or 0) > int(known):
+                await self._catch_up(await self._since(thread.id, known), inbox)
+
+    async def _catch_up(self, messages: Sequence[Message], inbox: Inbox) -> None:
+        """Hand in what one channel of Discord's says was written. It leaves out which server that was in."""
+        if messages:
+            await self._look_up(messages[0].channel_id)
+        for message in messages:
+            await self._message(message, inbox)
+
+    async def _since(self, channel_id: str, message_id: str) -> list[Message]:
+        """What was written in one of Discord's channels after a message, oldest first. Raises NotSent."""
+        found: list[Message] = []
+        for _ in range(MOST_PAGES):
+            page = await self._page(channel_id, message_id)
+            found += page
+            if len(page) < PAGE:
+                break
+            message_id = page[-1].id
+        return found
+
+    async def _page(self, channel_id: str, after: str) -> list[Message]:
+        for _ in range(LOOK_BACK_TRIES):
+            try:
+                said = await self._required().logs_from(channel_id, PAGE, after=after)
+                return sorted(_MESSAGES.validate_python(said), key=lambda message: int(message.id))
+            except RateLimited as limited:
+                await asyncio.sleep(min(limited.retry_after_s, LOOK_BACK_PAUSE_S))
+            except (Refused, ValidationError) as error:
+                _log.info("chat_not_read", channel="discord", chat=channel_id, reason=type(error).__name__)
+                return []
+        raise NotSent("Discord does not let us read what was written meanwhile")
+
+    async def _message(self, message: Message, inbox: Inbox) -> None:
+        if self._is_for_us(message):
+            await inbox.accept(await self._event(message, message.id))
+
+    async def _edit(self, message: Message, inbox: Inbox) -> None:
+        """Discord also tells of changes that nobody made: previews, pins."""
+        if message.edited_timestamp is not None and self._is_for_us(message):
+            id = f"{message.id}:{message.edited_timestamp.isoformat()}"
+            await inbox.accept(await self._event(message, id, kind=EventKind.EDIT, refers_to=message.id))
+
+    def _is_for_us(self, message: Message) -> bool:
+        """Not what we said ourselves, and not what Discord says: who came, what was pinned."""
+        return message.type in (DEFAULT_MESSAGE, REPLY) and not self._is_me(message.author.id)
+
+    def _is_me(self, user_id: str) -> bool:
+        return self._me is not None and user_id == self._me.id
+
+    async def _event(
+        self, message: Message, id: str, *, kind: EventKind = EventKind.MESSAGE, refers_to: str | None = None
+    ) -> InboundEvent:
+        place = await self._place(message.channel_id, message.guild_id, in_dm=message.author)
+        return InboundEvent(
+            platform_id=place.chat,
+            platform_message_id=id,
+            sender=self._sender(message.author, message.member, is_bot=message.webhook_id is not None),
+            text=message.text(self._me.id if self._me else ""),
+            sent_at=message.edited_timestamp or message.timestamp,
+            kind=kind,
+            thread_id=place.thread,
+            is_group=place.is_group,
+            mentions_bot=self._is_addressed(message),
+            refers_to=refers_to,
+            chat_name=place.name,
+            attachments=tuple(
+                Attachment(ref=file.url, name=file.filename, media_type=file.content_type, size=file.size)
+                for file in message.attachments
+            ),
+        )
+
+    async def _reaction(self, reaction: Reaction, inbox: Inbox) -> None:
+        if self._is_me(reaction.user_id):
+            return
+        known = reaction.member.user if reaction.member else self._names.get(reaction.user_id)
+        user = known or User(id=reaction.user_id)
+        place = await self._place(reaction.channel_id, reaction.guild_id, in_dm=user)
+        emoji = f":{reaction.emoji.name}:" if reaction.emoji.id else reaction.emoji.name
+        event = InboundEvent(
+            platform_id=place.chat,
+            platform_message_id=f"{reaction.message_id}:{reaction.user_id}:{reaction.emoji.id or emoji}",
+            sender=self._sender(user, reaction.member),
+            text=emoji,
+            sent_at=discord.utils.utcnow(),
+            kind=EventKind.REACTION,
+            thread_id=place.thread,
+            is_group=place.is_group,
+            refers_to=reaction.message_id,
+            chat_name=place.name,
+        )
+        await inbox.accept(event)
+
+    async def _press(self, press: Interaction, inbox: Inbox) -> None:
+        user = press.member.user if press.member else press.user
+        if press.type != BUTTON_PRESS or user is None or not (press.channel_id and press.message and press.data):
+            return
+        place = await self._place(press.channel_id, press.guild_id, in_dm=user)
+        buttons = {button.custom_id: button.label for row in press.message.components for button in row.components}
+        event = InboundEvent(
+            platform_id=place.chat,
+            platform_message_id=press.id,
+            sender=self._sender(user, press.member),
+            text=buttons.get(press.data.custom_id, ""),
+            sent_at=discord.utils.snowflake_time(int(press.id)),
+            kind=EventKind.CLICK,
+            thread_id=place.thread,
+            is_group=place.is_group,
+            mentions_bot=True,
+            refers_to=press.message.id,
+            chat_name=place.name,
+            value=press.data.custom_id,
+        )
+        await inbox.accept(event)
+        try:
+            async with asyncio.timeout(DEFER_S):
+                await self._required().defer(press)
+        except (ChannelError, TimeoutError) as error:
+            _log.info("press_not_acknowledged", channel="discord", reason=str(error) or "too late")
+
+    def _sender(self, user: User, member: Member | None, *, is_bot: bool = False) -> Sender:
+        while len(self._names) >= REMEMBERED_NAMES:
+            del self._names[next(iter(self._names))]
+        self._names[user.id] = user
+        return Sender(
+            handle=user.id,
+            name=(member.nick if member else "") or user.name,
+            is_bot=is_bot or user.bot,
+            is_self=self._is_me(user.id),
+        )
+
+    def _is_addressed(self, message: Message) -> bool:
+        answers = message.referenced_message
+        return (
+            any(self._is_me(user.id) for user in message.mentions)
+            or not self._my_roles.isdisjoint(message.mention_roles)
+            or (answers is not None and self._is_me(answers.author.id))
+        )
+
+    def _learn(self, channel: ChannelSaid) -> None:
+        """DMs are not kept: who is in one stands in each of its messages."""
+        if channel.type in THREAD_TYPES and channel.parent_id is not None:
+            place = Place(chat=channel.parent_id, thread=channel.id, is_group=True, name=channel.name)
+            self._places[channel.id] = place
+        elif channel.guild_id is not None:
+            self._places[channel.id] = Place(chat=channel.id, is_group=True, name=f"#{channel.name}")
+
+    async def _look_up(self, channel_id: str) -> None:
+        """Raises NotSent when Discord cannot say now which channel a thread belongs to."""
+        if channel_id not in self._places:
+            with suppress(Refused, ValidationError):
+                self._learn(ChannelSaid.model_validate(await self._required().get_channel(channel_id)))
+
+    async def _place(self, channel_id: str, guild_id: str | None, *, in_dm: User) -> Place:
+        if guild_id is not None:
+            await self._look_up(channel_id)
+        name = "" if guild_id is not None or in_dm.bot else in_dm.name
+        return self._places.get(channel_id) or Place(chat=channel_id, is_group=guild_id is not None, name=name)
+
+    # --- sending ---
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        payload = _payload(message, idempotency_key)
+        return Receipt(platform_message_ids=(await self._required().send(_channel_of(address), payload),))
+
+    async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
+        payload = _payload(card, idempotency_key) | {"components": _rows(card)}
+        return Receipt(platform_message_ids=(await self._required().send(_channel_of(address), payload),))
+
+    async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
+        payload = _payload(file, idempotency_key)
+        with await asyncio.to_thread(file.content.open, "rb") as content:
+            id = await self._required().send_file(_channel_of(address), payload, _whole(file.name), content)
+        return Receipt(platform_message_ids=(id,))
+
+    async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
+        buttons = _rows(message) if isinstance(message, OutboundCard) else []
+        payload = {"content": _content(message.text), "components": buttons, "allowed_mentions": _NOBODY.to_dict()}
+        await self._required().change(_channel_of(address), message_id, payload)
+
+    async def react(self, address: Address, message_id: str, emoji: str) -> None:
+        await self._required().add_reaction(_channel_of(address), message_id, emoji)
+
+    async def typing(self, address: Address) -> None:
+        await self._required().send_typing(_channel_of(address))
+
+    async def open_dm(self, handle: str) -> Address:
+        return Address(platform_id=_id_of(await self._required().start_private_message(handle)))
+
+    async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
+        taken = 0
+        async with self._required().file(attachment.ref) as answer:
+            with await asyncio.to_thread(into.open, "wb") as out:
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    taken += len(chunk)
+                    if taken > most_bytes:
+                        raise Refused(f"the file is larger than {most_bytes} bytes")
+                    await asyncio.to_thread(out.write, chunk)
+
+    def _required(self) -> _Http:
+        if self._http is None:
+            raise ChannelDown("the Discord channel is not connected")
+        return self._http
+
+
+def _channel_of(address: Address) -> str:
+    """A thread is a channel of its own; writing there opens it again."""
+    return address.thread_id or address.platform_id
+
+
+def _content(text: str) -> str:
+    if len(text) > TEXT_LIMIT:
+        raise Refused(f"Discord takes {TEXT_LIMIT} characters; this message has {len(text)}")
+    return _whole(text)
+
+
+def _nonce(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:NONCE_LENGTH]
+
+
+def _payload(message: OutboundText | OutboundCard | OutboundFile, key: str) -> dict[str, object]:
+    payload: dict[str, object] = {
+        "content": _content(message.text),
+        "nonce": _nonce(key),
+        "enforce_nonce": True,
+        "allowed_mentions": _NOBODY.to_dict(),
+    }
+    # What is answered may be an edit or a reaction, whose id begins with the message's.
+    if message.reply_to and (answered := re.match(r"[0-9]{1,20}", message.reply_to)):
+        payload["message_reference"] = {"message_id": answered[0], "fail_if_not_exists": False}
+    return payload
+
+
+def _rows(card: OutboundCard) -> list[dict[str, object]]:
+    buttons = [
+        {"type": 2, "style": 2, "label": _whole(button.label), "custom_id": button.value} for button in card.buttons
+    ]
+    return [
+        {"type": 1, "components": buttons[start : start + BUTTONS_A_ROW]}
+        for start in range(0, len(buttons), BUTTONS_A_ROW)
+    ]
+
+
+def _pause_s(failures: int) -> float:
+    """Spread out, so that not everybody comes back to Discord at once."""
+    longest = min(FIRST_PAUSE_S * 2 ** min(max(failures - 1, 0), 10), LONGEST_PAUSE_S)
+    return float(longest * random.uniform(0.5, 1.0))  # noqa: S311 - nothing is secret about it

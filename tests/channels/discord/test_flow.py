@@ -1,0 +1,88 @@
+"""Discord through a whole host: the shipped channel file, its settings, an agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import Parts, running_host
+from nanohost.home import Home, hold
+from nanohost.model import EngageMode, SessionMode, UnknownSender
+from nanohost.runtimes.process import ProcessRuntime
+from nanohost.settings import Settings
+from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store.database import Store
+from nanohost.testing.simulator import Fault
+from nanohost.testing.simulators.discord import DM, GENERAL, THREAD, DiscordSimulator
+from tests.support.flow import install_of, scripted_settings
+from tests.support.hasty_clock import HastyClock
+
+LIMIT_S = 40.0
+
+
+@asynccontextmanager
+async def _host(root: Path, platform: DiscordSimulator) -> AsyncIterator[None]:
+    """A whole host whose agent echoes, in Ada's DM and in a channel; entered again it is the same install."""
+    home, plain = Home(root), scripted_settings()
+    settings = Settings(host=plain.host, agent=plain.agent, channels={"discord": dict(platform.settings())})
+    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
+    with hold(home):
+        async with running_host(home, settings, parts=parts) as host:
+            if await agent_groups.find(host.store, "main") is None:
+                await _wire(host.store, DM, GENERAL)
+            (home.groups / "main").mkdir(parents=True, exist_ok=True)
+            await platform.until(lambda: platform.is_listened_to, limit_s=LIMIT_S)
+            yield
+
+
+@pytest.mark.behaviour("RT-01", "DL-05", "DL-06", "IN-01")
+async def test_a_person_writes_in_discord_and_the_agent_answers_there(
+    tmp_path: Path, platform: DiscordSimulator
+) -> None:
+    async with _host(tmp_path, platform):
+        platform.faults.queue.append(Fault.RESET_AFTER)
+        await platform.write(DM, "hello there")
+        await platform.until_shown(1, DM, limit_s=LIMIT_S)
+        await platform.write(GENERAL, "and *you*?", group=True, mention=True, thread=THREAD)
+        await platform.until_shown(1, GENERAL, limit_s=LIMIT_S)
+        await platform.write(DM, "once more")
+        await platform.until_shown(2, DM, limit_s=LIMIT_S)
+    platform.forget_streams()
+    await platform.write(DM, "while you were away")
+    async with _host(tmp_path, platform):
+        await platform.until_shown(3, DM, limit_s=LIMIT_S)
+    assert platform.texts(DM) == ["echo: hello there", "echo: once more", "echo: while you were away"]
+    [in_thread] = platform.screen(GENERAL)
+    assert (in_thread.thread, in_thread.pinged) == (THREAD, frozenset())
+    assert "and you?" in in_thread.text
+
+
+async def _wire(store: Store, *chats: str) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    async with store.transaction() as tx:
+        group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
+        for chat in chats:
+            place = await messaging_groups.add(
+                tx,
+                channel_type="discord",
+                instance="default",
+                platform_id=chat,
+                is_group=chat == GENERAL,
+                name=chat,
+                unknown_sender=UnknownSender.PUBLIC,
+                now=now,
+            )
+            await wirings.add(
+                tx,
+                messaging_group=place.id,
+                agent_group=group.id,
+                engage_mode=EngageMode.PATTERN,
+                engage_pattern=".",
+                session_mode=SessionMode.SHARED,
+                priority=0,
+                now=now,
+            )

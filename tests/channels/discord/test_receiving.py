@@ -1,0 +1,346 @@
+"""Discord: what is heard, and what is not lost when the gateway is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from channels.discord import DiscordChannel
+from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, Refused
+from nanohost.testing.channel_suite import LIMIT_S, SuiteInbox, receiving
+from nanohost.testing.simulator import BOB, Fault, Person, outage
+from nanohost.testing.simulator_suite import hosted, send, until_accepted
+from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, DiscordSimulator
+
+from .bench import IN_DM, IN_GENERAL, DiscordBench, made
+
+# Nothing is lost
+
+
+@pytest.mark.behaviour("IN-01", "IN-07")
+async def test_a_message_whose_commit_failed_comes_again_before_the_next(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    inbox.fail_once()
+    async with hosted(desk, inbox):
+        await desk.person_writes("first", message_id="1")
+        await desk.person_writes("second", message_id="2")
+        await inbox.until(lambda: inbox.failed == 1)
+        inbox.release()
+        await inbox.until_accepted("second")
+    assert _texts(inbox) == ["first", "second"]
+    assert (platform.identified, platform.resumed) == (1, 1)
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_a_message_that_was_being_committed_when_receive_was_cancelled_comes_again(
+    desk: DiscordBench, channel: DiscordChannel, inbox: SuiteInbox
+) -> None:
+    inbox.hold()
+    async with receiving(desk, inbox):
+        await desk.person_writes("keep this", message_id="1")
+        await inbox.until(lambda: len(inbox.entered) == 1)
+    inbox.release()
+    async with receiving(desk, inbox):
+        await inbox.until_accepted("keep this")
+
+
+async def test_a_lost_connection_is_resumed_and_what_was_said_meanwhile_comes(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox) as host:
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+        platform.cut_sockets()
+        await platform.write(DM, "during")
+        await inbox.until_accepted("during")
+        await platform.ask_to_reconnect()
+        await platform.write(DM, "after")
+        await inbox.until_accepted("after")
+        assert host.ended == []
+    assert _texts(inbox) == ["before", "during", "after"]
+    assert (platform.identified, platform.resumed) == (1, 2)
+
+
+@pytest.mark.behaviour("IN-02", "IN-07")
+async def test_when_the_stream_is_gone_the_chats_themselves_are_read_on_from_the_newest_committed(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        await platform.write(DM, "d1")
+        await platform.write(GENERAL, "g1", group=True)
+        await platform.write(GENERAL, "t1", group=True, thread=THREAD)
+        await inbox.until(lambda: len(inbox.accepted) == 3)
+        async with outage(platform):
+            platform.forget_streams()
+            for number in (2, 3):
+                await platform.write(DM, f"d{number}")
+                await platform.write(GENERAL, f"g{number}", group=True, mention=True)
+                await platform.write(GENERAL, f"t{number}", group=True, thread=THREAD)
+        await desk.listening()
+        await platform.write(DM, "d4")
+        await until_accepted(inbox, "d4")
+        await until_accepted(inbox, "t3")
+    assert platform.identified == 2
+    first = list(dict.fromkeys(_texts(inbox)))
+    assert [text for text in first if text[0] == "d"] == ["d1", "d2", "d3", "d4"]
+    assert [text for text in first if text[0] == "t"] == ["t1", "t2", "t3"]
+    later = [event for event in inbox.accepted if "g2" in event.text or event.text == "t2"]
+    assert {(event.platform_id, event.thread_id, event.is_group) for event in later} == {
+        (GENERAL, None, True),
+        (GENERAL, THREAD, True),
+    }
+    assert next(event.mentions_bot for event in inbox.accepted if "g2" in event.text)
+
+
+async def test_a_new_life_of_the_host_reads_what_was_written_while_it_was_away(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.person_writes("number 0", message_id="0")
+        await inbox.until_accepted("number 0")
+    platform.forget_streams()
+    for number in range(1, 251):
+        await platform.write(DM, f"number {number}")
+    async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox):
+        await inbox.until_accepted("number 250")
+    assert _texts(inbox) == [f"number {number}" for number in range(251)]
+    assert {event.chat_name for event in inbox.accepted} == {"Ada"}
+
+
+async def test_a_chat_that_may_not_be_read_any_more_holds_no_other_up(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.person_writes("known", message_id="1")
+        event = await inbox.until_accepted("known")
+    inbox.accepted.insert(0, _elsewhere(event, "4040404"))
+    platform.forget_streams()
+    await platform.write(DM, "missed")
+    async with receiving(desk, inbox):
+        await inbox.until_accepted("missed")
+
+
+async def test_an_outage_before_the_first_connection_is_told_and_waited_out(
+    desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    await platform.go_down()
+    async with hosted(desk, inbox):
+        await _until_told(channel, "cannot be reached")
+        assert channel.condition()[0] is Condition.DOWN
+        await platform.go_up()
+        await desk.person_writes("there you are", message_id="1")
+        await until_accepted(inbox, "there you are")
+        assert channel.condition() == (Condition.UP, "")
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET_BEFORE, Fault.SERVER_ERROR, Fault.NOT_JSON])
+async def test_discord_that_cannot_answer_is_asked_again(
+    desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, fault: Fault
+) -> None:
+    platform.reading.queue.extend([fault, fault])
+    async with receiving(desk, inbox) as host:
+        await desk.person_writes("there you are", message_id="1")
+        await inbox.until_accepted("there you are")
+        assert host.ended == []
+        assert channel.condition() == (Condition.UP, "")
+
+
+async def test_what_was_missed_is_read_also_when_discord_asks_to_wait_or_fails_meanwhile(
+    platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    channel = made(platform, tmp_path, gateway_url=f"ws://{platform.address}/gateway")
+    desk = DiscordBench(platform, channel, chat=DM)
+    async with receiving(desk, inbox) as host:
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+        async with outage(platform):
+            platform.forget_streams()
+            await platform.write(DM, "missed")
+            platform.reading.limits[DM] = (2, 0.01)
+            platform.reading.queue.append(Fault.SERVER_ERROR)
+        await until_accepted(inbox, "missed")
+        assert host.ended == []
+    assert _texts(inbox) == ["before", "missed"]
+    assert platform.identified == 3
+
+
+# Not let in
+
+
+async def test_a_bad_token_is_told_with_what_to_do(
+    platform: DiscordSimulator, tmp_path: Path, inbox: SuiteInbox
+) -> None:
+    channel = made(platform, tmp_path, token="wrong.secret.token")
+    async with channel.connected():
+        with pytest.raises(AuthFailed, match="Reset Token") as raised:
+            await channel.receive(inbox)
+    assert channel.condition() == (Condition.AUTH_FAILED, str(raised.value))
+    assert "wrong.secret" not in str(raised.value)
+
+
+async def test_a_bot_that_may_not_read_is_told_which_switch_to_turn(
+    channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    platform.allows_content = False
+    async with channel.connected():
+        with pytest.raises(AuthFailed, match="Message Content Intent"):
+            await channel.receive(inbox)
+    assert channel.condition()[0] is Condition.AUTH_FAILED
+
+
+# What is said
+
+
+async def test_the_bot_is_addressed_by_name_by_its_role_and_by_a_reply(
+    desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        receipt = await send(channel, IN_GENERAL, "what is it?", "k1")
+        await platform.write(GENERAL, "by name", group=True, mention=True)
+        await platform.write(GENERAL, f"<@&{MY_ROLE}> by role", group=True)
+        await platform.reply(GENERAL, "by reply", to=receipt.platform_message_ids[0], person=BOB)
+        other = await platform.write(GENERAL, "to <@1002> and <@31337>", group=True)
+        await platform.reply(GENERAL, "not for you", to=other, person=BOB)
+        await inbox.until_accepted("not for you")
+    assert [event.mentions_bot for event in inbox.accepted] == [True, True, True, False, False]
+    assert _texts(inbox)[0] == "by name"
+    assert _texts(inbox)[3] == "to @Bob and <@31337>"
+    assert inbox.accepted[0].chat_name == "#general"
+
+
+@pytest.mark.behaviour("RT-01")
+async def test_a_thread_that_was_never_heard_of_is_looked_up(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        await platform.write(GENERAL, "in a new thread", group=True, thread="5102")
+        event = await inbox.until_accepted("in a new thread")
+        await platform.write("5003", "in a new channel", group=True)
+        elsewhere = await inbox.until_accepted("in a new channel")
+    assert (event.platform_id, event.thread_id, event.is_group) == (GENERAL, "5102", True)
+    assert (elsewhere.platform_id, elsewhere.thread_id, elsewhere.is_group) == ("5003", None, True)
+
+
+@pytest.mark.behaviour("IN-05", "RT-11")
+async def test_previews_and_what_we_do_ourselves_are_no_events(
+    desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        link = await platform.write(DM, "https://example.com")
+        await platform.preview(link)
+        [id] = (await send(channel, IN_DM, "working", "k1")).platform_message_ids
+        await platform.edit(id, "worked", chat=DM)
+        await platform.react(link, "👍", chat=DM, person=ME)
+        await platform.write(GENERAL, "beep", group=True, person=Person(id="77", name="Robot", is_bot=True))
+        await inbox.until_accepted("beep")
+    assert [(event.text, event.sender.is_bot) for event in inbox.accepted] == [
+        ("https://example.com", False),
+        ("beep", True),
+    ]
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_edits_and_reactions_in_a_thread_belong_to_it(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        id = await platform.write(GENERAL, "teh", group=True, thread=THREAD, person=BOB)
+        await platform.edit(id, "the", chat=GENERAL, person=BOB)
+        await platform.react(id, "🎉", chat=GENERAL, person=BOB)
+        await inbox.until(lambda: len(inbox.accepted) == 3)
+    _, edit, reaction = inbox.accepted
+    assert (edit.kind, edit.text, edit.refers_to) == (EventKind.EDIT, "the", id)
+    assert (reaction.kind, reaction.text, reaction.refers_to) == (EventKind.REACTION, "🎉", id)
+    for event in inbox.accepted:
+        assert (event.platform_id, event.thread_id, event.sender.name) == (GENERAL, THREAD, "Bob")
+
+
+async def test_a_file_is_fetched_without_showing_our_token_and_one_that_is_gone_is_refused(
+    desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    into = tmp_path / "file"
+    async with receiving(desk, inbox):
+        await desk.listening()
+        await platform.write(DM, "", file=("a b&c.txt", b"content"))
+        await inbox.until(lambda: len(inbox.accepted) == 1)
+        [attachment] = inbox.accepted[0].attachments
+        assert (attachment.name, attachment.size) == ("a b&c.txt", 7)
+        await channel.fetch(attachment, into, most_bytes=7)
+        assert into.read_bytes() == b"content"
+        platform.forget_files()
+        with pytest.raises(Refused, match="any more"):
+            await channel.fetch(attachment, into, most_bytes=7)
+        for wrong in ("file:///etc/passwd", "no address", f"http://{platform.address}/api/v10/users/@me"):
+            with pytest.raises(Refused):
+                await channel.fetch(Attachment(ref=wrong), into, most_bytes=7)
+        await platform.go_down()
+        with pytest.raises(NotSent):
+            await channel.fetch(attachment, into, most_bytes=7)
+
+
+# Buttons
+
+
+async def test_a_press_is_acknowledged_after_it_is_committed(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        card = await platform.write(GENERAL, "card", group=True, thread=THREAD)
+        await inbox.until_accepted("card")
+        inbox.hold()
+        said = {"id": card, "channel_id": THREAD, "guild_id": "5000", "components": []}
+        await platform.press_as(said, "q:1", person=BOB)
+        await inbox.until(lambda: len(inbox.entered) == 2)
+        await desk.settle()
+        assert not platform.presses[0].is_answered
+        inbox.release()
+        await platform.until(lambda: platform.presses[0].is_answered)
+    click = inbox.accepted[-1]
+    assert (click.kind, click.value, click.refers_to, click.sender.name) == (EventKind.CLICK, "q:1", card, "Bob")
+    assert (click.platform_id, click.thread_id, click.is_group) == (GENERAL, THREAD, True)
+
+
+async def test_a_press_that_cannot_be_acknowledged_any_more_counts_all_the_same(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox) as host:
+        await desk.listening()
+        await platform.press_as({"id": "1", "channel_id": DM, "components": []}, "q:1")
+        await inbox.until(lambda: len(inbox.accepted) == 1)
+        platform.presses.clear()  # Discord has forgotten all of them
+        await platform.press_as({"id": "1", "channel_id": DM, "components": []}, "q:2")
+        platform.presses.clear()
+        await desk.person_writes("still there?", message_id="1")
+        await inbox.until_accepted("still there?")
+        assert host.ended == []
+    assert [event.value for event in inbox.accepted] == ["q:1", "q:2", None]
+
+
+async def _until_told(channel: DiscordChannel, words: str) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while words not in channel.condition()[1]:  # noqa: ASYNC110 - a condition is looked at, as status does
+            await asyncio.sleep(0.01)
+
+
+def _texts(inbox: SuiteInbox) -> Sequence[str]:
+    return [event.text for event in inbox.accepted]
+
+
+def _elsewhere(event: InboundEvent, chat: str) -> InboundEvent:
+    return InboundEvent(
+        platform_id=chat,
+        platform_message_id="1",
+        sender=event.sender,
+        text="elsewhere",
+        sent_at=event.sent_at,
+    )

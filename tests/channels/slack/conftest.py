@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from channels.slack import Pauses, SlackChannel, SlackSettings
+from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.simulators.slack import SlackSimulator
+
+pytest.register_assert_rewrite("nanohost.testing.simulator_suite")
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[SlackSimulator]:
+    """A workspace that is there."""
+    simulator = SlackSimulator()
+    async with simulator.running():
+        yield simulator
+
+
+@pytest.fixture
+def channel(slack: SlackSimulator) -> SlackChannel:
+    """A channel in a hurry: it waits a fraction of what it waits for in earnest."""
+    settings = SlackSettings.model_validate({**slack.settings(), "timeout_s": 0.5, "ping_s": 0.2})
+    return SlackChannel(settings, pauses=Pauses(first_s=0.05, longest_s=0.2, refused_s=0.2))
+
+
+@pytest.fixture
+def inbox() -> SuiteInbox:
+    return SuiteInbox()
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """An empty file to fetch into."""
+    path = tmp_path / "fetched"
+    path.touch()
+    return path

@@ -1,0 +1,362 @@
+"""What Slack says, and how the channel comes back when Slack was away."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from channels.slack import SlackChannel, _read
+from nanohost.channel_api import (
+    Accepted,
+    Address,
+    Button,
+    Condition,
+    EventKind,
+    InboundEvent,
+    OutboundCard,
+    OutboundText,
+)
+from nanohost.testing.channel_suite import SuiteInbox, identity
+from nanohost.testing.simulator import ADA, BOB, Fault
+from nanohost.testing.simulators.slack import ME, SlackSimulator
+
+from .serving import serving
+
+DM, ROOM, OTHER_ROOM = "D1001", "C500", "C501"
+BACK_S = 20.0
+
+
+async def _back(inbox: SuiteInbox, text: str) -> InboundEvent:
+    """As until_accepted, with time to come back."""
+    async with asyncio.timeout(BACK_S):
+        while True:
+            try:
+                return await inbox.until_accepted(text)
+            except TimeoutError:
+                continue
+
+
+# What is handed in
+
+
+async def test_what_is_said_to_all_in_a_channel_begins_a_thread_and_a_dm_has_none(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        root = await slack.write(ROOM, "a question", group=True)
+        await slack.write(ROOM, "more of it", group=True, thread=root)
+        await slack.write(DM, "between us")
+        await slack.write(DM, "in a thread of ours", thread="1700000000.000100")
+        await inbox.until(lambda: len(inbox.accepted) == 4)
+    by_text = {event.text: event for event in inbox.accepted}
+    assert by_text["a question"].thread_id == root
+    assert by_text["more of it"].thread_id == root
+    assert by_text["between us"].thread_id is None
+    assert by_text["in a thread of ours"].thread_id == "1700000000.000100"
+    assert by_text["a question"].chat_name == "room-c500"
+    assert by_text["between us"].chat_name == "Ada"
+    assert abs((by_text["a question"].sent_at - datetime.now(UTC)).total_seconds()) < 60
+
+
+@pytest.mark.behaviour("IN-02")
+async def test_a_mention_that_slack_tells_twice_is_one_event(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        ts = await slack.write(ROOM, "what is new?", group=True, mention=True, person=BOB)
+        await slack.until(lambda: ts in slack.acknowledged())
+    assert len(inbox.accepted) == 2
+    assert len({identity(event) for event in inbox.accepted}) == 1
+    assert inbox.accepted[0] == inbox.accepted[1]
+    assert inbox.accepted[0].mentions_bot
+    assert inbox.accepted[0].text == "what is new?"
+
+
+async def test_what_slack_writes_in_tags_is_read_as_people_read_it(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        wire = "ask <@1002> and <@U0NANOHOST> in <#C7|general> &amp; see <https://a.example/x|this> <!here> &lt;b&gt;"
+        event = {"type": "message", "channel": DM, "user": "1001", "ts": slack.next_ts(), "text": wire}
+        await slack.tell_event(event)
+        await inbox.until(lambda: len(inbox.accepted) == 1)
+    assert inbox.accepted[0].text == "ask @Bob and @nanohost in #general & see this (https://a.example/x) @here <b>"
+
+
+@pytest.mark.parametrize(
+    ("wire", "read"),
+    [
+        ("<https://a.example>", "https://a.example"),
+        ("<https://a.example|https://a.example>", "https://a.example"),
+        ("<mailto:a@b.example|a@b.example>", "a@b.example"),
+        ("<!subteam^S1|@team> <!date^1^{date}|then> <#C1> <@U9>", "@team then #C1 @U9"),
+        ("1 &lt; 2 &amp;amp; a < b > c", "1 < 2 &amp; a  b  c"),
+        ("&amp;lt;", "&lt;"),
+        ("", ""),
+    ],
+)
+def test_tags_are_read(wire: str, read: str) -> None:
+    assert " ".join(_read(wire, {}).split()) == " ".join(read.split())
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_a_preview_is_no_edit(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
+    async with serving(channel, inbox):
+        ts = await slack.write(DM, "see https://a.example")
+        await slack.preview(ts, chat=DM)
+        await slack.write(DM, "the end")
+        await inbox.until_accepted("the end")
+    assert [event.kind for event in inbox.accepted] == [EventKind.MESSAGE, EventKind.MESSAGE]
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_a_reaction_belongs_to_the_thread_of_its_message_also_after_a_restart(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        root = await slack.write(ROOM, "root", group=True)
+        reply = await slack.write(ROOM, "reply", group=True, thread=root)
+        await inbox.until_accepted("reply")
+    again, later = SlackChannel(channel.settings), SuiteInbox()
+    async with serving(again, later):
+        await slack.react(reply, "👍", chat=ROOM, person=BOB)
+        await slack.react(root, "👀", chat=ROOM, person=BOB)
+        await slack.react(reply, "👍", chat=ROOM)
+        await later.until(lambda: len(later.accepted) == 3)
+    assert {event.thread_id for event in later.accepted} == {root}
+    assert [event.refers_to for event in later.accepted] == [reply, root, reply]
+    assert len({identity(event) for event in later.accepted}) == 3
+
+
+async def test_a_press_in_a_thread_belongs_to_the_thread(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    card = OutboundCard(text="Shall we?", plain="Shall we?", buttons=(Button(label="R&D <b>", value="q:1"),))
+    async with serving(channel, inbox):
+        root = await slack.write(ROOM, "root", group=True)
+        await channel.send_card(Address(platform_id=ROOM, thread_id=root), card, idempotency_key="k")
+        [shown] = await slack.until_shown(1, ROOM)
+        await slack.press(shown, "R&D <b>", person=BOB)
+        await inbox.until(lambda: inbox.accepted[-1:] != [] and inbox.accepted[-1].kind is EventKind.CLICK)
+        await slack.until(lambda: slack.unacknowledged == 0)
+    click = inbox.accepted[-1]
+    assert (click.thread_id, click.refers_to, click.value) == (root, shown.id, "q:1")
+    assert (click.text, click.sender.name, click.is_group) == ("R&D <b>", "Bob", True)
+
+
+async def test_our_own_posts_do_not_come_back(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
+    card = OutboundCard(text="mine", plain="mine", buttons=())
+    async with serving(channel, inbox):
+        receipt = await channel.send_card(Address(platform_id=ROOM), card, idempotency_key="k")
+        await channel.edit(Address(platform_id=ROOM), receipt.platform_message_ids[0], card)
+        bare = {"type": "message", "subtype": "bot_message", "bot_id": "B0NANOHOST", "channel": ROOM, "text": "also"}
+        await slack.tell_event(bare | {"ts": slack.next_ts()})
+        await slack.write(DM, "the end")
+        await inbox.until_accepted("the end")
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert len(inbox.accepted) == 1
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_what_means_nothing_to_us_is_acknowledged(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox) as ended:
+        for type_ in ("channel_left", "team_join", "an_event_of_the_future"):
+            await slack.tell_event({"type": type_, "channel": ROOM})
+        await slack.tell_event({"type": "message", "subtype": "message_deleted", "channel": ROOM, "ts": "1.0"})
+        await slack.tell({"command": "/hello"}, type_="slash_commands")
+        await slack.tell({"type": "view_submission", "view": {}}, type_="interactive")
+        await slack.until(lambda: slack.connections > 0 and slack.unacknowledged == 0)
+        await slack.garbage()
+        await slack.until(lambda: slack.garbage_acknowledged == slack.garbage_sent)
+    assert (inbox.accepted, ended) == ([], [])
+
+
+@pytest.mark.behaviour("IN-01", "IN-07")
+async def test_nothing_overtakes_a_message_that_could_not_be_committed(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    inbox.fail_once()
+    texts = [f"line {number}" for number in range(5)]
+    async with serving(channel, inbox) as ended:
+        for text in texts:
+            await slack.write(DM, text)
+        await inbox.until(lambda: inbox.failed == 1)
+        inbox.release()
+        await _back(inbox, texts[-1])
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert [type(end) for end in ended] == [OSError]
+    assert list(dict.fromkeys(event.text for event in inbox.accepted)) == texts
+
+
+@pytest.mark.behaviour("IN-01", "IN-02")
+async def test_what_comes_again_while_it_is_being_committed_is_the_same_event(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    inbox.hold()
+    async with serving(channel, inbox) as ended:
+        await slack.write(DM, "slowly")
+        await inbox.until(lambda: len(inbox.entered) == 1)
+        await slack.redeliver()
+        assert slack.unacknowledged == 1
+        inbox.release()
+        await inbox.until(lambda: len(inbox.accepted) == 2)
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert inbox.accepted[0] == inbox.accepted[1]
+    assert ended == []
+
+
+class _HeldUp(SuiteInbox):
+    """One chat's commits take for ever."""
+
+    async def accept(self, event: InboundEvent) -> Accepted:
+        if event.platform_id == ROOM:
+            await asyncio.Event().wait()
+        return await super().accept(event)
+
+
+@pytest.mark.behaviour("IN-07")
+async def test_chats_do_not_wait_for_each_other(slack: SlackSimulator, channel: SlackChannel) -> None:
+    inbox = _HeldUp()
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "stuck", group=True)
+        await slack.write(OTHER_ROOM, "on", group=True)
+        await inbox.until_accepted("on")
+        await slack.until(lambda: slack.unacknowledged == 1)
+
+
+async def test_a_platform_that_tells_no_names_keeps_nobody_waiting(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        event = {"type": "message", "channel": ROOM, "user": "U404", "text": "who am I?", "ts": slack.next_ts()}
+        await slack.tell_event(event)
+        accepted = await inbox.until_accepted("who am I?")
+    assert (accepted.sender.handle, accepted.sender.name) == ("U404", "U404")
+
+
+# Coming back
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_it_comes_back_when_slack_gave_no_connection(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, fault: Fault
+) -> None:
+    slack.opening.queue.append(fault)
+    ts = await slack.write(DM, "are you there?")
+    async with serving(channel, inbox) as ended:
+        await slack.until(lambda: "apps.connections.open" in slack.calls)
+        await _back(inbox, "are you there?")
+        await slack.until(lambda: ts in slack.acknowledged())
+        assert channel.condition() == (Condition.UP, "")
+    assert ended == []
+
+
+async def test_it_waits_as_long_as_slack_asks(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
+    slack.opening.limits[""] = (1, 1.0)
+    await slack.write(DM, "patience")
+    began = asyncio.get_running_loop().time()
+    async with serving(channel, inbox):
+        await _back(inbox, "patience")
+    assert asyncio.get_running_loop().time() - began >= 1.0
+    assert slack.calls.count("apps.connections.open") == 2
+
+
+async def test_a_token_that_is_refused_is_said_and_tried_again(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    slack.opening.queue.extend([Fault.UNAUTHORIZED] * 3)
+    async with serving(channel, inbox):
+        await slack.until(lambda: slack.calls.count("apps.connections.open") == 2)
+        condition, sentence = channel.condition()
+        await slack.write(DM, "better now?")
+        await _back(inbox, "better now?")
+    assert condition is Condition.AUTH_FAILED
+    assert "app_token" in sentence
+    assert "xapp" not in sentence
+
+
+@pytest.mark.parametrize("end", ["closed", "cut", "mute", "polite"])
+async def test_a_connection_that_ends_is_made_anew_and_nothing_is_lost(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, end: str
+) -> None:
+    async with serving(channel, inbox) as ended:
+        await slack.write(DM, "before")
+        await inbox.until_accepted("before")
+        match end:
+            case "closed":
+                await slack.close_socket()
+            case "cut":
+                slack.cut_sockets()
+            case "mute":
+                slack.is_mute = True
+            case "polite":
+                await slack.ask_to_reconnect()
+        during = await slack.write(DM, "during")
+        await slack.until(lambda: slack.connections == 2, limit_s=BACK_S)
+        slack.is_mute = False
+        after = await slack.write(DM, "after")
+        await _back(inbox, "after")
+        await slack.until(lambda: {during, after} <= set(slack.acknowledged()), limit_s=BACK_S)
+    assert ended == []
+    assert list(dict.fromkeys(event.text for event in inbox.accepted)) == ["before", "during", "after"]
+
+
+@pytest.mark.behaviour("IN-01", "IN-02", "IN-07")
+async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    slack.most_a_page = 2
+    async with serving(channel, inbox):
+        root = await slack.write(ROOM, "root", group=True)
+        await slack.write(DM, "before")
+        await inbox.until(lambda: len(inbox.accepted) == 2)
+        await channel.send(Address(platform_id=ROOM, thread_id=root), OutboundText(text="ours"), idempotency_key="k")
+    expected = []
+    for number in range(4):
+        await slack.write(DM, f"dm {number}")
+        await slack.write(ROOM, f"reply {number}", group=True, thread=root)
+        new_root = await slack.write(ROOM, f"root {number}", group=True, person=BOB)
+        await slack.write(ROOM, f"reply to {number}", group=True, thread=new_root, file=("a.txt", b"a"))
+        expected += [f"reply {number}", f"root {number}", f"reply to {number}"]
+    slack.give_up()
+    again = SlackChannel(channel.settings)
+    async with serving(again, inbox) as ended:
+        await slack.write(DM, "the end")
+        await inbox.until(lambda: len({identity(event) for event in inbox.accepted}) == 19)
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert ended == []
+    in_room = [event for event in inbox.accepted[2:] if event.platform_id == ROOM]
+    assert [event.text for event in in_room] == expected
+    assert [event.thread_id == root for event in in_room] == [True, False, False] * 4
+    assert [len(event.attachments) for event in in_room] == [0, 0, 1] * 4
+    in_dm = [event.text for event in inbox.accepted[2:] if event.platform_id == DM]
+    assert in_dm[:5] == ["dm 0", "dm 1", "dm 2", "dm 3", "the end"]
+    assert len({identity(event) for event in inbox.accepted}) == 19
+
+
+async def test_whoever_cannot_look_back_listens_all_the_same(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "before", group=True)
+        await slack.write(DM, "before that")
+        await inbox.until(lambda: len(inbox.accepted) == 2)
+    slack.archived.add(ROOM)
+    async with serving(SlackChannel(channel.settings), inbox):
+        await slack.write(DM, "on we go")
+        await inbox.until_accepted("on we go")
+
+
+async def test_people_are_told_apart_from_ourselves_and_from_bots(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        event = {"type": "message", "channel": ROOM, "user": ADA.id, "bot_id": "B1", "text": "x", "ts": slack.next_ts()}
+        await slack.tell_event(event)
+        await inbox.until(lambda: len(inbox.accepted) == 1)
+    assert inbox.accepted[0].sender.is_bot
+    assert ME not in {event.sender.handle for event in inbox.accepted}

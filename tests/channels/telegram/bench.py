@@ -1,0 +1,106 @@
+"""A bot on a simulated Telegram, and a whole host with one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from channels.telegram import Patience, TelegramChannel, read_settings
+from nanohost.app import Host, Parts, running_host
+from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.clock import Clock, SystemClock
+from nanohost.home import Home, hold
+from nanohost.model import EngageMode, SessionMode, UnknownSender
+from nanohost.runtimes.process import ProcessRuntime
+from nanohost.settings import Settings
+from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.simulators.telegram import TelegramSimulator
+from tests.support.flow import install_of, scripted_settings
+
+HASTY = Patience(answer_s=1.0, poll_s=5, poll_grace_s=1.0, pause_s=0.01, most_pause_s=0.1, conflict_s=0.1, auth_s=0.1)
+GROUP = "-1001234"
+
+
+def bot(telegram: TelegramSimulator, patience: Patience = HASTY) -> TelegramChannel:
+    return TelegramChannel(read_settings(telegram.settings()), patience=patience)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiving:
+    telegram: TelegramSimulator
+    channel: TelegramChannel
+    inbox: SuiteInbox
+
+    async def event(self, kind: EventKind = EventKind.MESSAGE) -> InboundEvent:
+        """The first event of a kind that was accepted, once there is one."""
+        await self.inbox.until(lambda: any(event.kind is kind for event in self.inbox.accepted))
+        return next(event for event in self.inbox.accepted if event.kind is kind)
+
+
+@asynccontextmanager
+async def receiving(telegram: TelegramSimulator | None = None) -> AsyncIterator[Receiving]:
+    """A bot that receives into an inbox while entered. `receive` must not end by itself."""
+    telegram, inbox = telegram or TelegramSimulator(), SuiteInbox()
+    async with telegram.running():
+        channel = bot(telegram)
+        async with channel.connected():
+            task = asyncio.create_task(channel.receive(inbox), name="receive")
+            try:
+                yield Receiving(telegram=telegram, channel=channel, inbox=inbox)
+                assert not task.done(), "receive ended"
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+@asynccontextmanager
+async def hosted(
+    root: Path,
+    telegram: TelegramSimulator,
+    *chats: str,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Host]:
+    """A host in `root` whose scripted agent is wired to these chats; entered again it is the same install."""
+    home = Home(root)
+    channels = {("telegram", "default"): bot(telegram)}
+    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), channels=channels, clock=clock or SystemClock())
+    with hold(home):
+        async with running_host(home, settings or scripted_settings(), parts=parts) as host:
+            for chat in chats:
+                await _wire(host, chat)
+            yield host
+
+
+async def _wire(host: Host, chat: str) -> None:
+    group = await agent_groups.find(host.store, "main")
+    if await messaging_groups.find(host.store, channel_type="telegram", instance="default", platform_id=chat):
+        return
+    now = host.clock.now()
+    async with host.store.transaction() as tx:
+        group = group or await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
+        place = await messaging_groups.add(
+            tx,
+            channel_type="telegram",
+            instance="default",
+            platform_id=chat,
+            is_group=chat.startswith("-"),
+            name=chat,
+            unknown_sender=UnknownSender.PUBLIC,
+            now=now,
+        )
+        await wirings.add(
+            tx,
+            messaging_group=place.id,
+            agent_group=group.id,
+            engage_mode=EngageMode.PATTERN,
+            engage_pattern=".",
+            session_mode=SessionMode.SHARED,
+            priority=0,
+            now=now,
+        )

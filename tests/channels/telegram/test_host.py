@@ -1,0 +1,149 @@
+"""Telegram through a whole host: a person writes, an agent answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import Host
+from nanohost.testing.simulator import ADA, BOB, Fault
+from nanohost.testing.simulators.telegram import TelegramSimulator
+from tests.support.flow import scripted_settings
+from tests.support.hasty_clock import HastyClock
+
+from .bench import GROUP, hosted
+
+LIMIT_S = 20.0
+
+
+def script(root: Path, rules: Sequence[object]) -> None:
+    folder = root / "groups" / "main"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "script.json").write_text(json.dumps(rules))
+
+
+async def ledger(host: Host, wanted: Callable[[list[str]], bool]) -> list[str]:
+    """The states of all deliveries, once they are as wanted."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            rows = await host.store.all("SELECT status FROM deliveries ORDER BY seq")
+            if wanted(statuses := [row["status"] for row in rows]):
+                return statuses
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.behaviour("DL-01", "DL-11")
+async def test_a_person_writes_and_the_agent_answers_in_the_chat_and_the_topic(tmp_path: Path) -> None:
+    rain = {"answer": "**Rain** & <wind>\n\n- wet\n- cold"}
+    script(tmp_path, [{"match": "weather", "actions": [{"until_file": "go"}, rain]}])
+    telegram = TelegramSimulator()
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, GROUP, clock=HastyClock()):
+        await telegram.write(ADA.id, "the weather?")
+        await telegram.until(lambda: ADA.id in telegram.typing)
+        (tmp_path / "groups" / "main" / "go").touch()
+        [answer] = await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        await telegram.write(GROUP, "hello", person=BOB, group=True, thread="77", mention=True)
+        [in_topic] = await telegram.until_shown(1, GROUP, limit_s=LIMIT_S)
+        await telegram.until(lambda: len(telegram.acknowledged()) == 2)
+    assert answer.text == "Rain & <wind>\n\n• wet\n• cold"
+    assert answer.raw == "<b>Rain</b> &amp; &lt;wind&gt;\n\n• wet\n• cold"
+    assert (in_topic.text, in_topic.thread) == ("echo: hello", "77")
+
+
+@pytest.mark.behaviour("IN-01", "IN-02")
+async def test_what_was_accepted_and_not_confirmed_comes_again_after_a_restart_and_is_answered_once(
+    tmp_path: Path,
+) -> None:
+    telegram = TelegramSimulator()
+    async with telegram.running():
+        async with hosted(tmp_path, telegram, ADA.id, clock=HastyClock()):
+            await telegram.until(lambda: telegram.polls >= 2)
+            telegram.poll_faults.append(Fault.HANG)  # the very poll that would confirm
+            await telegram.write(ADA.id, "one")
+            await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+            assert telegram.acknowledged() == []
+        telegram.poll_faults.clear()
+        await telegram.write(ADA.id, "two, while nobody is there")
+        async with hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
+            await telegram.until_shown(2, ADA.id, limit_s=LIMIT_S)
+            await telegram.until(lambda: len(telegram.acknowledged()) == 2)
+            await ledger(host, lambda statuses: statuses == ["sent", "sent"])
+    assert telegram.texts(ADA.id) == ["echo: one", "echo: two, while nobody is there"]
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_an_answer_whose_receipt_was_lost_is_seen_once_or_twice_and_never_more(tmp_path: Path) -> None:
+    telegram = TelegramSimulator()
+    telegram.faults.queue.append(Fault.RESET_AFTER)
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
+        await telegram.write(ADA.id, "one")
+        await ledger(host, lambda statuses: statuses == ["sent"])
+        await telegram.write(ADA.id, "two")
+        await ledger(host, lambda statuses: statuses == ["sent", "sent"])
+    assert telegram.texts(ADA.id) == ["echo: one", "echo: one", "echo: two"]
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_where_the_operator_wants_to_be_asked_it_is_held_and_what_comes_after_goes_on(tmp_path: Path) -> None:
+    telegram = TelegramSimulator()
+    telegram.faults.queue.append(Fault.RESET_AFTER)
+    ask = scripted_settings(ambiguous="ask")
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, settings=ask, clock=HastyClock()) as host:
+        await telegram.write(ADA.id, "one")
+        await ledger(host, lambda statuses: statuses == ["unknown"])
+        await telegram.write(ADA.id, "two")
+        await ledger(host, lambda statuses: statuses == ["unknown", "sent"])
+    assert telegram.texts(ADA.id) == ["echo: one", "echo: two"]
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_a_chat_that_has_to_wait_keeps_no_other_waiting(tmp_path: Path) -> None:
+    telegram = TelegramSimulator()
+    telegram.faults.limits[BOB.id] = (1, 36_000.0)
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, BOB.id, clock=HastyClock()) as host:
+        await telegram.write(BOB.id, "one", person=BOB)
+        await telegram.until(lambda: BOB.id not in telegram.faults.limits or telegram.faults.limits[BOB.id][0] == 0)
+        await telegram.write(ADA.id, "two")
+        await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        statuses = await ledger(host, lambda statuses: sorted(statuses) == ["pending", "sent"])
+    assert len(statuses) == 2
+    assert telegram.texts() == ["echo: two"]
+
+
+@pytest.mark.behaviour("DL-04")
+async def test_answers_wait_for_an_outage_to_end_and_are_sent_once(tmp_path: Path) -> None:
+    telegram = TelegramSimulator()
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
+        await telegram.write(ADA.id, "one")
+        await telegram.until(lambda: len(telegram.acknowledged()) == 1, limit_s=LIMIT_S)
+        await telegram.go_down()
+        await telegram.write(ADA.id, "two")
+        await asyncio.sleep(0.3)
+        await telegram.go_up()
+        await ledger(host, lambda statuses: statuses == ["sent", "sent"])
+    assert telegram.texts(ADA.id)[-1] == "echo: two"
+    assert len(telegram.texts(ADA.id)) in (2, 3), "the first may have been under way when the line was cut"
+
+
+@pytest.mark.behaviour("DL-09", "IN-06")
+async def test_a_press_a_file_out_and_a_file_in_go_all_the_way(tmp_path: Path) -> None:
+    telegram, demo = TelegramSimulator(), scripted_settings(provider="demo")
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, settings=demo, clock=HastyClock()):
+        await telegram.write(ADA.id, "ask me")
+        [card] = await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        await telegram.press(card, "Green")
+        await telegram.until(lambda: len(telegram.answered) == 1, limit_s=LIMIT_S)
+        [_, choice] = await telegram.until_shown(2, ADA.id, limit_s=LIMIT_S)
+        await telegram.write(ADA.id, "send a file")
+        [_, _, file] = await telegram.until_shown(3, ADA.id, limit_s=LIMIT_S)
+        await telegram.write(ADA.id, "look at this", file=("notes.txt", b"twelve bytes"))
+        [*_, about] = await telegram.until_shown(4, ADA.id, limit_s=LIMIT_S)
+    assert "Green" in choice.text
+    assert (file.file_name, bool(file.file_bytes)) == ("hello.txt", True)
+    assert "look at this" in about.text
+    [fetched] = tmp_path.glob("sessions/**/notes.txt")
+    assert fetched.read_bytes() == b"twelve bytes"

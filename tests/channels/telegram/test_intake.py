@@ -1,0 +1,222 @@
+"""What people do on Telegram, as the host is told of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import (
+    Address,
+    Attachment,
+    Button,
+    EventKind,
+    NotSent,
+    OutboundCard,
+    OutboundText,
+    Refused,
+)
+from nanohost.testing.simulator import ADA, BOB
+from nanohost.testing.simulators.telegram import FILE_IN_BYTES, USERNAME, TelegramSimulator
+
+from .bench import GROUP, receiving
+
+DM = Address(platform_id=ADA.id)
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "meant"),
+    [
+        (f"@{USERNAME} hello", "hello", True),
+        (f"@{USERNAME}", f"@{USERNAME}", True),
+        (f"@{USERNAME.upper()}, hello", "hello", True),
+        (f"👩‍👩‍👧‍👦 and 🇩🇪 ask @{USERNAME} today", f"👩‍👩‍👧‍👦 and 🇩🇪 ask @{USERNAME} today", True),
+        (f"/status@{USERNAME} now", "/status now", True),
+        ("/status@another_bot now", "/status@another_bot now", False),
+        ("/status", "/status", False),
+        (f"@{USERNAME}x hello", f"@{USERNAME}x hello", False),
+        (f"mail me at a@{USERNAME[:4]}.com", f"mail me at a@{USERNAME[:4]}.com", False),
+    ],
+)
+async def test_the_bot_is_addressed_by_its_name_or_a_command_of_its_own(written: str, text: str, meant: bool) -> None:
+    async with receiving() as here:
+        await here.telegram.write(GROUP, written, group=True)
+        event = await here.event()
+    assert (event.text, event.mentions_bot) == (text, meant)
+
+
+async def test_who_answers_the_bot_addresses_it_and_who_answers_somebody_else_does_not() -> None:
+    async with receiving() as here:
+        said = await here.channel.send(Address(platform_id=GROUP), OutboundText(text="hi"), idempotency_key="k")
+        chatter = await here.telegram.write(GROUP, "chatter", group=True)
+        await here.telegram.write(GROUP, "to you", group=True, reply_to=said.platform_message_ids[0], person=BOB)
+        await here.telegram.write(GROUP, "to her", group=True, reply_to=chatter, person=BOB)
+        await here.inbox.until_accepted("to her")
+    assert [(event.text, event.mentions_bot) for event in here.inbox.accepted] == [
+        ("chatter", False),
+        ("to you", True),
+        ("to her", False),
+    ]
+
+
+async def test_in_privacy_mode_telegram_tells_the_bot_only_what_is_addressed_to_it() -> None:
+    async with receiving() as here:
+        here.telegram.reads_all = False
+        await here.telegram.write(GROUP, "chatter", group=True)
+        await here.telegram.write(GROUP, "hello", group=True, mention=True)
+        assert (await here.event()).text == "hello"
+        assert "privacy mode" in await here.channel.check()
+
+
+@pytest.mark.behaviour("RT-01")
+async def test_the_topic_of_a_forum_is_the_thread_and_the_general_topic_is_none() -> None:
+    async with receiving() as here:
+        await here.telegram.write(GROUP, "in a topic", group=True, thread="77")
+        await here.telegram.write(GROUP, "in general", group=True)
+        await here.inbox.until_accepted("in general")
+        for thread in ("77", "1", None):
+            where = Address(platform_id=GROUP, thread_id=thread)
+            await here.channel.send(where, OutboundText(text="hi"), idempotency_key="k")
+            await here.channel.typing(where)
+    assert [event.thread_id for event in here.inbox.accepted] == ["77", None]
+    assert [one.thread for one in here.telegram.screen(GROUP)] == ["77", None, None]
+    assert here.telegram.typing == [GROUP] * 3
+
+
+async def test_in_a_topic_that_the_bot_opened_not_every_message_is_an_answer_to_it() -> None:
+    async with receiving() as here:
+        opened = {"message_id": 7, "date": 1, "chat": {"id": int(GROUP), "type": "supergroup"}}
+        opened["from"] = {"id": 123456789, "is_bot": True, "first_name": "Nano"}
+        opened["forum_topic_created"] = {"name": "Trips", "icon_color": 1}
+        await here.telegram.service(GROUP, {"text": "in it", "message_thread_id": 7, "reply_to_message": opened})
+        event = await here.event()
+    assert not event.mentions_bot
+    assert event.thread_id is None, "a number without is_topic_message only ties replies together"
+
+
+@pytest.mark.behaviour("IN-05")
+async def test_who_writes_in_the_name_of_a_chat_is_that_chat_and_no_bot() -> None:
+    group_anonymous_bot = {"id": 1087968824, "is_bot": True, "first_name": "Group"}
+    async with receiving() as here:
+        chat = {"id": int(GROUP), "type": "supergroup", "title": "Family"}
+        await here.telegram.service(GROUP, {"text": "from an admin", "from": group_anonymous_bot, "sender_chat": chat})
+        event = await here.event()
+    assert (event.sender.handle, event.sender.name, event.sender.is_bot) == (GROUP, "Family", False)
+
+
+async def test_a_post_in_a_channel_is_a_message() -> None:
+    async with receiving() as here:
+        chat = {"id": -1009, "type": "channel", "title": "News"}
+        await here.telegram.service("-1009", {"text": "news", "chat": chat, "sender_chat": chat}, kind="channel_post")
+        event = await here.event()
+    assert (event.platform_id, event.text, event.is_group, event.chat_name) == ("-1009", "news", True, "News")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"sticker": {"emoji": "🎉", "type": "regular", "is_animated": False, "is_video": False}}, "[sticker 🎉]"),
+        ({"location": {"latitude": 52.5, "longitude": 13.4}}, "[location 52.5, 13.4]"),
+        ({"contact": {"first_name": "Eve", "phone_number": "+49"}}, "[contact Eve +49]"),
+    ],
+)
+async def test_what_is_neither_text_nor_a_file_comes_in_words(content: dict[str, dict[str, object]], text: str) -> None:
+    for one in content.values():
+        one |= {"file_id": "f", "file_unique_id": "u", "width": 1, "height": 1} if "emoji" in one else {}
+    async with receiving() as here:
+        await here.telegram.service(ADA.id, content, group=False)
+        assert (await here.event()).text == text
+
+
+async def test_somebody_who_shares_where_they_walk_is_told_of_once() -> None:
+    async with receiving() as here:
+        for kind in ("message", "edited_message", "edited_message"):
+            await here.telegram.service(
+                ADA.id, {"location": {"latitude": 52.5, "longitude": 13.4}}, kind=kind, group=False
+            )
+        await here.telegram.write(ADA.id, "the end")
+        await here.inbox.until_accepted("the end")
+    assert len(here.inbox.accepted) == 2
+
+
+async def test_who_joined_and_what_the_group_is_called_now_are_no_messages() -> None:
+    async with receiving() as here:
+        member = {"id": 5, "is_bot": False, "first_name": "Eve"}
+        await here.telegram.service(GROUP, {"new_chat_members": [member]})
+        await here.telegram.service(GROUP, {"new_chat_title": "Trips"})
+        await here.telegram.service(GROUP, {"migrate_to_chat_id": -1005})
+        status = {"user": member, "status": "member"}
+        change = {"old_chat_member": status, "new_chat_member": status}
+        await here.telegram.service(GROUP, change, kind="my_chat_member")
+        await here.telegram.write(GROUP, "the end", group=True)
+        await here.inbox.until_accepted("the end")
+    assert len(here.inbox.accepted) == 1
+
+
+@pytest.mark.behaviour("IN-06")
+@pytest.mark.parametrize(
+    ("name", "told", "media_type"),
+    [
+        ("plan.pdf", "plan.pdf", "application/octet-stream"),
+        ("cat.jpg", "photo.jpg", "image/jpeg"),
+        ("hello.ogg", "voice.ogg", "voice/ogg"),
+        ("song.mp3", "", "audio/mp3"),
+        ("film.mp4", "", "video/mp4"),
+    ],
+)
+async def test_every_kind_of_file_can_be_fetched(name: str, told: str, media_type: str, tmp_path: Path) -> None:
+    content = name.encode() * 100
+    async with receiving() as here:
+        await here.telegram.write(ADA.id, "", file=(name, content))
+        event = await here.event()
+        [attachment] = event.attachments
+        await here.channel.fetch(attachment, tmp_path / name, most_bytes=10_000)
+    assert (event.text, attachment.name, attachment.media_type) == ("", told, media_type)
+    assert attachment.size == len(content)
+    assert (tmp_path / name).read_bytes() == content
+
+
+async def test_a_file_that_is_gone_or_too_large_for_bots_is_refused_and_one_behind_an_outage_is_not(
+    tmp_path: Path,
+) -> None:
+    telegram = TelegramSimulator()
+    async with receiving(telegram) as here:
+        with pytest.raises(Refused, match=r"(?i)wrong file_id"):
+            await here.channel.fetch(Attachment(ref="nothing"), tmp_path / "a", most_bytes=1000)
+        await telegram.write(ADA.id, "", file=("huge.bin", bytes(FILE_IN_BYTES + 1)))
+        [huge] = (await here.event()).attachments
+        with pytest.raises(Refused, match=r"(?i)file is too big"):
+            await here.channel.fetch(huge, tmp_path / "a", most_bytes=10**9)
+        await telegram.go_down()
+        with pytest.raises(NotSent):
+            await here.channel.fetch(huge, tmp_path / "a", most_bytes=10**9)
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_an_edit_keeps_its_topic_and_a_reaction_that_is_taken_back_says_nothing() -> None:
+    async with receiving() as here:
+        written = await here.telegram.write(GROUP, "teh", group=True, thread="77", person=BOB)
+        await here.telegram.edit(written, "the", chat=GROUP, person=BOB)
+        await here.telegram.react(written, "🔥", chat=GROUP, person=BOB)
+        await here.telegram.react(written, "", chat=GROUP, person=BOB)
+        await here.telegram.write(GROUP, "the end", group=True)
+        await here.inbox.until_accepted("the end")
+    kinds = [event.kind for event in here.inbox.accepted]
+    assert kinds == [EventKind.MESSAGE, EventKind.EDIT, EventKind.REACTION, EventKind.MESSAGE]
+    _, edit, reaction, _ = here.inbox.accepted
+    assert (edit.text, edit.thread_id, edit.refers_to) == ("the", "77", written)
+    assert (reaction.text, reaction.refers_to, reaction.sender.handle) == ("🔥", written, BOB.id)
+
+
+async def test_a_press_is_answered_once_it_is_committed_and_not_before() -> None:
+    async with receiving() as here:
+        card = OutboundCard(text="Shall we?", buttons=(Button(label="Yes", value="q:1"),))
+        await here.channel.send_card(DM, card, idempotency_key="k")
+        [shown] = here.telegram.screen(ADA.id)
+        here.inbox.hold()
+        await here.telegram.press(shown, "Yes")
+        await here.inbox.until(lambda: len(here.inbox.entered) == 1)
+        assert here.telegram.answered == []
+        here.inbox.release()
+        await here.telegram.until(lambda: len(here.telegram.answered) == 1)
+    assert here.inbox.accepted[0].platform_message_id == here.telegram.answered[0]

@@ -1,0 +1,209 @@
+"""Telegram fails in every way it knows, and the bot goes on receiving; nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.channel_api import Accepted, ChannelError, Condition, InboundEvent
+from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.simulator import ADA, Fault, outage
+from nanohost.testing.simulators.telegram import TelegramSimulator
+
+from .bench import GROUP, HASTY, bot, receiving
+
+TOO_MANY = '{"ok": false, "error_code": 429, "description": "Too Many Requests", "parameters": {"retry_after": 0.05}}'
+BROKEN = {
+    "429": (429, TOO_MANY),
+    "500": (500, '{"ok": false, "error_code": 500, "description": "Internal Server Error"}'),
+    "502 and a page": (502, "<html>bad gateway</html>"),
+    "bad JSON": (200, '{"ok": true, "result": ['),
+    "no JSON": (200, "<html>hello</html>"),
+    "an empty body": (200, ""),
+    "a list": (200, "[]"),
+    "no result": (200, '{"ok": true}'),
+    "a result that is no list": (200, '{"ok": true, "result": {"update_id": 1}}'),
+    "deep": (200, "[" * 100_000),
+}
+
+
+@pytest.mark.behaviour("IN-02")
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_a_poll_that_fails_is_repeated_and_loses_nothing(fault: Fault) -> None:
+    telegram = TelegramSimulator()
+    telegram.poll_faults.extend([fault] * (1 if fault is Fault.HANG else 3))
+    async with receiving(telegram) as here:
+        await telegram.write(ADA.id, "are you there?")
+        await here.inbox.until_accepted("are you there?")
+        await telegram.until(lambda: len(telegram.acknowledged()) == 1)
+        assert here.channel.condition() == (Condition.UP, "")
+    assert len(here.inbox.accepted) == 1
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN.keys())
+async def test_an_answer_that_makes_no_sense_is_asked_for_again(
+    answer: tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    telegram = TelegramSimulator()
+    telegram.poll_answers.extend([answer] * 3)
+    with capture_logs() as lines:
+        async with receiving(telegram) as here:
+            await telegram.write(ADA.id, "are you there?")
+            await here.inbox.until_accepted("are you there?")
+    assert "Traceback" not in caplog.text
+    assert [line["event"] for line in lines] == ["telegram_condition"], "said once, not at each poll"
+    assert len(str(lines)) < 1000
+
+
+async def test_a_token_that_is_not_accepted_is_told_and_works_once_it_is() -> None:
+    telegram = TelegramSimulator()
+    telegram.revoked = True
+    async with receiving(telegram) as here:
+        await telegram.write(ADA.id, "are you there?")
+        await _until(here.channel.condition, Condition.AUTH_FAILED)
+        assert "@BotFather" in here.channel.condition()[1]
+        with pytest.raises(ChannelError, match="BotFather") as raised:
+            await here.channel.check()
+        assert telegram.token not in str(raised.value) + here.channel.condition()[1]
+        telegram.revoked = False
+        await here.inbox.until_accepted("are you there?")
+        assert here.channel.condition() == (Condition.UP, "")
+
+
+async def test_a_second_host_with_the_same_token_is_told_as_a_conflict() -> None:
+    telegram = TelegramSimulator()
+    async with receiving(telegram) as here:
+        await telegram.write(ADA.id, "one")
+        await here.inbox.until_accepted("one")
+        other, inbox = bot(telegram), SuiteInbox()
+        async with other.connected():
+            task = asyncio.create_task(other.receive(inbox))
+            await _until(here.channel.condition, Condition.CONFLICT)
+            assert "the same token" in here.channel.condition()[1]
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await telegram.write(ADA.id, "two")
+        await telegram.until(lambda: len(telegram.acknowledged()) == 2)
+        await _until(here.channel.condition, Condition.UP)
+
+
+async def test_a_webhook_is_told_with_what_to_do() -> None:
+    telegram = TelegramSimulator()
+    telegram.webhook = "https://example.com/hook"
+    async with receiving(telegram) as here:
+        await _until(here.channel.condition, Condition.CONFLICT)
+        assert "deleteWebhook" in here.channel.condition()[1]
+        with pytest.raises(ChannelError, match="deleteWebhook"):
+            await here.channel.check()
+
+
+async def test_the_bot_may_start_while_telegram_is_away_and_says_so() -> None:
+    telegram = TelegramSimulator()
+    async with receiving(telegram) as here:
+        async with outage(telegram):
+            await telegram.write(ADA.id, "during the outage")
+            await _until(here.channel.condition, Condition.DOWN)
+        await here.inbox.until_accepted("during the outage")
+        assert here.channel.condition() == (Condition.UP, "")
+
+
+async def test_after_an_outage_it_is_up_again_before_anybody_writes() -> None:
+    async with receiving() as here:
+        await _until(here.channel.condition, Condition.UP)
+        await here.telegram.go_down()
+        await _until(here.channel.condition, Condition.DOWN)
+        assert here.channel.condition()[1].startswith("Telegram")
+        await here.telegram.go_up()
+        await _until(here.channel.condition, Condition.UP)
+
+
+async def test_failures_are_paused_after_with_growing_pauses() -> None:
+    """No hot loop: in the time of ten longest pauses there are not many more polls than that."""
+    telegram = TelegramSimulator()
+    telegram.poll_answers.extend([(500, "")] * 10_000)
+    async with receiving(telegram):
+        await asyncio.sleep(10 * HASTY.most_pause_s)
+    assert 3 < telegram.polls < 20
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_an_update_is_confirmed_only_after_every_one_before_it_was_accepted() -> None:
+    """A second bot with the same Telegram and an empty memory gets what the first had not accepted: all of it."""
+    telegram, inbox = TelegramSimulator(), SuiteInbox()
+    async with telegram.running():
+        for number in range(5):
+            await telegram.write(ADA.id, f"to the bot {number}")
+            await telegram.write(GROUP, f"to the group {number}", group=True)
+        await _receive_until_one_cannot_be_committed(telegram, inbox)
+        assert telegram.acknowledged() == []
+        async with receiving_again(telegram) as fresh:
+            await fresh.until(lambda: len(fresh.accepted) == 10)
+    for chat in (ADA.id, GROUP):
+        texts = [event.text for event in fresh.accepted if event.platform_id == chat]
+        assert [text[-1] for text in texts] == list("01234")
+
+
+async def test_what_piled_up_comes_in_order_and_no_log_line_shows_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    telegram = TelegramSimulator()
+    texts = [f"line {number}" for number in range(250)]
+    for text in texts:
+        await telegram.write(ADA.id, text)
+    async with receiving(telegram) as here:
+        await here.inbox.until_accepted(texts[-1])
+        await telegram.until(lambda: len(telegram.acknowledged()) == len(texts))
+    assert [event.text for event in here.inbox.accepted] == texts
+    assert telegram.token not in caplog.text
+
+
+@pytest.mark.behaviour("IN-07")
+async def test_a_chat_whose_commit_takes_long_does_not_keep_another_waiting() -> None:
+    class OneChatHangs(SuiteInbox):
+        async def accept(self, event: InboundEvent) -> Accepted:
+            if event.platform_id == GROUP:
+                await asyncio.Event().wait()
+            return await super().accept(event)
+
+    telegram, inbox = TelegramSimulator(), OneChatHangs()
+    async with telegram.running():
+        await telegram.write(GROUP, "hangs", group=True)
+        await telegram.write(ADA.id, "goes on")
+        channel = bot(telegram)
+        async with channel.connected():
+            task = asyncio.create_task(channel.receive(inbox))
+            await inbox.until_accepted("goes on")
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _until(condition: Callable[[], tuple[Condition, str]], wanted: Condition) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            if condition()[0] is wanted:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def _receive_until_one_cannot_be_committed(telegram: TelegramSimulator, inbox: SuiteInbox) -> None:
+    inbox.fail_once()
+    channel = bot(telegram)
+    async with channel.connected(), asyncio.timeout(5):
+        with pytest.raises(OSError, match="cannot commit"):
+            await channel.receive(inbox)
+
+
+@asynccontextmanager
+async def receiving_again(telegram: TelegramSimulator) -> AsyncIterator[SuiteInbox]:
+    channel, inbox = bot(telegram), SuiteInbox()
+    async with channel.connected():
+        task = asyncio.create_task(channel.receive(inbox))
+        yield inbox
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,44 @@
+"""The table [channels.telegram]."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from channels.telegram import TelegramChannel, create, read_settings
+from nanohost.channel_api import ChannelContext, ChannelError
+from nanohost.channels.header import read_header
+from nanohost.testing.simulators.telegram import TOKEN
+
+WRONG: dict[str, tuple[Mapping[str, object], str]] = {
+    "nothing": ({}, "token: write token"),
+    "no token": ({"token": "hello there, I am a secret"}, "token: write token"),
+    "a number": ({"token": 5}, "token: write token"),
+    "no address": ({"token": TOKEN, "base_url": "api.telegram.org"}, "base_url: write an address"),
+    "no such setting": ({"token": TOKEN, "tokne": "x"}, "tokne: there is no such setting"),
+    "two": ({"base_url": "x", "base_file_url": "y"}, "token: .*; base_url: .*; base_file_url: "),
+}
+
+
+@pytest.mark.parametrize(("table", "said"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_said_with_what_to_write_and_without_the_value(table: Mapping[str, object], said: str) -> None:
+    with pytest.raises(ChannelError, match=said) as raised:
+        read_settings(table)
+    assert str(raised.value).startswith("[channels.telegram]")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_token_is_enough(tmp_path: Path) -> None:
+    context = ChannelContext(instance="default", settings={"token": TOKEN}, runtime_dir=tmp_path, home=tmp_path)
+    assert isinstance(create(context), TelegramChannel)
+    assert read_settings({"token": TOKEN}).base_url == "https://api.telegram.org"
+    assert TOKEN not in repr(read_settings({"token": TOKEN}))
+
+
+def test_the_header_asks_for_the_token_as_a_secret() -> None:
+    header = read_header(Path(inspect.getfile(TelegramChannel)))
+    assert header.name == "telegram"
+    assert [(setting.name, setting.secret) for setting in header.settings] == [("token", True)]

@@ -1,0 +1,78 @@
+"""WhatsApp through a whole host: the shipped channel file, its settings, an agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import Parts, running_host
+from nanohost.home import Home, hold
+from nanohost.model import EngageMode, SessionMode, UnknownSender
+from nanohost.runtimes.process import ProcessRuntime
+from nanohost.settings import Settings
+from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store.database import Store
+from nanohost.testing.simulator import ADA, Fault
+from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
+from tests.support.flow import install_of, scripted_settings
+from tests.support.hasty_clock import HastyClock
+
+LIMIT_S = 40.0
+
+
+@asynccontextmanager
+async def _host(root: Path, meta: WhatsAppSimulator) -> AsyncIterator[None]:
+    """A whole host whose agent echoes, in Ada's chat; entered again it is the same install."""
+    home, plain = Home(root), scripted_settings()
+    settings = Settings(host=plain.host, agent=plain.agent, channels={"whatsapp": dict(meta.settings())})
+    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
+    with hold(home):
+        async with running_host(home, settings, parts=parts) as host:
+            if await agent_groups.find(host.store, "main") is None:
+                await _wire(host.store)
+            (home.groups / "main").mkdir(parents=True, exist_ok=True)
+            yield
+
+
+@pytest.mark.behaviour("DL-05", "IN-01")
+async def test_a_person_writes_in_whatsapp_and_the_agent_answers_there(tmp_path: Path, meta: WhatsAppSimulator) -> None:
+    async with _host(tmp_path, meta):
+        meta.faults.queue.append(Fault.RESET_AFTER)
+        await meta.write(ADA.id, "hello there")
+        await meta.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        await meta.write(ADA.id, "once more")
+        await meta.until_shown(2, ADA.id, limit_s=LIMIT_S)
+    await meta.write(ADA.id, "while you were away")
+    async with _host(tmp_path, meta):
+        await meta.until_shown(3, ADA.id, limit_s=LIMIT_S)
+    assert meta.texts(ADA.id) == ["echo: hello there", "echo: once more", "echo: while you were away"]
+
+
+async def _wire(store: Store) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    async with store.transaction() as tx:
+        group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
+        place = await messaging_groups.add(
+            tx,
+            channel_type="whatsapp",
+            instance="default",
+            platform_id=ADA.id,
+            is_group=False,
+            name=ADA.id,
+            unknown_sender=UnknownSender.PUBLIC,
+            now=now,
+        )
+        await wirings.add(
+            tx,
+            messaging_group=place.id,
+            agent_group=group.id,
+            engage_mode=EngageMode.PATTERN,
+            engage_pattern=".",
+            session_mode=SessionMode.SHARED,
+            priority=0,
+            now=now,
+        )

@@ -1,0 +1,332 @@
+"""What comes in from WhatsApp: the webhook's door, and what each kind of message becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from channels.whatsapp import WEBHOOK_BYTES, WhatsAppChannel, parse_webhook
+from nanohost.channel_api import (
+    Accepted,
+    Address,
+    Attachment,
+    Button,
+    Condition,
+    EventKind,
+    InboundEvent,
+    NotSent,
+    OutboundCard,
+    OutboundText,
+    Refused,
+)
+from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.simulator import ADA, BOB, Fault, outage
+from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
+
+DM = Address(platform_id=ADA.id)
+
+
+@asynccontextmanager
+async def receiving(channel: WhatsAppChannel, inbox: SuiteInbox) -> AsyncIterator[None]:
+    async with channel.connected():
+        task = asyncio.create_task(channel.receive(inbox))
+        await asyncio.sleep(0)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+# The door
+
+
+async def _knock(meta: WhatsAppSimulator, **query: str) -> tuple[int, str]:
+    params = {f"hub.{key}": value for key, value in query.items()}
+    async with aiohttp.ClientSession() as session, session.get(meta.webhook_url, params=params) as response:
+        return response.status, await response.text()
+
+
+async def test_meta_is_let_in_by_the_verify_token_alone(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+    async with channel.connected():
+        assert await _knock(meta, mode="subscribe", verify_token=VERIFY_TOKEN, challenge="42") == (200, "42")
+        assert (await _knock(meta, mode="subscribe", verify_token="guessed", challenge="42"))[0] == 403
+        assert (await _knock(meta, mode="unsubscribe", verify_token=VERIFY_TOKEN, challenge="42"))[0] == 403
+        assert (await _knock(meta))[0] == 403
+
+
+@pytest.mark.behaviour("IN-01")
+@pytest.mark.parametrize("signature", [None, "", "sha256=", "sha256=" + "0" * 64, "sha1=abc", "sha256=\xe9"])
+async def test_a_webhook_that_meta_did_not_sign_is_refused_and_nothing_of_it_is_heeded(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, signature: str | None
+) -> None:
+    message = {"id": "wamid.X", "from": "666", "timestamp": "1750000000", "type": "text", "text": {"body": "forged"}}
+    headers = {} if signature is None else {"X-Hub-Signature-256": signature}
+    async with receiving(channel, inbox):
+        assert await meta.post(meta.payload(messages=[message]), headers=headers) == 403
+    assert inbox.entered == []
+
+
+async def test_a_webhook_that_is_never_finished_is_given_up(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+    async with channel.connected():
+        host, port = meta.settings()["listen"].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        async with asyncio.timeout(5):
+            assert b" 408 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_a_forged_status_does_not_pass_for_a_receipt(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+    status = {"id": "wamid.Y", "status": "sent", "biz_opaque_callback_data": "k1"}
+    async with channel.connected():
+        assert await meta.post(meta.payload(statuses=[status]), headers={}) == 403
+        assert await channel.find_sent(DM, idempotency_key="k1") is None
+
+
+async def test_a_webhook_larger_than_meta_sends_is_not_read(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+    async with channel.connected():
+        assert await meta.post(b"x" * (WEBHOOK_BYTES + 1)) in (413, 0)
+        assert await meta.post(meta.payload(messages=[])) == 200
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_a_webhook_is_taken_when_every_message_in_it_is_committed(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    messages = [
+        {"id": f"wamid.{n}", "from": "1001", "timestamp": "1750000000", "type": "text", "text": {"body": str(n)}}
+        for n in range(3)
+    ]
+    body = meta.payload(messages=messages)
+    async with receiving(channel, inbox):
+        inbox.fail_once()
+        assert await meta.post(body) == 503
+        inbox.release()
+        assert await meta.post(body) == 200
+    assert [event.text for event in inbox.accepted] == ["0", "1", "2"]
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_what_comes_while_nobody_receives_comes_again(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    async with channel.connected():
+        await meta.write(ADA.id, "too early")
+        await meta.until(lambda: 503 in meta.refused_webhooks)
+        task = asyncio.create_task(channel.receive(inbox))
+        await inbox.until_accepted("too early")
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.behaviour("IN-07")
+async def test_a_chat_does_not_wait_for_another(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+    class SlowForAda(SuiteInbox):
+        async def accept(self, event: InboundEvent) -> Accepted:
+            if event.platform_id == ADA.id:
+                await asyncio.get_running_loop().create_future()
+            return await super().accept(event)
+
+    inbox = SlowForAda()
+    async with receiving(channel, inbox):
+        await meta.write(ADA.id, "stuck")
+        await meta.write(BOB.id, "not stuck", person=BOB)
+        await inbox.until_accepted("not stuck")
+
+
+@pytest.mark.behaviour("IN-01", "DL-04")
+async def test_an_outage_loses_nothing_that_meta_sends_again(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    """The host's own end is gone as well: its port is closed."""
+    async with receiving(channel, inbox):
+        await meta.write(ADA.id, "before")
+        await inbox.until_accepted("before")
+    async with outage(meta):
+        for number in range(5):
+            await meta.write(ADA.id, f"during {number}")
+        async with channel.connected():
+            with pytest.raises(NotSent):
+                await channel.send(DM, OutboundText(text="hello?"), idempotency_key="k1")
+            assert channel.condition()[0] is Condition.DOWN
+    async with receiving(channel, inbox):
+        await inbox.until_accepted("during 4")
+        await channel.send(DM, OutboundText(text="hello"), idempotency_key="k1")
+        assert channel.condition()[0] is Condition.UP
+    assert [event.text for event in inbox.accepted] == ["before", *(f"during {number}" for number in range(5))]
+
+
+# What it becomes
+
+
+def _event(content: Mapping[str, object]) -> InboundEvent:
+    [event] = _events(content)
+    return event
+
+
+def _events(content: Mapping[str, object], *, number_id: str = NUMBER_ID) -> list[InboundEvent]:
+    message = {"id": "wamid.1", "from": "1001", "timestamp": "1750000000", **content}
+    contacts = [{"wa_id": "1001", "profile": {"name": "Ada"}}, {"user_id": "US.77", "profile": {"name": "Grace"}}]
+    body = WhatsAppSimulator().payload(messages=[message], contacts=contacts, number_id=number_id)
+    return parse_webhook(body, NUMBER_ID)[0]
+
+
+REPLY = {"id": "q:1", "title": "Yes"}
+CARD = {"name": {"formatted_name": "Bob B"}, "phones": [{"phone": "+1 555"}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"type": "text", "text": {"body": "hi"}}, "hi"),
+        ({"type": "button", "button": {"text": "Stop", "payload": "x"}}, "Stop"),
+        ({"type": "image", "image": {"id": "9", "mime_type": "image/jpeg", "caption": "look"}}, "look"),
+        (
+            {"type": "location", "location": {"latitude": 52.5, "longitude": 13.4, "name": "Home"}},
+            "[location: Home, 52.5, 13.4]",
+        ),
+        ({"type": "contacts", "contacts": [CARD]}, "[contact: Bob B, +1 555]"),
+        ({"type": "unsupported", "errors": [{}]}, "[a message that WhatsApp does not pass on: unsupported]"),
+        ({"type": "interactive", "interactive": {}}, "[a message that WhatsApp does not pass on: interactive]"),
+    ],
+)
+def test_whatever_a_person_sends_is_a_message(content: Mapping[str, object], text: str) -> None:
+    event = _event(content)
+    assert (event.kind, event.text, event.platform_id, event.sender.name) == (EventKind.MESSAGE, text, "1001", "Ada")
+
+
+@pytest.mark.behaviour("RT-11")
+@pytest.mark.parametrize(
+    ("content", "kind", "text", "refers_to"),
+    [
+        ({"type": "reaction", "reaction": {"message_id": "m", "emoji": "👍"}}, EventKind.REACTION, "👍", "m"),
+        ({"type": "reaction", "reaction": {"message_id": "m"}}, EventKind.REACTION, "", "m"),
+        (
+            {"type": "edit", "edit": {"original_message_id": "m", "message": {"type": "text", "text": {"body": "b"}}}},
+            EventKind.EDIT,
+            "b",
+            "m",
+        ),
+        ({"type": "revoke", "revoke": {"original_message_id": "m"}}, EventKind.EDIT, "[deleted]", "m"),
+        ({"type": "interactive", "interactive": {"button_reply": REPLY}, "context": {"id": "m"}}, "click", "Yes", "m"),
+        ({"type": "interactive", "interactive": {"list_reply": REPLY}, "context": {"id": "m"}}, "click", "Yes", "m"),
+        ({"type": "text", "text": {"body": "re"}, "context": {"id": "m"}}, EventKind.MESSAGE, "re", "m"),
+    ],
+)
+def test_what_concerns_an_earlier_message_names_it(
+    content: Mapping[str, object], kind: str, text: str, refers_to: str
+) -> None:
+    event = _event(content)
+    assert (event.kind, event.text, event.refers_to) == (kind, text, refers_to)
+    assert event.value == ("q:1" if kind == "click" else None)
+
+
+@pytest.mark.behaviour("IN-06")
+def test_a_file_is_named_by_its_media_id() -> None:
+    document = {"id": "9", "mime_type": "audio/ogg; codecs=opus", "filename": "a.ogg"}
+    [audio] = _event({"type": "audio", "audio": document}).attachments
+    assert audio == Attachment(ref="9", name="a.ogg", media_type="audio/ogg")
+
+
+def test_a_person_without_a_number_is_known_by_the_business_scoped_id() -> None:
+    event = _event({"type": "text", "text": {"body": "hi"}, "from": "", "from_user_id": "US.77"})
+    assert (event.platform_id, event.sender.handle, event.sender.name) == ("US.77", "US.77", "Grace")
+
+
+def test_a_group_is_a_chat_of_its_own_and_a_quote_of_ours_addresses_us() -> None:
+    said = {"type": "text", "text": {"body": "well?"}, "group_id": "Y2Fw"}
+    event = _event({**said, "context": {"from": NUMBER, "id": "m"}})
+    assert (event.platform_id, event.is_group, event.mentions_bot) == ("Y2Fw", True, True)
+    assert not _event(said).mentions_bot
+
+
+@pytest.mark.behaviour("IN-05")
+def test_what_our_own_number_wrote_on_a_phone_is_marked_as_ours() -> None:
+    echo = {"id": "wamid.1", "from": NUMBER, "to": "1001", "timestamp": "1750000000", "type": "text"}
+    body = WhatsAppSimulator().payload(message_echoes=[{**echo, "text": {"body": "by hand"}}])
+    [event] = parse_webhook(body, NUMBER_ID)[0]
+    assert (event.platform_id, event.sender.is_self) == ("1001", True)
+
+
+def test_what_tells_nobody_anything_is_left_out() -> None:
+    assert _events({"type": "system", "system": {"body": "changed number"}}) == []
+    assert _events({"type": "text", "text": {"body": "hi"}}, number_id="another") == []
+    assert _events({"type": "text"}) == []
+    assert parse_webhook(json.dumps({"entry": [{"changes": [{"value": None}]}]}).encode(), NUMBER_ID) == ([], [])
+
+
+# What goes with it
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_a_file_that_meta_has_no_more_is_refused_and_one_that_cannot_be_reached_may_come_later(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
+) -> None:
+    stored = meta.store_media("a.pdf", "application/pdf", b"x" * 10)
+    async with channel.connected():
+        await channel.fetch(Attachment(ref=stored.id), tmp_path / "a", most_bytes=10)
+        assert (tmp_path / "a").read_bytes() == b"x" * 10
+        async with outage(meta):
+            with pytest.raises(NotSent):
+                await channel.fetch(Attachment(ref=stored.id), tmp_path / "b", most_bytes=10)
+        meta.forget_media()
+        with pytest.raises(Refused):
+            await channel.fetch(Attachment(ref=stored.id), tmp_path / "c", most_bytes=10)
+
+
+@pytest.mark.behaviour("DL-11")
+async def test_typing_marks_the_newest_message_as_read_and_nothing_where_nobody_wrote(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(channel, inbox):
+        await channel.typing(DM)
+        await meta.write(ADA.id, "first")
+        newest = await meta.write(ADA.id, "second")
+        await inbox.until_accepted("second")
+        await meta.until(lambda: newest in meta.acknowledged())
+        await channel.typing(DM)
+        assert (meta.reads, meta.typing) == ([newest], [ADA.id])
+
+
+async def test_a_card_with_a_long_text_is_a_list_and_a_choice_in_it_is_a_click(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    card = OutboundCard(text="long " * 400, buttons=(Button(label="Yes", value="q:1"), Button(label="No", value="q:2")))
+    async with receiving(channel, inbox):
+        receipt = await channel.send_card(DM, card, idempotency_key="k1")
+        [shown] = await meta.until_shown(1)
+        await meta.press(shown, "No")
+        await inbox.until_accepted("No")
+    [click] = inbox.accepted
+    assert (click.kind, click.value) == (EventKind.CLICK, "q:2")
+    assert click.refers_to in receipt.platform_message_ids
+
+
+async def test_a_person_who_hides_their_number_is_answered(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    meta.hides_numbers = True
+    async with receiving(channel, inbox):
+        await meta.write("US.1001", "hi")
+        event = await inbox.until_accepted("hi")
+        await channel.send(Address(platform_id=event.platform_id), OutboundText(text="hello"), idempotency_key="k1")
+        await meta.until_shown(1, "US.1001")
+
+
+async def test_a_fault_is_used_up_by_what_it_befalls(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+    meta.faults.queue.append(Fault.SERVER_ERROR)
+    async with channel.connected():
+        with pytest.raises(NotSent):
+            await channel.react(DM, "wamid.1", "👍")
+    assert not meta.faults.queue

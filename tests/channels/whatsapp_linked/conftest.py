@@ -1,0 +1,44 @@
+"""The simulated bridge, and a channel over it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from channels._whatsapp_linked import LinkedChannel, create
+from nanohost.channel_api import ChannelContext
+from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
+
+Make = Callable[..., LinkedChannel]
+LIMIT_S = 10.0
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for what nobody announces. Raises TimeoutError."""
+    async with asyncio.timeout(LIMIT_S):
+        while not happened():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def phone() -> AsyncIterator[WhatsAppLinkedSimulator]:
+    simulator = WhatsAppLinkedSimulator()
+    async with simulator.running():
+        yield simulator
+
+
+@pytest.fixture
+def make(phone: WhatsAppLinkedSimulator, tmp_path: Path) -> Make:
+    """A channel with the simulator's settings, some of them replaced; None leaves one out."""
+
+    def made(**changes: object) -> LinkedChannel:
+        settings = {key: value for key, value in {**phone.settings(), **changes}.items() if value is not None}
+        context = ChannelContext(instance="default", settings=settings, runtime_dir=tmp_path, home=tmp_path)
+        channel = create(context)
+        assert isinstance(channel, LinkedChannel)
+        return channel
+
+    return made

@@ -1,0 +1,250 @@
+"""What keeps a person's own number safe: consent, safe mode, the daily cap; and linking it in the first place."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from channels._whatsapp_linked import CONSENT, LinkedChannel, Tally, chat_id, create
+from channels.whatsapp import create as create_whatsapp
+from nanohost.channel_api import (
+    Address,
+    AuthFailed,
+    ChannelContext,
+    ChannelDown,
+    ChannelError,
+    Condition,
+    OutboundText,
+    RateLimited,
+    Receipt,
+    Refused,
+)
+from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.simulator import BOB, Person
+from nanohost.testing.simulator_suite import SimulatorBench, hosted
+from nanohost.testing.simulators.whatsapp_linked import ME, WhatsAppLinkedSimulator
+from nanohost.wa_bridge.protocol import StateName
+
+from .conftest import Make, until
+
+ADAS = "1001@s.whatsapp.net"
+BOBS = "1002@s.whatsapp.net"
+
+
+async def _send(channel: LinkedChannel, chat: str, text: str = "hello") -> Receipt:
+    return await channel.send(Address(platform_id=chat), OutboundText(text=text), idempotency_key=text)
+
+
+async def _until(channel: LinkedChannel, condition: Condition) -> str:
+    await until(lambda: channel.condition()[0] is condition)
+    return channel.condition()[1]
+
+
+# Consent and settings
+
+
+@pytest.mark.parametrize("said", [None, "", "yes", "i accept"])
+def test_without_consent_nothing_starts_and_the_operator_reads_what_to_write(make: Make, said: str | None) -> None:
+    with pytest.raises(ChannelError, match="may be banned") as raised:
+        make(consent=said)
+    assert f'consent = "{CONSENT}"' in str(raised.value)
+
+
+def test_the_channel_file_hands_over_to_the_linked_backend(tmp_path: Path) -> None:
+    settings = {"backend": "linked", "consent": CONSENT}
+    context = ChannelContext(instance="x", settings=settings, runtime_dir=tmp_path, home=tmp_path)
+    assert type(create_whatsapp(context)).__name__ == type(create(context)).__name__ == "LinkedChannel"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("pace_s", 1, "3 or more"),
+        ("daily_cap", 0, "1 or more"),
+        ("phone", "Ada", "country code"),
+        ("safe_mode", "perhaps", "true or false"),
+        ("tokne", "x", "tokne"),
+    ],
+)
+@pytest.mark.behaviour("OP-05")
+def test_a_wrong_setting_is_told_with_what_is_wanted(make: Make, key: str, value: object, words: str) -> None:
+    with pytest.raises(ChannelError, match=words):
+        make(**{key: value})
+
+
+@pytest.mark.behaviour("DL-08")
+def test_messages_are_paced_at_three_seconds_unless_asked_for_slower(make: Make) -> None:
+    assert make().capabilities.pace.between_s == 3.0
+    assert make(pace_s="10").capabilities.pace.between_s == 10.0
+
+
+def test_a_chat_is_written_as_people_write_numbers_or_as_whatsapp_names_it() -> None:
+    assert chat_id(" +49 (170) 123-4567 ") == "491701234567@s.whatsapp.net"
+    assert chat_id("1203630@g.us") == "1203630@g.us"
+
+
+# Safe mode
+
+
+async def test_in_safe_mode_only_who_wrote_first_is_written_to(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+    channel, inbox = make(allow=None), SuiteInbox()
+    async with hosted(SimulatorBench(phone, channel, chat=ADAS), inbox):
+        await phone.write(ADAS, "hello")
+        await inbox.until_accepted("hello")
+        await _send(channel, ADAS, "hello Ada")
+        with pytest.raises(Refused, match=r"has not written first.*allow"):
+            await _send(channel, BOBS, "buy this")
+        with pytest.raises(Refused):
+            await channel.open_dm(BOB.id)
+        await phone.write(BOBS, "hi", person=BOB)
+        await inbox.until_accepted("hi")
+        await _send(channel, BOBS, "hello Bob")
+    assert phone.texts() == ["hello Ada", "hello Bob"]
+
+
+async def test_who_wrote_before_the_restart_is_remembered_by_the_host(
+    phone: WhatsAppLinkedSimulator, make: Make
+) -> None:
+    inbox = SuiteInbox()
+    async with hosted(SimulatorBench(phone, make(allow=None), chat=ADAS), inbox):
+        await phone.write(ADAS, "hello")
+        await inbox.until_accepted("hello")
+    channel = make(allow=None)
+    async with channel.connected():
+        with pytest.raises(ChannelDown, match="not known yet"):
+            await _send(channel, ADAS)
+    async with hosted(SimulatorBench(phone, channel, chat=ADAS), inbox):
+        await _until(channel, Condition.UP)
+        await _send(channel, ADAS, "hello again")
+    assert phone.texts() == ["hello again"]
+
+
+async def test_whom_the_operator_allows_is_written_to_and_so_is_oneself(
+    phone: WhatsAppLinkedSimulator, make: Make
+) -> None:
+    channel = make(allow=["+1002"])
+    async with hosted(SimulatorBench(phone, channel, chat=ADAS), SuiteInbox()):
+        await _until(channel, Condition.UP)
+        await _send(channel, BOBS, "allowed")
+        await _send(channel, ME, "a note")
+    assert phone.texts() == ["allowed", "a note"]
+
+
+async def test_without_safe_mode_anybody_is_written_to(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+    channel = make(allow=None, safe_mode="false")
+    async with channel.connected():
+        await _send(channel, BOBS)
+    assert phone.texts(BOBS) == ["hello"]
+
+
+async def test_a_note_to_oneself_is_a_persons_message(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+    inbox = SuiteInbox()
+    async with hosted(SimulatorBench(phone, make(), chat=ME), inbox):
+        await phone.write(ME, "remind me", person=Person(id=ME, name="Me"))
+        event = await inbox.until_accepted("remind me")
+    assert (event.sender.is_self, event.is_group) == (False, False)
+
+
+# The daily cap
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_after_the_days_messages_everything_waits_for_tomorrow_also_after_a_restart(
+    phone: WhatsAppLinkedSimulator, make: Make
+) -> None:
+    for text in ("one", "two"):
+        channel = make(daily_cap="2")
+        async with channel.connected():
+            await _send(channel, ADAS, text)
+    async with channel.connected():
+        with pytest.raises(RateLimited, match="daily_cap") as limited:
+            await _send(channel, ADAS, "three")
+    assert limited.value.whole_channel
+    assert 0 < limited.value.retry_after_s <= 86_400
+    assert phone.texts() == ["one", "two"]
+
+
+def test_a_new_day_counts_anew_and_a_broken_file_counts_as_none(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, 23, 0, tzinfo=UTC)
+    tally = Tally(tmp_path / "sent", cap=1)
+    tally.spend(now)
+    with pytest.raises(RateLimited) as limited:
+        tally.spend(now)
+    assert limited.value.retry_after_s == 3600.0
+    tally.spend(now + timedelta(hours=1))
+    (tmp_path / "sent").write_text("what?")
+    tally.spend(now)
+
+
+# Linking
+
+
+async def test_an_unlinked_device_waits_and_says_where_the_code_to_scan_is(
+    phone: WhatsAppLinkedSimulator, make: Make, tmp_path: Path
+) -> None:
+    channel = make()
+    phone.state = "unpaired"
+    async with channel.connected():
+        await _until(channel, Condition.WAITING)
+        await phone.show_pairing(picture="▄▀▄ scan me ▄▀▄")
+        await until(lambda: any(path.stat().st_size for path in tmp_path.rglob("pairing.txt")))
+        [path] = tmp_path.rglob("pairing.txt")
+        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("▄▀▄ scan me ▄▀▄", 0o600)
+        assert str(path) in channel.condition()[1]
+        with pytest.raises(ChannelDown, match="unpaired"):
+            await _send(channel, ADAS)
+        await phone.become("up")
+        await _until(channel, Condition.UP)
+        assert not path.exists()
+
+
+async def test_a_pairing_code_is_shown_by_the_condition(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+    channel = make(phone="+49 170 1234567")
+    phone.state = "unpaired"
+    async with channel.connected():
+        await until(lambda: phone.pair_code in channel.condition()[1])
+
+
+async def test_the_check_shows_what_to_scan_waits_for_it_and_says_who_we_are(
+    phone: WhatsAppLinkedSimulator, make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phone.state = "unpaired"
+    channel = make()
+    check = asyncio.create_task(channel.check())
+    await phone.until(lambda: len(phone.opened) == 1)
+    shown = ""
+    for picture in ("first code", "second code"):
+        await phone.show_pairing(picture=picture)
+        async with asyncio.timeout(10.0):
+            while picture not in shown:
+                await asyncio.sleep(0.01)
+                shown += capsys.readouterr().err
+    await phone.become("up")
+    async with asyncio.timeout(10.0):
+        assert await check == f"linked to WhatsApp as {ME}, in safe mode"
+
+
+@pytest.mark.parametrize(
+    ("state", "condition", "raised"),
+    [
+        ("logged_out", Condition.AUTH_FAILED, AuthFailed),
+        ("banned", Condition.AUTH_FAILED, AuthFailed),
+        ("replaced", Condition.CONFLICT, ChannelDown),
+        ("busy", Condition.CONFLICT, ChannelDown),
+        ("missing", Condition.DOWN, ChannelDown),
+    ],
+)
+async def test_what_stands_in_the_way_is_told_in_words(
+    phone: WhatsAppLinkedSimulator, make: Make, state: StateName, condition: Condition, raised: type[ChannelError]
+) -> None:
+    channel = make()
+    async with channel.connected():
+        await _until(channel, Condition.UP)
+        await phone.become(state, "said the phone")
+        assert "said the phone" in await _until(channel, condition)
+        with pytest.raises(raised, match="said the phone"):
+            await _send(channel, ADAS)

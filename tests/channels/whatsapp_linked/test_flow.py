@@ -1,0 +1,82 @@
+"""A linked device through a whole host: the shipped channel file, its settings, an agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import Host, Parts, running_host
+from nanohost.home import Home, hold
+from nanohost.model import EngageMode, SessionMode, UnknownSender
+from nanohost.runtimes.process import ProcessRuntime
+from nanohost.settings import Settings
+from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
+from tests.support.flow import install_of, scripted_settings
+from tests.support.hasty_clock import HastyClock
+
+ADAS = "1001@s.whatsapp.net"
+LIMIT_S = 40.0
+
+
+@asynccontextmanager
+async def _host(root: Path, phone: WhatsAppLinkedSimulator) -> AsyncIterator[Host]:
+    """A whole host whose agent echoes, in Ada's chat."""
+    home, plain = Home(root), scripted_settings()
+    table = {key: value for key, value in phone.settings().items() if key != "allow"}
+    settings = Settings(host=plain.host, agent=plain.agent, channels={"whatsapp": dict(table)})
+    parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
+    with hold(home):
+        async with running_host(home, settings, parts=parts) as host:
+            (home.groups / "main").mkdir(parents=True, exist_ok=True)
+            yield host
+
+
+async def _wire(host: Host) -> None:
+    now = datetime.now(UTC)
+    async with host.store.transaction() as tx:
+        group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
+        chat = await messaging_groups.add(
+            tx,
+            channel_type="whatsapp",
+            instance="default",
+            platform_id=ADAS,
+            is_group=False,
+            name="Ada",
+            unknown_sender=UnknownSender.PUBLIC,
+            now=now,
+        )
+        await wirings.add(
+            tx,
+            messaging_group=chat.id,
+            agent_group=group.id,
+            engage_mode=EngageMode.PATTERN,
+            engage_pattern=".",
+            session_mode=SessionMode.SHARED,
+            priority=0,
+            now=now,
+        )
+
+
+@pytest.mark.behaviour("IN-01", "IN-06", "DL-01", "DL-04")
+async def test_a_person_writes_and_the_agent_answers_also_when_the_bridge_dies_and_the_host_restarts(
+    tmp_path: Path, phone: WhatsAppLinkedSimulator
+) -> None:
+    async with _host(tmp_path, phone) as host:
+        await _wire(host)
+        first = await phone.write(ADAS, "hello *there*")
+        await phone.until_shown(1, ADAS, limit_s=LIMIT_S)
+        await phone.until(lambda: first in phone.acknowledged())
+        phone.kill_bridge()
+        await phone.write(ADAS, "see this", file=("notes.txt", b"content"))
+        [_, with_file] = await phone.until_shown(2, ADAS, limit_s=LIMIT_S)
+    assert "[file: notes.txt, 7 bytes, at " in with_file.text
+    await phone.write(ADAS, "while you were away")
+    async with _host(tmp_path, phone):
+        [_, _, last] = await phone.until_shown(3, ADAS, limit_s=LIMIT_S)
+    assert phone.texts(ADAS)[0].replace("\u200b", "") == "echo: hello there"
+    assert last.text == "echo: while you were away"

@@ -1,0 +1,214 @@
+"""The bridge's own parts: its protocol means the same on both sides, names, errors, the spool, how it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from channels import _whatsapp_linked as channel
+from nanohost.channel_api import (
+    Ambiguous,
+    AuthFailed,
+    ChannelDown,
+    ChannelError,
+    EventKind,
+    NotSent,
+    RateLimited,
+    Refused,
+)
+from nanohost.wa_bridge import names, protocol
+from nanohost.wa_bridge.spool import Spool
+
+FULL = protocol.Message(
+    key="c m",
+    kind="edit",
+    id="m",
+    chat="c",
+    sender="s",
+    sender_name="Ada",
+    text="\ud800 & 世界",
+    sent_at=1.0,
+    chat_name="Home",
+    is_group=True,
+    is_bot=True,
+    mentions_me=True,
+    refers_to="r",
+    file=protocol.File(ref="f", name="n", media_type="text/plain", size=3),
+)
+EVENTS: list[protocol.Event] = [
+    *(protocol.State(state=state) for state in get_args(protocol.StateName)),
+    protocol.State(state="down", text="no network", me="1@s.whatsapp.net"),
+    protocol.Qr(picture="▄▀"),
+    protocol.PairCode(code="ABCD-1234"),
+    protocol.Message(key="c m", id="m", chat="c", sender="s", sent_at=1.5),
+    FULL,
+    protocol.Done(id="1", message="m"),
+    protocol.Done(id="1"),
+    protocol.Error(id="1", reason="rate_limited", text="slowly", retry_after_s=2.0),
+    *(protocol.Error(id="1", reason=reason, text="x") for reason in get_args(protocol.Reason)),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_of_the_bridge_is_understood_by_the_channel(event: protocol.Event) -> None:
+    line = protocol.encode(event)
+    assert line.count(b"\n") == 1
+    said = channel.parse(line)
+    assert said is not None
+    assert said.model_dump(exclude_none=True) == protocol.parse_event(line).model_dump(exclude_none=True)
+
+
+def test_both_sides_know_the_same_events_and_fields() -> None:
+    for name in ("State", "Qr", "PairCode", "File", "Message", "Done", "Error"):
+        ours, theirs = getattr(channel, name), getattr(protocol, name)
+        assert set(ours.model_fields) == set(theirs.model_fields), name
+
+
+@pytest.mark.parametrize(
+    ("reason", "raised"),
+    [
+        ("not_sent", NotSent),
+        ("down", ChannelDown),
+        ("rate_limited", RateLimited),
+        ("ambiguous", Ambiguous),
+        ("refused", Refused),
+        ("auth", AuthFailed),
+    ],
+)
+def test_each_reason_has_its_error(reason: protocol.Reason, raised: type[ChannelError]) -> None:
+    said = channel.parse(protocol.encode(protocol.Error(id="1", reason=reason, text="why")))
+    assert isinstance(said, channel.Error)
+    error = channel.failure(said)
+    assert type(error) is raised
+    assert "why" in str(error)
+
+
+def test_a_message_of_the_bridge_becomes_an_event() -> None:
+    said = channel.parse(protocol.encode(FULL))
+    assert isinstance(said, channel.Message)
+    event = channel.event_of(said)
+    assert (event.kind, event.refers_to, event.text, event.chat_name) == (EventKind.EDIT, "r", "\ufffd & 世界", "Home")
+    assert (event.sender.handle, event.sender.is_bot, event.sender.is_self) == ("s", True, False)
+    assert [dataclasses.astuple(one) for one in event.attachments] == [("f", "n", "text/plain", 3)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"\xff",
+        b'{"op": "send"}',
+        b'{"op": "brand new"}',
+        b'{"op": "ping", "id": 5}',
+        b'{"op": "ping", "id": "1", "more": 1}',
+    ],
+)
+def test_a_line_that_makes_no_sense_is_told_without_repeating_it(line: bytes) -> None:
+    with pytest.raises(protocol.BadLine):
+        protocol.parse_op(line)
+
+
+# Names and errors
+
+PHONE, HIDDEN = "49170@s.whatsapp.net", "998@lid"
+
+
+def test_a_person_goes_by_their_phone_number_whichever_name_came_first() -> None:
+    assert names.person(PHONE, HIDDEN) == names.person(HIDDEN, PHONE) == PHONE
+    assert names.person("49170:12@s.whatsapp.net") == PHONE
+    assert names.person(HIDDEN, "") == HIDDEN
+    assert names.person("", "s.whatsapp.net") == ""
+
+
+@pytest.mark.behaviour("IN-05")
+@pytest.mark.parametrize(
+    ("chat", "from_me", "is_group", "wanted"),
+    [
+        (HIDDEN, False, False, True),
+        ("500@g.us", False, True, True),
+        (PHONE, True, False, True),
+        ("1@lid", True, False, False),
+        ("500@g.us", True, True, False),
+        ("status@broadcast", False, False, False),
+        ("5@newsletter", False, False, False),
+    ],
+)
+def test_our_own_messages_count_only_in_the_chat_with_ourselves(
+    chat: str, from_me: bool, is_group: bool, wanted: bool
+) -> None:
+    source = names.Source(chat=chat, sender=PHONE, from_me=from_me, is_group=is_group)
+    assert names.is_for_us(source, (PHONE, "77@lid")) is wanted
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("the store doesn't contain a device JID", "auth"),
+        ("websocket not connected", "not_sent"),
+        ("failed to get device list: x", "not_sent"),
+        ("server returned error 429", "rate_limited"),
+        ("timed out waiting for message response", "ambiguous"),
+        ("server returned error 479", "refused"),
+        ("something entirely new", "ambiguous"),
+    ],
+)
+@pytest.mark.behaviour("DL-05")
+def test_what_is_not_surely_known_may_have_been_sent(error: str, reason: str) -> None:
+    assert names.meaning(error) == reason
+
+
+# The spool
+
+
+@pytest.mark.behaviour("IN-01")
+def test_what_was_not_accepted_outlives_the_process(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    assert [spool.keep(key, key.encode()) for key in ("a", "b", "a", "c")] == [True, True, False, True]
+    spool.forget("b")
+    spool.close()
+    again = Spool(tmp_path / "spool.db")
+    assert list(again.waiting()) == [b"a", b"c"]
+    again.close()
+    assert stat.S_IMODE((tmp_path / "spool.db").stat().st_mode) == 0o600
+
+
+# The program
+
+
+async def test_the_bridge_without_its_library_says_what_to_install_and_ends(tmp_path: Path) -> None:
+    # A library of this name that cannot be imported, whatever is installed.
+    (tmp_path / "neonize.py").write_text("raise ImportError('there is no neonize')")
+    said, code = await _bridge(tmp_path, protocol.encode(protocol.Open(folder=str(tmp_path / "session"))))
+    assert said["state"] == "missing"
+    assert "pip install 'nanohost[whatsapp-linked]'" in str(said["text"])
+    assert code == 3
+
+
+async def test_the_bridge_ends_when_nobody_speaks_to_it(tmp_path: Path) -> None:
+    said, code = await _bridge(tmp_path, b"not a line\n" + b"half a li")
+    assert (said, code) == ({}, 0)
+
+
+async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | None]:
+    """What the real program says to these lines first, and how it ends."""
+    program = f"import sys; sys.path.insert(0, {str(folder)!r}); import nanohost.wa_bridge.__main__ as it; it.main()"
+    bridge = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(10.0):
+        said, _ = await bridge.communicate(lines)
+    return json.loads(said.splitlines()[0]) if said else {}, bridge.returncode
