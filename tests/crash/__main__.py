@@ -120,7 +120,7 @@ async def _all(folder: Path, only: Iterable[str], part: int) -> Sequence[Result 
 def _record(results: Sequence[Result], failures: Sequence[str], skipped: Sequence[str]) -> dict[str, object]:
     """Sums first, as whoever compares two runs wants them; then every run."""
     killed = ("kills", "host_kills", "container_kills")
-    counted = ("events", "lost", "repeated", "ambiguous", "ambiguous_extra", "notices")
+    counted = ("events", "lost", "repeated", "ambiguous", "ambiguous_extra", "disordered", "notices")
     left = ("unfinished", "open_claims", "orphan_containers", "verify_failures")
     sums = {name: sum(getattr(result, name) for result in results) for name in (*killed, *counted, *left)}
     cases = [

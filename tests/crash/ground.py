@@ -14,9 +14,11 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from functools import partial
 from pathlib import Path
 
+from nanohost.keeper.sentences import CRASHES
 from tests.crash.faults import EngineDoor, filled, no_writing, remount, small_disk
 from tests.crash.measured import Result
 from tests.crash.moods import AT_MOST, bad_days
+from tests.crash.odd_runner import HOARD_MB
 from tests.crash.runs import RESTLESS
 from tests.crash.scene import SETTLE_LIMIT_S, Scene, staged
 from tests.crash.victims import HOME, HostProcess
@@ -127,7 +129,7 @@ async def bad_channel(root: Path, *, idempotent: bool) -> Result:
         for _ in range(20):
             await scene.write(5)
             await asyncio.sleep(0.2)
-        result = await scene.result(limit_s=2 * SETTLE_LIMIT_S)
+        result = await scene.result(limit_s=4 * SETTLE_LIMIT_S)
         assert scene.platform.moods.keys() > AT_MOST.keys(), "some mood was not met"
         return result
 
@@ -152,6 +154,27 @@ async def deaf_runners(root: Path) -> Result:
         await scene.answered()
         await scene.write(4)
         return await scene.result(_containers_gone(scene.host))
+
+
+async def hoarders(root: Path) -> Result:
+    """A container fills its folder: it is stopped, status and the person are told, nothing of it is deleted, and when
+    somebody made room all is answered."""
+    async with _odd("container fills its disk", root, mode="hoarder", chats=1, settings=RESTLESS) as (scene, _):
+        scene.host.start()
+        await scene.write(2)
+        await scene.until("the log says why it was stopped", partial(_said, scene.host, '"reason": "disk"'))
+        told = ("c0", CRASHES)
+        await scene.until("its person is told", lambda: told in scene.platform.texts(), within_s=60)
+        status = await asyncio.to_thread(scene.host.command, "status")
+        assert "its out folder has grown" in status.stdout, status.stdout + status.stderr
+        hoard = list(root.glob("sessions/*/*/out/hoard-*"))
+        assert len(hoard) == HOARD_MB, "something of it was deleted"
+        for file in hoard:
+            file.unlink()
+        await scene.write(2)
+        result = await scene.result(_containers_gone(scene.host))
+        assert result.notices == 1, f"{result.notices} notices"
+        return result
 
 
 async def two_hosts(root: Path, *, rounds: int = 3) -> Result:
@@ -242,6 +265,7 @@ async def _loser_and_winner(one: HostProcess, other: HostProcess) -> tuple[HostP
 CASES: Mapping[str, Case] = {
     "bad channel": partial(bad_channel, idempotent=True),
     "bad channel, no keys": partial(bad_channel, idempotent=False),
+    "container fills its disk": hoarders,
     "deaf container": deaf_runners,
     "full disk": full_disk,
     "no write succeeds": disk_refuses,
@@ -257,13 +281,16 @@ WITH_DOCKER = {"engine gone"}
 MEANINGS: Mapping[str, str] = {
     "bad channel": "the platform answers 429, fails before and after it has a message, cuts the connection after it"
     " has one, or never answers, by chance",
+    "bad channel, no keys": "the same on a platform that shows a message twice when it is sent twice",
+    "container fills its disk": "a container writes more than it may into its folder: it is stopped as stuck, its"
+    " person is told once, `nanohost status` names it, nothing is deleted; when the files are removed it goes on",
     "deaf container": "a container lives and takes no message: it is stopped as stuck",
     "full disk": "the home's disk has no byte left while messages come; the same host goes on when there is room",
     "no write succeeds": "every write of host and runners to a file fails for a while; the same host goes on",
     "read-only disk": "the host is killed and started on a disk that was mounted read-only: it says so and ends, its"
     " people wait; started on the mended disk it goes on",
     "clock an hour ahead": "the wall clock of host and containers is set while turns run and retries wait",
-    "clock an hour back": "the same; retries are brought forward, so that nobody waits an hour",
+    "clock an hour back": "the same; retries and reminders are brought forward, so that nobody waits an hour",
     "three days of suspend": "host and containers stand still, and the clock is three days on when they wake",
     "engine gone": "the Docker engine does not answer for a while; containers that live go on, who needs a new one is"
     " told once and waits",

@@ -16,9 +16,13 @@ from tests.crash.victims import HostProcess
 
 MOST_MISSING = 10
 AMBIGUOUS = """
-SELECT d.session_id, d.out_id, count(*) FROM deliveries d JOIN delivery_attempts a USING (session_id, seq)
-WHERE a.outcome = 'ambiguous' GROUP BY d.session_id, d.seq
+SELECT d.session_id, d.out_id, count(b.number) AS part
+FROM deliveries d JOIN delivery_attempts a USING (session_id, seq)
+LEFT JOIN delivery_attempts b
+    ON b.session_id = a.session_id AND b.seq = a.seq AND b.number < a.number AND b.outcome = 'part'
+WHERE a.outcome = 'ambiguous' GROUP BY a.session_id, a.seq, a.number
 """
+"""Attempts; each is at the part that comes after those that are sent."""
 UNFINISHED = """
 SELECT (SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sending'))
      + (SELECT count(*) FROM sessions WHERE due_at IS NOT NULL)
@@ -34,6 +38,7 @@ class Result:
     `repeated` counts copies that nothing excuses; `ambiguous_extra` those of messages that the host had to send again
     because it could not know: at most one for each attempt that a crash left without an answer (`ambiguous`).
     `container_kills` are the deaths of runners, by our hand or their own.
+    `disordered`: long answers whose parts were first seen in another order.
     `unfinished`: what the last host had still to do when the time was over; `missing`: some of what was lost.
     """
 
@@ -53,6 +58,7 @@ class Result:
     verify_failures: int
     seconds: float
     missing: tuple[str, ...]
+    disordered: int = 0
 
     @property
     def kills(self) -> int:
@@ -61,7 +67,7 @@ class Result:
     @property
     def is_sound(self) -> bool:
         left = (self.unfinished, self.open_claims, self.orphan_containers, self.verify_failures)
-        return not any((self.lost, self.repeated, *left))
+        return not any((self.lost, self.repeated, self.disordered, *left))
 
 
 def measured(
@@ -98,6 +104,7 @@ def measured(
         orphan_containers=_orphans(host),
         verify_failures=_verify_failures(host),
         seconds=round(seconds, 1),
+        disordered=_disordered(platform, people),
         missing=tuple(f"{chat}: {text}" for chat, text in sorted(missing)[:MOST_MISSING]),
     )
 
@@ -108,10 +115,23 @@ def unfinished(root: Path) -> int:
         return int(db.execute(UNFINISHED).fetchone()[0])
 
 
+def _disordered(platform: Platform, people: People) -> int:
+    first: dict[tuple[str, str], int] = {}
+    for place, copy in enumerate(platform.seen):
+        first.setdefault((copy.chat, copy.text), place)
+    places = [[first[part] for part in parts if part in first] for parts in people.in_parts()]
+    return sum(1 for found in places if found != sorted(found))
+
+
 def _ambiguous(root: Path) -> Counter[str]:
     """By key, how many attempts ended without anybody knowing whether the platform has the message."""
     with closing(_central(root)) as db:
-        return Counter({derive("k", session, out_id): count for session, out_id, count in db.execute(AMBIGUOUS)})
+        return Counter(_key(session, out_id, part) for session, out_id, part in db.execute(AMBIGUOUS))
+
+
+def _key(session: str, out_id: str, part: int) -> str:
+    """What a part is sent under; the first goes by the message's own."""
+    return derive("k", session, out_id, *([str(part)] if part else []))
 
 
 def _open_claims(root: Path) -> int:

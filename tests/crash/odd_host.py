@@ -2,7 +2,8 @@
 
     python -P tests/crash/odd_host.py HOME OFFSET MODE
 
-OFFSET is a file that holds seconds, read at every look at the clock. MODE is odd_runner's.
+OFFSET is a file that holds seconds, read at every look at the clock. MODE is odd_runner's. Of a session's folder
+so little is allowed that a test can fill it.
 """
 
 from __future__ import annotations
@@ -12,20 +13,26 @@ import os
 import sys
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from nanohost import app
 from nanohost.app import Parts, opened_store, running_host
 from nanohost.cli.hosting import holding
 from nanohost.cli.stop_signal import Stopped, stoppable
 from nanohost.clock import SystemClock
+from nanohost.commands.context import CommandContext
+from nanohost.control.server import serving
 from nanohost.home import Home
+from nanohost.keeper.stuck import Limits
 from nanohost.logs import set_up_logs
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import load_settings
 from nanohost.store import install
 
+OUT_BYTES = 16 * 1024**2
 RUNNER = Path(__file__).with_name("odd_runner.py")
 
 
@@ -47,12 +54,17 @@ async def serve(home: Home, offset: Path, mode: str) -> None:
         # The word tells whoever lists processes that this is a runner.
         command = (sys.executable, "-P", str(RUNNER), mode, str(offset), "agent_runner")
         parts = Parts(runtime=ProcessRuntime(install=install_id, command=command), clock=clock)
-        async with running_host(home, load_settings(home.root, os.environ), parts=parts) as host:
+        settings = load_settings(home.root, os.environ)
+        async with (
+            running_host(home, settings, parts=parts) as host,
+            serving(CommandContext(home=home, settings=settings, clock=clock, store=host.store, live=host)),
+        ):
             structlog.get_logger().info("host_ready")
             await host.stopped()
 
 
 async def main() -> None:
+    vars(app).update(Limits=partial(Limits, out_bytes=OUT_BYTES))
     set_up_logs(os.environ)
     with suppress(Stopped):
         async with stoppable():

@@ -5,7 +5,7 @@ python odd_runner.py MODE OFFSET agent_runner --install I --session S --lease L
 plain       does not misbehave
 deaf        lives and takes no message
 stubborn    works, and does not end when it is told to, in any life
-hoarder     fills its folder, and takes no message
+hoarder     fills its folder, and takes no message as long as it is full, in any life
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from nanohost_protocol.heartbeat import beating
 from nanohost_protocol.layout import SessionLayout
 
 HOARD_MB = 24
+LOOK_S = 0.1
 
 
 class Stubborn(Signals):
@@ -41,8 +43,10 @@ def main() -> int:
     layout = SessionLayout(Path(os.environ["NANOHOST_WORKSPACE"]))
     if mode == "stubborn":
         vars(entry).update(Signals=Stubborn)
-    elif _first_life(layout):
-        {"deaf": _do_nothing, "hoarder": _hoard}.get(mode, _behave)(layout)
+    elif mode == "hoarder":
+        _hoard(layout)
+    elif _first_life(layout) and mode == "deaf":
+        _do_nothing(layout)
     return entry.main()
 
 
@@ -57,10 +61,6 @@ def _first_life(layout: SessionLayout) -> bool:
     return first
 
 
-def _behave(layout: SessionLayout) -> None:
-    pass
-
-
 def _do_nothing(layout: SessionLayout) -> None:
     with beating(layout.heartbeat):
         while True:
@@ -68,9 +68,12 @@ def _do_nothing(layout: SessionLayout) -> None:
 
 
 def _hoard(layout: SessionLayout) -> None:
-    for number in range(HOARD_MB):
-        (layout.out_dir / f"hoard-{number}").write_bytes(b"\1" * 1024**2)
-    _do_nothing(layout)
+    if _first_life(layout):
+        for number in range(HOARD_MB):
+            (layout.out_dir / f"hoard-{number}").write_bytes(b"\1" * 1024**2)
+    with beating(layout.heartbeat):
+        while any(layout.out_dir.glob("hoard-*")):
+            time.sleep(LOOK_S)
 
 
 if __name__ == "__main__":

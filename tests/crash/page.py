@@ -61,7 +61,9 @@ by SIGKILL, between two commits or inside a transaction. At each point of the ho
 first, second and third passage in turn, and started again, while people write. At each point of the runner the runners
 of {kills} sessions are killed, then the host with what runs, and another host is left to mend it.
 The runs named random kill hosts and containers at any moment, each on its own: the largest {most_hosts} hosts and
-{most_containers} containers while {most_messages} messages pass. In the end people must have seen every answer, nothing
+{most_containers} containers while {most_messages} messages pass. Every third message makes the agent say something in
+the middle of its turn and make a task that falls due at once; every fifth is long, and its answer goes out in parts,
+which have to come in their order. In the end people must have seen every answer, nothing
 may be left to do, and the host is stopped and the files, the processes and `nanohost verify` are looked at. Containers
 are plain processes unless it says docker.
 

@@ -28,6 +28,10 @@ SCRIPT = [
 ]
 """Every message is answered; every third one also makes the agent use its tools in the middle of its turn: it says
 something, and makes a task that falls due at once and is answered too."""
+LONG_EVERY = 5
+PARTS = 3
+"""Of a long message, and of its answer: two of them are more than the platform takes at once."""
+FILLER = "and so on " * 30
 
 
 class People:
@@ -47,19 +51,31 @@ class People:
 
     def expected(self) -> set[tuple[str, str]]:
         """What people should have seen in the end, each once, as (chat, text)."""
-        seen = set()
+        seen: set[tuple[str, str]] = set()
         for number in range(self.written):
-            seen.add((self._chat(number), f"echo: {self._text(number)}"))
+            seen.update((self._chat(number), part) for part in self._answer(number))
             if self._uses_tool(number):
                 seen.add((self._chat(number), f"sent: {self._text(number)}"))
                 seen.add((self._chat(number), f"done: later {self._text(number)}"))
         return seen
 
+    def in_parts(self) -> list[list[tuple[str, str]]]:
+        """The long answers: what is to be seen one after the other."""
+        answers = [(self._chat(number), self._answer(number)) for number in range(self.written)]
+        return [[(chat, part) for part in parts] for chat, parts in answers if len(parts) > 1]
+
+    def _answer(self, number: int) -> list[str]:
+        return f"echo: {self._text(number)}".split("\n\n")
+
     def _chat(self, number: int) -> str:
         return f"c{number % self._chats}"
 
     def _text(self, number: int) -> str:
-        return f"tool {number}" if self._uses_tool(number) else f"message {number}"
+        if self._uses_tool(number):
+            return f"tool {number}"
+        if number % LONG_EVERY:
+            return f"message {number}"
+        return "\n\n".join(f"message {number} part {part} {FILLER}".strip() for part in range(1, PARTS + 1))
 
     def _uses_tool(self, number: int) -> bool:
         return number % self._tool_every == 0

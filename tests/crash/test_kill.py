@@ -8,9 +8,9 @@ import pytest
 
 from tests.crash.runs import Soak, soaked
 
-HOST_KILLS = 5
-RUNNER_KILLS = 6
-MESSAGES = 150
+HOST_KILLS = 3
+RUNNER_KILLS = 3
+MESSAGES = 60
 
 
 @pytest.mark.behaviour("IN-01", "IN-02", "SE-01", "SE-07", "RU-03", "RU-08", "DL-01", "DL-02")

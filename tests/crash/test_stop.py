@@ -26,7 +26,7 @@ SCRIPT = [
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize(
     ("point", "kills_runner"),
-    [("routing.written", False), ("routing.written", True), ("routing.recorded", True), ("acks.applied", False)],
+    [("routing.written", False), ("routing.recorded", True), ("acks.applied", False)],
 )
 async def test_a_stop_survives_a_kill_at_any_moment(tmp_path: Path, point: str, kills_runner: bool) -> None:
     home = tmp_path / "home"

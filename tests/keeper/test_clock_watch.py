@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from nanohost.clock import Clock
 from nanohost.keeper.clock_watch import LOOK_EVERY_S, ClockWatch
-from nanohost.model import SessionId
-from nanohost.store import sessions
-from nanohost.testing.manual_clock import ManualClock
-from tests.keeper.bench import Bench, PaperRuntime, keeping
+from nanohost.model import Session, SessionId, TaskId
+from nanohost.store import sessions, tasks, turn_failures
+from nanohost.store.tasks import TaskKind
+from nanohost.store.turn_failures import TurnFailures
+from nanohost.tasks import changes
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost_protocol.rows import ErrorClass
+from tests.keeper.bench import Bench, PaperRuntime, keeping, message
+from tests.support.invariants import until
 
 HOUR = timedelta(hours=1)
 PAUSE = timedelta(seconds=40)
 
 
 class SetClock:
-    """A manual clock whose wall clock can be set; satisfies Clock."""
+    """A manual clock whose wall clock can be set, and may go at another rate; satisfies Clock."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: ManualClock, *, rate: float = 1.0) -> None:
         self._clock = clock
+        self._rate = rate
         self.off = timedelta()
 
     def now(self) -> datetime:
-        return self._clock.now() + self.off
+        return START + (self._clock.now() - START) * self._rate + self.off
 
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+
+
+@dataclass
+class Told:
+    """Who was told of what was brought forward."""
+
+    awake: list[SessionId] = field(default_factory=list)
+    planned: list[SessionId] = field(default_factory=list)
 
 
 async def retried_later(bench: Bench) -> SessionId:
@@ -46,34 +63,142 @@ async def retried_later(bench: Bench) -> SessionId:
     return session.id
 
 
+@asynccontextmanager
+async def watching(bench: Bench, clock: Clock) -> AsyncIterator[Told]:
+    """A watch that has taken its first look."""
+    told = Told()
+    watch = ClockWatch(
+        store=bench.store,
+        mailboxes=bench.mailboxes,
+        clock=clock,
+        wake=told.awake.append,
+        on_entry=bench.notices.append,
+        on_task=told.planned.append,
+    )
+    task = asyncio.create_task(watch.run())
+    await bench.clock.somebody_sleeps()
+    try:
+        yield told
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def due_of(bench: Bench, session: SessionId) -> datetime:
+    due = (await sessions.get(bench.store, session)).due_at
+    assert due is not None
+    return due
+
+
 @pytest.mark.behaviour("SE-07")
 @pytest.mark.parametrize(("set_by", "woken"), [(-HOUR, True), (HOUR, False), (timedelta(seconds=-2), False)])
 async def test_a_retry_waits_its_pause_and_not_what_the_clock_was_set_back(
     tmp_path: Path, set_by: timedelta, woken: bool
 ) -> None:
-    awake: asyncio.Queue[SessionId] = asyncio.Queue()
     async with keeping(tmp_path, PaperRuntime()) as bench:
         waits = await retried_later(bench)
         clock = SetClock(bench.clock)
-        watch = ClockWatch(
-            store=bench.store,
-            mailboxes=bench.mailboxes,
-            clock=clock,
-            wake=awake.put_nowait,
-            on_entry=bench.notices.append,
-        )
-        task = asyncio.create_task(watch.run())
-        await bench.clock.somebody_sleeps()
-        clock.off = set_by
-        await bench.clock.advance(LOOK_EVERY_S)
-        if woken:
-            async with asyncio.timeout(5):
-                assert await awake.get() == waits
-            due = (await sessions.get(bench.store, waits)).due_at
-            assert due is not None
-            assert timedelta() < due - clock.now() <= PAUSE
-        else:
-            assert awake.empty()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with watching(bench, clock) as told:
+            clock.off = set_by
+            await bench.clock.advance(LOOK_EVERY_S)
+            if not woken:
+                assert told.awake == []
+                return
+            await until(lambda: told.awake == [waits])
+            assert timedelta() < await due_of(bench, waits) - clock.now() <= PAUSE
+
+
+@pytest.mark.behaviour("SE-07")
+async def test_what_was_due_when_the_clock_was_set_back_is_due_now(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        clock = SetClock(bench.clock)
+        async with watching(bench, clock) as told:
+            clock.off = -HOUR
+            await bench.clock.advance(LOOK_EVERY_S)
+            await until(lambda: told.awake == [session.id])
+            assert await due_of(bench, session.id) <= clock.now()
+
+
+async def test_a_clock_that_goes_on_slowly_was_not_set_back(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        await retried_later(bench)
+        async with watching(bench, SetClock(bench.clock, rate=0.01)) as told:
+            for _ in range(20):
+                await bench.clock.advance(LOOK_EVERY_S)
+                await bench.clock.somebody_sleeps()
+            assert told.awake == []
+
+
+@pytest.mark.behaviour("RU-04", "SE-07")
+@pytest.mark.parametrize("wrote", [True, False])
+async def test_a_pause_of_the_model_is_not_an_hour_longer_because_the_clock_was_set_back(
+    tmp_path: Path, wrote: bool
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await held(bench, wrote=wrote)
+        clock = SetClock(bench.clock)
+        async with watching(bench, clock) as told:
+            clock.off = -HOUR
+            await bench.clock.advance(LOOK_EVERY_S)
+            await until(lambda: told.awake == [session.id])
+        found = await turn_failures.find(bench.store, session.id)
+        assert found is not None
+        assert found.until is not None
+        assert timedelta() < found.until - clock.now() <= PAUSE
+        await bench.mailboxes.put(session, [message("later", bench.clock)])
+        rows = await bench.mailboxes.update(session, lambda box: list(box.pending()))
+        assert {row.process_after for row in rows} == {found.until}
+        await bench.mailboxes.update(session, lambda box: box.unhold())
+        assert {
+            row.process_after for row in await bench.mailboxes.update(session, lambda box: list(box.pending()))
+        } == {None}
+
+
+async def held(bench: Bench, *, wrote: bool) -> Session:
+    """A session whose model is not to be asked during a pause. `wrote`: a message waits for its end."""
+    session = await bench.session("c1")
+    now = bench.clock.now()
+    failures = TurnFailures(
+        error_class=ErrorClass.RATE_LIMITED, sentence="No.", since=now, latest_at=now, count=1, until=now + PAUSE
+    )
+    if not wrote:
+        await bench.mailboxes.update(session, lambda box: box.close("m-c1", "completed"))
+    await bench.mailboxes.update(session, lambda box: box.hold(now + PAUSE))
+    async with bench.store.transaction() as tx:
+        await turn_failures.put(tx, session.id, failures)
+        due = now + PAUSE if wrote else None
+        await sessions.replace_due(tx, session.id, seen=session.due_at, due=due)
+    return session
+
+
+@pytest.mark.behaviour("TK-02", "SE-07")
+@pytest.mark.parametrize("counted", [True, False])
+async def test_in_ten_minutes_is_counted_and_a_time_of_day_goes_by_the_clock(tmp_path: Path, counted: bool) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session, now = await bench.session("c1"), bench.clock.now()
+        async with bench.store.transaction() as tx:
+            task = await changes.create(
+                tx,
+                id=TaskId("j1"),
+                session=session.id,
+                kind=TaskKind.AGENT,
+                content="look",
+                out_kind=None,
+                due=now + PAUSE,
+                cron=None,
+                timezone="UTC",
+                origin=None,
+                created_by="test",
+                now=now,
+                counted=counted,
+            )
+        clock = SetClock(bench.clock)
+        async with watching(bench, clock) as told:
+            clock.off = -HOUR
+            await bench.clock.advance(LOOK_EVERY_S)
+            await until(lambda: bool(told.awake))
+            assert told.planned == ([session.id] if counted else [])
+        found = await tasks.find(bench.store, task.id)
+        assert found is not None
+        assert found.next_due == now + PAUSE - (HOUR if counted else timedelta())

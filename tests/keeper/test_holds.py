@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -101,6 +101,15 @@ def test_a_pause_is_not_waited_for_longer_than_six_hours() -> None:
     assert "stopped" in given_up(last, last.latest_at)
     again = one_more(ended(last), LIMITED, last.latest_at)
     assert (again.count, again.since, too_long(again)) == (1, last.latest_at, False)
+
+
+@pytest.mark.behaviour("RU-04")
+def test_a_container_that_names_the_last_moment_of_all_is_not_waited_for() -> None:
+    never = until(datetime.max.replace(tzinfo=UTC))
+    failures = failures_after(None, [ack("t1", 1, never), ack("t2", 2, never)], NOW)
+    assert failures is not None
+    assert too_long(failures)
+    assert "please ask me again then" in given_up(failures, NOW)
 
 
 @pytest.mark.behaviour("RU-04")

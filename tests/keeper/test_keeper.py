@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nanohost.keeper.acks import Standing
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container
 from nanohost.store import sessions
+from nanohost.store.database import Queries
 from nanohost.testing.fake_runtime import FailingRuntime
 from nanohost_protocol.outbound import OutboundWriter
 from tests.keeper.bench import Bench, PaperRuntime, keeping
@@ -102,6 +104,28 @@ async def test_a_container_that_dies_again_and_again_is_started_ever_later_and_t
         assert len(bench.notices) == 1
 
 
+@pytest.mark.behaviour("SE-04")
+async def test_what_falls_due_while_the_sweep_looks_does_not_wait_for_the_next_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        soon = bench.clock.now() + timedelta(seconds=1)
+        async with bench.store.transaction() as tx:
+            await sessions.replace_due(tx, session.id, seen=session.due_at, due=soon)
+        look = sessions.due
+
+        async def takes_its_time(db: Queries, now: datetime) -> list[Session]:
+            found = await look(db, now)
+            if bench.clock.now() < soon:
+                await bench.clock.advance(2)
+            return found
+
+        monkeypatch.setattr(sessions, "due", takes_its_time)
+        async with sweeping(bench):
+            await until(partial(has_started, bench, 1))
+
+
 @pytest.mark.behaviour("SE-03")
 async def test_at_the_start_the_dead_are_freed_the_living_adopted_and_strangers_stopped(tmp_path: Path) -> None:
     runtime = PaperRuntime()
@@ -182,7 +206,7 @@ async def pass_looks(bench: Bench, session: Session, seconds: float, *, beating:
         if beating:
             beat(bench, session)
         await bench.clock.advance(10)
-        await bench.keeper._sweep_once()
+        await bench.keeper._sweep_once(bench.clock.now())
 
 
 def beat(bench: Bench, session: Session) -> None:

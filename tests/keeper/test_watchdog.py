@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -193,7 +193,7 @@ async def event(bench: Bench, session: Session, outcome: RouteOutcome | None) ->
     return stored.id
 
 
-async def answer(bench: Bench, session: Session, status: DeliveryStatus) -> None:
+async def answer(bench: Bench, session: Session, status: DeliveryStatus, *, not_before: datetime | None = None) -> None:
     entry = Delivery(
         lane=LaneKey(session.id, "fake", "default", "a"),
         seq=1,
@@ -205,6 +205,7 @@ async def answer(bench: Bench, session: Session, status: DeliveryStatus) -> None
         status=status,
         created_at=bench.clock.now(),
         reason="refused: too long",
+        not_before=not_before,
     )
     async with bench.store.transaction() as tx:
         await deliveries.add(tx, entry)
@@ -264,6 +265,21 @@ async def test_a_message_is_not_late_before_its_deadline(tmp_path: Path) -> None
         await bench.clock.advance(DEADLINE_S - 1)
         await watchdog(bench).look()
         assert await found(bench) == []
+
+
+@pytest.mark.behaviour("TK-07")
+async def test_a_message_that_is_to_be_sent_later_is_late_after_that_time_only(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        await closed(bench, session)
+        at = bench.clock.now() + timedelta(days=1)
+        await answer(bench, session, DeliveryStatus.PENDING, not_before=at)
+        await bench.clock.advance(86_400 + DEADLINE_S - 1)
+        await watchdog(bench).look()
+        assert await found(bench) == []
+        await bench.clock.advance(2)
+        await watchdog(bench).look()
+        assert [(one.cause, one.since) for one in await found(bench)] == [("undelivered", at)]
 
 
 @pytest.mark.behaviour("SE-06")

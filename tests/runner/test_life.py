@@ -82,13 +82,14 @@ async def test_a_wake_note_is_seen_by_a_fresh_container_only(host: HostSide) -> 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
 async def test_messages_that_arrive_during_a_turn_join_it_and_close_with_it(host: HostSide) -> None:
-    host.script({"match": "^wait", "actions": [{"sleep_s": 0.3}, {"answer": "done"}]})
+    host.script({"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]})
     host.say("m1", "wait")
     async with running(host):
         await host.acked("m1", status=AckStatus.PROCESSING)
         host.say("m2", "and this")
         acks = await host.acked("m2", status=AckStatus.PROCESSING)
         assert acks["m1"].status is AckStatus.PROCESSING
+        (host.layout.agent_dir / "go").touch()
         acks = await host.acked("m1", "m2")
     assert acks["m1"].turn_id == acks["m2"].turn_id
     assert acks["m1"].changed_at == acks["m2"].changed_at
@@ -135,9 +136,7 @@ async def test_a_retry_keeps_its_batch_and_sends_nothing_twice(host: HostSide) -
     async with running(host):
         acks = await host.acked("m1", "m2", status=AckStatus.FAILED)
         assert host.texts() == ["working on first"]
-        host.put(chat("m3", "third"), ring=False)
-        for ack in acks.values():
-            host.retry(ack)
+        host.retry(*acks.values(), beside=chat("m3", "third"))
         await host.acked("m1", "m2", "m3")
     # The second "working on first" of attempt 2 is new: the first attempt said it once only.
     assert host.texts() == ["working on first", "working on first", "done", "echo: second", "echo: third"]

@@ -1,14 +1,14 @@
 """Sees that the wall clock was set back, and brings forward what waits by the old one.
 
-Retries and second sends are on disk as times of day, so that a restart keeps them. After a clock went back an hour each
-would wait an hour more than it should. A clock that goes forward only makes them due. Never touches when a person or a
-provider named the time: tasks and held sessions keep theirs.
+Retries, second sends, pauses of a model and tasks "in ten minutes" are on disk as times of day, so that a restart keeps
+them. After a clock went back an hour each would wait an hour more than it should. A clock that goes forward only makes
+them due. Never touches a task for whose time somebody named a time of day: that goes by the clock as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -16,7 +16,7 @@ from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
-from nanohost.store import deliveries, sessions
+from nanohost.store import deliveries, sessions, tasks, turn_failures
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 
 
 class ClockWatch:
-    """`wake` and `on_entry` are told of sessions and lanes whose waiting became shorter."""
+    """`wake`, `on_entry` and `on_task` are told of sessions and lanes whose waiting became shorter."""
 
     def __init__(
         self,
@@ -38,43 +38,56 @@ class ClockWatch:
         clock: Clock,
         wake: Callable[[SessionId], None],
         on_entry: Callable[[LaneKey], None],
+        on_task: Callable[[SessionId], None],
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
         self._wake = wake
         self._on_entry = on_entry
+        self._on_task = on_task
 
     async def run(self) -> None:
         """For ever: compare the wall clock with the time that passed."""
-        expected = self._ahead_s()
         while True:
+            wall, passed_s = self._clock.now(), self._clock.monotonic()
             await self._clock.sleep(LOOK_EVERY_S)
-            found = self._ahead_s()
-            if expected - found >= LEAST_S:
-                await self._bring_forward(timedelta(seconds=expected - found))
-            expected = found
+            if (by := self._set_back(wall, passed_s)) >= timedelta(seconds=LEAST_S):
+                await self._bring_forward(by)
 
-    def _ahead_s(self) -> float:
-        return self._clock.now().timestamp() - self._clock.monotonic()
+    def _set_back(self, wall: datetime, passed_s: float) -> timedelta:
+        """By how much, since it was `wall`. One that goes on, however slowly, was not: it only goes wrong."""
+        now = self._clock.now()
+        if now >= wall:
+            return timedelta()
+        return wall - now + timedelta(seconds=self._clock.monotonic() - passed_s)
 
     async def _bring_forward(self, by: timedelta) -> None:
+        now = self._clock.now()
         _log.warning("clock_went_back", by_s=round(by.total_seconds()))
-        for session in await sessions.due_later(self._store, self._clock.now()):
+        async with self._store.transaction() as tx:
+            held = await turn_failures.bring_forward(tx, by=by, now=now)
+            lanes = await deliveries.bring_forward(tx, by=by, now=now)
+            planned = await tasks.bring_forward(tx, by=by, now=now)
+        later = {session.id: session for session in await sessions.due_later(self._store, now)}
+        for id in held.keys() - later.keys():
+            later[id] = await sessions.get(self._store, id)
+        for session in later.values():
             try:
-                await self._bring_session_forward(session, by)
+                await self._bring_session_forward(session, by, now, held.get(session.id))
             except MailboxError as error:
                 _log.warning("session_not_brought_forward", session=session.id, error=str(error))
-        async with self._store.transaction() as tx:
-            lanes = await deliveries.bring_forward(tx, by=by, now=self._clock.now())
         for lane in lanes:
             self._on_entry(lane)
+        for id in planned:
+            self._on_task(id)
 
-    async def _bring_session_forward(self, session: Session, by: timedelta) -> None:
-        now = self._clock.now()
-        assert session.due_at is not None, "it falls due later"
-        if not await self._mailboxes.update(session, lambda box: box.bring_forward(by=by, now=now)):
-            return  # held, or not a retry
-        async with self._store.transaction() as tx:
-            await sessions.replace_due(tx, session.id, seen=session.due_at, due=max(now, session.due_at - by))
+    async def _bring_session_forward(
+        self, session: Session, by: timedelta, now: datetime, held_until: datetime | None
+    ) -> None:
+        """When one that is held is due is found again by whoever takes its acks over: the wake asks for that."""
+        await self._mailboxes.update(session, lambda box: box.bring_forward(by=by, now=now, held_until=held_until))
+        if held_until is None and session.due_at is not None:
+            async with self._store.transaction() as tx:
+                await sessions.replace_due(tx, session.id, seen=session.due_at, due=max(now, session.due_at - by))
         self._wake(session.id)

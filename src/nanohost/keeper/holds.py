@@ -40,7 +40,7 @@ def failures_after(known: TurnFailures | None, acks: Sequence[Ack], now: datetim
 
 def one_more(known: TurnFailures | None, error: TurnError, now: datetime) -> TurnFailures:
     """The failures after one more."""
-    same = known is not None and now <= (known.until or known.latest_at) + SAME_TROUBLE
+    same = known is not None and now - SAME_TROUBLE <= (known.until or known.latest_at)
     before = known if same else None
     fresh = TurnFailures(
         error_class=error.error_class,

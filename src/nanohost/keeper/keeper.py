@@ -13,27 +13,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 
 from nanohost.chat_commands.command import ContainerState, Look
 from nanohost.clock import Clock
-from nanohost.errors import MailboxError, NanohostError
+from nanohost.errors import NanohostError
 from nanohost.keeper.acks import AckTaker, OnClosed, OnWorking, nobody_asks, nobody_looks
-from nanohost.keeper.adoption import is_outdated, look_around, remembered
+from nanohost.keeper.adoption import is_outdated, look_around
+from nanohost.keeper.burial import Burial
 from nanohost.keeper.health import Health
 from nanohost.keeper.orders import DISOBEDIENT_GRACE_S, OBEY_WITHIN_S, Orders
 from nanohost.keeper.pauses import Pauses, Trouble
 from nanohost.keeper.sentences import CRASHES, no_container
 from nanohost.keeper.slots import STOP_GRACE_S, Slot, Slots, SlotState
+from nanohost.keeper.starter import SessionServices, Starter
 from nanohost.keeper.stuck import Limits, Stuck
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId
-from nanohost.runtimes.folders import last_words
-from nanohost.runtimes.port import Container, ContainerSpec, Exited, Runtime
+from nanohost.runtimes.port import Container, Exited, Runtime
 from nanohost.store import sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
@@ -42,28 +42,8 @@ from nanohost_protocol.ids import draw
 
 TOLD_AFTER_DEATHS = 2
 """In a row, and before anything was taken over: the person who waits is told."""
-LAST_LINES = 5
-"""Of a dead container's output, for the host's log."""
 
 _log = structlog.get_logger()
-
-
-class SessionServices(Protocol):
-    """What a session's container needs around it while it lives."""
-
-    async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
-        """Bring the mailbox up to date and say how to start. Raises NanohostError."""
-        ...
-
-    async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:
-        """How to start, as of now; changes nothing. Raises NanohostError."""
-        ...
-
-    async def attach(self, session: Session) -> None:
-        """Open what the container may talk to. Doing it again changes nothing."""
-        ...
-
-    async def detach(self, session: SessionId) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +77,12 @@ class Keeper:
         self._store = store
         self._mailboxes = mailboxes
         self._runtime = runtime
-        self._news = news
         self._services = services
         self._clock = clock
         self._settings = settings
         self._on_news = on_news
         self._on_working = on_working
+        self._starter = Starter(store=store, mailboxes=mailboxes, runtime=runtime, news=news, services=services)
         self._slots = Slots(settings.max_containers)
         self._ended: set[LeaseId] = set()
         self._causes: dict[LeaseId, str] = {}
@@ -134,6 +114,7 @@ class Keeper:
             on_closed=on_closed,
             on_working=on_working,
         )
+        self._burial = Burial(store=store, mailboxes=mailboxes, taker=self._taker, orders=self._orders, clock=clock)
 
     # --- life ---
 
@@ -218,8 +199,9 @@ class Keeper:
     async def sweep(self) -> None:
         """For ever: wake what is due, stop what is idle. Sleeps until the next thing is due, or the sweep interval."""
         while True:
-            await self._sweep_once()
-            await self._sleep_until_due()
+            looked = self._clock.now()
+            await self._sweep_once(looked)
+            await self._sleep_until_due(looked)
 
     async def stop_all(self) -> None:
         """Start nothing more, stop every container of ours and wait until they are gone."""
@@ -268,32 +250,13 @@ class Keeper:
         if slot is None or slot.state is not SlotState.STARTING or slot.container is not None:
             return
         try:
-            await self._start_now(slot)
+            await self._starter.start(slot, self._came_up)
+            await self._see_whether_it_lives(slot)
         except Exception as error:
             await self._give_up_start(slot, error)
         else:
             self._acks.poke(id)
             self._on_news(id)
-
-    async def _start_now(self, slot: Slot) -> None:
-        session = await sessions.get(self._store, slot.session_id)
-        async with self._store.transaction() as tx:
-            await sessions.lease(tx, session.id, slot.lease, self._runtime.name)
-        reach("keeper.leased")
-        spec = await self._services.prepare(session, slot.lease)
-        await self._services.attach(session)
-        self._news.watch(session.id, self._mailboxes.layout(session))
-        container = await self._runtime.start(spec)
-        reach("keeper.started")
-        slot.container = container
-        self._moved.set()
-        if slot.state is SlotState.STARTING:
-            slot.state = SlotState.RUNNING
-        async with self._store.transaction() as tx:
-            await sessions.set_runtime_state(tx, session.id, slot.lease, remembered(container, spec, self._runtime))
-        _log.info("container_started", session=session.id, group=session.group_folder, lease=slot.lease)
-        if isinstance(await self._runtime.poll(container), Exited):
-            self.on_death(container)  # news of a death before we knew the container went nowhere
 
     async def _give_up_start(self, slot: Slot, error: Exception) -> None:
         expected = isinstance(error, NanohostError)
@@ -311,7 +274,18 @@ class Keeper:
         in_a_row = self._pauses.failed(slot.session_id, self._clock.monotonic(), reason)
         self._kick.set()
         if in_a_row == 1:
-            await self._tell_waiting(slot.session_id, no_container(error))
+            await self._burial.tell_waiting(slot.session_id, no_container(error))
+
+    def _came_up(self, slot: Slot, container: Container) -> None:
+        slot.container = container
+        self._moved.set()
+        if slot.state is SlotState.STARTING:
+            slot.state = SlotState.RUNNING
+
+    async def _see_whether_it_lives(self, slot: Slot) -> None:
+        """News of a death before we knew the container went nowhere."""
+        if slot.container is not None and isinstance(await self._runtime.poll(slot.container), Exited):
+            self.on_death(slot.container)
 
     async def _stop(self, id: SessionId) -> None:
         slot = self._slots.get(id)
@@ -331,7 +305,7 @@ class Keeper:
             if slot.state is SlotState.STARTING and slot.container is None:
                 return  # the start is still under way and will find out by itself
             orderly = lease in self._ended
-            self._causes[lease] = "" if orderly else await self._cause(slot)
+            self._causes[lease] = "" if orderly else await self._burial.cause(slot)
             reach("keeper.burying")
             await self._clear(id, lease)
             reach("keeper.buried")
@@ -342,31 +316,17 @@ class Keeper:
             self._ended.discard(lease)
 
     async def _clear(self, id: SessionId, lease: LeaseId) -> None:
-        self._news.forget(id)
-        await self._services.detach(id)
-        async with self._store.transaction() as tx:
-            await sessions.release(tx, id, lease)
+        await self._starter.clear(id, lease)
         self._slots.remove(id)
         self._on_working(id, ())
         self._moved.set()
 
-    async def _cause(self, slot: Slot) -> str:
-        """Why a container is gone that should not be: what it was stopped for or that it died, and its last words."""
-        session = await sessions.get(self._store, slot.session_id)
-        said = await asyncio.to_thread(last_words, self._mailboxes.layout(session).root, lines=LAST_LINES)
-        cause = slot.fault or "its container died"
-        _log.error("container_died", session=slot.session_id, group=session.group_folder, cause=cause, last_words=said)
-        return f"{cause}; it last wrote: {said[-1]}" if said else cause
-
     async def _after_death(self, id: SessionId, *, cause: str) -> None:
         """`cause`: why it counts as a failure; empty for an end in order."""
         self._on_news(id)
-        try:
-            await self._take_last_words(await sessions.get(self._store, id))
-        except MailboxError as error:
-            _log.error("last_words_unreadable", session=id, error=str(error), hint=error.hint)
+        await self._burial.take_last_words(id)
         if cause and self._pauses.in_a_row(id) + 1 == TOLD_AFTER_DEATHS:
-            await self._tell_waiting(id, CRASHES)
+            await self._burial.tell_waiting(id, CRASHES)
         if cause:
             self._pauses.failed(id, self._clock.monotonic(), cause)
         if id in self._again:
@@ -374,21 +334,6 @@ class Keeper:
             self.wake(id)
         self._kick.set()
         self._pump()
-
-    async def _take_last_words(self, session: Session) -> None:
-        await self._orders.settle(session)
-        standing = await self._taker.take(session)
-        if standing is None and await self._mailboxes.needs_rollback(session):
-            # Only a runner may open outbound.db for writing, and what it committed cannot be read before that.
-            now = self._clock.now()
-            async with self._store.transaction() as tx:
-                await sessions.make_due(tx, session.id, at=now, now=now)
-
-    async def _tell_waiting(self, id: SessionId, sentence: str) -> None:
-        try:
-            await self._taker.tell_waiting(await sessions.get(self._store, id), sentence)
-        except MailboxError as error:
-            _log.error("nobody_told", session=id, error=str(error), hint=error.hint)
 
     # --- taking over ---
 
@@ -475,14 +420,12 @@ class Keeper:
         )
         self._slots.add(slot)
         slot.retiring = is_outdated(session, await self._services.spec(session, container.lease), self._runtime)
-        await self._services.attach(session)
-        self._news.watch(session.id, self._mailboxes.layout(session))
+        await self._starter.surround(session)
         self._acks.poke(session.id)
         self._on_news(session.id)
         self._obeying.poke(session.id)
         _log.info("container_adopted", session=session.id, group=session.group_folder, outdated=slot.retiring)
-        if isinstance(await self._runtime.poll(container), Exited):
-            self.on_death(container)
+        await self._see_whether_it_lives(slot)
 
     async def _free(self, session: Session, lease: LeaseId) -> None:
         async with self._store.transaction() as tx:
@@ -491,8 +434,8 @@ class Keeper:
 
     # --- the sweep ---
 
-    async def _sweep_once(self) -> None:
-        due = await sessions.due(self._store, self._clock.now())
+    async def _sweep_once(self, now: datetime) -> None:
+        due = await sessions.due(self._store, now)
         for session in due:
             if self._slots.get(session.id) is None:
                 self.wake(session.id)
@@ -537,11 +480,11 @@ class Keeper:
             self._acks.poke(slot.session_id)
             self._on_news(slot.session_id)
 
-    async def _sleep_until_due(self) -> None:
-        now = self._clock.now()
+    async def _sleep_until_due(self, looked: datetime) -> None:
+        """Until what was not due when we looked: asked of any later time, what falls due meanwhile would be missed."""
         wait = timedelta(seconds=self._settings.sweep_interval_s)
-        if (due := await sessions.next_due(self._store, now)) is not None:
-            wait = min(wait, due - now)
+        if (due := await sessions.next_due(self._store, looked)) is not None:
+            wait = min(wait, due - self._clock.now())
         wait_s = max(
             0.0, min([wait.total_seconds(), self._next_look_s(), *self._pauses.remaining(self._clock.monotonic())])
         )

@@ -164,7 +164,7 @@ class Watchdog:
             platform_id=row.platform_id,
             cause="not sent" if dead else "undelivered",
             sentence=row.reason or "it waits for its turn",
-            since=row.created_at,
+            since=row.since,
             told=notice is not None or (before is not None and before.told),
         )
         return _Found(late=found, notice=notice)

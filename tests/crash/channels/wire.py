@@ -36,11 +36,15 @@ def create(context: ChannelContext) -> Channel:
     return Wire(int(context.settings["port"]), idempotent=bool(context.settings.get("idempotent", True)))
 
 
+TEXT_LIMIT = 500
+"""Characters: people who write long messages get long answers, in parts."""
+
+
 class Wire:
     """One connection, made anew when it was cut; what came in and was not acknowledged comes again."""
 
     def __init__(self, port: int, *, idempotent: bool) -> None:
-        self.capabilities = Capabilities(idempotent_send=idempotent)
+        self.capabilities = Capabilities(idempotent_send=idempotent, text_limit=TEXT_LIMIT)
         self._port = port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
