@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup chat test check crash image bench clean
+.PHONY: help setup chat demo-channels test check crash image bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install everything, with hashes
 
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml requirements/dev.txt
 
 chat: setup ## talk to your assistant in this terminal
 	@$(BIN)/nanohost chat
+
+demo-channels: setup ## one agent on every platform, all of them simulated, and what people see there
+	@$(BIN)/python scripts/demo_channels
 
 test: setup ## run the test suite
 	$(BIN)/python -m pytest

@@ -44,11 +44,12 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import Session, SessionId
 from nanohost.provisioning import Provisioning
+from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import Router
 from nanohost.routing.speaker import Speaker
 from nanohost.runtimes.choose import choose_runtime
 from nanohost.runtimes.output import keep_short
-from nanohost.runtimes.port import Runtime
+from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.settings import Settings, channel_instances, provider_for
 from nanohost.store import install, model_calls, sessions
 from nanohost.store.database import Store, open_store
@@ -302,6 +303,13 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
             wake=keeper.wake,
             obey=keeper.obey,
             on_answer=delivery.on_entry,
+            attachments=Attachments(
+                mailboxes=mailboxes,
+                clock=clock,
+                channels=connections,
+                most_bytes=settings.host.attachment_bytes,
+                inside=ground.runtime.isolation is not Isolation.NONE,
+            ),
         ),
         supervisor=Supervisor(clock),
         receivers=Supervisor(clock),
@@ -360,6 +368,7 @@ def _clock_watch(host: Host) -> ClockWatch:
         clock=host.clock,
         wake=host.keeper.wake,
         on_entry=host.delivery.on_entry,
+        on_task=host.tasks.changed,
     )
 
 

@@ -135,6 +135,12 @@ class HostSettings(Section):
         le=36500,
         description="a whole number of days, 0 or more",
     )
+    attachment_bytes: int = Field(
+        title="The largest file of a person that is fetched for an agent, in bytes.",
+        default=20 * 1024 * 1024,
+        ge=0,
+        description="a whole number of bytes, 0 or more",
+    )
     durable: bool = Field(
         title="Whether each commit waits for the disk. Turn it off for tests only.",
         default=True,
@@ -248,6 +254,13 @@ def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
             found.append(ChannelInstance(name=name, instance="default", settings=plain))
         found += [ChannelInstance(name=name, instance=key, settings=value) for key, value in tables.items()]
     return tuple(found)
+
+
+def resolved_channel(home: Path, environ: Mapping[str, str], name: str, table: Mapping[str, object]) -> Table:
+    """A channel's table with its secrets in place of what points at them. Raises SettingsError."""
+    found = dict(table)
+    _resolve_table(found, f"channels.{name}", _Secrets(home, environ))
+    return found
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:

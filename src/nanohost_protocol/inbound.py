@@ -51,9 +51,8 @@ _FORGET_CLOSED = """
 DELETE FROM messages_in
 WHERE id = ? AND status IN ('completed', 'failed') AND seq < (SELECT max(seq) FROM messages_in)
 """
-_RETRIED_LATER = """
-SELECT id, process_after FROM messages_in WHERE status = 'pending' AND tries > 0 AND process_after > ?
-"""
+_WAITING = "SELECT id, process_after FROM messages_in WHERE status = 'pending' AND process_after > ?"
+_WAIT_UNTIL = "UPDATE messages_in SET process_after = ? WHERE id = ?"
 _SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
@@ -89,14 +88,16 @@ class InboundWriter:
         values = {"id": message_id, "tries": tries, "process_after": to_text(process_after)}
         return self._db.execute(_RETRY, values).rowcount == 1
 
-    def bring_forward(self, *, by: timedelta, now: datetime) -> int:
-        """Make retries that are not due yet fall due so much sooner: the clock was set back. Returns how many."""
-        held = self._held_until()
-        rows = [row for row in self._db.execute(_RETRIED_LATER, (to_text(now),)) if row["process_after"] != held]
-        for row in rows:
-            sooner = max(now, from_text(row["process_after"]) - by)
-            self._db.execute("UPDATE messages_in SET process_after = ? WHERE id = ?", (to_text(sooner), row["id"]))
-        return len(rows)
+    def bring_forward(self, *, by: timedelta, now: datetime, held_until: datetime | None = None) -> None:
+        """Make what is not due yet fall due so much sooner: the clock was set back. `held_until`: until when `hold`
+        lasts now; what waits for that alone waits no longer."""
+        held = _text(held_until)
+        for row in self._db.execute(_WAITING, (to_text(now),)).fetchall():
+            if row["process_after"] != held:
+                sooner = to_text(max(now, from_text(row["process_after"]) - by))
+                self._db.execute(_WAIT_UNTIL, (sooner if held is None else max(held, sooner), row["id"]))
+        if held is not None and self._held_until() is not None:
+            self.set_meta({HELD_UNTIL: held})
 
     def hold(self, until: datetime) -> None:
         """Nothing that waits or is put from now on falls due before `until`, save rows for the runner itself."""
@@ -203,6 +204,11 @@ class InboundReader:
 
     def find(self, message_id: str) -> MessageIn | None:
         row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
+        return None if row is None else MessageIn.from_row(row)
+
+    def numbered(self, seq: int) -> MessageIn | None:
+        """The message with this number."""
+        row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
     def closed_before(self, moment: datetime, *, after: int, limit: int) -> Mapping[int, str]:

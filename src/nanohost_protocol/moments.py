@@ -16,7 +16,8 @@ LONGEST_WAIT = timedelta(days=366 * 10)
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86_400}
 _UNITS |= {"day": 86_400, "w": 604_800, "week": 604_800}
 _PIECE = re.compile(r"(\d{1,9})\s*([a-z]*)")
-_DURATION = re.compile(r"(?:in\s+|\+\s*)?((?:\d{1,9}\s*[a-z]*\s*)+)")
+# One way to read each text: a container wrote it, and a pattern that tries others takes for ever over a long number.
+_DURATION = re.compile(r"(?:in\s+|\+\s*)?((?:\d{1,9}(?!\d)(?:\s*[a-z]+)?\s*)+)")
 EXAMPLES = "2026-03-01T09:00, or in 10 minutes"
 
 
@@ -46,6 +47,11 @@ def seconds(text: str) -> int | None:
     if any(unit not in _UNITS for unit in units):
         return None
     return sum(int(number) * _UNITS[unit] for (number, _), unit in zip(pieces, units, strict=True))
+
+
+def is_counted(text: str | None) -> bool:
+    """Whether it says how long from now, and no time of day."""
+    return text is not None and seconds(text) is not None
 
 
 def _from_now(text: str, now: datetime) -> datetime | None:

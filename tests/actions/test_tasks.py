@@ -12,7 +12,7 @@ from nanohost.store.tasks import Task, TaskKind, TaskStatus
 from nanohost.tasks import changes
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.ids import task_id
-from nanohost_protocol.payloads import TaskOut, encode
+from nanohost_protocol.payloads import ChatOut, TaskOut, encode
 from tests.actions.conftest import HERE, Bench
 
 
@@ -116,3 +116,23 @@ async def test_a_message_to_be_repeated_becomes_a_task(bench: Bench) -> None:
     made = await task(bench, TaskId(task_id(session=bench.session.id, request=out_id)))
     assert (made.kind, made.content, made.out_kind, made.cron) == (TaskKind.MESSAGE, content, "chat", "30 9 * * 1-5")
     assert made.origin == HERE
+
+
+@pytest.mark.behaviour("TK-05", "DL-01")
+@pytest.mark.parametrize(
+    ("kind", "content", "sentence"),
+    [
+        ("telepathy", "{}", "a telepathy cannot be sent again and again"),
+        ("file", encode(ChatOut(text="up")), "a file cannot be sent again and again"),
+        ("chat", "?", "not JSON"),
+        ("chat", encode(ChatOut(text=" ")), "it has no text"),
+    ],
+)
+async def test_what_no_message_can_be_made_of_is_not_repeated_however_it_is_asked_for(
+    bench: Bench, kind: str, content: str, sentence: str
+) -> None:
+    await bench.ask("messages.repeat", json.dumps({"kind": kind, "content": content, "recurrence": "0 9 * * *"}))
+    await bench.settle()
+    assert await bench.statuses() == ["refused"]
+    assert await changes.of_session(bench.store, bench.session.id) == []
+    assert sentence in bench.told()[0]

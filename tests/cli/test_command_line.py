@@ -43,6 +43,15 @@ def test_each_command_of_the_registry_gives_json(words: str) -> None:
     assert "--json" in dict(leaves(build_parser()))[words].format_help()
 
 
+@pytest.mark.parametrize("words", list(commands()))
+def test_an_option_that_is_yes_or_no_takes_no_word(words: str) -> None:
+    parser = dict(leaves(build_parser()))[words]
+    for name, field in commands()[words].arguments.model_fields.items():
+        if field.annotation is bool:
+            [option] = [action for action in parser._actions if action.dest == name]
+            assert option.nargs == 0
+
+
 def test_nanohost_alone_says_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "nanohost chat" in capsys.readouterr().out

@@ -78,8 +78,8 @@ async def test_a_public_chat_answers_whoever_writes(operator: Operator) -> None:
 async def test_a_wiring_of_a_channel_that_cannot_be_heard_says_what_is_missing(operator: Operator) -> None:
     for folder in ("main", "work"):
         await operator.asks("groups create", folder=folder)
-    shown = await operator.reads("wirings create", **CHAT)
-    assert "missing: there is no channel telegram yet" in shown
+    shown = await operator.reads("wirings create", **{**CHAT, "channel": "smoke-signals"})
+    assert "missing: there is no channel smoke-signals yet" in shown
     assert "unless --unknown public" in shown, "a sentence is shown whole"
     other = await operator.asks("wirings create", channel="terminal:two", chat="1", group="main")
     assert "[channels.terminal.two]" in other["missing"]

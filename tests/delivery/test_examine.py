@@ -12,7 +12,7 @@ from nanohost.model import SessionId
 from nanohost.store.deliveries import Delivery, DeliveryStatus
 from nanohost.testing.manual_clock import START as NOW
 from nanohost_protocol.outbound import Malformed
-from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.payloads import ChatOut, EditOut, ReactionOut, encode
 from nanohost_protocol.rows import MessageOut, Origin
 
 HOME = Origin(channel_type="fake", instance="default", platform_id="c1")
@@ -92,3 +92,35 @@ def test_what_may_not_go_out_is_dropped_with_the_reason(
 def test_a_row_for_later_waits_for_its_time() -> None:
     later = NOW + timedelta(hours=1)
     assert examined(replace(ROW, deliver_after=later)).not_before == later
+
+
+REACTS = replace(ROW, kind="reaction", content=encode(ReactionOut(message=4, emoji="👍")), destination="other")
+EDITS = replace(ROW, kind="edit", content=encode(EditOut(message=1, text="now")), destination="other")
+
+
+def about(row: MessageOut, numbered: dict[int, Origin], book: AddressBook = BOOK) -> Delivery:
+    entry = examine(row, session=SessionId("s"), book=book, origins={}, now=NOW, numbered=numbered)
+    assert isinstance(entry, Delivery)
+    return entry
+
+
+@pytest.mark.behaviour("DL-01", "DL-09")
+def test_a_reaction_goes_to_the_message_it_is_about_wherever_the_row_says() -> None:
+    entry = about(REACTS, {4: ASKED})
+    assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", "p1", DeliveryStatus.PENDING)
+
+
+@pytest.mark.behaviour("DL-01", "DL-09")
+def test_an_edit_goes_to_where_the_message_of_ours_went() -> None:
+    entry = about(EDITS, {1: HOME})
+    assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", None, DeliveryStatus.PENDING)
+
+
+@pytest.mark.behaviour("DL-01")
+def test_what_is_about_no_message_of_the_session_or_changes_a_persons_is_dropped() -> None:
+    assert about(EDITS, {}).reason == "there is no message 1 of this session to be found"
+    elsewhere = AddressBook(by_name={"other": OTHER}, default=OTHER)
+    assert about(EDITS, {1: HOME}, elsewhere).status is DeliveryStatus.DROPPED
+    assert about(EDITS, {1: ASKED}).reason == "message 1 is not one of its own"
+    blank = replace(REACTS, content=encode(ReactionOut(message=4, emoji=" ")))
+    assert about(blank, {4: ASKED}).reason == "it has no emoji"

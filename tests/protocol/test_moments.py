@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from time import process_time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -38,6 +39,13 @@ def test_a_length_of_time_is_a_number_of_seconds(text: str, length: int | None) 
     assert seconds(text) == length
     if length is not None:
         assert moment(text, zone=BERLIN, now=NOW) == NOW + timedelta(seconds=length)
+
+
+@pytest.mark.parametrize("text", ["1" * 20_000 + "!", "1  " * 5000 + "!", "1 a " * 5000 + "!", "in " + " " * 20_000])
+def test_a_text_made_to_be_hard_to_read_is_read_at_once(text: str) -> None:
+    began = process_time()
+    assert seconds(text) is None
+    assert process_time() - began < 1.0
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,10 @@ _code = st.tuples(st.sampled_from(["", "py", "c++"]), st.lists(_code_line, min_s
     lambda made: "\n".join(["````" + made[0], *made[1], "````"])
 )
 _cell = st.sampled_from(["W", "**W**", "W W", "", "[W](http://d.example)", "W `W`", "漢字 W"])
-_row = st.lists(_cell, min_size=2, max_size=2).map(lambda cells: f"| {cells[0]} | {cells[1]} |")
-_table = st.lists(_row, min_size=1, max_size=5).map(lambda rows: "\n".join([rows[0], "|---|:-:|", *rows[1:]]))
+_head = st.tuples(_cell, _cell).map(lambda cells: f"| {cells[0]} | {cells[1]} |")
+_row_cell = st.one_of(_cell, st.sampled_from(["`W|W`", "`W\\|W`", "W\\|W", "**W|W**", "[W|W](http://d.example)"]))
+_row = st.lists(_row_cell, min_size=1, max_size=4).map(lambda cells: f"| {' | '.join(cells)} |")
+_table = st.tuples(_head, st.lists(_row, max_size=4)).map(lambda made: "\n".join([made[0], "|---|:-:|", *made[1]]))
 _leaf = st.one_of(_paragraph, _heading, _code, _table, _rule)
 
 

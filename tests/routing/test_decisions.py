@@ -137,7 +137,7 @@ def test_the_row_says_what_happened_and_where() -> None:
     }
     assert row.origin is not None
     assert (row.origin.channel_type, row.origin.instance, row.origin.platform_id) == ("fake", "main", "c1")
-    assert (row.origin.thread_id, row.origin.platform_message_id) == ("7", "1")
+    assert (row.origin.thread_id, row.origin.platform_message_id) == ("7", "0"), "an answer replies to a message"
 
 
 @pytest.mark.behaviour("IN-02")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -90,3 +92,8 @@ def test_walls_or_no_tools_or_a_yes_of_the_operator_are_enough(
     isolation: Isolation, provider: str, tools: str, allowed: bool
 ) -> None:
     check_unsandboxed(isolation, provider, tools, allowed)
+
+
+def test_the_engines_client_is_imported_only_where_docker_is_tried() -> None:
+    code = "import sys, nanohost.app, nanohost.provisioning; sys.exit('docker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,7 +18,7 @@ from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, Ta
 from nanohost.tasks import changes
 from nanohost.tasks.ends import MOST_FAILURES, Closed
 from nanohost.tasks.engine import CANCELLED, SESSION_GONE
-from nanohost.tasks.entries import run_id
+from nanohost.tasks.entries import name_of, run_id
 from nanohost.tasks.misfire import STILL_RUNNING
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import TaskIn, decode_in
@@ -202,6 +203,7 @@ async def test_a_message_that_recurs_is_entered_for_its_chat_each_time_and_wakes
             (LaneKey(session.id, "fake", "default", "c1"), "c1", "t1")
         }
         assert {run.outcome for run in runs} == {RunOutcome.COMPLETED}
+        assert name_of(task) == "Drink water."
         assert len(bench.lanes) == 2
         assert bench.woken == []
 
@@ -307,3 +309,13 @@ async def test_the_runner_can_read_the_sessions_open_tasks(tmp_path: Path) -> No
                 "status": "active",
             }
         ]
+
+
+async def test_tasks_that_are_over_cost_nothing_however_many_an_agent_leaves_behind(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, ManualClock()) as bench:
+        for sql in (tasks.OPEN_OF_SESSION, tasks.DUE_OF_SESSION, tasks.SESSIONS_DUE, tasks.NEXT_DUE):
+            values = dict.fromkeys(("session", "now"), "") if ":" in sql else ("",)
+            plan = [row["detail"] for row in await bench.store.all(f"EXPLAIN QUERY PLAN {sql}", values)]
+            looks = [step for step in plan if re.match(r"(SCAN|SEARCH) \w+", step) and "(subquery" not in step]
+            assert looks
+            assert all(re.search(r"INDEX (tasks|task_runs)_(open|due|asked|unstarted)\b", step) for step in looks), plan

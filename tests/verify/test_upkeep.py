@@ -9,6 +9,7 @@ import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.delivery.collector import Collector
+from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session, SessionId
 from nanohost.runtimes.folders import container_log
 from nanohost.store import deliveries, events, model_calls
@@ -247,3 +248,18 @@ async def _notice(bench: Bench, session: SessionId) -> None:
     )
     async with bench.store.transaction() as tx:
         await deliveries.add(tx, said)
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_files_that_people_sent_go_with_their_message(bench: Bench) -> None:
+    await in_the_past(bench, REST, "p2", "p3")
+    rows = await bench.store.all(
+        "SELECT message_id FROM routes WHERE session_id = ? ORDER BY event_id", (bench.rest.id,)
+    )
+    folders = [inbox_of(bench.mailboxes.layout(bench.rest), row["message_id"]) for row in rows]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("hello")
+    await bench.clock.advance(MONTHS_S)
+    await upkeep(bench).tidy()
+    assert [folder.exists() for folder in folders] == [False] * (len(folders) - 1) + [True], "the latest stays"

@@ -11,6 +11,7 @@ regular expression, searched in the message's text) fits is played, and a messag
         {"tool": "list_tasks", "answer": "so: {result}"},          the same, and answers with what it returned
         {"tool": "ask", "takes_s": 2, "timeout_s": 600, "for_person": true},  one that takes its time, and says so
         {"sleep_s": 0.2},
+        {"until_file": "go"},                                      goes on when the agent's folder has this file
         {"hang": true},                                            never ends, until it is interrupted
         {"error": "rate_limited", "retry_in_s": 5},                ends the turn with this class
         {"crash": true},                                           kills the runner's process with SIGKILL
@@ -145,6 +146,9 @@ class Scripted:
         match action:
             case {"sleep_s": seconds}:
                 await asyncio.sleep(seconds)
+            case {"until_file": str(name)}:
+                while not (self._context.agent_dir / name).exists():  # noqa: ASYNC110 - whoever makes it says nothing
+                    await asyncio.sleep(0.01)
             case {"hang": True}:
                 await asyncio.Event().wait()
             case {"crash": True}:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from nanohost.actions.registry import Action, Arguments, Request
 from nanohost.actions.tasks import BY_AGENT, due_time, new_id
+from nanohost.delivery.requests import why_not_repeatable
+from nanohost.errors import UsageError
 from nanohost.store.database import Transaction
 from nanohost.store.tasks import TaskKind
 from nanohost.tasks import changes
+from nanohost_protocol.moments import is_counted
 
 
 class Repeated(Arguments):
@@ -20,6 +23,9 @@ class Repeated(Arguments):
 
 
 async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
+    # An agent can ask by this action's name too, past what a row with a recurrence is checked for.
+    if (problem := why_not_repeatable(wanted.kind, wanted.content)) is not None:
+        raise UsageError(problem)
     await changes.create(
         tx,
         id=new_id(request),
@@ -33,6 +39,7 @@ async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
         origin=request.origin,
         created_by=BY_AGENT,
         now=request.now,
+        counted=is_counted(wanted.due),
     )
 
 

@@ -13,7 +13,7 @@ from nanohost.store.tasks import Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.schedule import checked_zone
 from nanohost_protocol.ids import task_id
-from nanohost_protocol.moments import moment
+from nanohost_protocol.moments import is_counted, moment
 
 BY_AGENT = "agent"
 
@@ -39,11 +39,12 @@ class ChangedTask(OneTask):
 
 
 def due_time(text: str | None, *, timezone: str, request: Request) -> datetime | None:
-    """What the agent wrote as a moment, counted from when it asked; None for nothing. Raises UsageError."""
+    """What the agent wrote as a moment, counted from when it asked; None for nothing. One that asked before the clock
+    was set back asks now. Raises UsageError."""
     if not text:
         return None
     try:
-        return moment(text, zone=ZoneInfo(checked_zone(timezone)), now=request.asked_at)
+        return moment(text, zone=ZoneInfo(checked_zone(timezone)), now=min(request.asked_at, request.now))
     except ValueError as error:
         raise UsageError(str(error)) from None
 
@@ -68,6 +69,7 @@ async def _create(tx: Transaction, request: Request, wanted: NewTask) -> None:
         origin=request.origin,
         created_by=BY_AGENT,
         now=request.now,
+        counted=is_counted(wanted.due),
     )
 
 
@@ -81,6 +83,7 @@ async def _update(tx: Transaction, request: Request, wanted: ChangedTask) -> Non
         cron=wanted.recurrence,
         timezone=wanted.timezone,
         now=request.now,
+        counted=is_counted(wanted.due),
     )
 
 

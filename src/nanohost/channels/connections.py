@@ -16,10 +16,10 @@ from pathlib import Path
 
 import structlog
 
-from nanohost.channel_api import Channel, ChannelContext, ChannelError, Inbox
+from nanohost.channel_api import Channel, ChannelContext, ChannelError, Condition, Inbox, SaysItsCondition
 from nanohost.channels.loader import Catalogue, load
 from nanohost.errors import NanohostError
-from nanohost.supervisor import ServiceState, Supervisor
+from nanohost.supervisor import Service, ServiceState, Supervisor
 
 CONNECT_LIMIT_S = 30.0
 """For a channel to connect, and again to close: the rest of the host waits for both."""
@@ -107,11 +107,22 @@ class Connections(Mapping[ChannelKey, Channel]):
         ]
         for name, instance in self._channels:
             service = services.get(_service(name, instance))
-            up = service is not None and service.state is ServiceState.RUNNING
-            detail = service.error if service is not None and not up else ""
-            state = "connected" if up else service.state if service else "connected"
-            states.append(ConnectionState(name=name, instance=instance, state=state, detail=detail))
+            states.append(self._state((name, instance), service))
         return states
+
+    def _state(self, key: ChannelKey, service: Service | None) -> ConnectionState:
+        """How one stands: its service failed, or it says itself that something is wrong, or all is well."""
+        state, detail = "connected", ""
+        channel = self._channels[key]
+        if service is not None and service.state is not ServiceState.RUNNING:
+            state, detail = str(service.state), service.error
+        elif isinstance(channel, SaysItsCondition):
+            try:
+                condition, detail = channel.condition()
+            except Exception as error:  # a channel's own file: whoever looks at the status must still see the rest
+                condition, detail = Condition.DOWN, f"it cannot say how it stands: {error}"
+            state = state if condition is Condition.UP else str(condition)
+        return ConnectionState(name=key[0], instance=key[1], state=state, detail=detail)
 
     async def _open(self, stack: AsyncExitStack, key: ChannelKey, make: Callable[[], Awaitable[Channel]]) -> None:
         try:

@@ -37,7 +37,25 @@ _WRITE_THIS = {
     "tool.nanohost.kind": 'write kind = "channel"',
     "tool.nanohost.name": 'write name = "example": a letter first, then letters, digits, - and _, all lower case',
     "tool.nanohost.api": "write the number, without quotes: api = 1",
+    "tool.nanohost.settings": 'write a table [[tool.nanohost.settings]] for each, with name = "..." and help = "..."',
+    "tool.nanohost.settings.name": 'write name = "token": small letters, digits and _',
+    "tool.nanohost.settings.help": 'write help = "..." with what it is for',
+    "tool.nanohost.settings.only_if": 'write only_if = "key=value", or leave it out',
+    "tool.nanohost.settings.secret": "write secret = true, or leave it out",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A key of the channel's table that `nanohost channels add` asks for. Without a default it has to be given; one
+    that may be left out has the default "". `only_if`, as key=value: it is of no use beside another value of a key that
+    is asked for before."""
+
+    name: str
+    help: str
+    secret: bool = False
+    default: str | int | float | bool | None = None
+    only_if: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +65,16 @@ class Header:
     name: str
     api: int
     dependencies: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
+
+
+class _Setting(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_]*\z")]
+    help: str
+    secret: bool = False
+    default: str | int | float | bool | None = None
+    only_if: Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_]*=.+\z|\A\z")] = ""
 
 
 class _Nanohost(BaseModel):
@@ -54,6 +82,7 @@ class _Nanohost(BaseModel):
     kind: Literal["channel"]
     name: Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_-]*\z")]
     api: int
+    settings: list[_Setting] = []
 
 
 class _Tool(BaseModel):
@@ -112,7 +141,8 @@ def parse_header(source: str, path: Path) -> Header:
     except ValidationError as error:
         raise _wrong_value(error, path, block) from error
     ours = script.tool.nanohost
-    return Header(name=ours.name, api=ours.api, dependencies=tuple(script.dependencies))
+    settings = tuple(Setting(**one.model_dump()) for one in ours.settings)
+    return Header(name=ours.name, api=ours.api, dependencies=tuple(script.dependencies), settings=settings)
 
 
 def _find_block(source: str, path: Path) -> _Block:

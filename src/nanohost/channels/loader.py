@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import cast
 
 from nanohost.channel_api import API_VERSION, Channel, ChannelContext
-from nanohost.channels.header import Header, parse_header, read_source
+from nanohost.channels.header import Header, Setting, parse_header, read_source
 from nanohost.errors import ChannelLoadError
 
 ENTRY_POINT_GROUP = "nanohost.channels"
@@ -40,6 +40,7 @@ class Available:
     name: str
     path: Path
     dependencies: tuple[str, ...]
+    settings: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +211,7 @@ def _judge(found: _Found) -> Available | Unavailable:
             reason=f"{found.path} needs {', '.join(missing)}, which is not installed",
             hint=_install_hint(missing),
         )
-    return Available(name=name, path=found.path, dependencies=header.dependencies)
+    return Available(name=name, path=found.path, dependencies=header.dependencies, settings=header.settings)
 
 
 def _contested(name: str, found: Sequence[_Found]) -> Unavailable:

@@ -85,8 +85,12 @@ def _add_argument(parser: argparse.ArgumentParser, name: str, field: FieldInfo, 
     if positional:
         parser.add_argument(name, help=help_text, metavar=shown)
         return
+    option = f"--{name.replace('_', '-')}"
+    if field.annotation is bool:
+        parser.add_argument(option, dest=name, help=help_text, action="store_true", default=argparse.SUPPRESS)
+        return
     parser.add_argument(
-        f"--{name.replace('_', '-')}",
+        option,
         dest=name,
         help=help_text,
         metavar=shown,

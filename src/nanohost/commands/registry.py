@@ -19,7 +19,7 @@ from nanohost.commands.context import OfflineContext
 from nanohost.commands.show import Json, show
 from nanohost.errors import UsageError
 
-HELPERS = {"context", "registry", "show", "setup"}
+HELPERS = {"channel_setup", "context", "registry", "setup", "show"}
 """Modules of this package that hold no commands."""
 
 

@@ -35,7 +35,11 @@ class Section:
 
 SECTIONS = (
     Section("disk", "The disk is nearly full", "make room: df -h, nanohost sessions list, [host] keep_days"),
-    Section("channels_failed", "Channels that are not connected", "mend the setting or the network; then nanohost run"),
+    Section(
+        "channels_failed",
+        "Channels that are not connected",
+        "nanohost channels check {name}:{instance}; mend it, then nanohost run",
+    ),
     Section("services_in_trouble", "Services in trouble", "they are started again by themselves; why is in the log"),
     Section("sessions_in_trouble", "Sessions whose containers fail", "nanohost logs {session}"),
     Section("models_failing", "Model calls that failed in the last 15 minutes", "{do}"),

@@ -22,7 +22,7 @@ from nanohost.tasks import changes
 from nanohost.tasks.entries import name_of
 from nanohost.tasks.schedule import checked_zone
 from nanohost_protocol.ids import draw
-from nanohost_protocol.moments import moment
+from nanohost_protocol.moments import is_counted, moment
 
 BY_OPERATOR = "operator"
 ID_LENGTH = 13
@@ -78,6 +78,7 @@ async def _show(context: CommandContext, arguments: One) -> Json:
         "misfire": str(task.misfire),
         "chat": f"{task.origin.channel_type}:{task.origin.platform_id}" if task.origin else None,
         "failures_in_a_row": task.failures_in_a_row,
+        "run_asked": plain(task.run_asked),
         "created_by": task.created_by,
         "since": plain(task.created_at),
         "runs": [_run_row(run) for run in await tasks.runs(context.store, task.id, limit=RUNS_SHOWN)],
@@ -86,6 +87,8 @@ async def _show(context: CommandContext, arguments: One) -> Json:
 
 async def _create(context: CommandContext, arguments: Create) -> Json:
     session = await _session(context.store, arguments)
+    if arguments.at is None and arguments.cron is None:
+        raise UsageError("a task needs a time", hint='--at "in 10m" for once, --cron "0 9 * * 1-5" for a series')
     timezone = checked_zone(arguments.timezone or context.settings.host.timezone)
     now = context.clock.now()
     book = await address_book(context.store, session)
@@ -104,6 +107,7 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
             misfire=arguments.misfire,
             created_by=BY_OPERATOR,
             now=now,
+            counted=is_counted(arguments.at),
         )
     return _changed(context, task)
 
@@ -123,6 +127,7 @@ async def _update(context: CommandContext, arguments: Update) -> Json:
             cron=arguments.cron,
             timezone=arguments.timezone,
             now=context.clock.now(),
+            counted=is_counted(arguments.at),
         )
     return _changed(context, changed)
 

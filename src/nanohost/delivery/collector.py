@@ -14,7 +14,7 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
-from nanohost.delivery.examine import examine
+from nanohost.delivery.examine import concerns, examine
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.store import actions, deliveries, sessions
@@ -61,12 +61,21 @@ class Collector:
 
     async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed]) -> None:
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
-        origins, told = await self._mailboxes.inbound(
-            session, lambda box: (_origins(box, answered), box.destinations())
+        about = {number for row in rows if isinstance(row, MessageOut) and (number := concerns(row)) is not None}
+        origins, numbered, told = await self._mailboxes.inbound(
+            session, lambda box: (_origins(box, answered), _numbered(box, about), box.destinations())
         )
+        for number in about - numbered.keys():
+            if (ours := await deliveries.find(self._store, session.id, number)) is not None:
+                numbered[number] = _place(ours)
         book = as_told(await address_book(self._store, session), told)
         now = self._clock.now()
-        entries = [examine(row, session=session.id, book=book, origins=origins, now=now) for row in rows]
+        entries = []
+        for row in rows:
+            entry = examine(row, session=session.id, book=book, origins=origins, now=now, numbered=numbered)
+            entries.append(entry)
+            if isinstance(entry, Delivery) and entry.seq in about and entry.lane.platform_id:
+                numbered[entry.seq] = _place(entry)  # changed later in the same breath
         async with self._store.transaction() as tx:
             for entry in entries:
                 if isinstance(entry, ActionRow):
@@ -99,3 +108,24 @@ def _origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:
         if message is not None and message.origin is not None:
             found[message_id] = message.origin
     return found
+
+
+def _numbered(box: InboundReader, numbers: set[int]) -> dict[int, Origin]:
+    """Where the messages of people with these numbers came from."""
+    found = {}
+    for number in numbers:
+        message = box.numbered(number) if number % 2 == 0 else None
+        if message is not None and message.origin is not None and message.origin.platform_message_id is not None:
+            found[number] = message.origin
+    return found
+
+
+def _place(delivery: Delivery) -> Origin:
+    """Where a message of ours went. It answers nothing from there, so it names no message."""
+    lane = delivery.lane
+    return Origin(
+        channel_type=lane.channel_type,
+        instance=lane.instance,
+        platform_id=lane.platform_id,
+        thread_id=delivery.thread_id,
+    )

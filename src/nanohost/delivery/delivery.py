@@ -70,6 +70,7 @@ class Delivery:
 
     def on_working(self, session: SessionId, messages: Collection[str]) -> None:
         """The session's turn is over these messages; over none when it has ended. Those who wrote them see it."""
+        self._sender.on_working(session, works=bool(messages))
         self._typing.on_working(session, messages)
 
     def on_sign_of_life(self, channel_type: str, instance: str) -> None:

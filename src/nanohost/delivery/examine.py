@@ -8,16 +8,19 @@ for something is a request: see requests.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from nanohost.delivery.render import problem_of
 from nanohost.delivery.requests import is_request, request
 from nanohost.model import SessionId
 from nanohost.store.actions import ActionRow
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.outbound import Malformed
-from nanohost_protocol.rows import ChatId, MessageOut, Origin
+from nanohost_protocol.payloads import EditOut, ReactionOut, decode_out
+from nanohost_protocol.rows import ChatId, MessageOut, Origin, OutKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +54,43 @@ def examine(
     book: AddressBook,
     origins: Mapping[str, Origin],
     now: datetime,
+    numbered: Mapping[int, Origin] = MappingProxyType({}),
 ) -> Delivery | ActionRow:
     """The ledger entry for a row: pending, or dropped with the reason; or the request it makes.
 
-    `origins`: of this session's messages, by id.
+    `origins`: of this session's messages, by id; `numbered`: of those that changes and reactions are about, of ours
+    where they went, by number.
     """
     if isinstance(row, Malformed):
         return _entry(row, session, NOWHERE, now, f"the row is malformed: {row.problem}")
+    if (number := concerns(row)) is not None:
+        return _about(row, numbered.get(number), session, book, now)
     target = _target(row, book, origins)
     if is_request(row):
         return request(row, session=session, target=target, nowhere=_nowhere(row, book), now=now)
     if target is None:
         return _entry(row, session, NOWHERE, now, _nowhere(row, book))
     return _entry(row, session, target, now, problem_of(row.kind, row.content))
+
+
+def concerns(row: MessageOut) -> int | None:
+    """The number of the message that a change or a reaction is about; None for other rows."""
+    if row.kind not in (OutKind.EDIT, OutKind.REACTION) or row.recurrence is not None:
+        return None
+    try:
+        payload = decode_out(row.kind, row.content)
+    except PayloadError:
+        return None
+    return payload.message if isinstance(payload, EditOut | ReactionOut) else None
+
+
+def _about(row: MessageOut, place: Origin | None, session: SessionId, book: AddressBook, now: datetime) -> Delivery:
+    """A change or a reaction goes to where the message is that it is about, whatever else the row says."""
+    if place is None or not book.has(place):
+        return _entry(row, session, NOWHERE, now, f"there is no message {concerns(row)} of this session to be found")
+    if row.kind == OutKind.EDIT and place.platform_message_id is not None:
+        return _entry(row, session, place, now, f"message {concerns(row)} is not one of its own")
+    return _entry(replace(row, destination=None), session, place, now, problem_of(row.kind, row.content))
 
 
 def _target(row: MessageOut, book: AddressBook, origins: Mapping[str, Origin]) -> Origin | None:

@@ -1,16 +1,20 @@
-"""Files of the agent, in words: for platforms that cannot be sent one.
+"""Files of the agent: in words, for platforms that cannot be sent one, and as a copy that nobody changes meanwhile.
 
 The name was written by a container: it has to be a bare name, and what is there is looked at without following links,
-those of the folders above it included.
+those of the folders above it included. Everything here blocks: keep it off the event loop.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from nanohost_protocol.layout import SessionLayout
 
@@ -19,28 +23,97 @@ def in_words(layout: SessionLayout, out_id: str, name: str) -> str:
     """What to say of outbox/<row>/<name>: its size and where the operator finds it. Blocking, a few microseconds."""
     if not _is_bare(name) or not _is_bare(out_id):
         return "a file whose name cannot be used"
-    size = _size(layout.out_dir, ("outbox", out_id), name)
+    size = size_of(layout, out_id, name)
     if size is None:
         return f"{name}, which is not there"
     path = layout.out_dir / "outbox" / out_id / name
     return f"{name}, {size} bytes, kept in {path.relative_to(layout.root.parents[2])}"
 
 
+def size_of(layout: SessionLayout, out_id: str, name: str) -> int | None:
+    """The size of outbox/<row>/<name> in bytes; None where there is no plain file of that name."""
+    try:
+        with _found(layout, out_id, name) as descriptor:
+            return os.fstat(descriptor).st_size
+    except (OSError, ValueError):  # ValueError: half a character, which no file system can be asked for
+        return None
+
+
+def copy(layout: SessionLayout, out_id: str, name: str, most_bytes: int) -> Path:
+    """A copy of outbox/<row>/<name> that no container can reach, until `drop_copy`. Raises OSError, also when it is
+    larger than that by now."""
+    if not _is_bare(out_id):
+        raise FileNotFoundError(errno.ENOENT, "it has no bare name")
+    folder = _private(layout, out_id)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    into = folder / "content"
+    try:
+        with _found(layout, out_id, name) as descriptor, into.open("xb") as target:
+            size = os.fstat(descriptor).st_size
+            if size > most_bytes:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            _copy(descriptor, target, size)
+    except ValueError as error:
+        raise FileNotFoundError(errno.ENOENT, "its name cannot be used") from error
+    return into
+
+
+def drop_copy(layout: SessionLayout, out_id: str) -> None:
+    """The copy is not needed any more."""
+    if _is_bare(out_id):
+        shutil.rmtree(_private(layout, out_id), ignore_errors=True)
+
+
+def forget(layout: SessionLayout, out_id: str) -> None:
+    """Remove outbox/<row>: what was in it is sent. A folder that cannot be removed stays, and does no harm."""
+    if not _is_bare(out_id):
+        return
+    with suppress(OSError), ExitStack() as stack:
+        folder = stack.enter_context(_opened(layout.out_dir, None))
+        folder = stack.enter_context(_opened("outbox", folder))
+        shutil.rmtree(out_id, dir_fd=folder, ignore_errors=True)
+
+
+def shown_name(name: str) -> str:
+    """The name as a platform may show it."""
+    return (
+        re.sub(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "_", name).encode("utf-8", "replace").decode()
+    )
+
+
+def _private(layout: SessionLayout, out_id: str) -> Path:
+    """Beside the folders that are mounted into a container."""
+    return layout.root / "sending" / out_id
+
+
+def _copy(descriptor: int, target: BinaryIO, size: int) -> None:
+    """No more than it was when it was looked at: a container may write on and on."""
+    while size > 0 and (chunk := os.read(descriptor, min(size, 1024 * 1024))):
+        target.write(chunk)
+        size -= len(chunk)
+
+
 def _is_bare(name: str) -> bool:
     return bool(name) and name not in {".", ".."} and "/" not in name and "\0" not in name and len(name) <= 255
 
 
-def _size(top: Path, below: Sequence[str], name: str) -> int | None:
-    """The size of a plain file. Goes down folder by folder: a link in place of one would lead out of the session."""
+@contextmanager
+def _found(layout: SessionLayout, out_id: str, name: str) -> Iterator[int]:
+    """A plain file, opened. Goes down folder by folder: a link in place of one would lead out of the session."""
+    if not _is_bare(name) or not _is_bare(out_id):
+        raise FileNotFoundError(errno.ENOENT, "it has no bare name")
     with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(_opened(top, None))
-            for each in below:
-                folder = stack.enter_context(_opened(each, folder))
-            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except (OSError, ValueError):  # ValueError: half a character, which no file system can be asked for
-            return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+        folder = stack.enter_context(_opened(layout.out_dir, None))
+        for each in ("outbox", out_id):
+            folder = stack.enter_context(_opened(each, folder))
+        # Without waiting: what looks like a file may be a pipe that nobody writes to.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=folder)
+        stack.callback(os.close, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "it is no plain file")
+        yield descriptor
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from nanohost_protocol.errors import PayloadError
-from nanohost_protocol.payloads import CardOut, ChatOut, FileOut, QuestionOut, decode_out
+from nanohost_protocol.payloads import CardOut, ChatOut, EditOut, FileOut, QuestionOut, ReactionOut, decode_out
 
 _MARKUP = re.compile(r"[*~\\<\[&]|(?<!\w)_|_(?!\w)")
 
@@ -18,6 +18,8 @@ _MARKUP = re.compile(r"[*~\\<\[&]|(?<!\w)_|_(?!\w)")
 def problem_of(kind: str, content: str) -> str | None:
     """Why a row can never be delivered, or None."""
     try:
+        if isinstance(payload := decode_out(kind, content), ReactionOut):
+            return None if payload.emoji.strip() else "it has no emoji"
         return _problem(kind, render(kind, content))
     except PayloadError as error:
         return str(error)
@@ -29,21 +31,24 @@ def _problem(kind: str, text: str | None) -> str | None:
     return None if text.strip() else "it has no text"
 
 
-def render(kind: str, content: str, about_file: Callable[[str], str] = str) -> str | None:
-    """The row as text; None for kinds that are no message. Raises PayloadError for content that is not of its kind."""
-    text = _in_words(kind, content, about_file)
+def render(kind: str, content: str, about_file: Callable[[str], str] = str, *, choices: bool = True) -> str | None:
+    """The row as text; None for kinds that are no message. Raises PayloadError for content that is not of its kind.
+
+    `choices`: whether the text has to say what there is to choose from.
+    """
+    text = _in_words(kind, content, about_file, choices=choices)
     # JSON can name half a character; no platform can be sent one.
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _in_words(kind: str, content: str, about_file: Callable[[str], str]) -> str | None:
+def _in_words(kind: str, content: str, about_file: Callable[[str], str], *, choices: bool) -> str | None:
     match decode_out(kind, content):
-        case ChatOut(text=text):
+        case ChatOut(text=text) | EditOut(text=text):
             return text
         case QuestionOut(text=text, options=options):
-            return "\n".join([text, *_numbered(options)])
+            return "\n".join([text, *(_numbered(options) if choices else ())])
         case CardOut(title=title, body=body, options=options):
-            return "\n".join([f"**{title}**", body, *_numbered(options)])
+            return "\n".join([f"**{title}**", body, *(_numbered(options) if choices else ())])
         case FileOut(name=name, caption=caption):
             return f"[file: {_literally(about_file(name))}] {caption}".strip()
         case _:

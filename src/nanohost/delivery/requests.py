@@ -39,7 +39,7 @@ def request(row: MessageOut, *, session: SessionId, target: Origin | None, nowhe
     try:
         name, arguments = _asked(row)
         if row.recurrence is not None and name == REPEAT_MESSAGE:
-            problem = nowhere if target is None else _never(row)
+            problem = nowhere if target is None else why_not_repeatable(row.kind, row.content)
     except PayloadError as error:
         name, arguments, problem = UNREADABLE, row.content, str(error)
     return ActionRow(
@@ -74,11 +74,11 @@ def _asked(row: MessageOut) -> tuple[str, str]:
     )
 
 
-def _never(row: MessageOut) -> str | None:
+def why_not_repeatable(kind: str, content: str) -> str | None:
     """Why a message cannot be sent again and again, or None."""
-    if row.kind not in _REPEATABLE:
-        return f"a {row.kind} cannot be sent again and again"
-    return problem_of(row.kind, row.content)
+    if kind not in _REPEATABLE:
+        return f"a {kind[:40]} cannot be sent again and again"
+    return problem_of(kind, content)
 
 
 def _whole(text: str) -> str:

@@ -11,31 +11,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from datetime import timedelta
 
 import structlog
 
 from nanohost.channel_api import (
     Address,
     Ambiguous,
+    AuthFailed,
     Channel,
     ChannelDown,
     ChannelError,
-    OutboundText,
+    Edits,
+    FindsSent,
+    NotSent,
     RateLimited,
     Receipt,
+    Refused,
 )
 from nanohost.clock import Clock
-from nanohost.delivery import files
-from nanohost.delivery.cutting import cut, passes_unchanged
+from nanohost.delivery.kinds import Kinds
 from nanohost.delivery.outcome import failed, sent, unknown
 from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
-from nanohost.delivery.render import render
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.store import deliveries, messaging_groups, sessions
+from nanohost.model import SessionId
+from nanohost.store import deliveries, messaging_groups
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
 from nanohost_protocol.crash_points import reach
@@ -44,8 +46,8 @@ from nanohost_protocol.rows import OutKind
 
 SEND_LIMIT_S = 60.0
 """A channel that has not answered by then may have sent or not."""
-LONG_TEXT = 2_000
-"""Characters; what is longer is cut in a thread, so that nothing else waits for it."""
+TURN_PAUSE = timedelta(seconds=2)
+"""How often it is looked whether a turn is over that only then tells what is to be sent."""
 
 Channels = Mapping[tuple[str, str], Channel]
 
@@ -71,14 +73,22 @@ class Sender:
         on_saying: Callable[[LaneKey], None] = lambda _: None,
     ) -> None:
         self._store = store
-        self._mailboxes = mailboxes
         self._clock = clock
         self._channels = channels
         self._projection = projection
         self._ask = ask
         self._on_saying = on_saying
         self._pacing = Pacing(clock)
+        self._kinds = Kinds(store, mailboxes)
+        self._working: set[SessionId] = set()
         self.lanes = Lanes[LaneKey]("delivery", self._serve, clock)
+
+    def on_working(self, session: SessionId, *, works: bool) -> None:
+        """Whether a turn of this session runs."""
+        if works:
+            self._working.add(session)
+        else:
+            self._working.discard(session)
 
     async def resume(self) -> None:
         """Go on with what the last host left open."""
@@ -91,7 +101,7 @@ class Sender:
         self.lanes.poke(lane)
 
     async def _serve(self, lane: LaneKey) -> None:
-        to_tell, poked = 0, False
+        to_tell, poked, has_turn = 0, False, False
         while True:
             delivery = await deliveries.next_in_lane(self._store, lane, self._clock.now())
             if delivery is None:
@@ -107,11 +117,35 @@ class Sender:
                 if poked:
                     continue  # somebody may have decided on it, or its channel may be back
             poked = False
-            if not await self._may_send(lane):
+            if await self._leave_out(delivery):
+                to_tell += 1
+                continue
+            if not has_turn and not await self._may_send(lane):
                 return
+            # What came meanwhile may have made an edit needless; its turn is then the next one's.
+            if has_turn := delivery.kind == OutKind.EDIT and await self._leave_out(delivery):
+                to_tell += 1
+                continue
             await self._attempt(delivery)
             # What an operator sent again may be older than the latest few.
             to_tell = LATEST if delivery.tries_from else to_tell + 1
+
+    async def _leave_out(self, delivery: Delivery) -> bool:
+        """Whether it is not to be sent any more, or not before the turn is over: what comes after it goes on."""
+        channel = self._channel(delivery.lane)
+        if channel is None or delivery.status is not DeliveryStatus.PENDING or delivery.kind == OutKind.CHAT:
+            return False
+        now = self._clock.now()
+        reason = await self._kinds.left_out(delivery, channel)
+        if reason is not None:
+            async with self._store.transaction() as tx:
+                await deliveries.leave_out(tx, delivery, reason, now)
+            return True
+        if delivery.lane.session_id in self._working and self._kinds.waits_for_the_end(delivery, channel):
+            async with self._store.transaction() as tx:
+                await deliveries.postpone(tx, delivery, now + TURN_PAUSE)
+            return True
+        return False
 
     async def _rest(self, lane: LaneKey, to_tell: int) -> bool:
         """Nothing is to be sent now: tell the runner what was. False: nothing is to be sent later, either."""
@@ -158,6 +192,8 @@ class Sender:
             await self._end(tx, delivery, part, answer)
             reach("sender.open")
         reach("sender.settled")
+        if isinstance(answer, Receipt) and part.is_last:
+            await self._kinds.sent(delivery, self._channel(delivery.lane))
         if isinstance(answer, Outcome):
             _report(delivery, answer, attempt=delivery.attempts + 1)
 
@@ -165,18 +201,7 @@ class Sender:
         """What is to be sent next, first: a part on record alone, or all of a message that was not cut so far."""
         if delivery.attempts and (part := await deliveries.next_part(self._store, delivery)) is not None:
             return [part]
-        text = await self._text(delivery)
-        whole = StoredPart(number=0, of=1, text=text, plain=text)
-        channel = self._channel(delivery.lane)
-        if channel is None or passes_unchanged(channel.capabilities):
-            return [whole]
-        try:
-            if len(text) > LONG_TEXT:
-                return await asyncio.to_thread(cut, text, channel.capabilities) or [whole]
-            return cut(text, channel.capabilities) or [whole]
-        except Exception as error:
-            _log.error("not_rendered", session=delivery.lane.session_id, message=delivery.out_id, exc_info=error)
-            return [replace(whole, text=_unpinging(text), plain=_unpinging(text))]  # rather than silence
+        return await self._kinds.parts(delivery, self._channel(delivery.lane))
 
     async def _end(self, tx: Transaction, delivery: Delivery, part: StoredPart, answer: Receipt | Outcome) -> None:
         now = self._clock.now()
@@ -191,17 +216,20 @@ class Sender:
     async def _close_cut_off(self, delivery: Delivery) -> bool:
         """The last host was killed between asking the channel and writing down what it said. True: send it again."""
         outcome = Outcome(status=DeliveryStatus.PENDING, outcome=Ambiguous.reason, reason="sent again after a crash")
-        if held := self._holds_ambiguous(delivery.lane):
+        if held := self._holds_ambiguous(delivery):
             outcome = unknown(Ambiguous("the host ended before it knew the answer"))
             _report(delivery, outcome, attempt=delivery.attempts)
         async with self._store.transaction() as tx:
             await deliveries.end(tx, delivery, outcome, self._clock.now())
         return not held
 
-    def _holds_ambiguous(self, lane: LaneKey) -> bool:
-        """Of a channel that is not here nobody can say what its platform knows."""
-        channel = self._channel(lane)
-        return self._ask and not (channel is not None and channel.capabilities.idempotent_send)
+    def _holds_ambiguous(self, delivery: Delivery) -> bool:
+        """Of a channel that is not here nobody can say what its platform knows. To edit or react twice is harmless."""
+        channel = self._channel(delivery.lane)
+        if delivery.kind == OutKind.REACTION or (delivery.kind == OutKind.EDIT and isinstance(channel, Edits)):
+            return False
+        can_tell = channel is not None and (channel.capabilities.idempotent_send or isinstance(channel, FindsSent))
+        return self._ask and not can_tell
 
     async def _answer(self, delivery: Delivery, part: StoredPart) -> Receipt | Outcome:
         """The platform has it, or what becomes of it otherwise."""
@@ -218,6 +246,8 @@ class Sender:
             return await self._failed(delivery, Ambiguous(f"the channel failed in a way it should not: {error}"))
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> Outcome:
+        if isinstance(error, Refused) and delivery.kind in (OutKind.EDIT, OutKind.REACTION):
+            return Outcome(status=DeliveryStatus.DROPPED, outcome=error.reason, reason=f"{error.reason}: {error}")
         tries = await deliveries.tries(self._store, delivery)
         now = self._clock.now()
         outcome = failed(
@@ -225,7 +255,7 @@ class Sender:
             attempts=delivery.attempts + 1 - delivery.tries_from,
             tries=tries,
             now=now,
-            hold_ambiguous=self._holds_ambiguous(delivery.lane),
+            hold_ambiguous=self._holds_ambiguous(delivery),
         )
         if isinstance(error, RateLimited) and outcome.next_try_at is not None:
             pause_s = (outcome.next_try_at - now).total_seconds()
@@ -237,30 +267,29 @@ class Sender:
         channel = self._channel(lane)
         if channel is None:
             raise ChannelDown(f"there is no channel {lane.channel_type}:{lane.instance} in this host")
-        is_first = part.number == 0
-        key = (lane.session_id, delivery.out_id) if is_first else (lane.session_id, delivery.out_id, str(part.number))
-        reply_to = delivery.reply_to if is_first else None
+        names = (lane.session_id, delivery.out_id, *([str(part.number)] if part.number else []))
+        key = derive("k", *names)
         try:
             async with asyncio.timeout(SEND_LIMIT_S):
-                receipt = await channel.send(
-                    Address(platform_id=lane.platform_id, thread_id=delivery.thread_id),
-                    OutboundText(text=part.text, reply_to=reply_to, plain=part.plain),
-                    idempotency_key=derive("k", *key),
-                )
+                receipt = await self._found(delivery, channel, key)
+                if receipt is None:
+                    receipt = await self._kinds.send(channel, delivery, part, key)
         except TimeoutError:
             raise Ambiguous(f"{lane.channel_type} did not answer within {SEND_LIMIT_S:.0f} s") from None
         self._on_saying(lane)
         return receipt
 
-    async def _text(self, delivery: Delivery) -> str:
-        if delivery.kind == OutKind.FILE:
-            layout = self._mailboxes.layout(await sessions.get(self._store, delivery.lane.session_id))
-            about_file = partial(files.in_words, layout, delivery.out_id)
-            text = await asyncio.to_thread(render, delivery.kind, delivery.content, about_file)
-        else:
-            text = render(delivery.kind, delivery.content)
-        assert text is not None, "rows without words do not enter the ledger as pending"
-        return text
+    async def _found(self, delivery: Delivery, channel: Channel, key: str) -> Receipt | None:
+        """What the platform has of an earlier attempt. Raises NotSent while it cannot be asked."""
+        if not isinstance(channel, FindsSent) or not await deliveries.may_be_sent(self._store, delivery):
+            return None
+        address = Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id)
+        try:
+            return await channel.find_sent(address, idempotency_key=key)
+        except (NotSent, AuthFailed):
+            raise
+        except ChannelError as error:
+            raise NotSent(f"it cannot be found out whether it was sent: {error}") from error
 
 
 def _report(delivery: Delivery, outcome: Outcome, *, attempt: int) -> None:
@@ -273,11 +302,6 @@ def _report(delivery: Delivery, outcome: Outcome, *, attempt: int) -> None:
         status=outcome.status,
         reason=outcome.reason,
     )
-
-
-def _unpinging(text: str) -> str:
-    """A text that could not be rendered, such that it names nobody and opens no tag."""
-    return text.replace("@", "@\u200b").replace("<", "<\u200b")
 
 
 def _waits_for_its_channel(delivery: Delivery) -> bool:

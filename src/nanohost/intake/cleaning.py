@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import to_text
 
@@ -17,6 +17,8 @@ LONGEST_TEXT = 300_000
 """Characters of one message that are kept. No platform of people sends more; a file does. Even if each is escaped in
 the worst way, its row stays below the mailbox's MAX_CONTENT_BYTES."""
 LONGEST_NAME = 200
+MOST_ATTACHMENTS = 20
+"""Of one message; no platform of people sends more."""
 
 
 def problem_of(event: InboundEvent) -> str | None:
@@ -29,8 +31,10 @@ def problem_of(event: InboundEvent) -> str | None:
         return "its kind is not known"
     if not isinstance(event.sender, Sender) or not _is_storable(event.sender.handle):
         return "its sender's id is not text"
-    if any(each is not None and not _is_storable(each) for each in (event.thread_id, event.refers_to)):
-        return "the id of its thread, or of what it refers to, is not text"
+    if any(each is not None and not _is_storable(each) for each in (event.thread_id, event.refers_to, event.value)):
+        return "the id of its thread, of what it refers to or of its button is not text"
+    if not all(_is_attachment(one) for one in event.attachments):
+        return "what is said of its files makes no sense"
     if not _is_text(event.text):
         return "its text is not text"
     if not _is_time(event.sent_at):
@@ -57,6 +61,10 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
         chat_name=_shown(event.chat_name),
         sender=replace(event.sender, name=_shown(event.sender.name)),
         thread_id=event.thread_id if threads else None,
+        attachments=tuple(
+            replace(one, name=_shown(one.name), media_type=_shown(one.media_type))
+            for one in event.attachments[:MOST_ATTACHMENTS]
+        ),
     )
 
 
@@ -72,6 +80,12 @@ def recordable(event: InboundEvent, now: datetime) -> InboundEvent:
         sent_at=now,
         kind=event.kind if event.kind in list(EventKind) else EventKind.MESSAGE,
     )
+
+
+def _is_attachment(value: object) -> bool:
+    if not isinstance(value, Attachment) or not _is_storable(value.ref):
+        return False
+    return value.size is None or isinstance(value.size, int)
 
 
 def _is_time(value: object) -> bool:

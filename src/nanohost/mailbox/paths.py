@@ -15,6 +15,11 @@ def session_layout(sessions: Path, group_folder: str, session: SessionId) -> Ses
     return SessionLayout(sessions / group_folder / session)
 
 
+def inbox_of(layout: SessionLayout, message_id: str) -> Path:
+    """Where the files are that people sent with a message of this session."""
+    return layout.in_dir / "inbox" / message_id
+
+
 def prepare(layout: SessionLayout) -> None:
     """Make a session's folder, its wake FIFO and an empty outbound.db. Blocking; doing it again changes nothing.
 

@@ -69,8 +69,12 @@ class Markdown(Dialect):
         return fenced(content, language)
 
     def table(self, piece: Piece) -> str:
-        head, *body = ["| " + " | ".join(self.line(cell) for cell in row) + " |" for row in piece.rows]
+        head, *body = ["| " + " | ".join(self._cell(cell) for cell in row) + " |" for row in piece.rows]
         return "\n".join([head, "|" + " --- |" * len(piece.rows[0]), *body])
+
+    def _cell(self, cell: Sequence[Run]) -> str:
+        """A bar ends a cell, in code too, where nothing else needs an escape."""
+        return self.line([replace(run, text=run.text.replace("|", "\\|")) if _is_code(run) else run for run in cell])
 
 
 class Discord(Markdown):
@@ -183,6 +187,10 @@ class Slack(WhatsApp):
 
     def code(self, content: str, language: str) -> str:
         return html.escape(super().code(content, language), quote=False)
+
+
+def _is_code(run: Run) -> bool:
+    return Style.CODE in run.style and not run.href
 
 
 PLAIN = Dialect()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import groupby
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from typing import TYPE_CHECKING
 
 from nanohost.rendering.pieces import Kind, Piece, Run, Style, code
 from nanohost.rendering.tables import aligned
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 LARGEST_CHARS = 200_000
 """A longer text is not read as Markdown: it is sent as it is written, cut at its lines."""
@@ -32,8 +35,18 @@ _URL = re.compile(r"https?://[^\s<>\"`\u200b\ufffd]*[^\s<>\"`\u200b\ufffd.,:;!?'
 _LINKED = re.compile(r"(?:https?://|mailto:|tg://)", re.IGNORECASE)
 _STYLES = {"strong": Style.BOLD, "em": Style.ITALIC, "s": Style.STRIKE}
 
-_markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST})
-_markdown.enable(["table", "strikethrough"]).disable(["reference"])
+
+@cache
+def _reader() -> MarkdownIt:
+    """Imported with the first text: whoever names a form needs none of it, and it takes its time."""
+    from markdown_it import MarkdownIt
+
+    from nanohost.rendering.table_rule import whole_table
+
+    reader = MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST})
+    reader.enable(["table", "strikethrough"]).disable(["reference"])
+    reader.block.ruler.at("table", whole_table, {"alt": ["paragraph", "reference"]})
+    return reader
 
 
 def parse(markdown: str) -> tuple[Piece, ...]:
@@ -43,7 +56,7 @@ def parse(markdown: str) -> tuple[Piece, ...]:
         return ()
     if len(text) > LARGEST_CHARS:
         return (verbatim(text),)
-    tokens = _markdown.parse(text)
+    tokens = _reader().parse(text)
     if any(token.level >= _DEEPEST - 1 for token in tokens):
         return (verbatim(text),)
     return tuple(_pieces(tokens)) or (verbatim(text),)

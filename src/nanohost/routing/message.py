@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nanohost.channel_api import EventKind
 from nanohost.model import WiringId
 from nanohost.store.events import StoredEvent
 from nanohost_protocol.ids import channel_message_id
@@ -28,7 +29,7 @@ def message_for(stored: StoredEvent, wiring: WiringId) -> NewMessageIn:
                 text=event.text,
                 sender=event.sender.name,
                 sender_id=event.sender.handle,
-                event=event.kind,
+                event=EventKind.MESSAGE if event.kind is EventKind.CLICK else event.kind,
                 refers_to=event.refers_to,
             )
         ),
@@ -37,6 +38,7 @@ def message_for(stored: StoredEvent, wiring: WiringId) -> NewMessageIn:
             instance=chat.instance,
             platform_id=chat.platform_id,
             thread_id=event.thread_id,
-            platform_message_id=event.platform_message_id,
+            # What an answer replies to. Of an edit, a reaction or a press the id is no message's.
+            platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else event.refers_to,
         ),
     )

@@ -9,11 +9,12 @@ the desk's.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import structlog
 
@@ -25,10 +26,11 @@ from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
 from nanohost.lanes import Lanes
 from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroup, Session, SessionId, Wiring, WiringId
+from nanohost.routing.attachments import Attachments
 from nanohost.routing.engage import engages
 from nanohost.routing.message import message_for
 from nanohost.routing.session_key import SessionKey, session_key
-from nanohost.store import events, messaging_groups, roles, routes, sessions, wirings
+from nanohost.store import cards, events, messaging_groups, roles, routes, sessions, wirings
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
@@ -50,12 +52,14 @@ class _Ready:
     """A row on its way into a session's mailbox."""
 
     route: Route
+    stored: StoredEvent
     entry: Entry
 
 
 class Router:
     """Deals with accepted events. `wake` is called for each session whose agent got something, `obey` for each whose
-    runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record."""
+    runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record. `attachments`
+    fetches what comes with a message."""
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class Router:
         wake: Callable[[SessionId], None],
         obey: Callable[[SessionId], None],
         on_answer: Callable[[LaneKey], None],
+        attachments: Attachments | None = None,
     ) -> None:
         self._store = store
         self._desk = desk
@@ -73,6 +78,7 @@ class Router:
         self._wake = wake
         self._obey = obey
         self._on_answer = on_answer
+        self._attachments = attachments
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
         self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
         self._waiting: set[SessionId] = set()
@@ -127,7 +133,7 @@ class Router:
         if group is None or not wired:
             await self._drop(batch, NO_CHAT if group is None else NO_WIRING)
         else:
-            await self._learn(group, batch[-1])
+            await self._learn(group, batch)
             await self._route(batch, group, wired)
 
     async def _route(self, batch: Sequence[StoredEvent], group: MessagingGroup, wired: Sequence[Wiring]) -> None:
@@ -142,7 +148,7 @@ class Router:
                     continue
                 known[session.id] = session
                 entry = await self._entry(stored, wiring.id, wiring.agent_group_id)
-                ready[session.id].append(_Ready(route=route, entry=entry))
+                ready[session.id].append(_Ready(route=route, stored=stored, entry=entry))
         made, written = declined, dict[SessionId, Written]()
         for id, rows in ready.items():
             routed, written[id] = await self._write(known[id], rows)
@@ -151,8 +157,18 @@ class Router:
         await self._record(batch, made, written)
 
     async def _entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId) -> Entry:
+        stored = await self._in_our_words(stored)
         verdict = await self._gate(stored, agent_group)
         return Entry(message=message_for(stored, wiring), order=verdict if isinstance(verdict, Order) else None)
+
+    async def _in_our_words(self, stored: StoredEvent) -> StoredEvent:
+        """A press says what its button was made to say, in the thread of its card, whatever the platform tells."""
+        if stored.event.kind is not EventKind.CLICK:
+            return stored
+        choice = await cards.chosen(self._store, stored.event.value)
+        if choice is None:
+            return stored
+        return replace(stored, event=replace(stored.event, text=choice.label, thread_id=choice.card.thread_id))
 
     async def _gate(self, stored: StoredEvent, agent_group: AgentGroupId) -> Verdict:
         """What becomes of the text, if it is one: what was edited later is no command."""
@@ -165,6 +181,8 @@ class Router:
         self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
     ) -> tuple[Route, Session | None]:
         """One wiring's decision on one event. The session is made if it is the conversation's first message."""
+        if stored.event.kind is EventKind.CLICK:
+            return await self._decide_press(stored, group, wiring)
         key = session_key(wiring, stored.event)
         session = await self._find(key)
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
@@ -174,16 +192,39 @@ class Router:
                 return route, None
         except re.error as error:
             return replace(route, reason=f"the wiring's pattern is no regular expression: {error}"), None
-        user = _user(stored)
-        access = may_talk(await roles.of_user(self._store, user), group.unknown_sender, wiring.agent_group_id)
-        if not access.allowed:
-            _log.info("sender_denied", user=user, chat=group.platform_id, reason=access.reason)
-            return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
+        if (denied := await self._denied(stored, group, wiring)) is not None:
+            return replace(route, outcome=RouteOutcome.DENIED, reason=denied), None
         verdict = await self._gate(stored, wiring.agent_group_id)
         if isinstance(verdict, Vanishes):
             return replace(route, outcome=RouteOutcome.DENIED, reason=verdict.reason), None
         session = session or await self._make(key)
         return replace(route, outcome=RouteOutcome.WRITTEN, session_id=session.id), session
+
+    async def _decide_press(
+        self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring
+    ) -> tuple[Route, Session | None]:
+        """A press is for the session whose card it was, and for no other one; it needs no mention."""
+        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
+        choice = await cards.chosen(self._store, stored.event.value)
+        place = LaneKey(choice.card.lane.session_id, *astuple(stored.chat)) if choice else None
+        if choice is None or choice.card.lane != place:
+            _log.info("press_dropped", user=_user(stored), chat=group.platform_id)
+            return replace(route, reason="no card of this chat has such a button"), None
+        session = await sessions.get(self._store, choice.card.lane.session_id)
+        if session.agent_group_id != wiring.agent_group_id:
+            return replace(route, reason="the card is another agent's"), None
+        if (denied := await self._denied(stored, group, wiring)) is not None:
+            return replace(route, outcome=RouteOutcome.DENIED, reason=denied), None
+        return replace(route, outcome=RouteOutcome.WRITTEN, session_id=session.id), session
+
+    async def _denied(self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring) -> str | None:
+        """Why the event's sender may not talk to this wiring's agent, or None."""
+        user = _user(stored)
+        access = may_talk(await roles.of_user(self._store, user), group.unknown_sender, wiring.agent_group_id)
+        if access.allowed:
+            return None
+        _log.info("sender_denied", user=user, chat=group.platform_id, reason=access.reason)
+        return access.reason
 
     async def _sticks(
         self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[_Ready]]
@@ -226,12 +267,23 @@ class Router:
             outcome, reason = RouteOutcome.WAITING, "waits behind an earlier message"
         else:
             try:
-                written = await self._desk.write(session, [row.entry for row in rows])
+                entries = [(row.stored, row.entry) for row in rows]
+                written = await self._desk.write(session, await self._with_files(session, entries))
             except MailboxError as error:
                 _log.warning("mailbox_refused", session=session.id, group=session.group_folder, error=str(error))
                 outcome, reason = RouteOutcome.WAITING, str(error)
         made = [replace(row.route, outcome=outcome, reason=reason, message_id=row.entry.message.id) for row in rows]
         return made, written
+
+    async def _with_files(self, session: Session, entries: Sequence[tuple[StoredEvent, Entry]]) -> list[Entry]:
+        """The entries once their files are here, or said not to be. Raises MailboxError."""
+        attachments = self._attachments
+        if attachments is None or not any(stored.event.attachments for stored, _ in entries):
+            return [entry for _, entry in entries]
+        messages = await asyncio.gather(
+            *(attachments.fetched(session, stored, entry.message) for stored, entry in entries)
+        )
+        return [replace(entry, message=message) for (_, entry), message in zip(entries, messages, strict=True)]
 
     async def _record(
         self, batch: Sequence[StoredEvent], made: Sequence[Route], written: Mapping[SessionId, Written]
@@ -271,8 +323,11 @@ class Router:
             for stored in batch:
                 await events.mark_dropped(tx, stored.id, reason)
 
-    async def _learn(self, group: MessagingGroup, latest: StoredEvent) -> None:
+    async def _learn(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
         """Keep what the platform says of a chat that was wired by its bare id."""
+        latest = next((stored for stored in reversed(batch) if stored.event.kind is EventKind.MESSAGE), None)
+        if latest is None:
+            return
         name = latest.event.chat_name or group.name
         if (group.is_group, group.name) == (latest.event.is_group, name):
             return
@@ -285,8 +340,10 @@ class Router:
         while waiting := await self._still_waiting(id):
             stored = [(await events.get(self._store, event), wiring) for event, wiring in waiting]
             try:
-                entries = [await self._entry(event, wiring, session.agent_group_id) for event, wiring in stored]
-                written = await self._desk.write(session, entries)
+                entries = [
+                    (event, await self._entry(event, wiring, session.agent_group_id)) for event, wiring in stored
+                ]
+                written = await self._desk.write(session, await self._with_files(session, entries))
             except MailboxError as error:
                 async with self._store.transaction() as tx:
                     await routes.explain_waiting(tx, id, str(error))

@@ -11,15 +11,16 @@ from enum import StrEnum
 
 from nanohost.model import SessionId
 from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.ids import derive
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
 INSERT INTO deliveries
     (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
-     status, reason, next_try_at, not_before, created_at, changed_at)
+     status, reason, next_try_at, not_before, card, created_at, changed_at)
 VALUES
     (:session_id, :seq, :out_id, :kind, :channel_type, :instance, :platform_id, :thread_id, :reply_to, :content,
-     :status, :reason, :next_try_at, :not_before, :created_at, :changed_at)
+     :status, :reason, :next_try_at, :not_before, :card, :created_at, :changed_at)
 ON CONFLICT (session_id, seq) DO NOTHING
 """
 NEXT_IN_LANE = """
@@ -72,6 +73,32 @@ FROM delivery_parts p WHERE session_id = ? AND seq = ? AND receipt IS NULL ORDER
 PART_SENT = "UPDATE delivery_parts SET receipt = ? WHERE session_id = ? AND seq = ? AND number = ?"
 RECEIPTS = "SELECT receipt FROM delivery_parts WHERE session_id = ? AND seq = ? AND receipt IS NOT NULL ORDER BY number"
 PARTS = "SELECT count(*) AS of, count(receipt) AS sent FROM delivery_parts WHERE session_id = ? AND seq = ?"
+MAY_BE_SENT = """
+SELECT 1 FROM delivery_attempts
+WHERE session_id = :session_id AND seq = :seq AND outcome = 'ambiguous' AND number > (
+    SELECT ifnull(max(number), 0) FROM delivery_attempts
+    WHERE session_id = :session_id AND seq = :seq AND outcome = 'part')
+LIMIT 1
+"""
+CHANGED_LATER = """
+SELECT 1 FROM deliveries
+WHERE status = 'pending' AND session_id = :session_id AND channel_type = :channel_type AND instance = :instance
+    AND platform_id = :platform_id AND kind = 'edit' AND seq > :seq
+    AND json_extract(content, '$.message') = :message
+LIMIT 1
+"""
+SAID_LATER = """
+SELECT 1 FROM deliveries
+WHERE session_id = :session_id AND seq > :seq AND channel_type = :channel_type AND instance = :instance
+    AND platform_id = :platform_id AND kind IN ('chat', 'card', 'question', 'file') AND status != 'dropped'
+LIMIT 1
+"""
+LEAVE_OUT = """
+UPDATE deliveries SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
+"""
+POSTPONE = "UPDATE deliveries SET not_before = :until WHERE session_id = :session_id AND seq = :seq"
+BY_CARD = "SELECT * FROM deliveries WHERE card = ?"
 FORGET_PARTS = "DELETE FROM delivery_parts WHERE session_id = ? AND seq = ?"
 TRIED_LATER = "SELECT * FROM deliveries WHERE status = 'pending' AND next_try_at > ?"
 TRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
@@ -92,6 +119,15 @@ DROP = """
 UPDATE deliveries SET status = 'dropped', decision = 'drop', next_try_at = NULL, reason = :reason, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq AND status IN ('pending', 'dead', 'unknown')
 """
+
+
+CARDS = ("card", "question")
+"""The kinds that may have buttons."""
+
+
+def card_key(session: SessionId, out_id: str) -> str:
+    """What the buttons of this message are known by: short, and not to be guessed from outside."""
+    return derive("q", session, out_id)[1:21]
 
 
 class DeliveryStatus(StrEnum):
@@ -182,6 +218,7 @@ async def add(tx: Transaction, delivery: Delivery) -> bool:
         "reason": delivery.reason,
         "next_try_at": None if delivery.next_try_at is None else to_text(delivery.next_try_at),
         "not_before": None if delivery.not_before is None else to_text(delivery.not_before),
+        "card": card_key(delivery.lane.session_id, delivery.out_id) if delivery.kind in CARDS else None,
         "created_at": to_text(delivery.created_at),
         "changed_at": to_text(delivery.created_at),
     }
@@ -313,6 +350,37 @@ async def progress(db: Queries, delivery: Delivery) -> tuple[int, int]:
     return (0, 0) if row is None else (row["sent"], row["of"])
 
 
+async def may_be_sent(db: Queries, delivery: Delivery) -> bool:
+    """Whether an earlier attempt at what is to be sent next may have taken effect."""
+    return await db.one(MAY_BE_SENT, _place(delivery)) is not None
+
+
+async def is_changed_later(db: Queries, delivery: Delivery, message: int) -> bool:
+    """Whether another edit of the same message waits behind this one."""
+    return await db.one(CHANGED_LATER, {**_place(delivery), "message": message}) is not None
+
+
+async def is_followed(db: Queries, delivery: Delivery) -> bool:
+    """Whether the session said something in this chat after this."""
+    return await db.one(SAID_LATER, _place(delivery)) is not None
+
+
+async def leave_out(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
+    """It is not to be sent any more, and nothing is wrong with that."""
+    await tx.run(LEAVE_OUT, _key(delivery, now) | {"reason": reason})
+
+
+async def postpone(tx: Transaction, delivery: Delivery, until: datetime) -> None:
+    """It is for later; what comes after it does not wait."""
+    await tx.run(POSTPONE, {"session_id": delivery.lane.session_id, "seq": delivery.seq, "until": to_text(until)})
+
+
+async def with_card(db: Queries, card: str) -> Delivery | None:
+    """The message whose buttons are known by this."""
+    row = await db.one(BY_CARD, (card,))
+    return None if row is None else _from_row(row)
+
+
 async def find(db: Queries, session: SessionId, seq: int) -> Delivery | None:
     row = await db.one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
@@ -352,6 +420,17 @@ async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) 
 
 def _key(delivery: Delivery, now: datetime) -> dict[str, Value]:
     return {"session_id": delivery.lane.session_id, "seq": delivery.seq, "now": to_text(now)}
+
+
+def _place(delivery: Delivery) -> dict[str, Value]:
+    lane = delivery.lane
+    return {
+        "session_id": lane.session_id,
+        "channel_type": lane.channel_type,
+        "instance": lane.instance,
+        "platform_id": lane.platform_id,
+        "seq": delivery.seq,
+    }
 
 
 def _from_row(row: sqlite3.Row) -> Delivery:

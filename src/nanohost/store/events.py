@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.model import EventId
 from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import from_text, to_text
@@ -14,11 +15,12 @@ from nanohost_protocol.times import from_text, to_text
 ADD = """
 INSERT INTO inbound_events
     (channel_type, instance, platform_id, platform_message_id, event_kind, thread_id, is_group, mentions_bot,
-     sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at, received_at, status, reason)
+     sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at, received_at, status, reason,
+     value, attachments)
 VALUES
     (:channel_type, :instance, :platform_id, :platform_message_id, :event_kind, :thread_id, :is_group, :mentions_bot,
      :sender_handle, :sender_name, :sender_is_bot, :chat_name, :text, :refers_to, :sent_at, :received_at,
-     :status, :reason)
+     :status, :reason, :value, :attachments)
 ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
 NEW_IN_CHAT = """
@@ -84,6 +86,8 @@ async def add(
         "received_at": to_text(now),
         "status": "new" if dropped is None else "dropped",
         "reason": dropped,
+        "value": event.value,
+        "attachments": json.dumps([asdict(one) for one in event.attachments]),
     }
     return await tx.run(ADD, values) == 1
 
@@ -156,6 +160,8 @@ def _from_row(row: sqlite3.Row) -> StoredEvent:
             mentions_bot=bool(row["mentions_bot"]),
             refers_to=row["refers_to"],
             chat_name=row["chat_name"],
+            value=row["value"],
+            attachments=tuple(Attachment(**one) for one in json.loads(row["attachments"])),
         ),
         tries=row["tries"],
         reason=row["reason"],

@@ -38,9 +38,11 @@ UNION ALL SELECT * FROM (
 """
 DELIVERIES = """
 SELECT * FROM (
-    SELECT session_id, seq, status, reason, channel_type || ':' || instance AS channel, platform_id, created_at
+    SELECT session_id, seq, status, reason, channel_type || ':' || instance AS channel, platform_id,
+        max(created_at, ifnull(not_before, created_at)) AS since
     FROM deliveries
-    WHERE status IN ('pending', 'sending') AND created_at <= :before AND (next_try_at IS NULL OR attempts > 0)
+    WHERE status IN ('pending', 'sending') AND created_at <= :before AND ifnull(not_before, created_at) <= :before
+        AND (next_try_at IS NULL OR attempts > 0)
     LIMIT :most)
 UNION ALL SELECT * FROM (
     SELECT session_id, seq, status, reason, channel_type || ':' || instance AS channel, platform_id, created_at
@@ -80,7 +82,7 @@ class LateEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateDelivery:
-    """A message to people that has not come to them."""
+    """A message to people that has not come to them. `since`: when it was to be sent."""
 
     session_id: SessionId
     seq: int
@@ -88,7 +90,7 @@ class LateDelivery:
     reason: str
     channel: str
     platform_id: str
-    created_at: datetime
+    since: datetime
 
 
 async def known(db: Queries) -> dict[str, Late]:
@@ -131,7 +133,7 @@ async def deliveries(db: Queries, *, before: datetime, lately: datetime) -> list
             reason=row["reason"] or "",
             channel=row["channel"],
             platform_id=row["platform_id"],
-            created_at=from_text(row["created_at"]),
+            since=from_text(row["since"]),
         )
         for row in await db.all(DELIVERIES, values)
     ]

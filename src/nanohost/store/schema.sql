@@ -107,6 +107,8 @@ CREATE TABLE "inbound_events" (
     status              TEXT NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'routed', 'dropped', 'set_aside')),
     reason              TEXT,                       -- why it was dropped or set aside, or its last try failed
     tries               INTEGER NOT NULL DEFAULT 0, -- how often routing it has failed
+    value               TEXT,                       -- what the host gave the button that was pressed
+    attachments         TEXT NOT NULL DEFAULT '[]', -- JSON: the files that came with it
     UNIQUE (channel_type, instance, platform_id, platform_message_id, event_kind)
 ) STRICT;
 CREATE INDEX inbound_events_new ON inbound_events (channel_type, instance, platform_id, id) WHERE status = 'new';
@@ -148,12 +150,14 @@ CREATE TABLE deliveries (
     created_at   TEXT NOT NULL,
     changed_at   TEXT NOT NULL,
     not_before   TEXT,                             -- not to be sent before; holds nothing up
+    card         TEXT,                             -- what its buttons are known by; NULL: it can have none
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, platform_id, seq)
     WHERE status IN ('pending', 'sending');
 CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
 CREATE INDEX deliveries_unknown ON deliveries (changed_at) WHERE status = 'unknown';
+CREATE INDEX deliveries_card ON deliveries (card) WHERE card IS NOT NULL;
 
 CREATE TABLE delivery_attempts (
     session_id TEXT NOT NULL,
@@ -218,11 +222,12 @@ CREATE TABLE tasks (
     created_by        TEXT NOT NULL,
     created_at        TEXT NOT NULL,
     changed_at        TEXT NOT NULL,
+    counted           INTEGER NOT NULL DEFAULT 0,  -- next_due is so long after it was asked for: no time of day
     CHECK (status != 'active' OR next_due IS NOT NULL)
 ) STRICT;
 CREATE INDEX tasks_due ON tasks (next_due) WHERE status = 'active';
 CREATE INDEX tasks_asked ON tasks (run_asked) WHERE run_asked IS NOT NULL;
-CREATE INDEX tasks_session ON tasks (session_id);
+CREATE INDEX tasks_open ON tasks (session_id) WHERE status IN ('active', 'paused');
 
 -- One row a time that a task fell due and was acted upon.
 CREATE TABLE task_runs (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.model import SessionId, TaskId
@@ -19,10 +19,10 @@ from nanohost_protocol.times import from_text, to_text
 
 ADD = """
 INSERT INTO tasks
-    (id, session_id, kind, content, out_kind, cron, timezone, next_due, misfire,
+    (id, session_id, kind, content, out_kind, cron, timezone, next_due, counted, misfire,
      channel_type, instance, platform_id, thread_id, created_by, created_at, changed_at)
 VALUES
-    (:id, :session_id, :kind, :content, :out_kind, :cron, :timezone, :next_due, :misfire,
+    (:id, :session_id, :kind, :content, :out_kind, :cron, :timezone, :next_due, :counted, :misfire,
      :channel_type, :instance, :platform_id, :thread_id, :created_by, :now, :now)
 ON CONFLICT (id) DO NOTHING
 """
@@ -43,20 +43,25 @@ UNION SELECT session_id FROM task_runs WHERE started_at IS NULL AND ended_at IS 
 """
 DUE_OF_SESSION = """
 SELECT * FROM tasks
-WHERE session_id = :session AND ((status = 'active' AND next_due <= :now) OR run_asked IS NOT NULL)
+WHERE session_id = :session AND status IN ('active', 'paused') AND status = 'active' AND next_due <= :now
+UNION SELECT * FROM tasks WHERE session_id = :session AND run_asked IS NOT NULL
 ORDER BY next_due, id
 """
 NEXT_DUE = "SELECT min(next_due) AS due FROM tasks WHERE status = 'active' AND next_due > ?"
 ADVANCE = """
-UPDATE tasks SET next_due = :next_due, status = iif(:next_due IS NULL, 'done', status), reason = :reason,
+UPDATE tasks SET next_due = :next_due, counted = 0, status = iif(:next_due IS NULL, 'done', status), reason = :reason,
     changed_at = :now
 WHERE id = :id AND next_due = :seen AND status = 'active'
 """
 CHANGE = """
-UPDATE tasks SET status = :status, next_due = :next_due, content = :content, cron = :cron, timezone = :timezone,
-    failures_in_a_row = :failures_in_a_row, reason = :reason, changed_at = :now
+UPDATE tasks SET status = :status, next_due = :next_due, counted = :counted, content = :content, cron = :cron,
+    timezone = :timezone, failures_in_a_row = :failures_in_a_row, reason = :reason, changed_at = :now
 WHERE id = :id
 """
+COUNTED_LATER = """
+SELECT id, session_id, next_due FROM tasks WHERE counted AND status IN ('active', 'paused') AND next_due > ?
+"""
+FALL_DUE = "UPDATE tasks SET next_due = ? WHERE id = ?"
 ASK = "UPDATE tasks SET run_asked = :now WHERE id = :id AND run_asked IS NULL"
 ASKED = "UPDATE tasks SET run_asked = NULL WHERE id = ?"
 
@@ -139,6 +144,8 @@ class Task:
     created_by: str
     created_at: datetime
     changed_at: datetime
+    counted: bool = False
+    """`next_due` is so long after it was asked for, and no time of day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +191,7 @@ async def add(tx: Transaction, task: Task) -> bool:
         "cron": task.cron,
         "timezone": task.timezone,
         "next_due": _text(task.next_due),
+        "counted": int(task.counted),
         "misfire": task.misfire,
         "channel_type": origin.channel_type if origin else None,
         "instance": origin.instance if origin else None,
@@ -250,6 +258,7 @@ async def change(tx: Transaction, task: Task, now: datetime) -> None:
         "id": task.id,
         "status": task.status,
         "next_due": _text(task.next_due),
+        "counted": int(task.counted),
         "content": task.content,
         "cron": task.cron,
         "timezone": task.timezone,
@@ -258,6 +267,14 @@ async def change(tx: Transaction, task: Task, now: datetime) -> None:
         "now": to_text(now),
     }
     await tx.run(CHANGE, values)
+
+
+async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> list[SessionId]:
+    """Make tasks whose time was counted fall due so much sooner: the clock was set back. Returns whose they are."""
+    later = await tx.all(COUNTED_LATER, (to_text(now),))
+    for row in later:
+        await tx.run(FALL_DUE, (to_text(max(now, from_text(row["next_due"]) - by)), row["id"]))
+    return list(dict.fromkeys(SessionId(row["session_id"]) for row in later))
 
 
 async def ask_for_run(tx: Transaction, task: TaskId, now: datetime) -> bool:
@@ -353,6 +370,7 @@ def _task(row: sqlite3.Row) -> Task:
         created_by=row["created_by"],
         created_at=from_text(row["created_at"]),
         changed_at=from_text(row["changed_at"]),
+        counted=bool(row["counted"]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from nanohost.model import SessionId
 from nanohost.store.database import Queries, Transaction
@@ -18,6 +18,7 @@ SET = """
 INSERT OR REPLACE INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until, told)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
+BRING_FORWARD = "UPDATE turn_failures SET since = ?, latest_at = ?, until = ? WHERE session_id = ?"
 FORGET = "DELETE FROM turn_failures WHERE session_id = ?"
 
 
@@ -47,6 +48,19 @@ async def find(db: Queries, session: SessionId) -> TurnFailures | None:
 async def held(db: Queries, now: datetime) -> dict[SessionId, datetime]:
     """The sessions for which nothing is to be started now, and until when."""
     return {SessionId(row["session_id"]): from_text(row["until"]) for row in await db.all(HELD, (to_text(now),))}
+
+
+async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> dict[SessionId, datetime]:
+    """Have the pauses that are on end so much sooner: the clock was set back. Returns until when they last now."""
+    later = {}
+    for session in await held(tx, now):
+        known = await find(tx, session)
+        assert known is not None, "it is held"
+        assert known.until is not None, "it is held"
+        later[session] = max(now, known.until - by)
+        moments = (known.since - by, known.latest_at - by, later[session])
+        await tx.run(BRING_FORWARD, (*map(to_text, moments), session))
+    return later
 
 
 async def put(tx: Transaction, session: SessionId, failures: TurnFailures | None) -> None:

@@ -39,9 +39,11 @@ async def create(
     misfire: Misfire = Misfire.LATEST,
     created_by: str,
     now: datetime,
+    counted: bool = False,
 ) -> Task:
     """A task that falls due at `due`, or by `cron` in `timezone`; with both, first at `due`. A time that has passed
-    means now. Doing it again changes nothing: the task is answered as it is. Raises UsageError."""
+    means now. `counted`: `due` is so long from now, and no time of day. Doing it again changes nothing: the task is
+    answered as it is. Raises UsageError."""
     if (there := await tasks.find(tx, id)) is not None:
         return there
     checked_zone(timezone)
@@ -70,6 +72,7 @@ async def create(
         created_by=created_by,
         created_at=now,
         changed_at=now,
+        counted=counted,
     )
     await tasks.add(tx, task)
     return task
@@ -108,6 +111,7 @@ async def update(
     cron: str | None = None,
     timezone: str | None = None,
     now: datetime,
+    counted: bool = False,
 ) -> Task:
     """Change what is given. A new time replaces the old one: `due` alone makes it a task for once, `cron` a series."""
     task = await _open(tx, id)
@@ -121,7 +125,8 @@ async def update(
         # A zone alone moves the series; a task for once keeps its moment.
         series = checked_cron(cron) if cron is not None else (task.cron if due is None else None)
         moved = due if due is not None or series is not None else task.next_due
-        task = replace(task, cron=series, timezone=zone, next_due=_first(moved, series, zone, now))
+        from_now = counted if due is not None else task.counted and series is None
+        task = replace(task, cron=series, timezone=zone, next_due=_first(moved, series, zone, now), counted=from_now)
     return await _changed(tx, task, now)
 
 

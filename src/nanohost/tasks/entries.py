@@ -11,8 +11,9 @@ from datetime import datetime
 from nanohost.model import TaskId
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.tasks import Run, Task
+from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.ids import derive
-from nanohost_protocol.payloads import ChatOut, TaskIn, encode
+from nanohost_protocol.payloads import CardOut, ChatOut, TaskIn, decode_out, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, OutKind
 from nanohost_protocol.times import to_text
 
@@ -61,8 +62,23 @@ def pause_notice(task: Task, run: Run, sentence: str, now: datetime) -> Delivery
 
 def name_of(task: Task) -> str:
     """A few words by which a person knows the task."""
-    words = " ".join(task.content.split())
+    words = " ".join(_said(task).split())
     return words if len(words) <= LONGEST_NAME else words[: LONGEST_NAME - 1] + "…"
+
+
+def _said(task: Task) -> str:
+    """The prompt, or what is sent, without the JSON around it."""
+    if task.out_kind is None:
+        return task.content
+    try:
+        match decode_out(task.out_kind, task.content):
+            case ChatOut(text=text):
+                return text
+            case CardOut(title=title):
+                return title
+    except PayloadError:  # of a release that knew other kinds
+        pass
+    return task.content
 
 
 def _delivery(task: Task, seq: int, out_id: str, kind: str, content: str, now: datetime) -> Delivery:

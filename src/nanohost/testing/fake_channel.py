@@ -32,6 +32,7 @@ from nanohost.channel_api import (
     Address,
     Ambiguous,
     AuthFailed,
+    Button,
     Capabilities,
     ChannelContext,
     ChannelDown,
@@ -59,6 +60,9 @@ class SentMessage:
     key: str
     order: int
     plain: str | None = None
+    buttons: tuple[Button, ...] = ()
+    file_name: str | None = None
+    content: bytes = b""
 
 
 class FakeChannel:

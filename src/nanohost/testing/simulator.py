@@ -105,6 +105,8 @@ class Simulator(ABC):
 
     name: str
     """The channel's name: `settings` is for its table."""
+    dm: str = ADA.id
+    """The platform's id of Ada's chat with the bot."""
 
     def __init__(self) -> None:
         self.faults = Faults()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session
 from nanohost.runtimes.folders import container_log
 from nanohost.store import aged, sessions
 from nanohost.store.database import Store, Transaction
 from nanohost_protocol.inbound import InboundReader, InboundWriter
+from nanohost_protocol.layout import SessionLayout
 
 FIRST_S = 600.0
 """After a start there is other work."""
@@ -121,6 +124,7 @@ class Upkeep:
             gone = [id for id in aging.closed.values() if id not in kept]
             if gone or (told and aging.has_delivered):
                 await self._mailboxes.update(session, partial(_forget, before, gone))
+                await asyncio.to_thread(_remove_files, self._mailboxes.layout(session), gone)
             count, told = count + len(gone), False
             if not aging.closed:
                 return count
@@ -153,6 +157,12 @@ def _aging(before: datetime, after: int, box: InboundReader) -> _Aging:
 def _forget(before: datetime, messages: Sequence[str], box: InboundWriter) -> None:
     box.forget_closed(messages)
     box.forget_delivered(before)
+
+
+def _remove_files(layout: SessionLayout, messages: Sequence[str]) -> None:
+    """What people sent with these. The folder is ours alone: a container can only read it."""
+    for message in messages:
+        shutil.rmtree(inbox_of(layout, message), ignore_errors=True)
 
 
 def _empty_log(path: os.PathLike[str], before: datetime) -> None:

@@ -18,7 +18,7 @@ ROUTE_WAITS = "SELECT 1 FROM routes WHERE message_id = ? AND outcome = 'waiting'
 EVENT_IS_OPEN = """
 SELECT 1 FROM inbound_events
 WHERE status IN ('new', 'set_aside')
-    AND channel_type IS ? AND instance IS ? AND platform_id IS ? AND platform_message_id IS ?
+    AND channel_type IS ? AND instance IS ? AND platform_id IS ? AND ? IN (platform_message_id, refers_to)
 """
 
 

@@ -1,0 +1,712 @@
+"""WhatsApp as a linked device of one's own number: the other half of `whatsapp.py`, chosen by `backend = "linked"`.
+
+The device is another program, `python -m nanohost.wa_bridge`: this starts it, starts it again with growing pauses when
+it ends, and speaks lines of JSON with it (nanohost/wa_bridge/protocol.py has all of them). It ends with the host.
+A message of a person is said again by the bridge until it has been accepted here, across all restarts.
+
+This is unofficial, so it begins only after consent in words, and is careful unless told otherwise: it writes only into
+chats that have written first or are allowed by name, slowly, and not more than so often a day. WhatsApp lets nobody
+choose a message's id: a send whose answer is lost may have been sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import re
+import shlex
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import structlog
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from nanohost.channel_api import (
+    Address,
+    Ambiguous,
+    Attachment,
+    AuthFailed,
+    Capabilities,
+    Channel,
+    ChannelContext,
+    ChannelDown,
+    ChannelError,
+    Condition,
+    EventKind,
+    Form,
+    InboundEvent,
+    Inbox,
+    NotSent,
+    OutboundCard,
+    OutboundFile,
+    OutboundText,
+    Pace,
+    RateLimited,
+    Receipt,
+    Refused,
+    Sender,
+)
+
+CONSENT = "I accept the risk"
+BRIDGE = shlex.join([sys.executable, "-m", "nanohost.wa_bridge"])
+MAX_LINE_BYTES = 4 * 1024 * 1024
+PAUSES_S = (0.1, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
+"""Before the bridge is started again; after a minute of health from the first."""
+BANNED_PAUSE_S = 3600.0
+"""Who is banned does not knock at the door every minute."""
+HEALTHY_AFTER_S = 60.0
+GOODBYE_S = 5.0
+LAST_WORDS_S = 1.0
+BLINK_S = 0.5
+"""A connection that was lost is often back by then."""
+PAIRING_LIMIT_S = 180.0
+_PASSED_ON = re.compile(r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|\w+_proxy", re.IGNORECASE)
+"""Variables that the bridge sees: what the host is trusted with is not its business."""
+
+_log = structlog.get_logger()
+
+
+# --- settings ---------------------------------------------------------------------------------------------------
+
+
+def _listed(value: object) -> object:
+    return [one for one in re.split(r"[,;]\s*|\n", value) if one.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseModel):
+    """[channels.whatsapp] with backend = "linked"."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    backend: Literal["linked"]
+    consent: str = ""
+    phone: str = Field(default="", pattern=r"^[+\d ()-]*$", description="a phone number with its country code")
+    allow: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        default=[], description='a list of phone numbers with country code, or of chat ids: ["+49 170 1234567"]'
+    )
+    safe_mode: bool = Field(default=True, description="true or false")
+    daily_cap: int = Field(default=200, ge=1, description="a whole number, 1 or more")
+    pace_s: float = Field(default=3.0, ge=3.0, description="seconds, 3 or more")
+    answer_limit_s: float = Field(default=25.0, gt=0, le=25, description="seconds, more than 0 and at most 25")
+    bridge: str = Field(default=BRIDGE, min_length=1, description="a command line")
+
+
+def read_settings(table: Mapping[str, object]) -> Settings:
+    """Raises ChannelError that says what is missing, and what to write."""
+    try:
+        settings = Settings.model_validate(dict(table))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the table"
+        field = Settings.model_fields.get(str(first["loc"][0])) if first["loc"] else None
+        wanted = f"; it has to be {field.description}" if field and field.description else ""
+        raise ChannelError(f"[channels.whatsapp] {key}: {first['msg']}{wanted}") from None
+    if settings.consent != CONSENT:
+        raise ChannelError(
+            "a linked device is not an official way to use WhatsApp: its terms forbid automated use, and the number may"
+            f' be banned. To use it nevertheless, write consent = "{CONSENT}" into [channels.whatsapp]'
+            " (docs/channels/whatsapp-linked.md says more)"
+        )
+    return settings
+
+
+def chat_id(written: str) -> str:
+    """The chat that an operator means: a phone number as people write them, or a chat id as it is."""
+    return written.strip() if "@" in written else re.sub(r"\D", "", written) + "@s.whatsapp.net"
+
+
+def create(context: ChannelContext) -> Channel:
+    """Raises ChannelError when a setting is wrong, or the risk has not been accepted."""
+    settings = read_settings(context.settings)
+    return LinkedChannel(settings, context.home / "data" / "whatsapp" / context.instance)
+
+
+# --- what the bridge says ---------------------------------------------------------------------------------------
+
+
+class _Line(BaseModel):
+    """Unknown keys are ignored: a newer bridge may say more."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class State(_Line):
+    ev: Literal["state"]
+    state: Literal["starting", "unpaired", "up", "down", "logged_out", "banned", "replaced", "busy", "missing"]
+    text: str = ""
+    me: str = ""
+
+
+class Qr(_Line):
+    ev: Literal["qr"]
+    picture: str
+
+
+class PairCode(_Line):
+    ev: Literal["pair_code"]
+    code: str
+
+
+class File(_Line):
+    ref: str
+    name: str = ""
+    media_type: str = ""
+    size: int | None = None
+
+
+class Message(_Line):
+    ev: Literal["message"]
+    key: str
+    kind: Literal["message", "edit", "reaction"] = "message"
+    id: str
+    chat: str
+    sender: str
+    sender_name: str = ""
+    text: str = ""
+    sent_at: float = Field(ge=0, le=32_503_680_000)
+    chat_name: str = ""
+    is_group: bool = False
+    is_bot: bool = False
+    mentions_me: bool = False
+    refers_to: str | None = None
+    file: File | None = None
+
+
+class Done(_Line):
+    ev: Literal["done"]
+    id: str
+    message: str | None = None
+
+
+class Error(_Line):
+    ev: Literal["error"]
+    id: str
+    reason: Literal["not_sent", "down", "rate_limited", "ambiguous", "refused", "auth"]
+    text: str
+    retry_after_s: float | None = None
+
+
+Said = State | Qr | PairCode | Message | Done | Error
+_SAID: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="ev")])
+
+
+def parse(line: bytes) -> Said | None:
+    """What a line of the bridge says; None if it makes no sense."""
+    try:
+        return _SAID.validate_json(line)
+    except ValidationError:
+        return None
+
+
+def encode(op: Mapping[str, object]) -> bytes:
+    """One line. Halves of surrogate pairs, which UTF-8 cannot carry, become U+FFFD."""
+    text = json.dumps(op, ensure_ascii=False)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode() + b"\n"
+
+
+def event_of(message: Message) -> InboundEvent:
+    files = (message.file,) if message.file else ()
+    return InboundEvent(
+        platform_id=message.chat,
+        platform_message_id=message.id,
+        sender=Sender(handle=message.sender, name=message.sender_name, is_bot=message.is_bot),
+        text=message.text,
+        sent_at=datetime.fromtimestamp(message.sent_at, UTC),
+        kind=EventKind(message.kind),
+        is_group=message.is_group,
+        mentions_bot=message.mentions_me,
+        refers_to=message.refers_to,
+        chat_name=message.chat_name,
+        attachments=tuple(
+            Attachment(ref=one.ref, name=one.name, media_type=one.media_type, size=one.size) for one in files
+        ),
+    )
+
+
+def failure(error: Error) -> ChannelError:
+    """What the host is told when the bridge could not do something."""
+    text = f"WhatsApp: {error.text}"
+    match error.reason:
+        case "not_sent":
+            return NotSent(text)
+        case "down":
+            return ChannelDown(text)
+        case "rate_limited":
+            return RateLimited(text, retry_after_s=error.retry_after_s or 60.0)
+        case "refused":
+            return Refused(text)
+        case "auth":
+            return AuthFailed(text)
+        case "ambiguous":
+            return Ambiguous(text)
+
+
+# --- the bridge -------------------------------------------------------------------------------------------------
+
+
+def pause_s(failures: int, state: str) -> float:
+    """How long to wait before the bridge is started again, after so many short lives in a row, the last one counted."""
+    return BANNED_PAUSE_S if state == "banned" else PAUSES_S[min(max(failures - 1, 0), len(PAUSES_S) - 1)]
+
+
+class Bridge:
+    """The child process, one after the other. `said` holds what people did; `state` is the last that was said."""
+
+    def __init__(self, command: str, folder: Path, phone: str, *, answer_limit_s: float) -> None:
+        self._command = shlex.split(command)
+        self._opening = {"op": "open", "folder": str(folder), "phone": re.sub(r"\D", "", phone)}
+        self._folder = folder
+        self._limit_s = answer_limit_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._asked: dict[str, asyncio.Future[Done]] = {}
+        self._numbers = itertools.count(1)
+        self._last_words: deque[str] = deque(maxlen=5)
+        self._heard = 0
+        self._closing = asyncio.Event()
+        self.said: asyncio.Queue[Message] = asyncio.Queue()
+        self.state = State(ev="state", state="starting")
+        self.me = ""
+        self.pairing = ""
+        self.changed = asyncio.Condition()
+
+    async def run(self) -> None:
+        """Have a bridge until `close`."""
+        failures = 0
+        while not self._closing.is_set():
+            began = asyncio.get_running_loop().time()
+            try:
+                await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+                await self._one_life()
+            except OSError as error:
+                _log.warning("whatsapp_bridge_failed", error=str(error))
+                await self._now(State(ev="state", state="missing", text=str(error)))
+            healthy = asyncio.get_running_loop().time() - began > HEALTHY_AFTER_S
+            failures = 0 if healthy else failures + 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s(failures, self.state.state)):
+                    await self._closing.wait()
+
+    async def close(self, running: asyncio.Task[None]) -> None:
+        """Have it end by itself, and `running` with it; one that stays is killed."""
+        self._closing.set()
+        self._hang_up()
+        done, _ = await asyncio.wait([running], timeout=GOODBYE_S)
+        if not done:
+            if self._process is not None:
+                self._process.kill()
+            await asyncio.wait([running])
+
+    def _hang_up(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def tell(self, op: Mapping[str, object]) -> bool:
+        """Say a line, if somebody is there to hear it."""
+        if self._process is None or self._process.stdin is None or self._process.stdin.is_closing():
+            return False
+        self._process.stdin.write(encode(op))
+        return True
+
+    async def ask(self, op: Mapping[str, object]) -> Done:
+        """Say a line and wait for its answer. Raises ChannelError."""
+        id = str(next(self._numbers))
+        answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self._asked[id] = answer
+        try:
+            if not self.tell({**op, "id": id}):
+                raise ChannelDown("the WhatsApp bridge is not running")
+            async with asyncio.timeout(self._limit_s):
+                return await answer
+        except TimeoutError:
+            raise Ambiguous("the WhatsApp bridge did not answer in time") from None
+        finally:
+            del self._asked[id]
+
+    async def until_up(self, limit_s: float) -> None:
+        """Wait while it starts. Raises ChannelError saying why it is not up."""
+        await self._until(lambda: self.state.state != "starting", limit_s)
+        if self.state.state == "down":
+            await self._until(lambda: self.state.state == "up", BLINK_S)
+        if self.state.state in ("logged_out", "banned"):
+            raise AuthFailed(f"WhatsApp: {self.state.text}")
+        if self.state.state != "up":
+            raise ChannelDown(f"WhatsApp is not connected: {self.state.text or self.state.state}")
+
+    async def _until(self, happened: Callable[[], bool], limit_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s), self.changed:
+                await self.changed.wait_for(happened)
+
+    async def _one_life(self) -> None:
+        self._last_words.clear()
+        await self._pair_with("")
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=MAX_LINE_BYTES,
+            env={name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)},
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        errors = asyncio.create_task(self._read_errors(process.stderr), name="whatsapp bridge errors")
+        self._process = process
+        try:
+            if self._closing.is_set():
+                self._hang_up()
+            await self._attend(process)
+        finally:
+            self._process = None
+            self._forget_asked()
+            if self.state.state in ("up", "unpaired"):
+                await self._now(State(ev="state", state="starting", text="the bridge ended and is started again"))
+            await _ended(process)
+            await asyncio.wait([errors], timeout=LAST_WORDS_S)
+            errors.cancel()
+        await self._has_ended(process.returncode)
+
+    async def _attend(self, process: asyncio.subprocess.Process) -> None:
+        """Read until its stdout ends; one that is silent for too long is killed."""
+        assert process.stdout is not None
+        self.tell(self._opening)
+        watch = asyncio.create_task(self._watch(process), name="whatsapp bridge watch")
+        try:
+            async for line in _lines(process.stdout):
+                await self._take(line)
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _take(self, line: bytes | None) -> None:
+        self._heard += 1
+        said = parse(line) if line is not None else None
+        match said:
+            case None:
+                _log.warning("whatsapp_bridge_line_skipped", bytes=len(line) if line is not None else None)
+            case Done() if said.id in self._asked and not self._asked[said.id].done():
+                self._asked[said.id].set_result(said)
+            case Error() if said.id in self._asked and not self._asked[said.id].done():
+                self._asked[said.id].set_exception(failure(said))
+            case Message():
+                self.said.put_nowait(said)
+            case State():
+                await self._now(said)
+            case Qr(picture=picture):
+                await self._pair_with(picture)
+            case PairCode(code=code):
+                await self._pair_with(f"pairing code: {code}\n")
+
+    async def _now(self, state: State) -> None:
+        self.me = state.me or self.me
+        if state.state == "up":
+            await self._pair_with("")
+        async with self.changed:
+            self.state = state
+            self.changed.notify_all()
+
+    async def _pair_with(self, shown: str) -> None:
+        """Keep what a person needs for pairing where they can look at it, as long as it is good."""
+        await asyncio.to_thread(_write_private, self._folder / "pairing.txt", shown)
+        async with self.changed:
+            self.pairing = shown
+            self.changed.notify_all()
+
+    async def _has_ended(self, code: int | None) -> None:
+        words = "; ".join(self._last_words)
+        _log.warning("whatsapp_bridge_ended", code=code, last_words=words)
+        if self.state.state == "starting":
+            text = f"the bridge ended with code {code}{f': {words}' if words else ''}"
+            await self._now(State(ev="state", state="starting", text=text))
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """A bridge that says nothing at all, though asked, hangs."""
+        while True:
+            await asyncio.sleep(self._limit_s)
+            heard = self._heard
+            with suppress(ChannelError):
+                await self.ask({"op": "ping"})
+            if self._heard == heard and process.returncode is None:
+                _log.warning("whatsapp_bridge_hangs", silent_s=2 * self._limit_s)
+                process.kill()
+
+    async def _read_errors(self, stderr: asyncio.StreamReader) -> None:
+        async for line in _lines(stderr):
+            text = (line or b"(a long line)").decode(errors="replace").strip()[:500]
+            if text:
+                self._last_words.append(text)
+                _log.info("whatsapp_bridge_says", text=text)
+
+    def _forget_asked(self) -> None:
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(Ambiguous("the WhatsApp bridge ended before it answered"))
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes | None]:
+    """Line by line; None for one that was too long. What stands behind the last line's end is nobody's line."""
+    too_long = False
+    while True:
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError as overrun:
+            too_long = True
+            await reader.readexactly(overrun.consumed)
+        except (asyncio.IncompleteReadError, OSError):
+            return
+        else:
+            yield None if too_long else line
+            too_long = False
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Its stdin ends, which tells it to go; one that stays is killed."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(GOODBYE_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+
+
+def _write_private(path: Path, text: str) -> None:
+    if not text:
+        path.unlink(missing_ok=True)
+        return
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+class Tally:
+    """How many messages went out today (UTC), in a file: a host that starts often must not start counting anew."""
+
+    def __init__(self, path: Path, cap: int) -> None:
+        self._path = path
+        self._cap = cap
+
+    def spend(self, now: datetime) -> None:
+        """One more. Raises RateLimited until tomorrow when today's are used up, NotSent when it cannot be written."""
+        today = now.date().isoformat()
+        day, count = self._read()
+        count = count if day == today else 0
+        if count >= self._cap:
+            tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+            raise RateLimited(
+                f"today's {self._cap} messages are sent; the next ones go tomorrow (UTC). daily_cap sets how many",
+                retry_after_s=(tomorrow - now).total_seconds(),
+                whole_channel=True,
+            )
+        try:
+            _write_private(self._path, f"{today} {count + 1}")
+        except OSError as error:
+            raise NotSent(f"today's messages cannot be counted: {error}") from error
+
+    def _read(self) -> tuple[str, int]:
+        try:
+            day, count = self._path.read_text(encoding="utf-8").split()
+            return day, int(count)
+        except (OSError, ValueError):
+            return "", 0
+
+
+# --- the channel ------------------------------------------------------------------------------------------------
+
+_CONDITIONS: dict[str, tuple[Condition, str]] = {
+    "starting": (Condition.DOWN, "connecting"),
+    "unpaired": (Condition.WAITING, "waiting to be linked to a phone"),
+    "up": (Condition.UP, ""),
+    "down": (Condition.DOWN, "not connected"),
+    "logged_out": (Condition.AUTH_FAILED, "unlinked by the phone: link it again"),
+    "banned": (Condition.AUTH_FAILED, "WhatsApp has banned this number"),
+    "replaced": (Condition.CONFLICT, "another program uses this session"),
+    "busy": (Condition.CONFLICT, "another process on this machine uses this session"),
+    "missing": (Condition.DOWN, "the bridge cannot run"),
+}
+
+
+class LinkedChannel:
+    """One linked device. `folder` keeps its session, private to its user."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._bridge = self._new_bridge()
+        self._tally = Tally(folder / "sent-today", settings.daily_cap)
+        self._spending = asyncio.Lock()
+        self._allowed = {chat_id(one) for one in settings.allow}
+        self._wrote_first: set[str] | None = None
+        self._next: Message | None = None
+        self._is_open = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            form=Form.WHATSAPP,
+            text_limit=4096,
+            pace=Pace(between_s=self._settings.pace_s, a_second=1),
+            typing_every_s=8.0,
+            file_bytes=16 * 1024 * 1024,
+            caption_limit=1024,
+            reactions=None,
+        )
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Have a bridge while entered."""
+        self._bridge = self._new_bridge()
+        running = asyncio.create_task(self._bridge.run(), name="whatsapp bridge")
+        self._is_open = True
+        try:
+            yield
+        finally:
+            self._is_open = False
+            self._next = None
+            await self._bridge.close(running)
+
+    async def receive(self, inbox: Inbox) -> None:
+        """Hand in what people did, in its order. What could not be committed stays in front for the next call."""
+        self._wrote_first = (self._wrote_first or set()) | set(await inbox.latest())
+        while True:
+            if self._next is None:
+                self._next = await self._bridge.said.get()
+            message = self._next
+            self._wrote_first.add(message.chat)
+            await inbox.accept(event_of(message))
+            self._next = None
+            self._bridge.tell({"op": "accepted", "key": message.key})
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        """WhatsApp knows no key: a repeat is another message."""
+        op = {"op": "send", "chat": address.platform_id, "text": message.text, "reply_to": message.reply_to}
+        return await self._write(address, op)
+
+    async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
+        op = {
+            "op": "send_file",
+            "chat": address.platform_id,
+            "path": str(file.content),
+            "name": file.name,
+            "media_type": file.media_type,
+            "text": file.text,
+            "reply_to": file.reply_to,
+        }
+        return await self._write(address, op)
+
+    async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
+        op = {"op": "edit", "chat": address.platform_id, "message": message_id, "text": message.text}
+        await self._repeatable(address, op)
+
+    async def react(self, address: Address, message_id: str, emoji: str) -> None:
+        op = {"op": "react", "chat": address.platform_id, "message": message_id, "emoji": emoji}
+        await self._repeatable(address, op)
+
+    async def typing(self, address: Address) -> None:
+        if self._may_write(address.platform_id):
+            self._bridge.tell({"op": "typing", "chat": address.platform_id})
+
+    async def open_dm(self, handle: str) -> Address:
+        """A chat with a person has their id. Raises Refused for whom safe mode keeps us from writing to."""
+        chat = chat_id(handle)
+        self._guard(chat)
+        return Address(platform_id=chat)
+
+    async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
+        await self._bridge.until_up(self._settings.answer_limit_s)
+        try:
+            await self._bridge.ask({"op": "fetch", "ref": attachment.ref, "path": str(into), "most_bytes": most_bytes})
+        except Ambiguous as error:
+            raise NotSent(str(error)) from error
+
+    async def check(self) -> str:
+        """Connect, for as long as it takes. An unpaired device shows on stderr what to scan or to type."""
+        if self._is_open:
+            condition, sentence = self.condition()
+            if condition is not Condition.UP:
+                raise ChannelDown(sentence)
+            return self._linked_as()
+        async with self.connected():
+            await self._paired()
+            await self._bridge.until_up(self._settings.answer_limit_s)
+            return self._linked_as()
+
+    def condition(self) -> tuple[Condition, str]:
+        state = self._bridge.state
+        condition, sentence = _CONDITIONS[state.state]
+        if condition is Condition.WAITING and self._bridge.pairing.startswith("pairing code"):
+            return (
+                condition,
+                f"type the {self._bridge.pairing.strip()} in WhatsApp: Linked devices, Link with phone number",
+            )
+        if condition is Condition.WAITING:
+            return condition, f"scan the code in {self._folder / 'pairing.txt'} (cat it) in WhatsApp: Linked devices"
+        return condition, f"{sentence}: {state.text}" if sentence and state.text else sentence
+
+    def _new_bridge(self) -> Bridge:
+        settings = self._settings
+        return Bridge(settings.bridge, self._folder, settings.phone, answer_limit_s=settings.answer_limit_s)
+
+    def _linked_as(self) -> str:
+        careful = "in safe mode" if self._settings.safe_mode else "WITHOUT safe mode"
+        return f"linked to WhatsApp as {self._bridge.me or 'an unknown number'}, {careful}"
+
+    async def _paired(self) -> None:
+        """Show what a person has to scan or type until they did. Raises ChannelDown after three minutes."""
+        bridge, shown = self._bridge, ""
+        try:
+            async with asyncio.timeout(PAIRING_LIMIT_S):
+                while bridge.state.state in ("starting", "unpaired"):
+                    if bridge.pairing != shown:
+                        shown = bridge.pairing
+                        sys.stderr.write(f"In WhatsApp: Settings, Linked devices, Link a device\n{shown}\n")
+                    async with bridge.changed:
+                        before = (bridge.state, bridge.pairing)
+                        await bridge.changed.wait_for(lambda: (bridge.state, bridge.pairing) != before)  # noqa: B023
+        except TimeoutError:
+            raise ChannelDown("nobody linked the device; run the check again") from None
+
+    async def _write(self, address: Address, op: Mapping[str, object]) -> Receipt:
+        """A new message: it counts."""
+        await self._ready(address.platform_id)
+        async with self._spending:
+            await asyncio.to_thread(self._tally.spend, datetime.now(UTC))
+        done = await self._bridge.ask(op)
+        return Receipt(platform_message_ids=(done.message,) if done.message else ())
+
+    async def _repeatable(self, address: Address, op: Mapping[str, object]) -> None:
+        """A change to a message that is there: what may have taken effect is harmless to repeat."""
+        await self._ready(address.platform_id)
+        try:
+            await self._bridge.ask(op)
+        except Ambiguous as error:
+            raise NotSent(str(error)) from error
+
+    async def _ready(self, chat: str) -> None:
+        self._guard(chat)
+        await self._bridge.until_up(self._settings.answer_limit_s)
+
+    def _may_write(self, chat: str) -> bool:
+        known = {self._bridge.me, *self._allowed, *(self._wrote_first or ())} - {""}
+        return not self._settings.safe_mode or chat in known
+
+    def _guard(self, chat: str) -> None:
+        """Raises Refused for a chat that safe mode keeps us from writing into."""
+        if self._may_write(chat):
+            return
+        if self._wrote_first is None:
+            raise ChannelDown("it is not known yet who has written first")
+        raise Refused(
+            f"safe mode: {chat} has not written first, so nothing is sent there. To write there nevertheless, add it to"
+            " allow in [channels.whatsapp]"
+        )

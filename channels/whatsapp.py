@@ -1,0 +1,1098 @@
+# /// script
+# dependencies = ["aiohttp>=3.14", "httpx>=0.28", "pydantic>=2.14", "structlog>=26.1"]
+# [tool.nanohost]
+# kind = "channel"
+# name = "whatsapp"
+# api = 1
+# [[tool.nanohost.settings]]
+# name = "phone_number_id"
+# help = "the Phone number ID of your number (WhatsApp > API Setup of your Meta app); digits, not the number itself"
+# [[tool.nanohost.settings]]
+# name = "access_token"
+# help = "a permanent token of a system user with whatsapp_business_messaging and whatsapp_business_management"
+# secret = true
+# [[tool.nanohost.settings]]
+# name = "app_secret"
+# help = "the App secret of your Meta app (App settings > Basic); webhooks are signed with it"
+# secret = true
+# [[tool.nanohost.settings]]
+# name = "verify_token"
+# help = "words of your own choice; Meta asks for them when you enter the webhook's address"
+# secret = true
+# [[tool.nanohost.settings]]
+# name = "listen"
+# help = "host:port where webhooks come in; your tunnel or reverse proxy leads there"
+# default = "127.0.0.1:8085"
+# [[tool.nanohost.settings]]
+# name = "path"
+# help = "the path of the webhook"
+# default = "/whatsapp"
+# [[tool.nanohost.settings]]
+# name = "graph_url"
+# help = "where Meta's Graph API is, with its version"
+# default = "https://graph.facebook.com/v23.0"
+# ///
+"""WhatsApp as a channel: Meta's Cloud API by httpx, its webhooks by aiohttp. `backend = "linked"` is another file.
+
+A webhook is answered 200 after every message in it is committed, never before: Meta sends anything else again. One that
+is not signed with the app's secret is refused unread. Each message we send carries the host's key; Meta gives it back
+with the message's statuses, within seconds. So an answer that was lost is looked for among them before it is called
+ambiguous, and what no status came for in `STATUS_WAIT_S` is taken as not sent. What is remembered of sends, statuses
+and chats is in memory only and bounded.
+
+A chat with one person is named by their id: Meta's business-scoped one where it is told, else their number. WhatsApp
+takes any marks in a text and never refuses it for them, so nothing is ever sent as `plain`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import importlib.util
+import json
+import logging
+import re
+import secrets
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+from weakref import WeakValueDictionary
+
+import httpx
+import structlog
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+
+from nanohost.channel_api import (
+    Address,
+    Ambiguous,
+    Attachment,
+    AuthFailed,
+    Capabilities,
+    Channel,
+    ChannelContext,
+    ChannelDown,
+    ChannelError,
+    Condition,
+    EventKind,
+    Form,
+    InboundEvent,
+    Inbox,
+    NotSent,
+    OutboundCard,
+    OutboundFile,
+    OutboundText,
+    Pace,
+    RateLimited,
+    Receipt,
+    Refused,
+    Sender,
+)
+
+STATUS_WAIT_S = 10.0
+"""Meta tells what became of a message within a few seconds after it took it."""
+ANSWER_LIMIT_S = 20.0
+WEBHOOK_BYTES = 4 * 1024 * 1024
+"""Meta's own limit for one webhook is 3 MB."""
+BUTTON_BODY = 1024
+"""Characters of a message with reply buttons; a list takes as many as a text."""
+TEXT_LIMIT = 4096
+
+_MB = 1024 * 1024
+_REMEMBERED = 2_000
+_PAIR_PAUSE_S = 6.0
+"""Meta allows one message in six seconds to one person in the long run."""
+_NUMBER_PAUSE_S = 30.0
+_CHUNK_BYTES = 64 * 1024
+
+JsonObject = dict[str, object]
+_Model = TypeVar("_Model", bound=BaseModel)
+_Value = TypeVar("_Value")
+
+_log = structlog.get_logger()
+
+
+def create(context: ChannelContext) -> Channel:
+    """The backend that the settings choose. Raises ChannelError with what is missing in them."""
+    backend = context.settings.get("backend", "cloud")
+    if backend == "linked":
+        return _linked(context)
+    if backend != "cloud":
+        raise ChannelError(f'whatsapp: backend is "{backend}"; it can be "cloud" or "linked"')
+    return WhatsAppChannel(read_settings(context.settings))
+
+
+def _linked(context: ChannelContext) -> Channel:
+    """The file beside this one: it is not listed as a channel of its own, and is read only where it is wanted."""
+    name = "_nanohost_channel__whatsapp_linked"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("_whatsapp_linked.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    channel: Channel = module.create(context)
+    return channel
+
+
+class WhatsAppSettings(BaseModel):
+    """[channels.whatsapp] with the Cloud API."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True)
+
+    backend: Literal["cloud"] = "cloud"
+    phone_number_id: Annotated[str, StringConstraints(pattern=r"\A\d+\z")]
+    access_token: Annotated[SecretStr, Field(min_length=1)]
+    app_secret: Annotated[SecretStr, Field(min_length=1)]
+    verify_token: Annotated[SecretStr, Field(min_length=1)]
+    graph_url: Annotated[str, StringConstraints(pattern=r"\Ahttps?://\S+\z")] = "https://graph.facebook.com/v23.0"
+    listen: Annotated[str, StringConstraints(pattern=r"\A\S+:\d{1,5}\z")] = "127.0.0.1:8085"
+    path: Annotated[str, StringConstraints(pattern=r"\A/[A-Za-z0-9/_.-]*\z")] = "/whatsapp"
+
+
+def read_settings(table: Mapping[str, object]) -> WhatsAppSettings:
+    """Raises ChannelError naming the keys that are missing or wrong, and never a value."""
+    try:
+        return WhatsAppSettings.model_validate(table)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+    missing = [str(one["loc"][0]) for one in problems if one["type"] == "missing"]
+    if missing:
+        raise ChannelError(f"whatsapp: [channels.whatsapp] lacks {', '.join(missing)}; see docs/channels/whatsapp.md")
+    raise ChannelError("whatsapp: " + "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in problems))
+
+
+# --- what Meta says -----------------------------------------------------------------------------------------------
+
+
+class _Said(BaseModel):
+    """A part of Meta's JSON; what we do not know in it is left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Text(_Said):
+    body: str
+
+
+class _Media(_Said):
+    id: str
+    mime_type: str = ""
+    filename: str = ""
+    caption: str = ""
+
+
+class _Choice(_Said):
+    id: str
+    title: str = ""
+
+
+class _Interactive(_Said):
+    button_reply: _Choice | None = None
+    list_reply: _Choice | None = None
+
+
+class _TemplateButton(_Said):
+    text: str
+
+
+class _Reaction(_Said):
+    message_id: str
+    emoji: str = ""
+    """Empty when the reaction was taken back."""
+
+
+class _Place(_Said):
+    latitude: float
+    longitude: float
+    name: str = ""
+    address: str = ""
+
+
+class _CardName(_Said):
+    formatted_name: str = ""
+
+
+class _CardPhone(_Said):
+    phone: str = ""
+
+
+class _VisitingCard(_Said):
+    name: _CardName = _CardName()
+    phones: list[_CardPhone] = []
+
+
+class _Context(_Said):
+    id: str | None = None
+    from_: Annotated[str, Field(alias="from")] = ""
+
+
+class _Content(_Said):
+    """What a message says: `type` names the field that is filled."""
+
+    type: str
+    text: _Text | None = None
+    image: _Media | None = None
+    video: _Media | None = None
+    audio: _Media | None = None
+    document: _Media | None = None
+    sticker: _Media | None = None
+    interactive: _Interactive | None = None
+    button: _TemplateButton | None = None
+    reaction: _Reaction | None = None
+    location: _Place | None = None
+    contacts: list[_VisitingCard] | None = None
+    edit: _Edit | None = None
+    revoke: _Revoke | None = None
+
+
+class _Edit(_Said):
+    original_message_id: str
+    message: _Content
+
+
+class _Revoke(_Said):
+    original_message_id: str
+
+
+class _Message(_Content):
+    id: Annotated[str, Field(min_length=1)]
+    timestamp: AwareDatetime
+    from_: Annotated[str, Field(alias="from")] = ""
+    from_user_id: str = ""
+    to: str = ""
+    to_user_id: str = ""
+    group_id: str = ""
+    context: _Context = _Context()
+
+
+class _Profile(_Said):
+    name: str = ""
+
+
+class _Contact(_Said):
+    wa_id: str = ""
+    user_id: str = ""
+    profile: _Profile = _Profile()
+
+
+class _Problem(_Said):
+    code: int = -1
+    title: str = ""
+    message: str = ""
+    error_data: Mapping[str, object] = {}
+
+    def words(self) -> str:
+        """What Meta says is wrong, once."""
+        said = [self.message or self.title, str(self.error_data.get("details") or "")]
+        return ": ".join(dict.fromkeys(one for one in said if one)) or "no reason given"
+
+
+class _Status(_Said):
+    id: str
+    status: str
+    recipient_id: str = ""
+    biz_opaque_callback_data: str = ""
+    errors: list[_Problem] = []
+
+
+class _Metadata(_Said):
+    phone_number_id: str
+    display_phone_number: str = ""
+
+
+class _Change(_Said):
+    """The `value` of one change. Its lists are read one by one: what is wrong with one says nothing of the others."""
+
+    metadata: _Metadata
+    contacts: list[object] = []
+    messages: list[object] = []
+    message_echoes: list[object] = []
+    """What our own number sent from a phone, where it is used on one as well."""
+    statuses: list[object] = []
+
+
+def signature(secret: str, raw: bytes) -> str:
+    """What Meta puts into X-Hub-Signature-256."""
+    return "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
+
+
+def parse_webhook(raw: bytes, phone_number_id: str) -> tuple[list[InboundEvent], list[_Status]]:
+    """What a webhook tells of our number, in its order. What makes no sense is left out and logged."""
+    events: list[InboundEvent] = []
+    statuses: list[_Status] = []
+    for change in _changes(raw):
+        if change.metadata.phone_number_id != phone_number_id:
+            _log.info("whatsapp_of_another_number", phone_number_id=change.metadata.phone_number_id)
+            continue
+        names = _names(_each(_Contact, change.contacts))
+        number = re.sub(r"\D", "", change.metadata.display_phone_number)
+        for message in _each(_Message, change.messages):
+            events += _events(message, names, number)
+        for message in _each(_Message, change.message_echoes):
+            events += _events(message, names, number, is_echo=True)
+        statuses += _each(_Status, change.statuses)
+    return events, statuses
+
+
+def _changes(raw: bytes) -> Iterator[_Change]:
+    try:
+        # Written and read once more, because an escape can hide half a pair.
+        said = json.loads(_well_formed(json.dumps(json.loads(raw), ensure_ascii=False)))
+    except (ValueError, RecursionError):
+        said = None
+    entries = said.get("entry") if isinstance(said, dict) else None
+    if not isinstance(entries, list):
+        _log.warning("whatsapp_unreadable", what="a webhook")
+        return
+    changes = [one.get("changes") for one in entries if isinstance(one, dict)]
+    values = [one.get("value") for some in changes if isinstance(some, list) for one in some if isinstance(one, dict)]
+    yield from _each(_Change, values)
+
+
+def _each(model: type[_Model], values: Iterable[object]) -> Iterator[_Model]:
+    for value in values:
+        try:
+            yield model.model_validate(value)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
+            _log.warning("whatsapp_unreadable", what=model.__name__.lstrip("_").lower(), place=place)
+
+
+def _well_formed(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can carry and nothing else."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _names(contacts: Iterable[_Contact]) -> dict[str, str]:
+    return {id: contact.profile.name for contact in contacts for id in (contact.wa_id, contact.user_id) if id}
+
+
+def _events(
+    message: _Message, names: Mapping[str, str], number: str, *, is_echo: bool = False
+) -> Iterator[InboundEvent]:
+    """The event that a message is; none for what tells nobody anything."""
+    try:
+        meaning = _meaning(message)
+    except ValueError:
+        _log.warning("whatsapp_unreadable", what="message", place=message.type)
+        return
+    if meaning is None:
+        _log.info("whatsapp_ignored", type=message.type, message=message.id)
+        return
+    sender = message.from_user_id or message.from_
+    partner = (message.to_user_id or message.to) if is_echo else sender
+    yield InboundEvent(
+        platform_id=message.group_id or partner,
+        platform_message_id=message.id,
+        sender=Sender(
+            handle=sender,
+            name=names.get(message.from_user_id) or names.get(message.from_) or sender,
+            is_self=is_echo or _is_ours(message.from_, number),
+        ),
+        text=meaning.text,
+        sent_at=message.timestamp,
+        kind=meaning.kind,
+        is_group=bool(message.group_id),
+        mentions_bot=_is_ours(message.context.from_, number) or bool(number and f"@{number}" in meaning.text),
+        refers_to=meaning.refers_to or message.context.id,
+        value=meaning.value,
+        attachments=meaning.attachments,
+    )
+
+
+def _is_ours(writer: str, number: str) -> bool:
+    return bool(number) and writer == number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meaning:
+    text: str = ""
+    kind: EventKind = EventKind.MESSAGE
+    refers_to: str | None = None
+    value: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+
+
+def _meaning(said: _Content) -> _Meaning | None:
+    """Raises ValueError when the field that the type names is missing."""
+    reader = _READERS.get(said.type)
+    return reader(said) if reader else _not_passed_on(said)
+
+
+def _not_passed_on(said: _Content) -> _Meaning:
+    return _Meaning(text=f"[a message that WhatsApp does not pass on: {said.type}]")
+
+
+def _there(value: _Value | None) -> _Value:
+    if value is None:
+        raise ValueError
+    return value
+
+
+def _read_media(said: _Content) -> _Meaning:
+    media = _there(said.image or said.video or said.audio or said.document or said.sticker)
+    file = Attachment(ref=media.id, name=media.filename, media_type=media.mime_type.partition(";")[0])
+    return _Meaning(text=media.caption, attachments=(file,))
+
+
+def _read_choice(said: _Content) -> _Meaning:
+    both = _there(said.interactive)
+    chosen = both.button_reply or both.list_reply
+    if chosen is None:
+        return _not_passed_on(said)
+    return _Meaning(text=chosen.title, kind=EventKind.CLICK, value=chosen.id)
+
+
+def _read_reaction(said: _Content) -> _Meaning:
+    reaction = _there(said.reaction)
+    return _Meaning(text=reaction.emoji, kind=EventKind.REACTION, refers_to=reaction.message_id)
+
+
+def _read_edit(said: _Content) -> _Meaning:
+    edit = _there(said.edit)
+    now = _meaning(edit.message) if edit.message.type != "edit" else None
+    return _Meaning(text=_there(now).text, kind=EventKind.EDIT, refers_to=edit.original_message_id)
+
+
+def _read_revoke(said: _Content) -> _Meaning:
+    return _Meaning(text="[deleted]", kind=EventKind.EDIT, refers_to=_there(said.revoke).original_message_id)
+
+
+def _read_place(said: _Content) -> _Meaning:
+    place = _there(said.location)
+    where = ", ".join(one for one in (place.name, place.address, f"{place.latitude}, {place.longitude}") if one)
+    return _Meaning(text=f"[location: {where}]")
+
+
+def _read_cards(said: _Content) -> _Meaning:
+    cards = [
+        ", ".join([card.name.formatted_name, *(one.phone for one in card.phones)]) for card in _there(said.contacts)
+    ]
+    return _Meaning(text="\n".join(f"[contact: {card}]" for card in cards))
+
+
+_READERS: Mapping[str, Callable[[_Content], _Meaning | None]] = {
+    "text": lambda said: _Meaning(text=_there(said.text).body),
+    **dict.fromkeys(("image", "video", "audio", "document", "sticker"), _read_media),
+    "interactive": _read_choice,
+    "button": lambda said: _Meaning(text=_there(said.button).text),
+    "reaction": _read_reaction,
+    "edit": _read_edit,
+    "revoke": _read_revoke,
+    "location": _read_place,
+    "contacts": _read_cards,
+    "system": lambda said: None,
+}
+
+
+# --- what is said to Meta -----------------------------------------------------------------------------------------
+
+
+class Lost(Exception):
+    """The answer to a request did not come, or says nothing: it may have been heeded."""
+
+
+_TEMPORARY = frozenset({2, 131016, 131057})
+_ACCOUNT = frozenset({0, 10, 190, 368, 131005, 131031, 131042, 131045, 133010})
+_PAIR_LIMIT = 131056
+_NUMBER_LIMITS = frozenset({4, 80007, 130429, 131048, 131064})
+_HINTS = {
+    131026: "they may not have WhatsApp, or not have agreed to its terms",
+    131030: "add the number to the list of recipients of your test number, or use a number of your own",
+    131047: "more than 24 hours have passed since they last wrote; they have to write first",
+}
+
+
+def problem_of(status: int, answer: object, retry_after: str = "") -> Exception:
+    """What an answer that is no success means. Meta's own code decides; the HTTP status where there is none."""
+    said = answer.get("error") if isinstance(answer, dict) else None
+    try:
+        problem = _Problem.model_validate(said)
+    except ValidationError:
+        return _problem_without_words(status, retry_after)
+    code = problem.code
+    words = f"WhatsApp says: {problem.words()} (code {code})"
+    if code == _PAIR_LIMIT:
+        return RateLimited(words, retry_after_s=_seconds(retry_after, _PAIR_PAUSE_S))
+    if code in _NUMBER_LIMITS or status == 429:
+        return RateLimited(words, retry_after_s=_seconds(retry_after, _NUMBER_PAUSE_S), whole_channel=True)
+    if code in _ACCOUNT or 200 <= code < 300 or status == 401:
+        return AuthFailed(f"{words}; look at the access token, its permissions and the number's state")
+    if code in _TEMPORARY:
+        return NotSent(words)
+    if status >= 500:
+        return Lost(words)
+    return Refused(f"{words}; {_HINTS[code]}" if code in _HINTS else words)
+
+
+def _problem_without_words(status: int, retry_after: str) -> Exception:
+    words = f"WhatsApp's server answered {status} and nothing that can be read"
+    if status == 429:
+        return RateLimited(words, retry_after_s=_seconds(retry_after, _NUMBER_PAUSE_S), whole_channel=True)
+    if status == 401:
+        return AuthFailed(words)
+    if 300 <= status < 500:
+        return NotSent(f"{words}; is graph_url right?")
+    return Lost(words)
+
+
+def _seconds(header: str, otherwise: float) -> float:
+    return float(header) if header.isdecimal() else otherwise
+
+
+class _Graph:
+    """Meta's Graph API with our token. Raises ChannelError or Lost; nothing is ever tried twice."""
+
+    def __init__(self, client: httpx.AsyncClient, settings: WhatsAppSettings) -> None:
+        self._client = client
+        self._url = settings.graph_url.rstrip("/")
+        self._token = settings.access_token.get_secret_value()
+        self.condition = (Condition.UP, "")
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> JsonObject:
+        return await self._ask("GET", path, params=dict(params or {}))
+
+    async def post(self, path: str, body: JsonObject) -> JsonObject:
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        return await self._ask("POST", path, content=content, headers={"Content-Type": "application/json"})
+
+    async def upload(self, path: str, file: OutboundFile, media_type: str) -> str:
+        """The id of the uploaded file."""
+        boundary = secrets.token_hex(16)
+        head, tail = _form_around(file.name, media_type, boundary)
+        headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(head) + file.size + len(tail)),
+        }
+        answer = await self._ask("POST", path, content=_form(head, file.content, tail), headers=headers)
+        id = answer.get("id")
+        if not isinstance(id, str):
+            raise Lost("WhatsApp took the file and gave it no id")
+        return id
+
+    async def download(self, url: str, into: Path, *, most_bytes: int) -> None:
+        try:
+            async with self._client.stream("GET", url, headers=self._authorization()) as response:
+                if not response.is_success:
+                    raise _not_downloaded(response.status_code)
+                file = await asyncio.to_thread(into.open, "wb")
+                try:
+                    await _pour(response, file.write, most_bytes)
+                finally:
+                    await asyncio.to_thread(file.close)
+        except httpx.HTTPError as error:
+            raise NotSent(f"the file could not be fetched: {type(error).__name__}") from None
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        content: bytes | AsyncIterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> JsonObject:
+        try:
+            answer = await self._exchange(method, path, params, content, {**self._authorization(), **(headers or {})})
+        except (ChannelDown, Lost) as error:
+            self.condition = (Condition.DOWN, str(error))
+            raise
+        except AuthFailed as error:
+            self.condition = (Condition.AUTH_FAILED, str(error))
+            raise
+        except ChannelError:
+            self.condition = (Condition.UP, "")
+            raise
+        self.condition = (Condition.UP, "")
+        return answer
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str] | None,
+        content: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str],
+    ) -> JsonObject:
+        try:
+            response = await self._client.request(
+                method, f"{self._url}/{path}", params=params, content=content, headers=headers
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
+            raise ChannelDown(f"WhatsApp cannot be reached: {type(error).__name__}") from None
+        except httpx.HTTPError as error:
+            raise Lost(f"WhatsApp's answer was lost: {type(error).__name__}") from None
+        answer = _json_of(response)
+        if not response.is_success:
+            problem = problem_of(response.status_code, answer, response.headers.get("Retry-After", ""))
+            problem.args = tuple(str(arg).replace(self._token, "…") for arg in problem.args)
+            raise problem
+        if not isinstance(answer, dict):
+            raise Lost("WhatsApp's server answered something that is not JSON")
+        return answer
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"}
+
+
+def _json_of(response: httpx.Response) -> object:
+    try:
+        answer: object = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+    return answer
+
+
+def _form_around(name: str, media_type: str, boundary: str) -> tuple[bytes, bytes]:
+    """What stands before and behind a file's bytes in the form that Meta wants."""
+    quoted = name.translate({ord('"'): "%22", ord("\r"): "%0D", ord("\n"): "%0A"})
+    head = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+        for key, value in (("messaging_product", "whatsapp"), ("type", media_type))
+    )
+    head += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
+    head += f"Content-Type: {media_type}\r\n\r\n"
+    return head.encode("utf-8", "replace"), f"\r\n--{boundary}--\r\n".encode()
+
+
+async def _form(head: bytes, content: Path, tail: bytes) -> AsyncIterator[bytes]:
+    yield head
+    file = await asyncio.to_thread(content.open, "rb")
+    try:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield chunk
+    finally:
+        await asyncio.to_thread(file.close)
+    yield tail
+
+
+async def _pour(response: httpx.Response, write: Callable[[bytes], int], most_bytes: int) -> None:
+    size = 0
+    async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+        size += len(chunk)
+        if size > most_bytes:
+            raise Refused(f"the file is larger than {most_bytes} bytes")
+        await asyncio.to_thread(write, chunk)
+
+
+def _not_downloaded(status: int) -> ChannelError:
+    if status in (404, 410):
+        return Refused("WhatsApp does not have the file any more")
+    if status == 401:
+        return AuthFailed("WhatsApp does not let our access token fetch the file")
+    return NotSent(f"WhatsApp answered {status} when it was asked for the file")
+
+
+class _Uploaded(_Said):
+    """What Meta says of a file that came in."""
+
+    url: str
+    file_size: int | None = None
+
+
+class _Taken(_Said):
+    id: Annotated[str, Field(min_length=1)]
+
+
+class _Answer(_Said):
+    messages: Annotated[list[_Taken], Field(min_length=1)]
+
+
+def _recipient(chat: str) -> JsonObject:
+    """Numbers and business-scoped ids (US.13491…) are people, anything else is a group."""
+    if re.fullmatch(r"[A-Z]{2}\.\S+", chat):
+        return {"recipient_type": "individual", "recipient": chat}
+    is_number = re.fullmatch(r"\+?\d+", chat) is not None
+    return {"recipient_type": "individual" if is_number else "group", "to": chat}
+
+
+def _card(text: str, card: OutboundCard) -> JsonObject:
+    """Reply buttons; a list where the text is too long for those."""
+    choices = [{"id": button.value, "title": button.label} for button in card.buttons]
+    if len(text) <= BUTTON_BODY:
+        action: JsonObject = {"buttons": [{"type": "reply", "reply": choice} for choice in choices]}
+    else:
+        action = {"button": "Choose", "sections": [{"rows": choices}]}
+    kind = "button" if len(text) <= BUTTON_BODY else "list"
+    return {"type": "interactive", "interactive": {"type": kind, "body": {"text": text}, "action": action}}
+
+
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_DOCUMENTS = frozenset(
+    {
+        "application/pdf",
+        "application/msword",
+        "application/vnd.ms-excel",
+        "application/vnd.ms-powerpoint",
+        f"{_OFFICE}wordprocessingml.document",
+        f"{_OFFICE}spreadsheetml.sheet",
+        f"{_OFFICE}presentationml.presentation",
+    }
+)
+_MEDIA: Mapping[str, tuple[frozenset[str], int]] = {
+    "image": (frozenset({"image/jpeg", "image/png"}), 5 * _MB),
+    "video": (frozenset({"video/mp4", "video/3gpp"}), 16 * _MB),
+    "audio": (frozenset({"audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", "audio/ogg", "audio/opus"}), 16 * _MB),
+    "document": (_DOCUMENTS, 100 * _MB),
+}
+_READABLE = re.compile(r"text/.*|application/(.*[+-])?(json|xml|yaml|toml|javascript|sql)")
+
+
+def media_of(file: OutboundFile) -> tuple[str, str]:
+    """As what a file is sent, and the type it is called. Raises Refused for one that WhatsApp takes in no form."""
+    media_type = file.media_type.partition(";")[0].strip().lower()
+    if _READABLE.fullmatch(media_type):
+        return "document", "text/plain"
+    for kind, (types, most_bytes) in _MEDIA.items():
+        if media_type in types:
+            if file.size > most_bytes:
+                raise Refused(f"{file.name} is too large: WhatsApp takes {most_bytes // _MB} MB of {kind}")
+            return kind, media_type
+    raise Refused(f"{file.name}: WhatsApp takes no files of type {media_type or 'unknown'}")
+
+
+# --- the channel --------------------------------------------------------------------------------------------------
+
+
+class _Sends:
+    """What became of our messages, by the host's key: told by answers and by statuses, whichever comes first."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, str] = OrderedDict()
+        self._failures: OrderedDict[str, str] = OrderedDict()
+        self._lost_at: OrderedDict[str, float] = OrderedDict()
+        self._waiting: dict[str, asyncio.Event] = {}
+
+    def taken(self, key: str) -> str | None:
+        """The id under which WhatsApp took it, and did not give up on it so far."""
+        return None if key in self._failures else self._ids.get(key)
+
+    def failure(self, key: str) -> str | None:
+        return self._failures.get(key)
+
+    def forget(self, key: str) -> None:
+        """It is sent anew."""
+        for table in (self._ids, self._failures, self._lost_at):
+            table.pop(key, None)
+
+    def lost(self, key: str) -> None:
+        _remember(self._lost_at, key, time.monotonic())
+
+    def note(self, key: str, id: str, *, failure: str = "") -> None:
+        _remember(self._ids, key, id)
+        if failure:
+            _remember(self._failures, key, failure)
+        if key in self._waiting:
+            self._waiting[key].set()
+
+    async def found(self, key: str, wait_s: float) -> str | None:
+        """The id, waited for until `wait_s` after the answer was lost."""
+        left_s = self._lost_at.get(key, time.monotonic()) + wait_s - time.monotonic()
+        if key not in self._ids and left_s > 0:
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._waiting.setdefault(key, asyncio.Event()).wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._waiting.pop(key, None)
+        return self._ids.get(key)
+
+
+def _listen(where: str) -> socket.socket:
+    host, _, port = where.rpartition(":")
+    host = host.strip("[]")
+    try:
+        return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise ChannelError(f"whatsapp: webhooks cannot be taken on {where}: {words}") from error
+
+
+def _remember(table: OrderedDict[str, _Value], key: str, value: _Value) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    while len(table) > _REMEMBERED:
+        table.popitem(last=False)
+
+
+class WhatsAppChannel:
+    """One business number. Webhooks are answered while it is connected, with 503 while nobody receives."""
+
+    def __init__(
+        self,
+        settings: WhatsAppSettings,
+        *,
+        status_wait_s: float = STATUS_WAIT_S,
+        answer_limit_s: float = ANSWER_LIMIT_S,
+    ) -> None:
+        for chatty in ("httpx", "httpcore"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        self._settings = settings
+        self._status_wait_s = status_wait_s
+        self._answer_limit_s = answer_limit_s
+        self._connection: _Graph | None = None
+        self._receiving: tuple[Inbox, asyncio.TaskGroup] | None = None
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._latest: OrderedDict[str, str] = OrderedDict()
+        self._sends = _Sends()
+        self._undelivered = ""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            form=Form.WHATSAPP,
+            text_limit=TEXT_LIMIT,
+            pace=Pace(between_s=1.0, a_second=80),
+            typing_every_s=20.0,
+            buttons=3,
+            button_label=20,
+            file_bytes=100 * _MB,
+            caption_limit=1024,
+            reactions=None,
+        )
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Listen for webhooks while entered. Raises ChannelError when the port cannot be had."""
+        async with self._client() as client:
+            self._connection = _Graph(client, self._settings)
+            try:
+                async with self._listening():
+                    yield
+            finally:
+                self._connection = None
+
+    async def receive(self, inbox: Inbox) -> None:
+        """Have webhooks handed in until cancelled."""
+        for chat, id in (await inbox.latest()).items():
+            _remember(self._latest, chat, id)
+        async with asyncio.TaskGroup() as tasks:
+            self._receiving = (inbox, tasks)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._receiving = None
+
+    def condition(self) -> tuple[Condition, str]:
+        if self._connection is None:
+            return Condition.DOWN, "it is not connected"
+        condition, words = self._connection.condition
+        return condition, words or self._undelivered
+
+    async def check(self) -> str:
+        """Also proves the app's secret: Meta compares it with the token."""
+        secret, token = (one.get_secret_value() for one in (self._settings.app_secret, self._settings.access_token))
+        proof = hmac.new(secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+        fields = "display_phone_number,verified_name,quality_rating"
+        async with self._client() as client:
+            graph = _Graph(client, self._settings)
+            try:
+                said = await graph.get(self._settings.phone_number_id, {"fields": fields, "appsecret_proof": proof})
+            except Lost as lost:
+                raise NotSent(str(lost)) from None
+            except Refused as error:
+                raise AuthFailed(f"{error}; look at phone_number_id and app_secret") from None
+        number, name, quality = (said.get(key, "unknown") for key in fields.split(","))
+        return (
+            f"This is {number} ({name}), quality {quality}. Webhooks come to {self._settings.path} on "
+            f"{self._settings.listen}: your public https address has to lead there."
+        )
+
+    # What is sent
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        content: JsonObject = {"type": "text", "text": {"body": message.text, "preview_url": False}}
+        return await self._post(address, content, message.reply_to, idempotency_key)
+
+    async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
+        return await self._post(address, _card(card.text, card), card.reply_to, idempotency_key)
+
+    async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
+        """A sound takes no words: they go before it, under a key of their own."""
+        kind, media_type = media_of(file)
+        ids: tuple[str, ...] = ()
+        if kind == "audio" and file.text:
+            words = OutboundText(text=file.text, reply_to=file.reply_to)
+            ids = (await self.send(address, words, idempotency_key=f"{idempotency_key}.words")).platform_message_ids
+        try:
+            id = await self._graph.upload(f"{self._settings.phone_number_id}/media", file, media_type)
+        except Lost as lost:
+            raise NotSent(f"the file was not uploaded: {lost}") from None
+        media: JsonObject = {"id": id}
+        if kind != "audio" and file.text:
+            media["caption"] = file.text
+        if kind == "document":
+            media["filename"] = file.name
+        content: JsonObject = {"type": kind, kind: media}
+        receipt = await self._post(address, content, None if ids else file.reply_to, idempotency_key)
+        return Receipt(platform_message_ids=(*ids, *receipt.platform_message_ids))
+
+    async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
+        """By the statuses that came. One that WhatsApp took and gave up on was sent: its failure is on record."""
+        id = await self._sends.found(idempotency_key, self._status_wait_s)
+        return None if id is None else Receipt(platform_message_ids=(id,))
+
+    async def react(self, address: Address, message_id: str, emoji: str) -> None:
+        body = {**_recipient(address.platform_id), "type": "reaction"}
+        await self._tell({**body, "reaction": {"message_id": message_id, "emoji": emoji}})
+
+    async def typing(self, address: Address) -> None:
+        """Shown under the newest message of the chat, which is marked as read by it."""
+        if id := self._latest.get(address.platform_id):
+            await self._tell({"status": "read", "message_id": id, "typing_indicator": {"type": "text"}})
+
+    async def open_dm(self, handle: str) -> Address:
+        """A person's id is their chat; whether WhatsApp lets us write there is said by `send`."""
+        return Address(platform_id=handle)
+
+    async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
+        try:
+            file = _Uploaded.model_validate(await self._graph.get(attachment.ref))
+        except Lost as lost:
+            raise NotSent(str(lost)) from None
+        except ValidationError:
+            raise NotSent("WhatsApp does not say where the file is") from None
+        if file.file_size is not None and file.file_size > most_bytes:
+            raise Refused(f"the file has {file.file_size} bytes; at most {most_bytes} are taken")
+        await self._graph.download(file.url, into, most_bytes=most_bytes)
+
+    async def _post(self, address: Address, content: JsonObject, reply_to: str | None, key: str) -> Receipt:
+        if (known := self._sends.taken(key)) is not None:
+            return Receipt(platform_message_ids=(known,))
+        self._sends.forget(key)
+        body = {"messaging_product": "whatsapp", **_recipient(address.platform_id), **content}
+        if reply_to:
+            body["context"] = {"message_id": reply_to}
+        try:
+            said = await self._graph.post(self._messages, {**body, "biz_opaque_callback_data": key})
+            id = _Answer.model_validate(said).messages[0].id
+        except Lost as lost:
+            id = await self._sought(key, str(lost))
+        except ValidationError:
+            id = await self._sought(key, "WhatsApp's answer names no message")
+        self._sends.note(key, id)
+        return Receipt(platform_message_ids=(id,))
+
+    async def _sought(self, key: str, why: str) -> str:
+        """The id of a message whose answer was lost, if a status tells it in time."""
+        self._sends.lost(key)
+        id = await self._sends.found(key, self._status_wait_s)
+        if id is None:
+            raise Ambiguous(f"{why}; no status of the message came within {self._status_wait_s:g} s")
+        self._graph.condition = (Condition.UP, "")
+        if (failure := self._sends.failure(key)) is not None:
+            raise Refused(failure)
+        return id
+
+    async def _tell(self, body: JsonObject) -> None:
+        """Something that does no harm when it is said twice."""
+        try:
+            await self._graph.post(self._messages, {"messaging_product": "whatsapp", **body})
+        except Lost as lost:
+            raise NotSent(str(lost)) from None
+
+    @property
+    def _messages(self) -> str:
+        return f"{self._settings.phone_number_id}/messages"
+
+    @property
+    def _graph(self) -> _Graph:
+        if self._connection is None:
+            raise ChannelDown("WhatsApp is not connected")
+        return self._connection
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(timeout=self._answer_limit_s)
+
+    # What comes in
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        listener = _listen(self._settings.listen)
+        app = web.Application(client_max_size=WEBHOOK_BYTES)
+        app.router.add_get(self._settings.path, self._handshake)
+        app.router.add_post(self._settings.path, self._webhook)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener).start()
+            yield
+            # Until Python 3.12 a connection is left open that is being accepted when its server closes.
+            asyncio.get_running_loop().remove_reader(listener)
+            await asyncio.sleep(0.01)
+        finally:
+            await runner.cleanup()
+            listener.close()
+
+    async def _handshake(self, request: web.Request) -> web.Response:
+        """Meta asks once, when the webhook's address is entered."""
+        ours = self._settings.verify_token.get_secret_value()
+        is_ours = hmac.compare_digest(request.query.get("hub.verify_token", "").encode(), ours.encode())
+        if request.query.get("hub.mode") != "subscribe" or not is_ours:
+            return web.Response(status=403)
+        return web.Response(text=request.query.get("hub.challenge", ""))
+
+    async def _webhook(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(self._answer_limit_s):
+                raw = await request.read()
+        except (TimeoutError, OSError, web.RequestPayloadError):
+            return web.Response(status=408)
+        given = request.headers.get("X-Hub-Signature-256", "")
+        expected = signature(self._settings.app_secret.get_secret_value(), raw)
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+            _log.warning("whatsapp_forged", remote=request.remote or "")
+            return web.Response(status=403)
+        events, statuses = parse_webhook(raw, self._settings.phone_number_id)
+        for status in statuses:
+            self._heed(status)
+        is_kept = not events or await self._hand_in(events)
+        return web.Response(status=200 if is_kept else 503)
+
+    def _heed(self, status: _Status) -> None:
+        failure = ""
+        if status.status == "failed":
+            said = status.errors[0] if status.errors else _Problem()
+            hint = f"; {_HINTS[said.code]}" if said.code in _HINTS else ""
+            failure = f"WhatsApp took the message and could not deliver it: {said.words()} (code {said.code}){hint}"
+            self._undelivered = failure
+            _log.warning("whatsapp_not_delivered", to=status.recipient_id, message=status.id, error=failure)
+        elif status.status in ("delivered", "read"):
+            self._undelivered = ""
+        if status.biz_opaque_callback_data:
+            self._sends.note(status.biz_opaque_callback_data, status.id, failure=failure)
+
+    async def _hand_in(self, events: list[InboundEvent]) -> bool:
+        """Whether all of it is committed. Done by a task of `receive`, so that it ends with it."""
+        if self._receiving is None:
+            return False
+        inbox, tasks = self._receiving
+        chats: dict[str, list[InboundEvent]] = {}
+        for event in events:
+            chats.setdefault(event.platform_id, []).append(event)
+        handed = [tasks.create_task(self._accept(inbox, chat, some)) for chat, some in chats.items()]
+        await asyncio.wait(handed)
+        return all(not task.cancelled() and task.result() for task in handed)
+
+    async def _accept(self, inbox: Inbox, chat: str, events: list[InboundEvent]) -> bool:
+        """One chat's events, in order, whatever other chats wait for."""
+        turn = self._turns.setdefault(chat, asyncio.Lock())
+        async with turn:
+            for event in events:
+                try:
+                    await inbox.accept(event)
+                except Exception as error:
+                    _log.warning("whatsapp_not_committed", message=event.platform_message_id, error=str(error))
+                    return False
+                if event.kind is EventKind.MESSAGE and not event.sender.is_self:
+                    _remember(self._latest, chat, event.platform_message_id)
+        return True

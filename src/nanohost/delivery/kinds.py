@@ -1,0 +1,226 @@
+"""Each kind of message on its way to a channel: what it is cut into, what the channel is asked to do, what is left out.
+
+Degraded here, once, for all channels: what a platform cannot do is said in words, or not at all, and never with an
+error that a person sees. A file is copied out of the container's reach before a channel reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from nanohost.channel_api import (
+    Address,
+    Channel,
+    Edits,
+    OutboundCard,
+    OutboundFile,
+    OutboundText,
+    Reacts,
+    Receipt,
+    Refused,
+    SendsCards,
+    SendsFiles,
+)
+from nanohost.delivery import files
+from nanohost.delivery.cutting import cut, passes_unchanged
+from nanohost.delivery.manner import Manner, choices, fits_a_caption, manner_of, reaction
+from nanohost.delivery.render import render
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.store import deliveries, sessions
+from nanohost.store.cards import options_of
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery, DeliveryStatus, StoredPart
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.payloads import EditOut, FileOut, OutPayload, ReactionOut, decode_out
+from nanohost_protocol.rows import OutKind
+
+LONG_TEXT = 2_000
+"""Characters; what is longer is cut in a thread, so that nothing else waits for it."""
+SUPERSEDED = "superseded"
+
+_log = structlog.get_logger()
+
+
+class Kinds:
+    """One per host."""
+
+    def __init__(self, store: Store, mailboxes: Mailboxes) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+
+    async def left_out(self, delivery: Delivery, channel: Channel) -> str | None:
+        """Why this is not to be sent any more, with nothing wrong about it; None for most messages."""
+        if delivery.kind not in (OutKind.EDIT, OutKind.REACTION):
+            return None
+        payload = decode_out(delivery.kind, delivery.content)
+        manner = manner_of(payload, channel)
+        match payload:
+            case EditOut(message=number):
+                if await deliveries.is_changed_later(self._store, delivery, number):
+                    return SUPERSEDED
+                if manner is Manner.WORDS:
+                    return SUPERSEDED if await deliveries.is_followed(self._store, delivery) else None
+            case ReactionOut(emoji=emoji) if manner is Manner.WORDS:
+                return f"the platform has no reaction like {emoji[:8]}"
+        known = await self._target(delivery, payload)
+        return None if known else "the message that it is about was not sent, or is not known any more"
+
+    def waits_for_the_end(self, delivery: Delivery, channel: Channel) -> bool:
+        """Whether only the end of the turn tells if it is to be sent: it would be a message of its own."""
+        return delivery.kind == OutKind.EDIT and not isinstance(channel, Edits)
+
+    async def parts(self, delivery: Delivery, channel: Channel | None) -> Sequence[StoredPart]:
+        """The messages that it takes, one at least. The last one carries what is more than words."""
+        manner = Manner.WORDS if channel is None else await self._manner(delivery, channel)
+        text = await self._text(delivery, channel, manner)
+        whole = StoredPart(number=0, of=1, text=text, plain=text)
+        if channel is None or (manner is Manner.WORDS and passes_unchanged(channel.capabilities)):
+            return [whole]
+        parts = await self._cut(delivery, whole, channel)
+        if manner is Manner.FILE and (len(parts) > 1 or not fits_a_caption(parts[0], channel.capabilities)):
+            of = len(parts) + 1
+            words = [replace(part, of=of) for part in parts]
+            return [*words, StoredPart(number=of - 1, of=of, text="", plain="")]
+        return parts
+
+    async def send(self, channel: Channel, delivery: Delivery, part: StoredPart, key: str) -> Receipt:
+        """Hand one part to the channel. Raises ChannelError, and whatever a channel should not raise."""
+        address = Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id)
+        reply_to = delivery.reply_to if part.number == 0 else None
+        message = OutboundText(text=part.text, reply_to=reply_to, plain=part.plain)
+        match await self._manner(delivery, channel):
+            case Manner.CARD if part.is_last and isinstance(channel, SendsCards):
+                options = choices(delivery, options_of(delivery.kind, delivery.content), channel.capabilities)
+                card = OutboundCard(text=part.text, buttons=options.buttons, reply_to=reply_to, plain=part.plain)
+                return await channel.send_card(address, card, idempotency_key=key)
+            case Manner.FILE if part.is_last and isinstance(channel, SendsFiles):
+                most_bytes = channel.capabilities.file_bytes
+                return await self._send_file(channel, delivery, address, message, key, most_bytes=most_bytes)
+            case Manner.EDIT if part.number == 0 and isinstance(channel, Edits):
+                return await self._edit(channel, delivery, address, message)
+            case Manner.REACTION if isinstance(channel, Reacts):
+                return await self._react(channel, delivery, address, channel.capabilities.reactions)
+            case _ if not part.text.strip() and delivery.kind == OutKind.FILE:
+                text = await self._text(delivery, channel, Manner.WORDS)
+                [words, *_] = await self._cut(delivery, replace(part, text=text, plain=text), channel)
+                return await channel.send(
+                    address, OutboundText(text=words.text, plain=words.plain), idempotency_key=key
+                )
+            case _:
+                return await channel.send(address, message, idempotency_key=key)
+
+    async def sent(self, delivery: Delivery, channel: Channel | None) -> None:
+        """The receipt is stored: what was only there to be sent goes."""
+        if delivery.kind != OutKind.FILE or channel is None:
+            return
+        if await self._manner(delivery, channel) is Manner.FILE:
+            await asyncio.to_thread(files.forget, await self._layout(delivery), delivery.out_id)
+
+    async def _manner(self, delivery: Delivery, channel: Channel) -> Manner:
+        if delivery.kind == OutKind.CHAT:
+            return Manner.WORDS
+        payload = decode_out(delivery.kind, delivery.content)
+        size = None
+        if isinstance(payload, FileOut) and isinstance(channel, SendsFiles):
+            size = await asyncio.to_thread(files.size_of, await self._layout(delivery), delivery.out_id, payload.name)
+        return manner_of(payload, channel, file_size=size)
+
+    async def _text(self, delivery: Delivery, channel: Channel | None, manner: Manner) -> str:
+        """What it says, in Markdown; for a card or a file what is said beside the buttons or the file."""
+        kind, content = delivery.kind, delivery.content
+        if manner is Manner.REACTION:
+            return ""
+        if manner is Manner.CARD and channel is not None:
+            legend = choices(delivery, options_of(kind, content), channel.capabilities).legend
+            said = render(kind, content, choices=False) or ""
+            return "\n".join([said, *legend]) if said.strip() else render(kind, content) or ""
+        if manner is Manner.FILE:
+            payload = decode_out(kind, content)
+            return payload.caption if isinstance(payload, FileOut) else ""
+        if kind == OutKind.FILE:
+            about_file = partial(files.in_words, await self._layout(delivery), delivery.out_id)
+            return await asyncio.to_thread(render, kind, content, about_file) or ""
+        return render(kind, content) or ""
+
+    async def _cut(self, delivery: Delivery, whole: StoredPart, channel: Channel) -> Sequence[StoredPart]:
+        try:
+            if len(whole.text) > LONG_TEXT:
+                return await asyncio.to_thread(cut, whole.text, channel.capabilities) or [whole]
+            return cut(whole.text, channel.capabilities) or [whole]
+        except Exception as error:
+            _log.error("not_rendered", session=delivery.lane.session_id, message=delivery.out_id, exc_info=error)
+            unpinging = _unpinging(whole.text)
+            return [replace(whole, text=unpinging, plain=unpinging)]  # rather than silence
+
+    async def _send_file(
+        self,
+        channel: SendsFiles,
+        delivery: Delivery,
+        address: Address,
+        words: OutboundText,
+        key: str,
+        *,
+        most_bytes: int,
+    ) -> Receipt:
+        payload = decode_out(delivery.kind, delivery.content)
+        assert isinstance(payload, FileOut), "it is sent as a file"
+        layout = await self._layout(delivery)
+        try:
+            copy = await asyncio.to_thread(files.copy, layout, delivery.out_id, payload.name, most_bytes)
+            name = files.shown_name(payload.name)
+            file = OutboundFile(
+                name=name,
+                media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+                size=copy.stat().st_size,
+                content=copy,
+                text=words.text,
+                plain=words.plain,
+                reply_to=words.reply_to,
+            )
+            return await channel.send_file(address, file, idempotency_key=key)
+        except OSError as error:
+            raise Refused(f"the file {payload.name[:100]!r} cannot be read: {error.strerror or error}") from error
+        finally:
+            await asyncio.to_thread(files.drop_copy, layout, delivery.out_id)
+
+    async def _edit(self, channel: Edits, delivery: Delivery, address: Address, message: OutboundText) -> Receipt:
+        target = await self._target(delivery, decode_out(delivery.kind, delivery.content))
+        if target is None:
+            raise Refused("the message that it changes is not known any more")
+        await channel.edit(address, target, replace(message, reply_to=None))
+        return Receipt(platform_message_ids=(target,))
+
+    async def _react(
+        self, channel: Reacts, delivery: Delivery, address: Address, known: frozenset[str] | None
+    ) -> Receipt:
+        payload = decode_out(delivery.kind, delivery.content)
+        target = await self._target(delivery, payload)
+        emoji = reaction(payload.emoji, known) if isinstance(payload, ReactionOut) else None
+        if target is None or emoji is None:
+            raise Refused("the message that it is about is not known any more")
+        await channel.react(address, target, emoji)
+        return Receipt()
+
+    async def _target(self, delivery: Delivery, payload: OutPayload) -> str | None:
+        """The platform's id of the message that an edit or a reaction is about: of ours, the last part."""
+        if not isinstance(payload, EditOut | ReactionOut):
+            return None
+        if payload.message % 2 == 0:
+            return delivery.reply_to
+        ours = await deliveries.find(self._store, delivery.lane.session_id, payload.message)
+        is_sent = ours is not None and ours.status is DeliveryStatus.SENT and ours.receipt
+        return ours.receipt[-1] if ours is not None and is_sent else None
+
+    async def _layout(self, delivery: Delivery) -> SessionLayout:
+        return self._mailboxes.layout(await sessions.get(self._store, delivery.lane.session_id))
+
+
+def _unpinging(text: str) -> str:
+    """A text that could not be rendered, such that it names nobody and opens no tag."""
+    return text.replace("@", "@\u200b").replace("<", "<\u200b")

@@ -1,0 +1,185 @@
+"""Files that people send, into the session's in/inbox/<message>/, before the agent is told of the message.
+
+Promises: a file there is whole and not above the cap, under a bare name, made by us and nobody else; whatever cannot be
+fetched is told to the agent in the row. A chat waits for the files of its messages for a while, never for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from nanohost.channel_api import Attachment, Channel, ChannelError, FetchesFiles, NotSent, RateLimited, Refused
+from nanohost.clock import Clock
+from nanohost.lanes import is_cancelled
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.paths import inbox_of, prepare
+from nanohost.model import Session
+from nanohost.store.events import StoredEvent
+from nanohost_protocol.layout import WORKSPACE, SessionLayout
+from nanohost_protocol.payloads import ChatIn, decode_in, encode
+from nanohost_protocol.rows import NewMessageIn
+
+LIMIT_S = 30.0
+"""For all files of one message: what is not here by then is told to the agent as not fetched."""
+PAUSES_S = (0.5, 2.0, 5.0)
+"""Between four tries, where the platform says that it may be there later."""
+LONGEST_NAME = 60
+"""Characters: 240 bytes at most, and file systems take 255."""
+
+_log = structlog.get_logger()
+
+
+class Attachments:
+    """`channels` is looked up by (channel type, instance). `inside`: agents see their session as /workspace."""
+
+    def __init__(
+        self,
+        *,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        channels: Mapping[tuple[str, str], Channel],
+        most_bytes: int,
+        inside: bool = True,
+        limit_s: float = LIMIT_S,
+    ) -> None:
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._channels = channels
+        self._most_bytes = most_bytes
+        self._inside = inside
+        self._limit_s = limit_s
+
+    async def fetched(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
+        """The row with a line for each of its files. Done again it fetches again, unless the row is there already."""
+        files = stored.event.attachments
+        if not files:
+            return message
+        layout = self._mailboxes.layout(session)
+        begun = await asyncio.to_thread(layout.inbound_db.exists)
+        if begun and await self._mailboxes.inbound(session, lambda box: box.find(message.id)) is not None:
+            return message
+        folder = inbox_of(layout, message.id)
+        names = safe_names(files)
+        await asyncio.to_thread(_make_anew, layout, folder)
+        channel = self._channels.get((stored.chat.channel_type, stored.chat.instance))
+        problems = await asyncio.gather(
+            *(self._fetch(channel, file, folder / name) for file, name in zip(files, names, strict=True))
+        )
+        seen = (WORKSPACE if self._inside else layout.root) / folder.relative_to(layout.root)
+        lines = [_line(seen / name, folder / name, why) for name, why in zip(names, problems, strict=True)]
+        return _with_lines(message, lines)
+
+    async def _fetch(self, channel: Channel | None, file: Attachment, into: Path) -> str | None:
+        """Why the file is not there, or None."""
+        if channel is None:
+            return "its channel is not connected"
+        if not isinstance(channel, FetchesFiles):
+            return "its channel cannot fetch files"
+        if file.size is not None and file.size > self._most_bytes:
+            return f"it is larger than {size_in_words(self._most_bytes)}"
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._try(channel, file, into)
+            return None
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            problem = "its channel broke off"
+        except TimeoutError:
+            problem = f"it did not come within {self._limit_s:g} s"
+        except Exception as error:  # a channel may break its promise, and the message is told all the same
+            problem = str(error) if isinstance(error, ChannelError | OSError) else type(error).__name__
+        _log.warning("attachment_not_fetched", file=into.name, reason=problem)
+        await asyncio.to_thread(into.unlink, missing_ok=True)
+        return problem
+
+    async def _try(self, channel: FetchesFiles, file: Attachment, into: Path) -> None:
+        """Raises ChannelError, OSError and whatever a channel should not raise."""
+        for pause_s in (*PAUSES_S, None):
+            await asyncio.to_thread(_make_file, into)
+            try:
+                await channel.fetch(file, into, most_bytes=self._most_bytes)
+                break
+            except NotSent as error:
+                if pause_s is None:
+                    raise
+                await self._clock.sleep(max(pause_s, error.retry_after_s if isinstance(error, RateLimited) else 0.0))
+        if await asyncio.to_thread(_finished, into) > self._most_bytes:
+            raise Refused(f"it is larger than {size_in_words(self._most_bytes)}")
+
+
+def safe_names(files: Sequence[Attachment]) -> list[str]:
+    """A bare name for each file, all different: what the platform says of it, else what it is. Pure."""
+    names: list[str] = []
+    for file in files:
+        wish = _bare(file.name) or f"file{mimetypes.guess_extension(file.media_type) or ''}"
+        name, number = wish, 2
+        while name.lower() in {taken.lower() for taken in names}:
+            stem, dot, end = wish.rpartition(".")
+            name = f"{stem}-{number}.{end}" if dot and stem else f"{wish}-{number}"
+            number += 1
+        names.append(name)
+    return names
+
+
+def size_in_words(size: int) -> str:
+    """As people say it."""
+    for unit, bytes_ in (("MB", 1_000_000), ("kB", 1_000)):
+        if size >= bytes_:
+            return f"{size / bytes_:.3g} {unit}"
+    return f"{size} bytes"
+
+
+def _bare(name: str) -> str:
+    """The last part of a name, without what a shell, a file system or a reader would take for something else."""
+    last = re.split(r"[/\\]", name)[-1]
+    kept = re.sub(r"[^\w.+@ -]", "_", last).strip(" .-")
+    stem, dot, end = kept.rpartition(".")
+    if len(kept) <= LONGEST_NAME:
+        return kept
+    return f"{stem[: LONGEST_NAME - 1 - len(end)]}.{end}" if dot and len(end) <= 10 else kept[:LONGEST_NAME]
+
+
+def _make_anew(layout: SessionLayout, folder: Path) -> None:
+    """The folder, empty: what a crash left there was never told of."""
+    prepare(layout)
+    folder.parent.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for each in (folder.parent, folder):
+        each.chmod(0o755)
+
+
+def _make_file(path: Path) -> None:
+    """An empty file that was not there, for the container to read."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+    path.chmod(0o644)
+
+
+def _finished(path: Path) -> int:
+    """The size of what was written, which the container may read whatever the channel did to get it there."""
+    path.chmod(0o644)
+    return path.lstat().st_size
+
+
+def _line(seen: Path, path: Path, problem: str | None) -> str:
+    if problem is not None:
+        return f"[file: {path.name} could not be fetched: {problem}]"
+    return f"[file: {path.name}, {size_in_words(path.lstat().st_size)}, at {seen}]"
+
+
+def _with_lines(message: NewMessageIn, lines: Sequence[str]) -> NewMessageIn:
+    said = decode_in(message.kind, message.content)
+    assert isinstance(said, ChatIn), "files come with what people write"
+    text = "\n".join([*([said.text] if said.text else []), *lines])
+    return replace(message, content=encode(replace(said, text=text)))

@@ -1,0 +1,120 @@
+"""A platform on loopback with one person at this terminal: to try a channel without an account anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from nanohost.commands.channel_setup import as_toml
+from nanohost.commands.show import harmless
+from nanohost.errors import UsageError
+from nanohost.testing.simulator import Shown, Simulator
+
+PACKAGE = "nanohost.testing.simulators"
+FOR_EVER_S = 10.0**8
+HELP = "type a line to write it; /press LABEL presses a button of the last message; Ctrl-C ends"
+
+
+def find(name: str) -> Simulator:
+    """The simulator of this platform. Raises UsageError."""
+    known = simulated()
+    if name not in known:
+        raise UsageError(f"there is no simulator of {name[:40]!r}", hint=f"there are: {', '.join(known) or 'none'}")
+    simulator: Simulator = importlib.import_module(f"{PACKAGE}.{name}").SIMULATOR()
+    return simulator
+
+
+def simulated() -> list[str]:
+    """The platforms that have one. Read, not imported: a simulator may need a library that is not there."""
+    folder = Path(next(iter(importlib.import_module(PACKAGE).__path__)))
+    return sorted(path.stem for path in folder.glob("[!_]*.py") if "\nSIMULATOR = " in path.read_text(encoding="utf-8"))
+
+
+async def serve(simulator: Simulator, stdin: TextIO, stdout: TextIO) -> int:
+    """Serve until there are no more lines, or for ever. Returns how many were written."""
+    conversation = _Conversation(simulator, stdout)
+    written = 0
+    async with simulator.running():
+        conversation.begin()
+        watching = asyncio.create_task(conversation.watch(), name="screen")
+        try:
+            async for line in _lines(stdin):
+                written += await conversation.do(line)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+    return written
+
+
+class _Conversation:
+    """One person in one chat."""
+
+    def __init__(self, simulator: Simulator, stdout: TextIO) -> None:
+        self._simulator = simulator
+        self._stdout = stdout
+        self._said: dict[str, str] = {}
+
+    def begin(self) -> None:
+        name, chat = self._simulator.name, self._simulator.dm
+        self._say(f"A simulated {name}. Put this into nanohost.toml:\n")
+        self._say(as_toml(f"channels.{name}", self._simulator.settings()))
+        self._say(f"nanohost wirings create --channel {name} --chat {chat} --group main --unknown public")
+        self._say(f"nanohost run\n\n{HELP}\n")
+
+    async def do(self, line: str) -> bool:
+        """What the person typed. False: it was no message."""
+        word, _, label = line.strip().partition(" ")
+        if word != "/press":
+            if line.strip():
+                await self._simulator.write(self._simulator.dm, line)
+            return bool(line.strip())
+        card = next((one for one in reversed(self._screen()) if label in one.buttons), None)
+        if card is None:
+            self._say(f"no message has a button {label!r}")
+            return False
+        await self._simulator.press(card, label)
+        return True
+
+    async def watch(self) -> None:
+        """Print what is new on the screen, and what has changed."""
+        while True:
+            await self._simulator.until(lambda: any(self._is_news(one) for one in self._screen()), limit_s=FOR_EVER_S)
+            for one in filter(self._is_news, self._screen()):
+                self._said[one.id] = _words(one)
+                self._say(self._said[one.id])
+
+    def _screen(self) -> list[Shown]:
+        return self._simulator.screen(self._simulator.dm)
+
+    def _is_news(self, one: Shown) -> bool:
+        return self._said.get(one.id) != _words(one)
+
+    def _say(self, text: str) -> None:
+        print(harmless(text), file=self._stdout, flush=True)
+
+
+def _words(one: Shown) -> str:
+    buttons = "".join(f" [{label}]" for label in one.buttons)
+    file = f" ({one.file_name}, {len(one.file_bytes)} bytes)" if one.file_name else ""
+    return f"bot: {one.text}{file}{buttons}"
+
+
+async def _lines(stdin: TextIO) -> AsyncIterator[str]:
+    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def read() -> None:
+        with suppress(RuntimeError):  # the loop is gone
+            for line in stdin:
+                loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+            loop.call_soon_threadsafe(lines.put_nowait, None)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while (line := await lines.get()) is not None:
+        yield line

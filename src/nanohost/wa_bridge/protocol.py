@@ -1,0 +1,200 @@
+"""What the host and the bridge say to each other: one JSON object a line, in UTF-8, strict in both directions.
+
+The host speaks first (`open`). An op with an `id` is answered once, by `done` or `error` with that id; the others are
+not answered. A message is kept by the bridge and said again after every start until the host says `accepted`.
+Chats, people and messages are opaque strings to the host.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+MAX_LINE_BYTES = 4 * 1024 * 1024
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+# --- host → bridge ----------------------------------------------------------------------------------------------
+
+
+class Open(Line):
+    """The session lies in `folder`. With a `phone` (digits) an unpaired device asks for a code, else it shows a QR."""
+
+    op: Literal["open"] = "open"
+    folder: str
+    phone: str = ""
+
+
+class Send(Line):
+    op: Literal["send"] = "send"
+    id: str
+    chat: str
+    text: str
+    reply_to: str | None = None
+
+
+class SendFile(Line):
+    op: Literal["send_file"] = "send_file"
+    id: str
+    chat: str
+    path: str
+    name: str
+    media_type: str
+    text: str = ""
+    reply_to: str | None = None
+
+
+class Edit(Line):
+    op: Literal["edit"] = "edit"
+    id: str
+    chat: str
+    message: str
+    text: str
+
+
+class React(Line):
+    op: Literal["react"] = "react"
+    id: str
+    chat: str
+    message: str
+    emoji: str
+
+
+class Fetch(Line):
+    """Write the file that `ref` names into `path`, if it has at most `most_bytes`."""
+
+    op: Literal["fetch"] = "fetch"
+    id: str
+    ref: str
+    path: str
+    most_bytes: int
+
+
+class Typing(Line):
+    op: Literal["typing"] = "typing"
+    chat: str
+
+
+class Accepted(Line):
+    """The host has the message said under this key: forget it."""
+
+    op: Literal["accepted"] = "accepted"
+    key: str
+
+
+class Ping(Line):
+    op: Literal["ping"] = "ping"
+    id: str
+
+
+Op = Open | Send | SendFile | Edit | React | Fetch | Typing | Accepted | Ping
+_OPS: TypeAdapter[Op] = TypeAdapter(Annotated[Op, Field(discriminator="op")])
+
+
+# --- bridge → host ----------------------------------------------------------------------------------------------
+
+StateName = Literal["starting", "unpaired", "up", "down", "logged_out", "banned", "replaced", "busy", "missing"]
+Reason = Literal["not_sent", "down", "rate_limited", "ambiguous", "refused", "auth"]
+
+
+class State(Line):
+    """How the device stands; `me` is the chat with oneself, once known."""
+
+    ev: Literal["state"] = "state"
+    state: StateName
+    text: str = ""
+    me: str = ""
+
+
+class Qr(Line):
+    """Scan this within seconds; a newer one replaces it. `picture` is for a terminal."""
+
+    ev: Literal["qr"] = "qr"
+    picture: str
+
+
+class PairCode(Line):
+    ev: Literal["pair_code"] = "pair_code"
+    code: str
+
+
+class File(Line):
+    ref: str
+    name: str = ""
+    media_type: str = ""
+    size: int | None = None
+
+
+class Message(Line):
+    """What a person did. `id` names the event for ever, `refers_to` the message it is about; `sent_at` in seconds."""
+
+    ev: Literal["message"] = "message"
+    key: str
+    kind: Literal["message", "edit", "reaction"] = "message"
+    id: str
+    chat: str
+    sender: str
+    sender_name: str = ""
+    text: str = ""
+    sent_at: float
+    chat_name: str = ""
+    is_group: bool = False
+    is_bot: bool = False
+    mentions_me: bool = False
+    refers_to: str | None = None
+    file: File | None = None
+
+
+class Done(Line):
+    ev: Literal["done"] = "done"
+    id: str
+    message: str | None = None
+
+
+class Error(Line):
+    ev: Literal["error"] = "error"
+    id: str
+    reason: Reason
+    text: str
+    retry_after_s: float | None = None
+
+
+Event = State | Qr | PairCode | Message | Done | Error
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="ev")])
+
+
+class BadLine(ValueError):
+    """The line makes no sense; the text says why, without the line."""
+
+
+def parse_op(line: bytes) -> Op:
+    """What a line of the host says. Raises BadLine."""
+    return _parsed(_OPS, line)
+
+
+def parse_event(line: bytes) -> Event:
+    """What a line of a bridge says. Raises BadLine."""
+    return _parsed(_EVENTS, line)
+
+
+def encode(said: Op | Event) -> bytes:
+    """One line. Halves of surrogate pairs, which UTF-8 cannot carry, become U+FFFD."""
+    text = json.dumps(said.model_dump(exclude_none=True), ensure_ascii=False)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode() + b"\n"
+
+
+_T = TypeVar("_T")
+
+
+def _parsed(adapter: TypeAdapter[_T], line: bytes) -> _T:
+    try:
+        return adapter.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the line"
+        raise BadLine(f"{where}: {first['msg']}") from None

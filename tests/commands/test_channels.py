@@ -1,0 +1,182 @@
+"""Setting a channel up: asked for, tried, and only then written down."""
+
+from __future__ import annotations
+
+import io
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Condition
+from nanohost.channels.connections import Connections
+from nanohost.channels.header import Setting
+from nanohost.channels.loader import discover
+from nanohost.commands.channel_setup import as_toml, completed, given
+from nanohost.errors import ChannelLoadError, UsageError
+from nanohost.settings import load_settings
+from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.simulated import find as find_simulator
+from nanohost.testing.simulated import serve
+
+from .conftest import Operator
+
+CHANNEL = """
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "channel"
+# name = "pigeon"
+# api = 1
+# [[tool.nanohost.settings]]
+# name = "token"
+# help = "what the loft gave you"
+# secret = true
+# [[tool.nanohost.settings]]
+# name = "loft"
+# help = "where they live"
+# default = "https://loft.example"
+# ///
+from nanohost.channel_api import AuthFailed
+
+
+class Pigeon:
+    def __init__(self, settings):
+        self.settings = settings
+
+    async def check(self):
+        if self.settings["token"] != "coo":
+            raise AuthFailed("the loft does not know this token")
+        return f"We are a pigeon of {self.settings.get('loft', 'the usual loft')}."
+
+
+def create(context):
+    if "token" not in context.settings:
+        raise ValueError("token is missing")
+    return Pigeon(context.settings)
+"""
+
+
+@pytest.fixture
+def pigeon(operator: Operator) -> Operator:
+    folder = operator.context.home.channels
+    folder.mkdir()
+    (folder / "pigeon.py").write_text(CHANNEL)
+    return operator
+
+
+def written(operator: Operator) -> Path:
+    return operator.context.home.root / "nanohost.toml"
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_channel_is_added_once_its_settings_work(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(pigeon).write_text('[host]\nruntime = "process"')
+    monkeypatch.setenv("LOFT_TOKEN", "coo")
+    said = await pigeon.asks("channels add", name="pigeon", settings="token=env:LOFT_TOKEN loft='https://my loft'")
+    assert said["said"] == "We are a pigeon of https://my loft."
+    assert tomllib.loads(written(pigeon).read_text()) == {
+        "host": {"runtime": "process"},
+        "channels": {"pigeon": {"token": "env:LOFT_TOKEN", "loft": "https://my loft"}},
+    }
+    assert written(pigeon).stat().st_mode & 0o777 == 0o600
+    assert (await pigeon.asks("channels check", name="pigeon"))["said"] == said["said"]
+
+
+async def test_a_second_instance_stands_beside_the_first(pigeon: Operator) -> None:
+    for name in ("pigeon", "pigeon:work"):
+        await pigeon.asks("channels add", name=name, settings="token=coo")
+    settings = load_settings(pigeon.context.home.root, {})
+    assert settings.channels == {"pigeon": {"token": "coo", "work": {"token": "coo"}}}
+    with pytest.raises(UsageError, match="has no place for a table"):
+        await pigeon.asks("channels add", name="pigeon", settings="token=coo")
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon: Operator) -> None:
+    with pytest.raises(ChannelLoadError, match="the loft does not know this token"):
+        await pigeon.asks("channels add", name="pigeon", settings="token=wrong")
+    assert not written(pigeon).exists()
+    await pigeon.asks("channels add", name="pigeon", settings="token=wrong", anyway=True)
+    with pytest.raises(ChannelLoadError, match="the loft does not know this token"):
+        await pigeon.asks("channels check", name="pigeon")
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_what_is_missing_is_named_with_what_it_is_for(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(UsageError, match="token has to be given: what the loft gave you"):
+        await pigeon.asks("channels add", name="pigeon")
+    with pytest.raises(UsageError, match="is not set up"):
+        await pigeon.asks("channels check", name="pigeon")
+    with pytest.raises(ChannelLoadError, match="there is no channel called owl"):
+        await pigeon.asks("channels add", name="owl")
+
+
+def test_a_person_is_asked_for_what_was_not_given() -> None:
+    settings = [
+        Setting(name="token", help="t"),
+        Setting(name="port", help="p", default=80),
+        Setting(name="a", help="", default=""),
+    ]
+    asked: list[str] = []
+
+    def ask(setting: Setting) -> str:
+        asked.append(setting.name)
+        return {"port": "8080"}.get(setting.name, "")
+
+    assert completed(settings, given("token=x=y extra='a b'"), ask) == {"token": "x=y", "extra": "a b", "port": 8080}
+    assert asked == ["port", "a"]
+    for wrong in ("token", "=x", "token='x", "To-ken=x"):
+        with pytest.raises(UsageError):
+            given(wrong)
+
+
+def test_what_is_of_no_use_beside_another_setting_is_not_asked_for() -> None:
+    settings = [
+        Setting(name="backend", help="", default="cloud"),
+        Setting(name="token", help="", only_if="backend=cloud"),
+        Setting(name="consent", help="", only_if="backend=linked"),
+    ]
+
+    def answers(setting: Setting) -> str:
+        return "" if setting.name == "backend" else "said"
+
+    assert completed(settings, {}, answers) == {"token": "said"}
+    assert completed(settings, given("backend=linked"), answers) == {"backend": "linked", "consent": "said"}
+
+
+@pytest.mark.parametrize("value", ['a"b', "back\\slash", "ü 😀 \x7f\x01", "new\nline", True, 7])
+def test_what_is_written_is_what_is_read(value: object) -> None:
+    assert tomllib.loads(as_toml("channels.x", {"key": value})) == {"channels": {"x": {"key": value}}}
+
+
+@pytest.mark.behaviour("OP-01")
+async def test_a_channel_that_says_what_is_wrong_with_it_is_shown_with_its_sentence(tmp_path: Path) -> None:
+    able = AbleChannel()
+    connections = Connections(
+        catalogue=discover([]), wanted=[], home=tmp_path, runtime_dir=tmp_path, made={("able", "default"): able}
+    )
+    async with connections.opened():
+        [state] = connections.report()
+        assert (state.state, state.detail) == ("connected", "")
+        able.condition_is = (Condition.AUTH_FAILED, "mend the token")
+        [state] = connections.report()
+        assert (state.state, state.detail) == ("auth_failed", "mend the token")
+
+
+async def test_the_list_says_what_is_set_up(pigeon: Operator) -> None:
+    rows = {row["name"]: row for row in await pigeon.asks("channels list")}
+    assert (rows["pigeon"]["usable"], rows["pigeon"]["instances"]) == (True, "")
+
+
+async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed() -> None:
+    shown = io.StringIO()
+    written = await serve(find_simulator("telegram"), io.StringIO("hello\n\n/press Yes\n"), shown)
+    assert written == 1
+    said = shown.getvalue()
+    assert "[channels.telegram]\ntoken = " in said
+    assert "nanohost wirings create --channel telegram --chat 1001 --group main --unknown public" in said
+    assert "no message has a button 'Yes'" in said
+    with pytest.raises(UsageError, match="there is no simulator of 'pigeon'"):
+        find_simulator("pigeon")

@@ -1,0 +1,386 @@
+"""Cards, files, edits and reactions: by the channel's abilities, else in words, and never with an error people see."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Ambiguous, Capabilities, Pace
+from nanohost.delivery import files
+from nanohost.delivery.kinds import SUPERSEDED
+from nanohost.delivery.manner import NEAREST, reaction
+from nanohost.store import deliveries, sessions
+from nanohost.store.cards import chosen
+from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.testing.able_channel import ABLE, AbleChannel, RemembersSent
+from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.payloads import (
+    CardOut,
+    ChatOut,
+    EditOut,
+    FileOut,
+    OutPayload,
+    QuestionOut,
+    ReactionOut,
+    encode,
+)
+from tests.delivery.test_parts import FAKE, Bench, running
+
+KINDS = {
+    ChatOut: "chat",
+    CardOut: "card",
+    QuestionOut: "question",
+    EditOut: "edit",
+    FileOut: "file",
+    ReactionOut: "reaction",
+}
+WHICH = QuestionOut(text="Which *one*?", options=("Red", "Blue"))
+
+
+@pytest.fixture
+def able() -> AbleChannel:
+    return AbleChannel()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, able: AbleChannel) -> AsyncIterator[Bench]:
+    async with running(tmp_path, able, ManualClock()) as bench:
+        yield bench
+
+
+async def enter(bench: Bench, *said: OutPayload, first: int = 1, reply_to: str | None = None) -> None:
+    """Rows of the agent, numbered 1, 3, 5 …, all there before the first of them is sent."""
+    lane = LaneKey(bench.session, *FAKE, "c1")
+    async with bench.store.transaction() as tx:
+        for place, payload in enumerate(said):
+            entry = deliveries.Delivery(
+                lane=lane,
+                seq=first + 2 * place,
+                out_id=f"o{first + 2 * place}",
+                kind=KINDS[type(payload)],
+                thread_id="t1",
+                reply_to=reply_to,
+                content=encode(payload),
+                status=DeliveryStatus.PENDING,
+                created_at=bench.clock.now(),
+            )
+            await deliveries.add(tx, entry)
+    bench.delivery.on_entry(lane)
+
+
+async def outbox(bench: Bench, seq: int, name: str, content: bytes) -> Path:
+    """A file that the agent left for its row."""
+    layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
+    folder = layout.out_dir / "outbox" / f"o{seq}"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+    return folder
+
+
+# --- cards
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_a_question_has_buttons_and_each_of_them_leads_back_to_it(bench: Bench, able: AbleChannel) -> None:
+    await enter(bench, WHICH)
+    await bench.settled(1)
+    [shown] = able.sent
+    assert (shown.text, [button.label for button in shown.buttons]) == ("Which *one*?", ["Red", "Blue"])
+    assert all(len(button.value.encode()) <= 32 for button in shown.buttons)
+    choice = await chosen(bench.store, shown.buttons[1].value)
+    assert choice is not None
+    assert (choice.label, choice.card.seq) == ("Blue", 1)
+    for made_up in (
+        "q:1",
+        shown.buttons[1].value + "0",
+        "q:" + "a" * 20 + ":1",
+        shown.buttons[0].value[:-1] + "3",
+        None,
+    ):
+        assert await chosen(bench.store, made_up) is None
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_labels_that_are_too_long_are_numbered_and_the_text_says_them_in_full(
+    bench: Bench, able: AbleChannel
+) -> None:
+    await enter(bench, CardOut(title="T", body="B", options=("Short", "Much longer than a button can be")))
+    await bench.settled(1)
+    [shown] = able.sent
+    assert [button.label for button in shown.buttons] == ["1. Short", "2. Much longer than…"]
+    assert shown.text == "**T**\nB\n1. Short\n2. Much longer than a button can be"
+
+
+@pytest.mark.behaviour("DL-09")
+@pytest.mark.parametrize("channel", [FakeChannel(), AbleChannel(capabilities=replace(ABLE, buttons=1))])
+async def test_a_question_without_enough_buttons_is_numbered_words(tmp_path: Path, channel: FakeChannel) -> None:
+    async with running(tmp_path, channel, ManualClock()) as bench:
+        await enter(bench, WHICH)
+        await bench.settled(1)
+    [shown] = channel.sent
+    assert (shown.text, shown.buttons) == ("Which *one*?\n1. Red\n2. Blue", ())
+
+
+@pytest.mark.behaviour("DL-06", "DL-09")
+async def test_a_card_that_is_too_long_has_its_buttons_on_the_last_part(tmp_path: Path) -> None:
+    able = AbleChannel(capabilities=replace(ABLE, text_limit=100))
+    async with running(tmp_path, able, ManualClock()) as bench:
+        await enter(bench, QuestionOut(text="many words " * 30, options=("Yes",)))
+        sent = await bench.settled(1)
+    assert len(sent.receipt) == len(able.sent) > 2
+    assert [len(one.buttons) for one in able.sent] == [0] * (len(able.sent) - 1) + [1]
+
+
+# --- files
+
+
+@pytest.mark.behaviour("DL-10")
+async def test_a_file_goes_out_with_its_words_and_its_folder_goes_when_it_is_sent(
+    bench: Bench, able: AbleChannel
+) -> None:
+    folder = await outbox(bench, 1, "notes.txt", b"all of it")
+    await enter(bench, FileOut(name="notes.txt", caption="see here"))
+    await bench.settled(1)
+    [shown] = able.sent
+    assert (shown.text, shown.file_name, shown.content) == ("see here", "notes.txt", b"all of it")
+    async with asyncio.timeout(5):
+        while folder.exists():
+            await bench.clock.advance(0)
+    assert not list((folder.parents[2] / "sending").iterdir()), "nor is the copy kept"
+
+
+@pytest.mark.behaviour("DL-10")
+async def test_a_file_that_is_not_sent_stays_until_it_is(bench: Bench, able: AbleChannel) -> None:
+    folder = await outbox(bench, 1, "notes.txt", b"all of it")
+    able.fails_at = {1: Ambiguous("lost")}
+    await enter(bench, FileOut(name="notes.txt"))
+    await able.wait_for_attempts(1)
+    await bench.clock.somebody_sleeps()
+    assert (folder / "notes.txt").read_bytes() == b"all of it"
+    await bench.clock.advance(10)
+    await bench.settled(1)
+    assert able.sent[0].content == b"all of it"
+
+
+@pytest.mark.behaviour("DL-09", "DL-10")
+async def test_a_caption_that_is_too_long_is_a_message_before_the_file(bench: Bench, able: AbleChannel) -> None:
+    await outbox(bench, 1, "a.txt", b"x")
+    await enter(bench, FileOut(name="a.txt", caption="long " * 20))
+    sent = await bench.settled(1)
+    words, file = able.sent
+    assert (words.text.split(), words.file_name) == (["long"] * 20, None)
+    assert (file.text, file.file_name) == ("", "a.txt")
+    assert sent.receipt == ("fake-1", "fake-2")
+
+
+@pytest.mark.behaviour("DL-09", "DL-10")
+@pytest.mark.parametrize("size", [0, 1_000_001])
+async def test_a_file_that_the_platform_does_not_take_is_told_in_words_and_kept(
+    bench: Bench, able: AbleChannel, size: int
+) -> None:
+    folder = await outbox(bench, 1, "a.txt", b"x" * size)
+    await enter(bench, FileOut(name="a.txt", caption="look"))
+    await bench.settled(1)
+    [shown] = able.sent
+    assert shown.file_name is None
+    assert f"a.txt, {size} bytes, kept in" in shown.text
+    assert (folder / "a.txt").exists()
+
+
+@pytest.mark.behaviour("DL-10")
+@pytest.mark.parametrize("trick", ["link", "pipe", "folder", "linked folder", "../secret"])
+async def test_what_is_no_plain_file_of_the_row_never_leaves_the_machine(
+    bench: Bench, able: AbleChannel, tmp_path: Path, trick: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the host's own")
+    folder = await outbox(bench, 1, "other.txt", b"x")
+    (folder.parent / "secret").write_text("of another row")
+    match trick:
+        case "link":
+            (folder / "a.txt").symlink_to(secret)
+        case "pipe":
+            os.mkfifo(folder / "a.txt")
+        case "folder":
+            (folder / "a.txt").mkdir()
+        case "linked folder":
+            folder.rename(folder.with_name("moved"))
+            folder.symlink_to(tmp_path)
+    await enter(bench, FileOut(name={"../secret": "../secret", "linked folder": "secret"}.get(trick, "a.txt")))
+    await bench.settled(1)
+    assert all(one.file_name is None and "own" not in one.text for one in able.sent)
+
+
+# --- edits
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_an_edit_changes_the_message_that_is_meant(bench: Bench, able: AbleChannel) -> None:
+    await enter(bench, ChatOut(text="working"), ChatOut(text="by the way"))
+    await bench.settled(3)
+    await enter(bench, EditOut(message=1, text="done"), first=5)
+    assert (await bench.settled(5)).receipt == ("fake-1",)
+    assert [one.text for one in able.sent] == ["done", "by the way"]
+
+
+@pytest.mark.behaviour("DL-08", "DL-09")
+async def test_thirty_edits_in_a_group_stay_under_the_pace_and_the_last_state_is_shown(tmp_path: Path) -> None:
+    able = AbleChannel(capabilities=replace(ABLE, pace=Pace(between_s=1.0)))
+    async with running(tmp_path, able, ManualClock()) as bench:
+        await enter(bench, ChatOut(text="0 %"))
+        await bench.settled(1)
+        for number in range(30):
+            await enter(bench, EditOut(message=1, text=f"{number} %"), first=3 + 2 * number)
+        await enter(bench, EditOut(message=1, text="100 %"), first=99)
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(1.0)
+        await bench.settled(99)
+        assert able.edits == [("fake-1", "100 %")]
+        assert (await bench.known(3)).status is DeliveryStatus.DROPPED
+        assert (await bench.known(3)).reason == SUPERSEDED
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_an_edit_of_what_was_not_sent_or_cannot_be_changed_is_left_out_on_record(
+    bench: Bench, able: AbleChannel
+) -> None:
+    await enter(bench, EditOut(message=7, text="?"))
+    dropped = await bench.settled(1, DeliveryStatus.DROPPED)
+    assert dropped.reason == "the message that it is about was not sent, or is not known any more"
+    await enter(bench, ChatOut(text="final"), first=3)
+    await bench.settled(3)
+    able.uneditable = True
+    await enter(bench, EditOut(message=3, text="more final"), first=5)
+    assert "refused" in ((await bench.settled(5, DeliveryStatus.DROPPED)).reason or "")
+    assert [one.text for one in able.sent] == ["final"]
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_without_edits_only_the_last_state_of_a_turn_becomes_a_message(tmp_path: Path) -> None:
+    fake = FakeChannel()
+    async with running(tmp_path, fake, ManualClock()) as bench:
+        bench.delivery.on_working(bench.session, [])
+        await enter(bench, ChatOut(text="0 %"), EditOut(message=1, text="50 %"), ChatOut(text="all done"))
+        await bench.settled(5)
+        assert (await bench.known(3)).status is DeliveryStatus.DROPPED
+        bench.delivery.on_working(bench.session, ["m1"])
+        await enter(bench, EditOut(message=5, text="all done, really"), first=7)
+        await bench.clock.somebody_sleeps()
+        assert [one.text for one in fake.sent] == ["0 %", "all done"]
+        bench.delivery.on_working(bench.session, [])
+        await bench.clock.advance(2.0)
+        await bench.settled(7)
+        assert [one.text for one in fake.sent] == ["0 %", "all done", "all done, really"]
+
+
+# --- reactions
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_a_reaction_is_the_nearest_that_the_platform_has(bench: Bench, able: AbleChannel) -> None:
+    await enter(bench, ReactionOut(message=2, emoji="✅"), reply_to="p1")
+    await bench.settled(1)
+    assert able.reactions == [("p1", "👍")]
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_a_reaction_that_nothing_comes_near_is_left_out_without_an_error(bench: Bench, able: AbleChannel) -> None:
+    await enter(bench, ReactionOut(message=2, emoji="🦄"), reply_to="p1")
+    assert (await bench.settled(1, DeliveryStatus.DROPPED)).reason == "the platform has no reaction like 🦄"
+    assert able.attempts.total() == 0
+
+
+def test_every_emoji_that_has_a_nearest_one_comes_to_an_end() -> None:
+    assert {reaction(emoji, frozenset()) for emoji in NEAREST} == {None}
+    assert reaction("🦄", None) == "🦄"
+    assert reaction("❤️", frozenset({"❤"})) == "❤"
+
+
+# --- what may have been sent
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_what_the_platform_finds_is_not_sent_again_and_is_held_for_nobody(tmp_path: Path) -> None:
+    remembers = RemembersSent()
+    remembers.ambiguous_after_effect = 1
+    async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
+        await enter(bench, WHICH)
+        await remembers.wait_for(1)
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(10)
+        assert (await bench.settled(1)).receipt == ("fake-1",)
+    assert (len(remembers.sent), len(remembers.asked)) == (1, 1)
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_what_the_platform_surely_does_not_have_is_sent_again(tmp_path: Path) -> None:
+    remembers = RemembersSent(capabilities=Capabilities())
+    remembers.ambiguous_without_effect = 1
+    async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
+        await enter(bench, ChatOut(text="hi"))
+        await remembers.wait_for_attempts(1)
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(10)
+        await bench.settled(1)
+    assert [one.text for one in remembers.sent] == ["hi"]
+
+
+@pytest.mark.behaviour("DL-05", "DL-09")
+async def test_an_edit_whose_answer_was_lost_is_made_again_and_held_for_nobody(tmp_path: Path) -> None:
+    able = AbleChannel()
+    async with running(tmp_path, able, ManualClock(), ask=True) as bench:
+        await enter(bench, ChatOut(text="working"))
+        await bench.settled(1)
+        able.fails_at_edit = Ambiguous("the answer was lost")
+        await enter(bench, EditOut(message=1, text="done"), first=3)
+        await able.wait_for_attempts(2)
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(10)
+        await bench.settled(3)
+    assert [one.text for one in able.sent] == ["done"]
+
+
+@pytest.mark.behaviour("DL-09")
+async def test_a_question_without_a_text_says_its_options(bench: Bench, able: AbleChannel) -> None:
+    await enter(bench, QuestionOut(text=" ", options=("Red", "Blue")))
+    await bench.settled(1)
+    assert "1. Red\n2. Blue" in able.sent[0].text
+
+
+@pytest.mark.behaviour("DL-10")
+async def test_a_file_that_grew_since_it_was_looked_at_is_not_copied(bench: Bench) -> None:
+    await outbox(bench, 1, "a.txt", b"x" * 11)
+    layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
+    with pytest.raises(OSError, match="large"):
+        files.copy(layout, "o1", "a.txt", 10)
+    assert files.copy(layout, "o1", "a.txt", 11).read_bytes() == b"x" * 11
+    with pytest.raises(OSError, match="bare"):
+        files.copy(layout, "../out", "a.txt", 11)
+    for out_id in ("../out", "..", "", "a/b"):
+        files.drop_copy(layout, out_id)
+        files.forget(layout, out_id)
+    assert (layout.out_dir / "outbox" / "o1" / "a.txt").exists()
+    files.drop_copy(layout, "o1")
+    assert not (layout.root / "sending" / "o1").exists()
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_after_a_crash_the_platform_is_asked_before_anything_is_sent_again(tmp_path: Path) -> None:
+    remembers = RemembersSent()
+    async with running(tmp_path, remembers, ManualClock()) as bench:
+        await enter(bench, WHICH)
+        await bench.settled(1)
+    with closing(sqlite3.connect(bench.home.database)) as database, database:
+        database.execute("UPDATE deliveries SET status = 'sending', receipt = '[]'")
+        database.execute("UPDATE delivery_attempts SET ended_at = NULL, outcome = NULL")
+    async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
+        assert (await bench.settled(1)).receipt == ("fake-1",)
+    assert (len(remembers.sent), len(remembers.asked)) == (1, 1)

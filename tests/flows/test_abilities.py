@@ -1,0 +1,143 @@
+"""What people do besides writing reaches the agent: they press buttons, send files, react."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Attachment, Button, EventKind, InboundEvent
+from nanohost.store import deliveries
+from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.fake_channel import PERSON, SentMessage
+from nanohost_protocol.inbound import reading_inbound
+from nanohost_protocol.payloads import ChatIn, QuestionOut, decode_in, encode
+from tests.flows.stage import Stage
+from tests.support.flow import FAKE, Flow
+
+
+@pytest.fixture
+def able(watched: Stage) -> AbleChannel:
+    watched.fake = able = AbleChannel()
+    return able
+
+
+async def ask(flow: Flow, able: AbleChannel) -> SentMessage:
+    """The session's host asks something, in a thread; returns what people see of it."""
+    lane = LaneKey((await flow.session()).id, *FAKE, "c1")
+    async with flow.host.store.transaction() as tx:
+        entry = deliveries.Delivery(
+            lane=lane,
+            seq=-1_000_000,
+            out_id="question",
+            kind="question",
+            thread_id="t7",
+            reply_to=None,
+            content=encode(QuestionOut(text="Which?", options=("Red", "Blue"))),
+            status=DeliveryStatus.PENDING,
+            created_at=flow.host.clock.now(),
+        )
+        await deliveries.add(tx, entry)
+    flow.host.delivery.on_entry(lane)
+    return (await able.wait_for(2))[-1]
+
+
+async def outcomes(flow: Flow, count: int) -> list[tuple[str, str]]:
+    """What became of the presses, once so many are routed."""
+    query = (
+        "SELECT r.outcome, r.reason FROM routes r JOIN inbound_events e ON e.id = r.event_id"
+        " WHERE e.event_kind = 'click' AND e.status = 'routed' ORDER BY e.id"
+    )
+    async with asyncio.timeout(5):
+        while len(rows := await flow.host.store.all(query)) < count:  # noqa: ASYNC110 - it announces itself to nobody
+            await asyncio.sleep(0.01)
+    return [(row["outcome"], row["reason"]) for row in rows]
+
+
+@pytest.mark.behaviour("DL-09", "RT-04")
+async def test_a_press_reaches_the_session_whose_card_it_was_in_the_agents_own_words(
+    watched: Stage, able: AbleChannel
+) -> None:
+    async with watched.host() as flow:
+        await flow.wire(pattern="hello")
+        await able.person_writes("hello")
+        await able.wait_for(1)
+        card = await ask(flow, able)
+        assert [button.label for button in card.buttons] == ["Red", "Blue"]
+        lying = Button(label="/stop", value=card.buttons[1].value)
+        await able.person_presses(card, lying)
+        *_, answer = await able.wait_for(3)
+        assert (answer.text, answer.address.thread_id) == ("echo: Blue", "t7")
+        assert answer.reply_to == f"fake-{card.order}"
+
+
+@pytest.mark.behaviour("RT-10")
+async def test_a_press_on_a_button_that_nobody_made_is_on_record_and_goes_nowhere(
+    watched: Stage, able: AbleChannel
+) -> None:
+    async with watched.host() as flow:
+        for chat in ("c1", "c2"):
+            await flow.wire(chat, "main" if chat == "c1" else "other")
+        await able.person_writes("hello")
+        await able.wait_for(1)
+        card = await ask(flow, able)
+        await able.person_presses(card, Button(label="Red", value="q:aaaaaaaaaaaaaaaaaaaa:1"))
+        await able.person_presses(card, card.buttons[0], chat="c2")
+        nowhere = ("not_engaged", "no card of this chat has such a button")
+        assert await outcomes(flow, 2) == [nowhere, nowhere]
+        assert len(able.sent) == 2
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_a_file_is_there_when_the_agent_is_told_of_it(watched: Stage, able: AbleChannel) -> None:
+    able.files = {"f1": b"hello"}
+    async with watched.host() as flow:
+        await flow.wire()
+        await able.person_sends("see this", Attachment(ref="f1", name="notes.txt"), Attachment(ref="f2", name="b"))
+        [answer] = await able.wait_for(1)
+        found = re.search(r"\[file: notes\.txt, 5 bytes, at (\S+)\]", answer.text)
+        assert found is not None
+        assert Path(found[1]).read_bytes() == b"hello"
+        assert "[file: b could not be fetched: it is gone]" in answer.text
+
+
+@pytest.mark.behaviour("IN-06", "IN-07")
+async def test_order_is_kept_around_a_message_whose_file_takes_its_time(watched: Stage, able: AbleChannel) -> None:
+    able.files = {"f1": b"hello"}
+    able.fetch_fails = 1
+    async with watched.host() as flow:
+        await flow.wire()
+        await able.person_sends("first", Attachment(ref="f1", name="a"))
+        await able.person_writes("second")
+        answers = await able.wait_for(2)
+        assert [one.text.split("\n")[0] for one in answers] == ["echo: first", "echo: second"]
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_edits_and_reactions_reach_the_agent_as_rows_about_the_message(watched: Stage, able: AbleChannel) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await able.person_writes("teh", message_id="m1")
+        await able.wait_for(1)
+        event = InboundEvent(
+            platform_id="c1",
+            platform_message_id="m1:edited:7",
+            sender=PERSON,
+            text="the",
+            sent_at=datetime.now(UTC),
+            kind=EventKind.EDIT,
+            refers_to="m1",
+        )
+        await able.happens(event)
+        await able.happens(replace(event, platform_message_id="m1:👍", text="👍", kind=EventKind.REACTION))
+        answers = await able.wait_for(3)
+        assert [one.reply_to for one in answers] == ["m1"] * 3, "what is answered is the message"
+        with reading_inbound(flow.layout(await flow.session()).inbound_db) as box:
+            rows = [decode_in(row.kind, row.content) for seq in (2, 4, 6, 8, 10) if (row := box.numbered(seq))]
+    said = [(row.event, row.text, row.refers_to) for row in rows if isinstance(row, ChatIn)]
+    assert said == [("message", "teh", None), ("edit", "the", "m1"), ("reaction", "👍", "m1")]

@@ -1,0 +1,191 @@
+"""Files that people send are where their message says, or the message says why not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Attachment
+from nanohost.clock import Clock
+from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.paths import inbox_of
+from nanohost.model import AgentGroupId, EventId, MessagingGroupId, Session, SessionId, WiringId
+from nanohost.routing.attachments import Attachments, safe_names
+from nanohost.routing.message import message_for
+from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost_protocol.payloads import ChatIn, decode_in
+from nanohost_protocol.rows import NewMessageIn
+from tests.routing.test_decisions import EVENT
+from tests.support.hasty_clock import HastyClock
+
+CHAT = ChatKey("fake", "default", "c1")
+NOTES = Attachment(ref="f1", name="notes.txt", media_type="text/plain", size=5)
+MOST = 100
+
+
+@pytest.fixture
+async def mailboxes(tmp_path: Path) -> AsyncIterator[Mailboxes]:
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    async with mailboxes.opened():
+        yield mailboxes
+
+
+@pytest.fixture
+def able() -> AbleChannel:
+    able = AbleChannel()
+    able.files = {"f1": b"hello", "large": b"x" * (MOST + 1)}
+    return able
+
+
+SESSION = Session(
+    id=SessionId("s1"),
+    agent_group_id=AgentGroupId(1),
+    group_folder="main",
+    messaging_group_id=MessagingGroupId(1),
+    thread_id=None,
+    out_cursor=0,
+    ack_cursor=0,
+    lease=None,
+    runtime=None,
+    runtime_state={},
+    due_at=None,
+    created_at=START,
+    last_active_at=START,
+)
+
+
+async def told(
+    mailboxes: Mailboxes,
+    channel: FakeChannel | None,
+    *files: Attachment,
+    clock: Clock | None = None,
+    limit_s: float = 10.0,
+) -> tuple[NewMessageIn, str]:
+    """The row, and what it says."""
+    stored = StoredEvent(id=EventId(1), chat=CHAT, event=replace(EVENT, text="see this", attachments=files))
+    attachments = Attachments(
+        mailboxes=mailboxes,
+        clock=clock or ManualClock(),
+        channels={("fake", "default"): channel} if channel else {},
+        most_bytes=MOST,
+        inside=False,
+        limit_s=limit_s,
+    )
+    message = await attachments.fetched(SESSION, stored, message_for(stored, WiringId(1)))
+    said = decode_in(message.kind, message.content)
+    assert isinstance(said, ChatIn)
+    return message, said.text
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
+    mailboxes: Mailboxes, able: AbleChannel
+) -> None:
+    message, text = await told(mailboxes, able, NOTES, NOTES)
+    found = re.fullmatch(
+        r"see this\n\[file: notes\.txt, 5 bytes, at (\S+)\]\n\[file: notes-2\.txt, 5 bytes, at \S+\]", text
+    )
+    assert found is not None
+    path = Path(found[1])
+    assert path.read_bytes() == b"hello"
+    assert path == mailboxes.layout(SESSION).in_dir / "inbox" / message.id / "notes.txt"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.behaviour("IN-06")
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        (Attachment(ref="gone", name="notes.txt"), "it is gone"),
+        (Attachment(ref="large", name="notes.txt"), "it is too large"),
+        (Attachment(ref="f1", name="notes.txt", size=MOST + 1), "it is larger than 100 bytes"),
+    ],
+)
+async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
+    mailboxes: Mailboxes, able: AbleChannel, file: Attachment, reason: str
+) -> None:
+    message, text = await told(mailboxes, able, file)
+    assert text == f"see this\n[file: notes.txt could not be fetched: {reason}]"
+    assert list((mailboxes.layout(SESSION).in_dir / "inbox" / message.id).iterdir()) == []
+
+
+@pytest.mark.behaviour("IN-06")
+@pytest.mark.parametrize(
+    ("channel", "reason"), [(None, "its channel is not connected"), (FakeChannel(), "its channel cannot fetch files")]
+)
+async def test_without_a_channel_that_fetches_the_row_says_so(
+    mailboxes: Mailboxes, channel: FakeChannel | None, reason: str
+) -> None:
+    assert (await told(mailboxes, channel, NOTES))[1].endswith(f"could not be fetched: {reason}]")
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_a_file_that_is_not_there_yet_is_fetched_a_little_later(mailboxes: Mailboxes, able: AbleChannel) -> None:
+    able.fetch_fails = 2
+    assert "5 bytes" in (await told(mailboxes, able, NOTES, clock=HastyClock(200)))[1]
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_a_file_that_takes_too_long_holds_its_message_up_no_longer(
+    mailboxes: Mailboxes, able: AbleChannel
+) -> None:
+    able.fetch_fails = 1  # and the clock on which the next try waits stands still
+    message, text = await told(mailboxes, able, NOTES, limit_s=0.05)
+    assert text.endswith("[file: notes.txt could not be fetched: it did not come within 0.05 s]")
+    assert list(inbox_of(mailboxes.layout(SESSION), message.id).iterdir()) == []
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_what_a_crash_left_behind_is_fetched_anew(
+    mailboxes: Mailboxes, able: AbleChannel, tmp_path: Path
+) -> None:
+    message, _ = await told(mailboxes, able, NOTES)
+    folder = mailboxes.layout(SESSION).in_dir / "inbox" / message.id
+    victim = tmp_path / "victim"
+    victim.write_text("not ours to change")
+    (folder / "notes.txt").unlink()
+    (folder / "notes.txt").symlink_to(victim)
+    again, text = await told(mailboxes, able, NOTES)
+    assert (again.id, "5 bytes" in text) == (message.id, True)
+    assert (folder / "notes.txt").is_symlink() is False
+    assert victim.read_text() == "not ours to change"
+
+
+@pytest.mark.behaviour("IN-06")
+async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailboxes, able: AbleChannel) -> None:
+    message, _ = await told(mailboxes, able, NOTES)
+    await mailboxes.put(SESSION, [message])
+    able.files.clear()
+    await told(mailboxes, able, NOTES)
+    assert (mailboxes.layout(SESSION).in_dir / "inbox" / message.id / "notes.txt").read_bytes() == b"hello"
+
+
+@pytest.mark.behaviour("IN-06")
+@pytest.mark.parametrize(
+    ("name", "media_type", "safe"),
+    [
+        ("photo.jpg", "", "photo.jpg"),
+        ("../../etc/passwd", "", "passwd"),
+        ("C:\\temp\\a.txt", "", "a.txt"),
+        ("..", "", "file"),
+        ("", "image/png", "file.png"),
+        ("", "", "file"),
+        (".bashrc", "", "bashrc"),
+        ("a\x00b\nc.txt", "", "a_b_c.txt"),
+        ("$(rm -rf).sh", "", "__rm -rf_.sh"),
+        ("𠀀" * 99, "", "𠀀" * 60),
+        ("ü" * 300 + ".pdf", "", "ü" * 56 + ".pdf"),
+    ],
+)
+def test_a_name_is_bare_and_harmless(name: str, media_type: str, safe: str) -> None:
+    [made] = safe_names([Attachment(ref="f", name=name, media_type=media_type)])
+    assert made == safe
+    assert len(made.encode()) <= 255
