@@ -313,13 +313,15 @@ async def test_a_card_with_a_long_text_is_a_list_and_a_choice_in_it_is_a_click(
     assert click.refers_to in receipt.platform_message_ids
 
 
-async def test_a_person_who_hides_their_number_is_answered(
-    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+@pytest.mark.parametrize("hides", [True, False])
+async def test_a_person_is_known_and_answered_by_their_id_whether_the_number_is_told_or_not(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, hides: bool
 ) -> None:
-    meta.hides_numbers = True
+    meta.tells_ids, meta.hides_numbers = True, hides
     async with receiving(channel, inbox):
         await meta.write("US.1001", "hi")
         event = await inbox.until_accepted("hi")
+        assert (event.platform_id, event.sender.handle, event.sender.name) == ("US.1001", "US.1001", ADA.name)
         await channel.send(Address(platform_id=event.platform_id), OutboundText(text="hello"), idempotency_key="k1")
         await meta.until_shown(1, "US.1001")
 

@@ -90,8 +90,10 @@ class WhatsAppSimulator(Simulator):
 
     def __init__(self) -> None:
         super().__init__()
+        self.tells_ids = False
+        """People's business-scoped ids are told beside their numbers."""
         self.hides_numbers = False
-        """People have usernames: only their business-scoped ids are told."""
+        """People have usernames: their business-scoped ids are told, and no numbers."""
         self.closed_windows: set[str] = set()
         """Chats in which more than 24 hours have passed since the person wrote."""
         self.fails_later: set[str] = set()
@@ -324,11 +326,16 @@ class WhatsAppSimulator(Simulator):
             await self.changed()
 
     def _author(self, person: Person) -> Json:
-        return {"from_user_id": f"US.{person.id}"} if self.hides_numbers else {"from": person.id}
+        number: Json = {} if self.hides_numbers else {"from": person.id}
+        return {**number, "from_user_id": f"US.{person.id}"} if self.tells_ids or self.hides_numbers else number
 
     def _contact(self, person: Person) -> Json:
-        id = {"user_id": f"US.{person.id}"} if self.hides_numbers else {"wa_id": person.id}
-        return {"profile": {"name": person.name}, **id}
+        number: Json = {} if self.hides_numbers else {"wa_id": person.id}
+        id: Json = {"user_id": f"US.{person.id}"} if self.tells_ids or self.hides_numbers else {}
+        return {"profile": {"name": person.name}, **number, **id}
+
+    def _recipient_of(self, chat: str) -> Json:
+        return {"profile": {"name": ""}, "user_id" if "." in chat else "wa_id": chat}
 
     def _text_message(self, text: str) -> Json:
         return {"id": self.next_id(), "from": ADA.id, "timestamp": "1750000000", "type": "text", "text": {"body": text}}
@@ -344,7 +351,9 @@ class WhatsAppSimulator(Simulator):
             if status == "failed":
                 window = "Message failed to send because more than 24 hours have passed"
                 said["errors"] = [{"code": 131047, "title": "Re-engagement message", "message": window}]
-            self._tell(f"statuses of {chat}", Webhook(body=self.payload(statuses=[said], contacts=[])))
+            self._tell(
+                f"statuses of {chat}", Webhook(body=self.payload(statuses=[said], contacts=[self._recipient_of(chat)]))
+            )
 
     # --- the Graph API ---
 
