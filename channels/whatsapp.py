@@ -55,12 +55,14 @@ import logging
 import re
 import secrets
 import socket
+import ssl
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from weakref import WeakValueDictionary
@@ -588,7 +590,7 @@ class _Graph:
                     await _pour(response, file.write, most_bytes)
                 finally:
                     await asyncio.to_thread(file.close)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise NotSent(f"the file could not be fetched: {type(error).__name__}") from None
 
     async def _ask(
@@ -704,6 +706,12 @@ class _Taken(_Said):
 
 class _Answer(_Said):
     messages: Annotated[list[_Taken], Field(min_length=1)]
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Whom we trust; reading it from disk takes a moment."""
+    return httpx.create_ssl_context()
 
 
 def _recipient(chat: str) -> JsonObject:
@@ -863,7 +871,7 @@ class WhatsAppChannel:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         """Listen for webhooks while entered. Raises ChannelError when the port cannot be had."""
-        async with self._client() as client:
+        async with await self._client() as client:
             self._connection = _Graph(client, self._settings)
             try:
                 async with self._listening():
@@ -893,7 +901,7 @@ class WhatsAppChannel:
         secret, token = (one.get_secret_value() for one in (self._settings.app_secret, self._settings.access_token))
         proof = hmac.new(secret.encode(), token.encode(), hashlib.sha256).hexdigest()
         fields = "display_phone_number,verified_name,quality_rating"
-        async with self._client() as client:
+        async with await self._client() as client:
             graph = _Graph(client, self._settings)
             try:
                 said = await graph.get(self._settings.phone_number_id, {"fields": fields, "appsecret_proof": proof})
@@ -1010,8 +1018,8 @@ class WhatsAppChannel:
             raise ChannelDown("WhatsApp is not connected")
         return self._connection
 
-    def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(timeout=self._answer_limit_s)
+    async def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(timeout=self._answer_limit_s, verify=await asyncio.to_thread(_certificates))
 
     # What comes in
 

@@ -22,7 +22,7 @@ async def meta() -> AsyncIterator[WhatsAppSimulator]:
 @pytest.fixture
 def channel(meta: WhatsAppSimulator) -> WhatsAppChannel:
     """A channel in a hurry: it waits a fraction of what it waits for in earnest."""
-    return WhatsAppChannel(read_settings(meta.settings()), status_wait_s=0.3, answer_limit_s=0.5)
+    return WhatsAppChannel(read_settings(meta.settings()), status_wait_s=0.5, answer_limit_s=0.5)
 
 
 @pytest.fixture

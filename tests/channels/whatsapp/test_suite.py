@@ -24,4 +24,4 @@ class TestWhatsApp(SimulatorSuite):
 
     def create(self, context: ChannelContext) -> Channel:
         """In a hurry: in earnest a status is waited for 10 s."""
-        return WhatsAppChannel(read_settings(context.settings), status_wait_s=0.3)
+        return WhatsAppChannel(read_settings(context.settings), status_wait_s=0.5)
