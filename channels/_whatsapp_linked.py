@@ -97,8 +97,9 @@ class Settings(BaseModel):
     bridge: str = Field(default=BRIDGE, min_length=1, description="a command line")
 
 
-def read_settings(table: Mapping[str, object]) -> Settings:
+def read_settings(table: Mapping[str, object], *, instance: str = "default") -> Settings:
     """Raises ChannelError that says what is missing, and what to write."""
+    name = "channels.whatsapp" if instance == "default" else f"channels.whatsapp.{instance}"
     try:
         settings = Settings.model_validate(dict(table))
     except ValidationError as error:
@@ -106,11 +107,11 @@ def read_settings(table: Mapping[str, object]) -> Settings:
         key = ".".join(map(str, first["loc"])) or "the table"
         field = Settings.model_fields.get(str(first["loc"][0])) if first["loc"] else None
         wanted = f"; it has to be {field.description}" if field and field.description else ""
-        raise ChannelError(f"[channels.whatsapp] {key}: {first['msg']}{wanted}") from None
+        raise ChannelError(f"[{name}] {key}: {first['msg']}{wanted}") from None
     if settings.consent != CONSENT:
         raise ChannelError(
             "a linked device is not an official way to use WhatsApp: its terms forbid automated use, and the number may"
-            f' be banned. To use it nevertheless, write consent = "{CONSENT}" into [channels.whatsapp]'
+            f' be banned. To use it nevertheless, write consent = "{CONSENT}" into [{name}]'
             " (docs/channels/whatsapp-linked.md says more)"
         )
     return settings
@@ -123,7 +124,7 @@ def chat_id(written: str) -> str:
 
 def create(context: ChannelContext) -> Channel:
     """Raises ChannelError when a setting is wrong, or the risk has not been accepted."""
-    settings = read_settings(context.settings)
+    settings = read_settings(context.settings, instance=context.instance)
     return LinkedChannel(settings, context.home / "data" / "whatsapp" / context.instance)
 
 

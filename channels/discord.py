@@ -98,6 +98,11 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 AUTH_PAUSE_S = 120.0
 """Discord counts the times a bot asks to be let in, and takes its token away after 1,000 a day."""
+SPARINGLY_AFTER, SPARING_PAUSE_S = 20, 90.0
+"""The same for one that is let in and loses its stream each time: after so often it asks less than that."""
+LONGEST_WAIT_S = 3600.0
+"""However long Discord asks to wait: then it may say so again."""
+LONGEST_EMOJI = 32
 HEALTHY_AFTER_S = 10.0
 LOOK_BACK_AT_ONCE = 5
 PAGE, MOST_PAGES = 100, 10
@@ -337,7 +342,15 @@ class Application(_Said):
     approximate_guild_count: int = 0
 
 
-_MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
+_LIST: TypeAdapter[list[object]] = TypeAdapter(list[object])
+
+
+def _understood(messages: Sequence[object]) -> Iterator[Message]:
+    for said in messages:
+        try:
+            yield Message.model_validate(said)
+        except ValidationError as error:
+            _log.warning("event_not_understood", channel="discord", about="history", problems=error.error_count())
 
 
 # --- requests ---
@@ -494,7 +507,7 @@ def _limited(answer: aiohttp.ClientResponse, said: Mapping[str, object]) -> Rate
     """An answer that is none of Discord's own comes from in front of it, and concerns everything we send."""
     after = said.get("retry_after", answer.headers.get("Retry-After"))
     try:
-        wait_s = max(0.0, float(str(after)))
+        wait_s = min(max(0.0, float(str(after))), LONGEST_WAIT_S)
     except ValueError:
         wait_s = 60.0
     everywhere = not said or said.get("global") is True
@@ -662,6 +675,8 @@ class DiscordChannel:
         self._places: dict[str, Place] = {}
         self._names: dict[str, User] = {}
         self._my_roles: set[str] = set()
+        self._introductions = 0
+        """How often we were let in since a connection last held for a while."""
         self._condition = (Condition.DOWN, "not connected yet")
 
     @property
@@ -734,10 +749,14 @@ class DiscordChannel:
             except ChannelError as error:
                 self._condition = (Condition.DOWN, str(error))
                 raise
-            failures = 0 if time.monotonic() - began > HEALTHY_AFTER_S else failures + 1
+            held_s = time.monotonic() - began
+            failures = 0 if held_s > HEALTHY_AFTER_S else failures + 1
+            if held_s > SPARING_PAUSE_S:
+                self._introductions = 0
             self._condition = (Condition.DOWN, problem)
             _log.info("gateway_lost", channel="discord", reason=problem, failures=failures)
-            await asyncio.sleep(max(_pause_s(failures), asked_s))
+            introductions = self._introductions if self._stream is None else 0
+            await asyncio.sleep(max(_pause_s(failures, introductions=introductions), asked_s))
 
     async def _listen(self, inbox: Inbox) -> None:
         """One connection, until it ends: that raises."""
@@ -748,6 +767,7 @@ class DiscordChannel:
         url = self._settings.gateway_url or (str(stream.gateway) if stream else await http.gateway())
         connection = _Connection(http)
         async with connection.opened(yarl.URL(url), stream) as gateway:
+            self._introductions += stream is None
             while True:
                 await self._take(connection.said, inbox)
                 self._stream = gateway.stream()
@@ -812,23 +832,25 @@ class DiscordChannel:
         """What was written in one of Discord's channels after a message, oldest first. Raises NotSent."""
         found: list[Message] = []
         for _ in range(MOST_PAGES):
-            page = await self._page(channel_id, message_id)
+            page, is_last = await self._page(channel_id, message_id)
             found += page
-            if len(page) < PAGE:
-                break
+            if is_last or not page:
+                return found
             message_id = page[-1].id
+        _log.warning("chat_not_read_in_full", channel="discord", chat=channel_id, messages=len(found))
         return found
 
-    async def _page(self, channel_id: str, after: str) -> list[Message]:
+    async def _page(self, channel_id: str, after: str) -> tuple[list[Message], bool]:
+        """The next messages, and whether they are the last. One that makes no sense is left out."""
         for _ in range(LOOK_BACK_TRIES):
             try:
-                said = await self._required().logs_from(channel_id, PAGE, after=after)
-                return sorted(_MESSAGES.validate_python(said), key=lambda message: int(message.id))
+                said = _LIST.validate_python(await self._required().logs_from(channel_id, PAGE, after=after))
+                return sorted(_understood(said), key=lambda message: int(message.id)), len(said) < PAGE
             except RateLimited as limited:
                 await asyncio.sleep(min(limited.retry_after_s, LOOK_BACK_PAUSE_S))
             except (Refused, ValidationError) as error:
                 _log.info("chat_not_read", channel="discord", chat=channel_id, reason=type(error).__name__)
-                return []
+                return [], True
         raise NotSent("Discord does not let us read what was written meanwhile")
 
     async def _message(self, message: Message, inbox: Inbox) -> None:
@@ -979,7 +1001,10 @@ class DiscordChannel:
         await self._required().change(_channel_of(address), message_id, payload)
 
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
-        await self._required().add_reaction(_channel_of(address), message_id, emoji)
+        """An emoji is a part of the request's path, and the container's own words."""
+        if emoji.isascii() or len(emoji) > LONGEST_EMOJI:
+            raise Refused("that is no emoji")
+        await self._required().add_reaction(_channel_of(address), message_id, _whole(emoji))
 
     async def typing(self, address: Address) -> None:
         await self._required().send_typing(_channel_of(address))
@@ -1041,7 +1066,9 @@ def _rows(card: OutboundCard) -> list[dict[str, object]]:
     ]
 
 
-def _pause_s(failures: int) -> float:
+def _pause_s(failures: int, *, introductions: int = 0) -> float:
     """Spread out, so that not everybody comes back to Discord at once."""
+    if introductions > SPARINGLY_AFTER:
+        return SPARING_PAUSE_S
     longest = min(FIRST_PAUSE_S * 2 ** min(max(failures - 1, 0), 10), LONGEST_PAUSE_S)
     return float(longest * random.uniform(0.5, 1.0))  # noqa: S311 - nothing is secret about it

@@ -108,6 +108,8 @@ REDELIVERED_S = 30.0
 """Who was away for no longer is told all by Slack; others look for themselves."""
 CATCH_UP_S = 20.0
 """For looking: what is written meanwhile waits for it."""
+CHAT_CATCH_UP_S = 10.0
+"""Of that, for one chat."""
 CAUGHT_UP_S = 24 * 3600.0
 """How old a message may be that is handed in late."""
 MOST_PAGES = 10
@@ -189,7 +191,7 @@ def _settings(context: ChannelContext) -> SlackSettings:
         ("bot_token", "xoxb-", "the Bot User OAuth Token (OAuth & Permissions)"),
         ("app_token", "xapp-", "an app-level token with the scope connections:write (Basic Information)"),
     ):
-        if not str(context.settings.get(key) or "").strip().startswith(begin):
+        if not re.fullmatch(rf"{begin}[!-~]+", str(context.settings.get(key) or "").strip()):
             raise ChannelError(f"{table} needs {key}: {what} of your Slack app; it begins with {begin}")
     try:
         settings = SlackSettings.model_validate(dict(context.settings))
@@ -473,25 +475,40 @@ class SlackChannel:
         try:
             async with asyncio.timeout(CATCH_UP_S):
                 for chat, newest in newest_of.items():
-                    for message in await self._missed(chat, newest):
-                        event = await self._message(me, message, chat, None)
-                        if not event.sender.is_self:
-                            await inbox.accept(event)
+                    await self._catch_up_in(chat, newest, inbox, me)
         except AuthFailed:
             raise
         except (ChannelError, TimeoutError) as error:
             _log.warning("slack_not_caught_up", error=str(error) or f"it took more than {CATCH_UP_S:g} s")
 
+    async def _catch_up_in(self, chat: str, newest: str, inbox: Inbox, me: _Me) -> None:
+        """One chat, in its share of the time: a flood in it must not hide what was written elsewhere."""
+        try:
+            async with asyncio.timeout(CHAT_CATCH_UP_S):
+                for message in await self._missed(chat, newest):
+                    for event in await _understood("history", self._missed_event(me, message, chat)):
+                        await inbox.accept(event)
+        except TimeoutError:
+            _log.warning("slack_not_caught_up", chat=chat, error=f"it took more than {CHAT_CATCH_UP_S:g} s")
+
+    async def _missed_event(self, me: _Me, message: _Standing, chat: str) -> Sequence[InboundEvent]:
+        event = await self._message(me, message, chat, None)
+        return () if event.sender.is_self else (event,)
+
     async def _missed(self, chat: str, newest: str) -> list[_Standing]:
         """What people wrote after `newest`, the oldest first: outside of threads, and in those that begin in sight."""
         found: dict[str, _Standing] = {}
         since = max(_seconds_of(newest), time.time() - CAUGHT_UP_S)
-        with suppress(Refused):  # we are in that chat no more
+        try:
             async for root in self._standing(Address(platform_id=chat), time.time() - CAUGHT_UP_S):
                 found[root.ts] = root
                 if _seconds_of(root.latest_reply) > since:
                     thread = Address(platform_id=chat, thread_id=root.ts)
                     found |= {reply.ts: reply async for reply in self._standing(thread, since)}
+        except Refused:
+            pass  # we are in that chat no more
+        except Ambiguous as error:
+            _log.warning("slack_not_caught_up", chat=chat, error=str(error))  # what was seen so far counts
         missed = [one for one in found.values() if _seconds_of(one.ts) > since and one.subtype in _MESSAGE_SUBTYPES]
         return sorted(missed, key=lambda one: _seconds_of(one.ts))
 
@@ -525,12 +542,7 @@ class SlackChannel:
 
     async def _take(self, inbox: Inbox, me: _Me, body: Mapping[str, object]) -> None:
         """Hand in what a payload says. One that says nothing to us, or makes no sense, is done with."""
-        try:
-            events = await self._events(me, body)
-        except (ValidationError, ValueError, TypeError, OverflowError) as error:
-            _log.info("slack_event_ignored", type=str(body.get("type"))[:50], error=type(error).__name__)
-            return
-        for event in events:
+        for event in await _understood(str(body.get("type"))[:50], self._events(me, body)):
             if not event.sender.is_self:  # all that we post comes back
                 await inbox.accept(event)
 
@@ -804,10 +816,10 @@ class SlackChannel:
         with _harmless():
             info = await self._file_info(client, attachment.ref)
             url = info.url_private_download or info.url_private
-            if info.is_external or not self._is_slacks(url):
-                raise Refused(f"the file {info.name} does not lie with Slack")
+            if info.is_external or not is_slacks(url, self.settings.base_url):
+                raise Refused("the file does not lie with Slack")
             if info.size is not None and info.size > most_bytes:
-                raise Refused(f"the file {info.name} has {info.size} bytes; {most_bytes} are taken")
+                raise Refused(f"the file has {info.size} bytes; {most_bytes} are taken")
             try:
                 await self._download(client, url, info, into, most_bytes)
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -826,20 +838,14 @@ class SlackChannel:
             login = answer.content_type == "text/html" and info.mimetype != "text/html"
             if answer.status != 200 or login:
                 said = "asks to log in (is the scope files:read missing?)" if login else f"answers {answer.status}"
-                raise Refused(f"Slack does not give the file {info.name}: it {said}")
+                raise Refused(f"Slack does not give the file: it {said}")
             got = 0
             with await asyncio.to_thread(into.open, "wb") as written:
                 async for chunk in answer.content.iter_chunked(256 * 1024):
                     got += len(chunk)
                     if got > most_bytes:
-                        raise Refused(f"the file {info.name} has more than {most_bytes} bytes")
+                        raise Refused(f"the file has more than {most_bytes} bytes")
                     await asyncio.to_thread(written.write, chunk)
-
-    def _is_slacks(self, url: str) -> bool:
-        """Our token goes to Slack alone, wherever an event says that a file lies."""
-        host, ours = urlsplit(url).netloc, urlsplit(self.settings.base_url).netloc
-        is_slack = urlsplit(url).scheme == "https" and (host == "slack.com" or host.endswith(".slack.com"))
-        return host == ours or is_slack
 
     async def _file_info(self, client: AsyncWebClient, file_id: str) -> _FileInfo:
         answer = await _answer(client.files_info(file=file_id))
@@ -864,6 +870,15 @@ class SlackChannel:
         answer = await _answer(self._web.conversations_replies(channel=channel, ts=ts, limit=1))
         messages = answer.get("messages") or [{}]
         return str(messages[0].get("thread_ts") or "")
+
+
+async def _understood(about: str, reading: Awaitable[Sequence[InboundEvent]]) -> Sequence[InboundEvent]:
+    """The events that something means; none, if it makes no sense."""
+    try:
+        return await reading
+    except (ValueError, TypeError, OverflowError) as error:  # a ValidationError is a ValueError
+        _log.info("slack_event_ignored", type=about, error=type(error).__name__)
+        return ()
 
 
 class _LookUp:
@@ -1048,6 +1063,13 @@ def _chat_of(payload: object) -> str:
     return ""
 
 
+def is_slacks(url: str, base_url: str) -> bool:
+    """Our token goes to Slack alone, wherever an event says that a file lies, and nowhere in the clear."""
+    there, ours = urlsplit(url), urlsplit(base_url)
+    is_slack = there.scheme == "https" and (there.netloc == "slack.com" or there.netloc.endswith(".slack.com"))
+    return is_slack or (there.scheme, there.netloc) == (ours.scheme, ours.netloc)
+
+
 # --- texts ---
 
 _TAGGED = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
@@ -1212,8 +1234,9 @@ def _in_words(error: str, said: Mapping[str, object]) -> str:
 
 
 def _seconds(header: str | None) -> float:
+    """At most an hour: then Slack may say it again."""
     try:
-        return max(1.0, float(header or 1))
+        return min(max(1.0, float(header or 1)), 3600.0)
     except ValueError:
         return 30.0
 

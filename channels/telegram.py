@@ -38,7 +38,7 @@ from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import structlog
@@ -135,6 +135,7 @@ CAPABILITIES = Capabilities(
 )
 SHORT_LABEL = 12
 """Buttons whose labels are all this short stand three in a row."""
+_CHUNK = 256 * 1024
 _WORDS = 300
 """Characters of what Telegram says that are passed on: an answer may be a whole page."""
 
@@ -151,7 +152,7 @@ _T = TypeVar("_T")
 
 def create(context: ChannelContext) -> Channel:
     """Raises ChannelError with a sentence for each setting that is missing or wrong."""
-    return TelegramChannel(read_settings(context.settings))
+    return TelegramChannel(read_settings(context.settings, instance=context.instance))
 
 
 # --- settings ---------------------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ _WRITE = {
 }
 
 
-def read_settings(table: Mapping[str, object]) -> TelegramSettings:
+def read_settings(table: Mapping[str, object], *, instance: str = "default") -> TelegramSettings:
     """Raises ChannelError, which never repeats a value."""
     try:
         return TelegramSettings.model_validate(dict(table))
@@ -194,7 +195,8 @@ def read_settings(table: Mapping[str, object]) -> TelegramSettings:
         names = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False, include_input=False))
     unknown = f"there is no such setting; there are {', '.join(_WRITE)}"
     said = "; ".join(f"{name}: {_WRITE.get(name, unknown)}" for name in names)
-    raise ChannelError(f"[channels.telegram] {said}") from None
+    key = "channels.telegram" if instance == "default" else f"channels.telegram.{instance}"
+    raise ChannelError(f"[{key}] {said}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +228,22 @@ class _Request(HTTPXRequest):
         if not isinstance(answer, dict) or ("result" not in answer and answer.get("ok") is not False):
             raise TelegramError("the answer was not Telegram's")
         return answer
+
+    async def pour(self, url: str, into: Path, most_bytes: int) -> None:
+        """A file's bytes as they come: all of them at once would be the host's memory. Raises ChannelError."""
+        try:
+            async with self._client.stream("GET", url) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    raise NotSent(f"Telegram does not give the file now: it answers {answer.status_code}")
+                got = 0
+                with await asyncio.to_thread(into.open, "wb") as written:
+                    async for chunk in answer.aiter_bytes(_CHUNK):
+                        got += len(chunk)
+                        if got > most_bytes:
+                            raise Refused(f"the file is larger than the {most_bytes} bytes that are allowed")
+                        await asyncio.to_thread(written.write, chunk)
+        except httpx.HTTPError as error:
+            raise NotSent(f"the file did not come ({type(error).__name__})") from None
 
 
 class _PollRequest(_Request):
@@ -290,6 +308,11 @@ class _Lines:
             request=self._calls,
             get_updates_request=self._polls,
         )
+
+    async def download(self, path: str, into: Path, most_bytes: int) -> None:
+        """Raises ChannelError. The library would read a file of this machine if there is one under that name."""
+        base = self.bot.base_file_url
+        await self._calls.pour(f"{base}/{quote(path.removeprefix(f'{base}/'))}", into, most_bytes)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Bot]:
@@ -426,13 +449,7 @@ class TelegramChannel:
             file = await self._bot.get_file(attachment.ref)
             if (file.file_size or 0) > most_bytes:
                 raise Refused(f"the file has {file.file_size} bytes, {most_bytes} are allowed")
-            try:
-                content = await file.download_as_bytearray()
-            except InvalidToken:
-                raise NotSent("the address of the file is no longer good") from None
-        if len(content) > most_bytes:
-            raise Refused(f"the file has {len(content)} bytes, {most_bytes} are allowed")
-        await asyncio.to_thread(into.write_bytes, content)
+            await self._lines.download(file.file_path or "", into, most_bytes)
 
     # --- what is said to people ---
 
@@ -520,7 +537,7 @@ class TelegramChannel:
             await self._bot.send_chat_action(
                 address.platform_id,
                 ChatAction.TYPING,
-                message_thread_id=int(thread) if thread is not None and thread.isdigit() else None,
+                message_thread_id=int(thread) if thread is not None and _NUMBER.fullmatch(thread) else None,
             )
 
     async def open_dm(self, handle: str) -> Address:
@@ -801,6 +818,9 @@ def _emoji(reaction: ReactionType) -> str:
 # --- from our words to Telegram's ---------------------------------------------------------------------------------
 
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
 def nearest(emoji: str) -> str:
     """The reaction that a bot may set and that says most nearly the same."""
     plain = emoji.replace("\ufe0f", "")
@@ -813,14 +833,14 @@ def _receipt(message: Message) -> Receipt:
 
 def _thread(address: Address) -> int | None:
     thread = address.thread_id
-    if thread is None or thread == GENERAL_TOPIC or not thread.isdigit():
+    if thread is None or thread == GENERAL_TOPIC or not _NUMBER.fullmatch(thread):
         return None
     return int(thread)
 
 
 def _reply(address: Address, reply_to: str | None) -> ReplyParameters | None:
     """Only where several people talk: between two, a quote in each answer is noise."""
-    if reply_to is None or not address.platform_id.startswith("-") or not reply_to.partition(":")[0].isdigit():
+    if reply_to is None or not address.platform_id.startswith("-") or not _NUMBER.fullmatch(reply_to.partition(":")[0]):
         return None
     return ReplyParameters(_number(reply_to), allow_sending_without_reply=True)
 
@@ -828,14 +848,14 @@ def _reply(address: Address, reply_to: str | None) -> ReplyParameters | None:
 def _number(message_id: str) -> int:
     """The message that an id of ours concerns: that of an edit or a reaction has a second part. Raises Refused."""
     number = message_id.partition(":")[0]
-    if not number.isdigit():
+    if not _NUMBER.fullmatch(number):
         raise Refused(f"Telegram has no message {message_id}")
     return int(number)
 
 
 def _keyboard(buttons: Sequence[Button]) -> InlineKeyboardMarkup:
     in_a_row = 3 if all(len(button.label) <= SHORT_LABEL for button in buttons) else 1
-    keys = [InlineKeyboardButton(button.label, callback_data=button.value) for button in buttons]
+    keys = [InlineKeyboardButton(_well_formed(button.label), callback_data=button.value) for button in buttons]
     return InlineKeyboardMarkup([keys[at : at + in_a_row] for at in range(0, len(keys), in_a_row)])
 
 

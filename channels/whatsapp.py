@@ -5,32 +5,52 @@
 # name = "whatsapp"
 # api = 1
 # [[tool.nanohost.settings]]
+# name = "backend"
+# help = "cloud: Meta's official API, or linked: a device of your own number, which WhatsApp's terms forbid"
+# default = "cloud"
+# [[tool.nanohost.settings]]
 # name = "phone_number_id"
 # help = "the Phone number ID of your number (WhatsApp > API Setup of your Meta app); digits, not the number itself"
+# only_if = "backend=cloud"
 # [[tool.nanohost.settings]]
 # name = "access_token"
 # help = "a permanent token of a system user with whatsapp_business_messaging and whatsapp_business_management"
 # secret = true
+# only_if = "backend=cloud"
 # [[tool.nanohost.settings]]
 # name = "app_secret"
 # help = "the App secret of your Meta app (App settings > Basic); webhooks are signed with it"
 # secret = true
+# only_if = "backend=cloud"
 # [[tool.nanohost.settings]]
 # name = "verify_token"
 # help = "words of your own choice; Meta asks for them when you enter the webhook's address"
 # secret = true
+# only_if = "backend=cloud"
 # [[tool.nanohost.settings]]
 # name = "listen"
 # help = "host:port where webhooks come in; your tunnel or reverse proxy leads there"
 # default = "127.0.0.1:8085"
+# only_if = "backend=cloud"
 # [[tool.nanohost.settings]]
 # name = "path"
 # help = "the path of the webhook"
 # default = "/whatsapp"
+# only_if = "backend=cloud"
 # [[tool.nanohost.settings]]
 # name = "graph_url"
 # help = "where Meta's Graph API is, with its version"
 # default = "https://graph.facebook.com/v23.0"
+# only_if = "backend=cloud"
+# [[tool.nanohost.settings]]
+# name = "consent"
+# help = "WhatsApp may ban a number that is used so; if you accept that, write: I accept the risk"
+# only_if = "backend=linked"
+# [[tool.nanohost.settings]]
+# name = "phone"
+# help = "the number to link, with its country code, to be shown a code to type instead of one to scan"
+# default = ""
+# only_if = "backend=linked"
 # ///
 """WhatsApp as a channel: Meta's Cloud API by httpx, its webhooks by aiohttp. `backend = "linked"` is another file.
 
@@ -103,6 +123,12 @@ STATUS_WAIT_S = 10.0
 ANSWER_LIMIT_S = 20.0
 WEBHOOK_BYTES = 4 * 1024 * 1024
 """Meta's own limit for one webhook is 3 MB."""
+READING_BYTES = 32 * 1024 * 1024
+"""Of all webhooks that are being read: who is not known yet must not fill the memory."""
+SMALL_BYTES = 64 * 1024
+"""A webhook of an ordinary size is read whatever strangers send meanwhile."""
+FORGED_EVERY_S = 60.0
+"""How often it is logged that webhooks come that are not Meta's."""
 BUTTON_BODY = 1024
 """Characters of a message with reply buttons; a list takes as many as a text."""
 TEXT_LIMIT = 4096
@@ -127,8 +153,12 @@ def create(context: ChannelContext) -> Channel:
     if backend == "linked":
         return _linked(context)
     if backend != "cloud":
-        raise ChannelError(f'whatsapp: backend is "{backend}"; it can be "cloud" or "linked"')
-    return WhatsAppChannel(read_settings(context.settings))
+        raise ChannelError(f'[{_table(context.instance)}] backend is "{backend}"; it can be "cloud" or "linked"')
+    return WhatsAppChannel(read_settings(context.settings, instance=context.instance))
+
+
+def _table(instance: str) -> str:
+    return "channels.whatsapp" if instance == "default" else f"channels.whatsapp.{instance}"
 
 
 def _linked(context: ChannelContext) -> Channel:
@@ -159,7 +189,7 @@ class WhatsAppSettings(BaseModel):
     path: Annotated[str, StringConstraints(pattern=r"\A/[A-Za-z0-9/_.-]*\z")] = "/whatsapp"
 
 
-def read_settings(table: Mapping[str, object]) -> WhatsAppSettings:
+def read_settings(table: Mapping[str, object], *, instance: str = "default") -> WhatsAppSettings:
     """Raises ChannelError naming the keys that are missing or wrong, and never a value."""
     try:
         return WhatsAppSettings.model_validate(table)
@@ -167,8 +197,9 @@ def read_settings(table: Mapping[str, object]) -> WhatsAppSettings:
         problems = error.errors(include_url=False, include_input=False)
     missing = [str(one["loc"][0]) for one in problems if one["type"] == "missing"]
     if missing:
-        raise ChannelError(f"whatsapp: [channels.whatsapp] lacks {', '.join(missing)}; see docs/channels/whatsapp.md")
-    raise ChannelError("whatsapp: " + "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in problems))
+        raise ChannelError(f"[{_table(instance)}] lacks {', '.join(missing)}; see docs/channels/whatsapp.md")
+    wrong = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in problems)
+    raise ChannelError(f"[{_table(instance)}] {wrong}")
 
 
 # --- what Meta says -----------------------------------------------------------------------------------------------
@@ -853,6 +884,8 @@ class WhatsAppChannel:
         self._latest: OrderedDict[str, str] = OrderedDict()
         self._sends = _Sends()
         self._undelivered = ""
+        self._reading = 0
+        self._forged_until = 0.0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -1052,19 +1085,38 @@ class WhatsAppChannel:
     async def _webhook(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(self._answer_limit_s):
-                raw = await request.read()
+                raw = await self._body(request)
         except (TimeoutError, OSError, web.RequestPayloadError):
             return web.Response(status=408)
+        if raw is None:
+            return web.Response(status=503)
         given = request.headers.get("X-Hub-Signature-256", "")
         expected = signature(self._settings.app_secret.get_secret_value(), raw)
         if not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
-            _log.warning("whatsapp_forged", remote=request.remote or "")
+            if time.monotonic() >= self._forged_until:
+                self._forged_until = time.monotonic() + FORGED_EVERY_S
+                _log.warning("whatsapp_forged", remote=request.remote or "")
             return web.Response(status=403)
         events, statuses = parse_webhook(raw, self._settings.phone_number_id)
         for status in statuses:
             self._heed(status)
         is_kept = not events or await self._hand_in(events)
         return web.Response(status=200 if is_kept else 503)
+
+    async def _body(self, request: web.Request) -> bytes | None:
+        """None for a large one, when too much is being read already. Raises HTTPException for one that is too large."""
+        body = bytearray()
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                self._reading += len(chunk)
+                if len(body) > WEBHOOK_BYTES:
+                    raise web.HTTPRequestEntityTooLarge(max_size=WEBHOOK_BYTES, actual_size=len(body))
+                if len(body) > SMALL_BYTES and self._reading > READING_BYTES:
+                    return None
+            return bytes(body)
+        finally:
+            self._reading -= len(body)
 
     def _heed(self, status: _Status) -> None:
         failure = ""

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from agent_runner import claims
+from agent_runner import claims, references
 from agent_runner.claims import Batch
 from agent_runner.destinations import AddressBook
 from agent_runner.log import log
@@ -42,6 +42,8 @@ class News:
     batch: Batch | None
     follow_ups: tuple[MessageIn, ...]
     controls: tuple[MessageIn, ...]
+    about: Mapping[str, int]
+    """What edits, reactions and presses among them are about: the number of that message by row id."""
     book: AddressBook
     meta: Meta
     next_due: datetime | None
@@ -182,11 +184,15 @@ class Mailbox:
         rows = claims.eligible(due, acks, first_poll=self._first_poll)
         meta = inbound.meta()
         self._floor = max(self._floor, inbound.highest_seq(), int(meta.get("out_cursor", 0)))
+        batch, follow_ups = claims.next_batch(rows, acks), claims.follow_ups(rows, acks)
+        book = AddressBook(destinations=inbound.destinations(), default=inbound.default_destination())
+        shown = [*(batch.messages if batch is not None else ()), *follow_ups]
         return News(
-            batch=claims.next_batch(rows, acks),
-            follow_ups=claims.follow_ups(rows, acks),
+            batch=batch,
+            follow_ups=follow_ups,
             controls=tuple(claims.controls(rows)),
-            book=AddressBook(destinations=inbound.destinations(), default=inbound.default_destination()),
+            about=references.numbers(shown, inbound, self._writer, book),
+            book=book,
             meta=meta,
             next_due=inbound.next_due(now),
         )

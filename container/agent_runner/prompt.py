@@ -7,9 +7,10 @@ what it gets stays in one place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from types import MappingProxyType
 
 from agent_runner.destinations import AddressBook
 from agent_runner.markup import clean, element
@@ -83,13 +84,19 @@ def decoded(row: MessageIn) -> Incoming:
 
 
 def batch_prompt(
-    messages: Sequence[MessageIn], view: View, *, attempt: int = 1, said: Sequence[MessageOut] = ()
+    messages: Sequence[MessageIn],
+    view: View,
+    *,
+    about: Mapping[str, int] = MappingProxyType({}),
+    attempt: int = 1,
+    said: Sequence[MessageOut] = (),
 ) -> Prompt:
-    """The prompt of a batch or of follow-ups. `said` is what earlier attempts of the turn have already sent."""
+    """The prompt of a batch or of follow-ups. `about`: the numbers of the messages that some of these concern, by row
+    id. `said` is what earlier attempts of the turn have already sent."""
     incoming = tuple(decoded(row) for row in messages)
     lines = [element("context", now=_local(view.now, view), timezone=view.timezone)]
     lines += _said(said, view)
-    lines += [_message(one, incoming, view) for one in incoming]
+    lines += [_message(one, about.get(one.row.id), view) for one in incoming]
     return Prompt(text="\n".join(lines), messages=incoming, attempt=attempt)
 
 
@@ -99,13 +106,12 @@ def correction(problems: Sequence[str]) -> Prompt:
     return Prompt(text=f"{note}\nSend it again as it should have been, and nothing that did go out.")
 
 
-def _message(one: Incoming, batch: Sequence[Incoming], view: View) -> str:
+def _message(one: Incoming, about: int | None, view: View) -> str:
     row, chat = one.row, view.book.origin_name(one.row)
     common: dict[str, str | int | None] = {"id": row.seq, "time": _local(row.timestamp, view)}
     common["context"] = None if row.trigger else "yes"
     match one.payload:
         case ChatIn() as said:
-            about = _number_of(said.refers_to, batch)
             return element(
                 _EVENTS.get(said.event, "event"), said.text, from_=said.sender, chat=chat, about=about, **common
             )
@@ -117,18 +123,6 @@ def _message(one: Incoming, batch: Sequence[Incoming], view: View) -> str:
             return element("system", note.text, **common)
         case _:
             return element("unreadable", **common)
-
-
-def _number_of(platform_message_id: str | None, batch: Sequence[Incoming]) -> int | None:
-    """The number of the message an edit or a reaction concerns, if it is in the batch."""
-    if platform_message_id is None:
-        return None
-    for one in batch:
-        origin = one.row.origin
-        event = one.payload.event if isinstance(one.payload, ChatIn) else None
-        if event == "message" and origin is not None and origin.platform_message_id == platform_message_id:
-            return one.row.seq
-    return None
 
 
 def _said(said: Sequence[MessageOut], view: View) -> list[str]:

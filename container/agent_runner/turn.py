@@ -85,7 +85,8 @@ class Turn:
         self._view = view
         self._outbox = outbox
         self._system_prompt = system_prompt(news.book, news.meta.get("agent_name", "the assistant"))
-        self._prompts = [batch_prompt(self._batch.messages, view, attempt=begun.attempt, said=begun.said)]
+        rows, attempt = self._batch.messages, begun.attempt
+        self._prompts = [batch_prompt(rows, view, about=news.about, attempt=attempt, said=begun.said)]
         self._answered = 0
         self._texts: list[Text | Answer] = []
         self._messages: list[NewMessageOut] = []
@@ -257,7 +258,7 @@ class Turn:
         self._outbox.book = news.book
         self._outbox.hear(news.follow_ups)
         view = replace(self._view, now=now, book=news.book)
-        await self._push(batch_prompt(news.follow_ups, view, attempt=self._attempt), provider)
+        await self._push(batch_prompt(news.follow_ups, view, about=news.about, attempt=self._attempt), provider)
 
     async def _push(self, prompt: Prompt, provider: Provider) -> None:
         self._prompts.append(prompt)

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from nanohost_protocol.rows import Delivered, Destination, InKind, MessageIn, Meta, NewMessageIn
+from nanohost_protocol.rows import ChatId, Delivered, Destination, InKind, MessageIn, Meta, NewMessageIn
 from nanohost_protocol.schema import INBOUND
 from nanohost_protocol.sequence import next_even
 from nanohost_protocol.sqlite import connect_writer, immediate, reading, translated
@@ -210,6 +210,24 @@ class InboundReader:
         """The message with this number."""
         row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
+
+    def with_platform_id(self, chat: ChatId, platform_message_id: str) -> Iterator[MessageIn]:
+        """The messages from this chat that stand here under a platform's id, oldest first."""
+        rows = self._db.execute(
+            "SELECT * FROM messages_in WHERE platform_message_id = ? AND channel_type = ? AND instance = ?"
+            " AND platform_id = ? ORDER BY seq",
+            (platform_message_id, chat.channel_type, chat.instance, chat.platform_id),
+        )
+        for row in rows:
+            yield MessageIn.from_row(row)
+
+    def sent_as(self, platform_message_id: str) -> tuple[str, ...]:
+        """Ids of the runner's messages that a platform knows by this id, in whatever chat."""
+        rows = self._db.execute(
+            "SELECT DISTINCT out_id FROM delivered, json_each(platform_message_ids) WHERE json_each.value = ?",
+            (platform_message_id,),
+        )
+        return tuple(row["out_id"] for row in rows)
 
     def closed_before(self, moment: datetime, *, after: int, limit: int) -> Mapping[int, str]:
         """Ids of closed messages of before that moment by number, the first above `after`; never the latest message."""

@@ -37,10 +37,18 @@ WRITE_BUSY_S = 5.0
 TURNS_KEPT = 1000
 """Of the ended ones. A turn that is run again is among the latest."""
 
+PLACES_KEPT = 100
+"""Of the messages that are pruned: people react to what was said lately."""
+
 _FORGET_TURNS = """
 DELETE FROM turns WHERE rowid <= (SELECT max(rowid) FROM turns) - ? AND ended_at IS NOT NULL
     AND turn_id NOT IN (SELECT turn_id FROM messages_out) AND turn_id NOT IN (SELECT turn_id FROM processing_ack)
 """
+_PRUNABLE = "seq <= ? AND turn_id IN (SELECT turn_id FROM turns WHERE outcome = 'completed')"
+_PLACES = f"""
+SELECT id, seq, destination, in_reply_to FROM messages_out
+WHERE {_PRUNABLE} AND kind IN ('chat', 'card', 'question', 'file') ORDER BY seq DESC LIMIT ?
+"""  # noqa: S608
 _SAY = """
 INSERT INTO messages_out
     (seq, id, turn_id, in_reply_to, timestamp, deliver_after, recurrence, kind, destination, content)
@@ -66,6 +74,15 @@ UPDATE turns SET ended_at = :ended_at, outcome = :outcome, model = coalesce(:mod
     tokens_cached = tokens_cached + :tokens_cached, cost_usd = cost_usd + :cost_usd, continuation = :continuation
 WHERE turn_id = :turn_id
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What is left of a message once it is pruned: its number, and the two columns that say where it went."""
+
+    seq: int
+    destination: str | None
+    in_reply_to: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +186,14 @@ class OutboundWriter:
         rows = self._db.execute("SELECT * FROM messages_out WHERE turn_id = ? ORDER BY seq", (turn_id,))
         return tuple(MessageOut.from_row(row) for row in rows)
 
+    def place(self, out_id: str) -> Place | None:
+        """The number of a message of ours and where it went, also for a while after it was pruned."""
+        row = self._db.execute("SELECT * FROM messages_out WHERE id = ?", (out_id,)).fetchone()
+        if row is not None:
+            return Place(seq=row["seq"], destination=row["destination"], in_reply_to=row["in_reply_to"])
+        kept = self._places().get(out_id)
+        return None if kept is None else Place(seq=kept[0], destination=kept[1], in_reply_to=kept[2])
+
     def state(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM session_state WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
@@ -187,11 +212,8 @@ class OutboundWriter:
     def prune(self, *, out_cursor: int, ack_cursor: int) -> None:
         """Delete what the host has taken over: sent messages of ended turns, and final acks; and turns of long ago."""
         with self._transaction():
-            self._db.execute(
-                "DELETE FROM messages_out WHERE seq <= ? AND turn_id IN"
-                " (SELECT turn_id FROM turns WHERE outcome = 'completed')",
-                (out_cursor,),
-            )
+            self._keep_places(out_cursor)
+            self._db.execute(f"DELETE FROM messages_out WHERE {_PRUNABLE}", (out_cursor,))  # noqa: S608
             self._db.execute("DELETE FROM processing_ack WHERE change <= ? AND status = 'completed'", (ack_cursor,))
             self._db.execute(_FORGET_TURNS, (TURNS_KEPT,))
             reach("runner.pruning")
@@ -281,6 +303,17 @@ class OutboundWriter:
         self._db.execute("DELETE FROM session_state WHERE key = ?", (key,))
         if value is not None:
             self._db.execute("INSERT INTO session_state (key, value) VALUES (?, ?)", (key, value))
+
+    def _keep_places(self, out_cursor: int) -> None:
+        rows = self._db.execute(_PLACES, (out_cursor, PLACES_KEPT)).fetchall()
+        if rows:
+            pruned = {row["id"]: (row["seq"], row["destination"], row["in_reply_to"]) for row in reversed(rows)}
+            kept = list((self._places() | pruned).items())[-PLACES_KEPT:]
+            self._set_state("places", json.dumps(dict(kept)))
+
+    def _places(self) -> dict[str, tuple[int, str | None, str | None]]:
+        places: dict[str, tuple[int, str | None, str | None]] = json.loads(self.state("places") or "{}")
+        return places
 
     def _next_change(self) -> int:
         # Kept in session_state as well: after pruning, the highest number left in the table may be below the

@@ -19,6 +19,7 @@ from nanohost.settings import Settings
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.simulated import find, simulated
 from nanohost.testing.simulator import BOB, Simulator
+from tests.flows.stage import PATIENT
 from tests.support.flow import Flow, install_of, scripted_settings
 
 LIMIT_S = 40.0
@@ -90,6 +91,7 @@ async def hosted(
 ) -> AsyncIterator[Flow]:
     """The platforms and a host that is connected to all of them. `groups`: further chats, as (platform, id)."""
     home, parts = Home(root), Parts(runtime=ProcessRuntime(install=install_of(root)), clock=clock or SystemClock())
+    host = {**(PATIENT if clock is not None else {}), **host}
     async with world.running():
         with hold(home):
             async with running_host(home, settings_for(world, **host), keep_containers=False, parts=parts) as running:

@@ -14,8 +14,9 @@ import pytest
 
 from nanohost.store import deliveries
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
-from nanohost.testing.simulator import ADA, BOB, Fault, Shown, Simulator, outage
+from nanohost.testing.simulator import BOB, Fault, Shown, Simulator, outage
 from nanohost.testing.simulator_suite import LONG_ANSWER
+from nanohost.testing.simulators.discord import DiscordSimulator
 from nanohost.testing.simulators.slack import SlackSimulator
 from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, TelegramSimulator
 from nanohost_protocol.payloads import EditOut, encode
@@ -36,6 +37,8 @@ KILLED_AFTER = 2
 """Answers on each platform."""
 MAY_DOUBLE = "telegram"
 """It knows no key that would tell a repeat, and a bot cannot look what it has said."""
+TELLS_BY_ITSELF = "whatsapp"
+"""Its word that a message is under way comes on another line; the channel waits for that within the attempt."""
 
 
 async def ledger(flow: Flow, platform: str) -> list[str]:
@@ -50,6 +53,15 @@ async def until_ledger(flow: Flow, platform: str, *wanted: str) -> None:
     async with asyncio.timeout(LIMIT_S):
         while await ledger(flow, platform) != list(wanted):  # noqa: ASYNC110 - the ledger announces itself to nobody
             await asyncio.sleep(0.02)
+
+
+async def lost_answers(flow: Flow) -> dict[str, int]:
+    """How many attempts ended without an answer, by platform."""
+    rows = await flow.host.store.all(
+        "SELECT d.channel_type AS name, count(*) AS count FROM delivery_attempts a JOIN deliveries d"
+        " ON d.session_id = a.session_id AND d.seq = a.seq WHERE a.outcome = 'ambiguous' GROUP BY 1"
+    )
+    return {row["name"]: row["count"] for row in rows}
 
 
 # --- an outage ---
@@ -103,6 +115,7 @@ async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_
             await world.until_read(f"echo: {text}")
         for name in world.platforms:
             await until_ledger(flow, name, "sent", "sent")
+        assert await lost_answers(flow) == dict.fromkeys(world.platforms.keys() - {TELLS_BY_ITSELF}, 1)
     once = {name: ["echo: one", "echo: two"] for name in world.platforms}
     seen = world.read()
     assert seen.pop(MAY_DOUBLE) == ["echo: one", "echo: one", "echo: two"]
@@ -203,9 +216,7 @@ async def test_a_chat_that_the_platform_wants_to_rest_delays_no_other_of_that_pl
         await asyncio.gather(*map(_until_limited, world.platforms.values()))
         await world.say("and mine?")
         took = await world.until_read("echo: and mine?")
-        assert {name: read_by(one, bobs_chat(one)) for name, one in world.platforms.items()} == dict.fromkeys(
-            world.platforms, list[str]()
-        )
+        assert [name for name, one in world.platforms.items() if read_by(one, bobs_chat(one))] == []
     print("\nbeside a 429", {name: f"{seconds:.2f} s" for name, seconds in took.items()})  # noqa: T201
     assert max(took.values()) < LIMIT_S / 2
 
@@ -244,6 +255,8 @@ async def _until_ended(platform: Simulator) -> None:
 
 IN_BLOCKS = [f"w{number:04}" for number in [*range(9, 60), *range(62, 110), 145, 146]]
 """The numbered words of the long answer's three blocks of code."""
+IN_TABLE = {"w0007", "w0008"}
+"""Some platforms have no tables: these are seen as code."""
 
 
 def words_in_code(platform: Simulator, shown: Sequence[Shown]) -> list[str]:
@@ -256,7 +269,7 @@ def words_in_code(platform: Simulator, shown: Sequence[Shown]) -> list[str]:
             raw = "\n".join(str(each.get("text")) for each in platform.blocks(one))
         for code in re.findall(block, raw, re.DOTALL | re.MULTILINE):
             found += re.findall(r"\bw\d{4}\b", code)
-    return found
+    return [word for word in found if word not in IN_TABLE]
 
 
 # --- a kill ---
@@ -267,7 +280,7 @@ async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_o
     world = Everywhere()
     async with world.running(), killable(tmp_path, world) as host:
         host.start()
-        await until(host.is_ready, limit_s=LIMIT_S)
+        await until(lambda: host.is_ready() and _is_listened_to(world), limit_s=LIMIT_S)
         await world.say("warm")
         await world.until_read("echo: warm")
         for number in range(1, BURST + 1):
@@ -284,7 +297,12 @@ async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_o
     extra = len(seen[MAY_DOUBLE]) - len(answers)
     assert 0 <= extra <= 1, "one send may have been cut off"
     assert list(dict.fromkeys(seen.pop(MAY_DOUBLE))) == answers
-    assert seen == {name: answers for name in seen}
+    assert seen == dict.fromkeys(seen, answers)
+
+
+def _is_listened_to(world: Everywhere) -> bool:
+    """Discord keeps nothing for a bot that never was there."""
+    return all(one.is_listened_to for one in world.platforms.values() if isinstance(one, DiscordSimulator))
 
 
 @asynccontextmanager
@@ -295,13 +313,18 @@ async def killable(root: Path, world: Everywhere) -> AsyncIterator[HostProcess]:
     tables |= {f"channels.{name}": dict(one.settings()) for name, one in world.platforms.items()}
     (root / "nanohost.toml").write_text("\n".join(_table(name, table) for name, table in tables.items()))
     try:
+        await _type(host, "groups", "create", "main")
         for name, one in world.platforms.items():
-            words = ("wirings", "create", "--channel", name, "--chat", one.dm, "--group", "main", "--unknown", "public")
-            done = await asyncio.to_thread(host.command, *words)
-            assert done.returncode == 0, done.stderr
+            place = ("--channel", name, "--chat", one.dm)
+            await _type(host, "wirings", "create", *place, "--group", "main", "--unknown", "public")
         yield host
     finally:
         await asyncio.to_thread(host.end)
+
+
+async def _type(host: HostProcess, *words: str) -> None:
+    done = await asyncio.to_thread(host.command, *words)
+    assert done.returncode == 0, done.stderr
 
 
 def _table(name: str, values: Mapping[str, str]) -> str:

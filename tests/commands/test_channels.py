@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nanohost.channel_api import Condition
 from nanohost.channels.connections import Connections
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import discover
-from nanohost.commands.channel_setup import as_toml, completed, given
+from nanohost.commands.channel_setup import as_toml, completed, given, save
 from nanohost.errors import ChannelLoadError, UsageError
 from nanohost.settings import load_settings
 from nanohost.testing.able_channel import AbleChannel
@@ -111,6 +112,22 @@ async def test_what_is_missing_is_named_with_what_it_is_for(pigeon: Operator, mo
         await pigeon.asks("channels check", name="pigeon")
     with pytest.raises(ChannelLoadError, match="there is no channel called owl"):
         await pigeon.asks("channels add", name="owl")
+
+
+def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> None:
+    there = tmp_path / "elsewhere.toml"
+    there.write_text("[host]\n")
+    if os.geteuid() == 0:
+        os.chown(there, 4711, 4712)
+    before = there.stat()
+    (tmp_path / "home").mkdir()
+    link = tmp_path / "home" / "nanohost.toml"
+    link.symlink_to(there)
+    save(tmp_path / "home", "pigeon", "work", {"token": "coo"})
+    assert link.is_symlink()
+    assert tomllib.loads(there.read_text())["channels"]["pigeon"]["work"] == {"token": "coo"}
+    after = there.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode & 0o777) == (before.st_uid, before.st_gid, 0o600)
 
 
 def test_a_person_is_asked_for_what_was_not_given() -> None:

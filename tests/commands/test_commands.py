@@ -265,6 +265,9 @@ async def test_status_of_a_stopped_host_says_what_waits_and_what_to_type(operato
     status = await operator.asks("status")
     assert status["running"] is False
     assert status["events_dropped"][0]["reason"] == "no wiring"
+    await operator.asks("groups create", folder="main")
+    await operator.asks("wirings create", channel="telegram", chat="c9", group="main")
+    assert (await operator.asks("status"))["events_dropped"] == [], "nothing is left to do about it"
 
 
 # --- events -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from tests.crash.victims import HOME, HostProcess
 
 Case = Callable[[Path], Coroutine[object, object, Result]]
 
-FELT_S = 3.0
+FELT_S = 1.0
 """How long a fault lasts at least."""
 DISK_MB = 24
 HOUR_S = 3600.0

@@ -64,6 +64,15 @@ def test_a_name_leads_to_its_chat_and_answers_nobody_there() -> None:
     assert entry.reply_to is None
 
 
+@pytest.mark.parametrize(("thread_id", "reply_to"), [("t1", "p1"), (None, None)])
+def test_a_name_beside_what_is_answered_answers_it_if_it_is_from_there(
+    thread_id: str | None, reply_to: str | None
+) -> None:
+    book = AddressBook(by_name={"home": replace(HOME, thread_id=thread_id)}, default=HOME)
+    entry = examined(replace(ROW, destination="home", in_reply_to="m1"), book)
+    assert (entry.platform_id, entry.thread_id, entry.reply_to) == ("c1", thread_id, reply_to)
+
+
 @pytest.mark.behaviour("DL-01", "RU-06")
 @pytest.mark.parametrize(
     ("row", "book", "reason"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from nanohost.delivery.files import in_words
+from nanohost.delivery.files import forget, in_words
 from nanohost_protocol.layout import SessionLayout
 
 
@@ -42,6 +44,20 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(layout: SessionLayout, 
     (layout.out_dir / linked).parent.mkdir(exist_ok=True)
     (layout.out_dir / linked).symlink_to(tmp_path / "host")
     assert in_words(layout, "o2", "secret") == "secret, which is not there"
+
+
+def test_a_folder_that_is_too_deep_to_be_removed_does_no_harm(layout: SessionLayout) -> None:
+    above = os.open(layout.out_dir, os.O_RDONLY)
+    try:
+        for name in ("outbox", "o1", *["d"] * 1500):
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=above)
+            below = os.open(name, os.O_RDONLY, dir_fd=above)
+            os.close(above)
+            above = below
+    finally:
+        os.close(above)
+    forget(layout, "o1")
 
 
 def test_a_name_that_no_file_can_have_is_not_there(layout: SessionLayout) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from nanohost.channel_api import Ambiguous, Capabilities, Pace
 from nanohost.delivery import files
-from nanohost.delivery.kinds import SUPERSEDED
+from nanohost.delivery.kinds import SUPERSEDED, Kinds
 from nanohost.delivery.manner import NEAREST, reaction
 from nanohost.store import deliveries, sessions
 from nanohost.store.cards import chosen
@@ -120,6 +120,24 @@ async def test_labels_that_are_too_long_are_numbered_and_the_text_says_them_in_f
 
 
 @pytest.mark.behaviour("DL-09")
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        (("a\x00b\x1b[31m", "x\ny"), ["a b [31m", "x y"]),
+        (("\u202eevil\u2066", "half \ud800"), ["evil", "half"]),
+        (("\u200b", "", "ok"), ["1", "2", "ok"]),
+        (("same", "same"), ["1. same", "2. same"]),
+    ],
+)
+async def test_every_button_has_a_label_of_its_own_that_a_person_can_read(
+    bench: Bench, able: AbleChannel, options: tuple[str, ...], labels: list[str]
+) -> None:
+    await enter(bench, QuestionOut(text="Which?", options=options))
+    await bench.settled(1)
+    assert [button.label for button in able.sent[0].buttons] == labels
+
+
+@pytest.mark.behaviour("DL-09")
 @pytest.mark.parametrize("channel", [FakeChannel(), AbleChannel(capabilities=replace(ABLE, buttons=1))])
 async def test_a_question_without_enough_buttons_is_numbered_words(tmp_path: Path, channel: FakeChannel) -> None:
     async with running(tmp_path, channel, ManualClock()) as bench:
@@ -152,9 +170,44 @@ async def test_a_file_goes_out_with_its_words_and_its_folder_goes_when_it_is_sen
     [shown] = able.sent
     assert (shown.text, shown.file_name, shown.content) == ("see here", "notes.txt", b"all of it")
     async with asyncio.timeout(5):
-        while folder.exists():
+        while folder.exists() or list((folder.parents[2] / "sending").iterdir()):
             await bench.clock.advance(0)
-    assert not list((folder.parents[2] / "sending").iterdir()), "nor is the copy kept"
+
+
+@pytest.mark.behaviour("DL-10")
+@pytest.mark.parametrize(
+    ("status", "folder_goes", "copy_goes"),
+    [
+        (DeliveryStatus.SENT, True, True),
+        (DeliveryStatus.DEAD, False, True),
+        (DeliveryStatus.UNKNOWN, False, True),
+        (DeliveryStatus.PENDING, False, False),
+    ],
+)
+async def test_what_a_host_that_was_killed_did_not_clear_away_goes_with_the_next_start(
+    bench: Bench, status: DeliveryStatus, folder_goes: bool, copy_goes: bool
+) -> None:
+    folder = await outbox(bench, 1, "notes.txt", b"all of it")
+    said_in_words = await outbox(bench, 3, "kept.txt", b"x")
+    layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
+    copy = files.copy(layout, "o1", "notes.txt", 100)
+    async with bench.store.transaction() as tx:
+        for seq in (1, 3):
+            entry = deliveries.Delivery(
+                lane=LaneKey(bench.session, *FAKE, "c1"),
+                seq=seq,
+                out_id=f"o{seq}",
+                kind="file",
+                thread_id=None,
+                reply_to=None,
+                content=encode(FileOut(name="notes.txt")),
+                status=status,
+                created_at=bench.clock.now(),
+            )
+            await deliveries.add(tx, entry)
+    await Kinds(bench.store, bench.mailboxes).tidy()
+    assert (folder.exists(), copy.exists()) == (not folder_goes, not copy_goes)
+    assert said_in_words.exists()
 
 
 @pytest.mark.behaviour("DL-10")
@@ -296,6 +349,20 @@ async def test_a_reaction_that_nothing_comes_near_is_left_out_without_an_error(b
     await enter(bench, ReactionOut(message=2, emoji="🦄"), reply_to="p1")
     assert (await bench.settled(1, DeliveryStatus.DROPPED)).reason == "the platform has no reaction like 🦄"
     assert able.attempts.total() == 0
+
+
+@pytest.mark.parametrize("emoji", ["\ud800", "..", "ok", "👍" * 100])
+@pytest.mark.parametrize("known", [ABLE.reactions, None])
+async def test_what_is_no_emoji_is_left_out_and_holds_nothing_up(
+    tmp_path: Path, emoji: str, known: frozenset[str] | None
+) -> None:
+    channel = AbleChannel(capabilities=replace(ABLE, reactions=known))
+    async with running(tmp_path, channel, ManualClock()) as bench:
+        await enter(bench, ChatOut(text="one"), ReactionOut(message=1, emoji=emoji), ChatOut(text="two"))
+        await bench.settled(3, DeliveryStatus.DROPPED)
+        await bench.settled(5)
+    assert bench.texts() == ["one", "two"]
+    assert channel.reactions == []
 
 
 def test_every_emoji_that_has_a_nearest_one_comes_to_an_end() -> None:

@@ -18,7 +18,8 @@ from nanohost.testing.fake_channel import PERSON, SentMessage
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.payloads import ChatIn, QuestionOut, decode_in, encode
 from tests.flows.stage import Stage
-from tests.support.flow import FAKE, Flow
+from tests.support.flow import FAKE, Flow, Script
+from tests.support.invariants import until
 
 
 @pytest.fixture
@@ -141,3 +142,38 @@ async def test_edits_and_reactions_reach_the_agent_as_rows_about_the_message(wat
             rows = [decode_in(row.kind, row.content) for seq in (2, 4, 6, 8, 10) if (row := box.numbered(seq))]
     said = [(row.event, row.text, row.refers_to) for row in rows if isinstance(row, ChatIn)]
     assert said == [("message", "teh", None), ("edit", "the", "m1"), ("reaction", "👍", "m1")]
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_the_agent_is_told_by_number_what_people_react_to_be_it_theirs_or_its_own(
+    watched: Stage, able: AbleChannel
+) -> None:
+    shows: Script = [
+        {"match": "👍", "actions": [{"answer": "{prompt}"}]},
+        {"match": "", "actions": [{"answer": "hello"}]},
+    ]
+    async with watched.host() as flow:
+        await flow.wire(script=shows)
+        await able.person_writes("hi", message_id="m1")
+        await able.wait_for(1)
+        inbound_db = flow.layout(await flow.session()).inbound_db
+
+        def told() -> bool:
+            with reading_inbound(inbound_db) as box:
+                return bool(box.sent_as("fake-1"))
+
+        await until(told)
+        for number, about in enumerate(("m1", "fake-1"), 2):
+            event = InboundEvent(
+                platform_id="c1",
+                platform_message_id=f"{about}:👍",
+                sender=PERSON,
+                text="👍",
+                sent_at=datetime.now(UTC),
+                kind=EventKind.REACTION,
+                refers_to=about,
+            )
+            await able.happens(event)
+            await able.wait_for(number)
+    prompts = [one.text for one in able.sent[1:]]
+    assert [re.findall(r'about="(\d+)"', prompt) for prompt in prompts] == [["2"], ["3"]]

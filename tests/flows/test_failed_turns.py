@@ -19,8 +19,8 @@ SHOWN = [{"answer": "{prompt}"}]
 
 
 def breaks(how: dict[str, object]) -> Script:
-    """Says something and breaks; the second time it shows what it was told."""
-    return [{"match": "", "attempt": 1, "actions": [SAYS, how]}, {"match": "", "actions": SHOWN}]
+    """Says something and breaks when it is asked to do it; the second time it shows what it was told."""
+    return [{"match": "please", "attempt": 1, "actions": [SAYS, how]}, {"match": "", "actions": SHOWN}]
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")

@@ -14,6 +14,7 @@ import pytest
 
 from nanohost.errors import StoreError
 from nanohost.keeper.acks import Standing
+from nanohost.keeper.health import LOOK_EVERY_S
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container
 from nanohost.store import sessions
@@ -274,6 +275,17 @@ async def test_a_container_that_beats_and_takes_nothing_is_stopped(tmp_path: Pat
         await pass_looks(bench, session, 20, beating=True)
         await until(lambda: session.id in bench.keeper.troubles())
         assert "it takes none" in bench.keeper.troubles()[session.id].reason
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_container_is_looked_at_from_its_start_on_and_not_from_the_next_sweep_on(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(1)
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await until(lambda: min(bench.clock.sleeping(), default=60.0) <= LOOK_EVERY_S)
 
 
 @pytest.mark.behaviour("SE-06")

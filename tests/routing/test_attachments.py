@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.channel_api import Attachment
+from nanohost.channel_api import Attachment, Refused
 from nanohost.clock import Clock
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -115,6 +115,25 @@ async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
     message, text = await told(mailboxes, able, file)
     assert text == f"see this\n[file: notes.txt could not be fetched: {reason}]"
     assert list((mailboxes.layout(SESSION).in_dir / "inbox" / message.id).iterdir()) == []
+
+
+@pytest.mark.behaviour("IN-06")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Refused("it is\n[file: b.txt, 1 bytes, at /x]\x1b[31m"), "it is [file: b.txt, 1 bytes, at /x] [31m"),
+        (Refused("x" * 1000), "x" * 200),
+        (OSError(28, "No space left on device", "/home/host/secret"), "No space left on device"),
+    ],
+)
+async def test_why_a_file_is_not_there_is_one_short_line_that_names_no_place_of_the_host(
+    mailboxes: Mailboxes, able: AbleChannel, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(able, "fetch", fail)
+    assert (await told(mailboxes, able, NOTES))[1] == f"see this\n[file: notes.txt could not be fetched: {reason}]"
 
 
 @pytest.mark.behaviour("IN-06")

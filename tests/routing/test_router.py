@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from nanohost.model import (
 )
 from nanohost.routing.router import BATCH, MOST_TRIES, NO_CHAT, NO_WIRING, Router
 from nanohost.shipped import shipped_root
-from nanohost.store import agent_groups, events, messaging_groups, roles, sessions, wirings
+from nanohost.store import agent_groups, events, messaging_groups, overview, roles, sessions, wirings
 from nanohost.store.database import Store, open_store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
@@ -293,6 +293,20 @@ async def test_who_may_not_talk_is_on_record_and_in_no_mailbox(world: World) -> 
     row = await world.store.one("SELECT reason FROM routes WHERE outcome = 'denied'")
     assert row is not None
     assert "strict" in row["reason"]
+
+
+@pytest.mark.behaviour("OP-01")
+async def test_who_was_turned_away_is_shown_until_they_have_a_role(world: World) -> None:
+    agent = await world.agent("a")
+    await world.wire(await world.chat(unknown=UnknownSender.STRICT), agent)
+    await world.says("stranger", sender="u1")
+    await world.route()
+    [shown] = (await overview.lists(world.store, NOON))["senders_denied"]
+    assert shown["user"] == "fake:u1"
+    async with world.store.transaction() as tx:
+        later = NOON + timedelta(days=10_000)
+        await roles.grant(tx, user_id="fake:u1", role=Role.MEMBER, agent_group=agent.id, now=later)
+    assert (await overview.lists(world.store, NOON))["senders_denied"] == []
 
 
 @pytest.mark.behaviour("RT-04")

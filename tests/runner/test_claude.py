@@ -201,8 +201,9 @@ def _command_lines() -> list[str]:
     ],
 )
 async def test_what_the_model_refuses_is_a_failure_with_its_class(
-    host: HostSide, api: MessagesApi, reply: Failure | Cut, error_class: ErrorClass
+    host: HostSide, api: MessagesApi, reply: Failure | Cut, error_class: ErrorClass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("agent_runner.providers.claude.RETRIES", 1)  # each takes longer than the one before
     api.default = reply
     host.say("m1", "hi")
     async with running(host, claude(host)):

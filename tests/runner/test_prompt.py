@@ -63,7 +63,7 @@ def test_a_batch_is_one_prompt_with_times_in_the_persons_zone() -> None:
 @pytest.mark.behaviour("RU-01")
 def test_no_id_of_a_platform_is_shown() -> None:
     rows = [message(4, said("a")), message(6, said("b", event="edit", refers_to="pm-4"))]
-    text = batch_prompt(rows, VIEW).text
+    text = batch_prompt(rows, VIEW, about={"row-6": 4}).text
     for hidden in ("pm-4", "chat-77", "u-4711", "secret", "row-4"):
         assert hidden not in text
 
@@ -78,7 +78,7 @@ def test_each_kind_has_its_own_element() -> None:
         message(12, WebhookIn(source="ci", body="<red>"), kind=InKind.WEBHOOK),
         message(14, TaskIn(prompt="not a chat"), kind=InKind.CHAT),
     ]
-    elements = parsed(batch_prompt(rows, VIEW).text)[1:]
+    elements = parsed(batch_prompt(rows, VIEW, about={"row-4": 2}).text)[1:]
     assert [(one.tag, one.get("about"), one.text) for one in elements] == [
         ("message", None, "old"),
         ("edit", "2", "new"),

@@ -78,6 +78,8 @@ async def _once(home: Home, text: str, timeout_s: float) -> int:
             _tell_stderr(f"(more) {harmless(shown.text)}")
         elif shown.is_error:
             reply.set_exception(NanohostError(shown.text))
+        elif shown.reply_to is None:  # it answers nobody: a reminder, or something the agent says by itself
+            _tell_stderr(f"(meanwhile) {harmless(shown.text)}")
         else:
             reply.set_result(harmless(shown.text))
 

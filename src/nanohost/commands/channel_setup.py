@@ -112,7 +112,7 @@ async def tried(entry: Available, instance: str, settings: Table, home: Path) ->
 
 def save(home: Path, name: str, instance: str, table: Table) -> Path:
     """Add the table to nanohost.toml. Raises UsageError when it is there, or the file does not take one more."""
-    path = home / FILE
+    path = (home / FILE).resolve()
     before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     key = f"channels.{name}" if instance == "default" else f"channels.{name}.{instance}"
     if before and not before.endswith("\n"):
@@ -161,12 +161,15 @@ def _typed(value: str, setting: Setting | None) -> object:
 
 
 def _replace(path: Path, text: str) -> None:
-    """The whole file or none of it, readable by its owner alone."""
+    """The whole file or none of it, readable by its owner alone: the one it had, where root writes for another."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".nanohost-toml-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             os.fchmod(file.fileno(), stat.S_IRUSR | stat.S_IWUSR)
+            if os.geteuid() == 0:
+                owner = (path if path.exists() else path.parent).stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:

@@ -70,7 +70,7 @@ def examine(
         return request(row, session=session, target=target, nowhere=_nowhere(row, book), now=now)
     if target is None:
         return _entry(row, session, NOWHERE, now, _nowhere(row, book))
-    return _entry(row, session, target, now, problem_of(row.kind, row.content))
+    return _entry(row, session, _answering(row, target, origins), now, problem_of(row.kind, row.content))
 
 
 def concerns(row: MessageOut) -> int | None:
@@ -100,6 +100,14 @@ def _target(row: MessageOut, book: AddressBook, origins: Mapping[str, Origin]) -
     if answered is None:
         return book.default
     return answered if book.has(answered) else None  # never elsewhere: it was meant for that chat
+
+
+def _answering(row: MessageOut, target: Origin, origins: Mapping[str, Origin]) -> Origin:
+    """The target, with the message that is answered if that one is from there: a name may be given beside it."""
+    answered = origins.get(row.in_reply_to) if row.destination is not None and row.in_reply_to is not None else None
+    if answered is not None and (answered.chat, answered.thread_id) == (target.chat, target.thread_id):
+        return answered
+    return target
 
 
 def _nowhere(row: MessageOut, book: AddressBook) -> str:
@@ -134,7 +142,7 @@ def _entry(
         out_id=row.id,
         kind=row.kind,
         thread_id=target.thread_id,
-        reply_to=target.platform_message_id if row.destination is None else None,
+        reply_to=target.platform_message_id,
         content=row.content,
         status=DeliveryStatus.PENDING if problem is None else DeliveryStatus.DROPPED,
         not_before=row.deliver_after,

@@ -65,11 +65,20 @@ def drop_copy(layout: SessionLayout, out_id: str) -> None:
         shutil.rmtree(_private(layout, out_id), ignore_errors=True)
 
 
+def copies(layout: SessionLayout) -> list[str]:
+    """The rows of which there is a copy."""
+    try:
+        return [entry.name for entry in os.scandir(layout.root / "sending")]
+    except OSError:
+        return []
+
+
 def forget(layout: SessionLayout, out_id: str) -> None:
     """Remove outbox/<row>: what was in it is sent. A folder that cannot be removed stays, and does no harm."""
     if not _is_bare(out_id):
         return
-    with suppress(OSError), ExitStack() as stack:
+    # RecursionError: a container may nest folders deeper than they can be walked.
+    with suppress(OSError, RecursionError), ExitStack() as stack:
         folder = stack.enter_context(_opened(layout.out_dir, None))
         folder = stack.enter_context(_opened("outbox", folder))
         shutil.rmtree(out_id, dir_fd=folder, ignore_errors=True)

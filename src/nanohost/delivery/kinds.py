@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -32,6 +32,7 @@ from nanohost.delivery.cutting import cut, passes_unchanged
 from nanohost.delivery.manner import Manner, choices, fits_a_caption, manner_of, reaction
 from nanohost.delivery.render import render
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import SessionId
 from nanohost.store import deliveries, sessions
 from nanohost.store.cards import options_of
 from nanohost.store.database import Store
@@ -67,7 +68,10 @@ class Kinds:
                 if manner is Manner.WORDS:
                     return SUPERSEDED if await deliveries.is_followed(self._store, delivery) else None
             case ReactionOut(emoji=emoji) if manner is Manner.WORDS:
-                return f"the platform has no reaction like {emoji[:8]}"
+                shown = (
+                    emoji[:8] if emoji.isprintable() else ascii(emoji[:8])
+                )  # half a character cannot be put on record
+                return f"the platform has no reaction like {shown}"
         known = await self._target(delivery, payload)
         return None if known else "the message that it is about was not sent, or is not known any more"
 
@@ -117,10 +121,23 @@ class Kinds:
 
     async def sent(self, delivery: Delivery, channel: Channel | None) -> None:
         """The receipt is stored: what was only there to be sent goes."""
-        if delivery.kind != OutKind.FILE or channel is None:
+        if delivery.kind != OutKind.FILE:
             return
-        if await self._manner(delivery, channel) is Manner.FILE:
-            await asyncio.to_thread(files.forget, await self._layout(delivery), delivery.out_id)
+        layout = await self._layout(delivery)
+        if channel is not None and await self._manner(delivery, channel) is Manner.FILE:
+            await asyncio.to_thread(files.forget, layout, delivery.out_id)
+        await asyncio.to_thread(files.drop_copy, layout, delivery.out_id)
+
+    async def tidy(self) -> None:
+        """Do what the last host was killed before: a copy that is left says that its row was sent as a file."""
+        layouts = {session.id: self._mailboxes.layout(session) for session in await sessions.every(self._store)}
+        for id, copies in (await asyncio.to_thread(_left, layouts)).items():
+            for out_id in copies:
+                status = await deliveries.status_of(self._store, id, out_id)
+                if status is DeliveryStatus.SENT:
+                    await asyncio.to_thread(files.forget, layouts[id], out_id)
+                if status not in (DeliveryStatus.PENDING, DeliveryStatus.SENDING):
+                    await asyncio.to_thread(files.drop_copy, layouts[id], out_id)
 
     async def _manner(self, delivery: Delivery, channel: Channel) -> Manner:
         if delivery.kind == OutKind.CHAT:
@@ -171,6 +188,7 @@ class Kinds:
         payload = decode_out(delivery.kind, delivery.content)
         assert isinstance(payload, FileOut), "it is sent as a file"
         layout = await self._layout(delivery)
+        is_sent = False
         try:
             copy = await asyncio.to_thread(files.copy, layout, delivery.out_id, payload.name, most_bytes)
             name = files.shown_name(payload.name)
@@ -183,11 +201,14 @@ class Kinds:
                 plain=words.plain,
                 reply_to=words.reply_to,
             )
-            return await channel.send_file(address, file, idempotency_key=key)
+            receipt = await channel.send_file(address, file, idempotency_key=key)
+            is_sent = True
+            return receipt
         except OSError as error:
             raise Refused(f"the file {payload.name[:100]!r} cannot be read: {error.strerror or error}") from error
         finally:
-            await asyncio.to_thread(files.drop_copy, layout, delivery.out_id)
+            if not is_sent:  # else it is kept until the receipt is stored, see `tidy`
+                await asyncio.to_thread(files.drop_copy, layout, delivery.out_id)
 
     async def _edit(self, channel: Edits, delivery: Delivery, address: Address, message: OutboundText) -> Receipt:
         target = await self._target(delivery, decode_out(delivery.kind, delivery.content))
@@ -219,6 +240,10 @@ class Kinds:
 
     async def _layout(self, delivery: Delivery) -> SessionLayout:
         return self._mailboxes.layout(await sessions.get(self._store, delivery.lane.session_id))
+
+
+def _left(layouts: Mapping[SessionId, SessionLayout]) -> Mapping[SessionId, Sequence[str]]:
+    return {id: copies for id, layout in layouts.items() if (copies := files.copies(layout))}
 
 
 def _unpinging(text: str) -> str:

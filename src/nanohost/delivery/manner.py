@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,7 +58,11 @@ NEAREST = {
     "😂": "🤣",
 }
 """What comes closest where the platform lacks an emoji; followed until there is one that it has."""
+LONGEST_EMOJI = 32
+"""Characters: what people see as one is made of up to a dozen."""
 _VARIATION = "\ufe0f"
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that a terminal or a page obeys, turns the line around by, or cannot be sent."""
 
 
 class Manner(StrEnum):
@@ -97,21 +103,23 @@ def manner_of(payload: OutPayload, channel: Channel, *, file_size: int | None = 
 
 
 def choices(delivery: Delivery, options: Sequence[str], can: Capabilities) -> Choices:
-    """A label that is too long is cut and numbered, and the text lists them all in full."""
+    """Where a label is too long or there twice all are numbered, and the text lists them in full."""
     values = [value_of(delivery.lane.session_id, delivery.out_id, number) for number in range(1, len(options) + 1)]
-    labels = [" ".join(option.split()) or str(number) for number, option in enumerate(options, 1)]
-    is_long = any(len(label) > can.button_label for label in labels)
-    if is_long:
+    labels = [_readable(option) or str(number) for number, option in enumerate(options, 1)]
+    needs_numbers = any(len(label) > can.button_label for label in labels) or len({*labels}) < len(labels)
+    if needs_numbers:
         numbered = [f"{number}. {label}" for number, label in enumerate(labels, 1)]
         labels = [_shortened(label, can.button_label) for label in numbered]
     return Choices(
         buttons=tuple(Button(label=label, value=value) for label, value in zip(labels, values, strict=True)),
-        legend=tuple(numbered) if is_long else (),
+        legend=tuple(numbered) if needs_numbers else (),
     )
 
 
 def reaction(emoji: str, known: frozenset[str] | None) -> str | None:
     """The emoji as the platform has it, else the nearest that it has. None: nothing comes near."""
+    if emoji.isascii() or len(emoji) > LONGEST_EMOJI or _UNSHOWN.search(emoji):
+        return None
     if known is None:
         return emoji
     spelled = {each.replace(_VARIATION, ""): each for each in known}
@@ -128,6 +136,12 @@ def fits_a_caption(part: StoredPart | Part, can: Capabilities) -> bool:
     """Whether these words can ride along with a file."""
     text = part.plain if can.counted_after_parsing else part.text
     return length(text, can.text_unit) <= can.caption_limit
+
+
+def _readable(option: str) -> str:
+    """On one line, without what nobody sees; "" where nothing is left to be read."""
+    label = " ".join(_UNSHOWN.sub(" ", option).split())
+    return label if any(unicodedata.category(char)[0] not in "CZ" for char in label) else ""
 
 
 def _shortened(label: str, limit: int) -> str:

@@ -91,7 +91,8 @@ class Sender:
             self._working.discard(session)
 
     async def resume(self) -> None:
-        """Go on with what the last host left open."""
+        """Go on with what the last host left open. Raises StoreError."""
+        await self._kinds.tidy()
         for lane in await deliveries.open_lanes(self._store):
             self.lanes.poke(lane)
 

@@ -257,6 +257,7 @@ class Keeper:
         else:
             self._acks.poke(id)
             self._on_news(id)
+            self._kick.set()  # it is to be looked at from now on, and not from the next sweep on
 
     async def _give_up_start(self, slot: Slot, error: Exception) -> None:
         expected = isinstance(error, NanohostError)

@@ -32,6 +32,7 @@ LIMIT_S = 30.0
 """For all files of one message: what is not here by then is told to the agent as not fetched."""
 PAUSES_S = (0.5, 2.0, 5.0)
 """Between four tries, where the platform says that it may be there later."""
+LONGEST_REASON = 200
 LONGEST_NAME = 60
 """Characters: 240 bytes at most, and file systems take 255."""
 
@@ -97,7 +98,7 @@ class Attachments:
         except TimeoutError:
             problem = f"it did not come within {self._limit_s:g} s"
         except Exception as error:  # a channel may break its promise, and the message is told all the same
-            problem = str(error) if isinstance(error, ChannelError | OSError) else type(error).__name__
+            problem = _in_words(error)
         _log.warning("attachment_not_fetched", file=into.name, reason=problem)
         await asyncio.to_thread(into.unlink, missing_ok=True)
         return problem
@@ -115,6 +116,14 @@ class Attachments:
                 await self._clock.sleep(max(pause_s, error.retry_after_s if isinstance(error, RateLimited) else 0.0))
         if await asyncio.to_thread(_finished, into) > self._most_bytes:
             raise Refused(f"it is larger than {size_in_words(self._most_bytes)}")
+
+
+def _in_words(error: Exception) -> str:
+    """Why, on one line that the agent may read: no place of the host, and nothing that looks like another line."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    said = str(error) if isinstance(error, ChannelError) else type(error).__name__
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", said).split())[:LONGEST_REASON]
 
 
 def safe_names(files: Sequence[Attachment]) -> list[str]:

@@ -104,6 +104,7 @@ TRIED_LATER = "SELECT * FROM deliveries WHERE status = 'pending' AND next_try_at
 TRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
 
 BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
+STATUS_OF = "SELECT status FROM deliveries WHERE session_id = ? AND out_id = ? AND seq > 0"
 LATEST = """
 SELECT * FROM deliveries WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
 ORDER BY changed_at DESC, seq DESC LIMIT :limit
@@ -384,6 +385,12 @@ async def with_card(db: Queries, card: str) -> Delivery | None:
 async def find(db: Queries, session: SessionId, seq: int) -> Delivery | None:
     row = await db.one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
+
+
+async def status_of(db: Queries, session: SessionId, out_id: str) -> DeliveryStatus | None:
+    """How one of the session's messages stands; None if there is none with this id."""
+    row = await db.one(STATUS_OF, (session, out_id))
+    return None if row is None else DeliveryStatus(row["status"])
 
 
 async def latest(

@@ -43,8 +43,13 @@ FROM deliveries WHERE status = 'dead' ORDER BY changed_at DESC LIMIT 20
 EVENTS_DROPPED = """
 SELECT channel_type || ':' || instance AS channel, platform_id AS chat, reason, count(*) AS events,
        max(received_at) AS latest
-FROM inbound_events WHERE status = 'dropped' GROUP BY 1, 2, 3 ORDER BY latest DESC LIMIT 20
+FROM inbound_events e WHERE status = 'dropped' AND NOT EXISTS (
+    SELECT 1 FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
+    WHERE (m.channel_type, m.instance, m.platform_id) = (e.channel_type, e.instance, e.platform_id)
+        AND w.created_at >= e.received_at)
+GROUP BY 1, 2, 3 ORDER BY latest DESC LIMIT 20
 """
+"""Not those of a chat that was wired since: nothing is left to do about them."""
 EVENTS_SET_ASIDE = """
 SELECT id AS event, channel_type || ':' || instance AS channel, platform_id AS chat, reason, received_at
 FROM inbound_events WHERE status = 'set_aside' ORDER BY id DESC LIMIT 20
@@ -53,8 +58,11 @@ SENDERS_DENIED = """
 SELECT e.channel_type || ':' || e.sender_handle AS user, e.sender_name AS name, e.platform_id AS chat, r.reason,
        count(*) AS events, max(e.received_at) AS latest
 FROM routes r JOIN inbound_events e ON e.id = r.event_id
-WHERE r.outcome = 'denied' GROUP BY 1, 2, 3, 4 ORDER BY latest DESC LIMIT 20
+WHERE r.outcome = 'denied' AND NOT EXISTS (
+    SELECT 1 FROM roles WHERE user_id = e.channel_type || ':' || e.sender_handle AND granted_at >= e.received_at)
+GROUP BY 1, 2, 3, 4 ORDER BY latest DESC LIMIT 20
 """
+"""Not those of somebody who was given a role since."""
 SESSIONS_WAITING = """
 SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, t.until AS held_until, t.error_class AS held_by
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id

@@ -63,6 +63,7 @@ class _Conversation:
         name, chat = self._simulator.name, self._simulator.dm
         self._say(f"A simulated {name}. Put this into nanohost.toml:\n")
         self._say(as_toml(f"channels.{name}", self._simulator.settings()))
+        self._say("nanohost groups create main  # if there is none")
         self._say(f"nanohost wirings create --channel {name} --chat {chat} --group main --unknown public")
         self._say(f"nanohost run\n\n{HELP}\n")
 

@@ -166,7 +166,7 @@ class Device:
                 edited = await self._client.edit_message(chat, op.message, Content(conversation=op.text))
                 return str(edited.ID)
             case React():
-                author, _ = self._seen.get((op.chat, op.message), (None, None))
+                author = self._author(op.chat, op.message)
                 if author is None:
                     raise _Refused("that message is too old to react to")
                 content = await self._client.build_reaction(chat, _jid(author), op.message, op.emoji)
@@ -230,6 +230,10 @@ class Device:
         kind = _media(content)
         if kind is None or getattr(content, kind).fileLength > op.most_bytes:
             raise _Refused(f"the file is larger than {op.most_bytes} bytes")
+        part = getattr(content, kind)
+        if not names.is_media_path(part.directPath):
+            raise _Refused("the file does not lie with WhatsApp")
+        part.ClearField("URL")  # whoever writes a message may write any address there, and the library would call it
         body = await self._client.download_any(content)
         if len(body) > op.most_bytes:
             raise _Refused(f"the file is larger than {op.most_bytes} bytes")
@@ -315,14 +319,21 @@ class Device:
         chat = source.chat if source.is_group else sender
         if (chat, said.Info.ID) in self._seen and source.from_me:
             return  # our own, come back
-        self._remember(chat, said.Info.ID, sender, said.Message)
+        if (chat, said.Info.ID) not in self._seen:  # an id is its sender's choice, and must not take another's place
+            self._remember(chat, said.Info.ID, sender, said.Message)
         event = _event(said, chat=chat, sender=sender, me=self._me)
-        if event is not None:
+        if event is not None and event.kind == "edit" and self._author(chat, event.refers_to) not in (None, sender):
+            sys.stderr.write("an edit of what somebody else wrote is ignored\n")
+        elif event is not None:
             if source.is_group:
                 event = event.model_copy(update={"chat_name": await self._name_of(place.Chat)})
             line = protocol.encode(event)
             if self._spool.keep(event.key, line):
                 self._say_line(line)
+
+    def _author(self, chat: str, id: str | None) -> str | None:
+        author, _ = self._seen.get((chat, id or ""), (None, None))
+        return author
 
     async def _phone_of(self, hidden: JID) -> str:
         try:

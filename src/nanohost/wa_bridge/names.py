@@ -52,6 +52,12 @@ def is_for_us(source: Source, me: tuple[str, ...]) -> bool:
     return not source.from_me or (not source.is_group and bare(source.chat) in me)
 
 
+def is_media_path(path: str) -> bool:
+    """Whether a file that a message names can only lie with WhatsApp. The path is put behind the name of a host of
+    theirs as it is, so anything but a slash in front would make it another host's."""
+    return path.startswith("/")
+
+
 _MEANINGS: tuple[tuple[tuple[str, ...], Reason], ...] = (
     (("logged out", "not logged in", "store doesn't contain a device jid"), "auth"),
     (("429", "rate-overlimit", "rate limit"), "rate_limited"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from channels.discord import DiscordChannel
+from channels.discord import FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
 from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, Refused
 from nanohost.testing.channel_suite import LIMIT_S, SuiteInbox, receiving
 from nanohost.testing.simulator import BOB, Fault, Person, outage
@@ -123,6 +124,35 @@ async def test_a_chat_that_may_not_be_read_any_more_holds_no_other_up(
     await platform.write(DM, "missed")
     async with receiving(desk, inbox):
         await inbox.until_accepted("missed")
+
+
+class OddHistory(DiscordSimulator):
+    async def history(self, asked: dict[str, Any]) -> object:
+        said = await super().history(asked)
+        assert isinstance(said, list)
+        return [one | {"timestamp": "yesterday"} if one["content"] == "odd" else one for one in said]
+
+
+async def test_one_message_that_makes_no_sense_hides_no_other_that_was_missed(
+    inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    platform = OddHistory()
+    async with platform.running():
+        desk = DiscordBench(platform, made(platform, tmp_path), chat=DM)
+        async with receiving(desk, inbox):
+            await desk.person_writes("known", message_id="1")
+            await inbox.until_accepted("known")
+        platform.forget_streams()
+        await platform.write(DM, "odd")
+        await platform.write(DM, "missed")
+        async with receiving(desk, inbox):
+            await inbox.until_accepted("missed")
+    assert "odd" not in _texts(inbox)
+
+
+def test_who_is_let_in_and_loses_the_stream_each_time_asks_less_than_discord_allows_in_a_day() -> None:
+    assert 24 * 3600 / _pause_s(1, introductions=SPARINGLY_AFTER + 1) < 1000
+    assert _pause_s(1, introductions=SPARINGLY_AFTER) <= FIRST_PAUSE_S
 
 
 async def test_an_outage_before_the_first_connection_is_told_and_waited_out(

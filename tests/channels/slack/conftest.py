@@ -9,8 +9,6 @@ from channels.slack import Pauses, SlackChannel, SlackSettings
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulators.slack import SlackSimulator
 
-pytest.register_assert_rewrite("nanohost.testing.simulator_suite")
-
 
 @pytest.fixture
 async def slack() -> AsyncIterator[SlackSimulator]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from channels.slack import SlackChannel, _read
+from channels.slack import MOST_PAGES, SlackChannel, _read
 from nanohost.channel_api import (
     Accepted,
     Address,
@@ -336,6 +336,27 @@ async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
     in_dm = [event.text for event in inbox.accepted[2:] if event.platform_id == DM]
     assert in_dm[:5] == ["dm 0", "dm 1", "dm 2", "dm 3", "the end"]
     assert len({identity(event) for event in inbox.accepted}) == 19
+
+
+@pytest.mark.behaviour("IN-02")
+async def test_a_flood_in_one_chat_hides_nothing_of_another(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        for chat in (DM, ROOM, OTHER_ROOM):
+            await slack.write(chat, f"before {chat}", group=chat != DM)
+            await inbox.until_accepted(f"before {chat}")
+    slack.most_a_page = 1
+    for number in range(MOST_PAGES + 2):
+        await slack.write(ROOM, f"flood {number}", group=True, person=BOB)
+    for chat in (DM, OTHER_ROOM):
+        await slack.write(chat, f"missed {chat}", group=chat != DM)
+    slack.give_up()
+    async with serving(SlackChannel(channel.settings), inbox):
+        for chat in (DM, OTHER_ROOM):
+            await inbox.until_accepted(f"missed {chat}")
+    flood = [event.text for event in inbox.accepted if event.text.startswith("flood")]
+    assert flood[-1] == f"flood {MOST_PAGES + 1}"
 
 
 async def test_whoever_cannot_look_back_listens_all_the_same(

@@ -22,6 +22,8 @@ GOOD = {"bot_token": "xoxb-1", "app_token": "xapp-1"}
         ({"bot_token": "xoxb-1"}, "channels.slack needs app_token"),
         ({"bot_token": "xapp-secret", "app_token": "xoxb-secret"}, "it begins with xoxb-"),
         (GOOD | {"colour": "red"}, "channels.slack cannot be used: colour: "),
+        (GOOD | {"bot_token": "xoxb-secret\nHost: x"}, "channels.slack needs bot_token"),
+        (GOOD | {"app_token": "xapp-sécret"}, "channels.slack needs app_token"),
         (GOOD | {"timeout_s": 500}, "timeout_s: "),
         (GOOD | {"base_url": "slack.com"}, "base_url must be an address"),
     ],

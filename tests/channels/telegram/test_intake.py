@@ -17,11 +17,16 @@ from nanohost.channel_api import (
     Refused,
 )
 from nanohost.testing.simulator import ADA, BOB
-from nanohost.testing.simulators.telegram import FILE_IN_BYTES, USERNAME, TelegramSimulator
+from nanohost.testing.simulators.telegram import FILE_IN_BYTES, USERNAME, Json, TelegramSimulator, _Asked
 
 from .bench import GROUP, receiving
 
 DM = Address(platform_id=ADA.id)
+
+
+class Understating(TelegramSimulator):
+    async def _get_file(self, asked: _Asked) -> Json:
+        return await super()._get_file(asked) | {"file_size": 1}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +195,29 @@ async def test_a_file_that_is_gone_or_too_large_for_bots_is_refused_and_one_behi
         await telegram.go_down()
         with pytest.raises(NotSent):
             await here.channel.fetch(huge, tmp_path / "a", most_bytes=10**9)
+
+
+async def test_a_file_is_telegrams_also_where_this_machine_has_one_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ours = tmp_path / "documents" / "file-1.txt"
+    ours.parent.mkdir()
+    ours.write_bytes(b"a secret of this machine")
+    async with receiving() as here:
+        await here.telegram.write(ADA.id, "", file=("notes.txt", b"what Ada sent"))
+        [attachment] = (await here.event()).attachments
+        await here.channel.fetch(attachment, tmp_path / "a", most_bytes=1000)
+    assert (tmp_path / "a").read_bytes() == b"what Ada sent"
+
+
+async def test_a_file_that_is_larger_than_was_said_is_cut_off(tmp_path: Path) -> None:
+    async with receiving(Understating()) as here:
+        await here.telegram.write(ADA.id, "", file=("notes.txt", bytes(3_000_000)))
+        [attachment] = (await here.event()).attachments
+        with pytest.raises(Refused, match="larger than the 1000 bytes"):
+            await here.channel.fetch(attachment, tmp_path / "a", most_bytes=1000)
+    assert (tmp_path / "a").stat().st_size <= 1000
 
 
 @pytest.mark.behaviour("RT-11")

@@ -42,3 +42,8 @@ def test_the_header_asks_for_the_token_as_a_secret() -> None:
     header = read_header(Path(inspect.getfile(TelegramChannel)))
     assert header.name == "telegram"
     assert [(setting.name, setting.secret) for setting in header.settings] == [("token", True)]
+
+
+def test_settings_of_another_instance_are_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ChannelError, match=r"\[channels\.telegram\.work\] token"):
+        create(ChannelContext(instance="work", settings={}, runtime_dir=tmp_path, home=tmp_path))

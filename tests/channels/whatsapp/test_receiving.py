@@ -10,8 +10,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
-from channels.whatsapp import WEBHOOK_BYTES, WhatsAppChannel, parse_webhook
+from channels.whatsapp import WEBHOOK_BYTES, WhatsAppChannel, parse_webhook, read_settings
 from nanohost.channel_api import (
     Accepted,
     Address,
@@ -97,6 +98,33 @@ async def test_a_webhook_larger_than_meta_sends_is_not_read(channel: WhatsAppCha
     async with channel.connected():
         assert await meta.post(b"x" * (WEBHOOK_BYTES + 1)) in (413, 0)
         assert await meta.post(meta.payload(messages=[])) == 200
+
+
+async def test_strangers_who_send_much_at_once_are_turned_away_and_meta_is_not(
+    meta: WhatsAppSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.whatsapp.READING_BYTES", 200_000)
+    large, small = meta.payload(messages=[]) + b" " * 100_000, meta.payload(messages=[])
+    async with WhatsAppChannel(read_settings(meta.settings())).connected(), asyncio.timeout(10):
+        host, port = meta.settings()["listen"].split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n" + b"x" * 150_000)
+        await writer.drain()
+        while await meta.post(large) != 503:
+            pass
+        assert await meta.post(small) == 200
+        writer.close()
+        await writer.wait_closed()
+        while await meta.post(large) != 200:
+            pass
+
+
+async def test_strangers_do_not_fill_the_log(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+    with capture_logs() as logged:
+        async with channel.connected():
+            for _ in range(3):
+                assert await meta.post(b"{}", headers={}) == 403
+    assert [line["event"] for line in logged].count("whatsapp_forged") == 1
 
 
 @pytest.mark.behaviour("IN-01")

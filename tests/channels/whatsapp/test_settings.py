@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from channels import _whatsapp_linked as linked
 from channels import whatsapp
 from channels.whatsapp import WhatsAppChannel, create, read_settings
 from nanohost.channel_api import ChannelContext, ChannelError
+from nanohost.channels.header import Setting, read_header
 from nanohost.channels.loader import discover, load
+from nanohost.commands.channel_setup import completed
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 
 STAND_IN = """
@@ -59,3 +62,33 @@ def test_the_linked_backend_is_the_file_beside_it_and_no_channel_of_its_own(tmp_
     assert list(found.available) == ["whatsapp"]
     made: object = load(found.available["whatsapp"])(_context(tmp_path, backend="linked"))
     assert made == ("linked", "linked")
+
+
+@pytest.mark.parametrize(
+    ("backend", "asked_for"),
+    [
+        ("", "backend phone_number_id access_token app_secret verify_token listen path graph_url"),
+        ("linked", "backend consent phone"),
+    ],
+)
+def test_an_operator_is_asked_for_the_settings_of_the_backend_they_chose(
+    tmp_path: Path, backend: str, asked_for: str
+) -> None:
+    answers = {"backend": backend, "phone_number_id": "1", "consent": linked.CONSENT}
+    asked: list[Setting] = []
+
+    def ask(setting: Setting) -> str:
+        asked.append(setting)
+        return answers.get(setting.name, "" if setting.default is not None else "said")
+
+    table = completed(read_header(Path(whatsapp.__file__)).settings, {}, ask)
+    assert [one.name for one in asked] == asked_for.split()
+    create(_context(tmp_path, **table))
+    assert linked.CONSENT in " ".join(one.help for one in asked) or not backend
+
+
+@pytest.mark.parametrize("settings", [{}, {"backend": "linked"}, {"backend": "linked", "consent": 5}, {"backend": "x"}])
+def test_settings_of_another_instance_are_named_as_such(tmp_path: Path, settings: dict[str, object]) -> None:
+    context = ChannelContext(instance="work", settings=settings, runtime_dir=tmp_path, home=tmp_path)
+    with pytest.raises(ChannelError, match=r"\[channels\.whatsapp\.work\]"):
+        create(context)

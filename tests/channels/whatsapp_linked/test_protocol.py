@@ -150,6 +150,21 @@ def test_our_own_messages_count_only_in_the_chat_with_ourselves(
 
 
 @pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/v/t62.7119-24/1?ccb=11", True),
+        ("", False),
+        ("@127.0.0.1/latest/meta-data", False),
+        (".evil.example/v/1", False),
+        (":8080/v/1", False),
+        ("http://127.0.0.1/", False),
+    ],
+)
+def test_a_file_lies_with_whatsapp_or_is_not_fetched(path: str, wanted: bool) -> None:
+    assert names.is_media_path(path) is wanted
+
+
+@pytest.mark.parametrize(
     ("error", "reason"),
     [
         ("the store doesn't contain a device JID", "auth"),
