@@ -25,7 +25,8 @@ demo-channels: setup ## one agent on every platform, all of them simulated, and 
 	@$(BIN)/python scripts/demo_channels
 
 test: setup ## run the test suite
-	$(BIN)/python -m pytest
+	@# A folder of its own: pytest's shared one is tidied by every run, also under one that is at work.
+	tmp=$$(mktemp -d) && $(BIN)/python -m pytest --basetemp="$$tmp/t" && rm -rf "$$tmp"
 
 check: setup ## lint, types, layers
 	$(BIN)/ruff check .

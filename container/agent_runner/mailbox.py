@@ -57,6 +57,14 @@ class Begun:
     said: tuple[MessageOut, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A message that is committed: whether just now or by an earlier run of the turn, and its number."""
+
+    new: bool
+    number: int
+
+
 class Mailbox:
     """Opened before the event loop has anything else to do; closed last."""
 
@@ -110,11 +118,15 @@ class Mailbox:
         """Add follow-ups to the turn that runs."""
         await self._patiently(self._writer.claim_more, turn_id, messages, now)
 
-    async def say(self, message: NewMessageOut, now: datetime) -> bool:
-        """One message during a turn; False if the turn said it before."""
-        new = await self._patiently(partial(self._writer.say, floor=self._floor), message, now=now)
+    async def say(self, message: NewMessageOut, now: datetime) -> Said:
+        """One message during a turn; one that the turn said before has the number that it had."""
+        said = await self._patiently(self._say, message, now)
         reach("runner.said")
-        return new
+        return said
+
+    async def heard(self, number: int) -> MessageIn | None:
+        """The message of others with this number, while the host keeps it. Raises NotReady, Busy."""
+        return await self._patiently(self._read_numbered, number)
 
     async def finish(self, end: TurnEnd, now: datetime) -> None:
         """End a turn."""
@@ -159,6 +171,16 @@ class Mailbox:
         turn = self._writer.turn(batch.turn_id)
         attempt = turn.attempt if turn is not None else 1
         return Begun(attempt=attempt, said=self._writer.said(batch.turn_id) if attempt > 1 else ())
+
+    def _say(self, message: NewMessageOut, now: datetime) -> Said:
+        new = self._writer.say(message, floor=self._floor, now=now)
+        place = self._writer.place(message.id)
+        assert place is not None, "it is in the file, and nobody else writes to it"
+        return Said(new=new, number=place.seq)
+
+    def _read_numbered(self, number: int) -> MessageIn | None:
+        with reading_inbound(self._layout.inbound_db) as inbound:
+            return inbound.numbered(number)
 
     def _read_meta(self) -> Meta:
         with reading_inbound(self._layout.inbound_db) as inbound:

@@ -12,18 +12,32 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from functools import partial
 from pathlib import Path
 
+from agent_runner import own_files
 from agent_runner.destinations import Address, AddressBook, Origin, Unreachable, address, bare_address
-from agent_runner.mailbox import Mailbox
+from agent_runner.mailbox import Mailbox, Said
 from agent_runner.markup import clean
 from agent_runner.reply import Block
 from nanohost_protocol.ids import out_id, task_id
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.moments import moment
-from nanohost_protocol.payloads import ChatOut, FileOut, OutPayload, QuestionOut, SystemOut, TaskOut, encode
+from nanohost_protocol.payloads import (
+    ChatOut,
+    EditOut,
+    FileOut,
+    OutPayload,
+    QuestionOut,
+    ReactionOut,
+    SystemOut,
+    TaskOut,
+    encode,
+)
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind
+from nanohost_protocol.sequence import HIGHEST
 
+TMP = Path("/tmp")  # noqa: S108 - where agents make what they send
 LONGEST_TEXT = 300_000
 """Characters of one message. Even if each is escaped in the worst way, its row stays below MAX_CONTENT_BYTES."""
 
@@ -79,8 +93,8 @@ class Outbox:
         where = bare_address(book=self.book, origin=origin)
         return where if isinstance(where, Unreachable) else self._compose(text, where)
 
-    async def say(self, text: str, *, to: str | None = None, re: int | None = None, at: str | None = None) -> bool:
-        """Send text now, or at a moment (see moments.py). False if this turn sent it before. Raises NotSent."""
+    async def say(self, text: str, *, to: str | None = None, re: int | None = None, at: str | None = None) -> Said:
+        """Send text now, or at a moment (see moments.py). Raises NotSent."""
         deliver_after = self.moment(at) if at else None
         row = self._row(OutKind.CHAT, ChatOut(text=_fit(text)), self._address(to, re))
         return await self._mailbox.say(replace(row, deliver_after=deliver_after), self._now())
@@ -112,19 +126,44 @@ class Outbox:
         except ValueError as error:
             raise NotSent(f"{error}.") from None
 
-    async def ask(self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None) -> bool:
+    async def ask(self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None) -> Said:
         """Send a question with choices now; the answer comes as a message. Raises NotSent."""
         return await self._commit(OutKind.QUESTION, QuestionOut(text=_fit(text), options=options), to, re)
 
-    async def send_file(self, name: str, data: bytes, *, caption: str = "", re: int | None = None) -> bool:
+    async def edit(self, number: int, text: str) -> Said:
+        """Give a message of ours another text; the host knows where it is. Raises NotSent."""
+        if not 0 < number <= HIGHEST or number % 2 == 0:
+            raise NotSent(f"Message {number} is not one of yours.")
+        return await self._commit(OutKind.EDIT, EditOut(message=number, text=_fit(text)), None, None)
+
+    async def react(self, number: int, emoji: str) -> Said:
+        """Put an emoji on a message of this conversation; the host knows where it is. Raises NotSent."""
+        is_ours = number % 2 == 1
+        if not 0 < number <= HIGHEST or not (is_ours or _is_in_a_chat(await self._mailbox.heard(number))):
+            raise NotSent(f"There is no message {number} to react to.")
+        return await self._commit(OutKind.REACTION, ReactionOut(message=number, emoji=clean(emoji)), None, None)
+
+    async def send_path(self, path: str, *, caption: str = "", to: str | None = None, re: int | None = None) -> Said:
+        """Send a file of the agent's folder or of /tmp now. Raises NotSent."""
+        roots = (self._layout.agent_dir, TMP)
+        read = partial(own_files.read, path, roots=roots)
+        return await self._file(Path(path).name, read, caption, self._address(to, re))
+
+    async def send_file(self, name: str, data: bytes, *, caption: str = "", re: int | None = None) -> Said:
         """Send a file now, by bare name. Raises NotSent."""
+        return await self._file(name, lambda: data, caption, self._address(None, re))
+
+    async def _file(self, name: str, read: Callable[[], bytes], caption: str, where: Address) -> Said:
         if "/" in name or name in {"", ".", ".."}:
             raise NotSent(f"{name!r} is not a bare file name.")
-        row = self._row(OutKind.FILE, FileOut(name=name, caption=clean(caption)), self._address(None, re))
-        if row.id in self.said:
-            return False
-        # The file is on disk before the row that names it, so the host never finds one without the other.
-        await asyncio.to_thread(_write, self._layout.out_dir / "outbox" / row.id, name, data)
+        data, problem = await asyncio.to_thread(_read, read)
+        row = self._row(OutKind.FILE, FileOut(name=name, caption=_fit(caption)), where)
+        if row.id not in self.said:
+            if problem is not None:
+                self._take_back(row)
+                raise problem
+            # The file is on disk before the row that names it, so the host never finds one without the other.
+            await asyncio.to_thread(_write, self._layout.out_dir / "outbox" / row.id, name, data)
         return await self._mailbox.say(row, self._now())
 
     async def _request(self, row: NewMessageOut) -> str:
@@ -132,7 +171,7 @@ class Outbox:
         await self._mailbox.say(row, self._now())
         return task_id(session=self._session, request=row.id)
 
-    async def _commit(self, kind: OutKind, payload: OutPayload, to: str | None, re: int | None) -> bool:
+    async def _commit(self, kind: OutKind, payload: OutPayload, to: str | None, re: int | None) -> Said:
         return await self._mailbox.say(self._row(kind, payload, self._address(to, re)), self._now())
 
     def _address(self, to: str | None, re: int | None) -> Address:
@@ -158,6 +197,22 @@ class Outbox:
             in_reply_to=where.in_reply_to,
             destination=where.destination,
         )
+
+    def _take_back(self, row: NewMessageOut) -> None:
+        """It came to nothing: the next one like it is the first again, as it will be when the turn is run again."""
+        self._occurrences[str(row.kind), row.destination or "", row.content] -= 1
+
+
+def _is_in_a_chat(message: MessageIn | None) -> bool:
+    return message is not None and message.origin is not None and message.origin.platform_message_id is not None
+
+
+def _read(read: Callable[[], bytes]) -> tuple[bytes, NotSent | None]:
+    """What was read, or why it was not."""
+    try:
+        return read(), None
+    except own_files.Unreadable as error:
+        return b"", NotSent(str(error))
 
 
 def _fit(text: str) -> str:

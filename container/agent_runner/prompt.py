@@ -18,9 +18,11 @@ from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import (
     ChatIn,
     ChatOut,
+    EditOut,
     FileOut,
     InPayload,
     QuestionOut,
+    ReactionOut,
     SystemIn,
     SystemOut,
     TaskIn,
@@ -131,7 +133,10 @@ def _said(said: Sequence[MessageOut], view: View) -> list[str]:
     return [
         "<already-sent>",
         "This was begun before and broke off. These messages went out then; do not send them again.",
-        *(element("sent", _out_text(row), to=row.destination, time=_local(row.timestamp, view)) for row in said),
+        *(
+            element("sent", _out_text(row), id=row.seq, to=row.destination, time=_local(row.timestamp, view))
+            for row in said
+        ),
         "</already-sent>",
     ]
 
@@ -142,6 +147,10 @@ def _out_text(row: MessageOut) -> str:
             return text
         case FileOut(name=name, caption=caption):
             return f"{name} {caption}".strip()
+        case EditOut(message=number, text=text):
+            return f"(message {number} was changed to: {text})"
+        case ReactionOut(message=number, emoji=emoji):
+            return f"(a reaction to message {number}: {emoji})"
         case TaskOut(prompt=prompt, due=due, recurrence=recurrence):
             return f"(a task was scheduled, {due or recurrence}: {prompt})"
         case SystemOut(action=action, arguments=arguments):
@@ -176,6 +185,7 @@ Only this reaches people:
 * <message to="name">text</message> in your answer. Add re="id" to answer one message in particular. Several blocks
   are several messages. Blocks inside code fences are plain text.
 * the tool send_message, when something should be said while you are still at work.
+* the tools send_file, ask (a question with choices), edit_message (a message of yours) and react (with an emoji).
 * text outside of blocks, if there is just one destination: it is sent there.
 Write what is for yourself alone inside <internal>...</internal>: it is never sent. Say nothing at all when nothing
 needs to be said. Write Markdown.

@@ -177,3 +177,26 @@ async def test_the_agent_is_told_by_number_what_people_react_to_be_it_theirs_or_
             await able.wait_for(number)
     prompts = [one.text for one in able.sent[1:]]
     assert [re.findall(r'about="(\d+)"', prompt) for prompt in prompts] == [["2"], ["3"]]
+
+
+@pytest.mark.behaviour("DL-09", "DL-10")
+async def test_an_agent_reports_progress_reacts_and_sends_a_file(watched: Stage, able: AbleChannel) -> None:
+    calls: list[tuple[str, dict[str, object]]] = [
+        ("send_message", {"text": "working"}),
+        ("edit_message", {"message": 3, "text": "half of it"}),
+        ("edit_message", {"message": 3, "text": "all of it"}),
+        ("react", {"message": 2, "emoji": "👍"}),
+        ("send_file", {"path": "report.txt", "caption": "The report."}),
+    ]
+    tools: Script = [
+        {"match": "", "actions": [{"tool": name, "arguments": arguments} for name, arguments in calls]},
+    ]
+    async with watched.host() as flow:
+        await flow.wire(script=tools)
+        (flow.home.groups / "main" / "report.txt").write_text("all good")
+        await able.person_writes("go", message_id="m1")
+        await able.wait_for_edits("all of it")
+        assert await able.wait_for_reactions(1) == [("m1", "👍")]
+        progress, report = await able.wait_for(2)
+    assert progress.text == "all of it"
+    assert (report.file_name, report.content, report.text) == ("report.txt", b"all good", "The report.")

@@ -10,7 +10,7 @@ import pytest
 
 from nanohost.model import Session
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.payloads import MAX_CONTENT_BYTES, ChatOut, encode
+from nanohost_protocol.payloads import MAX_CONTENT_BYTES, ChatOut, EditOut, ReactionOut, encode
 from tests.flows.stage import Stage
 from tests.support.flow import Flow
 from tests.support.hostile import FUTURE_VERSION, HEALED, SPOILERS, STOPS_THE_RUNNER, junk, say
@@ -101,6 +101,18 @@ async def test_bad_rows_are_dropped_on_record_and_good_ones_between_them_are_del
     assert tuple(request) == (121, "refused")
     assert all(dropped.values())
     assert "'nobody' (known: bad)" in dropped[109]
+
+
+@pytest.mark.parametrize("number", [10**30, 10**30 + 1, -1, 0])
+async def test_a_change_of_a_message_that_no_number_can_name_is_dropped_on_record(watched: Stage, number: int) -> None:
+    layout = await begun(watched)
+    say(layout, 101, kind="edit", content=encode(EditOut(message=number, text="other words")))
+    say(layout, 103, kind="reaction", content=encode(ReactionOut(message=number, emoji="👍")))
+    say(layout, 105)
+    async with watched.host() as flow:
+        await until(lambda: "row 105" in flow.texts(BAD))
+        found = await ledger(flow)
+    assert [found[seq][0] for seq in (101, 103)] == ["dropped", "dropped"]
 
 
 @pytest.mark.parametrize("seq", [2**63 - 1, 2**62 + 1])

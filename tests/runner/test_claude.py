@@ -96,7 +96,16 @@ async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi
     host.say("m1", "hi")
     async with running(host, replace(claude(host), tools="none")):
         await host.acked("m1")
-    ours = ["change_task", "list_tasks", "schedule_task", "send_message"]
+    ours = [
+        "ask",
+        "change_task",
+        "edit_message",
+        "list_tasks",
+        "react",
+        "schedule_task",
+        "send_file",
+        "send_message",
+    ]
     assert api.messages[0].tool_names == [f"mcp__nanohost__{name}" for name in ours]
 
 

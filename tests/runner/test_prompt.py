@@ -115,7 +115,7 @@ def test_a_second_attempt_is_told_what_was_sent() -> None:
     )
     prompt = batch_prompt([message(4, said("go"))], VIEW, attempt=2, said=[sent])
     assert prompt.attempt == 2
-    assert '<sent to="boss" time="2026-11-21 14:05">I am &lt; done</sent>' in prompt.text
+    assert '<sent id="7" to="boss" time="2026-11-21 14:05">I am &lt; done</sent>' in prompt.text
 
 
 def test_a_correction_is_escaped_and_carries_no_messages() -> None:

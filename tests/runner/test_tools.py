@@ -17,7 +17,18 @@ from agent_runner.prompt import View, batch_prompt
 from agent_runner.tools import Toolbox, ToolRefused, load_tools
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.inbound import writing
-from nanohost_protocol.payloads import SystemIn, SystemOut, TaskOut, decode_out, encode
+from nanohost_protocol.payloads import (
+    EditOut,
+    FileOut,
+    OutPayload,
+    QuestionOut,
+    ReactionOut,
+    SystemIn,
+    SystemOut,
+    TaskOut,
+    decode_out,
+    encode,
+)
 from nanohost_protocol.rows import InKind, MessageOut, NewMessageIn, OutKind
 from tests.runner.host_side import HostSide, chat, running
 
@@ -43,7 +54,7 @@ async def answering(host: HostSide, *, lease: str = "l1") -> AsyncIterator[Toolb
         news = await mailbox.poll(datetime.now(UTC))
         assert news is not None
         assert news.batch is not None
-        await mailbox.claim(news.batch, NOW)
+        begun = await mailbox.claim(news.batch, NOW)
         toolbox.outbox = Outbox(
             session=SESSION,
             turn_id=news.batch.turn_id,
@@ -53,6 +64,7 @@ async def answering(host: HostSide, *, lease: str = "l1") -> AsyncIterator[Toolb
             zone=ZoneInfo("Europe/Berlin"),
             now=lambda: NOW,
         )
+        toolbox.outbox.said = {row.id for row in begun.said}
         toolbox.outbox.hear(news.batch.messages)
         yield toolbox
     finally:
@@ -97,6 +109,83 @@ async def test_a_message_can_be_for_later_or_again_and_again(host: HostSide) -> 
     assert (later.deliver_after, later.recurrence) == (NOW + timedelta(hours=1), None)
     assert (daily.deliver_after, daily.recurrence, daily.kind) == (NOW + timedelta(hours=1), "0 9 * * *", "chat")
     assert task_id(session=SESSION, request=daily.id) in said
+
+
+@pytest.mark.behaviour("RU-08")
+async def test_a_message_is_known_by_its_number_also_when_the_turn_is_run_again(host: HostSide) -> None:
+    first, _ = await called(host, "send_message", text="working")
+    again, [row] = await called(host, "send_message", lease="l2", text="working")
+    assert first == f"Sent as message {row.seq}."
+    assert f"as message {row.seq}; it was not sent again" in again
+
+
+@pytest.mark.behaviour("RU-08")
+@pytest.mark.parametrize(
+    ("name", "arguments", "payload", "says"),
+    [
+        ("edit_message", {"message": 1, "text": "half"}, EditOut(message=1, text="half"), "Done."),
+        ("react", {"message": 2, "emoji": " 👍"}, ReactionOut(message=2, emoji="👍"), "Done."),
+        ("react", {"message": 1, "emoji": "👍"}, ReactionOut(message=1, emoji="👍"), "Done."),
+        (
+            "ask",
+            {"question": "Which?", "options": ["Red", " Blue"], "to": "home", "re": 2},
+            QuestionOut(text="Which?", options=("Red", "Blue")),
+            "Sent as message 3.",
+        ),
+        (
+            "send_file",
+            {"path": "report.txt", "caption": "Here."},
+            FileOut(name="report.txt", caption="Here."),
+            "Sent as message 3.",
+        ),
+    ],
+)
+async def test_what_a_platform_can_do_the_agent_can_ask_for_and_a_turn_run_again_does_it_once(
+    host: HostSide, name: str, arguments: dict[str, object], payload: OutPayload, says: str
+) -> None:
+    (host.layout.agent_dir / "report.txt").write_text("all good")
+    async with answering(host) as toolbox:
+        said = await toolbox.call(name, arguments)
+    [row] = host.sent()
+    assert (said, decode_out(row.kind, row.content), row.in_reply_to) == (says, payload, "m1")
+    async with answering(host, lease="l2") as toolbox:
+        again = await toolbox.call(name, arguments)
+    assert "before this turn was interrupted" in again
+    assert host.sent() == [row]
+
+
+async def test_a_message_can_be_changed_again_and_again(host: HostSide) -> None:
+    async with answering(host) as toolbox:
+        await toolbox.call("send_message", {"text": "working"})
+        for text in ("half", "nearly", "half"):
+            assert await toolbox.call("edit_message", {"message": 3, "text": text}) == "Done."
+    texts = [payload.text for payload in host.payloads() if isinstance(payload, EditOut)]
+    assert texts == ["half", "nearly", "half"]
+
+
+async def test_a_file_is_sent_as_it_is_at_that_moment(host: HostSide, tmp_path: Path) -> None:
+    mine = host.layout.agent_dir / "out" / "a.txt"
+    mine.parent.mkdir()
+    mine.write_text("first")
+    async with answering(host) as toolbox:
+        for path in ("out/a.txt", str(mine), "out/../out/a.txt"):
+            await toolbox.call("send_file", {"path": path})
+            mine.write_text("second")
+    copies = [(host.layout.out_dir / "outbox" / row.id / "a.txt").read_text() for row in host.sent()]
+    assert copies == ["first", "second", "second"]
+
+
+@pytest.mark.behaviour("RU-08")
+async def test_a_file_that_could_not_be_read_at_first_is_sent_once_even_so(host: HostSide) -> None:
+    async with answering(host) as toolbox:
+        with pytest.raises(ToolRefused, match="cannot be read"):
+            await toolbox.call("send_file", {"path": "a.txt"})
+        (host.layout.agent_dir / "a.txt").write_text("there")
+        await toolbox.call("send_file", {"path": "a.txt"})
+    (host.layout.agent_dir / "a.txt").unlink()
+    again, rows = await called(host, "send_file", lease="l2", path="a.txt")
+    assert "was not sent again" in again
+    assert len(rows) == 1
 
 
 @pytest.mark.behaviour("TK-05")
@@ -144,6 +233,32 @@ async def test_a_change_is_a_request_to_the_host(
 @pytest.mark.parametrize(
     ("name", "arguments", "why"),
     [
+        ("send_message", {"text": "p", "re": "2"}, "re must be the id"),
+        ("send_file", {}, "path must be a text"),
+        ("send_file", {"path": "missing.txt"}, "'missing.txt' cannot be read: No such file"),
+        ("send_file", {"path": "/etc/passwd"}, "neither in your folder nor in /tmp"),
+        ("send_file", {"path": "../out/outbound.db/.."}, "not a bare file name"),
+        ("send_file", {"path": "."}, "not a bare file name"),
+        ("send_file", {"path": "a\0b"}, "is no path"),
+        ("send_file", {"path": "script.json", "to": "nobody"}, "There is no destination"),
+        ("edit_message", {"text": "p"}, "message must be the id"),
+        ("edit_message", {"message": True, "text": "p"}, "message must be the id"),
+        ("edit_message", {"message": 2, "text": "p"}, "Message 2 is not one of yours"),
+        ("edit_message", {"message": 3, "text": " "}, "text must be a text"),
+        ("react", {"message": 4, "emoji": "👍"}, "There is no message 4"),
+        ("edit_message", {"message": 10**30 + 1, "text": "p"}, "is not one of yours"),
+        ("react", {"message": 10**30, "emoji": "👍"}, "There is no message 1000"),
+        ("react", {"message": 0, "emoji": "👍"}, "There is no message 0"),
+        ("react", {"message": 2, "emoji": ":+1:"}, "one emoji"),
+        ("react", {"emoji": "👍"}, "message must be the id"),
+        ("ask", {"options": ["a", "b"]}, "question must be a text"),
+        ("ask", {"question": "?"}, "options must be 2 to 10"),
+        ("ask", {"question": "?", "options": "ab"}, "options must be 2 to 10"),
+        ("ask", {"question": "?", "options": ["a"]}, "options must be 2 to 10"),
+        ("ask", {"question": "?", "options": ["a", "a "]}, "different texts"),
+        ("ask", {"question": "?", "options": ["a", ""]}, "different texts"),
+        ("ask", {"question": "?", "options": ["a", 2]}, "different texts"),
+        ("ask", {"question": "?", "options": [str(number) for number in range(11)]}, "options must be 2 to 10"),
         ("schedule_task", {"prompt": "p"}, "Say when"),
         ("schedule_task", {"prompt": " ", "at": "+60"}, "prompt must be a text"),
         ("schedule_task", {"prompt": "p", "at": 60}, "at must be a text"),
@@ -201,6 +316,8 @@ async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: HostSid
     async with answering(host) as toolbox:
         await toolbox.call("schedule_task", {"prompt": "water", "at": "+60"})
         await toolbox.call("change_task", {"id": "j1", "change": "pause"})
+        await toolbox.call("edit_message", {"message": 1, "text": "half"})
+        await toolbox.call("react", {"message": 2, "emoji": "👍"})
     mailbox = Mailbox(host.layout, lease="l2", durable=False)
     try:
         mailbox.begin_life(NOW)
@@ -216,3 +333,5 @@ async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: HostSid
         mailbox.close()
     assert "(a task was scheduled, +60: water)" in shown
     assert "(the host was asked: tasks.pause" in shown
+    assert "(message 1 was changed to: half)" in shown
+    assert "(a reaction to message 2: 👍)" in shown

@@ -10,12 +10,15 @@ import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from agent_runner.mailbox import Said
 from agent_runner.outbox import NotSent, Outbox
 
 Arguments = Mapping[str, object]
 
 AT = "a local time such as 2026-03-01T09:00, or a wait such as in 10 minutes."
 CRON = "five fields, minute hour day month weekday, such as 0 9 * * 1-5."
+TO = "A destination's name; left out: where the messages came from."
+RE = "The id of the message this answers."
 TOLD_IF_NOT = "You are told if the host cannot do it."
 
 
@@ -47,6 +50,34 @@ def optional_text(arguments: Arguments, key: str) -> str | None:
     if not (value is None or isinstance(value, str)):
         raise ToolRefused(f"{key} must be a text.")
     return value if value and value.strip() else None
+
+
+def optional_number(arguments: Arguments, key: str) -> int | None:
+    """The id of a message, or None where it is left out. Raises ToolRefused."""
+    value = arguments.get(key)
+    if not (value is None or type(value) is int):
+        raise ToolRefused(f"{key} must be the id of a message.")
+    return value
+
+
+def number_of(arguments: Arguments, key: str) -> int:
+    """The id of a message that has to be there. Raises ToolRefused."""
+    value = optional_number(arguments, key)
+    if value is None:
+        raise ToolRefused(f"{key} must be the id of a message.")
+    return value
+
+
+def sent(said: Said) -> str:
+    """How a message that went out is reported: by the number that it can be changed and reacted to by."""
+    if said.new:
+        return f"Sent as message {said.number}."
+    return f"This had been sent before this turn was interrupted, as message {said.number}; it was not sent again."
+
+
+def done(said: Said) -> str:
+    """The same of what is no message of its own."""
+    return "Done." if said.new else "This had been done before this turn was interrupted; it was not done again."
 
 
 class Toolbox:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of
+from agent_runner.tools import (
+    AT,
+    CRON,
+    RE,
+    TO,
+    TOLD_IF_NOT,
+    Arguments,
+    Tool,
+    optional_number,
+    optional_text,
+    sent,
+    text_of,
+)
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    text, to, re = text_of(arguments, "text"), optional_text(arguments, "to"), arguments.get("re")
-    if not (re is None or type(re) is int):
-        raise ToolRefused("re must be the id of a message.")
+    text, to, re = text_of(arguments, "text"), optional_text(arguments, "to"), optional_number(arguments, "re")
     at, cron = optional_text(arguments, "at"), optional_text(arguments, "cron")
     if cron is not None:
         id = await outbox.repeat(text, cron, to=to, at=at)
         return f"It will be sent again and again, as task {id}: change_task stops it. {TOLD_IF_NOT}"
-    new = await outbox.say(text, to=to, re=re, at=at)
-    if not new:
-        return "This had been sent before this turn was interrupted; it was not sent again."
-    return "Sent." if at is None else "It will be sent then."
+    said = await outbox.say(text, to=to, re=re, at=at)
+    return "It will be sent then." if said.new and at is not None else sent(said)
 
 
 TOOL = Tool(
@@ -30,8 +38,8 @@ TOOL = Tool(
         "type": "object",
         "properties": {
             "text": {"type": "string", "description": "The message, in Markdown."},
-            "to": {"type": "string", "description": "A destination's name; left out: where the messages came from."},
-            "re": {"type": "integer", "description": "The id of the message this answers."},
+            "to": {"type": "string", "description": TO},
+            "re": {"type": "integer", "description": RE},
             "at": {"type": "string", "description": f"Send it later: {AT}"},
             "cron": {"type": "string", "description": f"Send this same text again and again: {CRON}"},
         },

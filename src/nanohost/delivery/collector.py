@@ -25,6 +25,7 @@ from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.outbound import Malformed, OutboundReader
 from nanohost_protocol.rows import MessageOut, Origin
+from nanohost_protocol.sequence import HIGHEST
 
 BATCH = 200
 
@@ -61,7 +62,8 @@ class Collector:
 
     async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed]) -> None:
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
-        about = {number for row in rows if isinstance(row, MessageOut) and (number := concerns(row)) is not None}
+        named = {concerns(row) for row in rows if isinstance(row, MessageOut)}
+        about = {number for number in named if number is not None and 0 < number <= HIGHEST}
         origins, numbered, told = await self._mailboxes.inbound(
             session, lambda box: (_origins(box, answered), _numbered(box, about), box.destinations())
         )

@@ -1,0 +1,29 @@
+"""edit_message: give a message of the agent's own another text."""
+
+from __future__ import annotations
+
+from agent_runner.outbox import Outbox
+from agent_runner.tools import Arguments, Tool, done, number_of, text_of
+
+
+async def _run(outbox: Outbox, arguments: Arguments) -> str:
+    return done(await outbox.edit(number_of(arguments, "message"), text_of(arguments, "text")))
+
+
+TOOL = Tool(
+    name="edit_message",
+    description=(
+        "Change a message that you have sent: progress that goes on, a mistake. The new text takes the place of the"
+        " whole old one. Where messages cannot be changed, the last text is sent by itself if nothing else follows."
+    ),
+    schema={
+        "type": "object",
+        "properties": {
+            "message": {"type": "integer", "description": "Its id, as send_message told it."},
+            "text": {"type": "string", "description": "What it says from now on, in Markdown."},
+        },
+        "required": ["message", "text"],
+        "additionalProperties": False,
+    },
+    run=_run,
+)
