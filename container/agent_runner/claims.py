@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent_runner.commands import command_in
 from nanohost_protocol.ids import turn_id
 from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
 
@@ -56,8 +57,19 @@ def next_batch(rows: Sequence[MessageIn], acks: Acks) -> Batch | None:
 
 
 def follow_ups(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
-    """What joins a turn that is running: rows never taken before, by the same rule as a batch of their own."""
-    return _fresh([row for row in rows if row.kind is not InKind.CONTROL and row.id not in acks])
+    """What joins a turn that is running: rows never taken before, by the same rule as a batch of their own. A command
+    of the command line's waits for the turn's end, and so does what came after it."""
+    fresh = _fresh(_never_taken(rows, acks))
+    return () if fresh and command_in(fresh[0]) is not None else fresh
+
+
+def command_waits(rows: Sequence[MessageIn], acks: Acks) -> bool:
+    """Whether a command of the command line's is to have a turn of its own."""
+    return any(command_in(row) is not None for row in _never_taken(rows, acks))
+
+
+def _never_taken(rows: Sequence[MessageIn], acks: Acks) -> list[MessageIn]:
+    return [row for row in rows if row.kind is not InKind.CONTROL and row.id not in acks]
 
 
 def _belongs(row: MessageIn, turn: str, acks: Acks) -> bool:
@@ -65,9 +77,19 @@ def _belongs(row: MessageIn, turn: str, acks: Acks) -> bool:
 
 
 def _fresh(rows: Sequence[MessageIn]) -> tuple[MessageIn, ...]:
+    rows = _up_to_command(rows)
     triggers = [row for row in rows if row.trigger][:BATCH_LIMIT]
     if not triggers:
         return ()
     room = BATCH_LIMIT - len(triggers)
     context = [row for row in rows if not row.trigger]
     return tuple(sorted(triggers + context[len(context) - min(room, len(context)) :], key=lambda row: row.seq))
+
+
+def _up_to_command(rows: Sequence[MessageIn]) -> Sequence[MessageIn]:
+    """A command is alone in its turn, and in its place: what came before it goes first."""
+    for at, row in enumerate(rows):
+        if command_in(row) is not None:
+            before = rows[:at]
+            return before if any(one.trigger for one in before) else [row]
+    return rows

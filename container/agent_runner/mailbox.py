@@ -43,7 +43,11 @@ class News:
     follow_ups: tuple[MessageIn, ...]
     controls: tuple[MessageIn, ...]
     about: Mapping[str, int]
-    """What edits, reactions and presses among them are about: the number of that message by row id."""
+    """What edits, reactions, presses and answers among them are about: the number of that message by row id."""
+    asked: Mapping[str, str]
+    """The questions that answers among them are to, by row id."""
+    command_waits: bool
+    """A command of the command line's is to have a turn of its own."""
     book: AddressBook
     meta: Meta
     next_due: datetime | None
@@ -59,8 +63,9 @@ class Begun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """A message that is committed: whether just now or by an earlier run of the turn, and its number."""
+    """A message that is committed: its row's id, whether just now or by an earlier run of the turn, and its number."""
 
+    id: str
     new: bool
     number: int
 
@@ -128,6 +133,11 @@ class Mailbox:
         """The message of others with this number, while the host keeps it. Raises NotReady, Busy."""
         return await self._patiently(self._read_numbered, number)
 
+    async def taken_answer(self, question: str) -> MessageIn | None:
+        """The answer to a question of ours, if this or an earlier turn took it; else the next look finds it. Raises
+        NotReady, Busy."""
+        return await self._patiently(self._taken_answer, question)
+
     async def finish(self, end: TurnEnd, now: datetime) -> None:
         """End a turn."""
         await self._patiently(partial(self._writer.finish, floor=self._floor), end, now=now)
@@ -176,7 +186,13 @@ class Mailbox:
         new = self._writer.say(message, floor=self._floor, now=now)
         place = self._writer.place(message.id)
         assert place is not None, "it is in the file, and nobody else writes to it"
-        return Said(new=new, number=place.seq)
+        return Said(id=message.id, new=new, number=place.seq)
+
+    def _taken_answer(self, question: str) -> MessageIn | None:
+        with reading_inbound(self._layout.inbound_db) as inbound:
+            row = inbound.answer_to(question)
+        is_open = row is not None and row.status == "pending" and not self._writer.acks([row.id])
+        return None if is_open else row
 
     def _read_numbered(self, number: int) -> MessageIn | None:
         with reading_inbound(self._layout.inbound_db) as inbound:
@@ -214,6 +230,8 @@ class Mailbox:
             follow_ups=follow_ups,
             controls=tuple(claims.controls(rows)),
             about=references.numbers(shown, inbound, self._writer, book),
+            asked=references.questions(shown, self._writer),
+            command_waits=claims.command_waits(rows, acks),
             book=book,
             meta=meta,
             next_due=inbound.next_due(now),

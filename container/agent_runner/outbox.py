@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
@@ -19,7 +20,9 @@ from agent_runner import own_files
 from agent_runner.destinations import Address, AddressBook, Origin, Unreachable, address, bare_address
 from agent_runner.mailbox import Mailbox, Said
 from agent_runner.markup import clean
+from agent_runner.questions import Outcome, Questions, answer_in
 from agent_runner.reply import Block
+from nanohost_protocol.errors import Busy, NotReady
 from nanohost_protocol.ids import out_id, task_id
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.moments import moment
@@ -61,6 +64,7 @@ class Outbox:
         book: AddressBook,
         zone: tzinfo,
         now: Now,
+        questions: Questions,
     ) -> None:
         """`zone`: of the times that the agent writes."""
         self._session = session
@@ -70,6 +74,8 @@ class Outbox:
         self._now = now
         self._occurrences: Counter[tuple[str, str, str]] = Counter()
         self._heard: list[MessageIn] = []
+        self._answers: list[MessageIn] = []
+        self._questions = questions
         self.zone = zone
         self.book = book
         self.said: set[str] = set()
@@ -79,9 +85,13 @@ class Outbox:
         """These are being answered now, too."""
         self._heard += messages
 
+    def hear_answers(self, messages: Sequence[MessageIn]) -> None:
+        """These answer questions of the turn: they can be replied to, and change nothing of what is being answered."""
+        self._answers += messages
+
     def origin(self, answering: Sequence[MessageIn] = ()) -> Origin:
         """What an answer refers to: these messages of the turn, or else all of them."""
-        return Origin(answering or self._heard, turn=self._heard)
+        return Origin(answering or self._heard, turn=[*self._answers, *self._heard])
 
     def answer(self, block: Block, origin: Origin) -> NewMessageOut | Unreachable:
         """A block of the answer as a row, or why it cannot be one."""
@@ -127,8 +137,16 @@ class Outbox:
             raise NotSent(f"{error}.") from None
 
     async def ask(self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None) -> Said:
-        """Send a question with choices now; the answer comes as a message. Raises NotSent."""
+        """Send a question now, with choices or without; the answer comes as a message. Raises NotSent."""
         return await self._commit(OutKind.QUESTION, QuestionOut(text=_fit(text), options=options), to, re)
+
+    async def answer_to(self, asked: Said, wait_s: float) -> Outcome:
+        """Wait for the answer to a question that was asked. In a turn that is run again it may have come long since."""
+        taken = None
+        if not asked.new:
+            with suppress(NotReady, Busy):
+                taken = await self._mailbox.taken_answer(asked.id)
+        return await self._questions.wait(asked.id, wait_s) if taken is None else answer_in(taken)
 
     async def edit(self, number: int, text: str) -> Said:
         """Give a message of ours another text; the host knows where it is. Raises NotSent."""

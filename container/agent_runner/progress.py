@@ -8,6 +8,7 @@ from agent_runner.mailbox import Mailbox
 from nanohost_protocol.times import to_text
 
 _OF_A_TOOL = {"tool", "tool_since", "tool_timeout_s", "waiting"}
+_QUESTION = "ask_user_question"
 
 
 class Progress:
@@ -17,6 +18,7 @@ class Progress:
         self._mailbox = mailbox
         self._current: dict[str, str] = {}
         self._written: dict[str, str] = {}
+        self._asked_at: datetime | None = None
 
     def turn(self, turn_id: str, since: datetime) -> None:
         self._current = {"state": "turn", "turn": turn_id, "since": to_text(since)}
@@ -33,15 +35,21 @@ class Progress:
         if for_person:
             self._current["waiting"] = "person"
 
+    def asking(self, is_asking: bool, now: datetime) -> None:
+        """A call waits for a person's answer, whatever else is in flight."""
+        self._asked_at = (self._asked_at or now) if is_asking else None
+
     def idle(self) -> None:
-        self._current = {}
+        self._current, self._asked_at = {}, None
 
     def limited(self, until: datetime) -> None:
         """The provider is not to be asked before."""
         self._current["rate_limited_until"] = to_text(until)
 
     async def write(self) -> None:
-        if self._current != self._written:
-            current = dict(self._current)
+        current = dict(self._current)
+        if self._asked_at is not None:
+            current = {"tool": _QUESTION, "tool_since": to_text(self._asked_at), **current, "waiting": "person"}
+        if current != self._written:
             await self._mailbox.set_progress(current)
             self._written = current

@@ -12,8 +12,8 @@ from agent_runner.destinations import AddressBook
 from agent_runner.prompt import decoded
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.outbound import OutboundWriter, Place
-from nanohost_protocol.payloads import ChatIn
-from nanohost_protocol.rows import ChatId, MessageIn
+from nanohost_protocol.payloads import ChatIn, QuestionOut, decode_out
+from nanohost_protocol.rows import ChatId, MessageIn, OutKind
 
 
 def numbers(
@@ -23,11 +23,31 @@ def numbers(
     found = {}
     for row in rows:
         said = decoded(row).payload
-        if isinstance(said, ChatIn) and said.refers_to is not None and row.origin is not None:
+        if not isinstance(said, ChatIn):
+            continue
+        number = _answered(said, outbound)
+        if number is None and said.refers_to is not None and row.origin is not None:
             number = _number(said.refers_to, row.origin.chat, inbound, outbound, book)
-            if number is not None:
-                found[row.id] = number
+        if number is not None:
+            found[row.id] = number
     return found
+
+
+def questions(rows: Iterable[MessageIn], outbound: OutboundWriter) -> Mapping[str, str]:
+    """The questions of ours that these rows answer, by row id; one that is not known any more is left out."""
+    found = {}
+    for row in rows:
+        said = decoded(row).payload
+        content = outbound.question(said.answers) if isinstance(said, ChatIn) and said.answers is not None else None
+        asked = decode_out(OutKind.QUESTION, content) if content is not None else None
+        if isinstance(asked, QuestionOut):
+            found[row.id] = asked.text
+    return found
+
+
+def _answered(said: ChatIn, outbound: OutboundWriter) -> int | None:
+    place = outbound.place(said.answers) if said.answers is not None else None
+    return None if place is None else place.seq
 
 
 def _number(id: str, chat: ChatId, inbound: InboundReader, outbound: OutboundWriter, book: AddressBook) -> int | None:

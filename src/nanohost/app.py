@@ -20,6 +20,7 @@ import structlog
 
 from nanohost import __version__
 from nanohost.actions.actions import Actions
+from nanohost.aftermath import Aftermath
 from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
 from nanohost.channels.loader import discover
@@ -44,6 +45,8 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import Session, SessionId
 from nanohost.provisioning import Provisioning
+from nanohost.reception.commands import Commands
+from nanohost.reception.reception import Reception
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import Router
 from nanohost.routing.speaker import Speaker
@@ -164,6 +167,17 @@ class Host:
         """The folders of sessions whose container may be alive."""
         return [self.mailboxes.layout(session).root for session in await sessions.leased(self.store)]
 
+    def follow(self, aftermath: Aftermath) -> None:
+        """Have everybody look who is concerned by what was just committed."""
+        for lane in aftermath.lanes:
+            self.delivery.on_entry(lane)
+        for chat in aftermath.chats:
+            self.router.notice(chat)
+        for session in aftermath.mailboxes:
+            self.router.resume(session)
+        for session in aftermath.requests:
+            self.actions.on_request(session)
+
     def tasks_changed(self, session: SessionId) -> None:
         self.tasks.changed(session)
 
@@ -276,8 +290,11 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         changed=tasks.changed,
     )
     delivery.tell(actions.on_request)
-    shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=ZoneInfo(settings.host.timezone))
-    return Host(
+    follows = _Following()
+    zone = ZoneInfo(settings.host.timezone)
+    reception = Reception(store=store, clock=clock, zone=zone, counters=[Commands()], follows=follows)
+    shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
+    host = Host(
         ground=ground,
         mailboxes=mailboxes,
         gateway=gateway,
@@ -310,10 +327,23 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
                 most_bytes=settings.host.attachment_bytes,
                 inside=ground.runtime.isolation is not Isolation.NONE,
             ),
+            reception=reception,
         ),
         supervisor=Supervisor(clock),
         receivers=Supervisor(clock),
     )
+    follows.host = host
+    return host
+
+
+class _Following:
+    """Knows the host once it is there: what follows from a step concerns stages that are built after it."""
+
+    host: Host | None = None
+
+    def follow(self, aftermath: Aftermath) -> None:
+        if self.host is not None:
+            self.host.follow(aftermath)
 
 
 async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) -> None:

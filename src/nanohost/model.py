@@ -16,8 +16,13 @@ WiringId = NewType("WiringId", int)
 EventId = NewType("EventId", int)
 SessionId = NewType("SessionId", str)
 TaskId = NewType("TaskId", str)
+ApprovalId = NewType("ApprovalId", str)
 LeaseId = NewType("LeaseId", str)
 """One container's right to a session. A new container never inherits the lease of an old one."""
+
+
+HOST = SessionId("host")
+"""The session that is none: of what the host itself says to people, outside of any conversation with an agent."""
 
 
 class EngageMode(StrEnum):
@@ -45,6 +50,22 @@ class UnknownSender(StrEnum):
     PUBLIC = "public"
     STRICT = "strict"
     REQUEST_APPROVAL = "request_approval"
+
+
+class SenderScope(StrEnum):
+    """Whom a wiring's agent listens to, of those who may write in its chat."""
+
+    ALL = "all"
+    KNOWN = "known"
+    """People with a role for this agent, also where the chat is public."""
+
+
+class Ignored(StrEnum):
+    """What becomes of a message that a wiring's agent does not take part in."""
+
+    DROP = "drop"
+    ACCUMULATE = "accumulate"
+    """It is kept, wakes nobody, and is read with the next message that does."""
 
 
 class Role(StrEnum):
@@ -93,6 +114,10 @@ class Wiring:
     session_mode: SessionMode
     priority: int
     created_at: datetime
+    sender_scope: SenderScope = SenderScope.ALL
+    ignored: Ignored = Ignored.DROP
+    bots: bool = False
+    """Whether other bots may speak here, too. Ourselves never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

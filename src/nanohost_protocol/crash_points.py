@@ -17,6 +17,8 @@ RUNNER_VARIABLE = "NANOHOST_CRASH_RUNNER_AT"
 HOST: Mapping[str, str] = {
     "intake.open": "an event is written, its transaction is open",
     "intake.committed": "the event is committed, the platform not yet told",
+    "reception.open": "what the host itself was asked is done, its transaction is open",
+    "reception.committed": "it is committed, nobody was poked",
     "routing.written": "the message is in the mailbox, not yet on record",
     "routing.recorded": "the route is on record, nobody is woken yet",
     "collector.open": "the ledger's entries are written, the transaction is open",

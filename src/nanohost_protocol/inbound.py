@@ -211,6 +211,15 @@ class InboundReader:
         row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
+    def answer_to(self, out_id: str) -> MessageIn | None:
+        """The first answer to a question of the runner's, whatever has become of it since."""
+        row = self._db.execute(
+            "SELECT * FROM messages_in WHERE kind = 'chat' AND json_valid(content)"
+            " AND json_extract(content, '$.answers') = ? ORDER BY seq LIMIT 1",
+            (out_id,),
+        ).fetchone()
+        return None if row is None else MessageIn.from_row(row)
+
     def with_platform_id(self, chat: ChatId, platform_message_id: str) -> Iterator[MessageIn]:
         """The messages from this chat that stand here under a platform's id, oldest first."""
         rows = self._db.execute(

@@ -40,6 +40,10 @@ TURNS_KEPT = 1000
 PLACES_KEPT = 100
 """Of the messages that are pruned: people react to what was said lately."""
 
+QUESTIONS_KEPT = 20
+LONGEST_KEPT_QUESTION = 4000
+"""Of those that are pruned: an answer may come much later, and is shown with what it answers. Characters of content."""
+
 _FORGET_TURNS = """
 DELETE FROM turns WHERE rowid <= (SELECT max(rowid) FROM turns) - ? AND ended_at IS NOT NULL
     AND turn_id NOT IN (SELECT turn_id FROM messages_out) AND turn_id NOT IN (SELECT turn_id FROM processing_ack)
@@ -48,6 +52,10 @@ _PRUNABLE = "seq <= ? AND turn_id IN (SELECT turn_id FROM turns WHERE outcome = 
 _PLACES = f"""
 SELECT id, seq, destination, in_reply_to FROM messages_out
 WHERE {_PRUNABLE} AND kind IN ('chat', 'card', 'question', 'file') ORDER BY seq DESC LIMIT ?
+"""  # noqa: S608
+_QUESTIONS = f"""
+SELECT id, content FROM messages_out
+WHERE {_PRUNABLE} AND kind = 'question' AND length(content) <= {LONGEST_KEPT_QUESTION} ORDER BY seq DESC LIMIT ?
 """  # noqa: S608
 _SAY = """
 INSERT INTO messages_out
@@ -194,6 +202,13 @@ class OutboundWriter:
         kept = self._places().get(out_id)
         return None if kept is None else Place(seq=kept[0], destination=kept[1], in_reply_to=kept[2])
 
+    def question(self, out_id: str) -> str | None:
+        """The content of a question of ours, also for a while after it was pruned."""
+        row = self._db.execute(
+            "SELECT content FROM messages_out WHERE id = ? AND kind = 'question'", (out_id,)
+        ).fetchone()
+        return self._questions().get(out_id) if row is None else str(row["content"])
+
     def state(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM session_state WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
@@ -213,6 +228,7 @@ class OutboundWriter:
         """Delete what the host has taken over: sent messages of ended turns, and final acks; and turns of long ago."""
         with self._transaction():
             self._keep_places(out_cursor)
+            self._keep_questions(out_cursor)
             self._db.execute(f"DELETE FROM messages_out WHERE {_PRUNABLE}", (out_cursor,))  # noqa: S608
             self._db.execute("DELETE FROM processing_ack WHERE change <= ? AND status = 'completed'", (ack_cursor,))
             self._db.execute(_FORGET_TURNS, (TURNS_KEPT,))
@@ -314,6 +330,17 @@ class OutboundWriter:
     def _places(self) -> dict[str, tuple[int, str | None, str | None]]:
         places: dict[str, tuple[int, str | None, str | None]] = json.loads(self.state("places") or "{}")
         return places
+
+    def _keep_questions(self, out_cursor: int) -> None:
+        rows = self._db.execute(_QUESTIONS, (out_cursor, QUESTIONS_KEPT)).fetchall()
+        if rows:
+            pruned = {row["id"]: row["content"] for row in reversed(rows)}
+            kept = list((self._questions() | pruned).items())[-QUESTIONS_KEPT:]
+            self._set_state("questions", json.dumps(dict(kept)))
+
+    def _questions(self) -> dict[str, str]:
+        questions: dict[str, str] = json.loads(self.state("questions") or "{}")
+        return questions
 
     def _next_change(self) -> int:
         # Kept in session_state as well: after pruning, the highest number left in the table may be below the

@@ -35,13 +35,14 @@ CLEAR = "clear"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatIn:
     """Something a person did in a chat. `event` is message, edit or reaction; `refers_to` is the platform message id
-    an edit or reaction concerns."""
+    an edit or reaction concerns; `answers` is the id of the agent's row whose question this answers."""
 
     text: str
     sender: str
     sender_id: str
     event: str = "message"
     refers_to: str | None = None
+    answers: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class CardOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionOut:
-    """A question with choices; the answer comes back as a message."""
+    """A question, with choices or without; the answer comes back as a message that `answers` it."""
 
     text: str
     options: tuple[str, ...]

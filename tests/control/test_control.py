@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.commands.context import CommandContext
 from nanohost.commands.show import Json
@@ -43,6 +44,9 @@ class BrokenHost:
         raise ZeroDivisionError("oh")
 
     def stop_container(self, session: Session) -> bool:
+        raise ZeroDivisionError("oh")
+
+    def follow(self, aftermath: Aftermath) -> None:
         raise ZeroDivisionError("oh")
 
     def events_came_back(self, chat: ChatKey) -> None:

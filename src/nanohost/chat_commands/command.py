@@ -26,6 +26,8 @@ class Who(StrEnum):
     """Whoever may talk to the agent here."""
     ADMIN = "admin"
     """Owners, and admins of the agent group."""
+    OWNER = "owner"
+    """Owners alone."""
 
 
 class ContainerState(StrEnum):

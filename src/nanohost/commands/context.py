@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.commands.show import Json
 from nanohost.home import Home
@@ -20,6 +21,10 @@ class LiveHost(Protocol):
 
     def report(self) -> dict[str, Json]:
         """Runtime, channels, services, containers and who waits for one."""
+        ...
+
+    def follow(self, aftermath: Aftermath) -> None:
+        """Something was committed: everybody concerned looks."""
         ...
 
     def deliveries_changed(self, lane: LaneKey) -> None:

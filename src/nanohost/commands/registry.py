@@ -13,20 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from nanohost.arguments import Arguments as Arguments
 from nanohost.commands.context import OfflineContext
 from nanohost.commands.show import Json, show
 from nanohost.errors import UsageError
 
 HELPERS = {"channel_setup", "context", "registry", "setup", "show"}
 """Modules of this package that hold no commands."""
-
-
-class Arguments(BaseModel):
-    """What a command takes. A field without a default is required; its description is its help."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

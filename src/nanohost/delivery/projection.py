@@ -12,7 +12,7 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import Session, SessionId
+from nanohost.model import HOST, Session, SessionId
 from nanohost.store import deliveries, sessions
 from nanohost.store.database import Store
 from nanohost_protocol.inbound import InboundWriter
@@ -34,6 +34,8 @@ class Projection:
 
     async def refresh(self, id: SessionId, *, limit: int = LATEST) -> None:
         """Bring the mailbox up to date. A mailbox that refuses is left for the next time."""
+        if id == HOST:
+            return  # it has no mailbox, and no agent that would refer to anything
         session = await sessions.get(self._store, id)
         rows = await self.latest(session, limit=limit)
         cursor = str(session.out_cursor)

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, replace
+from typing import Protocol
 
 import structlog
 
@@ -56,10 +57,18 @@ class _Ready:
     entry: Entry
 
 
+class Receives(Protocol):
+    """Whoever deals with what is for the host itself, and no agent."""
+
+    async def wants(self, stored: StoredEvent) -> bool: ...
+
+    async def takes(self, stored: StoredEvent) -> bool: ...
+
+
 class Router:
     """Deals with accepted events. `wake` is called for each session whose agent got something, `obey` for each whose
     runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record. `attachments`
-    fetches what comes with a message."""
+    fetches what comes with a message. `reception` is asked first of all."""
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class Router:
         obey: Callable[[SessionId], None],
         on_answer: Callable[[LaneKey], None],
         attachments: Attachments | None = None,
+        reception: Receives | None = None,
     ) -> None:
         self._store = store
         self._desk = desk
@@ -79,6 +89,7 @@ class Router:
         self._obey = obey
         self._on_answer = on_answer
         self._attachments = attachments
+        self._reception = reception
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
         self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
         self._waiting: set[SessionId] = set()
@@ -93,6 +104,11 @@ class Router:
             for chat in await events.chats_with_new(self._store):
                 self._chats.poke(chat)
             yield
+
+    def resume(self, session: SessionId) -> None:
+        """Rows that were held for this session are to be written."""
+        self._waiting.add(session)
+        self._refused.poke(session)
 
     def notice(self, chat: ChatKey) -> None:
         """The chat has new events."""
@@ -126,6 +142,20 @@ class Router:
             _log.error("event_set_aside", number=stored.id, chat=str(chat), tries=MOST_TRIES, reason=reason)
 
     async def _deal_with(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
+        """In order: what is for the host itself is dealt with after all that came before it."""
+        for_agents: list[StoredEvent] = []
+        for stored in batch:
+            if self._reception is not None and await self._reception.wants(stored):
+                await self._deal_with_run(chat, for_agents)
+                for_agents = []
+                if await self._reception.takes(stored):
+                    continue
+            for_agents.append(stored)
+        await self._deal_with_run(chat, for_agents)
+
+    async def _deal_with_run(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
+        if not batch:
+            return
         group = await messaging_groups.find(
             self._store, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
         )

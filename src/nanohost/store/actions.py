@@ -21,8 +21,11 @@ VALUES
      :status, :reason, :notice_id, 0, :created_at, :done_at)
 ON CONFLICT (session_id, seq) DO NOTHING
 """
-NEXT = "SELECT * FROM actions WHERE (status = 'pending' OR told = 0) AND session_id = ? ORDER BY seq LIMIT 1"
-OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status = 'pending' OR told = 0"
+NEXT = """
+SELECT * FROM actions
+WHERE status != 'held' AND (status = 'pending' OR told = 0) AND session_id = ? ORDER BY seq LIMIT 1
+"""
+OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR told = 0)"
 SETTLE = """
 UPDATE actions SET status = :status, reason = :reason, notice_id = :notice_id, done_at = :now,
     told = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
@@ -44,6 +47,8 @@ OF_SESSION = "SELECT * FROM actions WHERE session_id = ? ORDER BY seq"
 
 class ActionStatus(StrEnum):
     PENDING = "pending"
+    HELD = "held"
+    """It waits for a person's decision."""
     DONE = "done"
     REFUSED = "refused"
     """It cannot be done as asked, or may not be; nothing happened."""

@@ -35,12 +35,16 @@ WHERE channel_type = ? AND instance = ? AND event_kind = 'message' AND platform_
 GROUP BY platform_id ORDER BY max(id) DESC LIMIT ?
 """
 BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
+IS_NEW = "SELECT 1 FROM inbound_events WHERE id = ? AND status = 'new'"
 CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
 FAILED = "UPDATE inbound_events SET tries = tries + 1, reason = ? WHERE id = ? AND status = 'new'"
 SET_ASIDE = "SELECT * FROM inbound_events WHERE status = 'set_aside' ORDER BY id LIMIT ?"
 BRING_BACK = """
 UPDATE inbound_events SET status = 'new', tries = 0, reason = NULL WHERE id = ? AND status = 'set_aside' RETURNING *
 """
+
+FOR_HOST = "for the host itself"
+"""The reason of an event that reached no wiring, because it was for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +119,18 @@ async def get(db: Queries, event: EventId) -> StoredEvent:
     return _from_row(row)
 
 
+async def is_new(db: Queries, event: EventId) -> bool:
+    """Whether nothing was made of it so far."""
+    return await db.one(IS_NEW, (event,)) is not None
+
+
 async def mark_routed(tx: Transaction, event: EventId) -> None:
     await tx.run(CLOSE, ("routed", None, event))
+
+
+async def mark_for_host(tx: Transaction, event: EventId) -> None:
+    """It was for the host itself, and is dealt with."""
+    await tx.run(CLOSE, ("routed", FOR_HOST, event))
 
 
 async def mark_dropped(tx: Transaction, event: EventId, reason: str) -> None:

@@ -11,7 +11,11 @@ from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM roles ORDER BY user_id, role"
-OF_USER = "SELECT * FROM roles WHERE user_id = ?"
+# A role of one identity counts for all that are the same human.
+OF_USER = """
+SELECT * FROM roles WHERE user_id = :user OR user_id IN (
+    SELECT user_id FROM users WHERE person = (SELECT person FROM users WHERE user_id = :user))
+"""
 ADD = """
 INSERT INTO roles (user_id, role, agent_group_id, granted_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (user_id, role, ifnull(agent_group_id, 0)) DO NOTHING
@@ -34,7 +38,8 @@ async def every(db: Queries) -> list[Grant]:
 
 
 async def of_user(db: Queries, user_id: str) -> list[Grant]:
-    return [_from_row(row) for row in await db.all(OF_USER, (user_id,))]
+    """All that the user may do, by any of its linked identities."""
+    return [_from_row(row) for row in await db.all(OF_USER, {"user": user_id})]
 
 
 async def grant(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None, now: datetime) -> bool:

@@ -23,9 +23,13 @@ EXPLAIN = "UPDATE routes SET reason = ? WHERE outcome = 'waiting' AND session_id
 
 class RouteOutcome(StrEnum):
     WRITTEN = "written"
+    CONTEXT = "context"
+    """Written, and it wakes nobody."""
     WAITING = "waiting"
     NOT_ENGAGED = "not_engaged"
     DENIED = "denied"
+    HELD = "held"
+    """Until somebody decided whether its sender may talk here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 
-from nanohost.model import AgentGroupId, EngageMode, MessagingGroupId, SessionMode, Wiring, WiringId
+from nanohost.model import (
+    AgentGroupId,
+    EngageMode,
+    Ignored,
+    MessagingGroupId,
+    SenderScope,
+    SessionMode,
+    Wiring,
+    WiringId,
+)
 from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import from_text, to_text
 
@@ -14,8 +23,9 @@ OF_CHAT = "SELECT * FROM wirings WHERE messaging_group_id = ? ORDER BY priority,
 BY_ID = "SELECT * FROM wirings WHERE id = ?"
 ADD = """
 INSERT INTO wirings
-    (messaging_group_id, agent_group_id, engage_mode, engage_pattern, session_mode, priority, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
+    (messaging_group_id, agent_group_id, engage_mode, engage_pattern, session_mode, priority, created_at,
+     sender_scope, ignored, bots)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *
 """
 DELETE_ROUTES = "DELETE FROM routes WHERE wiring_id = ?"
 DELETE = "DELETE FROM wirings WHERE id = ?"
@@ -45,9 +55,13 @@ async def add(
     session_mode: SessionMode,
     priority: int,
     now: datetime,
+    sender_scope: SenderScope = SenderScope.ALL,
+    ignored: Ignored = Ignored.DROP,
+    bots: bool = False,
 ) -> Wiring:
     """Raises sqlite3.IntegrityError if the two are wired already."""
-    values = (messaging_group, agent_group, engage_mode, engage_pattern, session_mode, priority, to_text(now))
+    axes = (engage_mode, engage_pattern, session_mode, priority, to_text(now), sender_scope, ignored, int(bots))
+    values = (messaging_group, agent_group, *axes)
     row = await tx.one(ADD, values)
     assert row is not None
     return _from_row(row)
@@ -69,4 +83,7 @@ def _from_row(row: sqlite3.Row) -> Wiring:
         session_mode=SessionMode(row["session_mode"]),
         priority=row["priority"],
         created_at=from_text(row["created_at"]),
+        sender_scope=SenderScope(row["sender_scope"]),
+        ignored=Ignored(row["ignored"]),
+        bots=bool(row["bots"]),
     )

@@ -36,7 +36,8 @@ WHERE a.ended_at IS NULL AND d.status != 'sending' LIMIT ?
 # A wiring takes its routes along when it is deleted, so only one that was there before the event says anything.
 UNROUTED = """
 SELECT e.id, e.channel_type, e.platform_id, e.platform_message_id FROM inbound_events e
-WHERE e.status = 'routed' AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.event_id = e.id)
+WHERE e.status = 'routed' AND e.reason IS NOT 'for the host itself'
+AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.event_id = e.id)
 AND EXISTS (
     SELECT 1 FROM wirings w JOIN messaging_groups m ON m.id = w.messaging_group_id
     WHERE m.channel_type = e.channel_type AND m.instance = e.instance AND m.platform_id = e.platform_id

@@ -1,0 +1,112 @@
+"""The questions that calls of the agent are waiting for an answer to, in the turn that runs.
+
+The turn says what came in: an answer goes to the call that waits for it, and anything else that is for the agent ends
+the waiting, so that nobody is kept behind a question. Promises that a wait ends, at the latest with the turn; and that
+an answer is either given to a call or refused, never lost in between. Nothing here is kept: the files hold it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from agent_runner.prompt import decoded
+from nanohost_protocol.payloads import ChatIn
+from nanohost_protocol.rows import InKind, MessageIn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Somebody answered: what they said, and the number of the message that says it."""
+
+    text: str
+    sender: str
+    number: int
+
+
+class Unanswered(Enum):
+    """Why a call comes back without an answer."""
+
+    NOT_YET = auto()
+    INTERRUPTED = auto()
+    """Something else came that is for the agent."""
+    OVER = auto()
+    """The turn has ended."""
+
+
+Outcome = Answered | Unanswered
+
+
+class Questions:
+    """Those of one turn. `look` makes the turn look for news at once: the answer may be there already."""
+
+    def __init__(self, look: Callable[[], None] = lambda: None) -> None:
+        self._look = look
+        self._open: dict[str, asyncio.Future[Outcome]] = {}
+        self._unseen = False
+
+    @property
+    def are_open(self) -> bool:
+        """Whether a person is waited for."""
+        return bool(self._open)
+
+    def take_unseen(self) -> bool:
+        """Was there a question since the last call? Its answer may have come before it was asked again."""
+        unseen, self._unseen = self._unseen, False
+        return unseen
+
+    async def wait(self, question: str, seconds: float) -> Outcome:
+        """The answer to the row with this id, or why there is none. Zero seconds: only ask."""
+        if seconds <= 0:
+            return Unanswered.NOT_YET
+        future = self._open[question] = asyncio.get_running_loop().create_future()
+        self._unseen = True
+        self._look()
+        try:
+            # Not `timeout`: it would throw an answer away that comes in the same moment.
+            await asyncio.wait({future}, timeout=seconds)
+            return future.result() if future.done() else Unanswered.NOT_YET
+        finally:
+            del self._open[question]
+
+    def is_waited_for(self, row: MessageIn) -> bool:
+        """Whether the row is an answer, and a call waits for it."""
+        return question_of(row) in self._open
+
+    def answer(self, row: MessageIn) -> bool:
+        """Give an answer to the call that waits for it. False if it waits no longer."""
+        return self._end(self._open.get(question_of(row) or ""), answer_in(row))
+
+    def give_way(self, rows: Iterable[MessageIn]) -> None:
+        """These came for the agent: nobody is to wait behind a question. A note of the host keeps nobody waiting."""
+        if any(row.trigger and row.kind is not InKind.SYSTEM for row in rows):
+            self._end_all(Unanswered.INTERRUPTED)
+
+    def close(self) -> None:
+        """The turn is over."""
+        self._end_all(Unanswered.OVER)
+
+    def _end_all(self, outcome: Unanswered) -> None:
+        for future in self._open.values():
+            self._end(future, outcome)
+
+    def _end(self, future: asyncio.Future[Outcome] | None, outcome: Outcome) -> bool:
+        if future is None or future.done():
+            return False
+        future.set_result(outcome)
+        return True
+
+
+def question_of(row: MessageIn) -> str | None:
+    """The id of the agent's row that this row answers, if it answers one."""
+    payload = decoded(row).payload if row.kind is InKind.CHAT else None
+    return payload.answers if isinstance(payload, ChatIn) else None
+
+
+def answer_in(row: MessageIn) -> Answered:
+    """What an answer says."""
+    said = decoded(row)
+    sender = said.payload.sender if isinstance(said.payload, ChatIn) else ""
+    return Answered(text=said.text, sender=sender, number=row.seq)

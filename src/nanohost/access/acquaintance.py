@@ -1,0 +1,39 @@
+"""Getting to know people: who they are on their platform, and where each can be written to directly."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from nanohost.store import users
+from nanohost.store.database import Queries, Transaction
+from nanohost.store.events import StoredEvent
+from nanohost.store.users import user_of
+from nanohost_protocol.rows import Origin
+
+SEEN_EVERY = timedelta(days=1)
+"""How fine it is kept when somebody was last seen: it is no write for each message."""
+
+
+async def is_news(db: Queries, stored: StoredEvent, now: datetime) -> bool:
+    """Whether `meet` would change anything."""
+    user_id = user_of(stored.chat, stored.event.sender.handle)
+    known = await users.find(db, user_id)
+    if known is None or now - known.last_seen_at >= SEEN_EVERY:
+        return True
+    if stored.event.sender.name not in ("", known.name):
+        return True
+    return not stored.event.is_group and _direct(stored) not in await users.dms(db, user_id)
+
+
+async def meet(tx: Transaction, stored: StoredEvent, now: datetime) -> None:
+    """Remember the event's sender, and their direct chat if it came from there."""
+    user_id = user_of(stored.chat, stored.event.sender.handle)
+    await users.seen(tx, user_id, name=stored.event.sender.name, now=now)
+    if not stored.event.is_group:
+        await users.learn_dm(tx, user_id, _direct(stored), now)
+
+
+def _direct(stored: StoredEvent) -> Origin:
+    """A DM is one conversation whatever its threads, and is written to as a whole."""
+    chat = stored.chat
+    return Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)

@@ -1,0 +1,98 @@
+"""Commands that are about the host and no conversation: typed in any chat, wired or not, and on the command line alike.
+
+What one does is done in the central database, in the transaction it is given, and nowhere else: it happens once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any
+
+from pydantic import ValidationError
+
+from nanohost.aftermath import Aftermath
+from nanohost.arguments import Arguments
+from nanohost.chat_commands.command import Who
+from nanohost.errors import UsageError
+from nanohost.model import Role
+from nanohost.store.database import Transaction
+from nanohost.store.roles import Grant
+from nanohost_protocol.rows import Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who gives a command. `who` as the record names them: a user, or `local:NAME` for somebody at the machine itself,
+    who may do everything. `place`: where they typed it; `is_private`: nobody else reads it there."""
+
+    who: str
+    name: str
+    grants: Sequence[Grant] = ()
+    is_local: bool = False
+    place: Origin | None = None
+    is_private: bool = True
+
+    @property
+    def origin(self) -> str:
+        """Where they typed it, as the record says it."""
+        return "local" if self.place is None else f"{self.place.channel_type}:{self.place.platform_id}"
+
+    def may(self, who: Who) -> bool:
+        """Whether a command for these people is for this one. An admin of one agent group is one here."""
+        match who:
+            case Who.ANYONE:
+                return True
+            case Who.ADMIN:
+                wanted = {Role.OWNER, Role.ADMIN}
+            case Who.OWNER:
+                wanted = {Role.OWNER}
+        return self.is_local or any(grant.role in wanted for grant in self.grants)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostAsked:
+    """What a command works with. `zone` is that of the times people read."""
+
+    tx: Transaction
+    actor: Actor
+    now: datetime
+    zone: tzinfo
+    aftermath: Aftermath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCommand:
+    """`carry_out` returns what is said to whoever gave the command. It raises UsageError, whose sentence they read,
+    before it changes anything.
+
+    In a chat arguments are typed in the order of the model's fields, a word each, all the rest for the last one.
+    `private`: in a chat it is for direct messages alone. `in_shell`: it is a command of `nanohost`, too.
+    `shown`: /help tells of it.
+    """
+
+    name: str
+    help: str
+    example: str
+    carry_out: Callable[[HostAsked, Any], Awaitable[str]]
+    arguments: type[Arguments] = Arguments
+    who: Who = Who.ANYONE
+    private: bool = False
+    in_shell: bool = True
+    shown: bool = True
+
+    def typed(self, words: str) -> Arguments:
+        """What stands behind the name in a chat. Raises UsageError."""
+        fields = list(self.arguments.model_fields)
+        if words and not fields:
+            raise UsageError(f"/{self.name} stands alone")
+        parts = words.split(maxsplit=len(fields) - 1) if words else []
+        try:
+            return self.arguments.model_validate(dict(zip(fields, parts, strict=False)))
+        except ValidationError as error:
+            missing = error.errors()[0]
+            place = ".".join(str(part) for part in missing["loc"])
+            told = self.arguments.model_fields[place].description if place in fields else None
+            said = f"/{self.name} needs {told or place}" if missing["type"] == "missing" else missing["msg"]
+            raise UsageError(said, hint=f"for example: {self.example}") from None

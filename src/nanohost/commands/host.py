@@ -1,0 +1,54 @@
+"""The host's commands that people type in chats, on the command line: given by whoever is at the machine."""
+
+from __future__ import annotations
+
+import getpass
+from zoneinfo import ZoneInfo
+
+from nanohost.aftermath import Aftermath
+from nanohost.arguments import Arguments
+from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
+from nanohost.chat_commands.registry import host_commands
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import Command
+from nanohost.commands.show import Json
+
+
+def local_actor() -> Actor:
+    """Whoever is at the machine: may do everything."""
+    name = getpass.getuser()
+    return Actor(who=f"local:{name}", name=name, is_local=True)
+
+
+def _in_shell(one: HostCommand) -> Command:
+    async def run(context: CommandContext, arguments: Arguments) -> Json:
+        aftermath = Aftermath()
+        async with context.store.transaction() as tx:
+            asked = HostAsked(
+                tx=tx,
+                actor=local_actor(),
+                now=context.clock.now(),
+                zone=ZoneInfo(context.settings.host.timezone),
+                aftermath=aftermath,
+            )
+            said = await one.carry_out(asked, arguments)
+        if context.live is not None:
+            context.live.follow(aftermath)
+        return {"answer": said}
+
+    return Command(
+        words=one.name,
+        help=one.help,
+        example=f"nanohost {one.example.removeprefix('/')}",
+        arguments=one.arguments,
+        run=run,
+        render=_words,
+        positional=tuple(one.arguments.model_fields),
+    )
+
+
+def _words(result: Json) -> str:
+    return str(result["answer"]) if isinstance(result, dict) else str(result)
+
+
+COMMANDS = tuple(_in_shell(one) for one in host_commands().values() if one.in_shell)

@@ -1,0 +1,62 @@
+"""The host's commands, typed in a chat."""
+
+from __future__ import annotations
+
+import re
+
+from nanohost.channel_api import EventKind
+from nanohost.chat_commands.command import Who
+from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
+from nanohost.chat_commands.registry import host_commands
+from nanohost.errors import UsageError
+from nanohost.reception.visit import Visit
+from nanohost.store.database import Queries
+from nanohost.store.events import StoredEvent
+
+_TYPED = re.compile(r"\s*/([a-z][a-z0-9_-]*)(?:@\w+)?(?:\s+(.*?))?\s*", re.IGNORECASE | re.DOTALL)
+"""A command's name, the bot's after it where a chat has several, and what it is given."""
+LONGEST = 2_000
+"""Characters; what is longer is a message and no command."""
+
+
+class Commands:
+    """A counter of the reception."""
+
+    async def wants(self, db: Queries, stored: StoredEvent) -> bool:
+        return _typed(stored) is not None
+
+    async def serve(self, visit: Visit) -> bool:
+        """Somebody with no role who is not allowed to is like one who wrote anything else: False."""
+        found = _typed(visit.stored)
+        assert found is not None, "it is wanted"
+        command, words = found
+        actor = Actor(
+            who=visit.user, name=visit.name, grants=visit.grants, place=visit.place, is_private=visit.is_private
+        )
+        if not actor.may(command.who) and not visit.grants:
+            return False
+        asked = HostAsked(tx=visit.tx, actor=actor, now=visit.now, zone=visit.zone, aftermath=visit.aftermath)
+        await visit.say(await _answer(command, asked, words))
+        return True
+
+
+async def _answer(command: HostCommand, asked: HostAsked, words: str) -> str:
+    if not asked.actor.may(command.who):
+        whom = "an owner" if command.who is Who.OWNER else "an admin"
+        return f"Only {whom} may use /{command.name}."
+    if command.private and not asked.actor.is_private:
+        return f"/{command.name} is for a direct message to me: others read this here."
+    try:
+        return await command.carry_out(asked, command.typed(words))
+    except UsageError as error:
+        return f"{error}." if not error.hint else f"{error}; {error.hint}"
+
+
+def _typed(stored: StoredEvent) -> tuple[HostCommand, str] | None:
+    """The command and what it is given, if the event is one: typed, not edited later, and to us."""
+    event = stored.event
+    if event.kind is not EventKind.MESSAGE or not (event.mentions_bot or not event.is_group):
+        return None
+    match = _TYPED.fullmatch(event.text) if len(event.text) <= LONGEST else None
+    command = host_commands().get(match[1].lower()) if match else None
+    return None if command is None or match is None else (command, match[2] or "")

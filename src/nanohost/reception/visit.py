@@ -1,0 +1,58 @@
+"""One event that is for the host itself, while it is dealt with: who came, what they may do, what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+
+from nanohost.aftermath import Aftermath
+from nanohost.store import host_messages
+from nanohost.store.database import Transaction
+from nanohost.store.events import StoredEvent
+from nanohost.store.roles import Grant
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.rows import Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """`user` is the sender as <channel>:<handle>; `grants` are those of all their identities. All that is done goes
+    through `tx`, which also marks the event as dealt with: it happens once."""
+
+    tx: Transaction
+    stored: StoredEvent
+    user: str
+    grants: Sequence[Grant]
+    now: datetime
+    zone: tzinfo
+    aftermath: Aftermath = field(default_factory=Aftermath)
+
+    @property
+    def name(self) -> str:
+        """What people call the sender."""
+        return self.stored.event.sender.name or self.stored.event.sender.handle
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody else reads it: a direct message."""
+        return not self.stored.event.is_group
+
+    @property
+    def place(self) -> Origin:
+        """Where the sender is answered."""
+        chat, event = self.stored.chat, self.stored.event
+        return Origin(
+            channel_type=chat.channel_type,
+            instance=chat.instance,
+            platform_id=chat.platform_id,
+            thread_id=event.thread_id,
+            platform_message_id=event.platform_message_id if event.value is None else None,
+        )
+
+    async def say(self, text: str) -> None:
+        """Answer the sender, here."""
+        out_id = derive("h", str(self.stored.id), text)
+        delivery = await host_messages.say(self.tx, self.place, ChatOut(text=text), out_id=out_id, now=self.now)
+        self.aftermath.lanes.append(delivery.lane)

@@ -1,0 +1,102 @@
+"""The record of who did what: rows are added in the transaction of what they tell of, and never changed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.times import from_text, to_text
+
+ADD = "INSERT INTO audit_log (at, who, what, about, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
+LATEST = """
+SELECT * FROM audit_log
+WHERE (:who IS NULL OR who = :who) AND (:what IS NULL OR what = :what OR what LIKE :what || '.%')
+    AND (:about IS NULL OR about = :about) AND (:since IS NULL OR at >= :since)
+ORDER BY id DESC LIMIT :limit
+"""
+
+LOCAL = "local"
+"""The origin of what was typed on the machine itself."""
+MOST_DETAILS = 4_000
+"""Characters; what an agent asked for is whole in its own table."""
+
+
+class AuditOutcome(StrEnum):
+    DONE = "done"
+    ALLOWED = "allowed"
+    HELD = "held"
+    DENIED = "denied"
+    """Somebody, or a rule, said no."""
+    REFUSED = "refused"
+    """It could not be, or was not theirs to ask for."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """One entry. `who`: a user, `agent:SESSION`, `local:NAME`, `host`. `what` begins with the noun it is about."""
+
+    id: int
+    at: datetime
+    who: str
+    what: str
+    about: str
+    origin: str
+    outcome: AuditOutcome
+    details: Mapping[str, object]
+
+
+async def record(
+    tx: Transaction,
+    *,
+    who: str,
+    what: str,
+    outcome: AuditOutcome,
+    now: datetime,
+    about: str = "",
+    origin: str = "",
+    details: Mapping[str, object] | None = None,
+) -> None:
+    """Add an entry. `details` is plain JSON and holds no secrets; too much of it is cut."""
+    text = json.dumps(details or {}, sort_keys=True, default=str)
+    if len(text) > MOST_DETAILS:
+        text = json.dumps({"cut": text[:MOST_DETAILS]})
+    await tx.run(ADD, (to_text(now), who, what, about, origin, outcome, text))
+
+
+async def latest(
+    db: Queries,
+    *,
+    limit: int,
+    who: str | None = None,
+    what: str | None = None,
+    about: str | None = None,
+    since: datetime | None = None,
+) -> list[Audit]:
+    """Newest first. `what` is one word of it, or all."""
+    values: dict[str, Value] = {
+        "who": who,
+        "what": what,
+        "about": about,
+        "since": None if since is None else to_text(since),
+        "limit": limit,
+    }
+    return [_from_row(row) for row in await db.all(LATEST, values)]
+
+
+def _from_row(row: sqlite3.Row) -> Audit:
+    return Audit(
+        id=row["id"],
+        at=from_text(row["at"]),
+        who=row["who"],
+        what=row["what"],
+        about=row["about"],
+        origin=row["origin"],
+        outcome=AuditOutcome(row["outcome"]),
+        details=json.loads(row["details"]),
+    )

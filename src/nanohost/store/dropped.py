@@ -1,0 +1,75 @@
+"""What people wrote that nobody was told of: counted by who, where and why, so that a flood is one row."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.events import ChatKey
+from nanohost_protocol.times import from_text, to_text
+
+COUNT = """
+INSERT INTO dropped_messages
+    (channel_type, instance, platform_id, user_id, reason, agent_group, count, first_at, last_at)
+VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?)
+ON CONFLICT (channel_type, instance, platform_id, user_id, reason, agent_group) DO UPDATE SET
+    count = count + 1, last_at = excluded.last_at
+"""
+LATEST = """
+SELECT * FROM dropped_messages
+WHERE (:user IS NULL OR user_id = :user) AND (:channel IS NULL OR channel_type = :channel)
+ORDER BY last_at DESC LIMIT :limit
+"""
+CLEAR = "DELETE FROM dropped_messages WHERE (:user IS NULL OR user_id = :user)"
+FORGET = "DELETE FROM dropped_messages WHERE last_at < ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """What one user wrote in one chat and why nobody was told. `agent_group`: its folder, where one was concerned."""
+
+    chat: ChatKey
+    user_id: str
+    reason: str
+    agent_group: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+async def count(
+    tx: Transaction, chat: ChatKey, user_id: str, reason: str, *, now: datetime, agent_group: str = ""
+) -> None:
+    """One more."""
+    place = (chat.channel_type, chat.instance, chat.platform_id)
+    await tx.run(COUNT, (*place, user_id, reason, agent_group, to_text(now), to_text(now)))
+
+
+async def latest(db: Queries, *, limit: int, user: str | None = None, channel_type: str | None = None) -> list[Dropped]:
+    """Newest first."""
+    values: dict[str, Value] = {"user": user, "channel": channel_type, "limit": limit}
+    return [_from_row(row) for row in await db.all(LATEST, values)]
+
+
+async def clear(tx: Transaction, *, user: str | None = None) -> int:
+    """Forget all counts, or those of one user. How many rows there were."""
+    return await tx.run(CLEAR, {"user": user})
+
+
+async def forget(tx: Transaction, *, before: datetime) -> int:
+    """Forget what was last counted before this."""
+    return await tx.run(FORGET, (to_text(before),))
+
+
+def _from_row(row: sqlite3.Row) -> Dropped:
+    return Dropped(
+        chat=ChatKey(row["channel_type"], row["instance"], row["platform_id"]),
+        user_id=row["user_id"],
+        reason=row["reason"],
+        agent_group=row["agent_group"],
+        count=row["count"],
+        first_at=from_text(row["first_at"]),
+        last_at=from_text(row["last_at"]),
+    )

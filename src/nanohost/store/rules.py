@@ -1,0 +1,130 @@
+"""Rules: what somebody decided for next time, and until when."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.model import AgentGroupId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.times import from_text, to_text
+
+# A rule about just this comes before one about anything, one about just this agent before one about all, a no before
+# a yes.
+APPLIES = """
+SELECT * FROM rules
+WHERE kind = :kind AND (subject IS NULL OR subject = :subject)
+    AND (agent_group_id IS NULL OR agent_group_id IS :group)
+    AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
+ORDER BY subject IS NULL, agent_group_id IS NULL, effect = 'allow', id LIMIT 1
+"""
+ADD = """
+INSERT INTO rules (kind, effect, agent_group_id, subject, created_by, created_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
+"""
+USED = "UPDATE rules SET uses = uses + 1, last_used_at = ? WHERE id = ?"
+END = "UPDATE rules SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS NULL"
+ALL = "SELECT * FROM rules WHERE :ended OR ended_at IS NULL ORDER BY id DESC LIMIT :limit"
+BY_ID = "SELECT * FROM rules WHERE id = ?"
+OVER = "SELECT * FROM rules WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at"
+NEXT_END = "SELECT min(expires_at) AS at FROM rules WHERE ended_at IS NULL"
+
+
+class RuleEffect(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`subject` None: whatever it is about; `agent_group_id` None: for all agents; `expires_at` None: until revoked."""
+
+    id: int
+    kind: str
+    effect: RuleEffect
+    agent_group_id: AgentGroupId | None
+    subject: str | None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    uses: int
+    last_used_at: datetime | None
+    ended_at: datetime | None
+    ended_by: str | None
+
+
+async def that_applies(
+    db: Queries, *, kind: str, subject: str, agent_group: AgentGroupId | None, now: datetime
+) -> Rule | None:
+    """The live rule that is closest to the case."""
+    values: dict[str, Value] = {"kind": kind, "subject": subject, "group": agent_group, "now": to_text(now)}
+    row = await db.one(APPLIES, values)
+    return None if row is None else _from_row(row)
+
+
+async def add(
+    tx: Transaction,
+    *,
+    kind: str,
+    effect: RuleEffect,
+    agent_group: AgentGroupId | None,
+    subject: str | None,
+    created_by: str,
+    expires_at: datetime | None,
+    now: datetime,
+) -> Rule:
+    end = None if expires_at is None else to_text(expires_at)
+    row = await tx.one(ADD, (kind, effect, agent_group, subject, created_by, to_text(now), end))
+    assert row is not None, "it was just added"
+    return _from_row(row)
+
+
+async def use(tx: Transaction, rule: Rule, now: datetime) -> None:
+    """It decided something."""
+    await tx.run(USED, (to_text(now), rule.id))
+
+
+async def end(tx: Transaction, rule: int, *, by: str, now: datetime) -> bool:
+    """It decides nothing any more. False if that was so, or there is no such rule."""
+    return await tx.run(END, (to_text(now), by, rule)) == 1
+
+
+async def every(db: Queries, *, limit: int, ended: bool = False) -> list[Rule]:
+    """Newest first; with those that have ended, if asked."""
+    return [_from_row(row) for row in await db.all(ALL, {"ended": int(ended), "limit": limit})]
+
+
+async def find(db: Queries, rule: int) -> Rule | None:
+    row = await db.one(BY_ID, (rule,))
+    return None if row is None else _from_row(row)
+
+
+async def over(db: Queries, now: datetime) -> list[Rule]:
+    """Those whose time is up and that are not ended yet."""
+    return [_from_row(row) for row in await db.all(OVER, (to_text(now),))]
+
+
+async def next_end(db: Queries) -> datetime | None:
+    """When the first of them is over."""
+    row = await db.one(NEXT_END)
+    return None if row is None or row["at"] is None else from_text(row["at"])
+
+
+def _from_row(row: sqlite3.Row) -> Rule:
+    group = row["agent_group_id"]
+    return Rule(
+        id=row["id"],
+        kind=row["kind"],
+        effect=RuleEffect(row["effect"]),
+        agent_group_id=None if group is None else AgentGroupId(group),
+        subject=row["subject"],
+        created_by=row["created_by"],
+        created_at=from_text(row["created_at"]),
+        expires_at=from_text(row["expires_at"]) if row["expires_at"] else None,
+        uses=row["uses"],
+        last_used_at=from_text(row["last_used_at"]) if row["last_used_at"] else None,
+        ended_at=from_text(row["ended_at"]) if row["ended_at"] else None,
+        ended_by=row["ended_by"],
+    )

@@ -1,0 +1,147 @@
+"""People as the platforms know them, which of those are one human, and where each can be written to directly."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.store.database import Queries, Transaction
+from nanohost.store.events import ChatKey
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import from_text, to_text
+
+ALL = "SELECT * FROM users ORDER BY person, id LIMIT ?"
+FIND = "SELECT * FROM users WHERE user_id = ?"
+IDENTITIES = """
+SELECT * FROM users WHERE person = (SELECT person FROM users WHERE user_id = ?) ORDER BY last_seen_at DESC, id
+"""
+SEEN = """
+INSERT INTO users (user_id, name, person, first_seen_at, last_seen_at)
+VALUES (:user_id, :name, 0, :now, :now)
+ON CONFLICT (user_id) DO UPDATE SET name = iif(:name = '', name, :name), last_seen_at = :now
+"""
+OWN_PERSON = "UPDATE users SET person = id WHERE user_id = ? AND person = 0"
+JOIN = """
+UPDATE users SET person = :person WHERE person IN (SELECT person FROM users WHERE user_id IN (:one, :other))
+"""
+PERSON = "SELECT min(person) AS person FROM users WHERE user_id IN (?, ?)"
+PART = "UPDATE users SET person = id WHERE user_id = ?"
+STAY = """
+UPDATE users SET person = (SELECT min(id) FROM users WHERE person = :person AND user_id != :user_id)
+WHERE person = :person AND user_id != :user_id
+"""
+RENAME = "UPDATE users SET name = ? WHERE user_id = ?"
+DELETE = "DELETE FROM users WHERE user_id = ?"
+LEARN_DM = """
+INSERT INTO dms (user_id, channel_type, instance, platform_id, thread_id, learned_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (user_id, instance) DO UPDATE SET
+    platform_id = excluded.platform_id, thread_id = excluded.thread_id, learned_at = excluded.learned_at
+"""
+DMS = "SELECT * FROM dms WHERE user_id = ? ORDER BY learned_at DESC"
+FORGET_DM = "DELETE FROM dms WHERE user_id = ? AND instance = ?"
+FORGET_DMS = "DELETE FROM dms WHERE user_id = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One identity. Those with the same `person` are one human."""
+
+    user_id: str
+    name: str
+    person: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+def user_of(chat: ChatKey, handle: str) -> str:
+    """The user that a platform knows by this handle."""
+    return f"{chat.channel_type}:{handle}"
+
+
+async def every(db: Queries, *, limit: int) -> list[User]:
+    """Identities of one human together."""
+    return [_from_row(row) for row in await db.all(ALL, (limit,))]
+
+
+async def find(db: Queries, user_id: str) -> User | None:
+    row = await db.one(FIND, (user_id,))
+    return None if row is None else _from_row(row)
+
+
+async def identities(db: Queries, user_id: str) -> list[User]:
+    """All identities of this user's human, itself included, the one seen last first; none if it was never seen."""
+    return [_from_row(row) for row in await db.all(IDENTITIES, (user_id,))]
+
+
+async def seen(tx: Transaction, user_id: str, *, name: str, now: datetime) -> None:
+    """Make a user known, under the name that the platform says now; an empty one changes no name."""
+    await tx.run(SEEN, {"user_id": user_id, "name": name, "now": to_text(now)})
+    await tx.run(OWN_PERSON, (user_id,))
+
+
+async def link(tx: Transaction, one: str, other: str) -> bool:
+    """Make two known users, with all their identities, one human. False if they are already."""
+    both = {(await find(tx, user_id)) for user_id in (one, other)}
+    if len({user.person for user in both if user is not None}) < 2:
+        return False
+    row = await tx.one(PERSON, (one, other))
+    assert row is not None, "an aggregate has a row"
+    await tx.run(JOIN, {"person": row["person"], "one": one, "other": other})
+    return True
+
+
+async def unlink(tx: Transaction, user_id: str) -> bool:
+    """Make this identity a human of its own. False if it is."""
+    user = await find(tx, user_id)
+    if user is None or len(await identities(tx, user_id)) < 2:
+        return False
+    await tx.run(STAY, {"person": user.person, "user_id": user_id})
+    await tx.run(PART, (user_id,))
+    return True
+
+
+async def rename(tx: Transaction, user_id: str, name: str) -> bool:
+    """False for a user that is not known."""
+    return await tx.run(RENAME, (name, user_id)) == 1
+
+
+async def delete(tx: Transaction, user_id: str) -> bool:
+    """Forget the user and its direct chats; roles are another table's. False if it was not known."""
+    await unlink(tx, user_id)
+    await tx.run(FORGET_DMS, (user_id,))
+    return await tx.run(DELETE, (user_id,)) == 1
+
+
+async def learn_dm(tx: Transaction, user_id: str, place: Origin, now: datetime) -> None:
+    """Where the user can be written to."""
+    where = (place.channel_type, place.instance, place.platform_id, place.thread_id)
+    await tx.run(LEARN_DM, (user_id, *where, to_text(now)))
+
+
+async def dms(db: Queries, user_id: str) -> list[Origin]:
+    """Where the user can be written to, as far as it is known; learned last first."""
+    return [
+        Origin(
+            channel_type=row["channel_type"],
+            instance=row["instance"],
+            platform_id=row["platform_id"],
+            thread_id=row["thread_id"],
+        )
+        for row in await db.all(DMS, (user_id,))
+    ]
+
+
+async def forget_dm(tx: Transaction, user_id: str, instance: str) -> None:
+    """It turned out that the user cannot be written to there."""
+    await tx.run(FORGET_DM, (user_id, instance))
+
+
+def _from_row(row: sqlite3.Row) -> User:
+    return User(
+        user_id=row["user_id"],
+        name=row["name"],
+        person=row["person"],
+        first_seen_at=from_text(row["first_seen_at"]),
+        last_seen_at=from_text(row["last_seen_at"]),
+    )
