@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup chat demo-channels test check crash image bench clean
+.PHONY: help setup chat demo-channels demo-approvals test check crash image bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install everything, with hashes
 
@@ -23,6 +23,9 @@ chat: setup ## talk to your assistant in this terminal
 
 demo-channels: setup ## one agent on every platform, all of them simulated, and what people see there
 	@$(BIN)/python scripts/demo_channels
+
+demo-approvals: setup ## a stranger writes, the owner is asked and lets them in: what each person sees
+	@$(BIN)/python scripts/demo_approvals
 
 test: setup ## run the test suite
 	@# A folder of its own: pytest's shared one is tidied by every run, also under one that is at work.

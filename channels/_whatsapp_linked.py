@@ -623,6 +623,10 @@ class LinkedChannel:
         self._guard(chat)
         return Address(platform_id=chat)
 
+    async def deep_link(self, text: str) -> str | None:
+        number = self._bridge.me.partition("@")[0]
+        return f"https://wa.me/{number}?text={text}" if number.isdecimal() else None
+
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         await self._bridge.until_up(self._settings.answer_limit_s)
         try:

@@ -444,6 +444,11 @@ class TelegramChannel:
         with suppress(TelegramError):  # too late is no harm
             await self._bot.answer_callback_query(query.id)
 
+    async def deep_link(self, text: str) -> str | None:
+        with self._told(harmless=True):
+            me = self._me or await self._bot.get_me()
+        return f"https://t.me/{me.username}?start={text}"
+
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         with self._told(harmless=True):
             file = await self._bot.get_file(attachment.ref)

@@ -995,6 +995,14 @@ class WhatsAppChannel:
         """A person's id is their chat; whether WhatsApp lets us write there is said by `send`."""
         return Address(platform_id=handle)
 
+    async def deep_link(self, text: str) -> str | None:
+        try:
+            said = await self._graph.get(self._settings.phone_number_id, {"fields": "display_phone_number"})
+        except Lost as lost:
+            raise NotSent(str(lost)) from None
+        number = re.sub(r"\D", "", str(said.get("display_phone_number", "")))
+        return f"https://wa.me/{number}?text={text}" if number else None
+
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         try:
             file = _Uploaded.model_validate(await self._graph.get(attachment.ref))

@@ -27,7 +27,7 @@ def _reference() -> ModuleType:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse prints help in another form from 3.13 on")
-@pytest.mark.parametrize("name", ["settings.md", "commands.md"])
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "resources.md"])
 def test_the_reference_is_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == _reference().PAGES[name](), "run scripts/reference"

@@ -17,6 +17,7 @@ from agent_runner.mailbox import Mailbox, News
 from agent_runner.outbox import Now, Outbox
 from agent_runner.progress import Progress
 from agent_runner.prompt import View, decoded
+from agent_runner.questions import Questions
 from agent_runner.settings import Settings
 from agent_runner.signals import Signals
 from agent_runner.tools import Toolbox, load_tools
@@ -104,7 +105,7 @@ class Runner:
     async def _turn(self, news: News, batch: Batch) -> None:
         begun = await self._mailbox.claim(batch, self._now())
         reach("runner.claimed")
-        view = self._view(news)
+        view, questions = self._view(news), Questions(self._signals.wake)
         outbox = Outbox(
             session=self._settings.session,
             turn_id=batch.turn_id,
@@ -113,11 +114,12 @@ class Runner:
             book=news.book,
             zone=view.zone,
             now=self._now,
+            questions=questions,
         )
         outbox.said = {row.id for row in begun.said}
         self._toolbox.outbox = outbox
         try:
-            turn = Turn(bench=self._bench(), news=news, begun=begun, view=view, outbox=outbox)
+            turn = Turn(bench=self._bench(), news=news, begun=begun, view=view, outbox=outbox, questions=questions)
             await turn.run()
         finally:
             self._toolbox.outbox = None

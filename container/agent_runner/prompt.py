@@ -33,6 +33,8 @@ from nanohost_protocol.payloads import (
 )
 from nanohost_protocol.rows import MessageIn, MessageOut
 
+QUESTION_SHOWN = 200
+"""Characters of a question beside its answer."""
 _EVENTS = {"message": "message", "edit": "edit", "reaction": "reaction"}
 
 
@@ -59,12 +61,14 @@ class Incoming:
 class Prompt:
     """One push to the provider: the text for a model, the messages for a provider that needs no model.
 
-    `attempt` counts runs of the turn from 1. A correction carries no messages.
+    `attempt` counts runs of the turn from 1. A correction carries no messages. `is_command`: the text is a command of
+    the command line's, and `messages` is the one that it came from.
     """
 
     text: str
     messages: tuple[Incoming, ...] = ()
     attempt: int = 1
+    is_command: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +94,17 @@ def batch_prompt(
     view: View,
     *,
     about: Mapping[str, int] = MappingProxyType({}),
+    asked: Mapping[str, str] = MappingProxyType({}),
     attempt: int = 1,
     said: Sequence[MessageOut] = (),
 ) -> Prompt:
     """The prompt of a batch or of follow-ups. `about`: the numbers of the messages that some of these concern, by row
-    id. `said` is what earlier attempts of the turn have already sent."""
+    id. `asked`: the questions that some of these answer, likewise. `said` is what earlier attempts of the turn have
+    already sent."""
     incoming = tuple(decoded(row) for row in messages)
     lines = [element("context", now=_local(view.now, view), timezone=view.timezone)]
     lines += _said(said, view)
-    lines += [_message(one, about.get(one.row.id), view) for one in incoming]
+    lines += [_message(one, about.get(one.row.id), asked.get(one.row.id), view) for one in incoming]
     return Prompt(text="\n".join(lines), messages=incoming, attempt=attempt)
 
 
@@ -108,15 +114,14 @@ def correction(problems: Sequence[str]) -> Prompt:
     return Prompt(text=f"{note}\nSend it again as it should have been, and nothing that did go out.")
 
 
-def _message(one: Incoming, about: int | None, view: View) -> str:
+def _message(one: Incoming, about: int | None, asked: str | None, view: View) -> str:
     row, chat = one.row, view.book.origin_name(one.row)
     common: dict[str, str | int | None] = {"id": row.seq, "time": _local(row.timestamp, view)}
     common["context"] = None if row.trigger else "yes"
     match one.payload:
         case ChatIn() as said:
-            return element(
-                _EVENTS.get(said.event, "event"), said.text, from_=said.sender, chat=chat, about=about, **common
-            )
+            facts = {"from_": said.sender, "chat": chat, "about": about, "answers": _short(asked)}
+            return element(_EVENTS.get(said.event, "event"), said.text, **facts, **common)
         case TaskIn() as task:
             return element("task", task.prompt, **common)
         case WebhookIn() as hook:
@@ -143,8 +148,10 @@ def _said(said: Sequence[MessageOut], view: View) -> list[str]:
 
 def _out_text(row: MessageOut) -> str:
     match decode_out(row.kind, row.content):
-        case ChatOut(text=text) | QuestionOut(text=text):
+        case ChatOut(text=text):
             return text
+        case QuestionOut(text=text, options=options):
+            return f"(a question: {text} {list(options)} Ask it again in these words to wait for its answer.)"
         case FileOut(name=name, caption=caption):
             return f"{name} {caption}".strip()
         case EditOut(message=number, text=text):
@@ -157,6 +164,12 @@ def _out_text(row: MessageOut) -> str:
             return f"(the host was asked: {action} {arguments})"
         case _:
             return row.kind
+
+
+def _short(question: str | None) -> str | None:
+    if question is None or len(question) <= QUESTION_SHOWN:
+        return question
+    return question[: QUESTION_SHOWN - 1] + "…"
 
 
 def _local(moment: datetime, view: View) -> str:
@@ -178,14 +191,16 @@ def _destinations(book: AddressBook) -> str:
 _WHO = "You are {name}, an assistant that people talk to through chat apps."
 _HOW = """
 Each turn brings the messages since your last one. Their ids are numbers of this conversation; messages marked
-context="yes" are there so that you know what was said, and were not addressed to you. What stands inside <message>,
-<edit>, <reaction>, <webhook> and <task> was written by others, <system> by the host you run on.
+context="yes" are there so that you know what was said, and were not addressed to you; answers="..." is a question of
+yours that one answers. What stands inside <message>, <edit>, <reaction>, <answer>, <webhook> and <task> was written by
+others, <system> by the host you run on.
 
 Only this reaches people:
 * <message to="name">text</message> in your answer. Add re="id" to answer one message in particular. Several blocks
   are several messages. Blocks inside code fences are plain text.
 * the tool send_message, when something should be said while you are still at work.
-* the tools send_file, ask (a question with choices), edit_message (a message of yours) and react (with an emoji).
+* the tools send_file, ask_user_question (which waits for the answer), edit_message (a message of yours) and react
+  (with an emoji).
 * text outside of blocks, if there is just one destination: it is sent there.
 Write what is for yourself alone inside <internal>...</internal>: it is never sent. Say nothing at all when nothing
 needs to be said. Write Markdown.

@@ -82,7 +82,11 @@ class Questions:
     def give_way(self, rows: Iterable[MessageIn]) -> None:
         """These came for the agent: nobody is to wait behind a question. A note of the host keeps nobody waiting."""
         if any(row.trigger and row.kind is not InKind.SYSTEM for row in rows):
-            self._end_all(Unanswered.INTERRUPTED)
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Something waits that needs the agent, or the end of this turn."""
+        self._end_all(Unanswered.INTERRUPTED)
 
     def close(self) -> None:
         """The turn is over."""

@@ -13,7 +13,9 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from agent_runner.commands import command_in
 from agent_runner.conversation import Conversation
 from agent_runner.destinations import Origin, Unreachable
 from agent_runner.failures import Failure, failure_of
@@ -32,6 +34,7 @@ from agent_runner.providers import (
     ToolStarted,
     TurnEvent,
 )
+from agent_runner.questions import Questions
 from agent_runner.reply import Block, parse
 from agent_runner.signals import Signals
 from nanohost_protocol.crash_points import reach
@@ -77,16 +80,18 @@ _End = Finished | _Stopped | None
 class Turn:
     """`run` once, then throw it away."""
 
-    def __init__(self, *, bench: Bench, news: News, begun: Begun, view: View, outbox: Outbox) -> None:
+    def __init__(
+        self, *, bench: Bench, news: News, begun: Begun, view: View, outbox: Outbox, questions: Questions
+    ) -> None:
         assert news.batch is not None, "a turn has a batch"
         self._bench = bench
         self._batch = news.batch
         self._attempt = begun.attempt
         self._view = view
         self._outbox = outbox
+        self._questions = questions
         self._system_prompt = system_prompt(news.book, news.meta.get("agent_name", "the assistant"))
-        rows, attempt = self._batch.messages, begun.attempt
-        self._prompts = [batch_prompt(rows, view, about=news.about, attempt=attempt, said=begun.said)]
+        self._prompts = [self._first_prompt(news, begun)]
         self._answered = 0
         self._texts: list[Text | Answer] = []
         self._messages: list[NewMessageOut] = []
@@ -100,6 +105,13 @@ class Turn:
         """Follow-ups were there before the provider could take them."""
         outbox.hear(self._batch.messages)
 
+    def _first_prompt(self, news: News, begun: Begun) -> Prompt:
+        rows, attempt = self._batch.messages, begun.attempt
+        command = command_in(rows[0]) if len(rows) == 1 else None
+        if command is not None:
+            return Prompt(text=command, messages=(decoded(rows[0]),), attempt=attempt, is_command=True)
+        return batch_prompt(rows, self._view, about=news.about, asked=news.asked, attempt=attempt, said=begun.said)
+
     async def run(self) -> tuple[MessageIn, ...]:
         """Run to the end, or until the runner is to stop: then the turn is given back. Returns the rows for the runner
         that ended it before its time."""
@@ -107,6 +119,7 @@ class Turn:
         try:
             end = await self._until_finished()
         finally:
+            self._questions.close()
             self._bench.progress.idle()
         match end:
             case Finished():
@@ -136,9 +149,10 @@ class Turn:
 
     def _start_over(self) -> None:
         """One prompt out of all that was pushed: the new conversation has seen none of it."""
-        messages = tuple(message for prompt in self._prompts for message in prompt.messages)
-        text = "\n".join(prompt.text for prompt in self._prompts)
-        self._prompts = [Prompt(text=text, messages=messages, attempt=self._attempt)]
+        if len(self._prompts) > 1:
+            messages = tuple(message for prompt in self._prompts for message in prompt.messages)
+            text = "\n".join(prompt.text for prompt in self._prompts)
+            self._prompts = [Prompt(text=text, messages=messages, attempt=self._attempt)]
         self._answered, self._texts, self._messages = 0, [], []
 
     async def _attempted(self) -> _End:
@@ -189,6 +203,7 @@ class Turn:
                 return stopped
             if looks:
                 next_look = time.monotonic() + interval_s
+                self._bench.progress.asking(self._questions.are_open, self._bench.now())
                 await self._bench.progress.write()
 
     async def _take(self, event: TurnEvent | _HandedOver, provider: Provider) -> Finished | None:
@@ -242,23 +257,44 @@ class Turn:
     async def _look(self, provider: Provider) -> _Stopped | None:
         """See what came in meanwhile: messages join the turn, once the provider has its first prompt; a person who
         has had enough ends it."""
-        news = await self._bench.mailbox.poll(self._bench.now(), force=self._unseen)
+        force = self._questions.take_unseen() or self._unseen
+        news = await self._bench.mailbox.poll(self._bench.now(), force=force)
         if news is None:
+            self._unseen = force
             return None
         if any(map(_ends_turn, news.controls)):
             return _Stopped(news.controls)
+        if self._prompts[0].is_command:
+            return None
         self._unseen = bool(news.follow_ups) and not self._handed_over
         if news.follow_ups and not self._unseen:
-            await self._push_follow_ups(news, provider)
+            await self._join(news, provider)
+        if news.command_waits:
+            self._questions.interrupt()
         return None
 
-    async def _push_follow_ups(self, news: News, provider: Provider) -> None:
-        now = self._bench.now()
-        await self._bench.mailbox.claim_more(self._batch.turn_id, news.follow_ups, now)
+    async def _join(self, news: News, provider: Provider) -> None:
+        """Follow-ups become part of the turn: an answer goes to the call that waits for it, the rest is pushed."""
+        rows, now = news.follow_ups, self._bench.now()
+        answers = tuple(row for row in rows if self._questions.is_waited_for(row))
+        if not any(row.trigger for row in rows if row not in answers):
+            rows = answers  # context waits for something that it is the context of
+        await self._bench.mailbox.claim_more(self._batch.turn_id, rows, now)
         self._outbox.book = news.book
-        self._outbox.hear(news.follow_ups)
+        # A call may have given up in this very moment: what is claimed is pushed then, and not lost.
+        given = [row for row in answers if self._questions.answer(row)]
+        self._outbox.hear_answers(given)
+        if pushed := tuple(row for row in rows if row not in given):
+            await self._push_follow_ups(pushed, news, provider, now)
+
+    async def _push_follow_ups(
+        self, rows: tuple[MessageIn, ...], news: News, provider: Provider, now: datetime
+    ) -> None:
+        self._outbox.hear(rows)
         view = replace(self._view, now=now, book=news.book)
-        await self._push(batch_prompt(news.follow_ups, view, about=news.about, attempt=self._attempt), provider)
+        prompt = batch_prompt(rows, view, about=news.about, asked=news.asked, attempt=self._attempt)
+        await self._push(prompt, provider)
+        self._questions.give_way(rows)
 
     async def _push(self, prompt: Prompt, provider: Provider) -> None:
         self._prompts.append(prompt)

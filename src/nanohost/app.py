@@ -20,6 +20,7 @@ import structlog
 
 from nanohost import __version__
 from nanohost.actions.actions import Actions
+from nanohost.actions.policy import policy_of
 from nanohost.aftermath import Aftermath
 from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
@@ -28,11 +29,13 @@ from nanohost.chat_commands.command import Shop
 from nanohost.chat_commands.desk import Desk
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.show import Json, plain
+from nanohost.delivery.addresses import tell_addresses
 from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
+from nanohost.guard.guard import Guard
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
 from nanohost.keeper.clock_watch import ClockWatch
@@ -43,10 +46,12 @@ from nanohost.keeper.stuck import Limits
 from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
-from nanohost.model import Session, SessionId
+from nanohost.model import AgentGroupId, Session, SessionId
+from nanohost.pausing import Pausing
 from nanohost.provisioning import Provisioning
+from nanohost.reception.codes import Codes
 from nanohost.reception.commands import Commands
-from nanohost.reception.reception import Reception
+from nanohost.reception.reception import Counter, Reception
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import Router
 from nanohost.routing.speaker import Speaker
@@ -107,6 +112,7 @@ class Host:
     tasks: Tasks
     actions: Actions
     watchdog: Watchdog
+    pausing: Pausing
     router: Router
     supervisor: Supervisor
     receivers: Supervisor
@@ -160,6 +166,12 @@ class Host:
     def stop_container(self, session: Session) -> bool:
         return self.keeper.stop(session.id)
 
+    async def addresses_changed(self, agent_group: AgentGroupId) -> None:
+        await tell_addresses(self.store, self.mailboxes, agent_group)
+
+    async def deep_link(self, channel: str, instance: str, text: str) -> str | None:
+        return await self.connections.deep_link((channel, instance), text)
+
     def events_came_back(self, chat: ChatKey) -> None:
         self.router.notice(chat)
 
@@ -177,6 +189,9 @@ class Host:
             self.router.resume(session)
         for session in aftermath.requests:
             self.actions.on_request(session)
+        if aftermath.paused:
+            self.pausing.look()
+            self.actions.on_pause()
 
     def tasks_changed(self, session: SessionId) -> None:
         self.tasks.changed(session)
@@ -281,6 +296,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     )
     news.tell(delivery.on_news)
     news.tell(keeper.on_change)
+    follows = _Following()
     actions = Actions(
         store=store,
         mailboxes=mailboxes,
@@ -288,11 +304,13 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         timezone=settings.host.timezone,
         wake=keeper.wake,
         changed=tasks.changed,
+        guard=Guard(policy=policy_of(settings.guard)),
+        follows=follows,
     )
     delivery.tell(actions.on_request)
-    follows = _Following()
     zone = ZoneInfo(settings.host.timezone)
-    reception = Reception(store=store, clock=clock, zone=zone, counters=[Commands()], follows=follows)
+    counters: list[Counter] = [Codes(), Commands(channels=connections.names)]
+    reception = Reception(store=store, clock=clock, zone=zone, counters=counters, follows=follows)
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
     host = Host(
         ground=ground,
@@ -313,6 +331,15 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         ),
         tasks=tasks,
         actions=actions,
+        pausing=Pausing(
+            store=store,
+            mailboxes=mailboxes,
+            clock=clock,
+            containers=keeper,
+            sends=delivery,
+            tasks_go_on=tasks.go_on,
+            zone=zone,
+        ),
         router=Router(
             store=store,
             desk=Desk(shop, answer_to),
@@ -328,6 +355,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
                 inside=ground.runtime.isolation is not Isolation.NONE,
             ),
             reception=reception,
+            follows=follows,
         ),
         supervisor=Supervisor(clock),
         receivers=Supervisor(clock),
@@ -356,6 +384,7 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     await stack.enter_async_context(host.news.opened())
     await stack.enter_async_context(host.supervisor)
     host.supervisor.start("central store", partial(_watch_store, host.ground), critical=True)
+    await stack.enter_async_context(host.pausing.opened())
     await stack.enter_async_context(host.keeper.opened(keep_containers=keep_containers))
     await stack.enter_async_context(host.tasks.opened())
     await stack.enter_async_context(host.actions.opened())
@@ -368,6 +397,8 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     host.supervisor.start("container logs", partial(keep_short, host.living_folders, host.clock))
     if host.news.has_events:
         host.supervisor.start("outbox events", host.news.listen)
+    if host.pausing.known is not None:
+        host.pausing.look()
     await stack.enter_async_context(host.router.opened())
     await stack.enter_async_context(host.receivers)
     host.connections.receive(host.receivers, _inboxes(host))

@@ -300,6 +300,17 @@ class OpensDms(Protocol):
 
 
 @runtime_checkable
+class DeepLinks(Protocol):
+    """A channel whose platform has addresses that open a chat with us."""
+
+    async def deep_link(self, text: str) -> str | None:
+        """An address that opens a chat with us with this text (letters, digits, dashes; 64 at most) sent, or ready to
+        be. None while it is not known who we are there. May ask the platform, inside of `connected`; raises
+        ChannelError."""
+        ...
+
+
+@runtime_checkable
 class FetchesFiles(Protocol):
     """A channel whose people send files."""
 

@@ -37,7 +37,7 @@ class EngageMode(StrEnum):
 
 
 class SessionMode(StrEnum):
-    """Which messages share a session. Threads and DMs narrow this: see routing/session_key.py."""
+    """Which messages share a session. Threads and DMs narrow this: see store/conversations.py."""
 
     SHARED = "shared"
     PER_THREAD = "per-thread"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from nanohost.clock import Clock
-from nanohost.delivery.addresses import chats_of, destinations
+from nanohost.delivery.addresses import Chats, chats_of, destinations
 from nanohost.delivery.projection import Projection
 from nanohost.gateway.gateway import Gateway
 from nanohost.home import Home
@@ -23,7 +23,7 @@ from nanohost.store import agent_groups
 from nanohost.store.database import Store
 from nanohost_protocol import crash_points
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.rows import Delivered, Destination
+from nanohost_protocol.rows import Delivered
 
 IDLE_EXIT_FACTOR = 2
 """A runner whose host never came back ends itself after this many idle timeouts."""
@@ -60,7 +60,7 @@ class Provisioning:
         spec = await self.spec(session, lease)
         chats = await chats_of(self._store, session)
         latest = await self._projection.latest(session)
-        await self._mailboxes.update(session, partial(self._describe, session, group, destinations(chats), latest))
+        await self._mailboxes.update(session, partial(self._describe, session, group, chats, latest))
         self._on_prepared(session.id)
         spec.agent_dir.mkdir(parents=True, exist_ok=True)
         return spec
@@ -90,12 +90,12 @@ class Provisioning:
         self,
         session: Session,
         group: AgentGroup,
-        names: Sequence[Destination],
+        chats: Chats,
         latest: Sequence[Delivered],
         box: InboundWriter,
     ) -> None:
         box.project_delivered(latest)
-        box.set_destinations(names, names[0].name if names else None)
+        box.set_destinations(destinations(chats), chats.default)
         box.set_meta(
             {
                 "agent_name": group.name,

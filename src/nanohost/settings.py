@@ -196,11 +196,15 @@ class DockerSettings(Section):
 
 
 class Settings(Section):
-    """All of it. Channel tables are each channel's own: see `channel_instances`."""
+    """All of it. Channel tables are each channel's own: see `channel_instances`. `guard` says what agents may ask for,
+    by the actions' names, which those who know the actions check."""
 
     host: HostSettings = HostSettings()
     agent: AgentSettings = AgentSettings()
     docker: DockerSettings = DockerSettings()
+    guard: dict[str, Literal["allow", "hold", "deny"]] = Field(
+        default_factory=dict, description="allow, hold or deny, by the names of actions"
+    )
     channels: dict[str, Table] = Field(default_factory=dict, repr=False, description="tables [channels.NAME]")
 
 
@@ -224,6 +228,7 @@ def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bo
     path = home / FILE
     table = _read_toml(path)
     _check_names(table, path)
+    table["guard"] = _flat(_section(table, "guard"))
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
             _override(table, variable, text)
@@ -309,10 +314,23 @@ def _check_names(table: Table, path: Path) -> None:
         if section == "channels":
             _check_channels(content, path)
             continue
+        if section == "guard":
+            continue
         for key in content:
             if key not in SECTIONS[section].model_fields:
                 hint = _nearest(key, SECTIONS[section].model_fields)
                 raise SettingsError(f"{path}: [{section}] has no key {key}", hint=hint)
+
+
+def _flat(actions: Table) -> Table:
+    """tasks.create and "tasks.create" are the same to people; to TOML the one is a table in a table."""
+    found: Table = {}
+    for name, value in actions.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{rest}": inner for rest, inner in value.items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _check_channels(channels: Table, path: Path) -> None:
@@ -457,13 +475,14 @@ def _wrong_value(error: ValidationError, table: Table, place: str, *, section: s
     """The first wrong value: where it stands, what it is (unless it is secret), what is wanted."""
     location = [part for part in error.errors(include_url=False)[0]["loc"] if isinstance(part, str)]
     *sections, key = location[:2] if not section else (section, location[0])
-    model = SECTIONS[sections[0]] if sections else Settings
+    fields = (SECTIONS[sections[0]] if sections and sections[0] in SECTIONS else Settings).model_fields
+    wanted = fields[key] if key in fields else fields[location[0]]  # a table whose keys are anybody's
     given: object = table
     for part in location[: 1 if section else 2]:
         given = given.get(part) if isinstance(given, dict) else given
     name = ".".join([*sections, key])
     said = "has a wrong value" if key == "api_key" else f"is {_shown(given)}"
-    return SettingsError(f"{place}: {name} {said}", hint=f"wanted: {model.model_fields[key].description}")
+    return SettingsError(f"{place}: {name} {said}", hint=f"wanted: {wanted.description}")
 
 
 def _shown(value: object) -> str:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nanohost.access.decision import may_talk
-from nanohost.model import AgentGroupId, Role, UnknownSender
+from nanohost.access.decision import KNOWN_ONLY, may_talk
+from nanohost.model import AgentGroupId, Role, SenderScope, UnknownSender
 from nanohost.store.roles import Grant
 
 HERE, ELSEWHERE = AgentGroupId(1), AgentGroupId(2)
@@ -62,3 +62,12 @@ def test_without_a_role_here_the_chat_decides(
 ) -> None:
     access = may_talk(grants, policy, HERE)
     assert (access.allowed, access.reason) == (allowed, reason)
+
+
+@pytest.mark.behaviour("AC-05")
+@pytest.mark.parametrize(("grants", "allowed"), [([], False), ([MEMBER_ELSEWHERE], False), ([MEMBER_HERE], True)])
+def test_an_agent_that_listens_to_known_people_only_needs_a_role_also_in_a_public_chat(
+    grants: list[Grant], allowed: bool
+) -> None:
+    access = may_talk(grants, UnknownSender.PUBLIC, HERE, SenderScope.KNOWN)
+    assert (access.allowed, access.reason) == (allowed, "member" if allowed else KNOWN_ONLY)

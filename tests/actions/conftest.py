@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nanohost.actions.actions import Actions
-from nanohost.actions.guard import Guard, everything
+from nanohost.aftermath import Aftermath
+from nanohost.guard.guard import Guard
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.shipped import shipped_root
@@ -27,7 +28,7 @@ HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
 @dataclass(kw_only=True)
 class Bench:
-    """`woken` and `changed` are what the rest of the host was told."""
+    """`woken`, `changed` and `aftermath` are what the rest of the host was told."""
 
     store: Store
     mailboxes: Mailboxes
@@ -36,7 +37,12 @@ class Bench:
     other: Session
     woken: list[SessionId] = field(default_factory=list)
     changed: list[SessionId] = field(default_factory=list)
+    aftermath: Aftermath = field(default_factory=Aftermath)
     asked: int = 0
+
+    def follow(self, aftermath: Aftermath) -> None:
+        self.aftermath.approvals += aftermath.approvals
+        self.aftermath.requests += aftermath.requests
 
     async def ask(self, name: str, arguments: str, *, session: Session | None = None) -> str:
         """An agent's request, on record as the collector leaves it; returns the outbound row's id."""
@@ -60,7 +66,7 @@ class Bench:
         async with self.store.transaction() as tx:
             await actions.add(tx, replace(row, session_id=self.session.id))
 
-    async def settle(self, guard: Guard = everything) -> None:
+    async def settle(self, guard: Guard | None = None) -> None:
         """Carry out all there is, as a host does that starts and stops."""
         stage = Actions(
             store=self.store,
@@ -69,7 +75,8 @@ class Bench:
             timezone="Europe/Berlin",
             wake=self.woken.append,
             changed=self.changed.append,
-            guard=guard,
+            guard=guard or Guard(),
+            follows=self,
         )
         async with stage.opened():
             pass  # leaving waits for what began

@@ -193,7 +193,7 @@ async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed()
     assert written == 1
     said = shown.getvalue()
     assert "[channels.telegram]\ntoken = " in said
-    assert "nanohost wirings create --channel telegram --chat 1001 --group main --unknown public" in said
+    assert "nanohost pair telegram" in said
     assert "no message has a button 'Yes'" in said
     with pytest.raises(UsageError, match="there is no simulator of 'pigeon'"):
         find_simulator("pigeon")

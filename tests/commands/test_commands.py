@@ -136,8 +136,10 @@ async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, m
 @pytest.mark.parametrize(
     ("engage", "said"),
     [
-        ("pattern:a(b", "at position 1"),
-        ("pattern:*", "at position 0"),
+        ("pattern:a(b", "missing )"),
+        ("pattern:*", "no argument for repetition"),
+        ("pattern:(a)\\1", "referring back to a group"),
+        ("pattern:a(?=b)", "looking ahead"),
         ("pattern:" + "a" * 501, "501 characters"),
         ("pattern:", "no engage mode"),
         ("sometimes", "no engage mode"),

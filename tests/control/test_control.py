@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,13 +15,13 @@ from structlog.testing import capture_logs
 
 from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
-from nanohost.commands.context import CommandContext
+from nanohost.commands.context import CommandContext, local_user
 from nanohost.commands.show import Json
 from nanohost.control.client import NobodyThere, ask
 from nanohost.control.server import serving
 from nanohost.errors import NanohostError, UsageError
 from nanohost.home import Home
-from nanohost.model import Session, SessionId
+from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.settings import Settings
 from nanohost.short_socket import short_path
 from nanohost.store.deliveries import LaneKey
@@ -47,6 +48,12 @@ class BrokenHost:
         raise ZeroDivisionError("oh")
 
     def follow(self, aftermath: Aftermath) -> None:
+        raise ZeroDivisionError("oh")
+
+    async def deep_link(self, channel: str, instance: str, text: str) -> str | None:
+        raise ZeroDivisionError("oh")
+
+    async def addresses_changed(self, agent_group: AgentGroupId) -> None:
         raise ZeroDivisionError("oh")
 
     def events_came_back(self, chat: ChatKey) -> None:
@@ -184,3 +191,14 @@ async def test_a_host_that_goes_away_before_it_answers_is_told_in_words(tmp_path
     async with server:
         with pytest.raises(NanohostError, match="went away before it answered"):
             await ask(home, "status", {})
+
+
+async def test_what_is_changed_through_the_socket_is_on_record_with_who_asked(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        await ask(home, "roles create", {"user": "telegram:1", "role": "owner"})
+        [entry] = await ask(home, "audit list", {})
+    assert entry["who"] == local_user(os.geteuid())
+
+
+def test_somebody_without_a_name_on_this_machine_is_known_by_number() -> None:
+    assert local_user(4_000_000_000) == "local:4000000000"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.delivery.addresses import _named, as_told
+from nanohost.delivery.addresses import Chats, _named, as_told, book_of, destinations, retold
 from nanohost.delivery.examine import AddressBook, chat_of
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
 from nanohost.testing.manual_clock import START as NOW
 from nanohost_protocol.rows import Destination, Origin
 
 
-def chat(name: str, channel_type: str = "fake") -> MessagingGroup:
+def chat(name: str, channel_type: str = "fake", platform_id: str = "c1") -> MessagingGroup:
     return MessagingGroup(
         id=MessagingGroupId(1),
         channel_type=channel_type,
         instance="default",
-        platform_id="c1",
+        platform_id=platform_id,
         is_group=False,
         name=name,
         unknown_sender=UnknownSender.PUBLIC,
@@ -74,3 +74,64 @@ def test_a_chat_that_was_added_meanwhile_can_be_answered_and_has_no_name_yet() -
     book = as_told(AddressBook(by_name={"home": HOME, "work": WORK}, default=HOME), told(home=HOME))
     assert book.by_name == {"home": HOME}
     assert book.has(WORK)
+
+
+# --- destinations -------------------------------------------------------------------------------------------------
+
+FAMILY = chat("The Smiths", platform_id="c2")
+
+
+@pytest.mark.behaviour("DL-01")
+def test_a_destination_is_a_chat_as_a_whole_and_never_where_bare_text_goes() -> None:
+    book = book_of(Chats(own={"home": chat("home")}, given={"family": FAMILY}), "thread")
+    assert book.by_name["family"] == WORK
+    assert book.by_name["home"].thread_id == "thread"
+    assert book.default == book.by_name["home"]
+    nowhere = Chats(own={}, given={"family": FAMILY})
+    assert (book_of(nowhere, None).default, nowhere.default) == (None, None)
+
+
+def test_another_name_for_the_chat_that_one_talks_in_leads_to_the_same_thread() -> None:
+    book = book_of(Chats(own={"home": chat("home")}, given={"here": chat("home")}), "thread")
+    assert book.by_name["here"] == book.by_name["home"]
+
+
+def test_the_agent_knows_a_destination_by_the_name_it_was_given_not_by_what_people_there_call_it() -> None:
+    [own, given] = destinations(Chats(own={"home": chat("Home")}, given={"family": FAMILY}))
+    assert (own.name, own.display_name) == ("home", "Home")
+    assert (given.name, given.display_name) == ("family", "family")
+
+
+def names(told: list[Destination]) -> dict[str, str]:
+    return {one.name: one.chat.platform_id for one in told if one.chat is not None}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "then"),
+    [
+        ({"home": HOME}, {"home": HOME, "family": WORK}, {"home": "c1", "family": "c2"}),
+        ({"home": HOME, "family": WORK}, {"home": HOME}, {"home": "c1"}),
+        ({"home": HOME}, {"home": HOME, "here": HOME}, {"home": "c1", "here": "c1"}),
+        ({"home": HOME, "here": HOME}, {"home": HOME}, {"home": "c1"}),
+        ({"home": HOME}, {"renamed": HOME, "family": WORK}, {"home": "c1", "family": "c2"}),
+        ({"a": HOME, "b": WORK}, {"b": HOME, "a": WORK}, {"a": "c1", "b": "c2"}),
+        ({"home": HOME}, {"renamed": HOME, "home": WORK}, {"home": "c1"}),
+        ({"home": HOME, "family": WORK}, {"home": HOME, "family": GONE}, {"home": "c1", "family": "c3"}),
+        ({}, {"home": HOME}, {"home": "c1"}),
+    ],
+    ids=[
+        "one more",
+        "one less",
+        "another name for a chat",
+        "one of two names less",
+        "a chat was renamed",
+        "two chats swapped names",
+        "a name that still means another chat",
+        "a name that was taken away and given to another chat",
+        "told of nothing so far",
+    ],
+)
+def test_what_a_running_agent_is_told_changes_no_name_that_it_knows(
+    before: dict[str, Origin], now: dict[str, Origin], then: dict[str, str]
+) -> None:
+    assert names(retold(told(**before), told(**now))) == then

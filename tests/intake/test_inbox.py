@@ -15,15 +15,16 @@ from nanohost.channel_api import Capabilities, EventKind, InboundEvent, Sender
 from nanohost.errors import StoreError
 from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT
 from nanohost.intake.inbox import ChannelInbox
-from nanohost.model import WiringId
+from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
 from nanohost.routing.message import message_for
 from nanohost.shipped import shipped_root
-from nanohost.store import events
+from nanohost.store import agent_groups, cards, dropped, events, host_messages, messaging_groups, wirings
 from nanohost.store.database import Store, open_store
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.payloads import ChatIn, decode_in
+from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
+from nanohost_protocol.rows import Origin
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -44,7 +45,38 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 async def store(database: Path) -> AsyncIterator[Store]:
     async with open_store(database, durable=False) as opened:
+        for instance, chat in (("main", "c1"), ("main", "c2"), ("other", "c1"), ("another", "c1")):
+            await wire(opened, instance, chat)
         yield opened
+
+
+async def wire(store: Store, instance: str, chat: str, *, bots: bool = False) -> None:
+    """Have an agent listen in a chat."""
+    async with store.transaction() as tx:
+        agent = await agent_groups.find(tx, "a") or await agent_groups.add(
+            tx, folder="a", name="a", provider=None, model=None, now=NOON
+        )
+        group = await messaging_groups.add(
+            tx,
+            channel_type="fake",
+            instance=instance,
+            platform_id=chat,
+            is_group=True,
+            name=chat,
+            unknown_sender=UnknownSender.PUBLIC,
+            now=NOON,
+        )
+        await wirings.add(
+            tx,
+            messaging_group=group.id,
+            agent_group=agent.id,
+            engage_mode=EngageMode.MENTION,
+            engage_pattern="",
+            session_mode=SessionMode.SHARED,
+            priority=0,
+            now=NOON,
+            bots=bots,
+        )
 
 
 @pytest.fixture
@@ -77,7 +109,7 @@ async def kept(store: Store) -> InboundEvent:
     return stored.event
 
 
-async def dropped(store: Store) -> list[tuple[str, str]]:
+async def drops(store: Store) -> list[tuple[str, str]]:
     rows = await store.all("SELECT platform_id, reason FROM inbound_events WHERE status = 'dropped' ORDER BY id")
     return [(row["platform_id"], row["reason"]) for row in rows]
 
@@ -152,7 +184,7 @@ async def test_bots_are_put_on_record_and_not_routed(
     event = replace(EVENT, sender=sender)
     assert (await inbox.accept(event)).new
     assert not (await inbox.accept(event)).new
-    assert await dropped(store) == [("c1", reason)]
+    assert await drops(store) == [("c1", reason)]
     assert (await events.chats_with_new(store), told) == ([], [])
 
 
@@ -244,7 +276,7 @@ async def test_an_event_that_can_never_be_used_is_on_record_and_does_not_come_ba
     event = replace(EVENT, **broken)  # type: ignore[arg-type]
     assert (await inbox.accept(event)).new is True
     assert (await inbox.accept(event)).new is False
-    ((_, reason),) = await dropped(store)
+    ((_, reason),) = await drops(store)
     assert reason
     assert (await events.chats_with_new(store), told) == ([], [])
 
@@ -252,7 +284,7 @@ async def test_an_event_that_can_never_be_used_is_on_record_and_does_not_come_ba
 async def test_two_events_without_ids_are_two_records(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, platform_message_id="", text="one"))
     await inbox.accept(replace(EVENT, platform_message_id="", text="two"))
-    assert len(await dropped(store)) == 2
+    assert len(await drops(store)) == 2
 
 
 async def test_a_broken_event_does_not_stand_in_the_way_of_a_sound_one(inbox: ChannelInbox, store: Store) -> None:
@@ -269,3 +301,98 @@ async def test_a_channel_that_catches_up_by_itself_learns_where_it_was_in_each_c
     await inbox.accept(replace(EVENT, platform_message_id="3", kind=EventKind.EDIT))
     await make_inbox("another").accept(replace(EVENT, platform_message_id="9"))
     assert list((await inbox.latest()).items()) == [("c1", "2"), ("c2", "7")]
+
+
+# --- what nobody listens to
+
+CHATTER = replace(EVENT, platform_id="elsewhere", is_group=True)
+UNHEARD = [
+    CHATTER,
+    replace(CHATTER, sender=Sender(handle="b", name="Bot", is_bot=True)),
+    replace(CHATTER, kind=EventKind.EDIT, mentions_bot=True),
+    replace(CHATTER, kind=EventKind.REACTION, is_group=False),
+    replace(CHATTER, kind=EventKind.CLICK, value="q:aaaaaaaaaaaaaaaaaaaa:1"),
+]
+
+
+async def rows(store: Store) -> int:
+    found = await store.one(
+        "SELECT (SELECT count(*) FROM inbound_events) + (SELECT count(*) FROM dropped_messages) AS n"
+    )
+    assert found is not None
+    return int(found["n"])
+
+
+@pytest.mark.behaviour("RT-08")
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("event", UNHEARD)
+async def test_chatter_where_no_agent_listens_writes_nothing(
+    make_inbox: MakeInbox, store: Store, told: list[ChatKey], event: InboundEvent, known: bool
+) -> None:
+    if known:
+        await wire(store, "main", "elsewhere")
+        async with store.transaction() as tx:
+            await tx.run("DELETE FROM wirings WHERE messaging_group_id = (SELECT max(id) FROM messaging_groups)")
+    before = store._writer.total_changes
+    assert not (await make_inbox().accept(event)).new
+    assert (store._writer.total_changes, await rows(store), told) == (before, 0, [])
+
+
+@pytest.mark.behaviour("RT-08")
+async def test_chatter_where_no_agent_listens_costs_one_look_up_by_index(
+    inbox: ChannelInbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for connection in (store._reader, store._writer):
+        await connection.set_trace_callback(asked.append)
+    for number in range(3):
+        await inbox.accept(replace(CHATTER, platform_message_id=str(number)))
+    assert len(asked) == 3
+    plan = await store.all(
+        f"EXPLAIN QUERY PLAN {wirings.LISTENING}", {"channel_type": "", "instance": "", "platform_id": ""}
+    )
+    assert not [row["detail"] for row in plan if row["detail"].startswith("SCAN")]
+
+
+@pytest.mark.behaviour("RT-08")
+@pytest.mark.parametrize("event", [replace(CHATTER, is_group=False), replace(CHATTER, mentions_bot=True)])
+async def test_what_is_said_to_us_is_kept_wherever_it_is_said(
+    inbox: ChannelInbox, told: list[ChatKey], event: InboundEvent
+) -> None:
+    assert (await inbox.accept(event)).new
+    assert told == [ChatKey("fake", "main", "elsewhere")]
+
+
+@pytest.mark.behaviour("RT-08")
+async def test_a_press_on_the_hosts_own_card_needs_no_agent_and_none_of_another_chat(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey]
+) -> None:
+    place = Origin(channel_type="fake", instance="main", platform_id="dm")
+    async with store.transaction() as tx:
+        await host_messages.say(tx, place, CardOut(title="?", body="", options=("yes",)), out_id="h1", now=NOON)
+    press = replace(CHATTER, platform_id="dm", kind=EventKind.CLICK, value=cards.value_of(HOST, "h1", 1))
+    assert not (await inbox.accept(replace(press, platform_id="elsewhere"))).new
+    assert (await inbox.accept(press)).new
+    assert told == [ChatKey("fake", "main", "dm")]
+
+
+@pytest.mark.behaviour("IN-05")
+async def test_other_bots_are_heard_where_a_wiring_says_so_and_we_ourselves_never(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey]
+) -> None:
+    await wire(store, "main", "bots", bots=True)
+    bot = replace(EVENT, platform_id="bots", sender=Sender(handle="b", name="Bot", is_bot=True), is_group=True)
+    await inbox.accept(bot)
+    await inbox.accept(replace(bot, platform_message_id="2", sender=replace(bot.sender, is_self=True)))
+    assert told == [ChatKey("fake", "main", "bots")]
+    assert await drops(store) == [("bots", "it is our own message")]
+
+
+@pytest.mark.behaviour("RT-10")
+async def test_what_is_dropped_at_once_is_counted_by_who_where_and_why(inbox: ChannelInbox, store: Store) -> None:
+    for number in range(3):
+        await inbox.accept(
+            replace(EVENT, platform_message_id=str(number), sender=Sender(handle="b", name="", is_bot=True))
+        )
+    [counted] = await dropped.latest(store, limit=9)
+    assert (counted.chat, counted.user_id, counted.reason, counted.count) == (CHAT, "fake:b", "another bot wrote it", 3)

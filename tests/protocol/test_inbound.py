@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, VersionMismatch
 from nanohost_protocol.inbound import reading_inbound, writing
+from nanohost_protocol.payloads import ChatIn, encode
 from nanohost_protocol.rows import Delivered, Destination, InKind, NewMessageIn, Origin
 from tests.protocol.conftest import NOON, message
 
@@ -155,6 +157,21 @@ def test_only_what_is_due_is_seen_and_the_next_time_is_known(inbound: Path) -> N
 
 
 # --- projections
+
+
+@pytest.mark.behaviour("AP-09")
+def test_the_first_answer_to_a_question_is_found_whatever_became_of_it(inbound: Path) -> None:
+    def said(id: str, answers: str | None) -> NewMessageIn:
+        return replace(message(id), content=encode(ChatIn(text=id, sender="Ada", sender_id="u1", answers=answers)))
+
+    with writing(inbound, durable=False) as box:
+        box.put(replace(message("odd"), content="no json"))
+        for id, answers in (("m1", None), ("m2", "o2"), ("m3", "o1"), ("m4", "o1")):
+            box.put(said(id, answers))
+        box.close("m3", "completed")
+    with reading_inbound(inbound) as reader:
+        found = [reader.answer_to(id) for id in ("o1", "o2", "o3")]
+    assert [one and (one.id, one.status) for one in found] == [("m3", "completed"), ("m2", "pending"), None]
 
 
 def test_destinations_are_replaced_as_a_whole(inbound: Path) -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from nanohost_protocol.errors import ProtocolError
-from nanohost_protocol.outbound import OutboundWriter, TurnEnd, reading_outbound
+from nanohost_protocol.outbound import (
+    LONGEST_KEPT_QUESTION,
+    QUESTIONS_KEPT,
+    OutboundWriter,
+    TurnEnd,
+    reading_outbound,
+)
+from nanohost_protocol.payloads import QuestionOut, encode
 from nanohost_protocol.rows import (
     Ack,
     AckStatus,
     ErrorClass,
     MessageOut,
     NewMessageOut,
+    OutKind,
     TurnError,
     Usage,
 )
@@ -249,6 +258,23 @@ def test_pruning_keeps_what_the_host_has_not_taken_over(runner: MakeWriter, inbo
     box.prune(out_cursor=1, ack_cursor=1)
     assert [row.id for row in said(outbound)] == ["o2"]
     assert len(acks(outbound)) == 1
+
+
+@pytest.mark.behaviour("AP-09")
+def test_the_latest_questions_are_known_after_they_were_pruned(runner: MakeWriter, inbound: Path) -> None:
+    box = runner("c1")
+    (one,) = put(inbound, "m1")
+    texts = [encode(QuestionOut(text=f"{number}?", options=())) for number in range(QUESTIONS_KEPT + 1)]
+    texts.append(encode(QuestionOut(text="?" * LONGEST_KEPT_QUESTION, options=())))
+    rows = [replace(answer(f"o{at}"), kind=OutKind.QUESTION, content=text) for at, text in enumerate(texts)]
+    box.claim("t1", [one], NOON)
+    box.finish(end(answer("chat"), *rows), floor=0, now=NOON)
+    assert box.question("o0") == texts[0]
+    assert box.question("chat") is None
+    box.prune(out_cursor=999, ack_cursor=0)
+    known = [id for row in rows if (id := row.id) and box.question(id) is not None]
+    assert known == [f"o{at}" for at in range(1, QUESTIONS_KEPT + 1)]
+    assert box.question("o7") == texts[7]
 
 
 def test_a_writer_may_read_its_own_file_while_the_host_does(runner: MakeWriter, outbound: Path) -> None:

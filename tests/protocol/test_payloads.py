@@ -13,6 +13,7 @@ from nanohost_protocol.payloads import (
     IN_PAYLOADS,
     MAX_CONTENT_BYTES,
     OUT_PAYLOADS,
+    ChatIn,
     InPayload,
     OutPayload,
     TaskOut,
@@ -165,3 +166,10 @@ def test_a_field_that_came_later_leaves_content_as_it_was_unless_it_is_used() ->
     assert encode(TaskOut(prompt="p", due="d")) == '{"due":"d","prompt":"p","recurrence":null}'
     used = TaskOut(prompt="p", due="d", timezone="UTC")
     assert decode_out("task", encode(used)) == used
+
+
+def test_an_answer_names_its_question_and_other_messages_are_what_they_were() -> None:
+    plain = ChatIn(text="hi", sender="Ada", sender_id="u1")
+    assert "answers" not in encode(plain)
+    used = ChatIn(text="Red", sender="Ada", sender_id="u1", answers="o1")
+    assert decode_in("chat", encode(used)) == used

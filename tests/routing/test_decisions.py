@@ -13,7 +13,7 @@ from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroupId, SessionMode, Wiring, WiringId
 from nanohost.routing.engage import LOOKED_AT, engages
 from nanohost.routing.message import message_for
-from nanohost.routing.session_key import SessionKey, session_key
+from nanohost.store.conversations import SessionKey, session_key
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost_protocol.rows import InKind
 

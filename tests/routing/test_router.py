@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
-from nanohost.chat_commands.desk import Written
 from nanohost.errors import StoreError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import (
@@ -28,14 +27,14 @@ from nanohost.model import (
     UnknownSender,
     WiringId,
 )
-from nanohost.routing.router import BATCH, MOST_TRIES, NO_CHAT, NO_WIRING, Router
+from nanohost.routing.router import BATCH, MOST_TRIES, Router
+from nanohost.routing.strangers import NO_CHAT, NO_WIRING
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, events, messaging_groups, overview, roles, sessions, wirings
 from nanohost.store.database import Store, open_store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
-from nanohost.store.routes import Route
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
@@ -420,9 +419,7 @@ async def _nothing_waits(world: World) -> bool:
 class DiesBeforeTheRecord(Router):
     """Writes into the mailboxes, and is gone before it says so."""
 
-    async def _record(
-        self, batch: Sequence[StoredEvent], made: Sequence[Route], written: Mapping[SessionId, Written]
-    ) -> None:
+    async def _record(self, *_: object) -> None:
         raise StoreError("the process ended here")
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -17,8 +19,12 @@ from agent_runner.providers import ProviderContext
 from agent_runner.providers.claude import environment, error_class_of, failure_of_call, timeout_of
 from agent_runner.settings import Settings
 from agent_runner.tools import Toolbox
+from agent_runner.tools.ask_user_question import MOST_MINUTES
+from nanohost_protocol.payloads import STOP
 from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
-from tests.runner.host_side import HOME, OFFICE, HostSide, running, until
+from tests.runner.host_side import HOME, OFFICE, HostSide, chat, running, until
+from tests.runner.test_controls import control
+from tests.runner.test_questions import answer, asked
 from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, Cut, Failure, MessagesApi, Text, ToolUse, rate_limited
 
 
@@ -97,7 +103,7 @@ async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi
     async with running(host, replace(claude(host), tools="none")):
         await host.acked("m1")
     ours = [
-        "ask",
+        "ask_user_question",
         "change_task",
         "edit_message",
         "list_tasks",
@@ -188,6 +194,100 @@ async def test_an_idle_command_line_is_closed_and_comes_back(host: HostSide, api
         host.say("m2", "two")
         await host.acked("m2")
     assert "one" in json.dumps(api.messages[-1].body["messages"])
+
+
+ASKS = ToolUse("mcp__nanohost__ask_user_question", {"question": "Which colour?", "options": ["Red", "Blue"]})
+
+
+@pytest.mark.behaviour("AP-09")
+async def test_the_model_gets_the_answer_from_the_call_that_asked(host: HostSide, api: MessagesApi) -> None:
+    api.replies.extend([ASKS, Text('<message to="home">Red it is.</message>')])
+    host.say("m1", "paint it")
+    async with running(host, claude(host)):
+        host.put(answer("a1", (await asked(host)).id))
+        await host.acked("m1", "a1")
+    assert api.messages[1].user_text == '<answer from="Bo" id="4">Red</answer>'
+    assert host.texts() == ["Red it is."]
+    assert len(host.turns()) == 1
+
+
+@pytest.mark.behaviour("AP-09")
+async def test_the_model_sees_the_message_that_came_instead_of_an_answer(host: HostSide, api: MessagesApi) -> None:
+    api.replies.append(ASKS)
+    api.default = Text('<message to="home">As you like.</message>')
+    host.say("m1", "paint it")
+    async with running(host, claude(host)):
+        await asked(host)
+        host.say("m2", "leave it as it is")
+        await host.acked("m1", "m2")
+    seen = json.dumps(api.messages[-1].body["messages"])
+    assert "Something else came instead" in seen
+    assert "leave it as it is" in seen
+    assert len(host.turns()) == 1
+
+
+@pytest.mark.behaviour("AP-09", "SE-12")
+async def test_stop_ends_a_question_of_the_model_within_two_seconds(host: HostSide, api: MessagesApi) -> None:
+    api.replies.append(ASKS)
+    api.default = Text('<message to="home">back</message>')
+    host.say("m1", "paint it")
+    async with running(host, claude(host)):
+        await asked(host)
+        since = time.monotonic()
+        host.put(control("stop", STOP))
+        await host.acked("m1")
+        assert time.monotonic() - since < 2
+        await host.acked("stop")
+        host.say("m2", "and now?")
+        await host.acked("m2")
+    assert host.texts() == ["back"]
+
+
+@pytest.mark.behaviour("AC-06")
+async def test_compact_is_a_command_of_the_command_line_in_a_turn_of_its_own(host: HostSide, api: MessagesApi) -> None:
+    api.default = Text('<message to="home">yes</message>')
+    async with running(host, claude(host)):
+        host.put(chat("c0", "/compact"))
+        await host.acked("c0")
+        assert (host.texts(), api.messages) == (["Nothing to compact."], [])
+        host.put(chat("m1", "one"), chat("c1", "/compact keep the names"), chat("m2", "two"))
+        await host.acked("m1", "c1", "m2")
+    _, first, compacted, last = host.texts()
+    assert (first, last) == ("yes", "yes")
+    assert re.fullmatch(r"Compacted: from [\d,]+ tokens to [\d,]+\.", compacted)
+    assert [turn.message_ids for turn in host.turns()] == [("c0",), ("m1",), ("c1",), ("m2",)]
+    assert [row.in_reply_to for row in host.sent()] == ["c0", "m1", "c1", "m2"]
+    asked_for = [asked.user_text for asked in api.messages]
+    assert any("keep the names" in text and "/compact" not in text for text in asked_for)
+    assert "This session is being continued" in json.dumps(api.messages[-1].body["messages"])
+
+
+@pytest.mark.behaviour("AC-06")
+async def test_what_keeps_the_model_from_compacting_is_said_and_nothing_is_lost(
+    host: HostSide, api: MessagesApi
+) -> None:
+    api.default = Text('<message to="home">yes</message>')
+    async with running(host, claude(host)):
+        host.say("m1", "one")
+        await host.acked("m1")
+        api.default = UNAUTHORIZED
+        host.say("c1", "/compact")
+        await host.acked("c1")
+        api.default = Text('<message to="home">still here</message>')
+        host.say("m2", "two")
+        await host.acked("m2")
+    assert [text.partition(":")[0] for text in host.texts()] == ["yes", "Error during compaction", "still here"]
+    assert "one" in json.dumps(api.messages[-1].body["messages"])
+
+
+async def test_what_the_conversation_takes_is_told_by_the_command_line(host: HostSide, api: MessagesApi) -> None:
+    async with running(host, claude(host)):
+        host.put(chat("c1", "/context"), chat("c2", "/cost"))
+        await host.acked("c1", "c2")
+    context, cost = host.texts()
+    assert "Context Usage" in context
+    assert "cost" in cost.casefold()
+    assert api.messages == []
 
 
 def _command_lines() -> list[str]:
@@ -323,6 +423,7 @@ def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None
     found = environment(context)
     assert found["ANTHROPIC_UNIX_SOCKET"] == str(tmp_path / "gateway.sock")
     assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
+    assert int(found["MCP_TOOL_TIMEOUT"]) > MOST_MINUTES * 60 * 1000  # a question may be waited for to its end
     assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")
 
 

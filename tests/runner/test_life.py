@@ -325,12 +325,12 @@ async def test_an_idle_runner_does_not_spin(host: HostSide) -> None:
 
 @pytest.mark.behaviour("SE-06")
 async def test_a_tool_says_how_long_it_may_take_and_whom_it_waits_for_while_it_is_in_flight(host: HostSide) -> None:
-    asking = {"tool": "ask", "takes_s": 0.3, "timeout_s": 600, "for_person": True}
+    asking = {"tool": "react", "takes_s": 0.3, "timeout_s": 600, "for_person": True}
     host.script({"match": "slow", "actions": [asking, {"sleep_s": 0.3}]})
     async with running(host, host.settings(poll_interval_s=0.05)):
         host.say("m1", "slow")
         await until(lambda: host.progress().get("waiting") == "person")
-        assert (host.progress()["tool"], host.progress()["tool_timeout_s"]) == ("ask", "600")
+        assert (host.progress()["tool"], host.progress()["tool_timeout_s"]) == ("react", "600")
         await until(lambda: host.progress().get("state") == "turn" and "tool" not in host.progress())
         assert "waiting" not in host.progress()
         await host.acked("m1")

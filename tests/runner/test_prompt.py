@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent_runner.destinations import AddressBook
 from agent_runner.markup import clean
-from agent_runner.prompt import View, batch_prompt, correction, system_prompt
+from agent_runner.prompt import QUESTION_SHOWN, View, batch_prompt, correction, system_prompt
 from nanohost_protocol.payloads import ChatIn, ChatOut, InPayload, SystemIn, TaskIn, WebhookIn, encode
 from nanohost_protocol.rows import Destination, InKind, MessageIn, MessageOut, Origin
 
@@ -98,6 +98,17 @@ def test_whatever_people_write_the_prompt_is_well_formed_and_says_it(text: str, 
     assert (element.tag, element.get("id")) == ("message", "4")
     assert element.text == clean(hostile)
     assert element.get("from") == clean(sender)
+
+
+@pytest.mark.behaviour("AP-09")
+def test_an_answer_shows_the_beginning_of_the_question_it_is_to() -> None:
+    rows = [message(4, said("Red")), message(6, said("Blue"))]
+    asked = {"row-4": 'Which "one"?', "row-6": "?" * 1000}
+    elements = parsed(batch_prompt(rows, VIEW, about={"row-4": 3}, asked=asked).text)[1:]
+    assert [(one.get("about"), one.get("answers")) for one in elements] == [
+        ("3", 'Which "one"?'),
+        (None, "?" * (QUESTION_SHOWN - 1) + "…"),
+    ]
 
 
 @pytest.mark.behaviour("RU-09")

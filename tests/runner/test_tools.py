@@ -14,6 +14,7 @@ import pytest
 from agent_runner.mailbox import Mailbox
 from agent_runner.outbox import Outbox
 from agent_runner.prompt import View, batch_prompt
+from agent_runner.questions import Questions
 from agent_runner.tools import Toolbox, ToolRefused, load_tools
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.inbound import writing
@@ -63,6 +64,7 @@ async def answering(host: HostSide, *, lease: str = "l1") -> AsyncIterator[Toolb
             book=news.book,
             zone=ZoneInfo("Europe/Berlin"),
             now=lambda: NOW,
+            questions=Questions(),
         )
         toolbox.outbox.said = {row.id for row in begun.said}
         toolbox.outbox.hear(news.batch.messages)
@@ -127,10 +129,11 @@ async def test_a_message_is_known_by_its_number_also_when_the_turn_is_run_again(
         ("react", {"message": 2, "emoji": " 👍"}, ReactionOut(message=2, emoji="👍"), "Done."),
         ("react", {"message": 1, "emoji": "👍"}, ReactionOut(message=1, emoji="👍"), "Done."),
         (
-            "ask",
-            {"question": "Which?", "options": ["Red", " Blue"], "to": "home", "re": 2},
+            "ask_user_question",
+            {"question": "Which?", "options": ["Red", " Blue"], "to": "home", "re": 2, "wait_minutes": 0},
             QuestionOut(text="Which?", options=("Red", "Blue")),
-            "Sent as message 3.",
+            "Asked as message 3. The answer will come as a message of theirs; end your turn, unless there is something"
+            " else to do.",
         ),
         (
             "send_file",
@@ -251,14 +254,22 @@ async def test_a_change_is_a_request_to_the_host(
         ("react", {"message": 0, "emoji": "👍"}, "There is no message 0"),
         ("react", {"message": 2, "emoji": ":+1:"}, "one emoji"),
         ("react", {"emoji": "👍"}, "message must be the id"),
-        ("ask", {"options": ["a", "b"]}, "question must be a text"),
-        ("ask", {"question": "?"}, "options must be 2 to 10"),
-        ("ask", {"question": "?", "options": "ab"}, "options must be 2 to 10"),
-        ("ask", {"question": "?", "options": ["a"]}, "options must be 2 to 10"),
-        ("ask", {"question": "?", "options": ["a", "a "]}, "different texts"),
-        ("ask", {"question": "?", "options": ["a", ""]}, "different texts"),
-        ("ask", {"question": "?", "options": ["a", 2]}, "different texts"),
-        ("ask", {"question": "?", "options": [str(number) for number in range(11)]}, "options must be 2 to 10"),
+        ("ask_user_question", {"options": ["a", "b"]}, "question must be a text"),
+        ("ask_user_question", {"question": "?", "options": "ab"}, "options must be 2 to 10"),
+        ("ask_user_question", {"question": "?", "options": ["a"]}, "options must be 2 to 10"),
+        ("ask_user_question", {"question": "?", "options": ["a", "a "]}, "different texts"),
+        ("ask_user_question", {"question": "?", "options": ["a", ""]}, "different texts"),
+        ("ask_user_question", {"question": "?", "options": ["a", 2]}, "different texts"),
+        (
+            "ask_user_question",
+            {"question": "?", "options": [str(number) for number in range(11)]},
+            "options must be 2 to 10",
+        ),
+        ("ask_user_question", {"question": "?", "wait_minutes": "1"}, "wait_minutes must be a number from 0 to 60"),
+        ("ask_user_question", {"question": "?", "wait_minutes": True}, "wait_minutes must be a number"),
+        ("ask_user_question", {"question": "?", "wait_minutes": 61}, "wait_minutes must be a number"),
+        ("ask_user_question", {"question": "?", "wait_minutes": -1}, "wait_minutes must be a number"),
+        ("ask_user_question", {"question": "?", "wait_minutes": float("nan")}, "wait_minutes must be a number"),
         ("schedule_task", {"prompt": "p"}, "Say when"),
         ("schedule_task", {"prompt": " ", "at": "+60"}, "prompt must be a text"),
         ("schedule_task", {"prompt": "p", "at": 60}, "at must be a text"),

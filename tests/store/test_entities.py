@@ -325,8 +325,8 @@ async def test_routes_say_what_waits_and_why(store: Store) -> None:
         await routes.explain_waiting(tx, session, "still full")
         await routes.mark_written(tx, EventId(2), wiring.id)
     assert await routes.sessions_waiting(store) == [session]
-    assert await routes.waiting(store, session, limit=9) == [(1, wiring.id), (3, wiring.id)]
-    assert await routes.waiting(store, session, limit=1) == [(1, wiring.id)]
+    assert [one.event_id for one in await routes.waiting(store, session, limit=9)] == [1, 3]
+    assert [one.event_id for one in await routes.waiting(store, session, limit=1)] == [1]
     kept = await store.all("SELECT outcome, reason FROM routes ORDER BY event_id")
     assert [tuple(row) for row in kept] == [("waiting", "still full"), ("written", ""), ("waiting", "still full")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -27,7 +28,7 @@ def tables(database: Path) -> dict[str, list[tuple[object, ...]]]:
             plain = " ".join(line.split("--")[0].strip() for line in (sql or "").splitlines())
             found[f"{kind} {name}"] = [
                 *db.execute('SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', (name,)),
-                (" ".join(plain.split()).replace("IF NOT EXISTS ", ""),),
+                (re.sub(r" ?([(),]) ?", r"\1", " ".join(plain.split()).replace("IF NOT EXISTS ", "")),),
             ]
         return found
 

@@ -136,6 +136,24 @@ CASES = (
         says="is sent, and no attempt says so",
     ),
     Case(
+        check="what is held waits for an open approval",
+        name="a message whose approval is gone",
+        cut=central("UPDATE routes SET outcome = 'held', approval_id = 'abc' WHERE event_id = 1"),
+        says="is held, and approval abc is not open",
+    ),
+    Case(
+        check="what is held waits for an open approval",
+        name="an event whose approval is gone",
+        cut=central("UPDATE inbound_events SET status = 'held', approval_id = 'abc' WHERE platform_id = 'rest'"),
+        says="is held, and approval abc is not open",
+    ),
+    Case(
+        check="context wakes nobody",
+        name="written, and no trigger",
+        cut=central("UPDATE routes SET trigger = 0 WHERE event_id = 1"),
+        says="is written, and its message wakes nobody",
+    ),
+    Case(
         check="routes name their message",
         name="no message",
         cut=lambda bench: bench.central(f"UPDATE routes SET message_id = NULL WHERE session_id = '{bench.rest.id}'"),
@@ -173,7 +191,8 @@ CASES = (
         cut=central(
             "INSERT INTO inbound_events SELECT 90, channel_type, instance, platform_id, 'p90', event_kind, thread_id,"
             " is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at,"
-            " received_at, status, reason, tries, value, attachments FROM inbound_events WHERE platform_id = 'rest'"
+            " received_at, status, reason, tries, value, attachments, approval_id FROM inbound_events"
+            " WHERE platform_id = 'rest'"
         ),
         says="event 90 (p90 of fake:rest)",
     ),

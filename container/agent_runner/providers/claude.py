@@ -34,10 +34,12 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
 )
 
+from agent_runner.commands import NOTHING_TO_COMPACT
 from agent_runner.failures import UNREACHABLE, Failure, ProviderFailed
 from agent_runner.log import log
 from agent_runner.prompt import Prompt
 from agent_runner.providers import (
+    Answer,
     ConversationKnown,
     Finished,
     Provider,
@@ -55,6 +57,8 @@ PATIENCE_S = 5.0
 person is told."""
 RETRIES = 2
 INTERRUPT_WITHIN_S = 1.0
+TOOL_TIMEOUT_S = 2 * 3600
+"""For a call of one of our tools: more than a question may wait for its answer."""
 
 OUTLIVING_A_TURN = (
     "CronCreate",
@@ -92,10 +96,14 @@ class Claude:
         self._fresh = False
         self._heard = False
         self._held: list[str] = []
+        self._command: int | None = None
+        """The number of the message that this turn's command came from."""
+        self._compacted: Mapping[str, Any] | None = None
         self._retry_at: datetime | None = None
 
     async def begin(self, prompt: Prompt) -> None:
         self._prompts, self._heard, self._fresh = [], False, False
+        self._command = prompt.messages[0].row.seq if prompt.is_command else None
         self._clear()
         if self._client is None:
             await self._connect([])
@@ -115,7 +123,7 @@ class Claude:
             await self._hand_over(text)
 
     def _clear(self) -> None:
-        self._open, self._begun, self._held, self._retry_at = [], 0, [], None
+        self._open, self._begun, self._held, self._retry_at, self._compacted = [], 0, [], None, None
 
     async def push(self, prompt: Prompt) -> None:
         self._prompts.append(prompt.text)
@@ -172,6 +180,8 @@ class Claude:
                 yield from self._conversation(str(data.get("session_id") or ""))
             case SystemMessage(subtype="api_retry", data=data):
                 yield from self._api_retry(data)
+            case SystemMessage(subtype="compact_boundary", data=data):
+                self._compacted = data.get("compact_metadata") or {}
             case RateLimitEvent(rate_limit_info=info) if info.status == "rejected" and info.resets_at is not None:
                 self._retry_at = datetime.fromtimestamp(info.resets_at, UTC)
             case AssistantMessage(parent_tool_use_id=None, error=None, content=content):
@@ -220,7 +230,11 @@ class Claude:
 
     def _result(self, result: ResultMessage) -> Iterator[TurnEvent]:
         self._cover(result)
-        yield from self._said(final=True)
+        if self._command is None or result.is_error or self._open:
+            yield from self._said(final=True)
+        else:
+            held, self._held = self._held, []
+            yield Answer(text=answer_of_command("\n\n".join(held), self._compacted), to_message=self._command)
         yield Finished(
             prompts=self._begun - len(self._open),
             usage=self._usage(result),
@@ -301,10 +315,23 @@ def environment(context: ProviderContext) -> dict[str, str]:
         "CLAUDE_AGENT_SDK_SKIP_VERSION_CHECK": "1",
         "DISABLE_AUTOUPDATER": "1",
         "ENABLE_TOOL_SEARCH": "false",  # or our tools would be hidden behind a search
+        "MCP_TOOL_TIMEOUT": str(TOOL_TIMEOUT_S * 1000),
     }
     if os.getuid() == 0:
         found["IS_SANDBOX"] = "1"  # as root it refuses to bypass permissions otherwise
     return found
+
+
+def answer_of_command(said: str, compacted: Mapping[str, Any] | None) -> str:
+    """What a person is told of a command's outcome. `compacted`: what the command line says of a compaction it made,
+    for it says nothing else then."""
+    if compacted is not None:
+        before, after = compacted.get("pre_tokens"), compacted.get("post_tokens")
+        known = isinstance(before, int) and isinstance(after, int)
+        return f"Compacted: from {before:,} tokens to {after:,}." if known else "Compacted."
+    if "messages to compact" in said:
+        return NOTHING_TO_COMPACT
+    return said or "Done."
 
 
 def timeout_of(tool: str, arguments: Mapping[str, object]) -> float | None:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 
+from agent_runner.commands import without_model
 from agent_runner.outbox import Outbox
 from agent_runner.prompt import Incoming, Prompt
 from agent_runner.providers import Answer, Finished, Provider, ProviderContext, TurnEvent
@@ -51,7 +52,10 @@ class Demo:
         while True:
             prompt = await self._prompts.get()
             for message in prompt.messages:
-                if message.row.trigger and (answer := await self._answer(message)) is not None:
+                if not message.row.trigger:
+                    continue
+                answer = without_model(prompt.text) if prompt.is_command else await self._answer(message)
+                if answer is not None:
                     yield Answer(text=answer, to_message=message.row.seq)
             done += 1
             memory = {_ASKED: json.dumps(self._asked)}

@@ -1,7 +1,8 @@
 """A provider for tests and benchmarks: it does what script.json in the agent's folder says.
 
-Without a script it answers every message with "echo: <text>". A script is a list of rules; the first whose `match` (a
-regular expression, searched in the message's text) fits is played, and a message that no rule fits is echoed:
+Without a script it answers every message with "echo: <text>", and /compact with "Nothing to compact.". A script is a
+list of rules; the first whose `match` (a regular expression, searched in the message's text) fits is played, and a
+message that no rule fits is echoed:
 
     [{"match": "weather", "attempt": 1, "actions": [
         {"answer": "one moment"},                                  an answer to this very message
@@ -9,7 +10,8 @@ regular expression, searched in the message's text) fits is played, and a messag
         {"narration": "Let me look."},                             text before the agent goes on working
         {"tool": "send_message", "arguments": {"text": "hm"}},     calls one of our tools
         {"tool": "list_tasks", "answer": "so: {result}"},          the same, and answers with what it returned
-        {"tool": "ask", "takes_s": 2, "timeout_s": 600, "for_person": true},  one that takes its time, and says so
+        {"tool": "ask_user_question", "arguments": {"question": "Red?"}, "answer": "so: {result}"},  one that waits
+        {"tool": "react", "takes_s": 2, "timeout_s": 600, "for_person": true},  one that takes its time, and says so
         {"sleep_s": 0.2},
         {"until_file": "go"},                                      goes on when the agent's folder has this file
         {"hang": true},                                            never ends, until it is interrupted
@@ -35,6 +37,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from agent_runner.commands import without_model
 from agent_runner.failures import Failure, ProviderFailed
 from agent_runner.log import log
 from agent_runner.prompt import Incoming, Prompt
@@ -80,6 +83,8 @@ class Scripted:
             rules = self._rules()
             self._usage = Usage(model="scripted")
             self._prompt = prompt.text
+            if prompt.is_command:
+                rules = [*rules, {"match": "", "actions": [{"answer": without_model(prompt.text)}]}]
             for message in prompt.messages:
                 async for event in self._play(message, prompt.attempt, rules):
                     yield event

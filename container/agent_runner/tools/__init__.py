@@ -19,7 +19,8 @@ AT = "a local time such as 2026-03-01T09:00, or a wait such as in 10 minutes."
 CRON = "five fields, minute hour day month weekday, such as 0 9 * * 1-5."
 TO = "A destination's name; left out: where the messages came from."
 RE = "The id of the message this answers."
-TOLD_IF_NOT = "You are told if the host cannot do it."
+TOLD_IF_NOT = "You are told if the host cannot do it, and if a person had to be asked, what they said."
+TOLD_LATER = "A person may have to say yes first; you are told what became of it."
 
 
 class ToolRefused(Exception):

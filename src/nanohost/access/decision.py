@@ -5,30 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nanohost.model import AgentGroupId, Role, UnknownSender
+from nanohost.model import AgentGroupId, Role, SenderScope, UnknownSender
 from nanohost.store.roles import Grant
+
+PUBLIC = "the chat is public"
+WAITS = "the sender has no role here and waits for approval"
+STRICT = "the sender has no role here and the chat is strict"
+KNOWN_ONLY = "the sender has no role here and the agent listens to nobody else"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The decision and why; the reason of a refusal is kept with the event."""
+    """The decision and why; the reason of a refusal is kept with the event. `may_ask`: somebody may be asked to let
+    the sender in."""
 
     allowed: bool
     reason: str
+    may_ask: bool = False
 
 
-def may_talk(grants: Sequence[Grant], policy: UnknownSender, agent_group: AgentGroupId) -> Access:
-    """Owner, global admin, admin of this agent group, member, in that order; else what the chat says of strangers."""
-    for role, scope in ((Role.OWNER, None), (Role.ADMIN, None), (Role.ADMIN, agent_group)):
-        if any(grant.role is role and grant.agent_group_id == scope for grant in grants):
+def may_talk(
+    grants: Sequence[Grant],
+    policy: UnknownSender,
+    agent_group: AgentGroupId,
+    scope: SenderScope = SenderScope.ALL,
+) -> Access:
+    """Owner, global admin, admin of this agent group, member, in that order; else what the chat says of strangers, and
+    whether the wiring listens to any. `grants` are those of all the sender's identities."""
+    for role, where in ((Role.OWNER, None), (Role.ADMIN, None), (Role.ADMIN, agent_group)):
+        if any(grant.role is role and grant.agent_group_id == where for grant in grants):
             return Access(allowed=True, reason=role)
     if any(grant.role is Role.MEMBER and grant.agent_group_id in (None, agent_group) for grant in grants):
         return Access(allowed=True, reason=Role.MEMBER)
-    if policy is UnknownSender.PUBLIC:
-        return Access(allowed=True, reason="the chat is public")
-    if policy is UnknownSender.REQUEST_APPROVAL:
-        return Access(allowed=False, reason="the sender has no role here and waits for approval")
-    return Access(allowed=False, reason="the sender has no role here and the chat is strict")
+    match policy:
+        case UnknownSender.STRICT:
+            return Access(allowed=False, reason=STRICT)
+        case UnknownSender.REQUEST_APPROVAL:
+            return Access(allowed=False, reason=WAITS, may_ask=True)
+        case UnknownSender.PUBLIC if scope is SenderScope.KNOWN:
+            return Access(allowed=False, reason=KNOWN_ONLY)
+        case UnknownSender.PUBLIC:
+            return Access(allowed=True, reason=PUBLIC)
 
 
 def is_admin(grants: Sequence[Grant], agent_group: AgentGroupId) -> bool:

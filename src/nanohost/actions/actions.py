@@ -1,37 +1,56 @@
 """Carries out what agents ask for, one session's requests in order.
 
-Promises: an effect and the mark that it was done are one transaction, so that a kill between them changes nothing;
-the agent is told after that, under an id that makes telling it twice the same as once. A request that makes no sense
-is refused with a sentence and holds up nothing.
+Promises: an effect, its entry in the audit log and the mark that it was done are one transaction, so that a kill
+between them changes nothing; the agent is told after that, under an id that makes telling it twice the same as once.
+What needs a person's yes is held, and holds up nothing; once it has it, everything is checked anew before it is done.
+A request that makes no sense is refused with a sentence, and no person is asked about it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 
-from nanohost.actions.guard import Guard, everything
+from nanohost.actions.asking import ask_person
 from nanohost.actions.notice import MOST_TOLD, WITHIN, notice
-from nanohost.actions.registry import Request, find
+from nanohost.actions.registry import About, Action, Arguments, Request, find, registered
+from nanohost.aftermath import Aftermath, Follows
+from nanohost.approvals.decide import why_not
 from nanohost.clock import Clock
+from nanohost.delivery.addresses import tell_addresses
 from nanohost.errors import NanohostError, UsageError
+from nanohost.guard.guard import Guard, record
+from nanohost.guard.ruling import Decision, Ruling
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import actions, sessions
+from nanohost.store import actions, agent_groups, approvals, paused, rules, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
-from nanohost.store.database import Store
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Store, Transaction
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import notice_id
+
+PAUSE_LOOK_S = 60.0
 
 _log = structlog.get_logger()
 
 
+class _Possible(Exception):
+    """It could be done, and a person is to be asked: what was done to find out is undone."""
+
+
+class _NotNow(Exception):
+    """Nothing goes on."""
+
+
 class Actions:
-    """`timezone`: of times that name none. `wake` is called for a session whose agent is to hear of a refusal,
-    `changed` for one whose request was carried out, after the commit."""
+    """`timezone`: of times that name none. `wake` is called for a session whose agent is to hear of an outcome,
+    `changed` for one whose request was carried out, after the commit; `follows` hears of new approvals."""
 
     def __init__(
         self,
@@ -42,7 +61,8 @@ class Actions:
         timezone: str,
         wake: Callable[[SessionId], None],
         changed: Callable[[SessionId], None],
-        guard: Guard = everything,
+        guard: Guard,
+        follows: Follows,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -51,6 +71,7 @@ class Actions:
         self._wake = wake
         self._changed = changed
         self._guard = guard
+        self._follows = follows
         self._lanes = Lanes[SessionId]("actions", self._serve, clock)
 
     @asynccontextmanager
@@ -62,8 +83,12 @@ class Actions:
             yield
 
     def on_request(self, session: SessionId) -> None:
-        """The session's agent asked for something, and that is on record."""
+        """The session's agent asked for something, or somebody has decided about that, and it is on record."""
         self._lanes.poke(session)
+
+    def on_pause(self) -> None:
+        """A pause has begun or ended."""
+        self._lanes.poke_napping(lambda _: True)
 
     async def _serve(self, session: SessionId) -> None:
         while (action := await actions.next_open(self._store, session)) is not None:
@@ -71,46 +96,137 @@ class Actions:
                 await self._tell(action)
                 continue
             reach("actions.entered")
-            done = await self._carry_out(action)
+            try:
+                done = await self._carry_out(action)
+            except _NotNow:
+                await self._lanes.light_nap(session, PAUSE_LOOK_S)
+                if self._lanes.closing:
+                    return
+                continue
             reach("actions.done")
             if done:
                 self._changed(session)
 
     async def _carry_out(self, action: ActionRow) -> bool:
-        """Settle it, one way or another. False: nothing was changed. Raises what is not the request's fault."""
+        """Settle or hold it. False: nothing was changed. Raises what is not the request's fault."""
         try:
-            await self._do(action)
-            return True
+            try:
+                return await self._attempt(action, may_ask=False)
+            except _Possible:
+                return await self._attempt(action, may_ask=True)
         except UsageError as error:
             await self._turn_down(action, ActionStatus.REFUSED, _sentence(error))
-        except (NanohostError, OSError):
+        except (NanohostError, OSError, _NotNow):
             raise  # the disk, a lock: the request is not to blame
         except Exception as error:
             _log.error("action_broke", session=action.session_id, action=action.name, exc_info=error)
             await self._turn_down(action, ActionStatus.FAILED, f"{type(error).__name__}: {error}")
         return False
 
-    async def _do(self, action: ActionRow) -> None:
-        now = self._clock.now()
-        request = Request(
+    async def _attempt(self, action: ActionRow, *, may_ask: bool) -> bool:
+        """What the guard says of it, done in one transaction. Raises _Possible for what a person has to be asked about,
+        and could be done, unless `may_ask`."""
+        found = find(action.name)
+        wanted = found.checked(action.arguments)
+        aftermath = Aftermath()
+        async with self._store.transaction() as tx:
+            if await paused.find(tx) is not None:
+                raise _NotNow
+            request = await self._request(tx, action)
+            about = await found.about(tx, request, wanted)
+            decision = await self._decide(tx, action, found, request, about)
+            if decision.ruling is Ruling.DENY:
+                await self._settle(tx, action, ActionStatus.REFUSED, AuditOutcome.DENIED, decision.reason)
+            elif decision.ruling is Ruling.ALLOW:
+                await self._do(tx, action, found, request, wanted, decision)
+            elif may_ask:
+                await self._hold(tx, action, request, about, aftermath)
+            else:
+                await found.effect(tx, request, wanted)
+                raise _Possible
+        if aftermath.approvals:
+            reach("actions.held")
+            self._follows.follow(aftermath)
+        return decision.ruling is Ruling.ALLOW
+
+    async def _request(self, tx: Transaction, action: ActionRow) -> Request:
+        session = await sessions.get(tx, action.session_id)
+        return Request(
             session=action.session_id,
+            agent_group=await agent_groups.get(tx, session.agent_group_id),
             id=action.out_id,
             origin=action.origin,
             asked_at=action.asked_at,
-            now=now,
+            now=self._clock.now(),
             timezone=self._timezone,
         )
-        found = find(action.name)
-        if (reason := self._guard(request, found)) is not None:
-            raise UsageError(reason)
-        async with self._store.transaction() as tx:
-            said = await found.carry_out(tx, request, action.arguments)
-            notice = None if said is None else _notice_id(action)
-            await actions.settle(tx, action, ActionStatus.DONE, reason=said, notice_id=notice, now=now)
+
+    async def _decide(
+        self, tx: Transaction, action: ActionRow, found: Action, request: Request, about: About
+    ) -> Decision:
+        """Raises UsageError if there is an approval, and it is not for this."""
+        if action.approval_id is not None:
+            approval = await approvals.find(tx, action.approval_id)
+            if (problem := why_not(approval, action)) is not None:
+                raise UsageError(problem)
+            if approval is not None and json.loads(approval.payload).get("scope") != about.scope:
+                raise UsageError("what it names is something else now than what was approved; ask again")
+        return await self._guard.ask(
+            tx,
+            action=action.name,
+            usual=found.usual,
+            scope=about.scope,
+            agent_group=request.agent_group.id,
+            approved=action.approval_id is not None,
+            now=request.now,
+        )
+
+    async def _do(
+        self,
+        tx: Transaction,
+        action: ActionRow,
+        found: Action,
+        request: Request,
+        wanted: Arguments,
+        decision: Decision,
+    ) -> None:
+        said = await found.effect(tx, request, wanted)
+        rule = None if decision.rule is None else decision.rule.id
+        if decision.rule is not None:
+            await rules.use(tx, decision.rule, request.now)
+        is_told = said is not None or action.approval_id is not None
+        await actions.settle(
+            tx,
+            action,
+            ActionStatus.DONE,
+            reason=said,
+            notice_id=_notice_id(action) if is_told else None,
+            now=request.now,
+        )
+        await record(tx, action, AuditOutcome.DONE, reason=decision.reason, now=request.now, rule=rule)
+
+    async def _hold(
+        self, tx: Transaction, action: ActionRow, request: Request, about: About, aftermath: Aftermath
+    ) -> None:
+        """Raises UsageError if nobody is asked."""
+        approval = await ask_person(tx, action, about, agent_group=request.agent_group, now=request.now)
+        await actions.hold(tx, action, approval)
+        held = replace(action, approval_id=approval)
+        await record(tx, held, AuditOutcome.HELD, reason="a person has to say yes", now=request.now)
+        aftermath.approvals.append(approval)
 
     async def _turn_down(self, action: ActionRow, status: ActionStatus, reason: str) -> None:
+        outcome = AuditOutcome.REFUSED if status is ActionStatus.REFUSED else AuditOutcome.FAILED
         async with self._store.transaction() as tx:
-            await actions.settle(tx, action, status, reason=reason, notice_id=_notice_id(action), now=self._clock.now())
+            await self._settle(tx, action, status, outcome, reason)
+
+    async def _settle(
+        self, tx: Transaction, action: ActionRow, status: ActionStatus, outcome: AuditOutcome, reason: str
+    ) -> None:
+        """It was not done."""
+        now = self._clock.now()
+        await actions.settle(tx, action, status, reason=reason, notice_id=_notice_id(action), now=now)
+        await record(tx, action, outcome, reason=reason, now=now)
 
     async def _tell(self, action: ActionRow) -> None:
         """Into the mailbox, then on record. Raises MailboxError while the mailbox refuses: tried again."""
@@ -119,8 +235,10 @@ class Actions:
         bad_before = await actions.bad_before(self._store, action, since=since, most=MOST_TOLD)
         message = notice(action, bad_before=bad_before)
         wakes = message is not None and message.trigger
+        session = await sessions.get(self._store, action.session_id)
+        if action.status is ActionStatus.DONE and _moves_addresses(action):
+            await tell_addresses(self._store, self._mailboxes, session.agent_group_id)
         if message is not None:
-            session = await sessions.get(self._store, action.session_id)
             await self._mailboxes.put(session, [message])
         now = self._clock.now()
         async with self._store.transaction() as tx:
@@ -131,6 +249,10 @@ class Actions:
             _report(action, wakes=wakes)
         if wakes:
             self._wake(action.session_id)
+
+
+def _moves_addresses(action: ActionRow) -> bool:
+    return action.name in registered() and registered()[action.name].moves_addresses
 
 
 def _notice_id(action: ActionRow) -> str:

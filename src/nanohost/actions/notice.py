@@ -19,8 +19,10 @@ LONGEST_REASON = 1000
 
 def notice(action: ActionRow, *, bad_before: int) -> NewMessageIn | None:
     """The message. It wakes the agent if nothing was done, unless that happened too often shortly before: `bad_before`
-    times. None: it happened so often that the record has to do."""
-    if action.status is not ActionStatus.DONE and bad_before >= MOST_TOLD:
+    times. None: it happened so often that the record has to do. What a person said yes to wakes it, too: it has waited
+    for that, and perhaps somebody waits for it."""
+    is_done = action.status is ActionStatus.DONE
+    if not is_done and bad_before >= MOST_TOLD:
         return None
     assert action.notice_id is not None, "only what has a notice is told"
     assert action.done_at is not None, "only what is settled is told"
@@ -29,7 +31,7 @@ def notice(action: ActionRow, *, bad_before: int) -> NewMessageIn | None:
         kind=InKind.SYSTEM,
         timestamp=action.done_at,
         content=encode(SystemIn(text=_words(action), about=action.out_id)),
-        trigger=action.status is not ActionStatus.DONE and bad_before < MOST_WAKES,
+        trigger=action.approval_id is not None if is_done else bad_before < MOST_WAKES,
         origin=action.origin,
     )
 
@@ -42,5 +44,7 @@ def _words(action: ActionRow) -> str:
             return f"Your request {name} was refused: {reason}. Nothing was changed."
         case ActionStatus.FAILED:
             return f"Your request {name} failed: {reason}. Nothing was changed."
+        case _ if action.approval_id is not None:
+            return f"Your request {name} was approved and is done. {reason}".rstrip()
         case _:
             return reason

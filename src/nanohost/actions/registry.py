@@ -1,4 +1,5 @@
-"""What an agent can ask of the host: one registry. An action is its name, a model of its arguments and an effect.
+"""What an agent can ask of the host: one registry. An action is its name, a model of its arguments, whether a person
+has to say yes, and an effect.
 
 Files in this package hold one subject's actions each, in a tuple ACTIONS; a new file is found by itself.
 """
@@ -16,12 +17,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nanohost.errors import UsageError
-from nanohost.model import SessionId
-from nanohost.store.database import Transaction
+from nanohost.guard.ruling import Ruling
+from nanohost.model import AgentGroup, SessionId
+from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.rows import Origin
 
-HELPERS = {"actions", "guard", "notice", "registry"}
+HELPERS = {"actions", "asking", "notice", "policy", "registry"}
 """Modules of this package that hold no actions."""
+ANY = "any"
+"""The scope of what is not told apart by its arguments."""
 
 
 class Arguments(BaseModel):
@@ -36,6 +40,7 @@ class Request:
     that times without one are in."""
 
     session: SessionId
+    agent_group: AgentGroup
     id: str
     origin: Origin | None
     asked_at: datetime
@@ -43,24 +48,48 @@ class Request:
     timezone: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is;
+    `scope` is what a permission for next time would be about, `scope_words` the same for a person."""
+
+    title: str
+    scope: str
+    scope_words: str
+
+
 Effect = Callable[[Transaction, Request, Any], Awaitable[str | None]]
+Describe = Callable[[Queries, Request, Any], Awaitable[About]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """`effect` changes the central database inside the transaction it is given, and nothing else: it is committed
-    together with the mark that it was done. It returns what the agent is to be told, or None if it need not know, and
-    raises UsageError, whose sentence the agent reads, for what cannot be done as asked."""
+    together with the mark that it was done, and may be undone and done again. It returns what the agent is to be
+    told, or None if it need not know, and raises UsageError, whose sentence the agent reads, for what cannot be done.
+
+    `title`: what it does, for people. `usual`: whether a person has to say yes where the operator set nothing.
+    `describe`: what this very request comes to, where the title does not say it; raises UsageError like the effect.
+    `moves_addresses`: it changes where agents may send.
+    """
 
     name: str
+    title: str
     arguments: type[Arguments]
     effect: Effect
+    usual: Ruling = Ruling.ALLOW
+    describe: Describe | None = None
+    moves_addresses: bool = False
 
-    async def carry_out(self, tx: Transaction, request: Request, arguments: str) -> str | None:
-        """Check the arguments, JSON text, and do it. Raises UsageError."""
-        return await self.effect(tx, request, self._checked(arguments))
+    async def about(self, db: Queries, request: Request, wanted: Arguments) -> About:
+        """What this request comes to. Raises UsageError."""
+        if self.describe is not None:
+            return await self.describe(db, request, wanted)
+        words = f"{self.name}, whatever its arguments, for all conversations of {request.agent_group.folder}"
+        return About(title=self.title, scope=ANY, scope_words=words)
 
-    def _checked(self, arguments: str) -> Arguments:
+    def checked(self, arguments: str) -> Arguments:
+        """The arguments, JSON text of a container. Raises UsageError."""
         try:
             return self.arguments.model_validate_json(arguments)
         except ValidationError as error:

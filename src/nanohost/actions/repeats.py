@@ -43,4 +43,4 @@ async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
     )
 
 
-ACTIONS = (Action(name="messages.repeat", arguments=Repeated, effect=_repeat),)
+ACTIONS = (Action(name="messages.repeat", title="Send a message again and again", arguments=Repeated, effect=_repeat),)

@@ -108,9 +108,9 @@ async def _own(tx: Transaction, request: Request, id: str) -> Task:
 
 
 ACTIONS = (
-    Action(name="tasks.create", arguments=NewTask, effect=_create),
-    Action(name="tasks.update", arguments=ChangedTask, effect=_update),
-    Action(name="tasks.pause", arguments=OneTask, effect=_pause),
-    Action(name="tasks.resume", arguments=OneTask, effect=_resume),
-    Action(name="tasks.cancel", arguments=OneTask, effect=_cancel),
+    Action(name="tasks.create", title="Have a task done later", arguments=NewTask, effect=_create),
+    Action(name="tasks.update", title="Change a task", arguments=ChangedTask, effect=_update),
+    Action(name="tasks.pause", title="Pause a task", arguments=OneTask, effect=_pause),
+    Action(name="tasks.resume", title="Go on with a task", arguments=OneTask, effect=_resume),
+    Action(name="tasks.cancel", title="Cancel a task", arguments=OneTask, effect=_cancel),
 )

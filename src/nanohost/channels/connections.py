@@ -16,13 +16,16 @@ from pathlib import Path
 
 import structlog
 
-from nanohost.channel_api import Channel, ChannelContext, ChannelError, Condition, Inbox, SaysItsCondition
+from nanohost.channel_api import Channel, ChannelContext, ChannelError, Condition, DeepLinks, Inbox, SaysItsCondition
 from nanohost.channels.loader import Catalogue, load
 from nanohost.errors import NanohostError
 from nanohost.supervisor import Service, ServiceState, Supervisor
 
 CONNECT_LIMIT_S = 30.0
 """For a channel to connect, and again to close: the rest of the host waits for both."""
+
+LINK_LIMIT_S = 5.0
+"""For a platform to say who we are there: somebody waits at a terminal."""
 
 _log = structlog.get_logger()
 
@@ -98,6 +101,23 @@ class Connections(Mapping[ChannelKey, Channel]):
         for (name, instance), channel in self._channels.items():
             inbox = make_inbox(name, instance, channel)
             supervisor.start(_service(name, instance), partial(_receive, channel, inbox))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The channels that are set up, whether they are connected or not."""
+        return frozenset(name for name, _ in self._made) | frozenset(wanted.name for wanted in self._wanted)
+
+    async def deep_link(self, key: ChannelKey, text: str) -> str | None:
+        """An address that opens a chat there and hands over this text; None where there is none, or not now."""
+        channel = self._channels.get(key)
+        if channel is None or not isinstance(channel, DeepLinks):
+            return None
+        try:
+            async with asyncio.timeout(LINK_LIMIT_S):
+                return await channel.deep_link(text)
+        except Exception as error:  # a channel's own file: it is a convenience, and nothing waits for it
+            _log.info("no_deep_link", channel=key[0], instance=key[1], error=str(error) or type(error).__name__)
+            return None
 
     def report(self) -> list[ConnectionState]:
         services = {service.name: service for service in self._supervisor.services()} if self._supervisor else {}

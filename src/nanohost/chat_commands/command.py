@@ -6,7 +6,7 @@ step again changes nothing and answers nothing twice. The agent never sees it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from enum import StrEnum
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from nanohost.clock import Clock
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import Session, SessionId
+from nanohost.model import Role, Session, SessionId
 from nanohost.store.database import Store
 from nanohost_protocol.inbound import InboundWriter
 
@@ -24,6 +24,8 @@ class Who(StrEnum):
 
     ANYONE = "anyone"
     """Whoever may talk to the agent here."""
+    KNOWN = "known"
+    """Whoever has a role, whichever and wherever."""
     ADMIN = "admin"
     """Owners, and admins of the agent group."""
     OWNER = "owner"
@@ -57,7 +59,8 @@ class Containers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Where a command was given, and what it may look at. `zone` is that of the times people read."""
+    """Where a command was given, and what it may look at. `zone` is that of the times people read; `is_admin`: of this
+    agent group; `roles` of whoever gave it, wherever they have them."""
 
     session: Session
     store: Store
@@ -66,6 +69,7 @@ class Asked:
     zone: tzinfo
     now: datetime
     is_admin: bool
+    roles: Collection[Role] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

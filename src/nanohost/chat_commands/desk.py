@@ -14,13 +14,13 @@ from nanohost.chat_commands.command import Asked, CarryOut, Effect, Shop
 from nanohost.chat_commands.gate import Order
 from nanohost.chat_commands.registry import chat_commands
 from nanohost.mailbox.paths import ring
-from nanohost.model import Session
-from nanohost.store import deliveries, tasks
+from nanohost.model import Session, SessionId
+from nanohost.store import deliveries, questions, tasks
 from nanohost.store.database import Transaction
 from nanohost.store.deliveries import Delivery
 from nanohost.store.tasks import Run, RunOutcome
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.payloads import ControlIn, decode_in, encode
+from nanohost_protocol.payloads import CLEAR, ControlIn, decode_in, encode
 from nanohost_protocol.rows import InKind, MessageIn, NewMessageIn
 
 SAID_STOP = "it was stopped in the chat"
@@ -39,13 +39,15 @@ class Entry:
 
 @dataclass(slots=True, kw_only=True)
 class Written:
-    """What is to be put on record, and what follows. `work`: an agent has something to do; `obey`: a runner has."""
+    """What is to be put on record, and what follows. `work`: an agent has something to do; `obey`: a runner has.
+    `cleared`: the session whose conversation begins anew."""
 
     work: bool = False
     obey: bool = False
     due: bool = False
     answers: list[Delivery] = field(default_factory=list)
     stopped: list[Run] = field(default_factory=list)
+    cleared: SessionId | None = None
 
 
 class Desk:
@@ -59,7 +61,8 @@ class Desk:
         """Put the rows into the mailbox. Raises MailboxError, and then none of them is there."""
         if not any(entry.order for entry in entries):
             await self._shop.mailboxes.put(session, [entry.message for entry in entries])
-            return Written(work=True, due=True)
+            wakes = any(entry.message.trigger for entry in entries)
+            return Written(work=wakes, due=wakes)
         prepared = [(entry, await self._prepared(session, entry.order)) for entry in entries]
         runs = await tasks.open_runs(self._shop.store, session.id)
         written = await self._shop.mailboxes.update(session, lambda box: self._put(box, session, prepared, runs))
@@ -72,6 +75,8 @@ class Desk:
             await deliveries.add(tx, answer)
         for run in written.stopped:
             await tasks.end_run(tx, run, RunOutcome.SKIPPED, self._shop.clock.now(), error=SAID_STOP)
+        if written.cleared is not None:
+            await questions.close_all(tx, written.cleared)
 
     async def _prepared(self, session: Session, order: Order | None) -> CarryOut | None:
         if order is None:
@@ -87,6 +92,7 @@ class Desk:
             zone=self._shop.zone,
             now=self._shop.clock.now(),
             is_admin=order.is_admin,
+            roles=order.roles,
         )
         return await chat_commands()[order.name].prepare(asked)
 
@@ -101,9 +107,12 @@ class Desk:
         for entry, carry_out in prepared:
             if entry.order is None or carry_out is None:
                 box.put(entry.message)
-                written.work = written.due = True
+                written.work |= entry.message.trigger
+                written.due |= entry.message.trigger
                 continue
             row = box.find(entry.message.id) or _carry_out(box, entry.message, entry.order.name, carry_out)
+            if entry.order.name == CLEAR and entry.order.refusal is None:
+                written.cleared = session.id
             answer = answer_of(row)
             if answer is not None:
                 written.answers.append(self._answer(session, row, answer, self._shop.clock.now()))

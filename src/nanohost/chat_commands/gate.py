@@ -1,21 +1,23 @@
 """What becomes of a text that begins with a slash. Pure: text and role in, a decision out.
 
-Commands of the host are the whole text, so that "/stop it, please" is a sentence for the agent. The other two lists are
-about commands of the model's own command line, which it would obey: they count as soon as a text begins with them.
+Commands of a conversation are the whole text, so that "/stop it, please" is a sentence for the agent. Those of the model's
+own command line (lists.py), which it would obey, and those of the host count as soon as a text begins with them. The host's
+are dealt with before (reception/commands.py): what comes here is from somebody who may not, or was not said to us.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from nanohost.chat_commands.command import Who
-from nanohost.chat_commands.registry import chat_commands
+from nanohost.chat_commands.host_command import is_for, refusal
+from nanohost.chat_commands.lists import FOREIGN, Fate
+from nanohost.chat_commands.registry import chat_commands, host_commands
+from nanohost.model import Role
 
-FILTERED = {"login", "logout", "config", "doctor", "remote-control"}
-"""They are about the machine that the agent runs on: nobody's in a chat."""
-ADMINS = {"compact", "context", "cost", "files"}
-"""They change or show what the agent works with; an admin's pass to it."""
+TO_ME = "/{name} is for the host: in a group, mention me with it."
 
 _WORD = re.compile(r"\s*/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
 """A command's name, and the bot's after it where a chat has several."""
@@ -35,11 +37,12 @@ class Vanishes:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The host deals with it. `refusal`: by saying no."""
+    """The host deals with it. `refusal`: by saying no. `roles` of whoever gave it, wherever they have them."""
 
     name: str
     is_admin: bool
     refusal: str | None = None
+    roles: frozenset[Role] = frozenset()
 
 
 Verdict = Passes | Vanishes | Order
@@ -51,21 +54,23 @@ def is_order(text: str) -> bool:
     return found is not None and found[1].lower() in chat_commands() and not text[found.end() :].strip()
 
 
-def gate(text: str, *, is_admin: bool) -> Verdict:
-    """Who writes it may talk to the agent here."""
+def gate(text: str, *, is_admin: bool, roles: Collection[Role] = ()) -> Verdict:
+    """Who writes it may talk to the agent here. `is_admin`: of this agent; `roles`: wherever they have them."""
     found = _WORD.match(text)
     if found is None:
         return Passes()
     name = found[1].lower()
-    if name in FILTERED:
-        return Vanishes(f"/{name} is no command for a chat")
+    order = Order(name, is_admin, roles=frozenset(roles))
     if is_order(text):
-        for_admins = chat_commands()[name].who is Who.ADMIN
-    elif name in ADMINS:
-        for_admins = True
-        if is_admin:
-            return Passes()
-    else:
+        if chat_commands()[name].who is Who.ADMIN and not is_admin:
+            return replace(order, refusal=f"Only an admin may use /{name} here.")
+        return order
+    if (command := host_commands().get(name)) is not None:
+        told = TO_ME.format(name=name) if is_for(command.who, roles) else refusal(command)
+        return replace(order, refusal=told)
+    foreign = FOREIGN.get(name)
+    if foreign is None:
         return Passes()
-    refused = for_admins and not is_admin
-    return Order(name, is_admin, refusal=f"Only an admin may use /{name} here." if refused else None)
+    if foreign.fate is Fate.VANISHES:
+        return Vanishes(f"/{name} is no command for a chat")
+    return Passes() if is_admin else replace(order, refusal=f"Only an admin may use /{name} here.")

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, Effect, Who
-from nanohost.chat_commands.registry import chat_commands
+from nanohost.chat_commands.host_command import HostCommand, is_for
+from nanohost.chat_commands.registry import chat_commands, host_commands
 
 
 async def _prepare(asked: Asked) -> CarryOut:
-    shown = [one for one in chat_commands().values() if asked.is_admin or one.who is Who.ANYONE]
-    lines = [f"/{one.name}: {one.help}" for one in shown]
-    text = "\n".join(["Write to me as you would to a person. These words are for my host:", *lines])
+    of_conversation = [one for one in chat_commands().values() if asked.is_admin or one.who is Who.ANYONE]
+    of_host = [one for one in host_commands().values() if one.shown and is_for(one.who, asked.roles)]
+    lines = [
+        "Write to me as you would to a person. These words are for my host:",
+        *(f"/{one.name}: {one.help}" for one in of_conversation),
+    ]
+    if of_host:
+        lines += ["And these, in a group with a mention of me:", *(_of_host(one) for one in of_host)]
+    text = "\n".join(lines)
     return lambda _: Effect(answer=text)
+
+
+def _of_host(one: HostCommand) -> str:
+    """With what it takes, and where it is not for all to read."""
+    example = f", like {one.example}" if one.arguments.model_fields else ""
+    private = " (in a direct message)" if one.private else ""
+    return f"/{one.name}: {one.help}{example}{private}"
 
 
 COMMAND = ChatCommand(name="help", help="show this", prepare=_prepare)

@@ -5,7 +5,7 @@ What one does is done in the central database, in the transaction it is given, a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
@@ -20,6 +20,19 @@ from nanohost.model import Role
 from nanohost.store.database import Transaction
 from nanohost.store.roles import Grant
 from nanohost_protocol.rows import Origin
+
+
+def is_for(who: Who, roles: Collection[Role]) -> bool:
+    """Whether a command for these people is for somebody with these roles, wherever they have them."""
+    match who:
+        case Who.ANYONE:
+            return True
+        case Who.KNOWN:
+            return bool(roles)
+        case Who.ADMIN:
+            return not {Role.OWNER, Role.ADMIN}.isdisjoint(roles)
+        case Who.OWNER:
+            return Role.OWNER in roles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,25 +54,20 @@ class Actor:
 
     def may(self, who: Who) -> bool:
         """Whether a command for these people is for this one. An admin of one agent group is one here."""
-        match who:
-            case Who.ANYONE:
-                return True
-            case Who.ADMIN:
-                wanted = {Role.OWNER, Role.ADMIN}
-            case Who.OWNER:
-                wanted = {Role.OWNER}
-        return self.is_local or any(grant.role in wanted for grant in self.grants)
+        return self.is_local or is_for(who, [grant.role for grant in self.grants])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAsked:
-    """What a command works with. `zone` is that of the times people read."""
+    """What a command works with. `zone` is that of the times people read, `channels` are the names of those that are
+    set up."""
 
     tx: Transaction
     actor: Actor
     now: datetime
     zone: tzinfo
     aftermath: Aftermath
+    channels: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +104,9 @@ class HostCommand:
             told = self.arguments.model_fields[place].description if place in fields else None
             said = f"/{self.name} needs {told or place}" if missing["type"] == "missing" else missing["msg"]
             raise UsageError(said, hint=f"for example: {self.example}") from None
+
+
+def refusal(command: HostCommand) -> str:
+    """What somebody is told for whom the command is not."""
+    whom = {Who.OWNER: "an owner", Who.ADMIN: "an admin"}.get(command.who, "somebody with a role")
+    return f"Only {whom} may use /{command.name}."

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, ContainerState, Effect, Look
+from nanohost.chat_commands.pause import since_and_by
 from nanohost.chat_commands.waiting import waiting
+from nanohost.chat_commands.words import clock_time, counted
 from nanohost.errors import MailboxError
-from nanohost.store import tasks, turn_failures
+from nanohost.store import paused, tasks, turn_failures
 from nanohost.store.tasks import Task, TaskStatus
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.inbound import InboundWriter
@@ -38,6 +40,8 @@ class Facts:
     waiting: int
     now: datetime
     zone: tzinfo
+    paused: str = ""
+    """Since when nothing goes on, and by whom."""
 
 
 async def _prepare(asked: Asked) -> CarryOut:
@@ -45,6 +49,8 @@ async def _prepare(asked: Asked) -> CarryOut:
     doing = await _doing(asked) if look.state is not ContainerState.NONE else Doing()
     open_tasks = await tasks.open_of_session(asked.store, asked.session.id)
     failures = await turn_failures.find(asked.store, asked.session.id)
+    pause = await paused.find(asked.store)
+    rests = "" if pause is None else await since_and_by(asked.store, pause, asked.now, asked.zone)
 
     def answer(box: InboundWriter) -> Effect:
         unclaimed = sum(1 for one in waiting(box) if one.trigger and one.id not in doing.claimed)
@@ -56,6 +62,7 @@ async def _prepare(asked: Asked) -> CarryOut:
             waiting=unclaimed,
             now=asked.now,
             zone=asked.zone,
+            paused=rests,
         )
         return Effect(answer=status(facts))
 
@@ -81,7 +88,7 @@ def _look(box: OutboundReader) -> Doing:
 
 def status(facts: Facts) -> str:
     """A sentence a line."""
-    lines = [_doing_now(facts), _what_waits(facts.waiting), _scheduled(facts), _last_error(facts)]
+    lines = [facts.paused, _doing_now(facts), _what_waits(facts.waiting), _scheduled(facts), _last_error(facts)]
     return "\n".join(line for line in lines if line)
 
 
@@ -90,7 +97,7 @@ def _doing_now(facts: Facts) -> str:
         tool = f", now with the tool {facts.doing.tool}" if facts.doing.tool else ""
         return f"I am working since {_time(facts.doing.since, facts)}{tool}."
     match facts.look.state:
-        case ContainerState.WAITING:
+        case ContainerState.WAITING if not facts.paused:
             return "I wait for a free place to work in."
         case ContainerState.STARTING:
             return "I am just starting."
@@ -103,15 +110,15 @@ def _doing_now(facts: Facts) -> str:
 
 
 def _what_waits(count: int) -> str:
-    return f"{_counted(count, 'message waits', 'messages wait')}." if count else "Nothing waits."
+    return f"{counted(count, 'message waits', 'messages wait')}." if count else "Nothing waits."
 
 
 def _scheduled(facts: Facts) -> str:
     active = [task.next_due for task in facts.tasks if task.status is TaskStatus.ACTIVE and task.next_due is not None]
     if not active:
         return ""
-    counted = _counted(len(active), "task is scheduled", "tasks are scheduled")
-    return f"{counted}, next at {_time(min(active), facts)}."
+    are = counted(len(active), "task is scheduled", "tasks are scheduled")
+    return f"{are}, next at {_time(min(active), facts)}."
 
 
 def _last_error(facts: Facts) -> str:
@@ -121,13 +128,7 @@ def _last_error(facts: Facts) -> str:
 
 
 def _time(moment: datetime, facts: Facts) -> str:
-    """With its day, where that is not today."""
-    local, today = moment.astimezone(facts.zone), facts.now.astimezone(facts.zone)
-    return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
+    return clock_time(moment, facts.now, facts.zone)
 
 
 def _printable(name: object) -> str:

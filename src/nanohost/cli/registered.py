@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from nanohost.clock import SystemClock
 from nanohost.commands.context import CommandContext, OfflineContext
-from nanohost.commands.registry import Command, Following, commands
+from nanohost.commands.registry import Command, Following, commands, resources
 from nanohost.control.client import NobodyThere, ask
 from nanohost.errors import HomeError
 from nanohost.home import Holding, Home, HomeBusy, hold
@@ -45,7 +45,7 @@ def add_registered(subcommands: Subcommands) -> None:
             _add(subcommands, first, command)
             continue
         if first not in groups:
-            parent = subcommands.add_parser(first, help=f"{_verbs(first)}", description=None)
+            parent = subcommands.add_parser(first, help=_verbs(first), description=_about(first))
             parent.set_defaults(help_of=parent)
             groups[first] = parent.add_subparsers(title="commands", metavar="COMMAND")
         _add(groups[first], second, command)
@@ -58,6 +58,17 @@ def add_home(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _about(first: str) -> str | None:
+    """What the rows are, if the noun is a resource."""
+    found = resources().get(first)
+    return None if found is None else sentence(found.about)
+
+
+def sentence(words: str) -> str:
+    """As it stands at the head of a help text."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
 def _verbs(first: str) -> str:
     return ", ".join(words.partition(" ")[2] for words in commands() if words.startswith(f"{first} "))
 
@@ -66,7 +77,7 @@ def _add(subcommands: Subcommands, word: str, command: Command) -> None:
     parser = subcommands.add_parser(
         word,
         help=command.help,
-        description=command.help[0].upper() + command.help[1:] + ".",
+        description=sentence(command.help),
         epilog=f"example: {command.example}",
     )
     for name, field in command.arguments.model_fields.items():
@@ -100,6 +111,8 @@ def _add_argument(parser: argparse.ArgumentParser, name: str, field: FieldInfo, 
 
 
 def _choices(annotation: Any) -> list[str]:
+    if bool in get_args(annotation):  # of three: yes, no, or left as it is
+        return ["yes", "no"]
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, enum.EnumMeta):
             return [str(member.value) for member in kind]  # type: ignore[var-annotated]

@@ -118,7 +118,7 @@ async def _add(context: OfflineContext, arguments: Add) -> Json:
         "channel": f"{name}:{instance}",
         "said": said,
         "saved": str(path),
-        "next": f"nanohost wirings create --channel {arguments.name} --chat CHAT --group main, then nanohost run",
+        "next": f"nanohost run, and beside it nanohost pair {arguments.name}: it makes you the owner",
     }
 
 

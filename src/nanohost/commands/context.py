@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import pwd
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.commands.show import Json
 from nanohost.home import Home
-from nanohost.model import Session, SessionId
+from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.settings import Settings
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
@@ -44,6 +46,14 @@ class LiveHost(Protocol):
         """Stop the session's container in order. False if it has none that runs."""
         ...
 
+    async def addresses_changed(self, agent_group: AgentGroupId) -> None:
+        """Where the agents of this group may send was changed: those that run are told."""
+        ...
+
+    async def deep_link(self, channel: str, instance: str, text: str) -> str | None:
+        """An address that opens a chat with our bot there and hands it this text; None: the platform has none."""
+        ...
+
     def events_came_back(self, chat: ChatKey) -> None:
         """An event of this chat is to be routed again."""
         ...
@@ -60,7 +70,17 @@ class OfflineContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext(OfflineContext):
-    """`live` is None when no host runs: the command then has the database for itself."""
+    """`live` is None when no host runs: the command then has the database for itself. `who` gave the command, as the
+    audit log names them."""
 
     store: Store
     live: LiveHost | None = None
+    who: str = field(default_factory=lambda: local_user(os.geteuid()))
+
+
+def local_user(number: int) -> str:
+    """Who a user of this machine is for the audit log."""
+    try:
+        return f"local:{pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"local:{number}"

@@ -12,6 +12,7 @@ from nanohost.chat_commands.registry import host_commands
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Command
 from nanohost.commands.show import Json
+from nanohost.settings import channel_instances
 
 
 def local_actor() -> Actor:
@@ -30,6 +31,7 @@ def _in_shell(one: HostCommand) -> Command:
                 now=context.clock.now(),
                 zone=ZoneInfo(context.settings.host.timezone),
                 aftermath=aftermath,
+                channels={one.name for one in channel_instances(context.settings)},
             )
             said = await one.carry_out(asked, arguments)
         if context.live is not None:

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import Field
 
+from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
 from nanohost.commands.setup import chat_place, ensure_chat
-from nanohost.commands.show import Json, plain
-from nanohost.model import UnknownSender
-from nanohost.store import messaging_groups
+from nanohost.commands.show import plain
+from nanohost.errors import UsageError
+from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
+from nanohost.store import destinations, messaging_groups, sessions, wirings
+from nanohost.store.database import Queries, Transaction
 
 
-class List(Arguments):
-    """Nothing to say."""
+class ChatRow(Row):
+    id: int = Field(description="its number")
+    channel_type: str = Field(description="the platform")
+    instance: str = Field(description="which bot on that platform; default: the only one")
+    platform_id: str = Field(description="what the platform calls it in messages")
+    is_group: bool = Field(description="whether it is more than one person's")
+    name: str = Field(description="what people call it")
+    unknown_sender: UnknownSender = Field(
+        description="what senders without a role may do: talk (public), nothing (strict), or wait until somebody who"
+        " may decide was asked (request_approval)"
+    )
+    created_at: datetime = Field(description="since when it is known")
+
+
+class Deleted(Row):
+    ABOUT = ("deleted",)
+
+    deleted: int = Field(description="its number")
+
+
+class List(ListArguments):
+    channel: str | None = Field(None, description="only of this platform")
 
 
 class Create(Arguments):
@@ -23,32 +48,101 @@ class Create(Arguments):
     unknown: UnknownSender | None = Field(None, description="what senders without a role may do")
 
 
-async def _list(context: CommandContext, arguments: List) -> Json:
-    return plain(await messaging_groups.every(context.store))
+class One(Arguments):
+    id: Number = Field(description="the chat's number, as nanohost messaging-groups list shows it")
 
 
-async def _create(context: CommandContext, arguments: Create) -> Json:
+class Update(One):
+    name: str | None = Field(None, description="what people call it; the platform's own name comes back with a message")
+    unknown: UnknownSender | None = Field(None, description="what senders without a role may do")
+
+
+async def _list(context: CommandContext, db: Queries, arguments: List) -> list[ChatRow]:
+    chats = await messaging_groups.every(db)
+    return [_row(chat) for chat in chats if arguments.channel in (None, chat.channel_type)]
+
+
+async def _get(context: CommandContext, db: Queries, arguments: One) -> ChatRow | None:
+    chat = await _known(db, arguments)
+    return None if chat is None else _row(chat)
+
+
+async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> ChatRow:
     place = chat_place(arguments.channel, arguments.chat)
-    async with context.store.transaction() as tx:
-        return plain(
-            await ensure_chat(tx, place, unknown=arguments.unknown, name=arguments.name, now=context.clock.now())
-        )
+    return _row(await ensure_chat(tx, place, unknown=arguments.unknown, name=arguments.name, now=context.clock.now()))
 
 
-COMMANDS = (
-    Command(
-        words="messaging-groups list",
-        help="list the chats that are known",
-        example="nanohost messaging-groups list --json",
-        arguments=List,
-        run=_list,
-    ),
-    Command(
-        words="messaging-groups create",
-        begins=True,
-        help="make a chat known, or change what strangers may do in it",
-        example="nanohost messaging-groups create --channel telegram --chat 123456 --unknown strict",
-        arguments=Create,
-        run=_create,
+async def _update(context: CommandContext, tx: Transaction, arguments: Update) -> ChatRow | None:
+    chat = await _known(tx, arguments)
+    if chat is None:
+        return None
+    if arguments.name is not None:
+        await messaging_groups.learn(tx, chat.id, is_group=chat.is_group, name=arguments.name)
+    if arguments.unknown is not None:
+        await messaging_groups.set_unknown_sender(tx, chat.id, arguments.unknown)
+    return _row(await messaging_groups.get(tx, chat.id))
+
+
+async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
+    chat = await _known(tx, arguments)
+    if chat is None:
+        return None
+    await _refuse_in_use(tx, chat)
+    await messaging_groups.delete(tx, chat.id)
+    return Deleted(deleted=chat.id)
+
+
+async def _refuse_in_use(tx: Transaction, chat: MessagingGroup) -> None:
+    what = f"chat {chat.id} ({chat.channel_type} {chat.platform_id})"
+    if wired := await wirings.of_chat(tx, chat.id):
+        raise UsageError(f"{what} is wired to an agent", hint=f"nanohost wirings delete {wired[0].id}")
+    if named := await destinations.of_chat(tx, chat.id):
+        raise UsageError(f"{what} is the destination {named[0].name}", hint="nanohost destinations list")
+    if kept := [one for one in await sessions.every(tx) if one.messaging_group_id == chat.id]:
+        raise UsageError(f"{what} has conversations that are kept: {kept[0].id}", hint="nanohost sessions list")
+
+
+async def _known(db: Queries, arguments: One) -> MessagingGroup | None:
+    return await messaging_groups.numbered(db, MessagingGroupId(arguments.id))
+
+
+def _row(chat: MessagingGroup) -> ChatRow:
+    return ChatRow.model_validate(plain(chat))
+
+
+RESOURCE = Resource(
+    name="messaging-groups",
+    one="messaging group",
+    about="the chats that are known: rooms, channels and direct messages on each platform",
+    row=ChatRow,
+    verbs=(
+        Listing(help="list the chats that are known", example="--json", arguments=List, run=_list),
+        Look(help="show one chat", example="3", arguments=One, run=_get, positional=("id",)),
+        Change(
+            word="create",
+            begins=True,
+            help="make a chat known, or change what strangers may do in it",
+            example="--channel telegram --chat 123456 --unknown strict",
+            arguments=Create,
+            run=_create,
+        ),
+        Change(
+            word="update",
+            help="change what a chat is called, or what strangers may do in it",
+            example="3 --unknown strict",
+            arguments=Update,
+            run=_update,
+            positional=("id",),
+        ),
+        Change(
+            word="delete",
+            help="forget a chat that nothing refers to",
+            example="3",
+            arguments=One,
+            run=_delete,
+            result=Deleted,
+            positional=("id",),
+        ),
     ),
 )
+COMMANDS = RESOURCE.commands()

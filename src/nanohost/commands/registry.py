@@ -1,7 +1,8 @@
 """What an operator can ask of the host: one registry for the command line, the control socket and later the chat.
 
 A command is its words, a model of its arguments, a function and a way to show the result. Files in this package hold
-one resource's commands each, in a tuple COMMANDS; a new file is found by itself.
+one noun's commands each, in a tuple COMMANDS, and the definition they are made from, if they are, in RESOURCE (see
+resource.py); a new file is found by itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -20,7 +22,10 @@ from nanohost.commands.context import OfflineContext
 from nanohost.commands.show import Json, show
 from nanohost.errors import UsageError
 
-HELPERS = {"channel_setup", "context", "registry", "setup", "show"}
+if TYPE_CHECKING:
+    from nanohost.commands.resource import Resource
+
+HELPERS = {"channel_setup", "context", "registry", "resource", "setup", "show"}
 """Modules of this package that hold no commands."""
 
 
@@ -74,14 +79,22 @@ class Command:
 @cache
 def commands() -> dict[str, Command]:
     """All commands by their words, sorted."""
+    found = {command.words: command for module in _modules() for command in module.COMMANDS}
+    return dict(sorted(found.items()))
+
+
+@cache
+def resources() -> dict[str, Resource]:
+    """The resources among them by their name, sorted."""
+    found = {module.RESOURCE.name: module.RESOURCE for module in _modules() if hasattr(module, "RESOURCE")}
+    return dict(sorted(found.items()))
+
+
+def _modules() -> list[ModuleType]:
     import nanohost.commands as package
 
-    found: dict[str, Command] = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in HELPERS:
-            loaded = importlib.import_module(f"{package.__name__}.{module.name}")
-            found.update({command.words: command for command in loaded.COMMANDS})
-    return dict(sorted(found.items()))
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in HELPERS]
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
 
 
 def find(words: str) -> Command:

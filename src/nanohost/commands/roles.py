@@ -1,89 +1,148 @@
-"""Roles: who may talk to which agent."""
+"""Roles: who may talk to which agent, and who may administer it."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from pydantic import Field
 
+from nanohost.access.last_owner import refuse_last_owner
+from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.resource import Change, ListArguments, Listing, Resource, Row
 from nanohost.commands.setup import known_group
-from nanohost.commands.show import Json
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, Role
 from nanohost.store import agent_groups, roles
+from nanohost.store.database import Queries, Transaction
 
 USER = re.compile(r"[a-z][a-z0-9_-]*:.+")
+EVERYWHERE = "everywhere"
 
 
-class List(Arguments):
-    """Nothing to say."""
+class RoleRow(Row):
+    ABOUT = ("user",)
+
+    user: str = Field(description="who has it: CHANNEL:HANDLE")
+    role: Role = Field(description="owner (everywhere), admin or member")
+    group: str = Field(description="the folder of the agent group it is for, or everywhere")
+    since: datetime = Field(description="when it was granted")
 
 
-class Change(Arguments):
+class Granted(Row):
+    ABOUT = ("user",)
+
+    user: str = Field(description="who has it now")
+    role: Role = Field(description="the role")
+    group: str = Field(description="the folder of the agent group it is for, or everywhere")
+    granted: str = Field(description="now, or before if they had it already")
+
+
+class Revoked(Row):
+    ABOUT = ("user",)
+
+    user: str = Field(description="who had it")
+    role: Role = Field(description="the role")
+    group: str = Field(description="the folder of the agent group it was for, or everywhere")
+    revoked: str = Field(description="now")
+
+
+class List(ListArguments):
+    user: str | None = Field(None, description="only of this user: CHANNEL:HANDLE")
+    role: Role | None = Field(None, description="only owners, admins or members")
+    group: str | None = Field(None, description="only those that hold in this agent group, so everywhere ones, too")
+
+
+class One(Arguments):
     user: str = Field(description="CHANNEL:HANDLE, as in telegram:123456")
     role: Role = Field(description="owner, admin or member")
     group: str | None = Field(None, description="only in this agent group (default: everywhere)")
 
 
-async def _list(context: CommandContext, arguments: List) -> Json:
-    folders = {group.id: group.folder for group in await agent_groups.every(context.store)}
+async def granted(db: Queries, *, user: str | None, role: Role | None, folder: str | None) -> list[RoleRow]:
+    """The roles of a user, or of this name, or that hold in an agent group. Raises UsageError for an unknown one."""
+    group = None if folder is None else await known_group(db, folder)
+    folders = await agent_groups.folders(db)
     return [
-        {
-            "user": grant.user_id,
-            "role": str(grant.role),
-            "group": "everywhere" if grant.agent_group_id is None else folders[grant.agent_group_id],
-            "since": grant.granted_at.isoformat(timespec="seconds"),
-        }
-        for grant in await roles.every(context.store)
+        RoleRow(
+            user=grant.user_id,
+            role=grant.role,
+            group=EVERYWHERE if grant.agent_group_id is None else folders[grant.agent_group_id],
+            since=grant.granted_at,
+        )
+        for grant in await roles.every(db)
+        if user in (None, grant.user_id)
+        and role in (None, grant.role)
+        and (group is None or grant.agent_group_id in (None, group.id))
     ]
 
 
-async def _grant(context: CommandContext, arguments: Change) -> Json:
-    group = await _scope(context, arguments)
-    async with context.store.transaction() as tx:
-        new = await roles.grant(
-            tx, user_id=arguments.user, role=arguments.role, agent_group=group, now=context.clock.now()
-        )
-    return {"user": arguments.user, "role": str(arguments.role), "granted": "now" if new else "before"}
+async def grant(context: CommandContext, tx: Transaction, arguments: One) -> Granted:
+    group = await _scope(tx, arguments)
+    new = await roles.grant(tx, user_id=arguments.user, role=arguments.role, agent_group=group, now=context.clock.now())
+    where = arguments.group or EVERYWHERE
+    return Granted(user=arguments.user, role=arguments.role, group=where, granted="now" if new else "before")
 
 
-async def _revoke(context: CommandContext, arguments: Change) -> Json:
-    group = await _scope(context, arguments)
-    async with context.store.transaction() as tx:
-        if not await roles.revoke(tx, user_id=arguments.user, role=arguments.role, agent_group=group):
-            raise UsageError(f"{arguments.user} is no {arguments.role} there", hint="nanohost roles list")
-    return {"user": arguments.user, "role": str(arguments.role), "revoked": "now"}
+async def revoke(context: CommandContext, tx: Transaction, arguments: One) -> Revoked:
+    group = await _scope(tx, arguments)
+    if arguments.role is Role.OWNER:
+        await refuse_last_owner(tx, arguments.user)
+    if not await roles.revoke(tx, user_id=arguments.user, role=arguments.role, agent_group=group):
+        raise UsageError(f"{arguments.user} is no {arguments.role} there", hint="nanohost roles list")
+    return Revoked(user=arguments.user, role=arguments.role, group=arguments.group or EVERYWHERE, revoked="now")
 
 
-async def _scope(context: CommandContext, arguments: Change) -> AgentGroupId | None:
-    if not USER.fullmatch(arguments.user):
-        raise UsageError(f"{arguments.user!r} is not a user", hint="CHANNEL:HANDLE, as in telegram:123456")
+async def _list(context: CommandContext, db: Queries, arguments: List) -> list[RoleRow]:
+    return await granted(db, user=arguments.user, role=arguments.role, folder=arguments.group)
+
+
+async def _scope(db: Queries, arguments: One) -> AgentGroupId | None:
+    checked_user(arguments.user)
     if arguments.group is None:
         return None
     if arguments.role is Role.OWNER:
         raise UsageError("an owner is one everywhere", hint="leave out --group, or use admin")
-    return (await known_group(context.store, arguments.group)).id
+    return (await known_group(db, arguments.group)).id
 
 
-COMMANDS = (
-    Command(words="roles list", help="list who may do what", example="nanohost roles list", arguments=List, run=_list),
-    Command(
-        words="roles grant",
-        begins=True,
-        help="let somebody talk to agents, or administer them",
-        example="nanohost roles grant telegram:123456 member --group main",
-        arguments=Change,
-        run=_grant,
-        positional=("user", "role"),
-    ),
-    Command(
-        words="roles revoke",
-        help="take a role away",
-        example="nanohost roles revoke telegram:123456 member --group main",
-        arguments=Change,
-        run=_revoke,
-        positional=("user", "role"),
+def checked_user(text: str) -> str:
+    """A user as people type one. Raises UsageError."""
+    if not USER.fullmatch(text):
+        raise UsageError(f"{text[:80]!r} is not a user", hint="CHANNEL:HANDLE, as in telegram:123456")
+    return text
+
+
+RESOURCE = Resource(
+    name="roles",
+    one="role",
+    about="who may talk to agents, administer them, or owns the install; a role of one identity counts for all of the"
+    " same human",
+    row=RoleRow,
+    verbs=(
+        Listing(help="list who may do what", example="", arguments=List, run=_list),
+        Change(
+            word="create",
+            also="grant",
+            begins=True,
+            help="let somebody talk to agents, or administer them",
+            example="telegram:123456 member --group main",
+            arguments=One,
+            run=grant,
+            result=Granted,
+            positional=("user", "role"),
+        ),
+        Change(
+            word="delete",
+            also="revoke",
+            help="take a role away; the last owner's stays",
+            example="telegram:123456 member --group main",
+            arguments=One,
+            run=revoke,
+            result=Revoked,
+            positional=("user", "role"),
+        ),
     ),
 )
+COMMANDS = RESOURCE.commands()

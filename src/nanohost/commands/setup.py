@@ -13,13 +13,13 @@ from datetime import datetime
 from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender, Wiring
+from nanohost.patterns import PatternError, check
 from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.store.database import Queries, Store, Transaction
 
 MAIN = "main"
 TERMINAL_CHAT = "local"
 FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
-LONGEST_PATTERN = 500
 CHARACTER = """# {name}
 
 You are {name}, a personal assistant. People write to you in chats; answer briefly and in their language.
@@ -45,6 +45,11 @@ def chat_place(channel: str, chat: str) -> ChatPlace:
     return ChatPlace(channel_type=channel_type, instance=instance or "default", platform_id=chat)
 
 
+def channel_name(chat: MessagingGroup) -> str:
+    """The chat's channel as an operator types it: TYPE, or TYPE:INSTANCE."""
+    return chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}"
+
+
 def engage_mode(text: str) -> tuple[EngageMode, str]:
     """`always`, `mention`, `mention-sticky` or `pattern:REGEX` as mode and pattern. Raises UsageError."""
     if text == "always":
@@ -60,13 +65,11 @@ def engage_mode(text: str) -> tuple[EngageMode, str]:
 
 
 def _checked_pattern(pattern: str) -> str:
-    if len(pattern) > LONGEST_PATTERN:
-        raise UsageError(f"the pattern has {len(pattern)} characters, more than {LONGEST_PATTERN}")
     try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
+        check(pattern)
+    except PatternError as error:
         raise UsageError(
-            f"{pattern!r} is not a regular expression: {error}", hint="pattern:^hey matches what begins with hey"
+            f"{pattern[:80]!r} is no pattern: {error}", hint="pattern:^hey matches what begins with hey"
         ) from None
     return pattern
 
@@ -167,7 +170,7 @@ async def wire(
     if any(wiring.agent_group_id == group.id for wiring in await wirings.of_chat(tx, chat.id)):
         raise UsageError(
             f"{chat.channel_type} {chat.platform_id} is wired to {group.folder} already",
-            hint="nanohost wirings list; nanohost wirings delete ID, then create it as you want it",
+            hint="nanohost wirings list; nanohost wirings update ID changes how",
         )
     mode, pattern = engage
     return await wirings.add(

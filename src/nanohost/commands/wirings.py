@@ -1,86 +1,168 @@
-"""Wirings: which agents take part in which chats."""
+"""Wirings: which agents take part in which chats, and how."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from pydantic import Field
 
+from nanohost.arguments import Arguments
 from nanohost.channels.loader import discover
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
-from nanohost.commands.setup import ChatPlace, chat_place, engage_mode, ensure_chat, known_group, wire
-from nanohost.commands.show import Json, plain
-from nanohost.errors import UsageError
-from nanohost.model import EngageMode, MessagingGroup, SessionMode, UnknownSender, Wiring, WiringId
+from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
+from nanohost.commands.setup import ChatPlace, channel_name, chat_place, engage_mode, ensure_chat, known_group, wire
+from nanohost.model import (
+    EngageMode,
+    Ignored,
+    MessagingGroup,
+    SenderScope,
+    SessionMode,
+    UnknownSender,
+    Wiring,
+    WiringId,
+)
 from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, messaging_groups, wirings
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, Transaction
 
 TERMINAL = ("terminal", "default")
 """Is always switched on."""
+ENGAGE = "always, mention, mention-sticky or pattern:REGEX"
 
 
-class List(Arguments):
-    """Nothing to say."""
+class WiringRow(Row):
+    id: int = Field(description="its number")
+    channel: str = Field(description="the chat's channel: TYPE or TYPE:INSTANCE")
+    chat: str = Field(description="the platform's id of the chat")
+    name: str = Field(description="what the platform calls the chat")
+    group: str = Field(description="the folder of the agent group that takes part")
+    engage: str = Field(description=f"what it answers: {ENGAGE}")
+    session: SessionMode = Field(description="which messages share a session")
+    unknown: UnknownSender = Field(description="what senders without a role may do; it is the chat's, for all agents")
+    priority: int = Field(description="lower is evaluated first")
+    sender_scope: SenderScope = Field(
+        description="whom it listens to: all who may write there, or known: people with a role alone"
+    )
+    ignored: Ignored = Field(
+        description="what becomes of a message it does not take part in: drop, or accumulate: it is read with the next"
+    )
+    bots: bool = Field(description="whether other bots are listened to")
+
+
+class Created(WiringRow):
+    next: str | None = Field(None, description="who is answered there now")
+    missing: str | None = Field(None, description="what is still to be done before the chat can be heard")
+
+
+class Deleted(Row):
+    ABOUT = ("deleted",)
+
+    deleted: int = Field(description="its number")
+
+
+class List(ListArguments):
+    group: str | None = Field(None, description="only of this agent group")
+    channel: str | None = Field(None, description="only of chats on this channel: TYPE or TYPE:INSTANCE")
 
 
 class Create(Arguments):
     channel: str = Field(description="TYPE or TYPE:INSTANCE")
     chat: str = Field(description="the platform's id of the chat; it is made known if it is new")
     group: str = Field(description="the agent group's folder")
-    engage: str = Field("always", description="always, mention, mention-sticky or pattern:REGEX")
+    engage: str = Field("always", description=ENGAGE)
     session: SessionMode = Field(SessionMode.SHARED, description="which messages share a session")
     unknown: UnknownSender | None = Field(
         None, description="what senders without a role may do (default for a new chat: request_approval)"
     )
-    priority: int = Field(0, description="lower is evaluated first")
+    priority: Number = Field(0, description="lower is evaluated first")
+    sender_scope: SenderScope = Field(
+        SenderScope.ALL, description="whom to listen to; known: people with a role alone, also where a chat is public"
+    )
+    ignored: Ignored = Field(
+        Ignored.DROP, description="messages it does not take part in; accumulate: they are read with the next it does"
+    )
+    bots: bool = Field(False, description="listen to other bots, too")
 
 
-class Delete(Arguments):
-    id: int = Field(description="the wiring's number")
+class One(Arguments):
+    id: Number = Field(description="the wiring's number")
 
 
-async def _list(context: CommandContext, arguments: List) -> Json:
-    return [await _described(context.store, wiring) for wiring in await wirings.every(context.store)]
+class Update(One):
+    engage: str | None = Field(None, description=ENGAGE)
+    session: SessionMode | None = Field(None, description="which messages share a session, from the next one on")
+    priority: Number | None = Field(None, description="lower is evaluated first")
+    sender_scope: SenderScope | None = Field(None, description="whom to listen to; known: people with a role alone")
+    ignored: Ignored | None = Field(None, description="messages it does not take part in")
+    bots: bool | None = Field(None, description="whether to listen to other bots, too")
 
 
-async def _create(context: CommandContext, arguments: Create) -> Json:
+async def _list(context: CommandContext, db: Queries, arguments: List) -> list[WiringRow]:
+    if arguments.group is not None:
+        await known_group(db, arguments.group)
+    rows = [await _described(db, wiring) for wiring in await wirings.every(db)]
+    return [row for row in rows if arguments.group in (None, row.group) and arguments.channel in (None, row.channel)]
+
+
+async def _get(context: CommandContext, db: Queries, arguments: One) -> WiringRow | None:
+    wiring = await wirings.find(db, WiringId(arguments.id))
+    return None if wiring is None else await _described(db, wiring)
+
+
+async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> Created:
     place = chat_place(arguments.channel, arguments.chat)
     engage = engage_mode(arguments.engage)
-    group = await known_group(context.store, arguments.group)
+    group = await known_group(tx, arguments.group)
     now = context.clock.now()
-    async with context.store.transaction() as tx:
-        chat = await ensure_chat(tx, place, unknown=arguments.unknown, now=now)
-        wiring = await wire(
-            tx, chat, group, engage=engage, session=arguments.session, priority=arguments.priority, now=now
-        )
-        row = await _described(tx, wiring)
-    missing = await asyncio.to_thread(_missing, context, place)
-    return {**row, "next": _next(chat, wiring, group.folder), **({"missing": missing} if missing else {})}
+    chat = await ensure_chat(tx, place, unknown=arguments.unknown, now=now)
+    wiring = await wire(tx, chat, group, engage=engage, session=arguments.session, priority=arguments.priority, now=now)
+    wiring = replace(wiring, sender_scope=arguments.sender_scope, ignored=arguments.ignored, bots=arguments.bots)
+    await wirings.change(tx, wiring)
+    row = await _described(tx, wiring)
+    return Created(**dict(row), next=_next(chat, wiring, group.folder))
 
 
-async def _delete(context: CommandContext, arguments: Delete) -> Json:
-    async with context.store.transaction() as tx:
-        if not await wirings.delete(tx, WiringId(arguments.id)):
-            raise UsageError(f"there is no wiring {arguments.id}", hint="nanohost wirings list")
-    return {"deleted": arguments.id}
+async def _say_what_is_missing(context: CommandContext, made: Created) -> Created:
+    missing = await asyncio.to_thread(_missing, context, chat_place(made.channel, made.chat))
+    return made.model_copy(update={"missing": missing or None})
 
 
-async def _described(db: Queries, wiring: Wiring) -> dict[str, Json]:
+async def _update(context: CommandContext, tx: Transaction, arguments: Update) -> WiringRow | None:
+    wiring = await wirings.find(tx, WiringId(arguments.id))
+    if wiring is None:
+        return None
+    given = arguments.model_dump(exclude_none=True, exclude={"id", "engage", "session"})
+    if arguments.engage is not None:
+        given["engage_mode"], given["engage_pattern"] = engage_mode(arguments.engage)
+    if arguments.session is not None:
+        given["session_mode"] = arguments.session
+    changed = replace(wiring, **given)
+    await wirings.change(tx, changed)
+    return await _described(tx, changed)
+
+
+async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
+    return Deleted(deleted=arguments.id) if await wirings.delete(tx, WiringId(arguments.id)) else None
+
+
+async def _described(db: Queries, wiring: Wiring) -> WiringRow:
     chat = await messaging_groups.get(db, wiring.messaging_group_id)
     group = await agent_groups.get(db, wiring.agent_group_id)
-    return {
-        "id": wiring.id,
-        "channel": chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}",
-        "chat": chat.platform_id,
-        "name": chat.name,
-        "group": group.folder,
-        "engage": _engage(wiring),
-        "session": plain(wiring.session_mode),
-        "unknown": plain(chat.unknown_sender),
-        "priority": wiring.priority,
-    }
+    return WiringRow(
+        id=wiring.id,
+        channel=channel_name(chat),
+        chat=chat.platform_id,
+        name=chat.name,
+        group=group.folder,
+        engage=_engage(wiring),
+        session=wiring.session_mode,
+        unknown=chat.unknown_sender,
+        priority=wiring.priority,
+        sender_scope=wiring.sender_scope,
+        ignored=wiring.ignored,
+        bots=wiring.bots,
+    )
 
 
 def _engage(wiring: Wiring) -> str:
@@ -110,28 +192,41 @@ def _next(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:
     return f"{folder} answers {when} there from people with a role ({grant}) and nobody else, unless --unknown public"
 
 
-COMMANDS = (
-    Command(
-        words="wirings list",
-        help="list which agents take part in which chats",
-        example="nanohost wirings list",
-        arguments=List,
-        run=_list,
-    ),
-    Command(
-        words="wirings create",
-        begins=True,
-        help="let an agent take part in a chat; takes effect at once",
-        example="nanohost wirings create --channel telegram --chat 123456 --group main --engage mention",
-        arguments=Create,
-        run=_create,
-    ),
-    Command(
-        words="wirings delete",
-        help="take an agent out of a chat",
-        example="nanohost wirings delete 3",
-        arguments=Delete,
-        run=_delete,
-        positional=("id",),
+RESOURCE = Resource(
+    name="wirings",
+    one="wiring",
+    about="which agents take part in which chats, and how",
+    row=WiringRow,
+    verbs=(
+        Listing(help="list which agents take part in which chats", example="", arguments=List, run=_list),
+        Look(help="show one wiring", example="3", arguments=One, run=_get, positional=("id",)),
+        Change(
+            word="create",
+            begins=True,
+            help="let an agent take part in a chat; takes effect at once",
+            example="--channel telegram --chat 123456 --group main --engage mention",
+            arguments=Create,
+            run=_create,
+            result=Created,
+            after=_say_what_is_missing,
+        ),
+        Change(
+            word="update",
+            help="change how an agent takes part in a chat, from the next message on",
+            example="3 --engage mention-sticky --ignored accumulate",
+            arguments=Update,
+            run=_update,
+            positional=("id",),
+        ),
+        Change(
+            word="delete",
+            help="take an agent out of a chat",
+            example="3",
+            arguments=One,
+            run=_delete,
+            result=Deleted,
+            positional=("id",),
+        ),
     ),
 )
+COMMANDS = RESOURCE.commands()

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import structlog
 
-from nanohost.commands.context import CommandContext
+from nanohost.commands.context import CommandContext, local_user
 from nanohost.commands.registry import find
 from nanohost.control.protocol import LONGEST_LINE, refusal
 from nanohost.errors import NanohostError, UsageError
 from nanohost.short_socket import short_path
+
+PEER = struct.Struct("3i")
+"""Process, user and group of a socket's other end: struct ucred of Linux."""
 
 _log = structlog.get_logger()
 
@@ -47,6 +53,7 @@ async def serving(context: CommandContext) -> AsyncIterator[None]:
 
 
 async def _serve(context: CommandContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    context = _asked_by(writer.get_extra_info("socket"), context)
     try:
         while line := await reader.readline():
             writer.write(json.dumps(await _answer(context, line)).encode() + b"\n")
@@ -57,6 +64,15 @@ async def _serve(context: CommandContext, reader: asyncio.StreamReader, writer: 
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+def _asked_by(client: socket.socket, context: CommandContext) -> CommandContext:
+    """With the user who is at the other end, where the system tells: root can ask, too."""
+    try:
+        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+    except (AttributeError, OSError):
+        return context
+    return replace(context, who=local_user(PEER.unpack(told)[1]))
 
 
 async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:

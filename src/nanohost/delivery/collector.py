@@ -17,14 +17,14 @@ from nanohost.delivery.addresses import address_book, as_told
 from nanohost.delivery.examine import concerns, examine
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
-from nanohost.store import actions, deliveries, sessions
+from nanohost.store import actions, deliveries, questions, sessions
 from nanohost.store.actions import ActionRow
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.outbound import Malformed, OutboundReader
-from nanohost_protocol.rows import MessageOut, Origin
+from nanohost_protocol.rows import MessageOut, Origin, OutKind
 from nanohost_protocol.sequence import HIGHEST
 
 BATCH = 200
@@ -84,6 +84,8 @@ class Collector:
                     await actions.add(tx, entry)
                 else:
                     await deliveries.add(tx, entry)
+                    if entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
+                        await questions.add(tx, entry, now)
             await sessions.set_out_cursor(tx, session.id, rows[-1].seq, now)
             reach("collector.open")
         reach("collector.committed")

@@ -64,6 +64,10 @@ class Delivery:
         """The ledger got an entry from elsewhere: the lane looks again at once."""
         self._sender.lanes.poke(lane)
 
+    async def go_on(self) -> None:
+        """All was paused: send what waits. Raises StoreError."""
+        await self._sender.go_on()
+
     def on_decision(self, lane: LaneKey) -> None:
         """An operator decided on an entry: the lane looks again at once, and does not wait for its platform."""
         self._sender.decided(lane)

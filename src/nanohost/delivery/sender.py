@@ -93,6 +93,10 @@ class Sender:
     async def resume(self) -> None:
         """Go on with what the last host left open. Raises StoreError."""
         await self._kinds.tidy()
+        await self.go_on()
+
+    async def go_on(self) -> None:
+        """Look at every lane that has something to send. Raises StoreError."""
         for lane in await deliveries.open_lanes(self._store):
             self.lanes.poke(lane)
 

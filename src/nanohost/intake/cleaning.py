@@ -48,8 +48,6 @@ def _problem_of_flags(event: InboundEvent) -> str | None:
         return "what should be yes or no is neither"
     if event.sender.is_self:
         return "it is our own message"
-    if event.sender.is_bot:
-        return "another bot wrote it"
     return None
 
 

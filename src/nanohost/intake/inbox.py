@@ -1,23 +1,29 @@
 """Where channels hand in events. Promises: `accept` returns after the event is on disk, once.
 
-It decides nothing about who the event is for: that is routing's, which is told that the chat has news.
+It decides nothing about who the event is for: that is routing's, which is told that the chat has news. But what nobody
+listens to is not even kept: in a chat without an agent only what is said to us is, so that others may talk there at
+whatever length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 
 import structlog
 
-from nanohost.channel_api import Accepted, Capabilities, InboundEvent
+from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.clock import Clock
 from nanohost.intake.cleaning import cleaned, problem_of, recordable
-from nanohost.store import events
+from nanohost.store import cards, dropped, events, wirings
 from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
+from nanohost.store.users import user_of
 from nanohost_protocol.crash_points import reach
 
 LATEST_CHATS = 200
+ANOTHER_BOT = "another bot wrote it"
 
 _log = structlog.get_logger()
 
@@ -43,13 +49,21 @@ class ChannelInbox:
         self._on_accepted = on_accepted
 
     async def accept(self, event: InboundEvent) -> Accepted:
-        """Commit the event, or the fact that it cannot be used. Raises StoreError when the disk refuses."""
+        """Commit the event, or the fact that it cannot be used; what nobody listens to leaves nothing. Raises
+        StoreError when the disk refuses."""
         now = self._clock.now()
         problem = problem_of(event)
         kept = cleaned(event, threads=self._threads) if problem is None else recordable(event, now)
         chat = ChatKey(self._channel_type, self._instance, kept.platform_id)
+        if problem is None and (kept.sender.is_bot or not _is_said_to_us(kept)):
+            listening = await wirings.listening(self._store, chat)
+            if not listening.to_people and not _is_said_to_us(kept) and not await self._is_on_our_card(chat, kept):
+                return Accepted(new=False)
+            problem = ANOTHER_BOT if kept.sender.is_bot and not listening.to_bots else None
         async with self._store.transaction() as tx:
             new = await events.add(tx, chat, kept, now=now, dropped=problem)
+            if new and problem is not None and not kept.sender.is_self:
+                await dropped.count(tx, chat, user_of(chat, kept.sender.handle), problem, now=now)
             reach("intake.open")
         reach("intake.committed")
         if problem is not None:
@@ -58,7 +72,18 @@ class ChannelInbox:
             self._on_accepted(chat)
         return Accepted(new=new)
 
+    async def _is_on_our_card(self, chat: ChatKey, event: InboundEvent) -> bool:
+        """A press on a card that was sent to a chat where no agent listens."""
+        if event.kind is not EventKind.CLICK:
+            return False
+        choice = await cards.chosen(self._store, event.value)
+        return choice is not None and choice.card.lane == LaneKey(choice.card.lane.session_id, *astuple(chat))
+
     async def latest(self) -> Mapping[str, str]:
         return await events.latest_messages(
             self._store, channel_type=self._channel_type, instance=self._instance, limit=LATEST_CHATS
         )
+
+
+def _is_said_to_us(event: InboundEvent) -> bool:
+    return event.kind is EventKind.MESSAGE and (event.mentions_bot or not event.is_group)

@@ -9,7 +9,7 @@ the host and are adopted at the next start. One whose runner does not obey a per
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -42,6 +42,8 @@ from nanohost_protocol.ids import draw
 
 TOLD_AFTER_DEATHS = 2
 """In a row, and before anything was taken over: the person who waits is told."""
+CUT_GRACE_S = 1.5
+"""For a turn to be given back when all is paused; whoever asked for that wants it soon."""
 
 _log = structlog.get_logger()
 
@@ -94,6 +96,7 @@ class Keeper:
         self._moved = asyncio.Event()
         """A container came up or went: one that is starting can be stopped, one that was stopped is buried."""
         self._closing = False
+        self._resting = False
         self._starts = Lanes[SessionId]("start", self._start, clock)
         self._stops = Lanes[SessionId]("stop", self._stop, clock)
         self._acks = Lanes[SessionId]("acks", self._take_acks, clock)
@@ -112,7 +115,7 @@ class Keeper:
             ended_by_us=self._ended.__contains__,
             on_notice=on_notice,
             on_closed=on_closed,
-            on_working=on_working,
+            on_working=self._show_working,
         )
         self._burial = Burial(store=store, mailboxes=mailboxes, taker=self._taker, orders=self._orders, clock=clock)
 
@@ -187,6 +190,24 @@ class Keeper:
         self._end(slot)
         return True
 
+    def rest(self) -> None:
+        """Start nothing until `go_on`: who has work waits. May be called before the keeper is opened."""
+        self._resting = True
+
+    def cut(self) -> None:
+        """While at rest: stop every container in order, within two seconds. Their turns are run again later, and no try
+        is used up."""
+        for slot in self._slots:
+            self._on_working(slot.session_id, ())
+            slot.grace_s = CUT_GRACE_S
+            self._end_if_resting(slot)
+
+    def go_on(self) -> None:
+        """Start what waits."""
+        self._resting = False
+        self._kick.set()
+        self._pump()
+
     def look(self, session: SessionId) -> Look:
         """How a session stands with containers."""
         slot = self._slots.get(session)
@@ -230,7 +251,7 @@ class Keeper:
     # --- start and stop ---
 
     def _pump(self) -> None:
-        if self._closing:
+        if self._closing or self._resting:
             return
         while (session := self._slots.next()) is not None:
             now = self._clock.monotonic()
@@ -245,6 +266,11 @@ class Keeper:
         slot.state = SlotState.STOPPING
         self._stops.poke(slot.session_id)
 
+    def _end_if_resting(self, slot: Slot) -> None:
+        """One that is just starting is ended as soon as it has started."""
+        if self._resting and slot.state is SlotState.RUNNING:
+            self._end(slot)
+
     async def _start(self, id: SessionId) -> None:
         slot = self._slots.get(id)
         if slot is None or slot.state is not SlotState.STARTING or slot.container is not None:
@@ -252,6 +278,7 @@ class Keeper:
         try:
             await self._starter.start(slot, self._came_up)
             await self._see_whether_it_lives(slot)
+            self._end_if_resting(slot)
         except Exception as error:
             await self._give_up_start(slot, error)
         else:
@@ -356,6 +383,9 @@ class Keeper:
                 self._end(slot)
         if progress or standing.due_at != before.due_at:
             self._kick.set()
+
+    def _show_working(self, session: SessionId, messages: Collection[str]) -> None:
+        self._on_working(session, () if self._resting else messages)
 
     def _is_alive(self, session: Session, lease: LeaseId) -> bool:
         slot = self._slots.get(session.id)

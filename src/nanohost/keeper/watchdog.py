@@ -23,7 +23,7 @@ from nanohost.keeper.pauses import Trouble
 from nanohost.keeper.slots import Slot
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
-from nanohost.store import deliveries, events, sessions, turn_failures
+from nanohost.store import deliveries, events, paused, sessions, turn_failures
 from nanohost.store import late as late_messages
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, LaneKey
@@ -85,6 +85,8 @@ class Watchdog:
         self._session_for = session_for
         self._on_notice = on_notice
         self._deadline_s = deadline_s
+        self._paused_at: float | None = None
+        """When it was last seen that all is paused."""
 
     async def watch(self) -> None:
         """For ever: look, and say what is late."""
@@ -93,8 +95,13 @@ class Watchdog:
             await self.look()
 
     async def look(self) -> None:
-        """One look at everything that is open. Raises StoreError."""
+        """One look at everything that is open, unless all is paused, or was just now: people know that, and what waits
+        has its time anew. Raises StoreError."""
         now = self._clock.now()
+        if await paused.find(self._store) is not None:
+            self._paused_at = self._clock.monotonic()
+        if self._paused_at is not None and self._clock.monotonic() - self._paused_at < self._deadline_s:
+            return
         known = await late_messages.known(self._store)
         found = [*await self._events(known, now), *await self._deliveries(known, now)]
         for session in await sessions.due(self._store, now + timedelta(seconds=LOOK_EVERY_S)):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.command import Who
-from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
+from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand, refusal
 from nanohost.chat_commands.registry import host_commands
 from nanohost.errors import UsageError
 from nanohost.reception.visit import Visit
@@ -20,7 +20,10 @@ LONGEST = 2_000
 
 
 class Commands:
-    """A counter of the reception."""
+    """A counter of the reception. `channels`: the names of those that are set up."""
+
+    def __init__(self, *, channels: Collection[str] = ()) -> None:
+        self._channels = channels
 
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
         return _typed(stored) is not None
@@ -35,15 +38,21 @@ class Commands:
         )
         if not actor.may(command.who) and not visit.grants:
             return False
-        asked = HostAsked(tx=visit.tx, actor=actor, now=visit.now, zone=visit.zone, aftermath=visit.aftermath)
+        asked = HostAsked(
+            tx=visit.tx,
+            actor=actor,
+            now=visit.now,
+            zone=visit.zone,
+            aftermath=visit.aftermath,
+            channels=self._channels,
+        )
         await visit.say(await _answer(command, asked, words))
         return True
 
 
 async def _answer(command: HostCommand, asked: HostAsked, words: str) -> str:
     if not asked.actor.may(command.who):
-        whom = "an owner" if command.who is Who.OWNER else "an admin"
-        return f"Only {whom} may use /{command.name}."
+        return refusal(command)
     if command.private and not asked.actor.is_private:
         return f"/{command.name} is for a direct message to me: others read this here."
     try:

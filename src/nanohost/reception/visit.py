@@ -40,6 +40,11 @@ class Visit:
         return not self.stored.event.is_group
 
     @property
+    def origin(self) -> str:
+        """Where it was, as the record says it."""
+        return f"{self.stored.chat.channel_type}:{self.stored.chat.platform_id}"
+
+    @property
     def place(self) -> Origin:
         """Where the sender is answered."""
         chat, event = self.stored.chat, self.stored.event

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import re
-
-from nanohost.channel_api import InboundEvent
+from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.chat_commands.gate import is_order
 from nanohost.model import EngageMode, Wiring
+from nanohost.patterns import matches
 
 ALWAYS = "."
 LOOKED_AT = 4096
-"""Characters of a text that a pattern is tried on, from its beginning. While Python matches, the whole host stands
-still, and an innocent pattern (`.*bot`) takes time that grows with the square of the text: 25 s for the longest."""
+"""Characters of a text that a pattern is tried on, from its beginning: the whole host stands still meanwhile."""
 
 
 def engages(wiring: Wiring, event: InboundEvent, *, has_session: bool) -> bool:
-    """`has_session`: this wiring has a session in the event's thread already (what makes a mention stick)."""
+    """`has_session`: this wiring has a session in the event's thread already (what makes a mention stick). Raises
+    PatternError if the wiring's pattern is none."""
     if wiring.engage_mode is EngageMode.PATTERN:
-        return wiring.engage_pattern == ALWAYS or _matches(wiring.engage_pattern, event.text)
-    if event.mentions_bot or not event.is_group:
-        return True
-    return wiring.engage_mode is EngageMode.MENTION_STICKY and has_session
+        return wiring.engage_pattern == ALWAYS or matches(wiring.engage_pattern, event.text[:LOOKED_AT])
+    return is_addressed(event) or (wiring.engage_mode is EngageMode.MENTION_STICKY and has_session)
 
 
-def _matches(pattern: str, text: str) -> bool:
-    return re.search(pattern, text[:LOOKED_AT]) is not None
+def is_addressed(event: InboundEvent) -> bool:
+    """Whether we are spoken to: mentioned, or written to directly."""
+    return event.mentions_bot or not event.is_group
+
+
+def is_command(event: InboundEvent) -> bool:
+    """A command for us, typed: it need not fit a wiring's pattern. What was edited later is none."""
+    return event.kind is EventKind.MESSAGE and is_addressed(event) and is_order(event.text)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from nanohost.channel_api import EventKind
 from nanohost.model import WiringId
 from nanohost.store.events import StoredEvent
+from nanohost.store.questions import Question
 from nanohost_protocol.ids import channel_message_id
 from nanohost_protocol.payloads import ChatIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
 
 
-def message_for(stored: StoredEvent, wiring: WiringId) -> NewMessageIn:
-    """What this wiring's agent is to see of the event."""
+def message_for(stored: StoredEvent, wiring: WiringId, *, answers: Question | None = None) -> NewMessageIn:
+    """What this wiring's agent is to see of the event. `answers`: the question that it is the answer to."""
     event, chat = stored.event, stored.chat
     return NewMessageIn(
         id=channel_message_id(
@@ -26,11 +27,12 @@ def message_for(stored: StoredEvent, wiring: WiringId) -> NewMessageIn:
         timestamp=event.sent_at,
         content=encode(
             ChatIn(
-                text=event.text,
+                text=event.text if answers is None or answers.answer is None else answers.answer,
                 sender=event.sender.name,
                 sender_id=event.sender.handle,
                 event=EventKind.MESSAGE if event.kind is EventKind.CLICK else event.kind,
                 refers_to=event.refers_to,
+                answers=None if answers is None else answers.out_id,
             )
         ),
         origin=Origin(

@@ -10,40 +10,76 @@ the desk's.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Protocol
 
 import structlog
 
+from nanohost.access import acquaintance
 from nanohost.access.decision import is_admin, may_talk
+from nanohost.aftermath import Aftermath, Follows
+from nanohost.approvals.requests import Held
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.desk import Desk, Entry, Written
-from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate, is_order
+from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
 from nanohost.lanes import Lanes
-from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroup, Session, SessionId, Wiring, WiringId
+from nanohost.model import (
+    AgentGroup,
+    AgentGroupId,
+    EngageMode,
+    EventId,
+    MessagingGroup,
+    Session,
+    SessionId,
+    Wiring,
+    WiringId,
+)
+from nanohost.routing.answers import Answers, Taken
 from nanohost.routing.attachments import Attachments
-from nanohost.routing.engage import engages
+from nanohost.routing.consider import Made, consider
+from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
-from nanohost.routing.session_key import SessionKey, session_key
-from nanohost.store import cards, events, messaging_groups, roles, routes, sessions, wirings
-from nanohost.store.database import Store, Transaction
+from nanohost.routing.pause_notice import tell_of_pause
+from nanohost.routing.strangers import Door
+from nanohost.store import (
+    agent_groups,
+    cards,
+    conversations,
+    dropped,
+    events,
+    messaging_groups,
+    roles,
+    routes,
+    sessions,
+    wirings,
+)
+from nanohost.store.conversations import SessionKey, session_key
+from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.store.routes import Route, RouteOutcome
+from nanohost.store.roles import Grant
+from nanohost.store.routes import Route, RouteOutcome, Waiting
+from nanohost.store.users import user_of
 from nanohost_protocol.crash_points import reach
 
 BATCH = 64
 """Events dealt with in one go: their rows share one commit a mailbox."""
 MOST_TRIES = 8
 """Of an event that fails for no reason known: half a minute of growing pauses, then its chat goes on without it."""
-NO_CHAT = "the chat is not known; wire it with: nanohost wirings create"
-NO_WIRING = "no agent is wired to the chat; wire one with: nanohost wirings create"
+ANOTHERS_CARD = "the card is another agent's"
+
+_OUTCOMES = {
+    Made.WRITE: RouteOutcome.WRITTEN,
+    Made.CONTEXT: RouteOutcome.CONTEXT,
+    Made.DROP: RouteOutcome.NOT_ENGAGED,
+    Made.DENY: RouteOutcome.DENIED,
+    Made.ASK: RouteOutcome.HELD,
+}
 
 _log = structlog.get_logger()
 
@@ -57,6 +93,18 @@ class _Ready:
     entry: Entry
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """Events of one wired chat that are dealt with in one go. `grants`: what their senders may do, by user, as far as
+    it was looked up."""
+
+    events: Mapping[EventId, StoredEvent]
+    group: MessagingGroup
+    wired: Mapping[WiringId, Wiring]
+    agents: Mapping[AgentGroupId, AgentGroup]
+    grants: dict[str, Sequence[Grant]] = field(default_factory=dict)
+
+
 class Receives(Protocol):
     """Whoever deals with what is for the host itself, and no agent."""
 
@@ -68,7 +116,8 @@ class Receives(Protocol):
 class Router:
     """Deals with accepted events. `wake` is called for each session whose agent got something, `obey` for each whose
     runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record. `attachments`
-    fetches what comes with a message. `reception` is asked first of all."""
+    fetches what comes with a message. `reception` is asked first of all; `follows` looks where something was said to
+    strangers, or asked about them."""
 
     def __init__(
         self,
@@ -81,6 +130,7 @@ class Router:
         on_answer: Callable[[LaneKey], None],
         attachments: Attachments | None = None,
         reception: Receives | None = None,
+        follows: Follows | None = None,
     ) -> None:
         self._store = store
         self._desk = desk
@@ -90,6 +140,8 @@ class Router:
         self._on_answer = on_answer
         self._attachments = attachments
         self._reception = reception
+        self._follows = follows
+        self._answers = Answers(store=store, clock=clock, on_entry=on_answer)
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
         self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
         self._waiting: set[SessionId] = set()
@@ -142,13 +194,18 @@ class Router:
             _log.error("event_set_aside", number=stored.id, chat=str(chat), tries=MOST_TRIES, reason=reason)
 
     async def _deal_with(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """In order: what is for the host itself is dealt with after all that came before it."""
+        """In order: what is for the host itself, or answers a question, is dealt with after all that came before it."""
         for_agents: list[StoredEvent] = []
         for stored in batch:
-            if self._reception is not None and await self._reception.wants(stored):
+            if self._reception is not None and not stored.event.sender.is_bot and await self._reception.wants(stored):
                 await self._deal_with_run(chat, for_agents)
                 for_agents = []
                 if await self._reception.takes(stored):
+                    continue
+            if await self._answers.wants(stored):
+                await self._deal_with_run(chat, for_agents)
+                for_agents = []
+                if await self._deal_with_answer(stored):
                     continue
             for_agents.append(stored)
         await self._deal_with_run(chat, for_agents)
@@ -156,40 +213,85 @@ class Router:
     async def _deal_with_run(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
         if not batch:
             return
-        group = await messaging_groups.find(
-            self._store, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
-        )
+        group = await self._chat(self._store, chat)
         wired = await wirings.of_chat(self._store, group.id) if group else []
         if group is None or not wired:
-            await self._drop(batch, NO_CHAT if group is None else NO_WIRING)
-        else:
-            await self._learn(group, batch)
-            await self._route(batch, group, wired)
+            await self._turn_away(chat, batch)
+            return
+        await self._learn(group, batch)
+        agents = [await agent_groups.get(self._store, wiring.agent_group_id) for wiring in wired]
+        run = _Run(
+            events={stored.id: stored for stored in batch},
+            group=group,
+            wired={wiring.id: wiring for wiring in wired},
+            agents={agent.id: agent for agent in agents},
+        )
+        await self._route(run)
 
-    async def _route(self, batch: Sequence[StoredEvent], group: MessagingGroup, wired: Sequence[Wiring]) -> None:
+    async def _deal_with_answer(self, stored: StoredEvent) -> bool:
+        """False: it answers no question, and nothing was done about it."""
+        taken = await self._answers.take(stored)
+        if isinstance(taken, Taken):
+            session, wiring = taken.session, taken.wiring
+            route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.WRITTEN)
+            entry = await self._entry(stored, wiring.id, session.agent_group_id, trigger=True)
+            row = _Ready(route=_reaching(route, session), stored=stored, entry=entry)
+            made, written = await self._write(session, [row])
+            run = _Run(events={stored.id: stored}, group=taken.group, wired={wiring.id: wiring}, agents={})
+            await self._record(run, made, {session.id: written})
+        return taken is not None
+
+    async def _chat(self, db: Queries, chat: ChatKey) -> MessagingGroup | None:
+        return await messaging_groups.find(
+            db, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
+        )
+
+    async def _turn_away(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
+        """No agent listens here: whoever speaks to us waits until somebody decided, and the rest is dropped."""
+        async with self._store.transaction() as tx:
+            group = await self._chat(tx, chat)
+            if group is not None and await wirings.of_chat(tx, group.id):
+                return  # it was wired just now, and the events are new yet
+            door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
+            for stored in batch:
+                answer = await door.knock(stored, group)
+                if isinstance(answer, Held):
+                    await events.hold(tx, stored.id, answer.id)
+                    continue
+                _log.info("event_dropped", chat=str(chat), user=_user(stored), reason=answer.reason)
+                await events.mark_dropped(tx, stored.id, answer.reason)
+                await dropped.count(tx, chat, _user(stored), answer.reason, now=door.now)
+            await self._meet(tx, [stored for stored in batch if is_addressed(stored.event)])
+        self._follow_up(door.aftermath)
+
+    async def _route(self, run: _Run) -> None:
         declined: list[Route] = []
         ready: dict[SessionId, list[_Ready]] = defaultdict(list)
         known: dict[SessionId, Session] = {}
-        for stored in batch:
-            for wiring in wired:
-                route, session = await self._decide(stored, group, wiring, ready)
+        for stored in run.events.values():
+            for wiring in run.wired.values():
+                route, session = await self._decide(stored, run, wiring, ready)
                 if session is None:
                     declined.append(route)
                     continue
                 known[session.id] = session
-                entry = await self._entry(stored, wiring.id, wiring.agent_group_id)
+                entry = await self._entry(stored, wiring.id, wiring.agent_group_id, trigger=route.trigger)
                 ready[session.id].append(_Ready(route=route, stored=stored, entry=entry))
         made, written = declined, dict[SessionId, Written]()
         for id, rows in ready.items():
             routed, written[id] = await self._write(known[id], rows)
             made += routed
-        reach("routing.written")
-        await self._record(batch, made, written)
+        await self._record(run, made, written)
 
-    async def _entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId) -> Entry:
+    async def _entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId, *, trigger: bool) -> Entry:
         stored = await self._in_our_words(stored)
+        if (answered := await self._answers.answered_by(stored)) is not None:
+            return Entry(message=message_for(stored, wiring, answers=answered))
+        message = message_for(stored, wiring)
+        if not trigger:
+            return Entry(message=replace(message, trigger=False))
         verdict = await self._gate(stored, agent_group)
-        return Entry(message=message_for(stored, wiring), order=verdict if isinstance(verdict, Order) else None)
+        return Entry(message=message, order=verdict if isinstance(verdict, Order) else None)
 
     async def _in_our_words(self, stored: StoredEvent) -> StoredEvent:
         """A press says what its button was made to say, in the thread of its card, whatever the platform tells."""
@@ -205,56 +307,58 @@ class Router:
         if stored.event.kind is not EventKind.MESSAGE or not stored.event.text.lstrip().startswith("/"):
             return Passes()
         grants = await roles.of_user(self._store, _user(stored))
-        return gate(stored.event.text, is_admin=is_admin(grants, agent_group))
+        held = {grant.role for grant in grants}
+        return gate(stored.event.text, is_admin=is_admin(grants, agent_group), roles=held)
 
     async def _decide(
-        self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
+        self, stored: StoredEvent, run: _Run, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
     ) -> tuple[Route, Session | None]:
         """One wiring's decision on one event. The session is made if it is the conversation's first message."""
         if stored.event.kind is EventKind.CLICK:
-            return await self._decide_press(stored, group, wiring)
+            return await self._decide_press(stored, run, wiring)
         key = session_key(wiring, stored.event)
-        session = await self._find(key)
-        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
-        try:
-            sticks = await self._sticks(wiring, session, ready)
-            if not engages(wiring, stored.event, has_session=sticks) and not _is_meant(stored):
-                return route, None
-        except re.error as error:
-            return replace(route, reason=f"the wiring's pattern is no regular expression: {error}"), None
-        if (denied := await self._denied(stored, group, wiring)) is not None:
-            return replace(route, outcome=RouteOutcome.DENIED, reason=denied), None
+        session = await conversations.find(self._store, key)
+        decision = consider(
+            wiring,
+            stored.event,
+            grants=await self._grants(stored, run),
+            policy=run.group.unknown_sender,
+            sticks=await self._sticks(wiring, session, ready),
+        )
+        outcome = _OUTCOMES[decision.made]
+        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=outcome, reason=decision.reason)
+        if decision.made in (Made.DROP, Made.DENY):
+            return route, None
         verdict = await self._gate(stored, wiring.agent_group_id)
         if isinstance(verdict, Vanishes):
             return replace(route, outcome=RouteOutcome.DENIED, reason=verdict.reason), None
+        if decision.made is Made.ASK:
+            return replace(route, message_id=message_for(stored, wiring.id).id), None
         session = session or await self._make(key)
-        return replace(route, outcome=RouteOutcome.WRITTEN, session_id=session.id), session
+        return _reaching(route, session, trigger=decision.made is Made.WRITE), session
 
-    async def _decide_press(
-        self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring
-    ) -> tuple[Route, Session | None]:
+    async def _decide_press(self, stored: StoredEvent, run: _Run, wiring: Wiring) -> tuple[Route, Session | None]:
         """A press is for the session whose card it was, and for no other one; it needs no mention."""
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
         choice = await cards.chosen(self._store, stored.event.value)
         place = LaneKey(choice.card.lane.session_id, *astuple(stored.chat)) if choice else None
         if choice is None or choice.card.lane != place:
-            _log.info("press_dropped", user=_user(stored), chat=group.platform_id)
+            _log.info("press_dropped", user=_user(stored), chat=run.group.platform_id)
             return replace(route, reason="no card of this chat has such a button"), None
         session = await sessions.get(self._store, choice.card.lane.session_id)
         if session.agent_group_id != wiring.agent_group_id:
-            return replace(route, reason="the card is another agent's"), None
-        if (denied := await self._denied(stored, group, wiring)) is not None:
-            return replace(route, outcome=RouteOutcome.DENIED, reason=denied), None
-        return replace(route, outcome=RouteOutcome.WRITTEN, session_id=session.id), session
+            return replace(route, reason=ANOTHERS_CARD), None
+        grants = await self._grants(stored, run)
+        access = may_talk(grants, run.group.unknown_sender, wiring.agent_group_id, wiring.sender_scope)
+        if not access.allowed:
+            return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
+        return _reaching(route, session), session
 
-    async def _denied(self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring) -> str | None:
-        """Why the event's sender may not talk to this wiring's agent, or None."""
+    async def _grants(self, stored: StoredEvent, run: _Run) -> Sequence[Grant]:
         user = _user(stored)
-        access = may_talk(await roles.of_user(self._store, user), group.unknown_sender, wiring.agent_group_id)
-        if access.allowed:
-            return None
-        _log.info("sender_denied", user=user, chat=group.platform_id, reason=access.reason)
-        return access.reason
+        if user not in run.grants:
+            run.grants[user] = await roles.of_user(self._store, user)
+        return run.grants[user]
 
     async def _sticks(
         self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[_Ready]]
@@ -265,44 +369,29 @@ class Router:
         """
         if wiring.engage_mode is not EngageMode.MENTION_STICKY or session is None:
             return False
-        if any(row.route.wiring_id == wiring.id for row in ready.get(session.id, ())):
+        if any(row.route.wiring_id == wiring.id and row.route.trigger for row in ready.get(session.id, ())):
             return True
         return await routes.reached(self._store, session.id, wiring.id)
 
-    async def _find(self, key: SessionKey) -> Session | None:
-        return await sessions.by_key(
-            self._store, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id
-        )
-
     async def _make(self, key: SessionKey) -> Session:
         async with self._store.transaction() as tx:
-            found = await sessions.by_key(
-                tx, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id
-            )
-            if found is not None:
-                return found
-            made = await sessions.add(
-                tx,
-                agent_group=key.agent_group,
-                messaging_group=key.messaging_group,
-                thread_id=key.thread_id,
-                now=self._clock.now(),
-            )
-            return await sessions.get(tx, made)
+            return await conversations.ensure(tx, key, self._clock.now())
 
     async def _write(self, session: Session, rows: Sequence[_Ready]) -> tuple[list[Route], Written]:
         """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
-        outcome, reason, written = RouteOutcome.WRITTEN, "", Written()
+        reason, written = "", Written()
         if session.id in self._waiting:
-            outcome, reason = RouteOutcome.WAITING, "waits behind an earlier message"
+            reason = "waits behind an earlier message"
         else:
             try:
                 entries = [(row.stored, row.entry) for row in rows]
                 written = await self._desk.write(session, await self._with_files(session, entries))
             except MailboxError as error:
                 _log.warning("mailbox_refused", session=session.id, group=session.group_folder, error=str(error))
-                outcome, reason = RouteOutcome.WAITING, str(error)
-        made = [replace(row.route, outcome=outcome, reason=reason, message_id=row.entry.message.id) for row in rows]
+                reason = str(error)
+        made = [replace(row.route, message_id=row.entry.message.id) for row in rows]
+        if reason:
+            made = [replace(route, outcome=RouteOutcome.WAITING, reason=reason) for route in made]
         return made, written
 
     async def _with_files(self, session: Session, entries: Sequence[tuple[StoredEvent, Entry]]) -> list[Entry]:
@@ -315,23 +404,78 @@ class Router:
         )
         return [replace(entry, message=message) for (_, entry), message in zip(entries, messages, strict=True)]
 
-    async def _record(
-        self, batch: Sequence[StoredEvent], made: Sequence[Route], written: Mapping[SessionId, Written]
-    ) -> None:
+    async def _record(self, run: _Run, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
+        reach("routing.written")
         async with self._store.transaction() as tx:
+            door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
+            made = await self._held(run, made, door)
             for route in made:
                 await routes.add(tx, route)
-            for stored in batch:
-                await events.mark_routed(tx, stored.id)
+            for stored in {route.event_id for route in made}:
+                await events.mark_routed(tx, stored)
             for session, what in written.items():
                 await self._record_written(tx, session, what)
+            await self._count(tx, run, made)
+            heard = {route.event_id for route in made if route.outcome is not RouteOutcome.NOT_ENGAGED}
+            await self._meet(tx, [run.events[event] for event in sorted(heard)])
+            woken = {route.event_id for route in made if route.session_id is not None and route.trigger}
+            await tell_of_pause(tx, [run.events[event] for event in sorted(woken)], door.aftermath, door.now)
         reach("routing.recorded")
+        self._follow_up(door.aftermath)
         for route in made:
             if route.outcome is RouteOutcome.WAITING and route.session_id is not None:
-                self._waiting.add(route.session_id)
-                self._refused.poke(route.session_id)
+                self.resume(route.session_id)
         for session, what in written.items():
             self._follow(session, what)
+
+    async def _held(self, run: _Run, made: Sequence[Route], door: Door) -> list[Route]:
+        """The routes, with what became of those whose sender is to be asked about. Of an event whose sender was let in
+        just now there is none: it stays new."""
+        kept: list[Route] = []
+        again: set[EventId] = set()
+        for route in made:
+            settled: Route | None = route
+            if route.outcome is RouteOutcome.HELD:
+                wiring = run.wired[route.wiring_id]
+                settled = await door.hold(
+                    route,
+                    run.events[route.event_id],
+                    group=run.group,
+                    wiring=wiring,
+                    agent_group=run.agents[wiring.agent_group_id],
+                )
+            if settled is None:
+                again.add(route.event_id)
+            else:
+                kept.append(settled)
+        return [route for route in kept if route.event_id not in again]
+
+    async def _count(self, tx: Transaction, run: _Run, made: Sequence[Route]) -> None:
+        """Put on record what nobody was told of: one row, however much somebody writes."""
+        lost = Counter(
+            (
+                _user(run.events[route.event_id]),
+                route.reason,
+                run.agents[run.wired[route.wiring_id].agent_group_id].folder,
+            )
+            for route in made
+            if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED) and route.reason != ANOTHERS_CARD
+        )
+        chat = ChatKey(run.group.channel_type, run.group.instance, run.group.platform_id)
+        now = self._clock.now()
+        for (user, reason, folder), times in lost.items():
+            await dropped.count(tx, chat, user, reason, now=now, agent_group=folder, times=times)
+
+    async def _meet(self, tx: Transaction, heard: Sequence[StoredEvent]) -> None:
+        """Get to know who wrote these."""
+        now = self._clock.now()
+        for stored in {_user(stored): stored for stored in heard}.values():
+            if await acquaintance.is_news(tx, stored, now):
+                await acquaintance.meet(tx, stored, now)
+
+    def _follow_up(self, aftermath: Aftermath) -> None:
+        if self._follows is not None:
+            self._follows.follow(aftermath)
 
     async def _record_written(self, tx: Transaction, session: SessionId, written: Written) -> None:
         await self._desk.record(tx, written)
@@ -346,12 +490,6 @@ class Router:
             self._obey(session)
         if written.work:
             self._wake(session)
-
-    async def _drop(self, batch: Sequence[StoredEvent], reason: str) -> None:
-        _log.info("events_dropped", chat=str(batch[0].chat), count=len(batch), reason=reason)
-        async with self._store.transaction() as tx:
-            for stored in batch:
-                await events.mark_dropped(tx, stored.id, reason)
 
     async def _learn(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
         """Keep what the platform says of a chat that was wired by its bare id."""
@@ -368,23 +506,24 @@ class Router:
         """Write what a mailbox refused before. Raises MailboxError while it still refuses: tried again later."""
         session = await sessions.get(self._store, id)
         while waiting := await self._still_waiting(id):
-            stored = [(await events.get(self._store, event), wiring) for event, wiring in waiting]
             try:
-                entries = [
-                    (event, await self._entry(event, wiring, session.agent_group_id)) for event, wiring in stored
-                ]
+                entries = [await self._waiting_entry(session, one) for one in waiting]
                 written = await self._desk.write(session, await self._with_files(session, entries))
             except MailboxError as error:
                 async with self._store.transaction() as tx:
                     await routes.explain_waiting(tx, id, str(error))
                 raise
             async with self._store.transaction() as tx:
-                for event, wiring in waiting:
-                    await routes.mark_written(tx, event, wiring)
+                for one in waiting:
+                    await routes.mark_written(tx, one.event_id, one.wiring_id)
                 await self._record_written(tx, id, written)
             self._follow(id, written)
 
-    async def _still_waiting(self, id: SessionId) -> list[tuple[EventId, WiringId]]:
+    async def _waiting_entry(self, session: Session, one: Waiting) -> tuple[StoredEvent, Entry]:
+        stored = await events.get(self._store, one.event_id)
+        return stored, await self._entry(stored, one.wiring_id, session.agent_group_id, trigger=one.trigger)
+
+    async def _still_waiting(self, id: SessionId) -> list[Waiting]:
         # In a transaction, so that a row that is being put on record comes before (it is found here) or after (it
         # makes the session wait again): nothing is written past a row that waits.
         async with self._store.transaction() as tx:
@@ -395,10 +534,9 @@ class Router:
 
 
 def _user(stored: StoredEvent) -> str:
-    return f"{stored.chat.channel_type}:{stored.event.sender.handle}"
+    return user_of(stored.chat, stored.event.sender.handle)
 
 
-def _is_meant(stored: StoredEvent) -> bool:
-    """A command need not fit a wiring's pattern where the bot is spoken to anyway."""
-    event = stored.event
-    return event.kind is EventKind.MESSAGE and (event.mentions_bot or not event.is_group) and is_order(event.text)
+def _reaching(route: Route, session: Session, *, trigger: bool = True) -> Route:
+    outcome = RouteOutcome.WRITTEN if trigger else RouteOutcome.CONTEXT
+    return replace(route, outcome=outcome, reason="", session_id=session.id, trigger=trigger)

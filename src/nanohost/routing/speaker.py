@@ -6,14 +6,13 @@ and never in a group that did not talk to it.
 
 from __future__ import annotations
 
-import re
-
 from nanohost.access.decision import may_talk
 from nanohost.clock import Clock
 from nanohost.model import MessagingGroup, SessionId, Wiring
+from nanohost.patterns import PatternError
 from nanohost.routing.engage import engages
-from nanohost.routing.session_key import session_key
-from nanohost.store import messaging_groups, roles, sessions, wirings
+from nanohost.store import conversations, messaging_groups, roles, wirings
+from nanohost.store.conversations import session_key
 from nanohost.store.database import Store
 from nanohost.store.events import StoredEvent
 
@@ -43,27 +42,15 @@ class Speaker:
     async def _may_talk(self, wiring: Wiring, group: MessagingGroup, stored: StoredEvent) -> bool:
         user = f"{stored.chat.channel_type}:{stored.event.sender.handle}"
         grants = await roles.of_user(self._store, user)
-        return may_talk(grants, group.unknown_sender, wiring.agent_group_id).allowed
+        return may_talk(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed
 
     async def _session(self, wiring: Wiring, stored: StoredEvent) -> SessionId:
-        key = session_key(wiring, stored.event)
         async with self._store.transaction() as tx:
-            found = await sessions.by_key(
-                tx, agent_group=key.agent_group, messaging_group=key.messaging_group, thread_id=key.thread_id
-            )
-            if found is not None:
-                return found.id
-            return await sessions.add(
-                tx,
-                agent_group=key.agent_group,
-                messaging_group=key.messaging_group,
-                thread_id=key.thread_id,
-                now=self._clock.now(),
-            )
+            return (await conversations.ensure(tx, session_key(wiring, stored.event), self._clock.now())).id
 
 
 def _is_meant(wiring: Wiring, stored: StoredEvent) -> bool:
     try:
         return engages(wiring, stored.event, has_session=False)
-    except re.error:
+    except PatternError:
         return False

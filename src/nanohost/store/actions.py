@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from nanohost.model import SessionId
+from nanohost.model import ApprovalId, SessionId
 from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.ids import notice_id as notice_id_of
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
 INSERT INTO actions
     (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, thread_id, asked_at,
-     status, reason, notice_id, told, created_at, done_at)
+     status, reason, notice_id, told, created_at, done_at, approval_id)
 VALUES
     (:session_id, :seq, :out_id, :name, :arguments, :channel_type, :instance, :platform_id, :thread_id, :asked_at,
-     :status, :reason, :notice_id, 0, :created_at, :done_at)
+     :status, :reason, :notice_id, 0, :created_at, :done_at, :approval_id)
 ON CONFLICT (session_id, seq) DO NOTHING
 """
 NEXT = """
@@ -30,6 +31,18 @@ SETTLE = """
 UPDATE actions SET status = :status, reason = :reason, notice_id = :notice_id, done_at = :now,
     told = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
 WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
+"""
+HOLD = "UPDATE actions SET status = 'held', approval_id = ? WHERE session_id = ? AND seq = ? AND status = 'pending'"
+HELD_FOR = "SELECT * FROM actions WHERE approval_id = ? AND status = 'held' ORDER BY session_id, seq"
+RELEASE = "UPDATE actions SET status = 'pending' WHERE session_id = ? AND seq = ? AND status = 'held'"
+# Told of as what is refused at once: by the session's lane.
+TURN_DOWN = """
+UPDATE actions SET status = 'refused', reason = :reason, notice_id = :notice_id, done_at = :now, told = 0
+WHERE session_id = :session_id AND seq = :seq AND status = 'held'
+"""
+IN_VAIN = """
+SELECT count(*) AS times FROM actions
+WHERE status IN ('refused', 'failed') AND session_id = ? AND name = ? AND approval_id IS NOT NULL AND done_at > ?
 """
 TOLD = "UPDATE actions SET told = 1 WHERE session_id = ? AND seq = ?"
 BAD_BEFORE = """
@@ -58,7 +71,8 @@ class ActionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRow:
-    """One request. `notice_id`: of the row in inbound.db that tells the agent; None: it is not told."""
+    """One request. `notice_id`: of the row in inbound.db that tells the agent; None: it is not told. `approval_id`:
+    what it waits for or waited for, if a person had to be asked."""
 
     session_id: SessionId
     seq: int
@@ -72,6 +86,7 @@ class ActionRow:
     reason: str | None = None
     notice_id: str | None = None
     done_at: datetime | None = None
+    approval_id: ApprovalId | None = None
 
 
 async def add(tx: Transaction, action: ActionRow) -> bool:
@@ -93,6 +108,7 @@ async def add(tx: Transaction, action: ActionRow) -> bool:
         "notice_id": action.notice_id,
         "created_at": to_text(action.created_at),
         "done_at": None if action.done_at is None else to_text(action.done_at),
+        "approval_id": action.approval_id,
     }
     return await tx.run(ADD, values) == 1
 
@@ -126,6 +142,45 @@ async def settle(
         "now": to_text(now),
     }
     await tx.run(SETTLE, values)
+
+
+async def hold(tx: Transaction, action: ActionRow, approval: ApprovalId) -> None:
+    """It waits for this approval, and nothing waits for it."""
+    await tx.run(HOLD, (approval, action.session_id, action.seq))
+
+
+async def release(tx: Transaction, approval: ApprovalId) -> list[SessionId]:
+    """Somebody said yes: what was held for it is to be carried out. By which sessions' agents it was asked for."""
+    held = await _held_for(tx, approval)
+    for action in held:
+        await tx.run(RELEASE, (action.session_id, action.seq))
+    return [action.session_id for action in held]
+
+
+async def turn_down(tx: Transaction, approval: ApprovalId, *, reason: str, now: datetime) -> list[SessionId]:
+    """It comes to nothing: what was held for it is refused for this reason, a sentence without its full stop, and the
+    agents are to be told. By which sessions' it was asked for."""
+    held = await _held_for(tx, approval)
+    for action in held:
+        values: dict[str, Value] = {
+            "session_id": action.session_id,
+            "seq": action.seq,
+            "reason": reason,
+            "notice_id": notice_id_of(session=action.session_id, request=action.out_id),
+            "now": to_text(now),
+        }
+        await tx.run(TURN_DOWN, values)
+    return [action.session_id for action in held]
+
+
+async def _held_for(db: Queries, approval: ApprovalId) -> list[ActionRow]:
+    return [_from_row(row) for row in await db.all(HELD_FOR, (approval,))]
+
+
+async def in_vain(db: Queries, action: ActionRow, *, since: datetime) -> int:
+    """How often its session's agent asked a person for the same kind of thing since then, and it came to nothing."""
+    row = await db.one(IN_VAIN, (action.session_id, action.name, to_text(since)))
+    return 0 if row is None else int(row["times"])
 
 
 async def mark_told(tx: Transaction, action: ActionRow) -> None:
@@ -176,4 +231,5 @@ def _from_row(row: sqlite3.Row) -> ActionRow:
         reason=row["reason"],
         notice_id=row["notice_id"],
         done_at=from_text(row["done_at"]) if row["done_at"] else None,
+        approval_id=None if row["approval_id"] is None else ApprovalId(row["approval_id"]),
     )

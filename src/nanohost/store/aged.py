@@ -20,14 +20,14 @@ FIRST_YOUNG_CALL = "SELECT id FROM model_calls WHERE started_at >= ? ORDER BY id
 # Never the last one: its number would be given to another event, and notices and messages are known by it.
 LAST_EVENT = "SELECT max(id) AS id FROM inbound_events"
 LAST_CALL = "SELECT max(id) + 1 AS id FROM model_calls"
-# The latest event that a wiring brought into a session stays: it says that the wiring has reached it.
+# The latest event that a wiring woke a session with stays: it says that the wiring has reached it.
 AGED_EVENTS = """
 SELECT e.id FROM inbound_events e
 WHERE e.id > :after AND e.id < :below AND e.status IN ('routed', 'dropped') AND NOT EXISTS (
-    SELECT 1 FROM routes r WHERE r.event_id = e.id AND (r.outcome = 'waiting' OR (
-        r.session_id IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM routes later
-            WHERE later.session_id = r.session_id AND later.wiring_id = r.wiring_id AND later.event_id > r.event_id))))
+    SELECT 1 FROM routes r WHERE r.event_id = e.id AND (r.outcome IN ('waiting', 'held') OR (
+        r.session_id IS NOT NULL AND r.trigger = 1 AND NOT EXISTS (
+            SELECT 1 FROM routes later WHERE later.session_id = r.session_id AND later.wiring_id = r.wiring_id
+            AND later.trigger = 1 AND later.event_id > r.event_id))))
 ORDER BY e.id LIMIT :limit
 """
 DELETE_ROUTES = "DELETE FROM routes WHERE event_id IN (SELECT value FROM json_each(?))"

@@ -13,10 +13,16 @@ ALL = "SELECT * FROM agent_groups ORDER BY folder"
 BY_ID = "SELECT * FROM agent_groups WHERE id = ?"
 BY_FOLDER = "SELECT * FROM agent_groups WHERE folder = ?"
 ADD = "INSERT INTO agent_groups (folder, name, provider, model, created_at) VALUES (?, ?, ?, ?, ?) RETURNING *"
+SET_MODEL = "UPDATE agent_groups SET model = ? WHERE id = ?"
 
 
 async def every(db: Queries) -> list[AgentGroup]:
     return [_from_row(row) for row in await db.all(ALL)]
+
+
+async def folders(db: Queries) -> dict[AgentGroupId, str]:
+    """What people call each."""
+    return {group.id: group.folder for group in await every(db)}
 
 
 async def get(db: Queries, group: AgentGroupId) -> AgentGroup:
@@ -37,6 +43,11 @@ async def add(
     row = await tx.one(ADD, (folder, name, provider, model, to_text(now)))
     assert row is not None
     return _from_row(row)
+
+
+async def set_model(tx: Transaction, group: AgentGroupId, model: str | None) -> None:
+    """What its agents think with, from the next start of each on. None: the host's default."""
+    await tx.run(SET_MODEL, (model, group))
 
 
 def _from_row(row: sqlite3.Row) -> AgentGroup:

@@ -23,18 +23,29 @@ VALUES
      :status, :reason, :next_try_at, :not_before, :card, :created_at, :changed_at)
 ON CONFLICT (session_id, seq) DO NOTHING
 """
-NEXT_IN_LANE = """
+# While all is paused only what the host itself says is sent: its own messages and its notices, which count below zero,
+# but far above the numbers of what tasks send (see tasks/entries.py).
+_GOES_ON = """
+(NOT EXISTS (SELECT 1 FROM paused) OR session_id = 'host' OR seq BETWEEN -8000000000000000000 AND -1)
+"""
+NEXT_IN_LANE = f"""
 SELECT * FROM deliveries
 WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_type = :channel_type
     AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
+    AND {_GOES_ON}
 ORDER BY seq LIMIT 1
 """
-LANE_GOES_ON = """
+LANE_GOES_ON = f"""
 SELECT min(not_before) AS at FROM deliveries
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
+    AND {_GOES_ON}
 """
 OPEN_LANES = """
 SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
+"""
+WAITING = """
+SELECT * FROM deliveries
+WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? AND status = 'pending' ORDER BY seq
 """
 SETTLED = """
 SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
@@ -48,9 +59,9 @@ WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
         SELECT ifnull(max(number), 0) FROM delivery_attempts
         WHERE session_id = d.session_id AND seq = d.seq AND outcome = 'part')
 """
-BEGIN = """
+BEGIN = f"""
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
-WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
+WHERE session_id = :session_id AND seq = :seq AND status = 'pending' AND {_GOES_ON}
 """
 BEGIN_ATTEMPT = """
 INSERT INTO delivery_attempts (session_id, seq, number, started_at)
@@ -250,6 +261,12 @@ async def open_lanes(db: Queries) -> list[LaneKey]:
     return [_lane(row) for row in rows]
 
 
+async def waiting(db: Queries, lane: LaneKey) -> list[Delivery]:
+    """What the lane is still to send, without what is being sent."""
+    place = (lane.session_id, lane.channel_type, lane.instance, lane.platform_id)
+    return [_from_row(row) for row in await db.all(WAITING, place)]
+
+
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> list[LaneKey]:
     """Make what is to be tried later be tried so much sooner: the clock was set back. Returns the lanes it is in."""
     later = [_from_row(row) for row in await tx.all(TRIED_LATER, (to_text(now),))]
@@ -272,7 +289,8 @@ async def tries(db: Queries, delivery: Delivery) -> int:
 
 
 async def begin(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
-    """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster."""
+    """The intent: committed before the channel is asked. False: it is not pending any more, an operator was faster, or
+    all was paused just now."""
     values = _key(delivery, now)
     if await tx.run(BEGIN, values) == 0:
         return False

@@ -13,9 +13,9 @@ from nanohost_protocol.times import from_text, to_text
 COUNT = """
 INSERT INTO dropped_messages
     (channel_type, instance, platform_id, user_id, reason, agent_group, count, first_at, last_at)
-VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (channel_type, instance, platform_id, user_id, reason, agent_group) DO UPDATE SET
-    count = count + 1, last_at = excluded.last_at
+    count = count + excluded.count, last_at = excluded.last_at
 """
 LATEST = """
 SELECT * FROM dropped_messages
@@ -40,11 +40,11 @@ class Dropped:
 
 
 async def count(
-    tx: Transaction, chat: ChatKey, user_id: str, reason: str, *, now: datetime, agent_group: str = ""
+    tx: Transaction, chat: ChatKey, user_id: str, reason: str, *, now: datetime, agent_group: str = "", times: int = 1
 ) -> None:
-    """One more."""
+    """So many more."""
     place = (chat.channel_type, chat.instance, chat.platform_id)
-    await tx.run(COUNT, (*place, user_id, reason, agent_group, to_text(now), to_text(now)))
+    await tx.run(COUNT, (*place, user_id, reason, agent_group, times, to_text(now), to_text(now)))
 
 
 async def latest(db: Queries, *, limit: int, user: str | None = None, channel_type: str | None = None) -> list[Dropped]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
-from nanohost.model import EventId
+from nanohost.model import ApprovalId, EventId
 from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import from_text, to_text
 
@@ -42,6 +42,12 @@ SET_ASIDE = "SELECT * FROM inbound_events WHERE status = 'set_aside' ORDER BY id
 BRING_BACK = """
 UPDATE inbound_events SET status = 'new', tries = 0, reason = NULL WHERE id = ? AND status = 'set_aside' RETURNING *
 """
+HOLD = "UPDATE inbound_events SET status = 'held', reason = NULL, approval_id = ? WHERE id = ?"
+HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? ORDER BY id"
+RELEASE = """
+UPDATE inbound_events SET status = 'new', tries = 0, approval_id = NULL WHERE status = 'held' AND approval_id = ?
+"""
+DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 
 FOR_HOST = "for the host itself"
 """The reason of an event that reached no wiring, because it was for none."""
@@ -135,6 +141,28 @@ async def mark_for_host(tx: Transaction, event: EventId) -> None:
 
 async def mark_dropped(tx: Transaction, event: EventId, reason: str) -> None:
     await tx.run(CLOSE, ("dropped", reason, event))
+
+
+async def hold(tx: Transaction, event: EventId, approval: ApprovalId) -> None:
+    """It waits until this is decided."""
+    await tx.run(HOLD, (approval, event))
+
+
+async def held(db: Queries, approval: ApprovalId) -> list[StoredEvent]:
+    """What waits for this approval, oldest first."""
+    return [_from_row(row) for row in await db.all(HELD, (approval,))]
+
+
+async def release(tx: Transaction, approval: ApprovalId) -> list[ChatKey]:
+    """What waited for this approval is new again. The chats of it, for the router to notice."""
+    chats = dict.fromkeys(stored.chat for stored in await held(tx, approval))
+    await tx.run(RELEASE, (approval,))
+    return list(chats)
+
+
+async def drop_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:
+    """What waited for this approval reaches nobody. How many events that were."""
+    return await tx.run(DROP_HELD, (reason, approval))
 
 
 async def count_failure(tx: Transaction, event: EventId, reason: str) -> None:

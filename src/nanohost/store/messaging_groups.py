@@ -18,6 +18,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
 """
 SET_UNKNOWN_SENDER = "UPDATE messaging_groups SET unknown_sender = ? WHERE id = ?"
 LEARN = "UPDATE messaging_groups SET is_group = ?, name = ? WHERE id = ?"
+DELETE = "DELETE FROM messaging_groups WHERE id = ?"
 WIRED_TO = """
 SELECT m.* FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
 WHERE w.agent_group_id = ? AND w.session_mode = 'agent-shared' ORDER BY m.id
@@ -32,6 +33,12 @@ async def get(db: Queries, group: MessagingGroupId) -> MessagingGroup:
     row = await db.one(BY_ID, (group,))
     assert row is not None, f"messaging group {group} is referred to and not there"
     return _from_row(row)
+
+
+async def numbered(db: Queries, group: MessagingGroupId) -> MessagingGroup | None:
+    """For a number that somebody typed."""
+    row = await db.one(BY_ID, (group,))
+    return None if row is None else _from_row(row)
 
 
 async def find(db: Queries, *, channel_type: str, instance: str, platform_id: str) -> MessagingGroup | None:
@@ -69,6 +76,11 @@ async def set_unknown_sender(tx: Transaction, group: MessagingGroupId, policy: U
 async def learn(tx: Transaction, group: MessagingGroupId, *, is_group: bool, name: str) -> None:
     """Remember what the platform says of a chat that an operator wired by its bare id."""
     await tx.run(LEARN, (int(is_group), name, group))
+
+
+async def delete(tx: Transaction, group: MessagingGroupId) -> bool:
+    """False if it was not there. Raises sqlite3.IntegrityError while something refers to it."""
+    return await tx.run(DELETE, (group,)) == 1
 
 
 def _from_row(row: sqlite3.Row) -> MessagingGroup:

@@ -20,6 +20,7 @@ ADD = """
 INSERT INTO roles (user_id, role, agent_group_id, granted_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (user_id, role, ifnull(agent_group_id, 0)) DO NOTHING
 """
+REMOVE_ALL = "DELETE FROM roles WHERE user_id = ?"
 REMOVE = "DELETE FROM roles WHERE user_id = ? AND role = ? AND agent_group_id IS ?"
 
 
@@ -50,6 +51,11 @@ async def grant(tx: Transaction, *, user_id: str, role: Role, agent_group: Agent
 async def revoke(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None) -> bool:
     """False if the user did not have it."""
     return await tx.run(REMOVE, (user_id, role, agent_group)) == 1
+
+
+async def revoke_all(tx: Transaction, user_id: str) -> int:
+    """All roles of this identity; how many there were."""
+    return await tx.run(REMOVE_ALL, (user_id,))
 
 
 def _from_row(row: sqlite3.Row) -> Grant:

@@ -5,20 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nanohost.model import EventId, SessionId, WiringId
+from nanohost.model import ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Queries, Transaction
 
 ADD = """
-INSERT OR REPLACE INTO routes (event_id, wiring_id, outcome, reason, session_id, message_id)
-VALUES (?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO routes
+    (event_id, wiring_id, outcome, reason, session_id, message_id, approval_id, trigger)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 WAITING = """
-SELECT event_id, wiring_id FROM routes WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
+SELECT event_id, wiring_id, trigger FROM routes WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
 """
-REACHED = "SELECT 1 FROM routes WHERE session_id = ? AND wiring_id = ? LIMIT 1"
+REACHED = "SELECT 1 FROM routes WHERE session_id = ? AND wiring_id = ? AND trigger = 1 LIMIT 1"
 SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes WHERE outcome = 'waiting'"
-WRITTEN = "UPDATE routes SET outcome = 'written', reason = '' WHERE event_id = ? AND wiring_id = ?"
+WRITTEN = """
+UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '' WHERE event_id = ? AND wiring_id = ?
+"""
 EXPLAIN = "UPDATE routes SET reason = ? WHERE outcome = 'waiting' AND session_id = ?"
+HELD = "SELECT event_id, wiring_id FROM routes WHERE outcome = 'held' AND approval_id = ? ORDER BY event_id, wiring_id"
+RELEASE = """
+UPDATE routes SET outcome = 'waiting', session_id = ?, reason = 'it was held until somebody approved its sender'
+WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
+"""
+REFUSE_HELD = "UPDATE routes SET outcome = 'denied', reason = ? WHERE outcome = 'held' AND approval_id = ?"
 
 
 class RouteOutcome(StrEnum):
@@ -34,7 +43,8 @@ class RouteOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One wiring's outcome for one event. `session_id` and `message_id` are set when it reached a mailbox or waits."""
+    """One wiring's outcome for one event. `session_id` and `message_id` are set when it reached a mailbox or waits;
+    one that is held has its `message_id`, and the approval it waits for. `trigger`: it wakes the agent."""
 
     event_id: EventId
     wiring_id: WiringId
@@ -42,22 +52,34 @@ class Route:
     reason: str = ""
     session_id: SessionId | None = None
     message_id: str | None = None
+    approval_id: ApprovalId | None = None
+    trigger: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A row that a mailbox refused so far."""
+
+    event_id: EventId
+    wiring_id: WiringId
+    trigger: bool
 
 
 async def add(tx: Transaction, route: Route) -> None:
-    await tx.run(
-        ADD, (route.event_id, route.wiring_id, route.outcome, route.reason, route.session_id, route.message_id)
-    )
+    reached = (route.session_id, route.message_id, route.approval_id, int(route.trigger))
+    await tx.run(ADD, (route.event_id, route.wiring_id, route.outcome, route.reason, *reached))
 
 
-async def waiting(db: Queries, session: SessionId, *, limit: int) -> list[tuple[EventId, WiringId]]:
+async def waiting(db: Queries, session: SessionId, *, limit: int) -> list[Waiting]:
     """Rows a mailbox refused, oldest first."""
-    rows = await db.all(WAITING, (session, limit))
-    return [(EventId(row["event_id"]), WiringId(row["wiring_id"])) for row in rows]
+    return [
+        Waiting(event_id=EventId(row["event_id"]), wiring_id=WiringId(row["wiring_id"]), trigger=bool(row["trigger"]))
+        for row in await db.all(WAITING, (session, limit))
+    ]
 
 
 async def reached(db: Queries, session: SessionId, wiring: WiringId) -> bool:
-    """Whether the wiring brought anything into the session yet."""
+    """Whether the wiring has brought anything into the session that woke its agent."""
     return await db.one(REACHED, (session, wiring)) is not None
 
 
@@ -72,3 +94,19 @@ async def mark_written(tx: Transaction, event: EventId, wiring: WiringId) -> Non
 async def explain_waiting(tx: Transaction, session: SessionId, reason: str) -> None:
     """Say why a session's rows still wait, for the status screen."""
     await tx.run(EXPLAIN, (reason, session))
+
+
+async def held(db: Queries, approval: ApprovalId) -> list[tuple[EventId, WiringId]]:
+    """What waits for this approval, oldest first."""
+    rows = await db.all(HELD, (approval,))
+    return [(EventId(row["event_id"]), WiringId(row["wiring_id"])) for row in rows]
+
+
+async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId) -> None:
+    """A held row is to be written into this session's mailbox; the caller has the router resume the session."""
+    await tx.run(RELEASE, (session, event, wiring))
+
+
+async def refuse_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:
+    """What waited for this approval reaches nobody. How many rows that were."""
+    return await tx.run(REFUSE_HELD, (reason, approval))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import (
@@ -16,6 +17,7 @@ from nanohost.model import (
     WiringId,
 )
 from nanohost.store.database import Queries, Transaction
+from nanohost.store.events import ChatKey
 from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM wirings ORDER BY messaging_group_id, priority, id"
@@ -27,8 +29,29 @@ INSERT INTO wirings
      sender_scope, ignored, bots)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *
 """
+CHANGE = """
+UPDATE wirings SET engage_mode = ?, engage_pattern = ?, session_mode = ?, priority = ?, sender_scope = ?, ignored = ?,
+    bots = ?
+WHERE id = ?
+"""
+# Whether anybody listens in a chat to what is not said to us: an agent, or one that asked something there.
+LISTENING = """
+SELECT count(*) > 0 AS people, ifnull(max(w.bots), 0) AS bots, EXISTS (
+    SELECT 1 FROM questions q WHERE q.status = 'open'
+    AND q.channel_type = :channel_type AND q.instance = :instance AND q.platform_id = :platform_id) AS asked
+FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
+WHERE m.channel_type = :channel_type AND m.instance = :instance AND m.platform_id = :platform_id
+"""
 DELETE_ROUTES = "DELETE FROM routes WHERE wiring_id = ?"
 DELETE = "DELETE FROM wirings WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Whether an agent hears what people write in a chat, and what other bots write."""
+
+    to_people: bool
+    to_bots: bool
 
 
 async def every(db: Queries) -> list[Wiring]:
@@ -38,6 +61,14 @@ async def every(db: Queries) -> list[Wiring]:
 async def of_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
     """In the order they are evaluated."""
     return [_from_row(row) for row in await db.all(OF_CHAT, (group,))]
+
+
+async def listening(db: Queries, chat: ChatKey) -> Listening:
+    """Who hears what is written in this chat and is not said to us. One indexed look-up."""
+    place = {"channel_type": chat.channel_type, "instance": chat.instance, "platform_id": chat.platform_id}
+    row = await db.one(LISTENING, place)
+    assert row is not None, "an aggregate has a row"
+    return Listening(to_people=bool(row["people"]) or bool(row["asked"]), to_bots=bool(row["bots"]))
 
 
 async def find(db: Queries, wiring: WiringId) -> Wiring | None:
@@ -65,6 +96,13 @@ async def add(
     row = await tx.one(ADD, values)
     assert row is not None
     return _from_row(row)
+
+
+async def change(tx: Transaction, wiring: Wiring) -> None:
+    """Have it take part as this says, from the next event on."""
+    engage = (wiring.engage_mode, wiring.engage_pattern)
+    rest = (wiring.session_mode, wiring.priority, wiring.sender_scope, wiring.ignored, int(wiring.bots))
+    await tx.run(CHANGE, (*engage, *rest, wiring.id))
 
 
 async def delete(tx: Transaction, wiring: WiringId) -> bool:

@@ -20,7 +20,7 @@ from nanohost.errors import MailboxError, UsageError
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
-from nanohost.store import deliveries, sessions, tasks
+from nanohost.store import deliveries, paused, sessions, tasks
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.tasks import OPEN, NewRun, Run, RunOutcome, Task, TaskKind, TaskStatus
@@ -79,6 +79,10 @@ class Tasks:
         self._lanes.poke(session)
         self._kick.set()
 
+    def go_on(self) -> None:
+        """All was paused: what fell due meanwhile is looked at now."""
+        self._kick.set()
+
     def busy(self) -> int:
         """How many sessions' tasks are being looked at."""
         return self._lanes.busy()
@@ -117,9 +121,10 @@ class Tasks:
         if session is None:
             await self._cancel_all(id)
             return
-        for task in await tasks.due_of_session(self._store, id, self._clock.now()):
-            await self._decide(task)
-        await self._write(session)
+        if await paused.find(self._store) is None:  # else it is decided when all goes on, by each task's policy
+            for task in await tasks.due_of_session(self._store, id, self._clock.now()):
+                await self._decide(task)
+            await self._write(session)
         await self._project(session)
 
     # --- decide ---

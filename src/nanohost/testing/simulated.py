@@ -60,12 +60,10 @@ class _Conversation:
         self._said: dict[str, str] = {}
 
     def begin(self) -> None:
-        name, chat = self._simulator.name, self._simulator.dm
+        name = self._simulator.name
         self._say(f"A simulated {name}. Put this into nanohost.toml:\n")
         self._say(as_toml(f"channels.{name}", self._simulator.settings()))
-        self._say("nanohost groups create main  # if there is none")
-        self._say(f"nanohost wirings create --channel {name} --chat {chat} --group main --unknown public")
-        self._say(f"nanohost run\n\n{HELP}\n")
+        self._say(f"nanohost run\nnanohost pair {name}  # and type its code here: it makes you the owner\n\n{HELP}\n")
 
     async def do(self, line: str) -> bool:
         """What the person typed. False: it was no message."""

@@ -25,7 +25,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session
 from nanohost.runtimes.folders import container_log
-from nanohost.store import aged, sessions
+from nanohost.store import aged, questions, sessions
 from nanohost.store.database import Store, Transaction
 from nanohost_protocol.inbound import InboundReader, InboundWriter
 from nanohost_protocol.layout import SessionLayout
@@ -35,6 +35,8 @@ FIRST_S = 600.0
 INTERVAL_S = 86400.0
 EVENTS_KEPT = timedelta(days=30)
 """At least: for so long a platform may deliver an event again."""
+QUESTIONS_OPEN = timedelta(days=7)
+"""Who answers later than that answers nothing."""
 
 _log = structlog.get_logger()
 
@@ -57,15 +59,18 @@ class Upkeep:
 
     async def tidy(self) -> None:
         """Delete all that is to be deleted now. Raises StoreError."""
+        now = self._clock.now()
+        async with self._store.transaction() as tx:
+            await questions.close_old(tx, before=now - QUESTIONS_OPEN)
         if not self._keep:
             return
-        now = self._clock.now()
         before = now - self._keep
         deleted = {
             "events": await self._events(now - max(self._keep, EVENTS_KEPT)),
             "calls": await self._calls(before),
             "runs": await self._in_batches(lambda tx: aged.delete_runs(tx, before=before)),
             "tasks": await self._in_batches(lambda tx: aged.delete_tasks(tx, before=before)),
+            "questions": await self._questions(before),
             "mailbox_rows": 0,
             "deliveries": 0,
         }
@@ -92,6 +97,10 @@ class Upkeep:
     async def _calls(self, before: datetime) -> int:
         below = await aged.first_young_call(self._store, before)
         return await self._in_batches(lambda tx: aged.sum_up_calls(tx, below=below))
+
+    async def _questions(self, before: datetime) -> int:
+        async with self._store.transaction() as tx:
+            return await questions.forget(tx, before=before)
 
     async def _in_batches(self, delete: Callable[[Transaction], Awaitable[int]]) -> int:
         """One batch a transaction, until one is not full. Returns how many rows."""

@@ -16,7 +16,7 @@ from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.home import Home
 from nanohost.store.database import Store, translated
-from nanohost.verify import ledger, mailboxes, sessions, store, tasks
+from nanohost.verify import held, ledger, mailboxes, sessions, store, tasks
 from nanohost.verify.finding import MOST_ROWS, Finding, Install
 from nanohost.verify.session_view import SessionView, every_session
 
@@ -40,6 +40,8 @@ _CENTRAL: tuple[CentralCheck, ...] = (
     ledger.routed_events_have_routes,
     ledger.routes_name_their_message,
     ledger.only_taken_over_rows_are_forgotten,
+    held.what_is_held_waits_for_an_open_approval,
+    held.context_wakes_nobody,
     sessions.leases_name_their_runtime,
     sessions.leases_are_of_one_session,
     sessions.folders_have_their_session,

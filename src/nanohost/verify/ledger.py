@@ -17,7 +17,7 @@ LIMIT ?
 """
 NAMELESS = """
 SELECT event_id, wiring_id, outcome FROM routes
-WHERE outcome IN ('written', 'waiting') AND (session_id IS NULL OR message_id IS NULL) LIMIT ?
+WHERE outcome IN ('written', 'context', 'waiting') AND (session_id IS NULL OR message_id IS NULL) LIMIT ?
 """
 AHEAD = """
 SELECT s.id, f.up_to_seq, s.out_cursor FROM forgotten f JOIN sessions s ON s.id = f.session_id

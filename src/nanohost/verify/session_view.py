@@ -233,7 +233,8 @@ def _arrivals(path: Path, routes: Iterator[sqlite3.Row], *, readable: bool) -> A
     any_written, lost, early = False, list[str](), list[str]()
     while chunk := list(islice(routes, CHUNK)):
         written, waiting = (
-            [str(row["message_id"]) for row in chunk if row["outcome"] == outcome] for outcome in ("written", "waiting")
+            [str(row["message_id"]) for row in chunk if row["outcome"] in outcomes]
+            for outcomes in (("written", "context"), ("waiting",))
         )
         any_written = any_written or bool(written)
         there = _in_mailbox(path, written + waiting) if readable else None

@@ -1,0 +1,31 @@
+"""add_destination: ask for one more chat to send to. The host knows which chats there are; a person says yes or no."""
+
+from __future__ import annotations
+
+from agent_runner.outbox import Outbox
+from agent_runner.tools import TOLD_LATER, Arguments, Tool, text_of
+
+
+async def _run(outbox: Outbox, arguments: Arguments) -> str:
+    name, chat = text_of(arguments, "name"), text_of(arguments, "chat")
+    await outbox.ask_host("destinations.add", {"name": name, "chat": chat})
+    return f"Asked for. {TOLD_LATER}"
+
+
+TOOL = Tool(
+    name="add_destination",
+    description=(
+        "Ask to be allowed to send to another chat, one that this host has heard from. As a rule a person has to say"
+        " yes first; you are told when it is decided, and can send there from then on."
+    ),
+    schema={
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "description": "What you will call it: small letters, digits and -."},
+            "chat": {"type": "string", "description": "The chat: its name, or its id on its platform."},
+        },
+        "required": ["name", "chat"],
+        "additionalProperties": False,
+    },
+    run=_run,
+)

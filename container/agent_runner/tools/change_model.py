@@ -1,0 +1,27 @@
+"""change_model: ask to think with another model from the next start on. A person says yes or no."""
+
+from __future__ import annotations
+
+from agent_runner.outbox import Outbox
+from agent_runner.tools import TOLD_LATER, Arguments, Tool, text_of
+
+
+async def _run(outbox: Outbox, arguments: Arguments) -> str:
+    await outbox.ask_host("model.change", {"model": text_of(arguments, "model")})
+    return f"Asked for. {TOLD_LATER}"
+
+
+TOOL = Tool(
+    name="change_model",
+    description=(
+        "Ask to think with another model in all your conversations, if somebody wants that. As a rule a person has to"
+        " say yes first; it takes effect when you are started the next time."
+    ),
+    schema={
+        "type": "object",
+        "properties": {"model": {"type": "string", "description": "The model, as its provider calls it."}},
+        "required": ["model"],
+        "additionalProperties": False,
+    },
+    run=_run,
+)

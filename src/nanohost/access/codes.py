@@ -1,0 +1,175 @@
+"""One-time codes: whoever types one in a direct message is who was meant.
+
+Promises: a code works once, in a direct message only, and for minutes; a wrong one voids all that are open, and whoever
+typed it is not heard for an hour. So everybody has one guess at what 39 bits say.
+Never: a code on record, anywhere but in what its owner is told and what people write. Its hash is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from nanohost.store import audit, codes
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.codes import Code, CodeStatus, Purpose
+from nanohost.store.database import Transaction
+from nanohost_protocol.times import to_text
+
+LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ"
+DIGITS = "23456789"
+"""Nothing that looks like something else: no I, L, O, 0 and 1."""
+LENGTH = 8
+LIVES: Mapping[Purpose, timedelta] = {Purpose.OWNER: timedelta(minutes=15), Purpose.LINK: timedelta(minutes=10)}
+SILENCE = timedelta(hours=1)
+"""For how long nobody looks at codes of somebody who typed a wrong one."""
+
+_FORM = re.compile(rf"[{LETTERS}{DIGITS}]{{{LENGTH}}}")
+_MIDDLE = LENGTH // 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A new code as it is shown, once."""
+
+    code: str
+    expires_at: datetime
+
+
+class Word(StrEnum):
+    """What stood before a typed code."""
+
+    PAIR = "pair"
+    LINK = "link"
+    START = "start"
+    """Telegram's deep links say so."""
+    NONE = ""
+
+
+_MEANT: Mapping[Word, Collection[Purpose]] = {
+    Word.PAIR: (Purpose.OWNER,),
+    Word.LINK: (Purpose.LINK,),
+    Word.START: tuple(Purpose),
+    Word.NONE: tuple(Purpose),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """A text that has the form of a code. `word`: the command before it."""
+
+    code: str
+    word: Word = Word.NONE
+
+    @property
+    def hash(self) -> str:
+        return _hash(self.code)
+
+
+_TYPED = re.compile(r"\s*(?:/(pair|link|start)(?:@\w+)?\s+)?([a-z0-9]{4}-?[a-z0-9]{4})\s*", re.IGNORECASE | re.ASCII)
+
+
+def typed(text: str) -> Typed | None:
+    """The code that a text is, with or without its dash, in any case. Words have no digits and numbers no letters, so
+    hardly anything else looks like one."""
+    match = _TYPED.fullmatch(text)
+    code = match[2].replace("-", "").upper() if match else ""
+    if match is None or not _is_code(code):
+        return None
+    return Typed(code=code, word=Word((match[1] or "").lower()))
+
+
+async def issue(
+    tx: Transaction,
+    purpose: Purpose,
+    *,
+    channel_type: str | None,
+    user_id: str | None,
+    created_by: str,
+    origin: str,
+    now: datetime,
+) -> Issued:
+    """Make a code; one that the same one asked for before, for the same, is void."""
+    code = _draw()
+    expires_at = now + LIVES[purpose]
+    await codes.add(
+        tx,
+        hash=_hash(code),
+        purpose=purpose,
+        channel_type=channel_type,
+        user_id=user_id,
+        created_by=created_by,
+        expires_at=expires_at,
+        now=now,
+    )
+    await audit.record(
+        tx,
+        who=created_by,
+        what="codes.create",
+        outcome=AuditOutcome.DONE,
+        now=now,
+        about=user_id or "",
+        origin=origin,
+        details={"purpose": purpose, "channel": channel_type, "expires_at": to_text(expires_at)},
+    )
+    return Issued(code=f"{code[:_MIDDLE]}-{code[_MIDDLE:]}", expires_at=expires_at)
+
+
+async def silent_until(tx: Transaction, user_id: str, now: datetime) -> datetime | None:
+    """Until when nobody looks at codes of this user; None: they are looked at."""
+    since = await codes.guessed_at(tx, user_id)
+    return since + SILENCE if since is not None and since + SILENCE > now else None
+
+
+async def guess(tx: Transaction, what: Typed, *, user_id: str, origin: str, now: datetime) -> datetime:
+    """A wrong code: all that it may have meant are void. Until when its user is not heard."""
+    burned = await codes.burn(tx, _MEANT[what.word], now)
+    await codes.count_guess(tx, user_id, now=now, silence=SILENCE)
+    await audit.record(
+        tx,
+        who=user_id,
+        what="codes.guess",
+        outcome=AuditOutcome.REFUSED,
+        now=now,
+        origin=origin,
+        details={"voided": burned},
+    )
+    return now + SILENCE
+
+
+async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, origin: str, now: datetime) -> bool:
+    """Use a code up, or void it. False if it was not open any more."""
+    if not await codes.close(tx, code, status, by=by, now=now):
+        return False
+    await audit.record(
+        tx,
+        who=by,
+        what="codes.use" if status is CodeStatus.USED else "codes.burn",
+        outcome=AuditOutcome.DONE if status is CodeStatus.USED else AuditOutcome.REFUSED,
+        now=now,
+        about=code.user_id or "",
+        origin=origin,
+        details={"purpose": code.purpose, "asked_for_by": code.created_by},
+    )
+    return True
+
+
+def _draw() -> str:
+    while True:
+        code = "".join(secrets.choice(LETTERS + DIGITS) for _ in range(LENGTH))
+        if _is_code(code):
+            return code
+
+
+def _is_code(text: str) -> bool:
+    """At least a letter and a digit."""
+    return _FORM.fullmatch(text) is not None and not text.isalpha() and not text.isdigit()
+
+
+def _hash(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()

@@ -1,0 +1,41 @@
+"""What becomes of words after a slash, as data: the one list that the gate, /help and the docs go by.
+
+The commands of the model's own command line stand here; the host's are files of this package, and say themselves who
+may use them. Any other word after a slash is an ordinary message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fate(StrEnum):
+    """What becomes of a command that is not the host's."""
+
+    VANISHES = "vanishes"
+    """Nobody sees it, no matter who typed it."""
+    ADMINS = "admins"
+    """An admin's passes to the agent, all others are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """`reason`: why it has that fate, in words for the docs."""
+
+    fate: Fate
+    reason: str
+
+
+FOREIGN: Mapping[str, Foreign] = {
+    "compact": Foreign(Fate.ADMINS, "makes the agent's conversation shorter, for all who talk to it"),
+    "config": Foreign(Fate.VANISHES, "would change the settings of the agent's program"),
+    "context": Foreign(Fate.ADMINS, "shows what the agent keeps in mind, of all who talk to it"),
+    "doctor": Foreign(Fate.VANISHES, "would show the machine that the agent runs on"),
+    "files": Foreign(Fate.ADMINS, "shows what the agent has read"),
+    "login": Foreign(Fate.VANISHES, "would change the account that the agent runs under"),
+    "logout": Foreign(Fate.VANISHES, "would take the agent its account"),
+    "remote-control": Foreign(Fate.VANISHES, "would give the agent's program into other hands"),
+}
+"""By name, sorted. They count as soon as a text begins with them."""

@@ -1,0 +1,186 @@
+"""Approvals: what waits for a person's yes, and what became of what did."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from zoneinfo import ZoneInfo
+
+from pydantic import Field
+
+from nanohost.aftermath import Aftermath
+from nanohost.approvals.decide import Verdict, decide
+from nanohost.arguments import Arguments
+from nanohost.chat_commands.host_command import Actor
+from nanohost.commands.context import CommandContext
+from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row, Verb
+from nanohost.commands.show import Json
+from nanohost.model import AgentGroupId, ApprovalId
+from nanohost.store import agent_groups, approvals
+from nanohost.store.approvals import Approval, ApprovalStatus, Card
+from nanohost.store.database import Queries
+
+MOST = 100
+
+
+class ApprovalRow(Row):
+    id: str = Field(description="its name, which is what people type")
+    kind: str = Field(description="what is asked for")
+    subject: str = Field(description="whom or what it is about")
+    group: str | None = Field(description="the folder of the agent group that is concerned; empty: none")
+    requested_by: str = Field(description="who asked: a user, or agent:SESSION")
+    created_at: datetime = Field(description="when")
+    expires_at: datetime = Field(description="until when it waits")
+    status: ApprovalStatus = Field(
+        description="pending, approved, denied, expired, withdrawn, or failed: nobody could be asked, or it could not"
+        " be done"
+    )
+    decided_by: str | None = Field(description="who decided")
+    outcome: str | None = Field(description="what became of it")
+
+
+class ApprovalDetails(ApprovalRow):
+    card: str = Field(description="what is shown to whoever decides")
+    options: list[str] = Field(description="what can be chosen")
+    origin: str | None = Field(description="the chat it was asked for in")
+    choice: str | None = Field(description="what was chosen")
+    decided_at: datetime | None = Field(description="when")
+    reason: str | None = Field(description="what was said with a no, or why it failed")
+    held: int = Field(description="how many messages wait for it")
+    asked: list[str] = Field(description="who was asked, and whom it did not reach")
+
+
+class Decided(Row):
+    id: str = Field(description="its name")
+    answer: str = Field(description="what became of it")
+
+
+class List(ListArguments):
+    limit: Number | None = Field(MOST, ge=1, description=f"at most so many, the latest first (default: {MOST})")
+    status: ApprovalStatus | None = Field(None, description="only such: pending is what waits")
+    kind: str | None = Field(None, description="only of this kind")
+
+
+class One(Arguments):
+    id: str = Field(description="the approval's name, as nanohost approvals list shows it")
+
+
+class Approve(One):
+    choice: str | None = Field(None, description="which of its options, where there is more than one yes")
+
+
+class Deny(One):
+    reason: str = Field("", description="why; whoever asked is told")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Verb):
+    """Goes where a press on the card goes; the record is made there. `run` gets `decide`, with all but the choice."""
+
+    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+        assert isinstance(arguments, One)
+        aftermath = Aftermath()
+        async with context.store.transaction() as tx:
+            decided = partial(
+                decide,
+                tx,
+                ApprovalId(arguments.id),
+                actor=Actor(who=context.who, name=context.who.removeprefix("local:"), is_local=True),
+                now=context.clock.now(),
+                zone=ZoneInfo(context.settings.host.timezone),
+                aftermath=aftermath,
+            )
+            answer = await self.run(decided, arguments)
+        if context.live is not None:
+            context.live.follow(aftermath)
+        return Decided(id=arguments.id, answer=answer).as_json()
+
+
+async def _approve(decided: Callable[..., Awaitable[str]], arguments: Approve) -> str:
+    return await decided(verdict=Verdict.APPROVE, choice=arguments.choice)
+
+
+async def _deny(decided: Callable[..., Awaitable[str]], arguments: Deny) -> str:
+    return await decided(verdict=Verdict.DENY, reason=arguments.reason)
+
+
+async def _list(context: CommandContext, db: Queries, arguments: List) -> list[ApprovalRow]:
+    found = await approvals.latest(db, limit=arguments.limit or MOST, status=arguments.status, kind=arguments.kind)
+    folders = await agent_groups.folders(db)
+    return [_row(one, folders) for one in found]
+
+
+async def _get(context: CommandContext, db: Queries, arguments: One) -> ApprovalDetails | None:
+    one = await approvals.find(db, ApprovalId(arguments.id))
+    if one is None:
+        return None
+    return ApprovalDetails(
+        **dict(_row(one, await agent_groups.folders(db))),
+        card=one.shown,
+        options=list(one.options),
+        origin=f"{one.origin.channel_type}:{one.origin.platform_id}" if one.origin else None,
+        choice=one.choice,
+        decided_at=one.decided_at,
+        reason=one.reason,
+        held=await approvals.held(db, one.id),
+        asked=[_asked(card) for card in await approvals.cards(db, one.id)],
+    )
+
+
+def _row(one: Approval, folders: Mapping[AgentGroupId, str]) -> ApprovalRow:
+    return ApprovalRow(
+        id=one.id,
+        kind=one.kind,
+        subject=one.subject,
+        group=None if one.agent_group_id is None else folders[one.agent_group_id],
+        requested_by=one.requested_by,
+        created_at=one.created_at,
+        expires_at=one.expires_at,
+        status=one.status,
+        decided_by=one.decided_by,
+        outcome=one.outcome,
+    )
+
+
+def _asked(card: Card) -> str:
+    return card.user_id if card.problem is None else f"{card.user_id} ({card.problem})"
+
+
+RESOURCE = Resource(
+    name="approvals",
+    one="approval",
+    about="what waits for a person's yes, and what became of what did",
+    row=ApprovalRow,
+    verbs=(
+        Listing(help="list what waits for a yes, and what did", example="--status pending", arguments=List, run=_list),
+        Look(
+            help="show one approval with its card",
+            example="k3f7qd",
+            arguments=One,
+            run=_get,
+            result=ApprovalDetails,
+            positional=("id",),
+        ),
+        Decision(
+            word="approve",
+            help="say yes to what waits; it is done at once",
+            example="k3f7qd",
+            arguments=Approve,
+            run=_approve,
+            result=Decided,
+            positional=("id",),
+        ),
+        Decision(
+            word="deny",
+            help="say no to what waits",
+            example='k3f7qd --reason "not today"',
+            arguments=Deny,
+            run=_deny,
+            result=Decided,
+            positional=("id",),
+        ),
+    ),
+)
+COMMANDS = RESOURCE.commands()

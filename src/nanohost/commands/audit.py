@@ -1,0 +1,70 @@
+"""Audit: who did what, where, when, and what came of it. No command changes it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from pydantic import Field
+
+from nanohost.commands.context import CommandContext
+from nanohost.commands.resource import ListArguments, Listing, Number, Resource, Row
+from nanohost.errors import UsageError
+from nanohost.store import audit
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Queries
+from nanohost_protocol.moments import moment, seconds
+
+MOST = 100
+
+
+class AuditRow(Row):
+    id: int = Field(description="its number; later ones are higher")
+    at: datetime = Field(description="when")
+    who: str = Field(description="a user, agent:SESSION, local:NAME for somebody at the machine, or host")
+    what: str = Field(description="the noun and what was done: roles.create, approval.approved …")
+    about: str = Field(description="whom or what it concerned")
+    origin: str = Field(description="the chat it came from, or local")
+    outcome: AuditOutcome = Field(description="done, allowed, held, denied, refused or failed")
+    details: dict[str, object] = Field(description="what was asked for, as far as it is no secret")
+
+
+class List(ListArguments):
+    limit: Number | None = Field(MOST, ge=1, description=f"at most so many, the latest first (default: {MOST})")
+    who: str | None = Field(None, description="only what this user did: CHANNEL:HANDLE, agent:SESSION, local:NAME")
+    what: str | None = Field(None, description="only this: a noun such as roles, or all of it, such as roles.create")
+    about: str | None = Field(None, description="only what concerned this user, approval, chat …")
+    since: str | None = Field(None, description="only from then on: 2026-03-01T09:00, or 3h for the last three hours")
+
+
+async def _list(context: CommandContext, db: Queries, arguments: List) -> list[AuditRow]:
+    found = await audit.latest(
+        db,
+        limit=arguments.limit or MOST,
+        who=arguments.who,
+        what=arguments.what,
+        about=arguments.about,
+        since=None if arguments.since is None else _since(arguments.since, context),
+    )
+    return [AuditRow.model_validate(one, from_attributes=True) for one in found]
+
+
+def _since(text: str, context: CommandContext) -> datetime:
+    now = context.clock.now()
+    try:
+        length = seconds(text)
+        if length is not None:
+            return now - timedelta(seconds=length)
+        return moment(text, zone=ZoneInfo(context.settings.host.timezone), now=now)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text[:60]!r} is no time", hint="--since 2026-03-01T09:00, or --since 3h") from None
+
+
+RESOURCE = Resource(
+    name="audit",
+    one="entry",
+    about="who did what, where, when, and what came of it; no command deletes it",
+    row=AuditRow,
+    verbs=(Listing(help="list who did what", example="--what roles --since 7d", arguments=List, run=_list),),
+)
+COMMANDS = RESOURCE.commands()

@@ -1,0 +1,112 @@
+"""Becoming an owner, from the machine itself: a code that is typed to the bot in a direct message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from pydantic import Field
+
+from nanohost.access import codes as access
+from nanohost.access.codes import LIVES, SILENCE
+from nanohost.chat_commands.pair import known_channel
+from nanohost.commands.channel_setup import named
+from nanohost.commands.context import CommandContext
+from nanohost.commands.host import local_actor
+from nanohost.commands.registry import Arguments, Command
+from nanohost.commands.setup import MAIN, ensure_group
+from nanohost.commands.show import Json, harmless
+from nanohost.errors import UsageError
+from nanohost.settings import channel_instances
+from nanohost.store import agent_groups, codes
+from nanohost.store.codes import Purpose
+
+CONNECTED, NO_HOST = "connected", "no host runs"
+
+
+class Pair(Arguments):
+    channel: str = Field(description="the channel, as NAME or NAME:INSTANCE")
+
+
+async def _pair(context: CommandContext, arguments: Pair) -> Json:
+    name, instance = named(arguments.channel)
+    state = _state(context, name, instance)
+    if not await agent_groups.every(context.store):  # an owner without an agent could do nothing
+        await ensure_group(context.store, context.home, MAIN, now=context.clock.now())
+    actor, now = local_actor(), context.clock.now()
+    async with context.store.transaction() as tx:
+        issued = await access.issue(
+            tx,
+            Purpose.OWNER,
+            channel_type=name,
+            user_id=None,
+            created_by=actor.who,
+            origin=actor.origin,
+            now=now,
+        )
+        silent = await codes.guesses(tx, since=now - SILENCE)
+    link = await context.live.deep_link(name, instance, issued.code) if context.live else None
+    return {
+        "channel": f"{name}:{instance}",
+        "state": state,
+        "code": issued.code,
+        "expires_at": issued.expires_at.isoformat(timespec="seconds"),
+        "link": link,
+        "not_heard": [one.user_id for one in silent if one.user_id.startswith(f"{name}:")],
+    }
+
+
+def _state(context: CommandContext, name: str, instance: str) -> str:
+    """How the channel stands. Raises UsageError for one that is not set up."""
+    if context.live is None:
+        states = {(one.name, one.instance): NO_HOST for one in channel_instances(context.settings)}
+        states.setdefault(("terminal", "default"), NO_HOST)
+    else:
+        rows = context.live.report()["channels"]
+        assert isinstance(rows, list), "a list of rows"
+        states = {}
+        for row in rows:
+            assert isinstance(row, dict), "a row"
+            words = f"{row['state']} ({row['detail']})" if row["detail"] else str(row["state"])
+            states[str(row["name"]), str(row["instance"])] = words
+    known_channel(name, {channel for channel, _ in states}, again="nanohost pair")
+    if (name, instance) not in states:
+        there = ", ".join(one for channel, one in sorted(states) if channel == name)
+        raise UsageError(f"{name} has no instance {instance!r}; set up: {there}", hint=f"nanohost pair {name}:{there}")
+    return states[name, instance]
+
+
+def _words(result: Json) -> str:
+    assert isinstance(result, Mapping), "what it answers with"
+    name, minutes = str(result["channel"]).removesuffix(":default"), LIVES[Purpose.OWNER] // timedelta(minutes=1)
+    lines = [
+        f"Write this to the bot on {name}, in a direct message, within {minutes} minutes:",
+        "",
+        f"    {result['code']}",
+        "",
+        *([f"or open {result['link']}", ""] if result["link"] else []),
+        "Whoever does is an owner and may do everything. It works once, and a wrong code makes it void.",
+    ]
+    if result["state"] == NO_HOST:
+        lines.append("No host runs yet, so nobody reads it: start one with nanohost run.")
+    elif result["state"] != CONNECTED:
+        lines.append(f"{name} is not connected now: {harmless(str(result['state']))}")
+    if silent := result["not_heard"]:
+        assert isinstance(silent, Sequence), "users"
+        lines.append(f"Not listened to for an hour after a wrong code: {', '.join(str(user) for user in silent)}.")
+        lines.append(f"If that was you: nanohost roles grant {silent[0]} owner")
+    return "\n".join(lines)
+
+
+COMMANDS = (
+    Command(
+        words="pair",
+        begins=True,
+        help="make a one-time code; whoever types it to the bot in a direct message is an owner",
+        example="nanohost pair telegram",
+        arguments=Pair,
+        run=_pair,
+        render=_words,
+        positional=("channel",),
+    ),
+)

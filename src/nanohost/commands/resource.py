@@ -1,0 +1,163 @@
+"""Resources: rows that an operator looks at and changes. One definition makes the commands, their help, what they show
+and the resource's part of docs/reference/resources.md.
+
+Promises: a change and its entry in the audit log are one transaction; what is not there is answered with what to type.
+Never: a column that no field describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nanohost.arguments import Arguments
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import Command
+from nanohost.commands.show import Json, plain
+from nanohost.errors import UsageError
+from nanohost.store import audit
+from nanohost.store.audit import AuditOutcome
+
+Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What fits into a column."""
+
+
+class Row(BaseModel):
+    """One row as it is shown: a field's description is its meaning. A field with a default is shown if it is set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ABOUT: ClassVar[tuple[str, ...]] = ("id",)
+    """The fields by which the audit log knows the row."""
+
+    def known_as(self) -> str:
+        return " ".join(str(plain(getattr(self, name))) for name in self.ABOUT)
+
+    def as_json(self) -> dict[str, Json]:
+        values = {name: plain(getattr(self, name)) for name in type(self).model_fields}
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None or type(self).model_fields[name].is_required()
+        }
+
+
+class ListArguments(Arguments):
+    """What every list takes. Filters are fields beside it."""
+
+    limit: Number | None = Field(None, ge=1, description="at most so many (default: all)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """Something that can be done. `run` gets the context, the database and the arguments; `example` is what follows
+    the words; `result` describes what is shown (None: the resource's row); `also` is a second word for the same.
+    """
+
+    word: str
+    help: str
+    example: str
+    arguments: type[Arguments]
+    run: Callable[..., Awaitable[Any]]
+    result: type[Row] | None = None
+    positional: tuple[str, ...] = ()
+    also: str = ""
+    begins: bool = False
+
+    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+        """Raises UsageError, and what `run` raises."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing(Verb):
+    """`run` answers with rows."""
+
+    word: str = "list"
+    arguments: type[Arguments] = ListArguments
+
+    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+        rows: Sequence[Row] = await self.run(context, context.store, arguments)
+        limit = arguments.limit if isinstance(arguments, ListArguments) else None
+        return [row.as_json() for row in rows[:limit]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Verb):
+    """`run` answers with the row of a key, or None."""
+
+    word: str = "get"
+
+    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+        row: Row | None = await self.run(context, context.store, arguments)
+        if row is None:
+            raise resource.unknown(self, arguments)
+        return row.as_json()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Verb):
+    """`run` works in the transaction it is given and answers with the row that it made, changed or took away, or with
+    None if there is none of that key. `after` is called when that is committed, and answers with what is shown.
+    """
+
+    after: Callable[[CommandContext, Any], Awaitable[Row]] | None = None
+
+    async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
+        if self.word == "update" and arguments.model_fields_set <= set(self.positional):
+            raise UsageError("nothing is to be changed", hint=f"nanohost {resource.name} update --help")
+        async with context.store.transaction() as tx:
+            row: Row | None = await self.run(context, tx, arguments)
+            if row is None:
+                raise resource.unknown(self, arguments)
+            await audit.record(
+                tx,
+                who=context.who,
+                what=f"{resource.name}.{self.word}",
+                about=row.known_as(),
+                origin=audit.LOCAL,
+                outcome=AuditOutcome.DONE,
+                now=context.clock.now(),
+                details=arguments.model_dump(mode="json", exclude_none=True),
+            )
+        shown = row if self.after is None else await self.after(context, row)
+        return shown.as_json()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """`one` is the word for a single row, `about` what the rows are, in a sentence."""
+
+    name: str
+    one: str
+    about: str
+    row: type[Row]
+    verbs: tuple[Verb, ...]
+
+    def commands(self) -> tuple[Command, ...]:
+        return tuple(
+            Command(
+                words=f"{self.name} {word}",
+                help=verb.help,
+                example=f"nanohost {self.name} {word} {verb.example}".rstrip(),
+                arguments=verb.arguments,
+                run=partial(verb.perform, self),
+                positional=verb.positional,
+                begins=verb.begins,
+            )
+            for verb in self.verbs
+            for word in (verb.word, verb.also)
+            if word
+        )
+
+    def result(self, verb: Verb) -> type[Row]:
+        """What the verb shows."""
+        return verb.result or self.row
+
+    def unknown(self, verb: Verb, arguments: Arguments) -> UsageError:
+        """There is no row of the key that was typed."""
+        key = " ".join(str(plain(getattr(arguments, name))) for name in verb.positional)
+        return UsageError(f"there is no {self.one} {key[:100]}", hint=f"nanohost {self.name} list")

@@ -1,0 +1,52 @@
+"""What becomes of messages on their way to a chat that their session may send to no more: they are not sent.
+
+In the transaction that takes the permission away, so that nothing waits that nobody would let be said again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from nanohost.delivery.addresses import address_book
+from nanohost.model import AgentGroupId, MessagingGroup, Session, SessionId
+from nanohost.store import deliveries, sessions, tasks
+from nanohost.store.database import Transaction
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.tasks import TaskKind
+from nanohost.tasks import changes
+from nanohost_protocol.rows import ChatId, Origin
+
+
+@dataclass(slots=True, kw_only=True)
+class Withdrawn:
+    """`lanes` have less to send, one entry a message; series of these sessions' `tasks` were cancelled."""
+
+    lanes: list[LaneKey] = field(default_factory=list)
+    tasks: list[SessionId] = field(default_factory=list)
+
+
+async def withdraw(
+    tx: Transaction, agent_group: AgentGroupId, chat: MessagingGroup, *, reason: str, now: datetime
+) -> Withdrawn:
+    """Drop what the group's sessions have waiting for this chat, and cancel what they send there again and again. A
+    session that may still send there, under whatever name, is left alone; so is what is being sent at this moment."""
+    place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
+    withdrawn = Withdrawn()
+    for session in await sessions.every(tx):
+        if session.agent_group_id == agent_group and not (await address_book(tx, session)).has(place):
+            await _withdraw(tx, session, place.chat, withdrawn, reason, now)
+    return withdrawn
+
+
+async def _withdraw(
+    tx: Transaction, session: Session, chat: ChatId, withdrawn: Withdrawn, reason: str, now: datetime
+) -> None:
+    lane = LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
+    for waiting in await deliveries.waiting(tx, lane):
+        if await deliveries.drop(tx, waiting, reason, now):
+            withdrawn.lanes.append(lane)
+    for task in await tasks.open_of_session(tx, session.id):
+        if task.kind is TaskKind.MESSAGE and task.origin is not None and task.origin.chat == chat:
+            await changes.cancel(tx, task.id, now, reason=reason)
+            withdrawn.tasks.append(session.id)

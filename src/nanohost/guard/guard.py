@@ -1,0 +1,73 @@
+"""The one place that is asked before anything is done that an agent asks for.
+
+Promises: it answers inside the transaction of the effect, by what is true in it; what came of a request is put into the
+audit log in the transaction that does it, holds it, or turns it down. It never carries anything out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from nanohost.guard.ruling import Decision, Facts, Ruling, decide
+from nanohost.model import AgentGroupId
+from nanohost.store import audit, rules
+from nanohost.store.actions import ActionRow
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Queries, Transaction
+
+Policy = Mapping[str, Ruling]
+"""What the operator set, by the action's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """`policy` holds while the host runs."""
+
+    policy: Policy = field(default_factory=dict)
+
+    async def ask(
+        self,
+        db: Queries,
+        *,
+        action: str,
+        usual: Ruling,
+        scope: str,
+        agent_group: AgentGroupId,
+        approved: bool,
+        now: datetime,
+    ) -> Decision:
+        """May an agent of this group do this? `scope`: what of it a rule would be about."""
+        rule = await rules.that_applies(db, kind=action, subject=scope, agent_group=agent_group, now=now)
+        facts = Facts(action=action, usual=usual, policy=self.policy.get(action), rule=rule, approved=approved)
+        return decide(facts)
+
+
+OUTCOMES: Mapping[Ruling, AuditOutcome] = {
+    Ruling.ALLOW: AuditOutcome.DONE,
+    Ruling.HOLD: AuditOutcome.HELD,
+    Ruling.DENY: AuditOutcome.DENIED,
+}
+
+
+async def record(
+    tx: Transaction, action: ActionRow, outcome: AuditOutcome, *, reason: str, now: datetime, rule: int | None = None
+) -> None:
+    """Put what came of a request on record: who asked for what, where, and why it came so."""
+    origin = action.origin
+    await audit.record(
+        tx,
+        who=f"agent:{action.session_id}",
+        what=action.name,
+        about=action.approval_id or "",
+        origin="" if origin is None else f"{origin.channel_type}:{origin.platform_id}",
+        outcome=outcome,
+        now=now,
+        details={
+            "request": action.out_id,
+            "arguments": action.arguments,
+            "reason": reason,
+            **({} if rule is None else {"rule": rule}),
+        },
+    )

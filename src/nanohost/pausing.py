@@ -1,0 +1,141 @@
+"""Carries the pause out: has everybody stop, says what was cut, and has everybody go on.
+
+Promises: what is on record counts (store/paused.py), whoever wrote it and whenever; a host that starts paused stays so,
+and ends what outlived the last one. Which turns were under way is on record before the first of them is ended, and said
+once. Sending needs no word of it: each send asks the record itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, tzinfo
+from typing import Protocol
+
+import structlog
+
+from nanohost.chat_commands.pause import cut_in_words
+from nanohost.clock import Clock
+from nanohost.errors import MailboxError
+from nanohost.lanes import Lanes
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session
+from nanohost.store import host_messages, paused, sessions
+from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.paused import CutTurn, Paused
+from nanohost_protocol.ids import derive
+from nanohost_protocol.outbound import OutboundReader
+from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.times import to_text
+
+_ALL = "all"
+
+_log = structlog.get_logger()
+
+
+class Containers(Protocol):
+    """Whoever starts and stops them: the keeper."""
+
+    def rest(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def go_on(self) -> None: ...
+
+
+class Sends(Protocol):
+    """Whoever sends: delivery."""
+
+    async def go_on(self) -> None: ...
+
+    def on_entry(self, lane: LaneKey) -> None: ...
+
+
+class Pausing:
+    """One per host. `tasks_go_on` has those look that fell due meanwhile."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        containers: Containers,
+        sends: Sends,
+        tasks_go_on: Callable[[], None],
+        zone: tzinfo,
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._containers = containers
+        self._sends = sends
+        self._tasks_go_on = tasks_go_on
+        self._zone = zone
+        self._lanes = Lanes[str]("pausing", self._look, clock)
+        self.known: Paused | None = None
+        """The pause that is being kept to, as it was last seen."""
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Keep to what is on record while entered. Entered before anything is started: a host that is paused starts
+        nothing."""
+        self.known = await paused.find(self._store)
+        if self.known is not None:
+            self._containers.rest()
+            _log.warning("paused", by=self.known.by, since=to_text(self.known.at), hint="nanohost resume")
+        async with self._lanes.opened():
+            yield
+
+    def look(self) -> None:
+        """The pause may have begun or ended. Returns at once."""
+        self._lanes.poke(_ALL)
+
+    async def _look(self, _: str) -> None:
+        was, self.known = self.known, await paused.find(self._store)
+        if self.known is None:
+            if was is not None:
+                _log.warning("resumed", since=to_text(was.at))
+            self._containers.go_on()
+            self._tasks_go_on()
+            await self._sends.go_on()
+            return
+        if was is None:
+            _log.warning("paused", by=self.known.by, hint="nanohost resume")
+        self._containers.rest()
+        if self.known.cut is None:
+            await self._note(self.known)
+        self._containers.cut()
+
+    async def _note(self, pause: Paused) -> None:
+        """Put on record which turns are under way, and say so where the pause was asked for."""
+        leased = await sessions.leased(self._store)
+        found = await asyncio.gather(*(self._turn_of(session) for session in leased))
+        cut = [one for one in found if one is not None]
+        async with self._store.transaction() as tx:
+            if not await paused.note_cut(tx, pause, cut):
+                return
+            lane = None
+            if pause.place is not None and leased:
+                now = self._clock.now()
+                text = cut_in_words(cut, now, self._zone)
+                out_id = derive("h", "cut", to_text(pause.at))
+                lane = (await host_messages.say(tx, pause.place, ChatOut(text=text), out_id=out_id, now=now)).lane
+        if lane is not None:
+            self._sends.on_entry(lane)
+
+    async def _turn_of(self, session: Session) -> CutTurn | None:
+        try:
+            since = await self._mailboxes.outbound(session, _since)
+        except MailboxError as error:
+            _log.warning("turn_unknown", session=session.id, error=str(error))
+            return None
+        return None if since is None else CutTurn(agent_group=session.group_folder, since=since)
+
+
+def _since(box: OutboundReader) -> datetime | None:
+    """When the turn that is under way began."""
+    running = [turn for turn in box.turns(limit=1) if turn.ended_at is None]
+    return running[0].started_at if running and box.open_claims() else None

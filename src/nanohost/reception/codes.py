@@ -1,0 +1,111 @@
+"""One-time codes, typed in a chat: bare, after /pair or /link, or as a deep link sends them, after /start.
+
+A text that only looks like a code is a message like any other, unless somebody waits for a code to be typed.
+"""
+
+from __future__ import annotations
+
+from nanohost.access import codes as access
+from nanohost.access.acquaintance import meet
+from nanohost.access.codes import Typed, Word
+from nanohost.access.first_owner import become_owner
+from nanohost.access.linking import become_one
+from nanohost.channel_api import EventKind
+from nanohost.reception.visit import Visit
+from nanohost.store import codes, dropped, host_messages
+from nanohost.store.codes import Code, CodeStatus, Purpose
+from nanohost.store.database import Queries
+from nanohost.store.events import StoredEvent
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import ChatOut
+
+SILENT = "codes are not looked at for an hour after a wrong one"
+OVERHEARD = (
+    "Others read this here, so that code is void now. Have a new one made, and write it to me in a direct message."
+)
+TOO_LATE = {
+    CodeStatus.USED: "That code was used before; each works once.",
+    CodeStatus.BURNED: "That code is void; have a new one made.",
+    CodeStatus.EXPIRED: "That code is too old; have a new one made.",
+}
+
+
+class Codes:
+    """A counter of the reception."""
+
+    async def wants(self, db: Queries, stored: StoredEvent) -> bool:
+        """One look at an index for what looks like a code, and none for anything else."""
+        typed = _typed(stored)
+        if typed is None:
+            return False
+        return typed.word in (Word.PAIR, Word.LINK) or await _may_be_one(db, typed)
+
+    async def serve(self, visit: Visit) -> bool:
+        typed = _typed(visit.stored)
+        assert typed is not None, "it is wanted"
+        await codes.expire(visit.tx, visit.now)
+        code = await codes.find(visit.tx, typed.hash)
+        if not visit.is_private:
+            return code is not None and await _overheard(visit, code)
+        if code is None and typed.word in (Word.NONE, Word.START) and not await codes.any_open(visit.tx):
+            return False
+        if await access.silent_until(visit.tx, visit.user, visit.now) is not None:
+            await _ignore(visit)
+        elif code is None:
+            await _refuse(visit, typed)
+        else:
+            await _once(visit, code, await _use(visit, code))
+        return True
+
+
+def _typed(stored: StoredEvent) -> Typed | None:
+    event = stored.event
+    return access.typed(event.text) if event.kind is EventKind.MESSAGE and not event.sender.is_bot else None
+
+
+async def _may_be_one(db: Queries, typed: Typed) -> bool:
+    return await codes.any_open(db) or await codes.find(db, typed.hash) is not None
+
+
+async def _overheard(visit: Visit, code: Code) -> bool:
+    """In a group: whoever read it could be quicker than the one who was meant."""
+    burned = CodeStatus.BURNED
+    if not await access.close(visit.tx, code, burned, by=visit.user, origin=visit.origin, now=visit.now):
+        return False
+    await visit.say(OVERHEARD)
+    return True
+
+
+async def _ignore(visit: Visit) -> None:
+    await codes.count_guess(visit.tx, visit.user, now=visit.now, silence=access.SILENCE)
+    await dropped.count(visit.tx, visit.stored.chat, visit.user, SILENT, now=visit.now)
+
+
+async def _refuse(visit: Visit, typed: Typed) -> None:
+    until = await access.guess(visit.tx, typed, user_id=visit.user, origin=visit.origin, now=visit.now)
+    await visit.say(
+        "That is no code of mine. All that were open are void now, to be safe: have a new one made. Until "
+        f"{until.astimezone(visit.zone):%H:%M} I look at no code of yours."
+    )
+
+
+async def _use(visit: Visit, code: Code) -> str:
+    """What came of a code that is one."""
+    chat = visit.stored.chat
+    if code.status is not CodeStatus.OPEN:
+        return TOO_LATE[code.status]
+    if code.channel_type not in (None, chat.channel_type):
+        return f"That code is for {code.channel_type}: write it to me there."
+    if code.user_id == visit.user:
+        return "That code is yours: write it to me in a direct message on the other platform."
+    await access.close(visit.tx, code, CodeStatus.USED, by=visit.user, origin=visit.origin, now=visit.now)
+    await meet(visit.tx, visit.stored, visit.now)
+    become = become_owner if code.purpose is Purpose.OWNER else become_one
+    return await become(visit.tx, code, visit.stored, now=visit.now, aftermath=visit.aftermath)
+
+
+async def _once(visit: Visit, code: Code, text: str) -> None:
+    """Said once a code and user, however often they type it."""
+    out_id = derive("h", "code", str(code.id), visit.user, text)
+    delivery = await host_messages.say(visit.tx, visit.place, ChatOut(text=text), out_id=out_id, now=visit.now)
+    visit.aftermath.lanes.append(delivery.lane)

@@ -1,0 +1,62 @@
+"""What one wiring makes of one event: facts in, a decision with its reason out. Pure.
+
+Promises: what access or sender scope refuses is never kept as context, and nobody is asked about a stranger whom no
+agent would have answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nanohost.access.decision import may_talk
+from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.model import Ignored, UnknownSender, Wiring
+from nanohost.patterns import PatternError
+from nanohost.routing.engage import engages, is_command
+from nanohost.store.roles import Grant
+
+ANOTHER_BOT = "another bot wrote it"
+NO_PART = "the agent takes no part in it"
+
+
+class Made(StrEnum):
+    """What is to be made of it."""
+
+    WRITE = "write"
+    """The agent is to answer it."""
+    CONTEXT = "context"
+    """The agent is to know of it, the next time it is woken."""
+    DROP = "drop"
+    """It is none of the agent's business."""
+    DENY = "deny"
+    """Its sender may not talk to the agent."""
+    ASK = "ask"
+    """Somebody is to be asked whether its sender may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    made: Made
+    reason: str
+
+
+def consider(
+    wiring: Wiring, event: InboundEvent, *, grants: Sequence[Grant], policy: UnknownSender, sticks: bool
+) -> Decision:
+    """`grants` of the event's sender, by any identity; `policy` of its chat; `sticks`: the wiring is in a conversation
+    in the event's thread. For all but presses, which are for whose card it was."""
+    if event.sender.is_bot and not wiring.bots:
+        return Decision(Made.DROP, ANOTHER_BOT)
+    try:
+        engaged = engages(wiring, event, has_session=sticks) or is_command(event)
+    except PatternError as error:
+        return Decision(Made.DROP, f"the wiring's pattern cannot be used: {error}")
+    if not engaged and wiring.ignored is Ignored.DROP:
+        return Decision(Made.DROP, NO_PART)
+    access = may_talk(grants, policy, wiring.agent_group_id, wiring.sender_scope)
+    if access.allowed:
+        return Decision(Made.WRITE, access.reason) if engaged else Decision(Made.CONTEXT, NO_PART)
+    asks = engaged and access.may_ask and event.kind is not EventKind.REACTION
+    return Decision(Made.ASK if asks else Made.DENY, access.reason)

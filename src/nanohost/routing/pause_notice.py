@@ -1,0 +1,46 @@
+"""People who write while all is paused are told so: each once a pause and chat, by the host itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from nanohost.aftermath import Aftermath
+from nanohost.channel_api import EventKind
+from nanohost.chat_commands.gate import is_order
+from nanohost.store import host_messages, paused
+from nanohost.store.database import Transaction
+from nanohost.store.events import StoredEvent
+from nanohost.store.users import user_of
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import to_text
+
+PAUSED = "Everything is paused at the moment. I keep your message and answer when it goes on."
+_HEARD = {EventKind.MESSAGE, EventKind.CLICK}
+
+
+async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], aftermath: Aftermath, now: datetime) -> None:
+    """`heard`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of it."""
+    pause = await paused.find(tx)
+    if pause is None:
+        return
+    for stored in heard:
+        event, chat = stored.event, stored.chat
+        if event.kind not in _HEARD or event.sender.is_bot or is_order(event.text):
+            continue
+        place = Origin(
+            channel_type=chat.channel_type,
+            instance=chat.instance,
+            platform_id=chat.platform_id,
+            thread_id=event.thread_id,
+            platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
+        )
+        out_id = derive("h", "paused", to_text(pause.at), *_names(place), user_of(chat, event.sender.handle))
+        said = await host_messages.say(tx, place, ChatOut(text=PAUSED), out_id=out_id, now=now)
+        aftermath.lanes.append(said.lane)
+
+
+def _names(place: Origin) -> tuple[str, str, str]:
+    return (place.channel_type, place.instance, place.platform_id)

@@ -1,0 +1,115 @@
+"""Who is not let in yet: whether somebody is asked about them, and the one sentence that they read meanwhile.
+
+Promises: all of it is done in the transaction that records what became of their message. In a group nothing is said,
+and to bots neither; a direct message is answered once a request, or once a day where there is nobody to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from nanohost.access.decision import may_talk
+from nanohost.aftermath import Aftermath
+from nanohost.approvals import requests
+from nanohost.approvals.requests import Held, Turned
+from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.model import AgentGroup, MessagingGroup, UnknownSender, Wiring
+from nanohost.routing.consider import ANOTHER_BOT
+from nanohost.routing.engage import is_addressed
+from nanohost.store import host_messages, roles
+from nanohost.store.database import Transaction
+from nanohost.store.events import StoredEvent
+from nanohost.store.roles import Grant
+from nanohost.store.routes import Route, RouteOutcome
+from nanohost.store.users import user_of
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.rows import Origin
+
+NO_CHAT = "the chat is not known; wire it with: nanohost wirings create"
+NO_WIRING = "no agent is wired to the chat; wire one with: nanohost wirings create"
+STRICT = "the chat is strict, the sender has no role, and no agent is wired to it"
+HELD = "it is held until somebody approves its sender"
+ASKED = "I have asked whether I may talk with you; I will answer when somebody says yes."
+NOBODY = (
+    "Nobody is set up yet who could let you in. If I am your own assistant, type this on the machine that I run on:"
+    " nanohost pair {channel}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where strangers are dealt with: the transaction, and what follows once it is committed."""
+
+    tx: Transaction
+    now: datetime
+    aftermath: Aftermath
+
+    async def hold(
+        self, route: Route, stored: StoredEvent, *, group: MessagingGroup, wiring: Wiring, agent_group: AgentGroup
+    ) -> Route | None:
+        """The route of a message whose sender is to be asked about. None: the sender was let in just now, and the event
+        is to be looked at again."""
+        grants = await roles.of_user(self.tx, user_of(stored.chat, stored.event.sender.handle))
+        if may_talk(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed:
+            return None
+        answer = await requests.about_sender(self.tx, stored=stored, group=group, agent_group=agent_group, now=self.now)
+        await self._follow(stored, answer)
+        if isinstance(answer, Held):
+            return replace(route, reason=HELD, approval_id=answer.id)
+        return replace(route, outcome=RouteOutcome.DENIED, reason=answer.reason, message_id=None)
+
+    async def knock(self, stored: StoredEvent, group: MessagingGroup | None) -> Held | Turned:
+        """Somebody writes where no agent listens: held until that is decided, or turned away. `group`: the chat, if it
+        is known."""
+        grants = await roles.of_user(self.tx, user_of(stored.chat, stored.event.sender.handle))
+        reason = unasked(stored.event, group, grants)
+        if reason is not None:
+            return Turned(reason=reason)
+        try:
+            answer = await requests.about_chat(self.tx, stored=stored, now=self.now)
+        except NotImplementedError:
+            return Turned(reason=NO_CHAT if group is None else NO_WIRING)
+        await self._follow(stored, answer)
+        return answer
+
+    async def _follow(self, stored: StoredEvent, answer: Held | Turned) -> None:
+        match answer:
+            case Held(id=id):
+                self.aftermath.approvals.append(id)
+                await self._say(stored, ASKED, derive("h", "asked", id))
+            case Turned(nobody=True):
+                day = derive("h", "nobody", *_place(stored)[:3], self.now.date().isoformat())
+                await self._say(stored, NOBODY.format(channel=stored.chat.channel_type), day)
+
+    async def _say(self, stored: StoredEvent, text: str, out_id: str) -> None:
+        if stored.event.is_group or stored.event.sender.is_bot:
+            return
+        channel_type, instance, platform_id, thread_id = _place(stored)
+        place = Origin(
+            channel_type=channel_type,
+            instance=instance,
+            platform_id=platform_id,
+            thread_id=thread_id,
+            platform_message_id=stored.event.platform_message_id if stored.event.kind is EventKind.MESSAGE else None,
+        )
+        delivery = await host_messages.say(self.tx, place, ChatOut(text=text), out_id=out_id, now=self.now)
+        self.aftermath.lanes.append(delivery.lane)
+
+
+def unasked(event: InboundEvent, group: MessagingGroup | None, grants: Sequence[Grant]) -> str | None:
+    """Why nobody is asked about a chat that no agent is wired to, or None: somebody is to be asked. Pure."""
+    if event.sender.is_bot:
+        return ANOTHER_BOT
+    if event.kind is not EventKind.MESSAGE or not is_addressed(event):
+        return NO_CHAT if group is None else NO_WIRING
+    if group is not None and group.unknown_sender is UnknownSender.STRICT and not grants:
+        return STRICT
+    return None
+
+
+def _place(stored: StoredEvent) -> tuple[str, str, str, str | None]:
+    chat = stored.chat
+    return chat.channel_type, chat.instance, chat.platform_id, stored.event.thread_id

@@ -1,0 +1,280 @@
+"""Approvals: what waits for a person's yes, whom it was shown to, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.model import AgentGroupId, ApprovalId, SessionId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import from_text, to_text
+
+BY_ID = "SELECT * FROM approvals WHERE id = ?"
+OPEN = "SELECT * FROM approvals WHERE status = 'pending' AND kind = ? AND subject = ?"
+LAST = "SELECT * FROM approvals WHERE kind = ? AND subject = ? ORDER BY created_at DESC, rowid DESC LIMIT 1"
+ALL_OPEN = "SELECT * FROM approvals WHERE status = 'pending' ORDER BY created_at, rowid"
+LATEST = """
+SELECT * FROM approvals WHERE (:status IS NULL OR status = :status) AND (:kind IS NULL OR kind = :kind)
+ORDER BY created_at DESC, rowid DESC LIMIT :limit
+"""
+ADD = """
+INSERT INTO approvals
+    (id, kind, subject, agent_group_id, shown, options, payload, requested_by, channel_type, instance, platform_id,
+     thread_id, session_id, seq, created_at, expires_at, digest)
+VALUES
+    (:id, :kind, :subject, :agent_group_id, :shown, :options, :payload, :requested_by, :channel_type, :instance,
+     :platform_id, :thread_id, :session_id, :seq, :created_at, :expires_at, :digest)
+ON CONFLICT (id) DO NOTHING
+"""
+# The claim: whoever changes the row decides, everybody else finds it decided.
+CLOSE = """
+UPDATE approvals SET status = :status, choice = :choice, decided_by = :by, decided_at = :now, reason = :reason
+WHERE id = :id AND status = 'pending'
+"""
+SAY = "UPDATE approvals SET outcome = ? WHERE id = ?"
+FAIL = "UPDATE approvals SET status = 'failed', reason = ?, outcome = ? WHERE id = ?"
+HELD = """
+SELECT (SELECT count(*) FROM inbound_events WHERE status = 'held' AND approval_id = :id)
+    + (SELECT count(*) FROM routes WHERE outcome = 'held' AND approval_id = :id) AS held
+"""
+
+CARDS = "SELECT * FROM approval_cards WHERE approval_id = ? ORDER BY number"
+CARD_BY_SEQ = "SELECT approval_id FROM approval_cards WHERE seq = ?"
+ADD_CARD = """
+INSERT INTO approval_cards (approval_id, number, user_id, seq, asked_at, problem)
+SELECT :id, ifnull(max(number), 0) + 1, :user_id, :seq, :now, :problem FROM approval_cards WHERE approval_id = :id
+"""
+CARD_PROBLEM = "UPDATE approval_cards SET problem = ? WHERE approval_id = ? AND number = ?"
+REFUSE = """
+INSERT INTO approval_refusals (approval_id, user_id, count) VALUES (?, ?, 1)
+ON CONFLICT (approval_id, user_id) DO UPDATE SET count = count + 1 RETURNING count
+"""
+
+
+class ApprovalStatus(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    """Nobody could be asked, or what was approved could not be done."""
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One request. `shown` is what its card says, `payload` (JSON) what runs; `digest` is of both, made when it was
+    asked. `requested_by`: a user, or agent:<session>. `origin`: where it was asked for. `session_id` and `seq` name
+    the agent's request, if it is one."""
+
+    id: ApprovalId
+    kind: str
+    subject: str
+    agent_group_id: AgentGroupId | None
+    shown: str
+    options: tuple[str, ...]
+    payload: str
+    requested_by: str
+    origin: Origin | None
+    session_id: SessionId | None
+    seq: int | None
+    created_at: datetime
+    expires_at: datetime
+    digest: str
+    status: ApprovalStatus = ApprovalStatus.PENDING
+    choice: str | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    reason: str | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One person an approval was shown to. `seq`: the host's message; None: they could not be asked at all."""
+
+    approval_id: ApprovalId
+    number: int
+    user_id: str
+    seq: int | None
+    asked_at: datetime
+    problem: str | None
+
+
+async def find(db: Queries, approval: ApprovalId) -> Approval | None:
+    row = await db.one(BY_ID, (approval,))
+    return None if row is None else _from_row(row)
+
+
+async def open_about(db: Queries, kind: str, subject: str) -> Approval | None:
+    """The one that waits for a decision on this."""
+    row = await db.one(OPEN, (kind, subject))
+    return None if row is None else _from_row(row)
+
+
+async def last_about(db: Queries, kind: str, subject: str) -> Approval | None:
+    """The newest on this, whatever became of it."""
+    row = await db.one(LAST, (kind, subject))
+    return None if row is None else _from_row(row)
+
+
+async def all_open(db: Queries) -> list[Approval]:
+    """Oldest first."""
+    return [_from_row(row) for row in await db.all(ALL_OPEN)]
+
+
+async def latest(
+    db: Queries, *, limit: int, status: ApprovalStatus | None = None, kind: str | None = None
+) -> list[Approval]:
+    """Newest first."""
+    values: dict[str, Value] = {"status": status, "kind": kind, "limit": limit}
+    return [_from_row(row) for row in await db.all(LATEST, values)]
+
+
+async def add(tx: Transaction, approval: Approval) -> bool:
+    """Enter a request. False if its id is taken. Raises sqlite3.IntegrityError if one on the same is open."""
+    origin = approval.origin
+    values: dict[str, Value] = {
+        "id": approval.id,
+        "kind": approval.kind,
+        "subject": approval.subject,
+        "agent_group_id": approval.agent_group_id,
+        "shown": approval.shown,
+        "options": json.dumps(approval.options),
+        "payload": approval.payload,
+        "requested_by": approval.requested_by,
+        "channel_type": origin.channel_type if origin else None,
+        "instance": origin.instance if origin else None,
+        "platform_id": origin.platform_id if origin else None,
+        "thread_id": origin.thread_id if origin else None,
+        "session_id": approval.session_id,
+        "seq": approval.seq,
+        "created_at": to_text(approval.created_at),
+        "expires_at": to_text(approval.expires_at),
+        "digest": approval.digest,
+    }
+    return await tx.run(ADD, values) == 1
+
+
+async def close(
+    tx: Transaction,
+    approval: ApprovalId,
+    status: ApprovalStatus,
+    *,
+    by: str | None,
+    choice: str | None,
+    reason: str | None,
+    now: datetime,
+) -> bool:
+    """Claim the decision. False if it is decided."""
+    values: dict[str, Value] = {
+        "id": approval,
+        "status": status,
+        "choice": choice,
+        "by": by,
+        "now": to_text(now),
+        "reason": reason,
+    }
+    return await tx.run(CLOSE, values) == 1
+
+
+async def say(tx: Transaction, approval: ApprovalId, outcome: str) -> None:
+    """Keep what became of it, in a sentence."""
+    await tx.run(SAY, (outcome, approval))
+
+
+async def fail(tx: Transaction, approval: ApprovalId, *, reason: str, outcome: str) -> None:
+    """It was claimed, and could not be done."""
+    await tx.run(FAIL, (reason, outcome, approval))
+
+
+async def held(db: Queries, approval: ApprovalId) -> int:
+    """How many messages wait for it."""
+    row = await db.one(HELD, {"id": approval})
+    return 0 if row is None else int(row["held"])
+
+
+async def cards(db: Queries, approval: ApprovalId) -> list[Card]:
+    """In the order they were asked."""
+    return [_card(row) for row in await db.all(CARDS, (approval,))]
+
+
+async def of_card(db: Queries, seq: int) -> ApprovalId | None:
+    """The approval that this message of the host is a card of."""
+    row = await db.one(CARD_BY_SEQ, (seq,))
+    return None if row is None else ApprovalId(row["approval_id"])
+
+
+async def add_card(
+    tx: Transaction, approval: ApprovalId, user_id: str, *, seq: int | None, problem: str | None, now: datetime
+) -> None:
+    """This person was asked, or could not be."""
+    values: dict[str, Value] = {
+        "id": approval,
+        "user_id": user_id,
+        "seq": seq,
+        "now": to_text(now),
+        "problem": problem,
+    }
+    await tx.run(ADD_CARD, values)
+
+
+async def card_failed(tx: Transaction, card: Card, problem: str) -> None:
+    """It did not reach them, or not in time."""
+    await tx.run(CARD_PROBLEM, (problem, card.approval_id, card.number))
+
+
+async def count_refusal(tx: Transaction, approval: ApprovalId, user_id: str) -> int:
+    """Somebody tried to decide who may not. How often they did, this time included."""
+    row = await tx.one(REFUSE, (approval, user_id))
+    assert row is not None, "it was just written"
+    return int(row["count"])
+
+
+def _from_row(row: sqlite3.Row) -> Approval:
+    origin = None
+    if row["platform_id"] is not None:
+        origin = Origin(
+            channel_type=row["channel_type"],
+            instance=row["instance"],
+            platform_id=row["platform_id"],
+            thread_id=row["thread_id"],
+        )
+    group = row["agent_group_id"]
+    return Approval(
+        id=ApprovalId(row["id"]),
+        kind=row["kind"],
+        subject=row["subject"],
+        agent_group_id=None if group is None else AgentGroupId(group),
+        shown=row["shown"],
+        options=tuple(json.loads(row["options"])),
+        payload=row["payload"],
+        requested_by=row["requested_by"],
+        origin=origin,
+        session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
+        seq=row["seq"],
+        created_at=from_text(row["created_at"]),
+        expires_at=from_text(row["expires_at"]),
+        digest=row["digest"],
+        status=ApprovalStatus(row["status"]),
+        choice=row["choice"],
+        decided_by=row["decided_by"],
+        decided_at=from_text(row["decided_at"]) if row["decided_at"] else None,
+        reason=row["reason"],
+        outcome=row["outcome"],
+    )
+
+
+def _card(row: sqlite3.Row) -> Card:
+    return Card(
+        approval_id=ApprovalId(row["approval_id"]),
+        number=row["number"],
+        user_id=row["user_id"],
+        seq=row["seq"],
+        asked_at=from_text(row["asked_at"]),
+        problem=row["problem"],
+    )

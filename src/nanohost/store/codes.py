@@ -1,0 +1,152 @@
+"""One-time codes, by their hashes: the code itself is never here. And who typed wrong ones, so that guessing ends."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.times import from_text, to_text
+
+ADD = """
+INSERT INTO codes (hash, purpose, channel_type, user_id, created_by, created_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+FIND = "SELECT * FROM codes WHERE hash = ?"
+ANY_OPEN = "SELECT 1 FROM codes WHERE status = 'open' LIMIT 1"
+CLOSE = "UPDATE codes SET status = ?, used_by = ?, closed_at = ? WHERE id = ? AND status = 'open'"
+EXPIRE = "UPDATE codes SET status = 'expired', closed_at = expires_at WHERE status = 'open' AND expires_at <= ?"
+BURN = "UPDATE codes SET status = 'burned', closed_at = ? WHERE status = 'open' AND purpose = ?"
+# The one that was asked for last is the one that counts.
+REPLACE = """
+UPDATE codes SET status = 'burned', closed_at = :now
+WHERE status = 'open' AND purpose = :purpose AND created_by = :by AND channel_type IS :channel
+"""
+FORGET = "DELETE FROM codes WHERE closed_at < ?"
+GUESSED = """
+INSERT INTO code_guesses (user_id, count, last_at) VALUES (:user, 1, :now)
+ON CONFLICT (user_id) DO UPDATE SET count = iif(last_at <= :over, 1, count + 1),
+    last_at = iif(last_at <= :over, :now, last_at)
+"""
+LAST_GUESS = "SELECT last_at FROM code_guesses WHERE user_id = ?"
+LATE_GUESSES = "SELECT * FROM code_guesses WHERE last_at > ? ORDER BY last_at"
+FORGET_GUESSES = "DELETE FROM code_guesses WHERE last_at < ?"
+
+
+class Purpose(StrEnum):
+    """What a code is for."""
+
+    OWNER = "owner"
+    """Whoever types it becomes an owner."""
+    LINK = "link"
+    """Whoever types it and whoever asked for it are one human."""
+
+
+class CodeStatus(StrEnum):
+    OPEN = "open"
+    USED = "used"
+    BURNED = "burned"
+    """Somebody guessed, it was typed where others read it, or a newer one took its place."""
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """`channel_type`: where it has to be typed, None: anywhere. `user_id`: who is to be linked."""
+
+    id: int
+    purpose: Purpose
+    channel_type: str | None
+    user_id: str | None
+    created_by: str
+    expires_at: datetime
+    status: CodeStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guesses:
+    """How often somebody typed a wrong code since `last_at`, when they were last told so."""
+
+    user_id: str
+    count: int
+    last_at: datetime
+
+
+async def add(
+    tx: Transaction,
+    *,
+    hash: str,
+    purpose: Purpose,
+    channel_type: str | None,
+    user_id: str | None,
+    created_by: str,
+    expires_at: datetime,
+    now: datetime,
+) -> None:
+    """Keep a new code; the same one's asking for the same thing before is void. Old ones are forgotten on the way."""
+    yesterday = to_text(now - timedelta(days=1))
+    await tx.run(FORGET, (yesterday,))
+    await tx.run(FORGET_GUESSES, (yesterday,))
+    await expire(tx, now)
+    await tx.run(REPLACE, {"now": to_text(now), "purpose": purpose, "by": created_by, "channel": channel_type})
+    await tx.run(ADD, (hash, purpose, channel_type, user_id, created_by, to_text(now), to_text(expires_at)))
+
+
+async def find(db: Queries, hash: str) -> Code | None:
+    """Also one that is not open any more, for a day."""
+    row = await db.one(FIND, (hash,))
+    return None if row is None else _from_row(row)
+
+
+async def any_open(db: Queries) -> bool:
+    """Whether a code may be typed at all, as far as `expire` has been told the time."""
+    return await db.one(ANY_OPEN) is not None
+
+
+async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, now: datetime) -> bool:
+    """False if it was not open any more: somebody else was first."""
+    return await tx.run(CLOSE, (status, by, to_text(now), code.id)) == 1
+
+
+async def expire(tx: Transaction, now: datetime) -> None:
+    """Those whose time is up are open no more."""
+    await tx.run(EXPIRE, (to_text(now),))
+
+
+async def burn(tx: Transaction, purposes: Collection[Purpose], now: datetime) -> int:
+    """Void all open codes of these purposes; how many there were."""
+    return sum([await tx.run(BURN, (to_text(now), purpose)) for purpose in purposes])
+
+
+async def count_guess(tx: Transaction, user_id: str, *, now: datetime, silence: timedelta) -> None:
+    """One more wrong code. The silence begins with the first and is not made longer by the others."""
+    await tx.run(GUESSED, {"user": user_id, "now": to_text(now), "over": to_text(now - silence)})
+
+
+async def guessed_at(db: Queries, user_id: str) -> datetime | None:
+    """When the user's silence began, if ever."""
+    row = await db.one(LAST_GUESS, (user_id,))
+    return None if row is None else from_text(row["last_at"])
+
+
+async def guesses(db: Queries, *, since: datetime) -> list[Guesses]:
+    """Who typed wrong codes."""
+    return [
+        Guesses(user_id=row["user_id"], count=row["count"], last_at=from_text(row["last_at"]))
+        for row in await db.all(LATE_GUESSES, (to_text(since),))
+    ]
+
+
+def _from_row(row: sqlite3.Row) -> Code:
+    return Code(
+        id=row["id"],
+        purpose=Purpose(row["purpose"]),
+        channel_type=row["channel_type"],
+        user_id=row["user_id"],
+        created_by=row["created_by"],
+        expires_at=from_text(row["expires_at"]),
+        status=CodeStatus(row["status"]),
+    )

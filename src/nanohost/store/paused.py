@@ -1,0 +1,118 @@
+"""The pause: while it is on record nothing is started and nothing is sent, but for what the host itself says.
+
+Whoever starts or sends looks here in the transaction that begins it, so that a pause holds from its commit on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import from_text, to_text
+
+FIND = "SELECT * FROM paused"
+BEGIN = """
+INSERT INTO paused (only, by, at, cut, channel_type, instance, platform_id, thread_id) VALUES (1, ?, ?, '', ?, ?, ?, ?)
+"""
+NOTE_CUT = "UPDATE paused SET cut = :cut WHERE at = :at AND cut = ''"
+END = "DELETE FROM paused"
+
+# What waits while nothing goes on, or would go on.
+TO_SEND = """
+SELECT count(*) AS found FROM deliveries WHERE status IN ('pending', 'sending') AND session_id != 'host'
+    AND seq NOT BETWEEN -8000000000000000000 AND -1
+"""
+WITH_WORK = "SELECT count(*) AS found FROM sessions WHERE due_at <= ?"
+TASKS_DUE = "SELECT count(*) AS found, min(next_due) AS first FROM tasks WHERE status = 'active' AND next_due <= ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutTurn:
+    """A turn that was under way. `agent_group`: its folder."""
+
+    agent_group: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """`cut`: the turns that were under way when it began, or None until the keeper has looked. `place`: the chat where
+    that is said; None: it was asked for at the machine."""
+
+    by: str
+    at: datetime
+    cut: Sequence[CutTurn] | None
+    place: Origin | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How much there is: answers `to_send`, conversations with something to do, tasks due by some moment."""
+
+    to_send: int
+    conversations: int
+    tasks: int
+    first_task: datetime | None
+
+
+async def find(db: Queries) -> Paused | None:
+    """None: everything goes on."""
+    row = await db.one(FIND)
+    return None if row is None else _from_row(row)
+
+
+async def begin(tx: Transaction, *, by: str, at: datetime, place: Origin | None) -> None:
+    """Raises sqlite3.IntegrityError if it has begun already."""
+    where = (place.channel_type, place.instance, place.platform_id, place.thread_id) if place else (None,) * 4
+    await tx.run(BEGIN, (by, to_text(at), *where))
+
+
+async def note_cut(tx: Transaction, pause: Paused, cut: Sequence[CutTurn]) -> bool:
+    """Put on record which turns were under way. False: it is on record, or this pause is over."""
+    text = json.dumps([{"agent_group": one.agent_group, "since": to_text(one.since)} for one in cut])
+    return await tx.run(NOTE_CUT, {"cut": text, "at": to_text(pause.at)}) == 1
+
+
+async def end(tx: Transaction) -> None:
+    await tx.run(END)
+
+
+async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Backlog:
+    """What waits now, and which tasks fall due until then."""
+    to_send = await db.one(TO_SEND)
+    with_work = await db.one(WITH_WORK, (to_text(now),))
+    tasks = await db.one(TASKS_DUE, (to_text(now + tasks_within),))
+    assert to_send is not None, "an aggregate has a row"
+    assert with_work is not None, "the same"
+    assert tasks is not None, "the same"
+    return Backlog(
+        to_send=to_send["found"],
+        conversations=with_work["found"],
+        tasks=tasks["found"],
+        first_task=None if tasks["first"] is None else from_text(tasks["first"]),
+    )
+
+
+def _from_row(row: sqlite3.Row) -> Paused:
+    cut = json.loads(row["cut"]) if row["cut"] else None
+    place = None
+    if row["channel_type"] is not None:
+        place = Origin(
+            channel_type=row["channel_type"],
+            instance=row["instance"],
+            platform_id=row["platform_id"],
+            thread_id=row["thread_id"],
+        )
+    return Paused(
+        by=row["by"],
+        at=from_text(row["at"]),
+        cut=None
+        if cut is None
+        else tuple(CutTurn(agent_group=one["agent_group"], since=from_text(one["since"])) for one in cut),
+        place=place,
+    )

@@ -1,0 +1,146 @@
+"""What agents have asked people, by the message that asks. A question has one answer: that of the event on record."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nanohost.model import EventId, SessionId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.deliveries import Delivery
+from nanohost.store.events import ChatKey
+from nanohost_protocol.payloads import QuestionOut, decode_out
+from nanohost_protocol.rows import OutKind
+from nanohost_protocol.times import to_text
+
+MOST_OPEN = 50
+"""Of those in one chat that an answer is looked for among."""
+
+ADD = """
+INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, thread_id, asked_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (session_id, seq) DO NOTHING
+"""
+FIND = "SELECT * FROM questions WHERE session_id = ? AND seq = ?"
+ANSWERED_BY_EVENT = "SELECT * FROM questions WHERE event_id = ?"
+# What nobody can have seen is answered by nobody.
+OPEN_IN_CHAT = """
+SELECT q.*, d.content, d.receipt FROM questions q JOIN deliveries d USING (session_id, seq)
+WHERE q.status = 'open' AND q.channel_type = ? AND q.instance = ? AND q.platform_id = ?
+    AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped')
+ORDER BY q.asked_at DESC, q.seq DESC LIMIT ?
+"""
+CLAIM = """
+UPDATE questions SET status = 'answered', answer = :answer, answered_by = :user, answered_at = :now, event_id = :event
+WHERE session_id = :session AND seq = :seq AND status = 'open'
+"""
+CLOSE_ALL = "UPDATE questions SET status = 'closed' WHERE session_id = ? AND status = 'open'"
+CLOSE_OLD = "UPDATE questions SET status = 'closed' WHERE status = 'open' AND asked_at < ?"
+FORGET = "DELETE FROM questions WHERE status != 'open' AND asked_at < ?"
+
+
+class QuestionStatus(StrEnum):
+    OPEN = "open"
+    ANSWERED = "answered"
+    CLOSED = "closed"
+    """Nobody wants to know any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """`session_id` is who asks, `chat` where it was asked; `answered_by` is a user, `event_id` what they did."""
+
+    session_id: SessionId
+    seq: int
+    out_id: str
+    chat: ChatKey
+    thread_id: str | None
+    status: QuestionStatus
+    answer: str | None = None
+    answered_by: str | None = None
+    event_id: EventId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An open question that people can see: its choices, if it has any, and the platform's ids of its message."""
+
+    question: Question
+    options: tuple[str, ...]
+    receipt: tuple[str, ...]
+
+
+async def add(tx: Transaction, delivery: Delivery, now: datetime) -> None:
+    """A message that asks is on its way."""
+    lane = delivery.lane
+    place = (lane.channel_type, lane.instance, lane.platform_id, delivery.thread_id)
+    await tx.run(ADD, (lane.session_id, delivery.seq, delivery.out_id, *place, to_text(now)))
+
+
+async def find(db: Queries, session: SessionId, seq: int) -> Question | None:
+    """The question that this message asks."""
+    row = await db.one(FIND, (session, seq))
+    return None if row is None else _from_row(row)
+
+
+async def answered_by_event(db: Queries, event: EventId) -> Question | None:
+    """The question that this event is the answer to."""
+    row = await db.one(ANSWERED_BY_EVENT, (event,))
+    return None if row is None else _from_row(row)
+
+
+async def open_in_chat(db: Queries, chat: ChatKey) -> list[Asked]:
+    """Those that people can see and nobody has answered, the latest first."""
+    rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, MOST_OPEN))
+    return [_asked(row) for row in rows]
+
+
+async def claim(tx: Transaction, question: Question, *, answer: str, user: str, event: EventId, now: datetime) -> bool:
+    """This event is the answer. False: something else is, or the question is closed."""
+    values: dict[str, Value] = {
+        "answer": answer,
+        "user": user,
+        "event": event,
+        "now": to_text(now),
+        "session": question.session_id,
+        "seq": question.seq,
+    }
+    return await tx.run(CLAIM, values) == 1
+
+
+async def close_all(tx: Transaction, session: SessionId) -> int:
+    """Close what this session has asked. How many that were."""
+    return await tx.run(CLOSE_ALL, (session,))
+
+
+async def close_old(tx: Transaction, *, before: datetime) -> int:
+    """Close what was asked before this. How many that were."""
+    return await tx.run(CLOSE_OLD, (to_text(before),))
+
+
+async def forget(tx: Transaction, *, before: datetime) -> int:
+    """Forget what was asked before this and is not open. How many that were."""
+    return await tx.run(FORGET, (to_text(before),))
+
+
+def _asked(row: sqlite3.Row) -> Asked:
+    payload = decode_out(OutKind.QUESTION, row["content"])
+    assert isinstance(payload, QuestionOut), "it was checked when it was entered"
+    return Asked(question=_from_row(row), options=payload.options, receipt=tuple(json.loads(row["receipt"])))
+
+
+def _from_row(row: sqlite3.Row) -> Question:
+    return Question(
+        session_id=SessionId(row["session_id"]),
+        seq=row["seq"],
+        out_id=row["out_id"],
+        chat=ChatKey(row["channel_type"], row["instance"], row["platform_id"]),
+        thread_id=row["thread_id"],
+        status=QuestionStatus(row["status"]),
+        answer=row["answer"],
+        answered_by=row["answered_by"],
+        event_id=None if row["event_id"] is None else EventId(row["event_id"]),
+    )

@@ -1,0 +1,35 @@
+"""Invariants of what does not go on at once: messages held for an approval, and those that only ride along."""
+
+from __future__ import annotations
+
+from nanohost.verify.finding import MOST_ROWS, Install
+
+HELD = """
+SELECT 'message ' || r.event_id AS what, r.approval_id FROM routes r WHERE r.outcome = 'held' AND NOT EXISTS (
+    SELECT 1 FROM approvals a WHERE a.id = r.approval_id AND a.status = 'pending')
+UNION ALL
+SELECT 'event ' || e.id, e.approval_id FROM inbound_events e WHERE e.status = 'held' AND NOT EXISTS (
+    SELECT 1 FROM approvals a WHERE a.id = e.approval_id AND a.status = 'pending')
+LIMIT ?
+"""
+WAKES = """
+SELECT event_id, wiring_id, outcome, trigger FROM routes
+WHERE outcome = 'context' AND trigger = 1 OR outcome = 'written' AND trigger = 0 LIMIT ?
+"""
+
+
+async def what_is_held_waits_for_an_open_approval(install: Install) -> list[str]:
+    """What is held names an approval that is not decided yet, or nobody would ever let it go on."""
+    return [
+        f"{row['what']} is held, and approval {row['approval_id']} is not open"
+        for row in await install.store.all(HELD, (MOST_ROWS,))
+    ]
+
+
+async def context_wakes_nobody(install: Install) -> list[str]:
+    """A route says `context` if its message wakes nobody, and `written` if it does."""
+    return [
+        f"the route of event {row['event_id']} by wiring {row['wiring_id']} is {row['outcome']}, and its message"
+        f" {'wakes the agent' if row['trigger'] else 'wakes nobody'}"
+        for row in await install.store.all(WAKES, (MOST_ROWS,))
+    ]

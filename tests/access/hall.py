@@ -1,0 +1,116 @@
+"""The host's reception alone, over a real database: people write, and read what they are told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from nanohost.aftermath import Aftermath
+from nanohost.app import opened_store
+from nanohost.channel_api import InboundEvent, Sender
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
+from nanohost.home import Home
+from nanohost.model import HOST, Role
+from nanohost.reception.codes import Codes
+from nanohost.reception.commands import Commands
+from nanohost.reception.reception import Counter, Reception
+from nanohost.settings import Settings
+from nanohost.store import agent_groups, audit, events, roles
+from nanohost.store.audit import Audit
+from nanohost.store.database import Store
+from nanohost.store.events import ChatKey
+from nanohost.testing.manual_clock import ManualClock
+
+CHANNELS = ("telegram", "slack", "discord")
+
+
+@dataclass(slots=True)
+class Nobody:
+    """Follows nothing, and remembers what there was to follow."""
+
+    seen: list[Aftermath] = field(default_factory=list)
+
+    def follow(self, aftermath: Aftermath) -> None:
+        self.seen.append(aftermath)
+
+
+class Hall:
+    """`clock` stands still until it is moved."""
+
+    def __init__(self, home: Home, store: Store, clock: ManualClock) -> None:
+        self.store, self.clock = store, clock
+        self.follows = Nobody()
+        settings = Settings(channels={name: {} for name in CHANNELS})
+        self._context = CommandContext(home=home, settings=settings, clock=clock, store=store)
+        counters: list[Counter] = [Codes(), Commands(channels=CHANNELS)]
+        self._reception = Reception(store=store, clock=clock, zone=UTC, counters=counters, follows=self.follows)
+        self._numbers = itertools.count(1)
+
+    async def operator(self, words: str, **arguments: object) -> Any:
+        """What somebody at the machine gets for a command."""
+        return await find(words).call(self._context, arguments)
+
+    async def reads(self, words: str, **arguments: object) -> str:
+        """The same as a terminal shows it."""
+        return find(words).render(await self.operator(words, **arguments))
+
+    async def pair(self, channel: str = "telegram") -> str:
+        """A code made at the machine."""
+        return str((await self.operator("pair", channel=channel))["code"])
+
+    async def owner(self, user: str) -> None:
+        async with self.store.transaction() as tx:
+            await roles.grant(tx, user_id=user, role=Role.OWNER, agent_group=None, now=self.clock.now())
+
+    async def group(self, folder: str) -> None:
+        async with self.store.transaction() as tx:
+            await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=self.clock.now())
+
+    async def write(self, user: str, text: str, *, group: str = "", bot: bool = False) -> bool:
+        """Somebody writes, in their direct chat or in a group. Whether it was for the host."""
+        channel, _, handle = user.partition(":")
+        number = f"{id(self)}-{next(self._numbers)}"
+        event = InboundEvent(
+            platform_id=group or handle,
+            platform_message_id=number,
+            sender=Sender(handle=handle, name=handle.title(), is_bot=bot),
+            text=text,
+            sent_at=self.clock.now(),
+            is_group=bool(group),
+        )
+        chat = ChatKey(channel, "default", event.platform_id)
+        async with self.store.transaction() as tx:
+            await events.add(tx, chat, event, now=self.clock.now())
+        [*_, stored] = await events.new_in_chat(self.store, chat, limit=1000)
+        return await self._reception.takes(stored)
+
+    async def told(self, user: str) -> list[str]:
+        """What stands in a chat (a user's direct one, or CHANNEL:CHAT) from the host."""
+        channel, _, chat = user.partition(":")
+        rows = await self.store.all(
+            "SELECT content FROM deliveries WHERE session_id = ? AND channel_type = ? AND platform_id = ? ORDER BY seq",
+            (HOST, channel, chat),
+        )
+        return [json.loads(row["content"])["text"] for row in rows]
+
+    async def is_owner(self, user: str) -> bool:
+        return Role.OWNER in {grant.role for grant in await roles.of_user(self.store, user)}
+
+    async def record(self, what: str) -> list[Audit]:
+        """Newest first."""
+        return await audit.latest(self.store, limit=100, what=what)
+
+
+@asynccontextmanager
+async def hall_in(root: Path, clock: ManualClock | None = None) -> AsyncIterator[Hall]:
+    """Entered again with the same root it is the same install, after a restart."""
+    home = Home(root)
+    async with opened_store(home, durable=False) as store:
+        yield Hall(home, store, clock or ManualClock())

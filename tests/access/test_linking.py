@@ -1,0 +1,136 @@
+"""One human on two platforms."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanohost.access.linking import would_gain
+from nanohost.model import AgentGroupId, Role
+from nanohost.store import users
+from nanohost.store.roles import Grant
+from nanohost.testing.manual_clock import START
+from tests.access.hall import Hall
+
+ADA, ADA_ON_SLACK = "telegram:ada", "slack:u7"
+EVE = "discord:eve"
+
+
+def grant(role: Role, scope: int | None = None) -> Grant:
+    group = None if scope is None else AgentGroupId(scope)
+    return Grant(user_id="fake:u", role=role, agent_group_id=group, granted_at=START)
+
+
+OWNER, ADMIN, MEMBER, ADMIN_HERE = grant(Role.OWNER), grant(Role.ADMIN), grant(Role.MEMBER), grant(Role.ADMIN, 1)
+
+
+@pytest.mark.parametrize(
+    ("asker", "typist", "gains"),
+    [
+        ([OWNER], [], False),
+        ([OWNER], [OWNER, ADMIN, MEMBER], False),
+        ([ADMIN], [MEMBER, ADMIN_HERE], False),
+        ([ADMIN], [OWNER], True),
+        ([ADMIN_HERE], [ADMIN], True),
+        ([ADMIN_HERE], [ADMIN_HERE], False),
+        ([ADMIN_HERE], [grant(Role.ADMIN, 2)], True),
+        ([MEMBER], [ADMIN_HERE], True),
+        ([MEMBER], [], False),
+        ([], [MEMBER], True),
+    ],
+)
+def test_a_code_gives_to_who_types_it_and_never_takes(asker: list[Grant], typist: list[Grant], gains: bool) -> None:
+    assert would_gain(asker, typist) is gains
+
+
+async def code_for(hall: Hall, user: str) -> str:
+    assert await hall.write(user, "/link")
+    return (await hall.told(user))[-1].partition("\n")[0]
+
+
+@pytest.mark.behaviour("AC-01")
+@pytest.mark.parametrize("before", ["", "/link "])
+async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_for_both(hall: Hall, before: str) -> None:
+    await hall.owner(ADA)
+    await hall.write(ADA_ON_SLACK, before + await code_for(hall, ADA))
+    assert await hall.is_owner(ADA_ON_SLACK)
+    assert {one.user_id for one in await users.identities(hall.store, ADA)} == {ADA, ADA_ON_SLACK}
+    assert await hall.told(ADA_ON_SLACK) == [
+        "You and telegram:ada are one person to me now: what one of you may do, both may."
+    ]
+    [_, told] = await hall.told(ADA)
+    assert told == (
+        "U7 (slack:u7) is you from now on, and may do what you may. If that is not you: nanohost users unlink slack:u7"
+    )
+    [entry] = await hall.record("users.link")
+    assert (entry.who, entry.about, entry.outcome) == (ADA_ON_SLACK, ADA, "done")
+
+
+@pytest.mark.behaviour("AC-01")
+async def test_a_third_identity_joins_the_two(hall: Hall) -> None:
+    await hall.owner(ADA)
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    await hall.write("discord:77", await code_for(hall, ADA_ON_SLACK))
+    assert len(await users.identities(hall.store, ADA)) == 3
+    assert await hall.is_owner("discord:77")
+
+
+@pytest.mark.behaviour("AC-01")
+async def test_unlinked_again_it_is_somebody_else(hall: Hall) -> None:
+    await hall.owner(ADA)
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    await hall.operator("users unlink", user=ADA_ON_SLACK)
+    assert not await hall.is_owner(ADA_ON_SLACK)
+    assert await hall.is_owner(ADA)
+
+
+async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(hall: Hall) -> None:
+    await hall.owner(ADA)
+    await hall.operator("roles grant", user=EVE, role="member")
+    code = await code_for(hall, EVE)
+    assert await hall.write(ADA, code)
+    [said] = await hall.told(ADA)
+    assert said.startswith("You may do more here than discord:eve may.")
+    assert not await hall.is_owner(EVE)
+    assert [one.outcome for one in await hall.record("users.link")] == ["refused"]
+    await hall.write(ADA_ON_SLACK, code)
+    assert len(await users.identities(hall.store, EVE)) == 1, "and the code is used up"
+
+
+async def test_a_stranger_is_given_no_code(hall: Hall) -> None:
+    assert not await hall.write(EVE, "/link")
+    assert await hall.store.all("SELECT * FROM codes") == []
+
+
+async def test_ones_own_code_is_refused_and_goes_on_being_good(hall: Hall) -> None:
+    await hall.owner(ADA)
+    code = await code_for(hall, ADA)
+    await hall.write(ADA, code)
+    assert "on the other platform" in (await hall.told(ADA))[1]
+    await hall.write(ADA_ON_SLACK, code)
+    assert await hall.is_owner(ADA_ON_SLACK)
+
+
+async def test_who_is_one_already_is_told_so(hall: Hall) -> None:
+    await hall.owner(ADA)
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    assert (await hall.told(ADA_ON_SLACK))[1] == "You and telegram:ada are one person to me already."
+
+
+async def test_after_ten_minutes_it_is_too_late(hall: Hall) -> None:
+    await hall.owner(ADA)
+    code = await code_for(hall, ADA)
+    await hall.clock.advance(10 * 60)
+    await hall.write(ADA_ON_SLACK, code)
+    assert await hall.told(ADA_ON_SLACK) == ["That code is too old; have a new one made."]
+    assert not await hall.is_owner(ADA_ON_SLACK)
+
+
+async def test_who_asked_and_was_forgotten_since_is_linked_with_nobody(hall: Hall) -> None:
+    await hall.owner("telegram:boss")
+    await hall.operator("roles grant", user=EVE, role="member")
+    code = await code_for(hall, EVE)
+    async with hall.store.transaction() as tx:
+        await users.delete(tx, EVE)
+    await hall.write(ADA, code)
+    assert await hall.told(ADA) == ["I do not know any more who asked for that code."]

@@ -1,0 +1,174 @@
+"""Who reaches an agent, for every combination there is: tests/access/table.txt says what must come of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from nanohost.access.decision import KNOWN_ONLY, PUBLIC, STRICT, WAITS
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.model import (
+    AgentGroupId,
+    EngageMode,
+    Ignored,
+    MessagingGroupId,
+    Role,
+    SenderScope,
+    SessionMode,
+    UnknownSender,
+    Wiring,
+    WiringId,
+)
+from nanohost.routing.consider import ANOTHER_BOT, NO_PART, Decision, Made, consider
+from nanohost.store.roles import Grant
+from nanohost.testing.manual_clock import START
+
+TABLE = Path(__file__).with_name("table.txt")
+HERE, ELSEWHERE = AgentGroupId(1), AgentGroupId(2)
+PLACES = {"here": HERE, "everywhere": None, "elsewhere": ELSEWHERE}
+SENDERS = ["none", "owner", *(f"{role}-{place}" for role in ("admin", "member") for place in PLACES)]
+ENGAGE = {
+    "always": (EngageMode.PATTERN, ".", False),
+    "fits": (EngageMode.PATTERN, "^he", False),
+    "misses": (EngageMode.PATTERN, "^bye", False),
+    "mention": (EngageMode.MENTION, "", False),
+    "sticky-with": (EngageMode.MENTION_STICKY, "", True),
+    "sticky-without": (EngageMode.MENTION_STICKY, "", False),
+}
+CHATS = {"dm": (False, False), "addressed": (True, True), "chatter": (True, False)}
+"""Whether it is a group, and whether we are mentioned."""
+COMBINATIONS = list(product(SENDERS, SenderScope, UnknownSender, ENGAGE, Ignored, CHATS))
+BECAUSE = {
+    "no-part": NO_PART,
+    "known": KNOWN_ONLY,
+    "strict": STRICT,
+    "waits": WAITS,
+    "public": PUBLIC,
+    **{role.value: role.value for role in Role},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    fits: tuple[str, ...]
+    expected: Decision
+
+    def decides(self, combination: tuple[str, ...]) -> bool:
+        return all(fit == "*" or one in fit.split(",") for fit, one in zip(self.fits, combination, strict=True))
+
+
+def rows() -> list[Row]:
+    lines = [line.split() for line in TABLE.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [Row(tuple(fits), Decision(Made(made), BECAUSE[because])) for *fits, made, because in lines]
+
+
+WIRING = Wiring(
+    id=WiringId(1),
+    messaging_group_id=MessagingGroupId(1),
+    agent_group_id=HERE,
+    engage_mode=EngageMode.PATTERN,
+    engage_pattern=".",
+    session_mode=SessionMode.SHARED,
+    priority=0,
+    created_at=START,
+)
+EVENT = InboundEvent(
+    platform_id="c1", platform_message_id="1", sender=Sender(handle="u1", name="Ada"), text="hello", sent_at=START
+)
+
+
+def grants(sender: str) -> list[Grant]:
+    if sender == "none":
+        return []
+    role, _, place = sender.partition("-")
+    return [Grant(user_id="fake:u1", role=Role(role), agent_group_id=PLACES.get(place), granted_at=START)]
+
+
+def made_of(
+    sender: str,
+    scope: SenderScope,
+    strangers: UnknownSender,
+    engage: str,
+    ignored: Ignored,
+    chat: str,
+    event: InboundEvent = EVENT,
+) -> Decision:
+    mode, pattern, sticks = ENGAGE[engage]
+    is_group, mentions = CHATS[chat]
+    return consider(
+        replace(WIRING, engage_mode=mode, engage_pattern=pattern, sender_scope=scope, ignored=ignored),
+        replace(event, is_group=is_group, mentions_bot=mentions),
+        grants=grants(sender),
+        policy=strangers,
+        sticks=sticks,
+    )
+
+
+@pytest.mark.behaviour("AC-02", "AC-04", "AC-05", "RT-04", "RT-05", "RT-07")
+def test_every_combination_comes_out_as_the_table_says() -> None:
+    table = rows()
+    wrong = []
+    for combination in COMBINATIONS:
+        row = next(row for row in table if row.decides(combination))
+        if made_of(*combination) != row.expected:
+            wrong.append((*combination, made_of(*combination), row.expected))
+    assert wrong == []
+
+
+def test_the_table_leaves_nothing_out_and_has_no_line_too_many() -> None:
+    table = rows()
+    used = Counter(next(at for at, row in enumerate(table) if row.decides(one)) for one in COMBINATIONS)
+    assert len(COMBINATIONS) == 8 * 2 * 3 * 6 * 2 * 3
+    assert [row for at, row in enumerate(table) if not used[at]] == []
+    words = {str(one) for combination in COMBINATIONS for one in combination}
+    assert {word for row in table for fit in row.fits for word in fit.split(",")} - words == {"*"}
+
+
+@pytest.mark.behaviour("RT-07")
+def test_what_access_refuses_is_context_nowhere_and_raises_a_card_only_where_it_would_have_been_answered() -> None:
+    strangers = [one for one in COMBINATIONS if one[0] == "none"]
+    assert strangers
+    for one in strangers:
+        known, allowed = made_of("owner", *one[1:]).made, made_of(*one).made
+        refused = (one[1], one[2]) != (SenderScope.ALL, UnknownSender.PUBLIC)
+        assert not (refused and allowed in (Made.WRITE, Made.CONTEXT))
+        assert allowed is not Made.ASK or known is Made.WRITE
+
+
+@pytest.mark.behaviour("IN-05")
+def test_another_bot_is_like_anybody_else_where_bots_may_speak_and_nobody_elsewhere() -> None:
+    bot = replace(EVENT, sender=replace(EVENT.sender, is_bot=True))
+    assert consider(WIRING, bot, grants=[], policy=UnknownSender.PUBLIC, sticks=False).reason == ANOTHER_BOT
+    bots = replace(WIRING, bots=True)
+    assert [consider(bots, bot, grants=[], policy=policy, sticks=False).made for policy in UnknownSender] == [
+        consider(bots, EVENT, grants=[], policy=policy, sticks=False).made for policy in UnknownSender
+    ]
+
+
+def test_nobody_is_asked_because_of_a_reaction() -> None:
+    reaction = replace(EVENT, kind=EventKind.REACTION)
+    decision = consider(WIRING, reaction, grants=[], policy=UnknownSender.REQUEST_APPROVAL, sticks=False)
+    assert decision == Decision(Made.DENY, WAITS)
+
+
+@pytest.mark.behaviour("RT-04")
+def test_a_pattern_that_cannot_be_tried_engages_nothing_and_says_why() -> None:
+    spoiled = replace(WIRING, engage_pattern=r"(a)\1", ignored=Ignored.ACCUMULATE)
+    decision = consider(spoiled, EVENT, grants=grants("owner"), policy=UnknownSender.PUBLIC, sticks=True)
+    assert decision.made is Made.DROP
+    assert "the wiring's pattern cannot be used" in decision.reason
+
+
+@pytest.mark.behaviour("AC-06")
+@pytest.mark.parametrize(("chat", "made"), [("dm", Made.WRITE), ("addressed", Made.WRITE), ("chatter", Made.DROP)])
+def test_a_command_needs_to_fit_no_pattern_where_we_are_spoken_to(chat: str, made: Made) -> None:
+    stop = replace(EVENT, text="/stop")
+    combination = (SenderScope.ALL, UnknownSender.STRICT, "misses", Ignored.DROP, chat)
+    assert made_of("owner", *combination, event=stop).made is made
+    assert made_of("none", *combination, event=stop).made is (Made.DENY if made is Made.WRITE else made)

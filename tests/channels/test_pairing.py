@@ -1,0 +1,136 @@
+"""From a fresh install to the first answer: a code at the machine, typed on the platform."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from nanohost.app import Parts, running_host
+from nanohost.channel_api import Address, NotSent, OutboundText, Receipt
+from nanohost.channels.connections import Connections
+from nanohost.channels.loader import Catalogue
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find as command
+from nanohost.home import Home, hold
+from nanohost.runtimes.process import ProcessRuntime
+from nanohost.store import roles, users
+from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.simulated import find
+from nanohost.testing.simulator import Simulator
+from tests.channels.everywhere import Everywhere, platform_names, read_by, settings_for, until_connected
+from tests.support.flow import Flow, install_of
+
+LIMIT_S = 20.0
+
+
+@asynccontextmanager
+async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[Flow]:
+    """A host that nobody has set anything up in, but for its platforms."""
+    world, home = Everywhere(platforms={one.name: one for one in platforms}), Home(root)
+    parts = Parts(runtime=ProcessRuntime(install=install_of(root)))
+    async with world.running():
+        with hold(home):
+            async with running_host(home, settings_for(world), keep_containers=False, parts=parts) as host:
+                flow = Flow(host=host, fake=FakeChannel(), home=home)
+                await until_connected(flow)
+                yield flow
+
+
+async def pair(flow: Flow, channel: str) -> Any:
+    host = flow.host
+    context = CommandContext(
+        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
+    )
+    return await command("pair").call(context, {"channel": channel})
+
+
+async def reads(platform: Simulator, *beginnings: str) -> None:
+    """Until Ada has read messages that begin so."""
+
+    def have_come() -> bool:
+        return all(any(text.startswith(begin) for text in read_by(platform)) for begin in beginnings)
+
+    await platform.until(have_come, limit_s=LIMIT_S)
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_answered(tmp_path: Path) -> None:
+    telegram = find("telegram")
+    async with fresh(tmp_path, telegram) as flow:
+        made = await pair(flow, "telegram")
+        assert made["state"] == "connected"
+        assert made["link"].startswith("https://t.me/")
+        [start] = parse_qs(urlsplit(made["link"]).query)["start"]
+        assert start == made["code"]
+        await telegram.write(telegram.dm, f"/start {start}")
+        await reads(telegram, "You are the owner now. You can write to main here now.")
+        await telegram.write(telegram.dm, "hello")
+        await reads(telegram, "echo: hello")
+        [grant] = await roles.every(flow.host.store)
+        assert (grant.user_id, str(grant.role)) == (f"telegram:{telegram.dm}", "owner")
+
+
+@pytest.mark.behaviour("AC-01", "AC-03")
+@pytest.mark.parametrize("name", platform_names())
+async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code(tmp_path: Path, name: str) -> None:
+    here, telegram = find(name), find("telegram")
+    if name == "telegram":
+        here, telegram = telegram, find("slack")
+    async with fresh(tmp_path, here, telegram) as flow:
+        made = await pair(flow, name)
+        assert (made["link"] is not None) is (name in {"telegram", "whatsapp"})
+        await here.write(here.dm, made["code"].lower())
+        await reads(here, "You are the owner now.")
+        await here.write(here.dm, "/link")
+        await here.until(lambda: any("Write this to me" in text for text in read_by(here)), limit_s=LIMIT_S)
+        [said] = [text for text in read_by(here) if "Write this to me" in text]
+        await telegram.write(telegram.dm, said.split()[0])
+        await reads(telegram, "You and ")
+        await here.until(lambda: any("is you from now on" in text for text in read_by(here)), limit_s=LIMIT_S)
+        [owner] = await roles.every(flow.host.store)
+        both = await users.identities(flow.host.store, owner.user_id)
+        assert {one.user_id.partition(":")[0] for one in both} == {here.name, telegram.name}
+
+
+async def test_a_number_on_whatsapp_is_a_link(tmp_path: Path) -> None:
+    async with fresh(tmp_path, find("whatsapp")) as flow:
+        made = await pair(flow, "whatsapp")
+        assert made["link"] == f"https://wa.me/15550001111?text={made['code']}"
+
+
+class _Linking(FakeChannel):
+    """`answer`: what it says when it is asked for a link."""
+
+    answer: str | Exception = "https://fake.example/"
+
+    async def deep_link(self, text: str) -> str | None:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer + text
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        raise AssertionError("nothing is sent")
+
+
+async def test_a_link_that_cannot_be_had_now_is_none(tmp_path: Path) -> None:
+    fake, plain = _Linking(), FakeChannel()
+    connections = Connections(
+        catalogue=Catalogue(available={}, unavailable=()),
+        wanted=[],
+        home=tmp_path,
+        runtime_dir=tmp_path,
+        made={("fake", "default"): fake, ("plain", "default"): plain},
+    )
+    assert connections.names == {"fake", "plain"}
+    async with connections.opened():
+        assert await connections.deep_link(("fake", "default"), "ABC") == "https://fake.example/ABC"
+        assert await connections.deep_link(("plain", "default"), "ABC") is None
+        assert await connections.deep_link(("nowhere", "default"), "ABC") is None
+        for failure in (NotSent("no connection"), ZeroDivisionError()):
+            fake.answer = failure
+            assert await connections.deep_link(("fake", "default"), "ABC") is None

@@ -1,0 +1,59 @@
+"""An install in which every resource has a row."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from nanohost.model import ApprovalId
+from nanohost.store import approvals, dropped, users
+from nanohost.store.approvals import Approval
+from nanohost.store.events import ChatKey
+from nanohost_protocol.rows import Origin
+from tests.commands.conftest import Operator
+
+ANN, ANN_AT_WORK, EVE = "telegram:1", "slack:U1", "telegram:666"
+
+
+async def fill(operator: Operator) -> None:
+    """Ann has written from two places, Eve was refused, an agent may send elsewhere, and a yes is waited for."""
+    await operator.asks("groups create", folder="main")
+    await operator.asks("wirings create", channel="telegram", chat="1", group="main")
+    await operator.asks("roles create", user=ANN, role="owner")
+    await operator.asks("members create", user="discord:9", group="main")
+    await operator.asks("destinations create", group="main", name="family", channel="slack:two", chat="C1")
+    await operator.asks("rules create", kind="sender", effect="deny", subject=EVE, group="main", until="30d")
+    await _meet(operator)
+    await _ask(operator)
+
+
+async def _meet(operator: Operator) -> None:
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        for user, name in ((ANN, "Ann"), (ANN_AT_WORK, "ann.b"), (EVE, "Eve")):
+            await users.seen(tx, user, name=name, now=now)
+        await users.learn_dm(tx, ANN, Origin(channel_type="telegram", instance="default", platform_id="1"), now)
+        for _ in range(3):
+            await dropped.count(tx, ChatKey("telegram", "default", "1"), EVE, "no role", now=now, agent_group="main")
+
+
+async def _ask(operator: Operator) -> None:
+    now = operator.context.clock.now()
+    asked = Approval(
+        id=ApprovalId("k3f7qd"),
+        kind="sender",
+        subject=EVE,
+        agent_group_id=None,
+        shown="Eve wants to talk to main",
+        options=("Let in", "Refuse"),
+        payload="{}",
+        requested_by=EVE,
+        origin=Origin(channel_type="telegram", instance="default", platform_id="1"),
+        session_id=None,
+        seq=None,
+        created_at=now,
+        expires_at=now + timedelta(days=1),
+        digest="",
+    )
+    async with operator.context.store.transaction() as tx:
+        assert await approvals.add(tx, asked)
+        await approvals.add_card(tx, asked.id, ANN, seq=None, problem="nobody knows where to write to them", now=now)

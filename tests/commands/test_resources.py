@@ -1,0 +1,474 @@
+"""Resources: every one is complete, shows what it says it shows, and leaves a record of every change."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanohost.commands.registry import commands, resources
+from nanohost.commands.resource import Change, Listing, Look, Resource, Verb
+from nanohost.errors import UsageError
+from nanohost.store import audit, messaging_groups, sessions, users, wirings
+from tests.commands.conftest import Operator
+from tests.commands.filled import ANN, ANN_AT_WORK, EVE, fill
+
+NAMES = (
+    "users",
+    "roles",
+    "members",
+    "wirings",
+    "messaging-groups",
+    "destinations",
+    "approvals",
+    "rules",
+    "dropped",
+    "audit",
+)
+EACH = pytest.mark.parametrize("resource", resources().values(), ids=list(resources()))
+VERBS = [(resource, verb) for resource in resources().values() for verb in resource.verbs]
+EACH_VERB = pytest.mark.parametrize(
+    ("resource", "verb"), VERBS, ids=[f"{resource.name} {verb.word}" for resource, verb in VERBS]
+)
+KEYS: dict[str, dict[str, object]] = {
+    "users": {"user": ANN},
+    "wirings": {"id": 1},
+    "messaging-groups": {"id": 1},
+    "destinations": {"group": "main", "name": "family"},
+    "approvals": {"id": "k3f7qd"},
+    "rules": {"id": 1},
+}
+"""Of a row of the filled install."""
+TABLES = ["users", "dms", "roles", "wirings", "messaging_groups", "destinations", "rules", "dropped_messages"]
+NOWHERE: dict[str, dict[str, object]] = {
+    "users": {"user": "telegram:404"},
+    "wirings": {"id": 404},
+    "messaging-groups": {"id": 404},
+    "destinations": {"group": "main", "name": "nobody"},
+    "approvals": {"id": "nosuch"},
+    "rules": {"id": 404},
+}
+CHANGES: list[tuple[str, dict[str, object], str]] = [
+    ("roles create", {"user": "telegram:2", "role": "admin", "group": "main"}, "telegram:2"),
+    ("roles grant", {"user": "telegram:2", "role": "admin"}, "telegram:2"),
+    ("roles revoke", {"user": "discord:9", "role": "member", "group": "main"}, "discord:9"),
+    ("members create", {"user": "telegram:2"}, "telegram:2"),
+    ("members delete", {"user": "discord:9", "group": "main"}, "discord:9"),
+    ("wirings create", {"channel": "telegram", "chat": "2", "group": "main"}, "2"),
+    ("wirings update", {"id": 1, "priority": 7}, "1"),
+    ("wirings delete", {"id": 1}, "1"),
+    ("messaging-groups create", {"channel": "telegram", "chat": "3"}, "3"),
+    ("messaging-groups update", {"id": 1, "name": "Home"}, "1"),
+    ("users update", {"user": ANN, "name": "Anna"}, ANN),
+    ("users link", {"user": ANN, "other": ANN_AT_WORK}, ANN),
+    ("users delete", {"user": EVE}, EVE),
+    ("destinations create", {"group": "main", "name": "work", "channel": "slack", "chat": "C2"}, "main work"),
+    ("destinations delete", {"group": "main", "name": "family"}, "main family"),
+    ("rules create", {"kind": "tasks.create", "effect": "allow"}, "2"),
+    ("rules delete", {"id": 1}, "1"),
+    ("dropped clear", {}, "everybody"),
+]
+
+
+async def refusal(operator: Operator, words: str, **arguments: object) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        await operator.asks(words, **arguments)
+    return caught.value
+
+
+def test_every_noun_that_an_operator_looks_after_is_a_resource_with_a_list() -> None:
+    assert set(resources()) == set(NAMES)
+    assert {words for words in commands() if words.endswith(" list")} >= {f"{name} list" for name in NAMES}
+
+
+def test_no_command_deletes_what_is_on_record() -> None:
+    assert [words for words in commands() if words.startswith("audit ")] == ["audit list"]
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
+
+
+@EACH_VERB
+def test_every_column_has_a_field_that_says_what_it_means(resource: Resource, verb: Verb) -> None:
+    fields = resource.result(verb).model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+    assert set(resource.result(verb).ABOUT) <= set(fields)
+
+
+@EACH
+@pytest.mark.parametrize("full", [False, True], ids=["empty", "filled"])
+async def test_a_list_shows_the_documented_columns_as_json_and_as_text(
+    operator: Operator, resource: Resource, full: bool
+) -> None:
+    if full:
+        await fill(operator)
+    rows = await operator.asks(f"{resource.name} list")
+    assert json.loads(json.dumps(rows)) == rows
+    assert bool(rows) is full
+    assert all(list(row) == list(resource.row.model_fields) for row in rows)
+    shown = await operator.reads(f"{resource.name} list")
+    assert ("nothing there" in shown) is not full
+    assert await operator.asks(f"{resource.name} list", limit=1) == rows[:1]
+
+
+@pytest.mark.parametrize("name", list(KEYS))
+async def test_one_row_is_shown_by_its_key_as_it_is_in_the_list(operator: Operator, name: str) -> None:
+    await fill(operator)
+    resource = resources()[name]
+    [look] = [verb for verb in resource.verbs if isinstance(verb, Look)]
+    row = await operator.asks(f"{name} get", **KEYS[name])
+    assert json.loads(json.dumps(row)) == row
+    assert list(row) == list(resource.result(look).model_fields)
+    short = {column: row[column] for column in resource.row.model_fields}
+    assert short in await operator.asks(f"{name} list")
+
+
+def test_every_resource_with_keys_is_looked_at_here() -> None:
+    assert {resource.name for resource, verb in VERBS if isinstance(verb, Look)} == set(KEYS) == set(NOWHERE)
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_key_that_is_not_there_is_answered_with_what_to_type(operator: Operator) -> None:
+    await fill(operator)
+    for resource, verb in VERBS:
+        if verb.word not in ("get", "update", "delete") or resource.name not in NOWHERE:
+            continue
+        key, fields = NOWHERE[resource.name], verb.arguments.model_fields
+        change = {"name": "x"} if "name" in fields else {"priority": 1}
+        given = key | (change if verb.word == "update" else {})
+        error = await refusal(operator, f"{resource.name} {verb.word}", **given)
+        assert str(error) == f"there is no {resource.one} {' '.join(str(part) for part in key.values())}"
+        assert error.hint == f"nanohost {resource.name} list"
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+async def test_a_number_beyond_all_rows_is_refused_in_words(operator: Operator, number: int) -> None:
+    for words in ("wirings get", "wirings delete", "messaging-groups get", "rules get"):
+        assert "id: " in str(await refusal(operator, words, id=number))
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "arguments", "about"), CHANGES, ids=[words for words, _, _ in CHANGES])
+async def test_a_change_leaves_a_record_of_who_did_what(
+    operator: Operator, words: str, arguments: dict[str, object], about: str
+) -> None:
+    await fill(operator)
+    before = await operator.asks("audit list")
+    result = await operator.asks(words, **arguments)
+    assert json.loads(json.dumps(result)) == result
+    entry, *rest = await operator.asks("audit list")
+    assert rest == before
+    what = words.replace(" ", ".").replace("grant", "create").replace("revoke", "delete")
+    assert (entry["who"], entry["what"], entry["about"]) == (operator.context.who, what, about)
+    assert (entry["origin"], entry["outcome"]) == ("local", "done")
+    assert entry["who"].startswith("local:")
+    assert entry["details"].items() >= arguments.items()
+
+
+def test_every_change_is_tried_above() -> None:
+    changes = {f"{resource.name} {verb.word}" for resource, verb in VERBS if isinstance(verb, Change)}
+    tried = {words.replace("grant", "create").replace("revoke", "delete") for words, _, _ in CHANGES}
+    assert changes - tried == {"messaging-groups delete", "users unlink"}  # each has a test of its own
+
+
+async def test_what_cannot_be_recorded_is_not_done(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(operator)
+
+    async def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    before = await everything(operator)
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "record", full)
+        for words, arguments, _ in CHANGES:
+            with pytest.raises(OSError, match="no space left"):
+                await operator.asks(words, **arguments)
+            assert await everything(operator) == before, words
+
+
+async def test_what_is_refused_leaves_no_record_that_it_was_done(operator: Operator) -> None:
+    await fill(operator)
+    before = await everything(operator)
+    await refusal(operator, "wirings update", id=1)
+    await refusal(operator, "wirings update", id=1, engage="sometimes")
+    await refusal(operator, "roles revoke", user=ANN, role="owner")
+    await refusal(operator, "users delete", user=ANN)
+    assert await everything(operator) == before
+
+
+async def everything(operator: Operator) -> list[Any]:
+    return [[tuple(row) for row in await operator.context.store.all(f"SELECT * FROM {table}")] for table in TABLES]
+
+
+async def test_the_record_is_searched_by_who_what_whom_and_when(operator: Operator) -> None:
+    await fill(operator)
+    whole = await operator.asks("audit list")
+
+    async def count(**filters: object) -> int:
+        return len(await operator.asks("audit list", **filters))
+
+    assert await count(what="roles") == await count(what="roles.create") == 1
+    assert await count(what="role") == 0
+    assert await count(about="discord:9") == 1
+    assert await count(who=operator.context.who) == len(whole)
+    assert await count(who="telegram:1") == 0
+    assert await count(limit=2) == 2
+    assert await count(since="1h") == len(whole)
+    later = operator.context.clock.now() + timedelta(days=1)
+    assert await count(since=later.isoformat()) == 0
+    assert "is no time" in str(await refusal(operator, "audit list", since="lately"))
+    assert "is no time" in str(await refusal(operator, "audit list", since="999999999w"))
+
+
+# --- roles --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.behaviour("AC-02")
+@pytest.mark.parametrize("words", ["roles revoke", "roles delete"])
+async def test_the_last_owner_stays_owner(operator: Operator, words: str) -> None:
+    owner = {"user": ANN, "role": "owner"}
+    await operator.asks("roles grant", **owner)
+    error = await refusal(operator, words, **owner)
+    assert "is the last owner" in str(error)
+    assert "roles grant" in error.hint
+    await operator.asks("roles grant", user="telegram:2", role="owner")
+    await operator.asks(words, **owner)
+    assert [role["user"] for role in await operator.asks("roles list")] == ["telegram:2"]
+    assert "is no owner there" in str(await refusal(operator, words, **owner))
+
+
+async def test_roles_are_listed_by_user_role_and_agent_group(operator: Operator) -> None:
+    for folder in ("main", "work"):
+        await operator.asks("groups create", folder=folder)
+    await operator.asks("roles grant", user=ANN, role="owner")
+    await operator.asks("roles grant", user=EVE, role="member", group="main")
+    await operator.asks("roles grant", user=EVE, role="admin", group="work")
+
+    async def listed(**filters: object) -> list[tuple[str, str]]:
+        return [(one["role"], one["group"]) for one in await operator.asks("roles list", **filters)]
+
+    assert await listed(user=EVE) == [("admin", "work"), ("member", "main")]
+    assert await listed(role="member") == [("member", "main")]
+    assert await listed(group="work") == [("owner", "everywhere"), ("admin", "work")]
+    assert (await refusal(operator, "roles list", group="wrok")).hint == "work"
+
+
+async def test_members_are_the_roles_of_that_name(operator: Operator) -> None:
+    await fill(operator)
+    await operator.asks("members create", user=ANN)
+    listed = [(one["user"], one["name"], one["group"]) for one in await operator.asks("members list", group="main")]
+    assert listed == [("discord:9", "", "main"), (ANN, "Ann", "everywhere")]
+    await operator.asks("members delete", user="discord:9", group="main")
+    assert "is no member there" in str(await refusal(operator, "members delete", user="discord:9", group="main"))
+    assert "is not a user" in str(await refusal(operator, "members create", user="somebody"))
+
+
+# --- users --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.behaviour("AC-01")
+async def test_linked_users_have_each_others_roles_until_they_are_parted(operator: Operator) -> None:
+    await fill(operator)
+    both = await operator.asks("users link", user=ANN_AT_WORK, other=ANN)
+    assert (both["identities"], both["roles"]) == ([ANN], ["owner everywhere"])
+    assert "are one already" in str(await refusal(operator, "users link", user=ANN, other=ANN_AT_WORK))
+    assert "was never seen" in str(await refusal(operator, "users link", user=ANN, other="telegram:404"))
+    assert "was never seen" in str(await refusal(operator, "users link", user="telegram:404", other=ANN))
+    apart = await operator.asks("users unlink", user=ANN_AT_WORK)
+    assert (apart["identities"], apart["roles"]) == ([], [])
+    assert (await operator.asks("audit list"))[0]["what"] == "users.unlink"
+    assert "is linked with nobody" in str(await refusal(operator, "users unlink", user=ANN_AT_WORK))
+    assert "there is no user" in str(await refusal(operator, "users unlink", user="telegram:404"))
+
+
+async def test_a_user_is_shown_with_where_they_can_be_written_to_and_renamed(operator: Operator) -> None:
+    await fill(operator)
+    shown = await operator.asks("users update", user=ANN, name="Anna")
+    assert (shown["name"], shown["direct"]) == ("Anna", ["telegram:1"])
+
+
+async def test_a_user_is_forgotten_with_roles_and_counts_and_what_denies_them_stays(operator: Operator) -> None:
+    await fill(operator)
+    await operator.asks("members create", user=EVE, group="main")
+    gone = await operator.asks("users delete", user=EVE)
+    assert gone == {"deleted": EVE, "roles": 1, "counts": 1}
+    for words in ("users list", "roles list", "dropped list"):
+        assert EVE not in json.dumps(await operator.asks(words))
+    assert [rule["subject"] for rule in await operator.asks("rules list")] == [EVE]
+
+
+@pytest.mark.behaviour("AC-02")
+async def test_the_last_owner_cannot_be_forgotten(operator: Operator) -> None:
+    await fill(operator)
+    assert "is the last owner" in str(await refusal(operator, "users delete", user=ANN))
+    assert await users.find(operator.context.store, ANN) is not None
+    assert await users.dms(operator.context.store, ANN) != []
+
+
+async def test_somebody_with_a_role_who_never_wrote_can_be_forgotten(operator: Operator) -> None:
+    await fill(operator)
+    assert (await operator.asks("users delete", user="discord:9"))["roles"] == 1
+
+
+# --- wirings and chats --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.behaviour("RT-04", "RT-05", "AC-05")
+async def test_how_an_agent_takes_part_can_be_changed_one_thing_at_a_time(operator: Operator) -> None:
+    await operator.asks("groups create", folder="main")
+    made = await operator.asks(
+        "wirings create", channel="telegram", chat="1", group="main", sender_scope="known", ignored="accumulate"
+    )
+    assert (made["sender_scope"], made["ignored"], made["bots"]) == ("known", "accumulate", False)
+    key = {"id": made["id"]}
+    for change in (
+        {"engage": "pattern:^hey"},
+        {"session": "per-thread"},
+        {"priority": -3},
+        {"sender_scope": "all"},
+        {"ignored": "drop"},
+        {"bots": True},
+    ):
+        before = await operator.asks("wirings get", **key)
+        assert await operator.asks("wirings update", **key, **change) == {**before, **change}
+    [kept] = await wirings.every(operator.context.store)
+    assert (kept.engage_pattern, kept.bots) == ("^hey", True)
+    assert (await operator.asks("wirings update", **key, bots="no"))["bots"] is False
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_an_update_without_a_change_says_what_can_be_changed(operator: Operator) -> None:
+    await fill(operator)
+    error = await refusal(operator, "wirings update", id=1)
+    assert (str(error), error.hint) == ("nothing is to be changed", "nanohost wirings update --help")
+    assert "'a(b' is no" in str(await refusal(operator, "wirings update", id=1, engage="pattern:a(b"))
+
+
+async def test_wirings_are_listed_by_agent_group_and_channel(operator: Operator) -> None:
+    await fill(operator)
+    await operator.asks("groups create", folder="work")
+    await operator.asks("wirings create", channel="slack:two", chat="C1", group="work")
+    assert [one["group"] for one in await operator.asks("wirings list", group="work")] == ["work"]
+    assert [one["group"] for one in await operator.asks("wirings list", channel="slack:two")] == ["work"]
+    assert await operator.asks("wirings list", channel="slack") == []
+
+
+async def test_a_chat_is_forgotten_only_when_nothing_refers_to_it(operator: Operator) -> None:
+    await fill(operator)
+    assert (await refusal(operator, "messaging-groups delete", id=1)).hint == "nanohost wirings delete 1"
+    assert "is the destination family" in str(await refusal(operator, "messaging-groups delete", id=2))
+    await operator.asks("destinations delete", group="main", name="family")
+    assert await operator.asks("messaging-groups delete", id=2) == {"deleted": 2}
+    assert (await operator.asks("audit list"))[0]["what"] == "messaging-groups.delete"
+    assert [chat["id"] for chat in await operator.asks("messaging-groups list")] == [1]
+
+
+async def test_a_chat_with_conversations_is_kept(operator: Operator) -> None:
+    await fill(operator)
+    store, now = operator.context.store, operator.context.clock.now()
+    [wiring] = await wirings.every(store)
+    async with store.transaction() as tx:
+        await sessions.add(
+            tx, agent_group=wiring.agent_group_id, messaging_group=wiring.messaging_group_id, thread_id=None, now=now
+        )
+    await operator.asks("wirings delete", id=wiring.id)
+    assert "conversations that are kept" in str(await refusal(operator, "messaging-groups delete", id=1))
+
+
+async def test_a_chat_is_renamed_and_closed_to_strangers_by_its_number(operator: Operator) -> None:
+    await fill(operator)
+    changed = await operator.asks("messaging-groups update", id=1, name="Home", unknown="strict")
+    assert (changed["name"], changed["unknown_sender"]) == ("Home", "strict")
+    kept = await messaging_groups.find(
+        operator.context.store, channel_type="telegram", instance="default", platform_id="1"
+    )
+    assert kept is not None
+    assert (kept.name, kept.is_group) == ("Home", False)
+
+
+# --- destinations, rules, counts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("name", ["", "Family", "a b", "ä", "-x", "x" * 41, "family\n"])
+async def test_a_name_that_agents_could_not_write_is_refused(operator: Operator, name: str) -> None:
+    await fill(operator)
+    place = {"group": "main", "channel": "slack", "chat": "C2"}
+    assert "no name for a chat" in str(await refusal(operator, "destinations create", **place, name=name))
+    assert len(await operator.asks("messaging-groups list")) == 2, "a refused command makes no chat known"
+
+
+async def test_a_destination_is_one_agent_groups_and_its_name_is_taken_once(operator: Operator) -> None:
+    await fill(operator)
+    await operator.asks("groups create", folder="work")
+    place = {"name": "family", "channel": "slack", "chat": "C1"}
+    assert "already" in str(await refusal(operator, "destinations create", group="main", **place))
+    assert (await operator.asks("destinations create", group="work", **place))["created_by"] == operator.context.who
+    assert [one["channel"] for one in await operator.asks("destinations list", group="main")] == ["slack:two"]
+    assert len(await operator.asks("destinations list")) == 2
+    assert (await refusal(operator, "destinations list", group="mian")).hint == "main"
+
+
+async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
+    await fill(operator)
+    ended = await operator.asks("rules delete", id=1)
+    assert ended["ended_by"] == operator.context.who
+    assert await operator.asks("rules list") == []
+    assert await operator.asks("rules list", ended=True) == [ended]
+    assert "has ended already" in str(await refusal(operator, "rules delete", id=1))
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"until": "soon"}, "is no time"),
+        ({"until": "2001-01-01T00:00"}, "is over"),
+        ({"group": "no"}, "no agent group"),
+    ],
+)
+async def test_a_rule_that_makes_no_sense_is_refused(
+    operator: Operator, arguments: dict[str, object], said: str
+) -> None:
+    await fill(operator)
+    assert said in str(await refusal(operator, "rules create", kind="sender", effect="deny", **arguments))
+
+
+@pytest.mark.behaviour("RT-10")
+async def test_what_was_refused_is_counted_and_the_counts_can_be_forgotten(operator: Operator) -> None:
+    await fill(operator)
+    [row] = await operator.asks("dropped list", user=EVE, channel="telegram")
+    assert (row["user"], row["count"], row["reason"], row["group"]) == (EVE, 3, "no role", "main")
+    assert await operator.asks("dropped list", channel="slack") == []
+    assert await operator.asks("dropped clear", user=ANN) == {"user": ANN, "cleared": 0}
+    assert await operator.asks("dropped clear") == {"user": "everybody", "cleared": 1}
+    assert await operator.asks("dropped list") == []
+
+
+async def test_an_approval_is_shown_with_its_card_and_whom_it_reached(operator: Operator) -> None:
+    await fill(operator)
+    shown = await operator.asks("approvals get", id="k3f7qd")
+    assert (shown["card"], shown["options"]) == ("Eve wants to talk to main", ["Let in", "Refuse"])
+    assert shown["asked"] == [f"{ANN} (nobody knows where to write to them)"]
+    assert len(await operator.asks("approvals list", status="pending", kind="sender")) == 1
+    assert await operator.asks("approvals list", status="denied") == []
+
+
+@pytest.mark.behaviour("OP-05")
+def test_the_page_of_resources_names_every_field_and_every_verb() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "resources.md").read_text(encoding="utf-8")
+    for resource, verb in VERBS:
+        assert f"| `{verb.word}`" in page
+        section = page.partition(f"\n## {resource.name}\n")[2].partition("\n## ")[0]
+        assert all(f"| `{name}` |" in section for name in resource.result(verb).model_fields)
+
+
+def test_lists_take_a_limit_and_changes_do_not() -> None:
+    for _, verb in VERBS:
+        assert ("limit" in verb.arguments.model_fields) is isinstance(verb, Listing)

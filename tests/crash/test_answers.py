@@ -1,0 +1,72 @@
+"""A host that is killed between an answer and the session that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nanohost.home import Home
+from tests.crash.people import FOLDER, furnish
+from tests.crash.platform import Platform
+from tests.crash.victims import HostProcess
+
+LIMIT_S = 15.0
+ASK = {
+    "tool": "ask_user_question",
+    "arguments": {"question": "Which?", "options": ["Red", "Blue"]},
+    "answer": "so: {result}",
+}
+QUESTION = "Which?\n1. Red\n2. Blue"
+
+
+def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"file:{Home(root).database}?mode=ro", uri=True)) as db:
+        return db.execute(sql).fetchall()
+
+
+@pytest.mark.behaviour("AP-09")
+@pytest.mark.parametrize("point", ["answers.claimed", "routing.written:2", "routing.recorded:2", "collector.open"])
+async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, point: str) -> None:
+    platform = Platform()
+    async with platform.opened():
+        host = HostProcess(tmp_path / "home", platform.port, {"runtime": "process", "durable": False})
+        await furnish(host.root, 1)
+        (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps([{"match": "^ask", "actions": [ASK]}]))
+        try:
+            host.start(crash_at=point)
+            platform.write("m1", "c0", "ask me")
+            if not point.startswith("collector"):
+                await platform.until_seen({("c0", QUESTION)}, LIMIT_S)
+                platform.write("m2", "c0", "2")
+            assert await asyncio.to_thread(host.exited_within, LIMIT_S) == -signal.SIGKILL
+            if not point.startswith("collector"):
+                platform.write("m3", "c0", "1")
+            host.start()
+            await platform.until_seen({("c0", QUESTION)}, LIMIT_S)
+            if point.startswith("collector"):
+                platform.write("m2", "c0", "2")
+            await _until_answered(platform)
+            assert await asyncio.to_thread(host.stop) == 0
+        finally:
+            await asyncio.to_thread(host.end)
+        said = [copy.text for copy in platform.seen if copy.text.startswith("so: ")]
+        assert said == ['so: <answer from="Ann" id="4">Blue</answer>']
+        assert records(host.root, "SELECT status, answer FROM questions") == [("answered", "Blue")]
+        checked = await asyncio.to_thread(host.command, "verify")
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+async def _until_answered(platform: Platform) -> None:
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while not any(copy.text.startswith("so: ") for copy in platform.seen):  # noqa: ASYNC110 - by what is seen
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"people have seen {[copy.text for copy in platform.seen]}") from None

@@ -1,0 +1,156 @@
+"""An agent sends to a chat that it does not talk in, exactly as long as an operator lets it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
+from tests.flows.stage import Stage
+from tests.flows.test_operator import types
+from tests.support.flow import Flow
+
+FAMILY = {"group": "main", "name": "family"}
+TOLD = [
+    {"match": "tell", "actions": [{"text": '<message to="family">dinner</message>'}, {"answer": "told"}]},
+    {"match": "late", "actions": [{"until_file": "go"}, {"text": '<message to="family">late</message>'}]},
+]
+
+
+async def create(flow: Flow) -> None:
+    await types(flow, "destinations create", "main", "family", channel="fake", chat="c2")
+
+
+async def reasons(flow: Flow, count: int) -> list[str]:
+    """Why the host dropped what the agent wrote."""
+    async with asyncio.timeout(10):
+        while True:
+            rows = await flow.host.store.all("SELECT reason FROM deliveries WHERE status = 'dropped' ORDER BY seq")
+            if len(rows) >= count:
+                return [row["reason"] for row in rows]
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.behaviour("DL-01")
+async def test_a_running_agent_sends_to_a_destination_once_it_is_there(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await flow.wire("c1", script=TOLD)
+        await stage.fake.person_writes("tell them")
+        await stage.fake.wait_for(1)
+        assert flow.texts("c2") == []
+        [container] = await flow.containers()
+        await create(flow)
+        await stage.fake.person_writes("tell them")
+        await stage.fake.wait_for(3)
+        assert [one.lease for one in await flow.containers()] == [container.lease], "it needed no fresh start"
+        assert flow.texts("c2") == ["dinner"]
+    assert flow.texts("c1") == ["told", "told"]
+
+
+@pytest.mark.behaviour("DL-01")
+async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any_more(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("c1", script=TOLD)
+        await create(flow)
+        await watched.fake.person_writes("tell them")
+        await watched.fake.wait_for(2)
+        await watched.fake.person_writes("late")
+        host = flow.host
+        unheard = CommandContext(
+            home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=None
+        )
+        await find("destinations delete").call(unheard, FAMILY)  # the agent is not told, and tries
+        (flow.home.groups / "main" / "go").touch()
+        [reason] = await reasons(flow, 1)
+    assert reason.startswith("there is no destination 'family'")
+    assert flow.texts("c2") == ["dinner"]
+
+
+@pytest.mark.behaviour("DL-01")
+async def test_an_agent_is_told_that_a_destination_is_gone(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("c1", script=TOLD)
+        await create(flow)
+        await watched.fake.person_writes("tell them")
+        await watched.fake.wait_for(2)
+        await types(flow, "destinations delete", "main", "family")
+        session = await flow.session()
+        told = await flow.host.mailboxes.inbound(session, lambda box: (box.destinations(), box.default_destination()))
+        assert ([one.name for one in told[0]], told[1]) == (["c1"], "c1")
+        await watched.fake.person_writes("tell them")
+        await watched.fake.wait_for(3)
+    assert flow.texts("c2") == ["dinner"]
+
+
+@pytest.mark.behaviour("DL-01")
+async def test_a_destination_is_for_its_agent_group_alone(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("c1", script=TOLD)
+        await flow.group("work")
+        await types(flow, "destinations create", "work", "family", channel="fake", chat="c2")
+        await watched.fake.person_writes("tell them")
+        await watched.fake.wait_for(1)
+    assert flow.texts("c2") == []
+
+
+async def test_a_chat_of_ones_own_is_not_hidden_by_a_destination_of_its_name(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("family", script=TOLD)
+        await create(flow)
+        await watched.fake.person_writes("tell them", chat="family")
+        await watched.fake.wait_for(2)
+    assert sorted(flow.texts("family")) == ["dinner", "told"]
+    assert flow.texts("c2") == []
+
+
+LATER = [
+    {
+        "match": "later",
+        "actions": [
+            {"tool": "send_message", "arguments": {"text": "later", "to": "family", "at": "in 1 hour"}},
+            {"tool": "send_message", "arguments": {"text": "daily", "to": "family", "cron": "0 9 * * *"}},
+            {"answer": "noted"},
+        ],
+    }
+]
+
+
+async def planned(flow: Flow) -> None:
+    """Wait until the host has taken over what is to be sent again and again, so all that came before it."""
+    async with asyncio.timeout(10):
+        while not await types(flow, "tasks list"):  # noqa: ASYNC110 - the database announces nothing
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.behaviour("DL-01")
+async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("c1", script=LATER)
+        await create(flow)
+        await watched.fake.person_writes("later")
+        await watched.fake.wait_for(1)
+        await planned(flow)
+        gone = await types(flow, "destinations delete", "main", "family")
+        assert (gone["messages"], gone["tasks"]) == (1, 1)
+        assert await types(flow, "tasks list") == []
+        [waited] = await types(flow, "deliveries list", status="dropped")
+        assert waited["reason"] == "the destination family was taken away"
+        await create(flow)  # under the same name again: it is another permission
+        assert (await types(flow, "destinations delete", "main", "family"))["messages"] == 0
+    assert flow.texts("c2") == []
+
+
+async def test_what_waits_for_a_chat_that_has_another_name_stays(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("c1", script=LATER)
+        await create(flow)
+        await types(flow, "destinations create", "main", "smiths", channel="fake", chat="c2")
+        await watched.fake.person_writes("later")
+        await watched.fake.wait_for(1)
+        await planned(flow)
+        gone = await types(flow, "destinations delete", "main", "family")
+        assert (gone["messages"], gone["tasks"]) == (0, 0)
+        gone = await types(flow, "destinations delete", "main", "smiths")
+        assert (gone["messages"], gone["tasks"]) == (1, 1)

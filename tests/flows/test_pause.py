@@ -1,0 +1,184 @@
+"""/pause and /resume, with real runners: what is cut, what waits, what is said, and that nothing is lost or repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from nanohost.channel_api import Sender
+from nanohost.chat_commands.pause import NOTHING_CUT
+from nanohost.chat_commands.resume import NOT_PAUSED
+from nanohost.model import Role
+from nanohost.routing.pause_notice import PAUSED
+from nanohost.store import paused, roles
+from tests.flows.stage import Stage
+from tests.support.flow import Flow, Script
+from tests.support.invariants import claimed, until
+
+OWNER = Sender(handle="boss", name="Bea")
+BEN = Sender(handle="u2", name="Ben")
+OFFICE = "office"
+WORKS: Script = [{"match": "long", "attempt": 1, "actions": [{"hang": True}]}]
+"""The first run of a long one never ends; the second one is an echo."""
+LIMIT_S = 10.0
+CUT_WITHIN_S = 3.0
+"""The promise is two; the rest is for a machine that does much else."""
+
+
+async def _with_owner(flow: Flow) -> None:
+    async with flow.host.store.transaction() as tx:
+        await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=datetime.now(UTC))
+
+
+async def _owner_says(stage: Stage, text: str, *, answers: int = 1) -> Sequence[str]:
+    """Returns what the owner is told, in a chat where no agent listens."""
+    before = len(_office(stage))
+    await stage.fake.person_writes(text, chat=OFFICE, sender=OWNER)
+    await until(lambda: len(_office(stage)) >= before + answers)
+    return _office(stage)[before:]
+
+
+async def _none_runs(flow: Flow) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while await flow.containers():  # noqa: ASYNC110 - other processes' doing
+            await asyncio.sleep(0.01)
+
+
+def _office(stage: Stage) -> list[str]:
+    return [one.text for one in stage.fake.sent if one.address.platform_id == OFFICE]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await _with_owner(flow)
+        await flow.wire(script=WORKS)
+        await stage.fake.person_writes("long one")
+        await claimed(flow)
+        begun = time.monotonic()
+        answer, cut = await _owner_says(stage, "/pause", answers=2)
+        await _none_runs(flow)
+        assert time.monotonic() - begun < CUT_WITHIN_S
+        assert answer.splitlines()[:2] == [
+            "Paused: nothing is started or sent until /resume.",
+            "1 container is being ended: main.",
+        ]
+        assert cut.splitlines()[1].startswith("- main, at work since ")
+        await stage.fake.person_writes("another")
+        await stage.fake.person_writes("and another")
+        await stage.fake.person_writes("hello", sender=BEN)
+
+        await until(lambda: flow.texts("c1").count(PAUSED) == 2)
+        assert flow.texts("c1") == [PAUSED, PAUSED]
+        [again] = await _owner_says(stage, "/pause")
+        assert again.startswith("Everything is paused since ")
+        assert "by Bea" in again
+        assert "- main, at work since " in again
+        [resumed] = await _owner_says(stage, "/resume")
+        assert resumed.startswith("Everything goes on, after a pause since ")
+        assert resumed.endswith(": 1 conversation.")
+        await stage.fake.wait_for(9)
+    assert sorted(flow.texts("c1")[2:]) == ["echo: and another", "echo: another", "echo: hello", "echo: long one"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_cut_turn_uses_up_no_try(watched: Stage) -> None:
+    """Five pauses in a row are more than a message has tries."""
+    script: Script = [{"match": "long", "attempt": n, "actions": [{"hang": True}]} for n in range(1, 7)]
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire(script=script)
+        await watched.fake.person_writes("long one")
+        for _ in range(6):
+            await claimed(flow)
+            await _owner_says(watched, "/pause", answers=2)
+            await _none_runs(flow)
+            await _owner_says(watched, "/resume")
+
+        await until(lambda: flow.texts("c1") == ["echo: long one"])
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_what_the_platform_has_is_settled_and_what_waits_is_sent_once_it_goes_on(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire("c1", script=[{"match": "two", "actions": [{"answer": "one"}, {"answer": "two"}]}])
+        watched.fake.hold()
+        await watched.fake.person_writes("two")
+
+        await until(lambda: watched.fake.attempts.total() == 1)
+        await watched.fake.person_writes("/pause", chat=OFFICE, sender=OWNER)
+
+        await until(lambda: flow.host.pausing.known is not None)
+        watched.fake.release()
+        await watched.fake.wait_for(3)  # the one in flight, the answer, what was cut
+        assert flow.texts("c1") == ["one"]
+        [resumed] = await _owner_says(watched, "/resume")
+        assert resumed.endswith("1 message to send.")
+        await watched.fake.wait_for(5)
+    assert flow.texts("c1") == ["one", "two"]
+    assert max(watched.fake.attempts.values()) == 1
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_pause_outlives_the_host_and_what_came_meanwhile_is_answered_after_it(watched: Stage) -> None:
+    async with watched.host(keep_containers=True, clean=False) as flow:
+        await _with_owner(flow)
+        await flow.wire(script=WORKS)
+        await watched.fake.person_writes("long one")
+        await claimed(flow)
+        async with flow.host.store.transaction() as tx:  # as by a host that is killed right after the commit
+            await paused.begin(tx, by="fake:boss", at=datetime.now(UTC), place=None)
+    async with watched.host() as flow:
+        await _none_runs(flow)
+        pause = await paused.find(flow.host.store)
+        assert pause is not None
+        assert [one.agent_group for one in pause.cut or ()] == ["main"]
+        await watched.fake.person_writes("hi")
+        await watched.fake.wait_for(1)
+        assert flow.texts() == [PAUSED]
+        await _owner_says(watched, "/resume")
+        await watched.fake.wait_for(4)
+    assert sorted(flow.texts("c1")) == [PAUSED, "echo: hi", "echo: long one"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_status_and_stop_are_answered_while_all_is_paused(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire(script=WORKS)
+        await _owner_says(watched, "/pause")
+        await watched.fake.person_writes("/status", chat="c1")
+        await watched.fake.wait_for(2)
+        [status] = flow.texts("c1")
+        assert status.startswith("Everything is paused since ")
+        await _owner_says(watched, "/resume")
+        assert await _owner_says(watched, "/resume") == [NOT_PAUSED]
+
+
+@pytest.mark.behaviour("SE-12", "AC-06")
+async def test_nobody_but_an_owner_pauses(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await watched.fake.person_writes("/pause")
+        await watched.fake.wait_for(1)
+        assert flow.texts() == ["Only an owner may use /pause."]
+        assert await paused.find(flow.host.store) is None
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_pause_while_nobody_works_says_so(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        [said] = await _owner_says(watched, "/pause")
+        assert said.splitlines() == [
+            "Paused: nothing is started or sent until /resume.",
+            "No container was running.",
+        ]
+        [again] = await _owner_says(watched, "/pause")
+        assert again.splitlines()[1] == NOTHING_CUT
+        await _owner_says(watched, "/resume")

@@ -1,0 +1,353 @@
+"""Agents ask, people answer: by a button, by typing, too late, two at once, and who may not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nanohost.channel_api import InboundEvent, Sender
+from nanohost.model import EngageMode, Role, UnknownSender
+from nanohost.store import destinations, messaging_groups, roles
+from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.fake_channel import PERSON, FakeChannel, SentMessage
+from nanohost.upkeep.upkeep import Upkeep
+from nanohost_protocol.inbound import reading_inbound
+from nanohost_protocol.payloads import ChatIn, decode_in
+from nanohost_protocol.rows import InKind
+from nanohost_protocol.times import to_text
+from tests.flows.stage import Stage
+from tests.support.flow import FAKE, Flow
+
+pytestmark = pytest.mark.behaviour("AP-09")
+
+BOB = Sender(handle="u2", name="Bob")
+EVE = Sender(handle="u3", name="Eve")
+COLOURS = {"question": "Which colour?", "options": ["Red", "Light blue"]}
+ASKS = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": COLOURS, "answer": "so: {result}"}]}]
+ONLY_ASKS = [
+    {"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": {**COLOURS, "wait_minutes": 0}}]},
+]
+ASKS_FREELY = [
+    {
+        "match": "^ask",
+        "actions": [{"tool": "ask_user_question", "arguments": {"question": "What name?"}, "answer": "so: {result}"}],
+    }
+]
+
+
+@pytest.fixture
+def able(watched: Stage) -> AbleChannel:
+    watched.fake = able = AbleChannel()
+    return able
+
+
+async def asked(fake: FakeChannel, after: int = 0) -> SentMessage:
+    """Have the agent ask; what people see of it."""
+    await fake.person_writes("ask me")
+    return (await fake.wait_for(after + 1))[-1]
+
+
+async def grant(flow: Flow, *senders: Sender) -> None:
+    """Make these members."""
+    async with flow.host.store.transaction() as tx:
+        for sender in senders:
+            user = f"fake:{sender.handle}"
+            await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=None, now=flow.host.clock.now())
+
+
+async def fate(flow: Flow, count: int, kind: str = "click") -> list[tuple[str, str | None]]:
+    """What became of so many events of a kind."""
+    query = "SELECT status, reason FROM inbound_events WHERE event_kind = ? AND status != 'new' ORDER BY id"
+    async with asyncio.timeout(5):
+        while len(rows := await flow.host.store.all(query, (kind,))) < count:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.01)
+    return [(row["status"], row["reason"]) for row in rows]
+
+
+async def answers(flow: Flow) -> list[ChatIn]:
+    """The answers in the session's mailbox."""
+    with reading_inbound(flow.layout(await flow.session()).inbound_db) as box:
+        rows = [box.numbered(number) for number in range(2, 20, 2)]
+    said = [decode_in(row.kind, row.content) for row in rows if row is not None and row.kind is InKind.CHAT]
+    return [one for one in said if isinstance(one, ChatIn) and one.answers is not None]
+
+
+async def test_a_press_is_what_the_asking_call_returns_and_the_question_says_so_since(
+    watched: Stage, able: AbleChannel
+) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS)
+        card = await asked(able)
+        assert [button.label for button in card.buttons] == ["Red", "Light blue"]
+        await able.person_presses(card, replace(card.buttons[1], label="lies"))
+        *_, answer = await able.wait_for(2)
+        assert answer.text == 'so: <answer from="Ann" id="4">Light blue</answer>'
+        await able.wait_for_edits("Which colour?\n\nAnswered by Ann: Light blue", timeout_s=8)
+        assert able.sent[0].text == "Which colour?\n\nAnswered by Ann: Light blue"
+        assert able.sent[0].buttons == ()
+
+
+@pytest.mark.parametrize("typed", ["2", "2.", "#2", " light   BLUE "])
+async def test_without_buttons_a_number_or_the_words_are_the_answer_and_need_no_mention(
+    watched: Stage, typed: str
+) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS, engage=EngageMode.MENTION)
+        await watched.fake.person_writes("ask me", group=True, mentions=True)
+        [question] = await watched.fake.wait_for(1)
+        assert question.text == "Which colour?\n1. Red\n2. Light blue"
+        await watched.fake.person_writes("chatter", group=True)
+        await watched.fake.person_writes(typed, group=True, sender=BOB)
+        *_, answer = await watched.fake.wait_for(2)
+        assert answer.text == 'so: <answer from="Bob" id="4">Light blue</answer>'
+        assert len(watched.fake.sent) == 2, "where messages cannot be changed nothing is said about it"
+
+
+async def test_what_is_no_answer_is_an_ordinary_message_and_the_question_stays_open(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ONLY_ASKS)
+        await asked(watched.fake)
+        await watched.fake.person_writes("3")
+        await watched.fake.person_writes("2")
+        replies = await watched.fake.wait_for(3)
+        assert [reply.text for reply in replies[1:]] == ["echo: 3", "echo: Light blue"]
+        [answer] = await answers(flow)
+        assert answer.text == "Light blue"
+
+
+async def test_a_question_without_choices_is_answered_by_the_next_message(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS_FREELY)
+        await asked(watched.fake)
+        await watched.fake.person_writes("Rex, I think")
+        *_, answer = await watched.fake.wait_for(2)
+        assert answer.text == 'so: <answer from="Ann" id="4">Rex, I think</answer>'
+
+
+async def test_in_a_group_that_the_agent_does_not_listen_to_only_a_reply_or_a_mention_answers_in_free_words(
+    watched: Stage,
+) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS_FREELY, engage=EngageMode.MENTION)
+        await watched.fake.person_writes("ask me", group=True, mentions=True)
+        [question] = await watched.fake.wait_for(1)
+        await watched.fake.person_writes("how was lunch", group=True)
+        reply = InboundEvent(
+            platform_id="c1",
+            platform_message_id="r1",
+            sender=BOB,
+            text="Rex",
+            sent_at=datetime.now(UTC),
+            is_group=True,
+            refers_to=f"fake-{question.order}",
+        )
+        await watched.fake.happens(reply)
+        *_, answer = await watched.fake.wait_for(2)
+        assert answer.text == 'so: <answer from="Bob" id="4">Rex</answer>'
+
+
+async def test_a_reply_to_the_question_answers_it_whatever_it_says(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS)
+        question = await asked(watched.fake)
+        reply = InboundEvent(
+            platform_id="c1",
+            platform_message_id="r1",
+            sender=PERSON,
+            text="neither of them",
+            sent_at=datetime.now(UTC),
+            refers_to=f"fake-{question.order}",
+        )
+        await watched.fake.happens(reply)
+        *_, answer = await watched.fake.wait_for(2)
+        assert answer.text == 'so: <answer from="Ann" id="4">neither of them</answer>'
+
+
+async def test_a_command_answers_nothing(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS_FREELY)
+        await asked(watched.fake)
+        await watched.fake.person_writes("/stop")
+        *_, stopped = await watched.fake.wait_for(2)
+        assert "topped" in stopped.text
+        assert await answers(flow) == []
+
+
+async def test_an_answer_that_comes_after_the_turn_is_a_message_that_wakes_the_agent(stage: Stage) -> None:
+    async with stage.host({"idle_timeout_s": 0.2}) as flow:
+        await flow.wire(script=ONLY_ASKS)
+        await asked(stage.fake)
+        async with asyncio.timeout(10):
+            while await flow.containers():  # noqa: ASYNC110 - a process ends and tells nobody here
+                await asyncio.sleep(0.02)
+    async with stage.host() as flow:
+        await stage.fake.person_writes("1")
+        *_, answer = await stage.fake.wait_for(2)
+        assert answer.text == "echo: Red"
+        assert len(await answers(flow)) == 1
+
+
+async def test_of_two_who_press_at_once_the_first_answers_and_the_other_is_told_once(
+    watched: Stage, able: AbleChannel
+) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ONLY_ASKS)
+        card = await asked(able)
+        red, blue = card.buttons
+        async with asyncio.TaskGroup() as both:
+            both.create_task(able.person_presses(card, red))
+            both.create_task(able.person_presses(card, blue, sender=BOB))
+        await able.person_presses(card, blue, sender=BOB)
+        await able.person_presses(card, red)
+        assert await fate(flow, 4) == [("routed", None)] + 3 * [("dropped", "the question is answered already")]
+        await able.wait_for(3)
+        assert sorted(flow.texts()) == [
+            "Ann answered already: Red",
+            "Which colour?\n\nAnswered by Ann: Red",
+            "echo: Red",
+        ]
+        assert len(await answers(flow)) == 1
+
+
+async def test_whoever_may_not_talk_to_the_agent_changes_nothing_by_pressing_and_is_told_once(
+    watched: Stage, able: AbleChannel
+) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS, unknown=UnknownSender.STRICT)
+        await grant(flow, PERSON)
+        card = await asked(able)
+        for _ in range(3):
+            await able.person_presses(card, card.buttons[0], sender=EVE)
+        await able.wait_for(2)
+        assert {status for status, _ in await fate(flow, 3)} == {"dropped"}
+        await able.person_presses(card, card.buttons[1])
+        *_, answer = await able.wait_for(3)
+        assert answer.text == 'so: <answer from="Ann" id="4">Light blue</answer>'
+        assert flow.texts().count("Only people who may talk to the agent here can answer this.") == 1
+
+
+async def test_a_stranger_who_types_a_choice_is_a_stranger_who_writes(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ONLY_ASKS, unknown=UnknownSender.STRICT)
+        await grant(flow, PERSON)
+        await asked(watched.fake)
+        await watched.fake.person_writes("1", sender=EVE)
+        await watched.fake.person_writes("2")
+        *_, answer = await watched.fake.wait_for(2)
+        assert answer.text == "echo: Light blue"
+        assert [one.sender for one in await answers(flow)] == ["Ann"]
+
+
+async def test_a_button_that_nobody_made_answers_nothing(watched: Stage, able: AbleChannel) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ONLY_ASKS)
+        card = await asked(able)
+        await able.person_presses(card, replace(card.buttons[0], value=card.buttons[0].value[:-1] + "7"))
+        await fate(flow, 1)
+        assert await answers(flow) == []
+        assert len(able.sent) == 1
+
+
+async def test_a_fresh_conversation_closes_its_questions(watched: Stage, able: AbleChannel) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ONLY_ASKS)
+        card = await asked(able)
+        await able.person_writes("/clear")
+        await able.wait_for(2)
+        await able.person_presses(card, card.buttons[0])
+        *_, told = await able.wait_for(3)
+        assert told.text == "Nobody waits for an answer to this any more."
+        assert await answers(flow) == []
+
+
+async def test_a_question_is_closed_after_a_week(watched: Stage, able: AbleChannel) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ONLY_ASKS)
+        card = await asked(able)
+        upkeep = Upkeep(store=flow.host.store, mailboxes=flow.host.mailboxes, clock=flow.host.clock, keep_days=0)
+        await upkeep.tidy()
+        await _age(flow, timedelta(days=6, hours=23))
+        await upkeep.tidy()
+        assert await _statuses(flow) == ["open"]
+        await _age(flow, timedelta(days=7, minutes=1))
+        await upkeep.tidy()
+        assert await _statuses(flow) == ["closed"]
+        await able.person_writes("1")
+        *_, answer = await able.wait_for(2)
+        assert answer.text == "echo: 1", "an ordinary message by now"
+        await able.person_presses(card, card.buttons[0])
+        await able.wait_for(3)
+
+
+async def test_what_is_asked_in_another_chat_is_answered_there_and_reaches_whoever_asked(
+    watched: Stage, able: AbleChannel
+) -> None:
+    rule = {**COLOURS, "to": "boss"}
+    script = [
+        {"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": rule, "answer": "so: {result}"}]},
+    ]
+    async with watched.host() as flow:
+        await flow.wire(script=script)
+        await destination(flow, "boss", "dm-boss", UnknownSender.STRICT)
+        await grant(flow, BOB)
+        await able.person_writes("ask me")
+        [card] = await able.wait_for(1)
+        assert card.address.platform_id == "dm-boss"
+        await able.person_presses(card, card.buttons[0], sender=EVE)
+        await able.wait_for(2)
+        await able.person_presses(card, card.buttons[1], sender=BOB)
+        *_, answer = await able.wait_for(3)
+        assert (answer.text, answer.address.platform_id) == (
+            'so: <answer from="Bob" id="4">Light blue</answer>',
+            "c1",
+        )
+
+
+async def test_an_answer_in_a_chat_of_other_agents_goes_to_whoever_asked_alone(watched: Stage) -> None:
+    script = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": {**COLOURS, "to": "boss"}}]}]
+    async with watched.host() as flow:
+        await flow.wire(script=script)
+        await flow.wire("dm-boss", "other")
+        await destination(flow, "boss", "dm-boss", UnknownSender.PUBLIC)
+        await watched.fake.person_writes("ask me")
+        await watched.fake.wait_for(1)
+        await watched.fake.person_writes("1", chat="dm-boss", sender=BOB)
+        await watched.fake.person_writes("1", chat="dm-boss", sender=BOB)
+        await watched.fake.wait_for(2)
+        assert flow.texts("dm-boss")[-1] == "echo: 1", "the second one is for the agent of that chat"
+        assert len(await answers(flow)) == 1
+
+
+async def destination(flow: Flow, name: str, chat: str, policy: UnknownSender) -> None:
+    """Let the agents of `main` send to a chat under a name."""
+    store, now = flow.host.store, flow.host.clock.now()
+    found = await messaging_groups.find(store, channel_type=FAKE[0], instance=FAKE[1], platform_id=chat)
+    async with store.transaction() as tx:
+        place = found or await messaging_groups.add(
+            tx,
+            channel_type=FAKE[0],
+            instance=FAKE[1],
+            platform_id=chat,
+            is_group=False,
+            name=chat,
+            unknown_sender=policy,
+            now=now,
+        )
+        group = await flow.group()
+        await destinations.add(
+            tx, agent_group=group.id, name=name, messaging_group=place.id, created_by="local:test", now=now
+        )
+    await flow.host.addresses_changed(group.id)
+
+
+async def _age(flow: Flow, by: timedelta) -> None:
+    asked_at = to_text(flow.host.clock.now() - by)
+    async with flow.host.store.transaction() as tx:
+        await tx.run("UPDATE questions SET asked_at = ?", (asked_at,))
+
+
+async def _statuses(flow: Flow) -> list[str]:
+    return [row["status"] for row in await flow.host.store.all("SELECT status FROM questions")]
