@@ -624,8 +624,8 @@ class LinkedChannel:
         return Address(platform_id=chat)
 
     async def deep_link(self, text: str) -> str | None:
-        number = self._bridge.me.partition("@")[0]
-        return f"https://wa.me/{number}?text={text}" if number.isdecimal() else None
+        number, _, server = self._bridge.me.partition("@")
+        return f"https://wa.me/{number}?text={text}" if server == "s.whatsapp.net" else None
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         await self._bridge.until_up(self._settings.answer_limit_s)

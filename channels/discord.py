@@ -233,6 +233,7 @@ class Sticker(_Said):
 class Answered(_Said):
     """The message that a message replies to."""
 
+    id: Id
     author: User
 
 
@@ -855,7 +856,9 @@ class DiscordChannel:
 
     async def _message(self, message: Message, inbox: Inbox) -> None:
         if self._is_for_us(message):
-            await inbox.accept(await self._event(message, message.id))
+            answers = message.referenced_message
+            refers_to = None if answers is None else answers.id
+            await inbox.accept(await self._event(message, message.id, refers_to=refers_to))
 
     async def _edit(self, message: Message, inbox: Inbox) -> None:
         """Discord also tells of changes that nobody made: previews, pins."""

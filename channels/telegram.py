@@ -669,7 +669,7 @@ def _message(message: Message, me: User, *, edit: int | None = None) -> InboundE
         thread_id=_topic(message),
         is_group=_is_group(message.chat),
         mentions_bot=mentions_bot,
-        refers_to=None if edit is None else id,
+        refers_to=_answered(message) if edit is None else id,
         chat_name=_well_formed(message.chat.effective_name or ""),
         attachments=attachments,
     )
@@ -729,9 +729,13 @@ def _addressed(message: Message, me: User) -> tuple[str, bool]:
             break
     answered = message.reply_to_message
     replies = answered is not None and answered.from_user is not None and answered.from_user.id == me.id
-    # In a topic every message answers the one that opened it.
-    opened = answered is not None and answered.forum_topic_created is not None
-    return text, bool(named) or (replies and not opened)
+    return text, bool(named) or (replies and _answered(message) is not None)
+
+
+def _answered(message: Message) -> str | None:
+    """The message that this one replies to. In a topic every message answers the one that opened it: that is none."""
+    answered = message.reply_to_message
+    return None if answered is None or answered.forum_topic_created is not None else str(answered.message_id)
 
 
 def _names(entity: MessageEntity, text: str, me: User) -> bool:

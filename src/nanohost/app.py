@@ -22,6 +22,7 @@ from nanohost import __version__
 from nanohost.actions.actions import Actions
 from nanohost.actions.policy import policy_of
 from nanohost.aftermath import Aftermath
+from nanohost.approvals.engine import Approvals
 from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
 from nanohost.channels.loader import discover
@@ -36,6 +37,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.guard.guard import Guard
+from nanohost.guard.rule_ends import RuleEnds
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
 from nanohost.keeper.clock_watch import ClockWatch
@@ -51,6 +53,7 @@ from nanohost.pausing import Pausing
 from nanohost.provisioning import Provisioning
 from nanohost.reception.codes import Codes
 from nanohost.reception.commands import Commands
+from nanohost.reception.presses import Presses
 from nanohost.reception.reception import Counter, Reception
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import Router
@@ -111,6 +114,7 @@ class Host:
     keeper: Keeper
     tasks: Tasks
     actions: Actions
+    approvals: Approvals
     watchdog: Watchdog
     pausing: Pausing
     router: Router
@@ -189,6 +193,8 @@ class Host:
             self.router.resume(session)
         for session in aftermath.requests:
             self.actions.on_request(session)
+        for approval in aftermath.approvals:
+            self.approvals.poke(approval)
         if aftermath.paused:
             self.pausing.look()
             self.actions.on_pause()
@@ -309,7 +315,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     )
     delivery.tell(actions.on_request)
     zone = ZoneInfo(settings.host.timezone)
-    counters: list[Counter] = [Codes(), Commands(channels=connections.names)]
+    counters: list[Counter] = [Presses(), Codes(), Commands(channels=connections.names)]
     reception = Reception(store=store, clock=clock, zone=zone, counters=counters, follows=follows)
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
     host = Host(
@@ -331,6 +337,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         ),
         tasks=tasks,
         actions=actions,
+        approvals=Approvals(store=store, clock=clock, channels=connections, zone=zone, follows=follows),
         pausing=Pausing(
             store=store,
             mailboxes=mailboxes,
@@ -388,10 +395,12 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     await stack.enter_async_context(host.keeper.opened(keep_containers=keep_containers))
     await stack.enter_async_context(host.tasks.opened())
     await stack.enter_async_context(host.actions.opened())
+    await stack.enter_async_context(host.approvals.opened())
     host.supervisor.start("sweep", host.keeper.sweep)
     host.supervisor.start("watchdog", host.watchdog.watch)
     host.supervisor.start("tasks", host.tasks.run)
     host.supervisor.start("clock", _clock_watch(host).run)
+    host.supervisor.start("rules", RuleEnds(store=host.store, clock=host.clock, follows=host).run)
     host.supervisor.start("upkeep", _upkeep(host).serve)
     host.supervisor.start("outbox poll", host.news.poll)
     host.supervisor.start("container logs", partial(keep_short, host.living_folders, host.clock))

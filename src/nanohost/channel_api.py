@@ -78,7 +78,8 @@ class InboundEvent:
 
     (channel type, instance, `platform_id`, `platform_message_id`, `kind`) names the event for ever: the same event
     delivered twice must carry the same five. Edits and reactions that can repeat for one message put what tells
-    them apart (an edit time, an emoji) into `platform_message_id` and name the message in `refers_to`.
+    them apart (an edit time, an emoji) into `platform_message_id` and name the message in `refers_to`; a message names
+    the one that it replies to there.
     """
 
     platform_id: str

@@ -22,6 +22,12 @@ from nanohost.shipped import shipped_root
 from nanohost_protocol.times import from_text, to_text
 
 VARIABLE = "NANOHOST_HOME"
+CHARACTER = """# {name}
+
+You are {name}, a personal assistant. People write to you in chats; answer briefly and in their language.
+
+This folder is yours: keep notes here that you want to remember. This file is read at the start of each conversation.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,13 @@ class Home:
                 folder.chmod(0o700)
         except OSError as error:
             raise _unusable(self.root, error) from error
+
+    def begin_group(self, folder: str, name: str) -> None:
+        """Make an agent group's folder, with a CLAUDE.md to begin with if it has none. Raises OSError."""
+        character = self.groups / folder / "CLAUDE.md"
+        character.parent.mkdir(parents=True, exist_ok=True)
+        if not character.exists():
+            character.write_text(CHARACTER.format(name=name), encoding="utf-8")
 
 
 class Holding(StrEnum):

@@ -26,6 +26,8 @@ def matches(pattern: str, text: str) -> bool:
         return re2.search(pattern, text, _options()) is not None
     except re2.error as error:
         raise PatternError(_words(error)) from None
+    except UnicodeEncodeError:
+        raise PatternError("it is not text") from None
 
 
 def check(pattern: str) -> None:
@@ -44,7 +46,7 @@ def _options() -> re2.Options:
 
 
 def _words(error: Exception) -> str:
-    [said] = error.args or ("",)
+    said = error.args[0] if error.args else ""
     words = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
     if words.startswith(("invalid perl operator: (?", "invalid escape sequence: \\")):
         return f"{words} (looking ahead or back, and referring back to a group, are not to be had)"

@@ -5,6 +5,7 @@ No secret is ever in what a container gets: it reaches the model through the gat
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -62,7 +63,8 @@ class Provisioning:
         latest = await self._projection.latest(session)
         await self._mailboxes.update(session, partial(self._describe, session, group, chats, latest))
         self._on_prepared(session.id)
-        spec.agent_dir.mkdir(parents=True, exist_ok=True)
+        if not spec.agent_dir.exists():  # made by a word in a chat, which touches no folder
+            await asyncio.to_thread(self._home.begin_group, group.folder, group.name)
         return spec
 
     async def spec(self, session: Session, lease: LeaseId) -> ContainerSpec:

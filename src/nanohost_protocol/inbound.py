@@ -51,6 +51,12 @@ _FORGET_CLOSED = """
 DELETE FROM messages_in
 WHERE id = ? AND status IN ('completed', 'failed') AND seq < (SELECT max(seq) FROM messages_in)
 """
+_CLOSE_OLD_CONTEXT = """
+UPDATE messages_in SET status = 'completed'
+WHERE status = 'pending' AND kind = 'chat' AND "trigger" = 0 AND on_wake = 0 AND seq <= (
+    SELECT seq FROM messages_in WHERE status = 'pending' AND kind = 'chat' AND "trigger" = 0 AND on_wake = 0
+    ORDER BY seq DESC LIMIT 1 OFFSET ?)
+"""
 _WAITING = "SELECT id, process_after FROM messages_in WHERE status = 'pending' AND process_after > ?"
 _WAIT_UNTIL = "UPDATE messages_in SET process_after = ? WHERE id = ?"
 _SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -110,6 +116,11 @@ class InboundWriter:
         if held is not None:
             self._db.execute(_UNHOLD, (held,))
             self._db.execute("DELETE FROM meta WHERE key = ?", (HELD_UNTIL,))
+
+    def pass_over_context(self, keep: int) -> int:
+        """Close what only rides along with other messages, but for the newest: nobody will ever see the rest. How many
+        rows. Only while no runner may have claimed any of these."""
+        return self._db.execute(_CLOSE_OLD_CONTEXT, (keep,)).rowcount
 
     def project_delivered(self, rows: Iterable[Delivered]) -> None:
         """Tell the runner what became of its messages."""

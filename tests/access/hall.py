@@ -73,7 +73,7 @@ class Hall:
         async with self.store.transaction() as tx:
             await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=self.clock.now())
 
-    async def write(self, user: str, text: str, *, group: str = "", bot: bool = False) -> bool:
+    async def write(self, user: str, text: str, *, group: str = "", bot: bool = False, mentions: bool = False) -> bool:
         """Somebody writes, in their direct chat or in a group. Whether it was for the host."""
         channel, _, handle = user.partition(":")
         number = f"{id(self)}-{next(self._numbers)}"
@@ -84,6 +84,7 @@ class Hall:
             text=text,
             sent_at=self.clock.now(),
             is_group=bool(group),
+            mentions_bot=mentions,
         )
         chat = ChatKey(channel, "default", event.platform_id)
         async with self.store.transaction() as tx:

@@ -65,9 +65,11 @@ def test_without_a_role_here_the_chat_decides(
 
 
 @pytest.mark.behaviour("AC-05")
+@pytest.mark.parametrize("policy", UnknownSender)
 @pytest.mark.parametrize(("grants", "allowed"), [([], False), ([MEMBER_ELSEWHERE], False), ([MEMBER_HERE], True)])
-def test_an_agent_that_listens_to_known_people_only_needs_a_role_also_in_a_public_chat(
-    grants: list[Grant], allowed: bool
+def test_who_an_agent_listens_to_that_knows_its_people_needs_a_role_whatever_the_chat_says(
+    grants: list[Grant], allowed: bool, policy: UnknownSender
 ) -> None:
-    access = may_talk(grants, UnknownSender.PUBLIC, HERE, SenderScope.KNOWN)
+    access = may_talk(grants, policy, HERE, SenderScope.KNOWN)
     assert (access.allowed, access.reason) == (allowed, "member" if allowed else KNOWN_ONLY)
+    assert not access.may_ask

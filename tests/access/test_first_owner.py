@@ -8,7 +8,7 @@ import pytest
 
 from nanohost.errors import UsageError
 from nanohost.model import HOST, EngageMode, UnknownSender
-from nanohost.store import agent_groups, messaging_groups, users, wirings
+from nanohost.store import agent_groups, messaging_groups, wirings
 from tests.access.hall import Hall
 
 ADA, BOB = "telegram:ada", "telegram:bob"
@@ -80,7 +80,7 @@ async def test_another_owner_is_made_by_a_code_and_the_others_are_told(hall: Hal
     await hall.write(ADA, await hall.pair())
     await hall.write(BOB, await hall.pair())
     assert (await hall.told(BOB))[0].startswith("You are an owner now.")
-    assert (await hall.told(ADA))[1:] == [f"Bob (telegram:bob) is an owner now, by a code that {HERE} asked for."]
+    assert (await hall.told(ADA))[1:] == [f"Bob (`telegram:bob`) is an owner now, by a code that `{HERE}` asked for."]
     lanes = {lane.platform_id for one in hall.follows.seen for lane in one.lanes if lane.session_id == HOST}
     assert lanes == {"ada", "bob"}
 
@@ -104,7 +104,7 @@ async def test_an_owner_has_a_code_made_in_a_direct_message(hall: Hall) -> None:
     assert "12:15" in words
     await hall.write("slack:ada", code)
     assert await hall.is_owner("slack:ada")
-    assert (await hall.told(ADA))[1].startswith("Ada (slack:ada) is an owner now, by a code that telegram:ada")
+    assert (await hall.told(ADA))[1].startswith("Ada (`slack:ada`) is an owner now, by a code that `telegram:ada`")
 
 
 async def test_a_code_is_for_the_channel_it_is_asked_for_on_unless_another_is_named(hall: Hall) -> None:
@@ -120,9 +120,9 @@ async def test_a_code_is_asked_for_by_owners_alone_and_never_in_a_group(hall: Ha
     assert await hall.write(BOB, "/pair telegram")
     assert await hall.told(BOB) == ["Only an owner may use /pair."]
     await hall.owner(ADA)
-    async with hall.store.transaction() as tx:
-        await users.seen(tx, ADA, name="Ada", now=hall.clock.now())
-    assert await hall.write(ADA, "/pair", group="family") is False, "nobody spoke to the bot"
+    assert not await hall.write(ADA, "/pair", group="family"), "nobody spoke to the bot"
+    assert await hall.write(ADA, "/pair", group="family", mentions=True)
+    assert "is for a direct message" in (await hall.told("telegram:family"))[0]
     assert await hall.store.all("SELECT * FROM codes") == []
 
 
@@ -130,7 +130,7 @@ async def test_an_unknown_channel_is_refused_with_those_that_are_set_up(hall: Ha
     with pytest.raises(UsageError, match="no channel 'telegrm' is set up, but these are: discord, slack, tele") as one:
         await hall.operator("pair", channel="telegrm")
     assert one.value.hint == "nanohost pair telegram"
-    with pytest.raises(UsageError, match="telegram has no instance 'work'; set up: default"):
+    with pytest.raises(UsageError, match="telegram has no instance 'work', but these: default"):
         await hall.operator("pair", channel="telegram:work")
     await hall.owner(ADA)
     await hall.write(ADA, "/pair mail")

@@ -6,7 +6,7 @@ import pytest
 
 from nanohost.access.linking import would_gain
 from nanohost.model import AgentGroupId, Role
-from nanohost.store import users
+from nanohost.store import users, wirings
 from nanohost.store.roles import Grant
 from nanohost.testing.manual_clock import START
 from tests.access.hall import Hall
@@ -51,15 +51,18 @@ async def code_for(hall: Hall, user: str) -> str:
 @pytest.mark.parametrize("before", ["", "/link "])
 async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_for_both(hall: Hall, before: str) -> None:
     await hall.owner(ADA)
+    await hall.group("main")
     await hall.write(ADA_ON_SLACK, before + await code_for(hall, ADA))
     assert await hall.is_owner(ADA_ON_SLACK)
     assert {one.user_id for one in await users.identities(hall.store, ADA)} == {ADA, ADA_ON_SLACK}
     assert await hall.told(ADA_ON_SLACK) == [
-        "You and telegram:ada are one person to me now: what one of you may do, both may."
+        "You and `telegram:ada` are one person to me now: what one of you may do, both may. "
+        "You can write to main here now."
     ]
     [_, told] = await hall.told(ADA)
     assert told == (
-        "U7 (slack:u7) is you from now on, and may do what you may. If that is not you: nanohost users unlink slack:u7"
+        "U7 (`slack:u7`) is you from now on, and may do what you may. "
+        "If that is not you: `nanohost users unlink slack:u7`"
     )
     [entry] = await hall.record("users.link")
     assert (entry.who, entry.about, entry.outcome) == (ADA_ON_SLACK, ADA, "done")
@@ -89,7 +92,7 @@ async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(hall
     code = await code_for(hall, EVE)
     assert await hall.write(ADA, code)
     [said] = await hall.told(ADA)
-    assert said.startswith("You may do more here than discord:eve may.")
+    assert said.startswith("You may do more here than `discord:eve` may.")
     assert not await hall.is_owner(EVE)
     assert [one.outcome for one in await hall.record("users.link")] == ["refused"]
     await hall.write(ADA_ON_SLACK, code)
@@ -110,11 +113,19 @@ async def test_ones_own_code_is_refused_and_goes_on_being_good(hall: Hall) -> No
     assert await hall.is_owner(ADA_ON_SLACK)
 
 
+async def test_a_member_is_given_no_agent_on_the_other_platform(hall: Hall) -> None:
+    await hall.group("main")
+    await hall.operator("roles grant", user=ADA, role="member", group="main")
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    assert len(await users.identities(hall.store, ADA)) == 2
+    assert await wirings.every(hall.store) == []
+
+
 async def test_who_is_one_already_is_told_so(hall: Hall) -> None:
     await hall.owner(ADA)
     await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
     await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
-    assert (await hall.told(ADA_ON_SLACK))[1] == "You and telegram:ada are one person to me already."
+    assert (await hall.told(ADA_ON_SLACK))[1] == "You and `telegram:ada` are one person to me already."
 
 
 async def test_after_ten_minutes_it_is_too_late(hall: Hall) -> None:

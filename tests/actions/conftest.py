@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,9 @@ from nanohost.actions.actions import Actions
 from nanohost.aftermath import Aftermath
 from nanohost.guard.guard import Guard
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import Session, SessionId
+from nanohost.model import MessagingGroupId, Session, SessionId, UnknownSender
 from nanohost.shipped import shipped_root
-from nanohost.store import actions, agent_groups, sessions
+from nanohost.store import actions, agent_groups, messaging_groups, sessions
 from nanohost.store.actions import ActionRow
 from nanohost.store.database import Store, open_store
 from nanohost.store.migrations import migrate, read_sets
@@ -38,6 +39,7 @@ class Bench:
     woken: list[SessionId] = field(default_factory=list)
     changed: list[SessionId] = field(default_factory=list)
     aftermath: Aftermath = field(default_factory=Aftermath)
+    something_changed: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
 
     def follow(self, aftermath: Aftermath) -> None:
@@ -68,18 +70,25 @@ class Bench:
 
     async def settle(self, guard: Guard | None = None) -> None:
         """Carry out all there is, as a host does that starts and stops."""
-        stage = Actions(
+        async with self.stage(guard).opened():
+            pass  # leaving waits for what began
+
+    def _on_changed(self, session: SessionId) -> None:
+        self.changed.append(session)
+        self.something_changed.set()
+
+    def stage(self, guard: Guard | None = None) -> Actions:
+        """The part of a host."""
+        return Actions(
             store=self.store,
             mailboxes=self.mailboxes,
             clock=self.clock,
             timezone="Europe/Berlin",
             wake=self.woken.append,
-            changed=self.changed.append,
+            changed=self._on_changed,
             guard=guard or Guard(),
             follows=self,
         )
-        async with stage.opened():
-            pass  # leaving waits for what began
 
     async def statuses(self) -> list[str]:
         return [str(row.status) for row in await actions.of_session(self.store, self.session.id)]
@@ -107,13 +116,28 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
             store=store,
             mailboxes=mailboxes,
             clock=ManualClock(),
-            session=await _session(store, "main"),
-            other=await _session(store, "other"),
+            session=await _session(store, "main", chat=await _chat(store)),
+            other=await _session(store, "other", chat=None),
         )
 
 
-async def _session(store: Store, folder: str) -> Session:
+async def _chat(store: Store) -> MessagingGroupId:
+    async with store.transaction() as tx:
+        made = await messaging_groups.add(
+            tx,
+            channel_type=HERE.channel_type,
+            instance=HERE.instance,
+            platform_id=HERE.platform_id,
+            is_group=False,
+            name="c1",
+            unknown_sender=UnknownSender.PUBLIC,
+            now=START,
+        )
+    return made.id
+
+
+async def _session(store: Store, folder: str, *, chat: MessagingGroupId | None) -> Session:
     async with store.transaction() as tx:
         group = await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=START)
-        id = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
+        id = await sessions.add(tx, agent_group=group.id, messaging_group=chat, thread_id=None, now=START)
         return await sessions.get(tx, id)

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from nanohost.delivery.collector import Collector
 from nanohost.model import SessionId
-from nanohost.store import actions, sessions
+from nanohost.store import actions, audit, sessions
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, SystemOut, TaskOut, encode
 from nanohost_protocol.rows import NewMessageOut, OutKind
@@ -56,6 +56,8 @@ async def test_whatever_a_container_asks_for_is_on_record_and_refused(bench: Ben
     assert sent["out_id"] == f"r{len(WRITTEN) - 1}"
     await bench.settle()
     assert set(await bench.statuses()) == {"refused"}
+    kept = await audit.latest(bench.store, limit=100, who=f"agent:{bench.session.id}")
+    assert (len(kept), {str(one.outcome) for one in kept}) == (len(found), {"refused"})
     assert len(bench.told()) == len(found)
 
 

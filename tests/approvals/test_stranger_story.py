@@ -10,12 +10,11 @@ from nanohost.testing.simulator import BOB
 from nanohost.testing.stranger_story import FIRST, SECOND, THIRD, Story
 
 POINTS = (
-    "reception.open:2",  # the first is the code, the second is the press
-    "reception.committed:2",
     "routing.recorded",
-    "approvals.asked",
+    "approvals.asking",
     "sender.sent:3",
-    "routing.written",
+    "approvals.open",
+    "reception.committed:2",  # the first is the code, the second is the press
 )
 """Where the host ends itself; the number is that of the passage. The other points are every message's."""
 
@@ -27,7 +26,7 @@ async def played(tmp_path: Path, *, between: bool = False, crash_at: str = "") -
             await step.do()
             if between:
                 await story.host.kill()
-    assert "ok" in (await story.host.command("verify")).lower()
+    assert (await story.host.command("verify")).startswith("clean")
     return story
 
 
@@ -37,14 +36,16 @@ def everything_happened_once(story: Story, *, answered_twice: int = 0) -> None:
     assert cards[0].edits >= 1, "and it says what was decided"
     for text in (FIRST, SECOND, THIRD):
         assert 1 <= len(story.answers(text)) <= 1 + answered_twice, text
-    assert len([one for one in story.telegram.screen(BOB.id) if "asked" in one.text]) <= 1 + answered_twice
+    told = [one for one in story.telegram.screen(BOB.id) if "asked" in one.text]
+    assert 1 <= len(told) <= 2, "Telegram knows no repeats: a send that was cut off by a kill is made again"
 
 
 @pytest.mark.behaviour("AP-08", "AP-10", "RT-08")
 async def test_a_stranger_is_let_in_while_the_host_is_killed_between_any_two_steps(tmp_path: Path) -> None:
     story = await played(tmp_path, between=True)
     assert story.host.kills == len(story.steps)
-    everything_happened_once(story)
+    # A step ends when the platform shows an answer: the host may be killed before it has written that down.
+    everything_happened_once(story, answered_twice=1)
 
 
 @pytest.mark.behaviour("AP-08")

@@ -95,6 +95,8 @@ async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code
         [owner] = await roles.every(flow.host.store)
         both = await users.identities(flow.host.store, owner.user_id)
         assert {one.user_id.partition(":")[0] for one in both} == {here.name, telegram.name}
+        await telegram.write(telegram.dm, "hello")
+        await reads(telegram, "echo: hello")
 
 
 async def test_a_number_on_whatsapp_is_a_link(tmp_path: Path) -> None:

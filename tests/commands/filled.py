@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
+from nanohost.approvals.card import digest_of
+from nanohost.approvals.kinds import sender
 from nanohost.model import ApprovalId
-from nanohost.store import approvals, dropped, users
+from nanohost.store import agent_groups, approvals, dropped, users
 from nanohost.store.approvals import Approval
 from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
@@ -21,7 +24,7 @@ async def fill(operator: Operator) -> None:
     await operator.asks("roles create", user=ANN, role="owner")
     await operator.asks("members create", user="discord:9", group="main")
     await operator.asks("destinations create", group="main", name="family", channel="slack:two", chat="C1")
-    await operator.asks("rules create", kind="sender", effect="deny", subject=EVE, group="main", until="30d")
+    await operator.asks("rules create", kind="sender", effect="deny", subject="telegram:13", group="main", until="30d")
     await _meet(operator)
     await _ask(operator)
 
@@ -38,21 +41,24 @@ async def _meet(operator: Operator) -> None:
 
 async def _ask(operator: Operator) -> None:
     now = operator.context.clock.now()
+    main = await agent_groups.find(operator.context.store, "main")
+    assert main is not None
+    shown, payload = "Eve wants to talk to main", json.dumps({"user": EVE, "name": "Eve", "agent_group": "main"})
     asked = Approval(
         id=ApprovalId("k3f7qd"),
         kind="sender",
-        subject=EVE,
-        agent_group_id=None,
-        shown="Eve wants to talk to main",
-        options=("Let in", "Refuse"),
-        payload="{}",
+        subject=f"{EVE} main",
+        agent_group_id=main.id,
+        shown=shown,
+        options=(sender.LET_IN, sender.REFUSE),
+        payload=payload,
         requested_by=EVE,
         origin=Origin(channel_type="telegram", instance="default", platform_id="1"),
         session_id=None,
         seq=None,
         created_at=now,
         expires_at=now + timedelta(days=1),
-        digest="",
+        digest=digest_of(shown, payload),
     )
     async with operator.context.store.transaction() as tx:
         assert await approvals.add(tx, asked)

@@ -307,3 +307,16 @@ async def test_an_event_that_was_set_aside_is_shown_and_can_be_brought_back(oper
 @pytest.mark.behaviour("IN-04", "OP-05")
 async def test_an_event_that_is_not_set_aside_cannot_be_brought_back(operator: Operator) -> None:
     assert (await refusal(operator, "events retry", id=17)).hint == "nanohost events list"
+
+
+# --- the pause ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.behaviour("SE-12", "OP-01")
+async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says_so_first(operator: Operator) -> None:
+    assert (await operator.reads("pause")).startswith("Paused: nothing is started or sent until /resume.")
+    assert (await operator.reads("status")).startswith("PAUSED 0 s ago by local:")
+    assert (await operator.asks("status"))["paused"]["by"].startswith("local:")
+    assert (await operator.reads("resume")).startswith("Everything goes on")
+    assert (await operator.asks("status"))["paused"] is None
+    assert await operator.reads("resume") == "Nothing is paused."

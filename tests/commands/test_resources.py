@@ -296,11 +296,12 @@ async def test_a_user_is_shown_with_where_they_can_be_written_to_and_renamed(ope
 async def test_a_user_is_forgotten_with_roles_and_counts_and_what_denies_them_stays(operator: Operator) -> None:
     await fill(operator)
     await operator.asks("members create", user=EVE, group="main")
+    await operator.asks("rules create", kind="sender", effect="deny", subject=EVE, group="main")
     gone = await operator.asks("users delete", user=EVE)
     assert gone == {"deleted": EVE, "roles": 1, "counts": 1}
     for words in ("users list", "roles list", "dropped list"):
         assert EVE not in json.dumps(await operator.asks(words))
-    assert [rule["subject"] for rule in await operator.asks("rules list")] == [EVE]
+    assert (await operator.asks("rules list"))[0]["subject"] == EVE
 
 
 @pytest.mark.behaviour("AC-02")
@@ -431,13 +432,17 @@ async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
         ({"until": "soon"}, "is no time"),
         ({"until": "2001-01-01T00:00"}, "is over"),
         ({"group": "no"}, "no agent group"),
+        ({"effect": "allow"}, "is let in without a rule"),
+        ({"kind": "chat", "group": "main"}, "refused to all agents"),
+        ({"kind": "sendr"}, "nobody is ever asked for 'sendr'"),
     ],
 )
 async def test_a_rule_that_makes_no_sense_is_refused(
     operator: Operator, arguments: dict[str, object], said: str
 ) -> None:
     await fill(operator)
-    assert said in str(await refusal(operator, "rules create", kind="sender", effect="deny", **arguments))
+    rule = {"kind": "sender", "effect": "deny"} | arguments
+    assert said in str(await refusal(operator, "rules create", **rule))
 
 
 @pytest.mark.behaviour("RT-10")
@@ -454,10 +459,45 @@ async def test_what_was_refused_is_counted_and_the_counts_can_be_forgotten(opera
 async def test_an_approval_is_shown_with_its_card_and_whom_it_reached(operator: Operator) -> None:
     await fill(operator)
     shown = await operator.asks("approvals get", id="k3f7qd")
-    assert (shown["card"], shown["options"]) == ("Eve wants to talk to main", ["Let in", "Refuse"])
+    assert (shown["card"], shown["options"]) == ("Eve wants to talk to main", ["Let them in", "Refuse"])
     assert shown["asked"] == [f"{ANN} (nobody knows where to write to them)"]
+    text = await operator.reads("approvals get", id="k3f7qd")
+    assert "options: Let them in, Refuse" in text
+    assert text.endswith("\n\nEve wants to talk to main")
     assert len(await operator.asks("approvals list", status="pending", kind="sender")) == 1
     assert await operator.asks("approvals list", status="denied") == []
+
+
+@pytest.mark.behaviour("AP-03", "AP-04")
+async def test_whoever_is_at_the_machine_may_decide_and_it_is_decided_once(operator: Operator) -> None:
+    await fill(operator)
+    answer = (await operator.asks("approvals approve", id="k3f7qd"))["answer"]
+    assert "may talk to main" in answer
+    assert EVE in [one["user"] for one in await operator.asks("members list", group="main")]
+    shown = await operator.asks("approvals get", id="k3f7qd")
+    assert (shown["status"], shown["decided_by"], shown["choice"]) == ("approved", operator.context.who, "Let them in")
+    before = await everything(operator)
+    assert "already" in str(await refusal(operator, "approvals deny", id="k3f7qd"))
+    assert await everything(operator) == before
+    record = await operator.asks("audit list", who=operator.context.who, limit=5)
+    assert "members.create" in [entry["what"] for entry in record]
+
+
+@pytest.mark.behaviour("AP-07", "AP-10")
+async def test_a_no_can_have_a_reason_and_stays(operator: Operator) -> None:
+    await fill(operator)
+    await operator.asks("approvals deny", id="k3f7qd", reason="not in this house")
+    shown = await operator.asks("approvals get", id="k3f7qd")
+    assert (shown["status"], shown["reason"]) == ("denied", "not in this house")
+    rule = (await operator.asks("rules list"))[0]
+    assert (rule["kind"], rule["effect"], rule["subject"], rule["group"]) == ("sender", "deny", EVE, "main")
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_an_approval_that_is_not_there_cannot_be_decided(operator: Operator) -> None:
+    await fill(operator)
+    for words in ("approvals approve", "approvals deny"):
+        assert "nosuch" in str(await refusal(operator, words, id="nosuch"))
 
 
 @pytest.mark.behaviour("OP-05")

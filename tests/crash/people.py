@@ -24,11 +24,20 @@ SCRIPT = [
             {"answer": "echo: {text}"},
         ],
     },
+    {
+        "match": "^ask",
+        "actions": [
+            {"tool": "ask_user_question", "arguments": {"question": "and {text}?", "wait_minutes": 0}},
+            {"answer": "echo: {text}"},
+        ],
+    },
     {"match": ".", "actions": [{"sleep_s": 0.02}, {"answer": "echo: {text}"}]},
 ]
 """Every message is answered; every third one also makes the agent use its tools in the middle of its turn: it says
-something, and makes a task that falls due at once and is answered too."""
+something, and makes a task that falls due at once and is answered too. Some make it ask something, without waiting: the
+next message in the chat answers that, and is answered like any other."""
 LONG_EVERY = 5
+ASKS_EVERY = 7
 PARTS = 3
 """Of a long message, and of its answer: two of them are more than the platform takes at once."""
 FILLER = "and so on " * 30
@@ -57,6 +66,8 @@ class People:
             if self._uses_tool(number):
                 seen.add((self._chat(number), f"sent: {self._text(number)}"))
                 seen.add((self._chat(number), f"done: later {self._text(number)}"))
+            if self._asks(number):
+                seen.add((self._chat(number), f"and {self._text(number)}?"))
         return seen
 
     def in_parts(self) -> list[list[tuple[str, str]]]:
@@ -73,12 +84,17 @@ class People:
     def _text(self, number: int) -> str:
         if self._uses_tool(number):
             return f"tool {number}"
+        if self._asks(number):
+            return f"ask {number}"
         if number % LONG_EVERY:
             return f"message {number}"
         return "\n\n".join(f"message {number} part {part} {FILLER}".strip() for part in range(1, PARTS + 1))
 
     def _uses_tool(self, number: int) -> bool:
         return number % self._tool_every == 0
+
+    def _asks(self, number: int) -> bool:
+        return number % ASKS_EVERY == 1 and number % LONG_EVERY != 0 and not self._uses_tool(number)
 
 
 async def furnish(root: Path, chats: int) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
+from tests.crash.measured import unfinished
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
 from tests.crash.victims import HostProcess
 
-LIMIT_S = 15.0
+LIMIT_S = 40.0
 ASK = {
     "tool": "ask_user_question",
     "arguments": {"question": "Which?", "options": ["Red", "Blue"]},
@@ -53,6 +54,7 @@ async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, poin
             if point.startswith("collector"):
                 platform.write("m2", "c0", "2")
             await _until_answered(platform)
+            await _until_done(host.root)
             assert await asyncio.to_thread(host.stop) == 0
         finally:
             await asyncio.to_thread(host.end)
@@ -70,3 +72,9 @@ async def _until_answered(platform: Platform) -> None:
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"people have seen {[copy.text for copy in platform.seen]}") from None
+
+
+async def _until_done(root: Path) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while await asyncio.to_thread(unfinished, root):  # noqa: ASYNC110 - another process works
+            await asyncio.sleep(0.05)

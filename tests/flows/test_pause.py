@@ -1,8 +1,10 @@
-"""/pause and /resume, with real runners: what is cut, what waits, what is said, and that nothing is lost or repeated."""
+"""/pause and /resume, with real runners: what is cut, what waits, what is said; nothing is lost or repeated."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,11 +12,13 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.channel_api import Sender
+from nanohost.chat_commands.cost import NOTHING
+from nanohost.chat_commands.gate import TO_ME
 from nanohost.chat_commands.pause import NOTHING_CUT
 from nanohost.chat_commands.resume import NOT_PAUSED
-from nanohost.model import Role
+from nanohost.model import Role, UnknownSender
 from nanohost.routing.pause_notice import PAUSED
-from nanohost.store import paused, roles
+from nanohost.store import paused, roles, turn_costs
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
@@ -83,6 +87,23 @@ async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(stage: Sta
         assert resumed.endswith(": 1 conversation.")
         await stage.fake.wait_for(9)
     assert sorted(flow.texts("c1")[2:]) == ["echo: and another", "echo: another", "echo: hello", "echo: long one"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_runner_that_does_not_listen_is_ended_in_time_too(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire(script=WORKS)
+        await watched.fake.person_writes("long one")
+        await claimed(flow)
+        [container] = await flow.containers()
+        os.kill(int(container.state["pid"]), signal.SIGSTOP)
+        begun = time.monotonic()
+        await _owner_says(watched, "/pause", answers=2)
+        await _none_runs(flow)
+        assert time.monotonic() - begun < CUT_WITHIN_S
+        await _owner_says(watched, "/resume")
+        await until(lambda: flow.texts("c1") == ["echo: long one"])
 
 
 @pytest.mark.behaviour("SE-12")
@@ -182,3 +203,62 @@ async def test_a_pause_while_nobody_works_says_so(watched: Stage) -> None:
         [again] = await _owner_says(watched, "/pause")
         assert again.splitlines()[1] == NOTHING_CUT
         await _owner_says(watched, "/resume")
+
+
+@pytest.mark.behaviour("SE-12", "AC-04")
+async def test_who_may_not_talk_here_is_not_told_of_the_pause(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire(unknown=UnknownSender.STRICT)
+        await _owner_says(watched, "/pause")
+        await watched.fake.person_writes("hello?", sender=BEN)
+        await watched.fake.person_writes("hello", sender=OWNER)
+        await until(lambda: bool(flow.texts("c1")))
+        await _owner_says(watched, "/resume")
+        await watched.fake.wait_for(4)
+    assert flow.texts("c1") == [PAUSED, "echo: hello"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_help_tells_each_of_the_hosts_commands_that_they_may_use(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire()
+        await watched.fake.person_writes("/help", sender=OWNER)
+        await watched.fake.person_writes("/help", sender=BEN)
+        await watched.fake.wait_for(2)
+        of_owner, of_stranger = flow.texts("c1")
+    assert "/pause: stop every agent and every message until /resume" in of_owner
+    assert "/approve: say yes to what waits for you, like /approve k3f7qd (in a direct message)" in of_owner
+    assert "/pause" not in of_stranger
+    assert "/stop" in of_stranger
+
+
+@pytest.mark.behaviour("AC-06")
+async def test_in_a_group_a_command_of_the_host_needs_a_mention_and_no_agent_sees_it(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire()
+        await watched.fake.person_writes("/cost", sender=OWNER, group=True)
+        await watched.fake.person_writes("/cost", sender=OWNER, group=True, mentions=True)
+        await watched.fake.person_writes("/cost", sender=BEN, group=True)
+        await watched.fake.wait_for(3)
+        assert await flow.containers() == []
+    assert sorted(flow.texts("c1")) == sorted([TO_ME.format(name="cost"), NOTHING, "Only an admin may use /cost."])
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_what_turns_took_is_told(watched: Stage) -> None:
+    script: Script = [
+        {"match": "go", "actions": [{"usage": {"tokens_in": 10, "tokens_out": 5, "cost_usd": 0.5}}, {"answer": "done"}]}
+    ]
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire(script=script)
+        await watched.fake.person_writes("go")
+        await watched.fake.wait_for(1)
+        async with asyncio.timeout(LIMIT_S):
+            while await turn_costs.first(flow.host.store) is None:  # noqa: ASYNC110 - another process's doing
+                await asyncio.sleep(0.01)
+        [said] = await _owner_says(watched, "/cost")
+    assert said.splitlines()[1] == "- today: 1 turn, tokens 10 in, 0 cached, 5 out, about $0.50"

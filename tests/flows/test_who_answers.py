@@ -165,14 +165,3 @@ async def test_a_sticky_mention_holds_for_its_thread_only(watched: Stage) -> Non
         await watched.fake.wait_for(2)
         assert await outcomes(flow) == ["not_engaged", "written", "written", "not_engaged"]
     assert flow.texts() == ["echo: you", "echo: go on"]
-
-
-async def test_a_chat_that_nobody_is_wired_to_is_on_record_as_dropped(watched: Stage) -> None:
-    async with watched.host() as flow:
-        await flow.wire("c1")
-        await watched.fake.person_writes("anybody?", chat="strange")
-        await watched.fake.person_writes("hi")
-        await watched.fake.wait_for(1)
-        rows = await flow.host.store.all("SELECT platform_id, reason FROM inbound_events WHERE status = 'dropped'")
-    assert [row[0] for row in rows] == ["strange"]
-    assert "nanohost wirings create" in rows[0]["reason"]

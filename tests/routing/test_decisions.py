@@ -11,6 +11,7 @@ import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.model import AgentGroupId, EngageMode, EventId, MessagingGroupId, SessionMode, Wiring, WiringId
+from nanohost.patterns import PatternError, check, matches
 from nanohost.routing.engage import LOOKED_AT, engages
 from nanohost.routing.message import message_for
 from nanohost.store.conversations import SessionKey, session_key
@@ -93,6 +94,30 @@ def test_a_pattern_is_tried_on_the_beginning_of_a_text_so_that_a_long_one_cannot
     assert engages(wiring, replace(EVENT, text="hello bot" + "x" * 300_000), has_session=False) is True
     assert engages(wiring, replace(EVENT, text="x" * 300_000), has_session=False) is False
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.behaviour("RT-04")
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*bot", "(x{0,50}){0,20}$", "a{0,900}a{0,900}$"])
+def test_no_pattern_makes_the_host_stand_still(pattern: str) -> None:
+    began = time.monotonic()
+    try:
+        check(pattern)
+    except PatternError:
+        return
+    for text in ("a" * 4096 + "!", "x" * 4096 + "!", "ä" * 4096):
+        matches(pattern, text)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.behaviour("RT-04")
+@pytest.mark.parametrize(
+    "pattern", ["(", "*", r"(a)\1", "a(?=b)", "(?<=a)b", "((a{100}){100}){100}", "a" * 501, "\ud800"]
+)
+def test_what_is_no_pattern_is_refused_in_words(pattern: str) -> None:
+    with pytest.raises(PatternError) as refused:
+        check(pattern)
+    assert str(refused.value).isprintable()
+    assert not str(refused.value).startswith("b'")
 
 
 @pytest.mark.behaviour("RT-04")

@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from nanohost.channel_api import InboundEvent, Sender
+from nanohost.aftermath import Aftermath
+from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.errors import StoreError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import (
     AgentGroup,
     EngageMode,
+    Ignored,
     MessagingGroup,
     Role,
+    SenderScope,
     Session,
     SessionId,
     SessionMode,
@@ -55,6 +58,7 @@ class World:
         self.woken: list[SessionId] = []
         self.obeying: list[SessionId] = []
         self.answered: list[LaneKey] = []
+        self.aftermaths: list[Aftermath] = []
         self._numbers = iter(range(1, 10_000))
 
     async def agent(self, folder: str) -> AgentGroup:
@@ -84,6 +88,10 @@ class World:
         engage: EngageMode = EngageMode.PATTERN,
         pattern: str = ".",
         mode: SessionMode = SessionMode.SHARED,
+        priority: int = 0,
+        scope: SenderScope = SenderScope.ALL,
+        ignored: Ignored = Ignored.DROP,
+        bots: bool = False,
     ) -> WiringId:
         async with self.store.transaction() as tx:
             wiring = await wirings.add(
@@ -93,8 +101,11 @@ class World:
                 engage_mode=engage,
                 engage_pattern=pattern,
                 session_mode=mode,
-                priority=0,
+                priority=priority,
                 now=NOON,
+                sender_scope=scope,
+                ignored=ignored,
+                bots=bots,
             )
         return wiring.id
 
@@ -106,6 +117,8 @@ class World:
         is_group: bool = False,
         mentions: bool = False,
         sender: str = "u1",
+        bot: bool = False,
+        kind: EventKind = EventKind.MESSAGE,
     ) -> None:
         """Events as intake leaves them."""
         async with self.store.transaction() as tx:
@@ -113,9 +126,10 @@ class World:
                 event = InboundEvent(
                     platform_id=chat,
                     platform_message_id=str(next(self._numbers)),
-                    sender=Sender(handle=sender, name="Ada"),
+                    sender=Sender(handle=sender, name="Ada", is_bot=bot),
                     text=text,
                     sent_at=NOON,
+                    kind=kind,
                     thread_id=thread,
                     is_group=is_group,
                     mentions_bot=mentions,
@@ -131,7 +145,17 @@ class World:
             wake=self.woken.append,
             obey=self.obeying.append,
             on_answer=self.answered.append,
+            follows=self,
         )
+
+    def follow(self, aftermath: Aftermath) -> None:
+        self.aftermaths.append(aftermath)
+
+    async def grant(self, user: str, role: Role, agent: AgentGroup | None = None) -> None:
+        async with self.store.transaction() as tx:
+            await roles.grant(
+                tx, user_id=user, role=role, agent_group=None if agent is None else agent.id, now=self.clock.now()
+            )
 
     @asynccontextmanager
     async def routing(self) -> AsyncIterator[Router]:
@@ -271,8 +295,8 @@ async def test_what_the_platform_says_of_a_chat_is_learned(world: World) -> None
 @pytest.mark.behaviour("RT-10")
 async def test_what_nobody_is_wired_to_is_dropped_with_the_reason(world: World) -> None:
     await world.chat("c2")
-    await world.says("to nobody")
-    await world.says("to no agent", chat="c2")
+    await world.says("to nobody", is_group=True)
+    await world.says("to no agent", chat="c2", is_group=True)
     await world.route()
     assert await world.drops() == [("to nobody", NO_CHAT), ("to no agent", NO_WIRING)]
     assert (world.woken, await sessions.every(world.store)) == ([], [])

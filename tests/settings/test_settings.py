@@ -65,6 +65,9 @@ def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
         ('[host]\ntimezone = "Mars/Olympus"', 'host.timezone is "Mars/Olympus"', "Europe/Berlin"),
         ('[agent]\nbase_url = "ftp://x"', 'agent.base_url is "ftp://x"', "http://"),
         ("[channels]\ntelegram = 1", "channels.telegram is not a table", "[channels.telegram]"),
+        ('[guard]\n"tasks.create" = "ask"', 'guard.tasks.create is "ask"', "wanted: allow, hold or deny"),
+        ("[guard]\ntasks.create = true", "guard.tasks.create is true", "wanted: allow, hold or deny"),
+        ("guard = 1", "guard is not a table", "[guard]"),
         ("[host]\nwatch = true\nruntime = [", "at line 3, column 12", "like this"),
         ("[host]\n= 1", "at line 2, column 1", "like this"),
     ],
@@ -94,6 +97,11 @@ def test_a_wrong_variable_is_refused_by_its_name(
     error = refused(tmp_path, environ={variable: text})
     assert sentence in str(error)
     assert hint in error.hint
+
+
+@pytest.mark.parametrize("line", ['"tasks.create" = "hold"', 'tasks.create = "hold"'])
+def test_an_action_of_the_guard_is_named_with_quotes_or_without(tmp_path: Path, line: str) -> None:
+    assert loaded(tmp_path, f"[guard]\n{line}").guard == {"tasks.create": "hold"}
 
 
 def test_the_models_own_variables_are_the_fallback(tmp_path: Path) -> None:

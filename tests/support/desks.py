@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC
 
+from nanohost.aftermath import Follows
 from nanohost.chat_commands.command import ContainerState, Look, Shop
 from nanohost.chat_commands.desk import Desk
 from nanohost.clock import Clock
@@ -36,7 +37,9 @@ def router_of(
     wake: Callable[[SessionId], None] = nothing,
     obey: Callable[[SessionId], None] = nothing,
     on_answer: Callable[[LaneKey], None] = nothing,
+    follows: Follows | None = None,
 ) -> Router:
     """A router that tells these of what it did."""
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
-    return kind(store=store, desk=Desk(shop, answer_to), clock=clock, wake=wake, obey=obey, on_answer=on_answer)
+    desk = Desk(shop, answer_to)
+    return kind(store=store, desk=desk, clock=clock, wake=wake, obey=obey, on_answer=on_answer, follows=follows)

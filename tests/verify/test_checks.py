@@ -148,6 +148,15 @@ CASES = (
         says="is held, and approval abc is not open",
     ),
     Case(
+        check="what is held waits for an open approval",
+        name="a request whose approval is gone",
+        cut=lambda bench: bench.central(
+            "INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, created_at, approval_id)"
+            f" VALUES ('{bench.rest.id}', 99, 'o9', 'tasks.create', '{{}}', '', 'held', '', 'abc')"
+        ),
+        says="is held, and approval abc is not open",
+    ),
+    Case(
         check="context wakes nobody",
         name="written, and no trigger",
         cut=central("UPDATE routes SET trigger = 0 WHERE event_id = 1"),

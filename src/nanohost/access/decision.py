@@ -30,22 +30,22 @@ def may_talk(
     agent_group: AgentGroupId,
     scope: SenderScope = SenderScope.ALL,
 ) -> Access:
-    """Owner, global admin, admin of this agent group, member, in that order; else what the chat says of strangers, and
-    whether the wiring listens to any. `grants` are those of all the sender's identities."""
+    """Owner, global admin, admin of this agent group, member, in that order; else whether the wiring listens to anybody
+    else, and what the chat says of strangers. `grants` are those of all the sender's identities."""
     for role, where in ((Role.OWNER, None), (Role.ADMIN, None), (Role.ADMIN, agent_group)):
         if any(grant.role is role and grant.agent_group_id == where for grant in grants):
             return Access(allowed=True, reason=role)
     if any(grant.role is Role.MEMBER and grant.agent_group_id in (None, agent_group) for grant in grants):
         return Access(allowed=True, reason=Role.MEMBER)
+    if scope is SenderScope.KNOWN:
+        return Access(allowed=False, reason=KNOWN_ONLY)
     match policy:
-        case UnknownSender.STRICT:
-            return Access(allowed=False, reason=STRICT)
-        case UnknownSender.REQUEST_APPROVAL:
-            return Access(allowed=False, reason=WAITS, may_ask=True)
-        case UnknownSender.PUBLIC if scope is SenderScope.KNOWN:
-            return Access(allowed=False, reason=KNOWN_ONLY)
         case UnknownSender.PUBLIC:
             return Access(allowed=True, reason=PUBLIC)
+        case UnknownSender.REQUEST_APPROVAL:
+            return Access(allowed=False, reason=WAITS, may_ask=True)
+        case UnknownSender.STRICT:
+            return Access(allowed=False, reason=STRICT)
 
 
 def is_admin(grants: Sequence[Grant], agent_group: AgentGroupId) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from nanohost.access.first_wiring import agent_here
+from nanohost.access.naming import called
 from nanohost.access.telling import tell
 from nanohost.aftermath import Aftermath
 from nanohost.model import Role
@@ -34,7 +36,7 @@ def would_gain(asker: Sequence[Grant], typist: Sequence[Grant]) -> bool:
 
 async def become_one(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime, aftermath: Aftermath) -> str:
     """Link the sender of this event, who is known, with who asked for the code, and tell the latter; what the sender is
-    told. The code is used up by the caller, whatever comes of it."""
+    told. An owner's chat gets an agent. The code is used up by the caller, whatever comes of it."""
     user, asker = user_of(stored.chat, stored.event.sender.handle), code.user_id
     assert asker is not None, "a code for linking says whom"
     origin = f"{stored.chat.channel_type}:{stored.chat.platform_id}"
@@ -42,16 +44,18 @@ async def become_one(tx: Transaction, code: Code, stored: StoredEvent, *, now: d
         return "I do not know any more who asked for that code."
     if would_gain(await roles.of_user(tx, asker), await roles.of_user(tx, user)):
         await _record(tx, AuditOutcome.REFUSED, user, asker, origin, now)
-        return f"You may do more here than {asker} may. If that is you: write /link here, and the code there."
+        return f"You may do more here than {called(asker)} may. If that is you: write /link here, and the code there."
     if not await users.link(tx, asker, user):
-        return f"You and {asker} are one person to me already."
+        return f"You and {called(asker)} are one person to me already."
     await _record(tx, AuditOutcome.DONE, user, asker, origin, now)
     text = (
-        f"{stored.event.sender.name or user} ({user}) is you from now on, and may do what you may. "
-        f"If that is not you: nanohost users unlink {user}"
+        f"{called(user, stored.event.sender.name)} is you from now on, and may do what you may. "
+        f"If that is not you: `nanohost users unlink {user}`"
     )
     await tell(tx, asker, text, out_id=derive("h", "link", str(code.id)), now=now, aftermath=aftermath)
-    return f"You and {asker} are one person to me now: what one of you may do, both may."
+    said = f"You and {called(asker)} are one person to me now: what one of you may do, both may."
+    is_owner = any(grant.role is Role.OWNER for grant in await roles.of_user(tx, user))
+    return f"{said} {await agent_here(tx, stored, now)}" if is_owner else said
 
 
 async def _record(tx: Transaction, outcome: AuditOutcome, user: str, asker: str, origin: str, now: datetime) -> None:

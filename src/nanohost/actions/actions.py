@@ -23,13 +23,14 @@ from nanohost.approvals.decide import why_not
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import tell_addresses
 from nanohost.errors import NanohostError, UsageError
-from nanohost.guard.guard import Guard, record
+from nanohost.guard.guard import Guard, agent_of, record
 from nanohost.guard.ruling import Decision, Ruling
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store import actions, agent_groups, approvals, paused, rules, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
+from nanohost.store.approvals import Approval
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
 from nanohost_protocol.crash_points import reach
@@ -132,9 +133,20 @@ class Actions:
         async with self._store.transaction() as tx:
             if await paused.find(tx) is not None:
                 raise _NotNow
-            request = await self._request(tx, action)
+            approval = None if action.approval_id is None else await approvals.find(tx, action.approval_id)
+            request = await self._request(tx, action, approval)
             about = await found.about(tx, request, wanted)
-            decision = await self._decide(tx, action, found, request, about)
+            if action.approval_id is not None:
+                _check_approval(approval, action, about)
+            decision = await self._guard.ask(
+                tx,
+                action=action.name,
+                usual=found.usual,
+                scope=about.scope,
+                agent_group=request.agent_group.id,
+                approved=approval is not None,
+                now=request.now,
+            )
             if decision.ruling is Ruling.DENY:
                 await self._settle(tx, action, ActionStatus.REFUSED, AuditOutcome.DENIED, decision.reason)
             elif decision.ruling is Ruling.ALLOW:
@@ -149,7 +161,7 @@ class Actions:
             self._follows.follow(aftermath)
         return decision.ruling is Ruling.ALLOW
 
-    async def _request(self, tx: Transaction, action: ActionRow) -> Request:
+    async def _request(self, tx: Transaction, action: ActionRow, approval: Approval | None) -> Request:
         session = await sessions.get(tx, action.session_id)
         return Request(
             session=action.session_id,
@@ -159,26 +171,7 @@ class Actions:
             asked_at=action.asked_at,
             now=self._clock.now(),
             timezone=self._timezone,
-        )
-
-    async def _decide(
-        self, tx: Transaction, action: ActionRow, found: Action, request: Request, about: About
-    ) -> Decision:
-        """Raises UsageError if there is an approval, and it is not for this."""
-        if action.approval_id is not None:
-            approval = await approvals.find(tx, action.approval_id)
-            if (problem := why_not(approval, action)) is not None:
-                raise UsageError(problem)
-            if approval is not None and json.loads(approval.payload).get("scope") != about.scope:
-                raise UsageError("what it names is something else now than what was approved; ask again")
-        return await self._guard.ask(
-            tx,
-            action=action.name,
-            usual=found.usual,
-            scope=about.scope,
-            agent_group=request.agent_group.id,
-            approved=action.approval_id is not None,
-            now=request.now,
+            allowed_by=(approval.decided_by if approval is not None else None) or agent_of(action),
         )
 
     async def _do(
@@ -249,6 +242,15 @@ class Actions:
             _report(action, wakes=wakes)
         if wakes:
             self._wake(action.session_id)
+
+
+def _check_approval(approval: Approval | None, action: ActionRow, about: About) -> None:
+    """Raises UsageError if it is no yes to this request as it is now."""
+    if (problem := why_not(approval, action)) is not None:
+        raise UsageError(problem)
+    assert approval is not None, "without one there is a reason"
+    if json.loads(approval.payload).get("scope") != about.scope:
+        raise UsageError("what it names is something else now than what was approved; ask again")
 
 
 def _moves_addresses(action: ActionRow) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from nanohost.actions.registry import About, Action, Arguments, Request
+from nanohost.approvals import wording
 from nanohost.errors import UsageError
 from nanohost.guard.ruling import Ruling
 from nanohost.model import MessagingGroup
@@ -22,12 +23,11 @@ class NewDestination(Arguments):
 
 async def _describe(db: Queries, request: Request, wanted: NewDestination) -> About:
     chat = await _known(db, request, wanted.chat)
-    kind = "the group" if chat.is_group else "the direct chat"
-    called = f"{kind} {chat.name or 'without a name'} ({chat.channel_type}, {chat.platform_id})"
+    kind, place = "the group" if chat.is_group else "the direct chat", wording.name(chat.platform_id)
     return About(
-        title=f"Send to another chat: {called}",
-        scope=_scope(chat),
-        scope_words=f"{called}, under any name, for all conversations of {request.agent_group.folder}",
+        title=f"Send to {kind} {wording.name(chat.name or chat.platform_id)} on {chat.channel_type}, chat {place}",
+        scope=f"{chat.channel_type}:{chat.instance}:{chat.platform_id}",
+        scope_words=f"sending to {kind} {chat.name}, in all conversations of {request.agent_group.folder}",
     )
 
 
@@ -42,7 +42,7 @@ async def _add(tx: Transaction, request: Request, wanted: NewDestination) -> str
             agent_group=group.id,
             name=wanted.name,
             messaging_group=chat.id,
-            created_by=f"agent:{request.session}",
+            created_by=request.allowed_by,
             now=request.now,
         )
     elif there.messaging_group_id != chat.id:
@@ -60,10 +60,6 @@ async def _known(db: Queries, request: Request, words: str) -> MessagingGroup:
     if chats:
         raise UsageError(f"there are {len(chats)} chats {words[:80]!r}; say its id on its platform")
     raise UsageError(f"the host knows no chat {words[:80]!r}: somebody has to write to it there first")
-
-
-def _scope(chat: MessagingGroup) -> str:
-    return f"{chat.channel_type}:{chat.instance}:{chat.platform_id}"
 
 
 ACTIONS = (

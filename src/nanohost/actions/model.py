@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from nanohost.actions.registry import About, Action, Arguments, Request
+from nanohost.approvals import wording
 from nanohost.guard.ruling import Ruling
 from nanohost.store import agent_groups
 from nanohost.store.database import Queries, Transaction
@@ -18,11 +19,12 @@ class OtherModel(Arguments):
 
 async def _describe(db: Queries, request: Request, wanted: OtherModel) -> About:
     del db
-    now, folder = request.agent_group.model or "the host's default", request.agent_group.folder
+    model, group = wording.name(wanted.model), request.agent_group
+    now = "the host's default" if group.model is None else wording.name(group.model)
     return About(
-        title=f"Think with another model: {wanted.model} (now: {now})",
+        title=f"Think with another model: {model} (now: {now})",
         scope=wanted.model,
-        scope_words=f"changing to {wanted.model}, for {folder}",
+        scope_words=f"changing to {wanted.model}, for {group.folder}",
     )
 
 

@@ -37,7 +37,8 @@ class Arguments(BaseModel):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Who asks, when, and where answers go: the host's own knowledge. `id` is the outbound row's; `timezone` the zone
-    that times without one are in."""
+    that times without one are in. `allowed_by`: the person who said yes to it, or the agent itself, as the record names
+    them."""
 
     session: SessionId
     agent_group: AgentGroup
@@ -46,12 +47,14 @@ class Request:
     asked_at: datetime
     now: datetime
     timezone: str
+    allowed_by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is;
-    `scope` is what a permission for next time would be about, `scope_words` the same for a person."""
+    """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is, in
+    Markdown, with others' words by `wording.name`; `scope` is what a permission for next time would be about,
+    `scope_words` the same for a person, in plain text."""
 
     title: str
     scope: str
@@ -85,7 +88,7 @@ class Action:
         """What this request comes to. Raises UsageError."""
         if self.describe is not None:
             return await self.describe(db, request, wanted)
-        words = f"{self.name}, whatever its arguments, for all conversations of {request.agent_group.folder}"
+        words = f"{self.name}, whatever its arguments, in all conversations of {request.agent_group.folder}"
         return About(title=self.title, scope=ANY, scope_words=words)
 
     def checked(self, arguments: str) -> Arguments:

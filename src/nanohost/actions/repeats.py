@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from nanohost.actions.registry import Action, Arguments, Request
 from nanohost.actions.tasks import BY_AGENT, due_time, new_id
+from nanohost.delivery.addresses import address_book
 from nanohost.delivery.requests import why_not_repeatable
 from nanohost.errors import UsageError
+from nanohost.store import sessions
 from nanohost.store.database import Transaction
 from nanohost.store.tasks import TaskKind
 from nanohost.tasks import changes
@@ -26,6 +28,7 @@ async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
     # An agent can ask by this action's name too, past what a row with a recurrence is checked for.
     if (problem := why_not_repeatable(wanted.kind, wanted.content)) is not None:
         raise UsageError(problem)
+    await _check_place(tx, request)
     await changes.create(
         tx,
         id=new_id(request),
@@ -41,6 +44,16 @@ async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
         now=request.now,
         counted=is_counted(wanted.due),
     )
+
+
+async def _check_place(tx: Transaction, request: Request) -> None:
+    """It goes out each time without another look, so the session must be allowed to send there now: a request may have
+    waited for a person. Raises UsageError."""
+    if request.origin is None:
+        return  # refused with its own words
+    book = await address_book(tx, await sessions.get(tx, request.session))
+    if not book.has(request.origin):
+        raise UsageError("this conversation cannot send to that chat any more")
 
 
 ACTIONS = (Action(name="messages.repeat", title="Send a message again and again", arguments=Repeated, effect=_repeat),)

@@ -12,12 +12,21 @@ from enum import StrEnum
 from typing import Protocol
 
 from nanohost.aftermath import Aftermath
+from nanohost.approvals import ending, wording
+from nanohost.approvals.card import already, digest_of
+from nanohost.approvals.ending import End
+from nanohost.approvals.kind import Decided, Kind, Lapsed
+from nanohost.approvals.kinds.action import difference
+from nanohost.approvals.registry import kinds
+from nanohost.approvals.wording import clock
 from nanohost.errors import UsageError
 from nanohost.model import ApprovalId
+from nanohost.store import approvals, users
 from nanohost.store.actions import ActionRow
-from nanohost.store.approvals import Approval
-from nanohost.store.database import Transaction
+from nanohost.store.approvals import Approval, ApprovalStatus
+from nanohost.store.database import Queries, Transaction
 from nanohost.store.roles import Grant
+from nanohost_protocol.crash_points import reach
 
 
 class Decider(Protocol):
@@ -62,10 +71,120 @@ async def decide(
     Raises NotTheirs, and UsageError for one that is decided, expired, or a choice that there is not: nothing is changed
     then. An effect that cannot be is no error: the approval has failed then, and that is what is said.
     """
-    raise NotImplementedError
+    found, kind = await _theirs(tx, approval, actor)
+    await _still_open(tx, found, now, zone)
+    is_yes = verdict is Verdict.APPROVE
+    decided = Decided(
+        tx=tx,
+        approval=found,
+        by=actor.who,
+        label=await _label(tx, found, kind, choice) if is_yes else kind.refusal,
+        reason=reason,
+        origin=actor.origin,
+        now=now,
+        aftermath=aftermath,
+    )
+    status = ApprovalStatus.APPROVED if is_yes else ApprovalStatus.DENIED
+    claimed = await approvals.close(
+        tx, found.id, status, by=actor.who, choice=decided.label, reason=reason or None, now=now
+    )
+    assert claimed, "it was open in this very transaction"
+    end = await _carry_out(decided, kind, status, wording.name(actor.name))
+    text = await ending.tell(tx, found, end, now=now, zone=zone, aftermath=aftermath)
+    reach("approvals.open")
+    return text
+
+
+async def press(
+    tx: Transaction,
+    approval: ApprovalId,
+    *,
+    actor: Decider,
+    label: str,
+    now: datetime,
+    zone: tzinfo,
+    aftermath: Aftermath,
+) -> str:
+    """The same by a button, whose label says whether it is a yes or a no."""
+    _, kind = await _theirs(tx, approval, actor)
+    verdict = Verdict.DENY if label == kind.refusal else Verdict.APPROVE
+    return await decide(
+        tx, approval, actor=actor, verdict=verdict, choice=label, now=now, zone=zone, aftermath=aftermath
+    )
 
 
 def why_not(approval: Approval | None, row: ActionRow) -> str | None:
     """Why this request may not be carried out by this approval, or None: it is approved, for this very row, and name
     and arguments are byte for byte what was shown. Pure."""
-    raise NotImplementedError
+    if approval is None or approval.status is not ApprovalStatus.APPROVED:
+        return "nobody has said yes to it"
+    return difference(approval, row)
+
+
+async def _theirs(db: Queries, approval: ApprovalId, actor: Decider) -> tuple[Approval, Kind]:
+    """Raises NotTheirs."""
+    found = await approvals.find(db, approval)
+    kind = kinds().get(found.kind) if found else None
+    if found is None or kind is None or not (actor.is_local or kind.may_decide(actor.grants, found.agent_group_id)):
+        raise NotTheirs(
+            f"nothing with the id {wording.name(approval, limit=20)} waits for you", hint="look at the id on its card"
+        )
+    return found, kind
+
+
+async def _still_open(db: Queries, found: Approval, now: datetime, zone: tzinfo) -> None:
+    """Raises UsageError."""
+    if found.status is not ApprovalStatus.PENDING:
+        raise UsageError(already(found, by=await _named(db, found.decided_by), now=now, zone=zone))
+    if now >= found.expires_at:
+        raise UsageError(f"it expired at {clock(found.expires_at, now, zone)}; it can be asked for again")
+
+
+async def _named(db: Queries, who: str | None) -> str:
+    """Somebody of the record, for a person."""
+    if who is None:
+        return ""
+    user = await users.find(db, who)
+    return wording.name(user.name if user and user.name else who)
+
+
+async def _label(db: Queries, found: Approval, kind: Kind, choice: str | None) -> str:
+    """The yes that is meant. Raises UsageError."""
+    yes = [option for option in found.options if option != kind.refusal]
+    typed = (choice or "").strip()
+    if not typed:
+        if len(yes) == 1 or not kind.typed(found):
+            return yes[0]
+        raise UsageError(f"say which: {', '.join(yes)}", hint=f"/approve {found.id} {kind.typed(found)}")
+    fitting = [option for option in yes if _is_meant(option, typed)]
+    if typed.isdecimal() and 0 < int(typed) <= len(found.options):
+        fitting = fitting or [option for option in yes if option == found.options[int(typed) - 1]]
+    label = fitting[0] if len(fitting) == 1 else await kind.more(db, typed)
+    if label is None:
+        raise UsageError(f"there is no such choice as {wording.name(typed)}; say one of: {', '.join(yes)}")
+    return label
+
+
+def _is_meant(option: str, typed: str) -> bool:
+    """The label itself, or the end of it: `main` for `Connect to main`."""
+    option, typed = option.casefold(), typed.casefold()
+    return option == typed or option.endswith(f" {typed}")
+
+
+async def _carry_out(decided: Decided, kind: Kind, status: ApprovalStatus, by: str) -> End:
+    """What the decision came to. An effect that cannot be ends it as failed, with all that waits for it."""
+    approval = decided.approval
+    who = {"who": decided.by, "by": by, "origin": decided.origin, "choice": decided.label}
+    try:
+        if status is ApprovalStatus.DENIED:
+            return End(status=status, outcome=await kind.deny(decided), reason=decided.reason or None, **who)
+        if digest_of(approval.shown, approval.payload) != approval.digest:
+            raise UsageError("what would run is not what was shown")
+        return End(status=status, outcome=await kind.approve(decided), **who)
+    except UsageError as error:
+        problem = str(error)
+    await approvals.fail(decided.tx, approval.id, reason=problem, outcome=problem)
+    await kind.lapse(
+        Lapsed(tx=decided.tx, approval=approval, reason=problem, now=decided.now, aftermath=decided.aftermath)
+    )
+    return End(status=ApprovalStatus.FAILED, outcome=f"{problem}.", reason=problem, **who)

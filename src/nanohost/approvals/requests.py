@@ -7,14 +7,37 @@ often. The caller pokes the engine once that is committed (`aftermath.approvals`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from nanohost.model import AgentGroup, ApprovalId, MessagingGroup
+from nanohost.approvals import wording
+from nanohost.approvals.card import LONGEST, arguments_in_words, digest_of, facts, place_in_words
+from nanohost.approvals.kind import Kind
+from nanohost.approvals.kinds import action, chat, sender
+from nanohost.errors import UsageError
+from nanohost.model import AgentGroup, AgentGroupId, ApprovalId, MessagingGroup, SessionId, UnknownSender
+from nanohost.store import agent_groups, approvals, audit, messaging_groups, roles, rules, users
 from nanohost.store.actions import ActionRow
-from nanohost.store.database import Transaction
+from nanohost.store.approvals import Approval, ApprovalStatus
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import StoredEvent
+from nanohost.store.rules import Rule, RuleEffect
+from nanohost.store.users import user_of
+from nanohost_protocol.ids import derive
+from nanohost_protocol.rows import Origin
+
+MOST_HELD = 10
+"""Messages that wait for one approval. What comes after those is counted."""
+AGAIN_AFTER = timedelta(hours=1)
+"""After nobody could be reached."""
+ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
+"""Without what looks alike."""
+ID_LENGTH = 6
+NOBODY = "there is nobody who could be asked: no owner, and no admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +76,246 @@ async def about_sender(
     tx: Transaction, *, stored: StoredEvent, group: MessagingGroup, agent_group: AgentGroup, now: datetime
 ) -> Held | Turned:
     """Somebody without a role wants to talk to this agent in a known chat."""
-    raise NotImplementedError
+    user, event = user_of(stored.chat, stored.event.sender.handle), stored.event
+    if (rule := await sender.refused_by(tx, user, agent_group.id, now)) is not None:
+        return await _refused(tx, rule, "the sender", now)
+    identities = [one.user_id for one in await users.identities(tx, user)] or [user]
+    for identity in identities:
+        if (open_one := await approvals.open_about(tx, sender.NAME, f"{identity} {agent_group.folder}")) is not None:
+            return await _one_more(tx, open_one)
+    asking = _Asking(
+        kind=sender.KIND,
+        subject=f"{user} {agent_group.folder}",
+        agent_group=agent_group.id,
+        requested_by=user,
+        origin=_origin(stored),
+        options=(sender.LET_IN, sender.REFUSE),
+        shown=facts(
+            f"Somebody new wants to talk to {agent_group.folder}",
+            [
+                ("Who", f"{wording.name(event.sender.name)}, known there as {wording.name(user)}"),
+                ("Where", place_in_words(_origin(stored), event.chat_name or group.name, is_group=event.is_group)),
+                ("They wrote", "\n" + wording.quoted(event.text, limit=wording.LONGEST_MESSAGE)),
+                (
+                    sender.LET_IN,
+                    f"they become a member of {agent_group.folder}: it answers this and all that they write from now"
+                    " on, wherever it listens",
+                ),
+                (sender.REFUSE, "it never answers them, and you are not asked again"),
+            ],
+        ),
+        payload={
+            "user": user,
+            "name": event.sender.name,
+            "agent_group": agent_group.folder,
+            "is_group": event.is_group,
+        },
+    )
+    return await _ask(tx, asking, now)
 
 
 async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> Held | Turned:
     """The bot is addressed in a chat that is not known, or that no agent is wired to. Makes the messaging group, with
     policy request_approval, if there is none."""
-    raise NotImplementedError
+    subject, event = chat.subject_of(stored.chat), stored.event
+    rule = await rules.that_applies(tx, kind=chat.NAME, subject=subject, agent_group=None, now=now)
+    if rule is not None and rule.effect is RuleEffect.DENY:
+        return await _refused(tx, rule, "the chat", now)
+    if (open_one := await approvals.open_about(tx, chat.NAME, subject)) is not None:
+        return await _one_more(tx, open_one)
+    user, options = user_of(stored.chat, event.sender.handle), chat.options_for(await agent_groups.every(tx))
+    named = event.chat_name if event.is_group else event.chat_name or event.sender.name
+    outcome = await _ask(
+        tx,
+        _Asking(
+            kind=chat.KIND,
+            subject=subject,
+            agent_group=None,
+            requested_by=user,
+            origin=_origin(stored),
+            options=options,
+            shown=_chat_shown(stored, user, options),
+            payload={"user": user, "name": event.sender.name, "chat_name": named, "is_group": event.is_group},
+        ),
+        now,
+    )
+    if isinstance(outcome, Held):
+        await _know(tx, stored, named, now)
+    return outcome
 
 
 async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Held | Turned:
     """An agent's request needs a yes. The caller's row is `held` with the approval's id, or refused for the reason.
 
-    Approved: the row that the approval names (session_id, seq) is `pending` again; other rows that were held for the
-    same approval are refused, for a yes is to one of them. See `decide.why_not` for the check when it is carried out.
+    Approved: the row that the approval names (session_id, seq) is `pending` again. See `decide.why_not` for the check
+    when it is carried out.
     """
-    raise NotImplementedError
+    row = wanted.row
+    subject = f"{row.name} {derive('w', row.session_id, row.name, row.arguments)[:13]}"
+    if (open_one := await approvals.open_about(tx, action.NAME, subject)) is not None:
+        return await _one_more(tx, open_one)
+    try:
+        shown = await _action_shown(tx, wanted)
+    except UsageError as error:
+        return Turned(reason=f"no person can be asked about it: {error}")
+    if len(shown) > LONGEST:
+        return Turned(
+            reason=f"it is too long to be shown to a person, who has to read all of it: {len(shown):,} characters"
+            f" and not more than {LONGEST:,}"
+        )
+    asking = _Asking(
+        kind=action.KIND,
+        subject=subject,
+        agent_group=wanted.agent_group.id,
+        requested_by=f"agent:{row.session_id}",
+        origin=row.origin,
+        session=row.session_id,
+        seq=row.seq,
+        options=(action.ONCE, *((action.FOR_A_MONTH,) if wanted.scope is not None else ()), action.DENY),
+        shown=shown,
+        payload={
+            "action": row.name,
+            "arguments": row.arguments,
+            "scope": wanted.scope,
+            "environment": list(wanted.environment),
+            "group": wanted.agent_group.folder,
+        },
+    )
+    return await _ask(tx, asking, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """What becomes an approval, if somebody can be asked."""
+
+    kind: Kind
+    subject: str
+    agent_group: AgentGroupId | None
+    requested_by: str
+    origin: Origin | None
+    options: tuple[str, ...]
+    shown: str
+    payload: Mapping[str, object]
+    session: SessionId | None = None
+    seq: int | None = None
+
+
+async def _ask(tx: Transaction, asking: _Asking, now: datetime) -> Held | Turned:
+    """Nobody was asked about this, or it is over."""
+    if not asking.kind.may_decide(await roles.every(tx), asking.agent_group):
+        return Turned(reason=NOBODY, nobody=True)
+    last = await approvals.last_about(tx, asking.kind.name, asking.subject)
+    if last is not None and last.status is ApprovalStatus.FAILED and now - (last.decided_at or now) < AGAIN_AFTER:
+        return Turned(reason=last.reason or "it failed not long ago")
+    most = asking.kind.most_open
+    if most is not None and await approvals.count_open(tx, asking.kind.name) >= most:
+        return Turned(reason=f"{most} others wait for a decision already")
+    return Held(id=await _enter(tx, asking, now), new=True)
+
+
+async def _enter(tx: Transaction, asking: _Asking, now: datetime) -> ApprovalId:
+    payload = json.dumps(asking.payload, sort_keys=True)
+    while True:
+        approval = Approval(
+            id=ApprovalId("".join(secrets.choice(ALPHABET) for _ in range(ID_LENGTH))),
+            kind=asking.kind.name,
+            subject=asking.subject,
+            agent_group_id=asking.agent_group,
+            shown=asking.shown,
+            options=asking.options,
+            payload=payload,
+            requested_by=asking.requested_by,
+            origin=asking.origin,
+            session_id=asking.session,
+            seq=asking.seq,
+            created_at=now,
+            expires_at=now + asking.kind.lifetime,
+            digest=digest_of(asking.shown, payload),
+        )
+        if await approvals.add(tx, approval):
+            break
+    await audit.record(
+        tx,
+        who=asking.requested_by,
+        what="approval.asked",
+        about=approval.id,
+        origin="" if asking.origin is None else f"{asking.origin.channel_type}:{asking.origin.platform_id}",
+        outcome=AuditOutcome.HELD,
+        now=now,
+        details={"kind": approval.kind, "subject": approval.subject},
+    )
+    return approval.id
+
+
+async def _one_more(db: Queries, approval: Approval) -> Held | Turned:
+    if await approvals.held(db, approval.id) >= MOST_HELD:
+        return Turned(reason=f"{MOST_HELD} messages wait for a decision already")
+    return Held(id=approval.id)
+
+
+async def _refused(tx: Transaction, rule: Rule, whom: str, now: datetime) -> Turned:
+    await rules.use(tx, rule, now)
+    return Turned(reason=f"{whom} was refused on {rule.created_at:%Y-%m-%d}")
+
+
+async def _know(tx: Transaction, stored: StoredEvent, named: str, now: datetime) -> None:
+    place = {
+        "channel_type": stored.chat.channel_type,
+        "instance": stored.chat.instance,
+        "platform_id": stored.chat.platform_id,
+    }
+    if await messaging_groups.find(tx, **place) is None:
+        policy = UnknownSender.REQUEST_APPROVAL
+        is_group = stored.event.is_group
+        await messaging_groups.add(tx, **place, is_group=is_group, name=named, unknown_sender=policy, now=now)
+
+
+def _origin(stored: StoredEvent) -> Origin:
+    """Where it was written; a DM is one conversation whatever its threads."""
+    return Origin(
+        channel_type=stored.chat.channel_type,
+        instance=stored.chat.instance,
+        platform_id=stored.chat.platform_id,
+        thread_id=stored.event.thread_id if stored.event.is_group else None,
+    )
+
+
+def _chat_shown(stored: StoredEvent, user: str, options: Sequence[str]) -> str:
+    event, origin = stored.event, _origin(stored)
+    what = "a group" if event.is_group else "a direct message"
+    when = "whenever somebody mentions it" if event.is_group else "all that they write"
+    lines = [
+        ("Who", f"{wording.name(event.sender.name)}, known there as {wording.name(user)}"),
+        ("Where", place_in_words(origin, event.chat_name, is_group=event.is_group)),
+        ("They wrote", "\n" + wording.quoted(event.text, limit=wording.LONGEST_MESSAGE)),
+    ]
+    if any(option.startswith(chat.CONNECT) for option in options):
+        lines.append(("Connect", f"this agent answers there, {when}, and they become its member"))
+    lines.append((chat.NEW, "the same, with an agent of its own"))
+    lines.append((chat.REFUSE, "nobody there is answered, and you are not asked again"))
+    return facts(f"{what.capitalize()} that no agent listens to, on {origin.channel_type}", lines)
+
+
+async def _action_shown(db: Queries, wanted: Wanted) -> str:
+    """Raises UsageError for arguments that cannot be shown."""
+    row = wanted.row
+    lines = [
+        ("Agent", f"{wanted.agent_group.folder}, in the conversation {wording.name(row.session_id)}"),
+        ("Asked in", await _chat_in_words(db, row.origin)),
+        ("Action", wording.name(row.name)),
+        *arguments_in_words(row.arguments),
+        ("Environment", ", ".join(wording.name(one, limit=200) for one in wanted.environment) or "no variables"),
+    ]
+    if wanted.scope is not None:
+        lines.append((action.FOR_A_MONTH, wording.name(wanted.scope_words, limit=500)))
+    return facts(f"{wanted.agent_group.folder} asks: {wording.visible(wanted.title)}", lines)
+
+
+async def _chat_in_words(db: Queries, origin: Origin | None) -> str:
+    if origin is None:
+        return "no chat"
+    group = await messaging_groups.find(
+        db, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
+    )
+    is_group = group is not None and group.is_group
+    return place_in_words(origin, group.name if group else "", is_group=is_group)

@@ -1,8 +1,9 @@
 """What becomes of a text that begins with a slash. Pure: text and role in, a decision out.
 
-Commands of a conversation are the whole text, so that "/stop it, please" is a sentence for the agent. Those of the model's
-own command line (lists.py), which it would obey, and those of the host count as soon as a text begins with them. The host's
-are dealt with before (reception/commands.py): what comes here is from somebody who may not, or was not said to us.
+Commands of a conversation are the whole text, so that "/stop it, please" is a sentence for the agent. Those of the
+model's own command line (lists.py), which it would obey, and those of the host count as soon as a text begins with
+them. The host's are dealt with before (reception/commands.py): what comes here is from somebody who may not use them,
+or was not said to us.
 """
 
 from __future__ import annotations

@@ -67,9 +67,15 @@ def cut_in_words(cut: Sequence[CutTurn], now: datetime, zone: tzinfo) -> str:
     """Which turns were ended."""
     if not cut:
         return NOTHING_CUT
-    named = [f"- {turn.agent_group}, at work since {clock_time(turn.since, now, zone)}" for turn in cut[:MOST_NAMED]]
+    named = [f"- {_turn(turn, now, zone)}" for turn in cut[:MOST_NAMED]]
     rest = [f"- and {len(cut) - MOST_NAMED} more"] if len(cut) > MOST_NAMED else []
     return "\n".join(["Cut in the middle of a turn, which is run again after /resume:", *named, *rest])
+
+
+def _turn(turn: CutTurn, now: datetime, zone: tzinfo) -> str:
+    if turn.since is None:
+        return f"{turn.agent_group}, perhaps: it could not be looked at in time"
+    return f"{turn.agent_group}, at work since {clock_time(turn.since, now, zone)}"
 
 
 def _containers(folders: Sequence[str]) -> str:

@@ -40,13 +40,14 @@ def _row(action: ActionRow) -> dict[str, Json]:
         "arguments": action.arguments[:LONGEST_ARGUMENTS],
         "status": plain(action.status),
         "reason": action.reason,
+        "approval": action.approval_id,
     }
 
 
 COMMANDS = (
     Command(
         words="actions list",
-        help="show what agents asked of the host, the latest first: what was done, refused, or failed, and why",
+        help="show what agents asked of the host, the latest first: done, waiting for a yes, refused or failed",
         example="nanohost actions list --status refused",
         arguments=List,
         run=_list,

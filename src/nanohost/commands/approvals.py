@@ -13,10 +13,10 @@ from pydantic import Field
 from nanohost.aftermath import Aftermath
 from nanohost.approvals.decide import Verdict, decide
 from nanohost.arguments import Arguments
-from nanohost.chat_commands.host_command import Actor
 from nanohost.commands.context import CommandContext
+from nanohost.commands.host import local_actor
 from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row, Verb
-from nanohost.commands.show import Json
+from nanohost.commands.show import Json, harmless, show
 from nanohost.model import AgentGroupId, ApprovalId
 from nanohost.store import agent_groups, approvals
 from nanohost.store.approvals import Approval, ApprovalStatus, Card
@@ -87,7 +87,7 @@ class Decision(Verb):
                 decide,
                 tx,
                 ApprovalId(arguments.id),
-                actor=Actor(who=context.who, name=context.who.removeprefix("local:"), is_local=True),
+                actor=local_actor(context),
                 now=context.clock.now(),
                 zone=ZoneInfo(context.settings.host.timezone),
                 aftermath=aftermath,
@@ -144,6 +144,13 @@ def _row(one: Approval, folders: Mapping[AgentGroupId, str]) -> ApprovalRow:
     )
 
 
+def _with_card(result: Json) -> str:
+    """The card below the rest, on lines of its own as whoever decides reads it."""
+    assert isinstance(result, Mapping)
+    head = show({name: value for name, value in result.items() if name != "card"})
+    return f"{head}\n\n{harmless(str(result['card']))}"
+
+
 def _asked(card: Card) -> str:
     return card.user_id if card.problem is None else f"{card.user_id} ({card.problem})"
 
@@ -161,6 +168,7 @@ RESOURCE = Resource(
             arguments=One,
             run=_get,
             result=ApprovalDetails,
+            render=_with_card,
             positional=("id",),
         ),
         Decision(

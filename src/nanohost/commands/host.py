@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from zoneinfo import ZoneInfo
 
 from nanohost.aftermath import Aftermath
@@ -15,10 +14,9 @@ from nanohost.commands.show import Json
 from nanohost.settings import channel_instances
 
 
-def local_actor() -> Actor:
+def local_actor(context: CommandContext) -> Actor:
     """Whoever is at the machine: may do everything."""
-    name = getpass.getuser()
-    return Actor(who=f"local:{name}", name=name, is_local=True)
+    return Actor(who=context.who, name=context.who.removeprefix("local:"), is_local=True)
 
 
 def _in_shell(one: HostCommand) -> Command:
@@ -27,7 +25,7 @@ def _in_shell(one: HostCommand) -> Command:
         async with context.store.transaction() as tx:
             asked = HostAsked(
                 tx=tx,
-                actor=local_actor(),
+                actor=local_actor(context),
                 now=context.clock.now(),
                 zone=ZoneInfo(context.settings.host.timezone),
                 aftermath=aftermath,

@@ -22,6 +22,8 @@ from nanohost.store import agent_groups, codes
 from nanohost.store.codes import Purpose
 
 CONNECTED, NO_HOST = "connected", "no host runs"
+MOST_NAMED = 5
+"""Of those who typed wrong codes."""
 
 
 class Pair(Arguments):
@@ -33,7 +35,7 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
     state = _state(context, name, instance)
     if not await agent_groups.every(context.store):  # an owner without an agent could do nothing
         await ensure_group(context.store, context.home, MAIN, now=context.clock.now())
-    actor, now = local_actor(), context.clock.now()
+    actor, now = local_actor(context), context.clock.now()
     async with context.store.transaction() as tx:
         issued = await access.issue(
             tx,
@@ -52,7 +54,7 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
         "code": issued.code,
         "expires_at": issued.expires_at.isoformat(timespec="seconds"),
         "link": link,
-        "not_heard": [one.user_id for one in silent if one.user_id.startswith(f"{name}:")],
+        "not_heard": [one.user_id for one in silent if one.user_id.startswith(f"{name}:")][:MOST_NAMED],
     }
 
 
@@ -71,8 +73,11 @@ def _state(context: CommandContext, name: str, instance: str) -> str:
             states[str(row["name"]), str(row["instance"])] = words
     known_channel(name, {channel for channel, _ in states}, again="nanohost pair")
     if (name, instance) not in states:
-        there = ", ".join(one for channel, one in sorted(states) if channel == name)
-        raise UsageError(f"{name} has no instance {instance!r}; set up: {there}", hint=f"nanohost pair {name}:{there}")
+        there = [one for channel, one in sorted(states) if channel == name]
+        raise UsageError(
+            f"{name} has no instance {instance!r}, but these: {', '.join(there)}",
+            hint=f"nanohost pair {name}:{there[0]}",
+        )
     return states[name, instance]
 
 

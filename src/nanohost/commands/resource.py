@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Command
-from nanohost.commands.show import Json, plain
+from nanohost.commands.show import Json, plain, show
 from nanohost.errors import UsageError
 from nanohost.store import audit
 from nanohost.store.audit import AuditOutcome
@@ -54,7 +54,8 @@ class ListArguments(Arguments):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
     """Something that can be done. `run` gets the context, the database and the arguments; `example` is what follows
-    the words; `result` describes what is shown (None: the resource's row); `also` is a second word for the same.
+    the words; `result` describes what is shown (None: the resource's row), `render` turns it into text; `also` is a
+    second word for the same.
     """
 
     word: str
@@ -63,6 +64,7 @@ class Verb:
     arguments: type[Arguments]
     run: Callable[..., Awaitable[Any]]
     result: type[Row] | None = None
+    render: Callable[[Json], str] = show
     positional: tuple[str, ...] = ()
     also: str = ""
     begins: bool = False
@@ -145,6 +147,7 @@ class Resource:
                 example=f"nanohost {self.name} {word} {verb.example}".rstrip(),
                 arguments=verb.arguments,
                 run=partial(verb.perform, self),
+                render=verb.render,
                 positional=verb.positional,
                 begins=verb.begins,
             )

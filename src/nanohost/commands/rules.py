@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
+from nanohost.actions.registry import registered
+from nanohost.approvals.kinds import chat, sender
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
@@ -19,11 +22,16 @@ from nanohost_protocol.moments import moment
 
 ALL = -1
 """The LIMIT that is none."""
+KIND = (
+    "what is asked for: an action such as tasks.create, sender (whoever talks to an agent), chat (that an agent is in)"
+)
+LETS_IN = {sender.NAME: "nanohost members create USER --group FOLDER", chat.NAME: "nanohost wirings create --help"}
+"""How each is said yes to; a rule about them can only be a no."""
 
 
 class RuleRow(Row):
     id: int = Field(description="its number")
-    kind: str = Field(description="the kind of approval that it spares somebody")
+    kind: str = Field(description=KIND)
     effect: RuleEffect = Field(description="allow or deny")
     group: str | None = Field(description="the folder of the agent group it is for; empty: all")
     subject: str | None = Field(description="what it is about; empty: whatever that kind is about")
@@ -45,10 +53,12 @@ class One(Arguments):
 
 
 class Create(Arguments):
-    kind: str = Field(min_length=1, description="the kind of approval, as nanohost approvals list shows it")
-    effect: RuleEffect = Field(description="allow or deny")
+    kind: str = Field(description=KIND)
+    effect: RuleEffect = Field(description="allow or deny; a sender or a chat can only be denied")
     group: str | None = Field(None, description="only for this agent group (default: all)")
-    subject: str | None = Field(None, description="only about this, as nanohost approvals list shows it (default: any)")
+    subject: str | None = Field(
+        None, description="only about this: a user, TYPE:INSTANCE:CHAT, or what an action is about (default: any)"
+    )
     until: str | None = Field(None, description="2026-03-01T09:00, or 30d from now (default: until it is deleted)")
 
 
@@ -63,6 +73,7 @@ async def _get(context: CommandContext, db: Queries, arguments: One) -> RuleRow 
 
 
 async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> RuleRow:
+    _check(arguments)
     group = None if arguments.group is None else await known_group(tx, arguments.group)
     rule = await rules.add(
         tx,
@@ -86,6 +97,20 @@ async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> R
     ended = await rules.find(tx, rule.id)
     assert ended is not None, "it was just there"
     return await _described(tx, ended)
+
+
+def _check(arguments: Create) -> None:
+    """Raises UsageError for a rule that would never decide anything."""
+    known = {*LETS_IN, *registered()}
+    if arguments.kind not in known:
+        near = difflib.get_close_matches(arguments.kind, known, 1)
+        raise UsageError(
+            f"nobody is ever asked for {arguments.kind[:80]!r}", hint=near[0] if near else ", ".join(sorted(known))
+        )
+    if arguments.kind in LETS_IN and arguments.effect is RuleEffect.ALLOW:
+        raise UsageError(f"a {arguments.kind} is let in without a rule", hint=LETS_IN[arguments.kind])
+    if arguments.kind == chat.NAME and arguments.group is not None:
+        raise UsageError("a chat is refused to all agents", hint="leave out --group")
 
 
 def _until(text: str, context: CommandContext) -> datetime:
@@ -128,7 +153,7 @@ RESOURCE = Resource(
         Change(
             word="create",
             help="decide something for next time",
-            example="KIND allow --group main --until 30d",
+            example="tasks.create allow --group main --until 30d",
             arguments=Create,
             run=_create,
             positional=("kind", "effect"),

@@ -20,12 +20,6 @@ from nanohost.store.database import Queries, Store, Transaction
 MAIN = "main"
 TERMINAL_CHAT = "local"
 FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
-CHARACTER = """# {name}
-
-You are {name}, a personal assistant. People write to you in chats; answer briefly and in their language.
-
-This folder is yours: keep notes here that you want to remember. This file is read at the start of each conversation.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +88,7 @@ async def ensure_group(
             tx, folder=folder, name=name or folder, provider=provider, model=model, now=now
         )
     home.prepare()
-    character = home.groups / folder / "CLAUDE.md"
-    character.parent.mkdir(exist_ok=True)
-    if not character.exists():
-        character.write_text(CHARACTER.format(name=found.name), encoding="utf-8")
+    home.begin_group(folder, found.name)
     return found
 
 

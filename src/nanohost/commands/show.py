@@ -69,4 +69,8 @@ def _words(value: Json) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{harmless(key)}: {_words(inner)}" for key, inner in value.items()) or "-"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_words(inner) for inner in value) or "-"
     return harmless(" ".join(str(value).split()))

@@ -15,7 +15,8 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.show import Json, harmless, table
 from nanohost.home import Home
-from nanohost.store import model_calls, overview
+from nanohost.store import model_calls, overview, paused
+from nanohost.store.paused import Paused
 
 FAILING_FOR = timedelta(minutes=15)
 """How far back model calls that failed are news."""
@@ -78,17 +79,19 @@ class Status(Arguments):
 async def _status(context: CommandContext, arguments: Status) -> Json:
     now = context.clock.now()
     report = context.live.report() if context.live else None
+    pause = await paused.find(context.store)
     failing = await model_calls.failing(context.store, now - FAILING_FOR)
     lists: dict[str, Json] = {
         **await overview.lists(context.store, now),
         "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
         "disk": await asyncio.to_thread(_disk, context.home),
     }
-    lists["sessions_waiting"] = [_why(row, report) for row in _rows(lists["sessions_waiting"])]
+    lists["sessions_waiting"] = [_why(row, report, pause) for row in _rows(lists["sessions_waiting"])]
     return {
         "home": str(context.home.root),
         "time": now.isoformat(timespec="seconds"),
         "running": report is not None,
+        "paused": None if pause is None else _paused(pause),
         "host": report,
         "counts": dict(await overview.counts(context.store)),
         "model_calls": dict(await model_calls.totals(context.store)),
@@ -112,9 +115,23 @@ def _about_model(status: Json) -> str:
     return "tried again by itself; if it lasts: nanohost logs SESSION"
 
 
-def _why(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> Mapping[str, Json]:
+def _paused(pause: Paused) -> Json:
+    cut = pause.cut or ()
+    return {
+        "by": pause.by,
+        "since": pause.at.isoformat(timespec="seconds"),
+        "cut": [{"agent_group": one.agent_group, "since": _moment(one.since)} for one in cut],
+    }
+
+
+def _moment(moment: datetime | None) -> Json:
+    return None if moment is None else moment.isoformat(timespec="seconds")
+
+
+def _why(row: Mapping[str, Json], report: Mapping[str, Json] | None, pause: Paused | None) -> Mapping[str, Json]:
     """The row of a session that waits, with the reason."""
-    return {**{name: row[name] for name in ("session", "agent_group", "due")}, "why": _reason(row, report)}
+    why = "everything is paused" if pause is not None else _reason(row, report)
+    return {**{name: row[name] for name in ("session", "agent_group", "due")}, "why": why}
 
 
 def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
@@ -147,6 +164,7 @@ def _render(result: Json) -> str:
 def _lines(result: Mapping[str, Json]) -> Iterator[str]:
     host = result["host"]
     now = datetime.fromisoformat(str(result["time"]))
+    yield from _pause(result.get("paused"), now)
     yield from _host(result["home"], host, now)
     counts = result["counts"]
     assert isinstance(counts, Mapping)
@@ -159,6 +177,15 @@ def _lines(result: Mapping[str, Json]) -> Iterator[str]:
     if not any(section.is_wrong for section in shown):
         yield ""
         yield "All is well." if host else "Nothing is wrong with the data."
+
+
+def _pause(pause: Json, now: datetime) -> Iterator[str]:
+    if not isinstance(pause, Mapping):
+        return
+    by = harmless(str(pause["by"]))
+    yield f"PAUSED {_ago('since', pause['since'], now)} by {by}: nothing is started or sent   → nanohost resume"
+    yield from _table("Cut in the middle of a turn, and run again when it goes on", _rows(pause["cut"]), now)
+    yield ""
 
 
 def _host(home: Json, host: Json, now: datetime) -> Iterator[str]:

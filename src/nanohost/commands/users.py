@@ -88,8 +88,8 @@ async def _unlink(context: CommandContext, tx: Transaction, arguments: One) -> U
 
 
 async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
-    known = await users.delete(tx, arguments.user)
     await refuse_last_owner(tx, arguments.user)
+    known = await users.delete(tx, arguments.user)
     taken = await roles.revoke_all(tx, arguments.user)
     counts = await dropped.clear(tx, user=arguments.user)
     return Deleted(deleted=arguments.user, roles=taken, counts=counts) if known or taken or counts else None

@@ -15,10 +15,12 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
 from nanohost.delivery.examine import concerns, examine
+from nanohost.guard.guard import record
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.store import actions, deliveries, questions, sessions
-from nanohost.store.actions import ActionRow
+from nanohost.store.actions import ActionRow, ActionStatus
+from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.crash_points import reach
@@ -81,7 +83,9 @@ class Collector:
         async with self._store.transaction() as tx:
             for entry in entries:
                 if isinstance(entry, ActionRow):
-                    await actions.add(tx, entry)
+                    is_new = await actions.add(tx, entry)
+                    if is_new and entry.status is ActionStatus.REFUSED:
+                        await record(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
                 else:
                     await deliveries.add(tx, entry)
                     if entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:

@@ -32,7 +32,7 @@ from nanohost.delivery.cutting import cut, passes_unchanged
 from nanohost.delivery.manner import Manner, choices, fits_a_caption, manner_of, reaction
 from nanohost.delivery.render import render
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import SessionId
+from nanohost.model import HOST, SessionId
 from nanohost.store import deliveries, sessions
 from nanohost.store.cards import options_of
 from nanohost.store.database import Store
@@ -66,6 +66,8 @@ class Kinds:
                 if await deliveries.is_changed_later(self._store, delivery, number):
                     return SUPERSEDED
                 if manner is Manner.WORDS:
+                    if delivery.lane.session_id == HOST:
+                        return None  # how something ended that somebody was asked about: nothing else says it
                     return SUPERSEDED if await deliveries.is_followed(self._store, delivery) else None
             case ReactionOut(emoji=emoji) if manner is Manner.WORDS:
                 shown = (

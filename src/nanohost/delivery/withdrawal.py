@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from nanohost.delivery.addresses import address_book
-from nanohost.model import AgentGroupId, MessagingGroup, Session, SessionId
+from nanohost.model import AgentGroupId, MessagingGroup, SessionId
 from nanohost.store import deliveries, sessions, tasks
 from nanohost.store.database import Transaction
 from nanohost.store.deliveries import LaneKey
-from nanohost.store.tasks import TaskKind
+from nanohost.store.tasks import Task, TaskKind
 from nanohost.tasks import changes
 from nanohost_protocol.rows import ChatId, Origin
 
@@ -34,19 +34,25 @@ async def withdraw(
     place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
     withdrawn = Withdrawn()
     for session in await sessions.every(tx):
-        if session.agent_group_id == agent_group and not (await address_book(tx, session)).has(place):
-            await _withdraw(tx, session, place.chat, withdrawn, reason, now)
+        if session.agent_group_id != agent_group:
+            continue
+        lane = LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
+        waiting, series = await deliveries.waiting(tx, lane), await _series(tx, session.id, place.chat)
+        if not (waiting or series) or (await address_book(tx, session)).has(place):
+            continue
+        for delivery in waiting:
+            if await deliveries.drop(tx, delivery, reason, now):
+                withdrawn.lanes.append(lane)
+        for task in series:
+            await changes.cancel(tx, task.id, now, reason=reason)
+            withdrawn.tasks.append(session.id)
     return withdrawn
 
 
-async def _withdraw(
-    tx: Transaction, session: Session, chat: ChatId, withdrawn: Withdrawn, reason: str, now: datetime
-) -> None:
-    lane = LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
-    for waiting in await deliveries.waiting(tx, lane):
-        if await deliveries.drop(tx, waiting, reason, now):
-            withdrawn.lanes.append(lane)
-    for task in await tasks.open_of_session(tx, session.id):
-        if task.kind is TaskKind.MESSAGE and task.origin is not None and task.origin.chat == chat:
-            await changes.cancel(tx, task.id, now, reason=reason)
-            withdrawn.tasks.append(session.id)
+async def _series(tx: Transaction, session: SessionId, chat: ChatId) -> list[Task]:
+    """Messages, not prompts: what an agent says when it is prompted is checked when it says it."""
+    return [
+        task
+        for task in await tasks.open_of_session(tx, session)
+        if task.kind is TaskKind.MESSAGE and task.origin is not None and task.origin.chat == chat
+    ]

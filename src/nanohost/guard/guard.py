@@ -44,11 +44,9 @@ class Guard:
         return decide(facts)
 
 
-OUTCOMES: Mapping[Ruling, AuditOutcome] = {
-    Ruling.ALLOW: AuditOutcome.DONE,
-    Ruling.HOLD: AuditOutcome.HELD,
-    Ruling.DENY: AuditOutcome.DENIED,
-}
+def agent_of(action: ActionRow) -> str:
+    """Who asked, as the record names them."""
+    return f"agent:{action.session_id}"
 
 
 async def record(
@@ -58,7 +56,7 @@ async def record(
     origin = action.origin
     await audit.record(
         tx,
-        who=f"agent:{action.session_id}",
+        who=agent_of(action),
         what=action.name,
         about=action.approval_id or "",
         origin="" if origin is None else f"{origin.channel_type}:{origin.platform_id}",

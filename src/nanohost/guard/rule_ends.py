@@ -12,19 +12,93 @@ from datetime import datetime
 from itertools import groupby
 from typing import NoReturn
 
-from nanohost.access.wording import named_rule
+from nanohost.access.telling import tell
 from nanohost.aftermath import Aftermath, Follows
 from nanohost.clock import Clock
-from nanohost.store import audit, host_messages, rules, users
+from nanohost.store import agent_groups, audit, rules
 from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.rules import Rule
+from nanohost.store.database import Store, Transaction
+from nanohost.store.rules import Rule, RuleEffect
 from nanohost_protocol.ids import derive
-from nanohost_protocol.payloads import ChatOut
-from nanohost_protocol.rows import Origin
 
 LOOK_EVERY_S = 3600.0
 LEAST_S = 1.0
 BY_HOST = "host"
 MOST_LINES = 20
 """Of one message; the record has them all."""
+
+
+class RuleEnds:
+    """One per host."""
+
+    def __init__(self, *, store: Store, clock: Clock, follows: Follows) -> None:
+        self._store = store
+        self._clock = clock
+        self._follows = follows
+
+    async def run(self) -> NoReturn:
+        """For ever: end what is over, and sleep until the next one is. Raises StoreError."""
+        while True:
+            await self.look()
+            await self._clock.sleep(await self._pause_s())
+
+    async def look(self) -> None:
+        """End what is over by now. Raises StoreError."""
+        now, aftermath = self._clock.now(), Aftermath()
+        if not await rules.over(self._store, now):
+            return
+        async with self._store.transaction() as tx:
+            over = sorted(await rules.over(tx, now), key=lambda rule: rule.created_by)
+            for maker, theirs in groupby(over, key=lambda rule: rule.created_by):
+                await self._end(tx, maker, list(theirs), now, aftermath)
+        self._follows.follow(aftermath)
+
+    async def _pause_s(self) -> float:
+        """A rule that is made meanwhile and ends sooner than the next look is only late on record."""
+        end = await rules.next_end(self._store)
+        left_s = LOOK_EVERY_S if end is None else (end - self._clock.now()).total_seconds()
+        return max(LEAST_S, min(left_s, LOOK_EVERY_S))
+
+    async def _end(
+        self, tx: Transaction, maker: str, over: Sequence[Rule], now: datetime, aftermath: Aftermath
+    ) -> None:
+        folders = await agent_groups.folders(tx)
+        lines = []
+        for rule in over:
+            await rules.end(tx, rule.id, by=BY_HOST, now=now)
+            await audit.record(
+                tx,
+                who=BY_HOST,
+                what="rules.end",
+                about=str(rule.id),
+                outcome=AuditOutcome.DONE,
+                now=now,
+                details={"kind": rule.kind, "subject": rule.subject, "made by": rule.created_by, "uses": rule.uses},
+            )
+            folder = None if rule.agent_group_id is None else folders.get(rule.agent_group_id)
+            lines.append(ended_sentence(rule, folder))
+        text = "\n".join(lines[:MOST_LINES])
+        if len(lines) > MOST_LINES:
+            text += f"\nand {len(lines) - MOST_LINES} more: nanohost rules list --ended"
+        out_id = derive("h", "rules", *(str(rule.id) for rule in over))
+        await tell(tx, maker, text, out_id=out_id, now=now, aftermath=aftermath)
+
+
+def ended_sentence(rule: Rule, folder: str | None) -> str:
+    """What its maker reads of one rule. `folder`: of the agent group it was for; None: all. Pure."""
+    what = "permission" if rule.effect is RuleEffect.ALLOW else "refusal"
+    about = "" if rule.subject is None else f", {_quoted(rule.subject)}"
+    whose = "all agents" if folder is None else folder
+    if rule.last_used_at is None:
+        use = "nobody used it"
+    else:
+        times = "once" if rule.uses == 1 else f"{rule.uses} times"
+        use = f"it was used {times}, the last time on {rule.last_used_at:%Y-%m-%d}"
+    then = "You will be asked again." if rule.effect is RuleEffect.ALLOW else "You may be asked again."
+    return f"Your {what} of {rule.created_at:%Y-%m-%d} ({rule.kind}{about}, for {whose}) has ended: {use}. {then}"
+
+
+def _quoted(text: str) -> str:
+    """Others' words, as they are and as nothing else: no markup, no line of their own."""
+    shown = "".join(one if one.isprintable() else "?" for one in text).replace("`", "'")
+    return f"`{shown[:100]}`"

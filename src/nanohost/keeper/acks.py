@@ -17,7 +17,7 @@ from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
 from nanohost.keeper.verdict import Close, Verdict, lost, verdict
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
-from nanohost.store import deliveries, sessions, spared_tries, turn_failures
+from nanohost.store import deliveries, sessions, spared_tries, turn_costs, turn_failures
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.turn_failures import TurnFailures
@@ -187,6 +187,7 @@ class AckTaker:
             await sessions.set_ack_cursor(tx, session.id, cursor)
             await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
             await turn_failures.put(tx, session.id, failures)
+            await turn_costs.put(tx, session.id, agent_group=session.group_folder, usages=_spent(usages), now=now)
             await spared_tries.add(tx, session.id, taken.spared)
             await spared_tries.forget(tx, session.id, [ack.message_id for ack, _ in taken.closed])
             for notice in notices:
@@ -209,6 +210,11 @@ def _read(box: OutboundReader, cursor: int) -> tuple[list[Ack], list[Ack], dict[
 def _orders(box: InboundReader, acks: Sequence[Ack]) -> set[str]:
     found = [box.find(ack.message_id) for ack in acks]
     return {row.id for row in found if row is not None and row.kind is InKind.CONTROL}
+
+
+def _spent(usages: Mapping[str, Usage]) -> dict[str, Usage]:
+    """Of the turns that came to anything: one that was cut off before its model answered took nothing."""
+    return {turn: usage for turn, usage in usages.items() if usage.tokens_in or usage.tokens_out or usage.cost_usd}
 
 
 def _closed(ack: Ack, how: Close, usages: Mapping[str, Usage]) -> Closed:

@@ -26,6 +26,8 @@ from nanohost_protocol.rows import NewMessageIn
 
 T = TypeVar("T")
 
+MOST_CONTEXT = 200
+"""Messages that wake nobody and wait for one that does: more than a runner takes along, so that none is missed."""
 THREADS = 2
 """Session files are small and local: two threads keep up with thousands of sessions."""
 
@@ -52,11 +54,14 @@ class Mailboxes:
         return session_layout(self._sessions, session.group_folder, session.id)
 
     async def put(self, session: Session, messages: Sequence[NewMessageIn]) -> None:
-        """Add messages in one transaction and wake the runner. Ids that are there already change nothing."""
+        """Add messages in one transaction and wake the runner. Ids that are there already change nothing. Of those that
+        wake nobody the newest MOST_CONTEXT stay."""
 
         def add(box: InboundWriter) -> None:
             for message in messages:
                 box.put(message)
+            if session.lease is None and not all(message.trigger for message in messages):
+                box.pass_over_context(MOST_CONTEXT)
 
         await self.update(session, add)
         ring(self.layout(session))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from nanohost.channel_api import EventKind
+from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand, refusal
 from nanohost.chat_commands.registry import host_commands
 from nanohost.errors import UsageError
@@ -26,11 +26,11 @@ class Commands:
         self._channels = channels
 
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
-        return _typed(stored) is not None
+        return command_of(stored.event) is not None
 
     async def serve(self, visit: Visit) -> bool:
         """Somebody with no role who is not allowed to is like one who wrote anything else: False."""
-        found = _typed(visit.stored)
+        found = command_of(visit.stored.event)
         assert found is not None, "it is wanted"
         command, words = found
         actor = Actor(
@@ -61,9 +61,8 @@ async def _answer(command: HostCommand, asked: HostAsked, words: str) -> str:
         return f"{error}." if not error.hint else f"{error}; {error.hint}"
 
 
-def _typed(stored: StoredEvent) -> tuple[HostCommand, str] | None:
+def command_of(event: InboundEvent) -> tuple[HostCommand, str] | None:
     """The command and what it is given, if the event is one: typed, not edited later, and to us."""
-    event = stored.event
     if event.kind is not EventKind.MESSAGE or not (event.mentions_bot or not event.is_group):
         return None
     match = _TYPED.fullmatch(event.text) if len(event.text) <= LONGEST else None

@@ -97,7 +97,7 @@ class Answers:
         self._on_entry = on_entry
 
     async def wants(self, stored: StoredEvent) -> bool:
-        """Whether the event may be an answer. One look-up for a message where no question is open."""
+        """Whether the event may be an answer. Two indexed look-ups for a message where no question is open."""
         return await self._find(stored) is not None
 
     async def take(self, stored: StoredEvent) -> Taken | Settled | None:
@@ -116,6 +116,9 @@ class Answers:
         if question.event_id == stored.id:
             return taken
         is_press = stored.event.kind is EventKind.CLICK
+        if not await events.is_new(self._store, stored.id):
+            # What came with it in a batch failed, and all of the batch is done again: as it was.
+            return SETTLED if is_press else None
         if (denied := await self._denied(stored, group, wiring)) is not None:
             return await self._refuse(stored, session, question, denied, NOT_THEIRS) if is_press else None
         if question.status is not QuestionStatus.OPEN:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from nanohost.aftermath import Aftermath
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.gate import is_order
+from nanohost.chat_commands.gate import Passes, gate
 from nanohost.store import host_messages, paused
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
@@ -28,7 +28,7 @@ async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], aftermath
         return
     for stored in heard:
         event, chat = stored.event, stored.chat
-        if event.kind not in _HEARD or event.sender.is_bot or is_order(event.text):
+        if event.kind not in _HEARD or event.sender.is_bot or not isinstance(gate(event.text, is_admin=True), Passes):
             continue
         place = Origin(
             channel_type=chat.channel_type,

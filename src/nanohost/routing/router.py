@@ -10,15 +10,14 @@ the desk's.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Protocol
 
 import structlog
 
-from nanohost.access import acquaintance
 from nanohost.access.decision import is_admin, may_talk
 from nanohost.aftermath import Aftermath, Follows
 from nanohost.approvals.requests import Held
@@ -29,10 +28,8 @@ from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
 from nanohost.lanes import Lanes
 from nanohost.model import (
-    AgentGroup,
     AgentGroupId,
     EngageMode,
-    EventId,
     MessagingGroup,
     Session,
     SessionId,
@@ -45,6 +42,7 @@ from nanohost.routing.consider import Made, consider
 from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
 from nanohost.routing.pause_notice import tell_of_pause
+from nanohost.routing.run import ANOTHERS_CARD, Run, count, meet, put
 from nanohost.routing.strangers import Door
 from nanohost.store import (
     agent_groups,
@@ -71,7 +69,6 @@ BATCH = 64
 """Events dealt with in one go: their rows share one commit a mailbox."""
 MOST_TRIES = 8
 """Of an event that fails for no reason known: half a minute of growing pauses, then its chat goes on without it."""
-ANOTHERS_CARD = "the card is another agent's"
 
 _OUTCOMES = {
     Made.WRITE: RouteOutcome.WRITTEN,
@@ -91,18 +88,6 @@ class _Ready:
     route: Route
     stored: StoredEvent
     entry: Entry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """Events of one wired chat that are dealt with in one go. `grants`: what their senders may do, by user, as far as
-    it was looked up."""
-
-    events: Mapping[EventId, StoredEvent]
-    group: MessagingGroup
-    wired: Mapping[WiringId, Wiring]
-    agents: Mapping[AgentGroupId, AgentGroup]
-    grants: dict[str, Sequence[Grant]] = field(default_factory=dict)
 
 
 class Receives(Protocol):
@@ -220,7 +205,7 @@ class Router:
             return
         await self._learn(group, batch)
         agents = [await agent_groups.get(self._store, wiring.agent_group_id) for wiring in wired]
-        run = _Run(
+        run = Run(
             events={stored.id: stored for stored in batch},
             group=group,
             wired={wiring.id: wiring for wiring in wired},
@@ -237,7 +222,7 @@ class Router:
             entry = await self._entry(stored, wiring.id, session.agent_group_id, trigger=True)
             row = _Ready(route=_reaching(route, session), stored=stored, entry=entry)
             made, written = await self._write(session, [row])
-            run = _Run(events={stored.id: stored}, group=taken.group, wired={wiring.id: wiring}, agents={})
+            run = Run(events={stored.id: stored}, group=taken.group, wired={wiring.id: wiring}, agents={})
             await self._record(run, made, {session.id: written})
         return taken is not None
 
@@ -261,10 +246,10 @@ class Router:
                 _log.info("event_dropped", chat=str(chat), user=_user(stored), reason=answer.reason)
                 await events.mark_dropped(tx, stored.id, answer.reason)
                 await dropped.count(tx, chat, _user(stored), answer.reason, now=door.now)
-            await self._meet(tx, [stored for stored in batch if is_addressed(stored.event)])
+            await meet(door, [stored for stored in batch if is_addressed(stored.event)])
         self._follow_up(door.aftermath)
 
-    async def _route(self, run: _Run) -> None:
+    async def _route(self, run: Run) -> None:
         declined: list[Route] = []
         ready: dict[SessionId, list[_Ready]] = defaultdict(list)
         known: dict[SessionId, Session] = {}
@@ -311,7 +296,7 @@ class Router:
         return gate(stored.event.text, is_admin=is_admin(grants, agent_group), roles=held)
 
     async def _decide(
-        self, stored: StoredEvent, run: _Run, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
+        self, stored: StoredEvent, run: Run, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
     ) -> tuple[Route, Session | None]:
         """One wiring's decision on one event. The session is made if it is the conversation's first message."""
         if stored.event.kind is EventKind.CLICK:
@@ -337,7 +322,7 @@ class Router:
         session = session or await self._make(key)
         return _reaching(route, session, trigger=decision.made is Made.WRITE), session
 
-    async def _decide_press(self, stored: StoredEvent, run: _Run, wiring: Wiring) -> tuple[Route, Session | None]:
+    async def _decide_press(self, stored: StoredEvent, run: Run, wiring: Wiring) -> tuple[Route, Session | None]:
         """A press is for the session whose card it was, and for no other one; it needs no mention."""
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
         choice = await cards.chosen(self._store, stored.event.value)
@@ -354,7 +339,7 @@ class Router:
             return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
         return _reaching(route, session), session
 
-    async def _grants(self, stored: StoredEvent, run: _Run) -> Sequence[Grant]:
+    async def _grants(self, stored: StoredEvent, run: Run) -> Sequence[Grant]:
         user = _user(stored)
         if user not in run.grants:
             run.grants[user] = await roles.of_user(self._store, user)
@@ -404,20 +389,18 @@ class Router:
         )
         return [replace(entry, message=message) for (_, entry), message in zip(entries, messages, strict=True)]
 
-    async def _record(self, run: _Run, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
+    async def _record(self, run: Run, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
         reach("routing.written")
         async with self._store.transaction() as tx:
             door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
-            made = await self._held(run, made, door)
-            for route in made:
-                await routes.add(tx, route)
+            made = await put(door, run, made)
             for stored in {route.event_id for route in made}:
                 await events.mark_routed(tx, stored)
             for session, what in written.items():
                 await self._record_written(tx, session, what)
-            await self._count(tx, run, made)
+            await count(door, run, made)
             heard = {route.event_id for route in made if route.outcome is not RouteOutcome.NOT_ENGAGED}
-            await self._meet(tx, [run.events[event] for event in sorted(heard)])
+            await meet(door, [run.events[event] for event in sorted(heard)])
             woken = {route.event_id for route in made if route.session_id is not None and route.trigger}
             await tell_of_pause(tx, [run.events[event] for event in sorted(woken)], door.aftermath, door.now)
         reach("routing.recorded")
@@ -427,51 +410,6 @@ class Router:
                 self.resume(route.session_id)
         for session, what in written.items():
             self._follow(session, what)
-
-    async def _held(self, run: _Run, made: Sequence[Route], door: Door) -> list[Route]:
-        """The routes, with what became of those whose sender is to be asked about. Of an event whose sender was let in
-        just now there is none: it stays new."""
-        kept: list[Route] = []
-        again: set[EventId] = set()
-        for route in made:
-            settled: Route | None = route
-            if route.outcome is RouteOutcome.HELD:
-                wiring = run.wired[route.wiring_id]
-                settled = await door.hold(
-                    route,
-                    run.events[route.event_id],
-                    group=run.group,
-                    wiring=wiring,
-                    agent_group=run.agents[wiring.agent_group_id],
-                )
-            if settled is None:
-                again.add(route.event_id)
-            else:
-                kept.append(settled)
-        return [route for route in kept if route.event_id not in again]
-
-    async def _count(self, tx: Transaction, run: _Run, made: Sequence[Route]) -> None:
-        """Put on record what nobody was told of: one row, however much somebody writes."""
-        lost = Counter(
-            (
-                _user(run.events[route.event_id]),
-                route.reason,
-                run.agents[run.wired[route.wiring_id].agent_group_id].folder,
-            )
-            for route in made
-            if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED) and route.reason != ANOTHERS_CARD
-        )
-        chat = ChatKey(run.group.channel_type, run.group.instance, run.group.platform_id)
-        now = self._clock.now()
-        for (user, reason, folder), times in lost.items():
-            await dropped.count(tx, chat, user, reason, now=now, agent_group=folder, times=times)
-
-    async def _meet(self, tx: Transaction, heard: Sequence[StoredEvent]) -> None:
-        """Get to know who wrote these."""
-        now = self._clock.now()
-        for stored in {_user(stored): stored for stored in heard}.values():
-            if await acquaintance.is_news(tx, stored, now):
-                await acquaintance.meet(tx, stored, now)
 
     def _follow_up(self, aftermath: Aftermath) -> None:
         if self._follows is not None:

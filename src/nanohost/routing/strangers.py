@@ -68,10 +68,7 @@ class Door:
         reason = unasked(stored.event, group, grants)
         if reason is not None:
             return Turned(reason=reason)
-        try:
-            answer = await requests.about_chat(self.tx, stored=stored, now=self.now)
-        except NotImplementedError:
-            return Turned(reason=NO_CHAT if group is None else NO_WIRING)
+        answer = await requests.about_chat(self.tx, stored=stored, now=self.now)
         await self._follow(stored, answer)
         return answer
 

@@ -26,6 +26,7 @@ NEXT = """
 SELECT * FROM actions
 WHERE status != 'held' AND (status = 'pending' OR told = 0) AND session_id = ? ORDER BY seq LIMIT 1
 """
+BY_KEY = "SELECT * FROM actions WHERE session_id = ? AND seq = ?"
 OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR told = 0)"
 SETTLE = """
 UPDATE actions SET status = :status, reason = :reason, notice_id = :notice_id, done_at = :now,
@@ -116,6 +117,11 @@ async def add(tx: Transaction, action: ActionRow) -> bool:
 async def next_open(db: Queries, session: SessionId) -> ActionRow | None:
     """The first request that is not carried out, or whose outcome the agent is not told: what comes later waits."""
     row = await db.one(NEXT, (session,))
+    return None if row is None else _from_row(row)
+
+
+async def find(db: Queries, session: SessionId, seq: int) -> ActionRow | None:
+    row = await db.one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
 
 

@@ -17,6 +17,7 @@ BY_ID = "SELECT * FROM approvals WHERE id = ?"
 OPEN = "SELECT * FROM approvals WHERE status = 'pending' AND kind = ? AND subject = ?"
 LAST = "SELECT * FROM approvals WHERE kind = ? AND subject = ? ORDER BY created_at DESC, rowid DESC LIMIT 1"
 ALL_OPEN = "SELECT * FROM approvals WHERE status = 'pending' ORDER BY created_at, rowid"
+COUNT_OPEN = "SELECT count(*) AS found FROM approvals WHERE status = 'pending' AND kind = ?"
 LATEST = """
 SELECT * FROM approvals WHERE (:status IS NULL OR status = :status) AND (:kind IS NULL OR kind = :kind)
 ORDER BY created_at DESC, rowid DESC LIMIT :limit
@@ -125,6 +126,12 @@ async def last_about(db: Queries, kind: str, subject: str) -> Approval | None:
 async def all_open(db: Queries) -> list[Approval]:
     """Oldest first."""
     return [_from_row(row) for row in await db.all(ALL_OPEN)]
+
+
+async def count_open(db: Queries, kind: str) -> int:
+    """How many of this kind wait for a decision."""
+    row = await db.one(COUNT_OPEN, (kind,))
+    return 0 if row is None else int(row["found"])
 
 
 async def latest(

@@ -34,12 +34,12 @@ WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_
     AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
     AND {_GOES_ON}
 ORDER BY seq LIMIT 1
-"""
+"""  # noqa: S608
 LANE_GOES_ON = f"""
 SELECT min(not_before) AS at FROM deliveries
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
     AND {_GOES_ON}
-"""
+"""  # noqa: S608
 OPEN_LANES = """
 SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
 """
@@ -62,7 +62,7 @@ WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
 BEGIN = f"""
 UPDATE deliveries SET status = 'sending', attempts = attempts + 1, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq AND status = 'pending' AND {_GOES_ON}
-"""
+"""  # noqa: S608
 BEGIN_ATTEMPT = """
 INSERT INTO delivery_attempts (session_id, seq, number, started_at)
 SELECT session_id, seq, attempts, :now FROM deliveries WHERE session_id = :session_id AND seq = :seq

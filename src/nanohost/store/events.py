@@ -45,7 +45,7 @@ UPDATE inbound_events SET status = 'new', tries = 0, reason = NULL WHERE id = ? 
 HOLD = "UPDATE inbound_events SET status = 'held', reason = NULL, approval_id = ? WHERE id = ?"
 HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? ORDER BY id"
 RELEASE = """
-UPDATE inbound_events SET status = 'new', tries = 0, approval_id = NULL WHERE status = 'held' AND approval_id = ?
+UPDATE inbound_events SET status = 'new', tries = 0 WHERE status = 'held' AND approval_id = ?
 """
 DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 

@@ -24,17 +24,22 @@ INSERT OR REPLACE INTO late_messages
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 FORGET = "DELETE FROM late_messages WHERE name = ?"
+# What was held for an approval is waited for from then on, not from when it came.
 EVENTS = """
 SELECT * FROM (
-    SELECT id, NULL AS session_id, status, reason, received_at FROM inbound_events
-    WHERE status = 'new' AND received_at <= :before LIMIT :most)
+    SELECT id, NULL AS session_id, status, reason, received_at FROM inbound_events e
+    WHERE status = 'new' AND received_at <= :before
+        AND NOT EXISTS (SELECT 1 FROM approvals a WHERE a.id = e.approval_id AND a.decided_at > :before)
+    LIMIT :most)
 UNION ALL SELECT * FROM (
     SELECT id, NULL AS session_id, status, reason, received_at FROM inbound_events
     WHERE status = 'set_aside' ORDER BY id DESC LIMIT :most)
 UNION ALL SELECT * FROM (
     SELECT e.id, r.session_id, 'waiting' AS status, r.reason, e.received_at
     FROM routes r JOIN inbound_events e ON e.id = r.event_id
-    WHERE r.outcome = 'waiting' AND e.received_at <= :before LIMIT :most)
+    WHERE r.outcome = 'waiting' AND e.received_at <= :before AND NOT EXISTS (
+        SELECT 1 FROM approvals a WHERE a.id IN (r.approval_id, e.approval_id) AND a.decided_at > :before)
+    LIMIT :most)
 """
 DELIVERIES = """
 SELECT * FROM (
@@ -49,7 +54,9 @@ UNION ALL SELECT * FROM (
     FROM deliveries WHERE status = 'dead' AND changed_at > :lately ORDER BY changed_at DESC LIMIT :most)
 """
 RECEIVED = """
-SELECT e.received_at FROM routes r JOIN inbound_events e ON e.id = r.event_id WHERE r.message_id = ?
+SELECT max(e.received_at, ifnull((
+    SELECT max(a.decided_at) FROM approvals a WHERE a.id IN (r.approval_id, e.approval_id)), '')) AS received_at
+FROM routes r JOIN inbound_events e ON e.id = r.event_id WHERE r.message_id = ?
 """
 LATEST_EVENT = "SELECT max(event_id) AS id FROM routes WHERE session_id = ? AND outcome = 'written'"
 HAS_NOTICE = "SELECT 1 FROM deliveries WHERE session_id = ? AND seq BETWEEN ? AND ? LIMIT 1"
@@ -140,7 +147,7 @@ async def deliveries(db: Queries, *, before: datetime, lately: datetime) -> list
 
 
 async def received(db: Queries, message_id: str) -> datetime | None:
-    """When the event behind a mailbox row came in; None: no event is behind it."""
+    """When the event behind a mailbox row came in, or was let in; None: no event is behind it."""
     row = await db.one(RECEIVED, (message_id,))
     return None if row is None else from_text(row["received_at"])
 

@@ -33,10 +33,11 @@ TASKS_DUE = "SELECT count(*) AS found, min(next_due) AS first FROM tasks WHERE s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutTurn:
-    """A turn that was under way. `agent_group`: its folder."""
+    """A turn that was under way. `agent_group`: its folder; `since` None: it could not be looked at, so there may have
+    been none."""
 
     agent_group: str
-    since: datetime
+    since: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ async def begin(tx: Transaction, *, by: str, at: datetime, place: Origin | None)
 
 async def note_cut(tx: Transaction, pause: Paused, cut: Sequence[CutTurn]) -> bool:
     """Put on record which turns were under way. False: it is on record, or this pause is over."""
-    text = json.dumps([{"agent_group": one.agent_group, "since": to_text(one.since)} for one in cut])
+    text = json.dumps([{"agent_group": one.agent_group, "since": one.since and to_text(one.since)} for one in cut])
     return await tx.run(NOTE_CUT, {"cut": text, "at": to_text(pause.at)}) == 1
 
 
@@ -111,8 +112,10 @@ def _from_row(row: sqlite3.Row) -> Paused:
     return Paused(
         by=row["by"],
         at=from_text(row["at"]),
-        cut=None
-        if cut is None
-        else tuple(CutTurn(agent_group=one["agent_group"], since=from_text(one["since"])) for one in cut),
+        cut=None if cut is None else tuple(_cut_turn(**one) for one in cut),
         place=place,
     )
+
+
+def _cut_turn(*, agent_group: str, since: str | None) -> CutTurn:
+    return CutTurn(agent_group=agent_group, since=None if since is None else from_text(since))

@@ -520,12 +520,14 @@ CREATE TABLE paused (
 
 -- What ended turns took, as their runners told: one row a turn, forgotten with age.
 CREATE TABLE turn_costs (
-    turn_id       TEXT PRIMARY KEY,
+    session_id    TEXT NOT NULL,
+    turn_id       TEXT NOT NULL,
     agent_group   TEXT NOT NULL,                   -- its folder
     ended_at      TEXT NOT NULL,
     tokens_in     INTEGER NOT NULL,
     tokens_out    INTEGER NOT NULL,
     tokens_cached INTEGER NOT NULL,
-    cost_usd      REAL NOT NULL                    -- 0: the model's service names no price
+    cost_usd      REAL NOT NULL,                   -- 0: the model's service names no price
+    PRIMARY KEY (session_id, turn_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX turn_costs_ended ON turn_costs (ended_at);

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nanohost.commands.channel_setup import as_toml
 from nanohost.testing.simulated import find
@@ -32,15 +33,18 @@ THIRD = "Thank you!"
 class Host:
     """`nanohost run` as an operator starts it, started again whenever it ended by SIGKILL."""
 
-    def __init__(self, root: Path, platforms: Sequence[Simulator]) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
         self.kills = 0
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
+
+    def settle(self, platforms: Sequence[Simulator]) -> None:
+        """Write the settings. The platforms serve: their addresses are known."""
         host = {"provider": "demo", "runtime": "process", "timezone": "UTC", "poll_interval_s": 0.2}
         tables = [as_toml("host", host), *(as_toml(f"channels.{one.name}", one.settings()) for one in platforms)]
-        root.mkdir(parents=True, exist_ok=True)
-        (root / "nanohost.toml").write_text("\n".join(tables).replace('"0.2"', "0.2"))
+        self._root.mkdir(parents=True, exist_ok=True)
+        (self._root / "nanohost.toml").write_text("\n".join(tables).replace('"0.2"', "0.2"))
 
     @asynccontextmanager
     async def running(self, *, crash_at: str = "") -> AsyncIterator[None]:
@@ -54,7 +58,8 @@ class Host:
             await self._end()
 
     async def kill(self) -> None:
-        """SIGKILL, and wait until the next process serves."""
+        """SIGKILL once the host is quiet, and wait until the next process serves. Raises TimeoutError."""
+        await self.until_quiet()
         assert self._process is not None, "it runs"
         self._ready.clear()
         self._process.kill()
@@ -64,6 +69,22 @@ class Host:
         """Raises TimeoutError."""
         async with asyncio.timeout(LIMIT_S):
             await self._ready.wait()
+
+    async def until_connected(self) -> None:
+        """Some platforms keep nothing for a bot that never was there. Raises TimeoutError."""
+        await self._until(lambda host, _: all(one["state"] == "connected" for one in host["channels"]))
+
+    async def until_quiet(self) -> None:
+        """Until the step is over for the host, too: what people see, it has on record. Raises TimeoutError."""
+        await self._until(lambda _, counts: not counts["deliveries_waiting"] and not counts["events_not_routed"])
+
+    async def _until(self, happened: Callable[[dict[str, Any], dict[str, int]], bool]) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                status = json.loads(await self.command("status", "--json"))
+                if status["host"] is not None and happened(status["host"], status["counts"]):
+                    return
+                await asyncio.sleep(0.1)
 
     async def command(self, *words: str) -> str:
         """What an operator's command prints. Raises RuntimeError for one that fails."""
@@ -124,7 +145,7 @@ class Story:
 
     def __init__(self, root: Path) -> None:
         self.telegram, self.slack = find("telegram"), find("slack")
-        self.host = Host(root, [self.telegram, self.slack])
+        self.host = Host(root)
         self._code = ""
 
     @property
@@ -143,9 +164,11 @@ class Story:
     async def running(self, *, crash_at: str = "") -> AsyncIterator[None]:
         """Platforms and host serve while entered."""
         async with self.telegram.running(), self.slack.running():
+            self.host.settle([self.telegram, self.slack])
             await self.host.command("groups", "create", "main")
             async with self.host.running(crash_at=crash_at):
                 await self.host.until_ready()
+                await self.host.until_connected()
                 yield
 
     def cards(self) -> list[Shown]:

@@ -25,7 +25,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session
 from nanohost.runtimes.folders import container_log
-from nanohost.store import aged, questions, sessions
+from nanohost.store import aged, questions, sessions, turn_costs
 from nanohost.store.database import Store, Transaction
 from nanohost_protocol.inbound import InboundReader, InboundWriter
 from nanohost_protocol.layout import SessionLayout
@@ -33,6 +33,8 @@ from nanohost_protocol.layout import SessionLayout
 FIRST_S = 600.0
 """After a start there is other work."""
 INTERVAL_S = 86400.0
+COSTS_KEPT = timedelta(days=32)
+"""At least: /cost tells of the last thirty days."""
 EVENTS_KEPT = timedelta(days=30)
 """At least: for so long a platform may deliver an event again."""
 QUESTIONS_OPEN = timedelta(days=7)
@@ -71,6 +73,7 @@ class Upkeep:
             "runs": await self._in_batches(lambda tx: aged.delete_runs(tx, before=before)),
             "tasks": await self._in_batches(lambda tx: aged.delete_tasks(tx, before=before)),
             "questions": await self._questions(before),
+            "costs": await self._in_batches(partial(_forget_costs, now - max(self._keep, COSTS_KEPT))),
             "mailbox_rows": 0,
             "deliveries": 0,
         }
@@ -172,6 +175,10 @@ def _remove_files(layout: SessionLayout, messages: Sequence[str]) -> None:
     """What people sent with these. The folder is ours alone: a container can only read it."""
     for message in messages:
         shutil.rmtree(inbox_of(layout, message), ignore_errors=True)
+
+
+async def _forget_costs(before: datetime, tx: Transaction) -> int:
+    return await turn_costs.forget(tx, before=before, limit=aged.BATCH)
 
 
 def _empty_log(path: os.PathLike[str], before: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Invariants of what does not go on at once: messages held for an approval, and those that only ride along."""
+"""Invariants of what does not go on at once: messages and requests held for an approval, and what only rides along."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ SELECT 'message ' || r.event_id AS what, r.approval_id FROM routes r WHERE r.out
 UNION ALL
 SELECT 'event ' || e.id, e.approval_id FROM inbound_events e WHERE e.status = 'held' AND NOT EXISTS (
     SELECT 1 FROM approvals a WHERE a.id = e.approval_id AND a.status = 'pending')
+UNION ALL
+SELECT 'request ' || x.out_id || ' of ' || x.session_id, x.approval_id FROM actions x
+WHERE x.status = 'held' AND NOT EXISTS (
+    SELECT 1 FROM approvals a
+    WHERE a.id = x.approval_id AND a.status = 'pending' AND a.session_id = x.session_id AND a.seq = x.seq)
 LIMIT ?
 """
 WAKES = """

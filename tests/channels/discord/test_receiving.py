@@ -239,6 +239,7 @@ async def test_the_bot_is_addressed_by_name_by_its_role_and_by_a_reply(
         await platform.reply(GENERAL, "not for you", to=other, person=BOB)
         await inbox.until_accepted("not for you")
     assert [event.mentions_bot for event in inbox.accepted] == [True, True, True, False, False]
+    assert [event.refers_to for event in inbox.accepted] == [None, None, receipt.platform_message_ids[0], None, other]
     assert _texts(inbox)[0] == "by name"
     assert _texts(inbox)[3] == "to @Bob and <@31337>"
     assert inbox.accepted[0].chat_name == "#general"

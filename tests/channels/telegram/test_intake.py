@@ -57,10 +57,10 @@ async def test_who_answers_the_bot_addresses_it_and_who_answers_somebody_else_do
         await here.telegram.write(GROUP, "to you", group=True, reply_to=said.platform_message_ids[0], person=BOB)
         await here.telegram.write(GROUP, "to her", group=True, reply_to=chatter, person=BOB)
         await here.inbox.until_accepted("to her")
-    assert [(event.text, event.mentions_bot) for event in here.inbox.accepted] == [
-        ("chatter", False),
-        ("to you", True),
-        ("to her", False),
+    assert [(event.text, event.mentions_bot, event.refers_to) for event in here.inbox.accepted] == [
+        ("chatter", False, None),
+        ("to you", True, said.platform_message_ids[0]),
+        ("to her", False, chatter),
     ]
 
 

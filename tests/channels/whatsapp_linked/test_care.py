@@ -228,6 +228,17 @@ async def test_the_check_shows_what_to_scan_waits_for_it_and_says_who_we_are(
         assert await check == f"linked to WhatsApp as {ME}, in safe mode"
 
 
+async def test_ones_own_chat_is_a_link_once_the_number_is_known(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+    phone.state = "unpaired"
+    channel = make()
+    async with channel.connected():
+        assert await channel.deep_link("K7QM-2X9P") is None
+        await phone.until(lambda: len(phone.opened) == 1)
+        await phone.become("up")
+        await _until(channel, Condition.UP)
+        assert await channel.deep_link("K7QM-2X9P") == f"https://wa.me/{ME.partition('@')[0]}?text=K7QM-2X9P"
+
+
 @pytest.mark.parametrize(
     ("state", "condition", "raised"),
     [

@@ -1,0 +1,78 @@
+"""An agent for an owner's direct chat, so that whoever has just come in need not go back to the machine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender
+from nanohost.store import agent_groups, audit, messaging_groups, wirings
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Queries, Transaction
+from nanohost.store.events import StoredEvent
+from nanohost.store.users import user_of
+
+DEFAULT = "main"
+"""The agent group that an owner talks to, if there is one of this name."""
+
+
+async def agent_here(tx: Transaction, stored: StoredEvent, now: datetime) -> str:
+    """Tie the direct chat of this event to an agent if it is tied to none; what its owner is told of it."""
+    chat = stored.chat
+    group = await messaging_groups.find(
+        tx, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
+    )
+    wired = await wirings.of_chat(tx, group.id) if group else []
+    if wired:
+        names = {one.id: one.folder for one in await agent_groups.every(tx)}
+        return f"You can write to {' and '.join(names[one.agent_group_id] for one in wired)} here."
+    agent = await default_group(tx)
+    if agent is None:
+        channel = f"{chat.channel_type}:{chat.instance}".removesuffix(":default")
+        where = f"--channel {channel} --chat {chat.platform_id}"
+        return f"No agent listens here yet: nanohost wirings create {where} --group NAME connects one."
+    await _wire(tx, group or await _known(tx, stored, now), agent, stored, now)
+    return f"You can write to {agent.folder} here now."
+
+
+async def default_group(db: Queries) -> AgentGroup | None:
+    """`main`, or the only one there is."""
+    every = await agent_groups.every(db)
+    main = next((one for one in every if one.folder == DEFAULT), None)
+    return main or (every[0] if len(every) == 1 else None)
+
+
+async def _known(tx: Transaction, stored: StoredEvent, now: datetime) -> MessagingGroup:
+    return await messaging_groups.add(
+        tx,
+        channel_type=stored.chat.channel_type,
+        instance=stored.chat.instance,
+        platform_id=stored.chat.platform_id,
+        is_group=False,
+        name=stored.event.chat_name or stored.event.sender.name,
+        unknown_sender=UnknownSender.REQUEST_APPROVAL,
+        now=now,
+    )
+
+
+async def _wire(tx: Transaction, group: MessagingGroup, agent: AgentGroup, stored: StoredEvent, now: datetime) -> None:
+    await wirings.add(
+        tx,
+        messaging_group=group.id,
+        agent_group=agent.id,
+        engage_mode=EngageMode.PATTERN,
+        engage_pattern=".",
+        session_mode=SessionMode.SHARED,
+        priority=0,
+        now=now,
+    )
+    place = f"{stored.chat.channel_type}:{stored.chat.platform_id}"
+    await audit.record(
+        tx,
+        who=user_of(stored.chat, stored.event.sender.handle),
+        what="wirings.create",
+        outcome=AuditOutcome.DONE,
+        now=now,
+        about=place,
+        origin=place,
+        details={"group": agent.folder},
+    )

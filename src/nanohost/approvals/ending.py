@@ -1,0 +1,100 @@
+"""How every approval ends: all copies of its card say what became of it, and the record does. In the transaction that
+ends it, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from nanohost.aftermath import Aftermath
+from nanohost.approvals.card import closed
+from nanohost.approvals.kind import Kind, Lapsed
+from nanohost.store import approvals, audit, deliveries, host_messages
+from nanohost.store.approvals import Approval, ApprovalStatus
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Transaction
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import EditOut
+
+HOST_ITSELF = "host"
+_RECORDED = {
+    ApprovalStatus.APPROVED: AuditOutcome.ALLOWED,
+    ApprovalStatus.DENIED: AuditOutcome.DENIED,
+    ApprovalStatus.EXPIRED: AuditOutcome.REFUSED,
+    ApprovalStatus.FAILED: AuditOutcome.FAILED,
+    ApprovalStatus.WITHDRAWN: AuditOutcome.REFUSED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """`who`: as the record names them; `by`: as the card does, "" for nobody; `outcome`: a sentence."""
+
+    status: ApprovalStatus
+    outcome: str
+    who: str = HOST_ITSELF
+    by: str = ""
+    origin: str = ""
+    choice: str | None = None
+    reason: str | None = None
+
+
+async def tell(
+    tx: Transaction, approval: Approval, end: End, *, now: datetime, zone: tzinfo, aftermath: Aftermath
+) -> str:
+    """It has ended so: say it wherever it was asked. What all read."""
+    text = closed(approval, status=end.status, by=end.by, outcome=end.outcome, now=now, zone=zone)
+    await approvals.say(tx, approval.id, end.outcome)
+    for card in await approvals.cards(tx, approval.id):
+        if card.seq is not None:
+            await _edit(tx, card.seq, text, derive("h", approval.id, "end", str(card.number)), now, aftermath)
+    await audit.record(
+        tx,
+        who=end.who,
+        what=f"approval.{end.status}",
+        about=approval.id,
+        origin=end.origin,
+        outcome=_RECORDED[end.status],
+        now=now,
+        details={
+            "kind": approval.kind,
+            "subject": approval.subject,
+            "requested_by": approval.requested_by,
+            "choice": end.choice,
+            "reason": end.reason,
+        },
+    )
+    aftermath.approvals.append(approval.id)
+    return text
+
+
+async def lapse(
+    tx: Transaction,
+    approval: Approval,
+    kind: Kind,
+    end: End,
+    *,
+    now: datetime,
+    zone: tzinfo,
+    aftermath: Aftermath,
+) -> bool:
+    """Nobody decides it any more, and what waits for it is told. False: somebody has."""
+    if not await approvals.close(tx, approval.id, end.status, by=None, choice=None, reason=end.reason, now=now):
+        return False
+    await kind.lapse(Lapsed(tx=tx, approval=approval, reason=end.reason or end.outcome, now=now, aftermath=aftermath))
+    await tell(tx, approval, end, now=now, zone=zone, aftermath=aftermath)
+    return True
+
+
+async def _edit(tx: Transaction, seq: int, text: str, out_id: str, now: datetime, aftermath: Aftermath) -> None:
+    """A card that nobody has seen is left out; all others say what became of it."""
+    card = await host_messages.find(tx, seq)
+    if card is None or card.status is DeliveryStatus.DROPPED:
+        return
+    if card.status is DeliveryStatus.PENDING and card.attempts == 0:
+        await deliveries.leave_out(tx, card, "it was decided before it was sent", now)
+        return
+    place = host_messages.place_of(card)
+    edit = await host_messages.say(tx, place, EditOut(message=seq, text=text), out_id=out_id, now=now)
+    aftermath.lanes.append(edit.lane)

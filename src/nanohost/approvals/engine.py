@@ -1,0 +1,247 @@
+"""Asks people: brings each approval's card to somebody who may decide, and ends what nobody decides.
+
+Promises: a card that does not reach its approver, or not within a minute, goes to the next one, too; when there is
+nobody left the request fails with words. All it knows is on record: a host that is killed goes on where it was, and
+nobody is asked twice. Never: a card in the chat that it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta, tzinfo
+
+import structlog
+
+from nanohost.aftermath import Aftermath, Follows
+from nanohost.approvals import ending
+from nanohost.approvals.approvers import Identity, Situation, Way, approvers
+from nanohost.approvals.card import card
+from nanohost.approvals.ending import End
+from nanohost.approvals.kind import Kind
+from nanohost.approvals.registry import kinds
+from nanohost.channel_api import Channel, ChannelError, OpensDms
+from nanohost.clock import Clock
+from nanohost.lanes import Lanes, is_cancelled
+from nanohost.model import ApprovalId
+from nanohost.store import approvals, host_messages, messaging_groups, roles, users
+from nanohost.store.approvals import Approval, ApprovalStatus, Card
+from nanohost.store.database import Store
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost_protocol.crash_points import reach
+from nanohost_protocol.ids import derive
+from nanohost_protocol.rows import Origin
+
+SENT_WITHIN = timedelta(seconds=60)
+"""A card that has not reached its approver by then goes to the next one, too."""
+LOOK_S = 2.0
+"""How often it is looked whether a card was sent."""
+LATE_LOOK_S = 15.0
+"""The same once everybody was asked whom there is."""
+LONGEST_NAP_S = 3600.0
+"""Until an approval expires: the clock of the machine may be set meanwhile."""
+OPEN_LIMIT_S = 20.0
+"""For a platform to open a direct chat."""
+NOBODY_LEFT = "nobody who may decide could be reached"
+NO_ANSWER = "nobody decided in time"
+_GIVEN_UP = (DeliveryStatus.DEAD, DeliveryStatus.DROPPED, DeliveryStatus.UNKNOWN)
+
+_log = structlog.get_logger()
+
+
+class Approvals:
+    """One per host. `channels` is looked up at each try, by (channel type, instance)."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        channels: Mapping[tuple[str, str], Channel],
+        zone: tzinfo,
+        follows: Follows,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._channels = channels
+        self._zone = zone
+        self._follows = follows
+        self._lanes = Lanes[ApprovalId]("approvals", self._serve, clock)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Ask while entered, beginning with what waits."""
+        async with self._lanes.opened():
+            for approval in await approvals.all_open(self._store):
+                self._lanes.poke(approval.id)
+            yield
+
+    def poke(self, approval: ApprovalId) -> None:
+        """It is new, or decided, and that is on record."""
+        self._lanes.poke(approval)
+
+    async def _serve(self, id: ApprovalId) -> None:
+        while not self._lanes.closing:
+            approval = await approvals.find(self._store, id)
+            if approval is None or approval.status is not ApprovalStatus.PENDING:
+                return
+            wait_s = await self._step(approval, kinds()[approval.kind])
+            if wait_s > 0:
+                await self._lanes.light_nap(id, wait_s)
+
+    async def _step(self, approval: Approval, kind: Kind) -> float:
+        """Do what is to be done now; how many seconds there is nothing more to do."""
+        now = self._clock.now()
+        left = approval.expires_at - now
+        if left <= timedelta():
+            await self._end(approval, kind, ApprovalStatus.EXPIRED, NO_ANSWER)
+            return 0
+        cards = await approvals.cards(self._store, approval.id)
+        look_s = await self._look(cards, now)
+        if look_s is None:
+            if await self._ask_next(approval, kind, cards):
+                return 0
+            if not await self._may_still_come(cards):
+                await self._end(approval, kind, ApprovalStatus.FAILED, NOBODY_LEFT)
+                return 0
+            look_s = LATE_LOOK_S
+        return min(look_s, left.total_seconds(), LONGEST_NAP_S)
+
+    async def _look(self, cards: Sequence[Card], now: datetime) -> float | None:
+        """Seconds until the cards are to be looked at again. None: nobody has one, and none is on time."""
+        for one in cards:
+            if await self._status(one) is DeliveryStatus.SENT:
+                return LONGEST_NAP_S
+        last = cards[-1] if cards else None
+        if last is None or last.problem is not None or last.seq is None:
+            return None
+        delivery = await host_messages.find(self._store, last.seq)
+        if delivery is None or delivery.status in _GIVEN_UP:
+            await self._note(last, (delivery.reason if delivery else None) or "it could not be sent")
+            return None
+        if now - last.asked_at >= SENT_WITHIN:
+            limit_s = SENT_WITHIN.total_seconds()
+            await self._note(last, f"not sent within {limit_s:.0f} s: {delivery.reason or 'it waits'}")
+            return None
+        return LOOK_S
+
+    async def _status(self, card: Card) -> DeliveryStatus | None:
+        delivery = None if card.seq is None else await host_messages.find(self._store, card.seq)
+        return None if delivery is None else delivery.status
+
+    async def _note(self, card: Card, problem: str) -> None:
+        _log.warning("approver_not_reached", approval=card.approval_id, user=card.user_id, problem=problem)
+        async with self._store.transaction() as tx:
+            await approvals.card_failed(tx, card, problem)
+
+    async def _may_still_come(self, cards: Sequence[Card]) -> bool:
+        """Whether a card is still on its way: its channel may come back before the approval expires."""
+        states = [await self._status(one) for one in cards]
+        return any(state is not None and state not in _GIVEN_UP for state in states)
+
+    async def _ask_next(self, approval: Approval, kind: Kind, cards: Sequence[Card]) -> bool:
+        """Ask the first who was not asked. False: there is nobody left."""
+        situation = await self._situation(approval, kind)
+        people = {one.user_id: one.person for one in situation.identities}
+        asked = {people.get(one.user_id, one.user_id) for one in cards}
+        for ways in approvers(situation):
+            if ways[0].identity.person not in asked:
+                await self._ask(approval, kind, ways)
+                return True
+        return False
+
+    async def _ask(self, approval: Approval, kind: Kind, ways: Sequence[Way]) -> None:
+        """Enter a card for one of them, or that they could not be reached."""
+        problem = ""
+        for way in ways:
+            place = way.place
+            if place is None:
+                place, problem = await self._open(way)
+            if place is not None:
+                await self._enter(approval, kind, way, place)
+                return
+        _log.warning("approver_not_reached", approval=approval.id, user=ways[0].identity.user_id, problem=problem)
+        now = self._clock.now()
+        async with self._store.transaction() as tx:
+            await approvals.add_card(tx, approval.id, ways[0].identity.user_id, seq=None, problem=problem, now=now)
+
+    async def _enter(self, approval: Approval, kind: Kind, way: Way, place: Origin) -> None:
+        aftermath, now = Aftermath(), self._clock.now()
+        async with self._store.transaction() as tx:
+            found = await approvals.find(tx, approval.id)
+            if found is None or found.status is not ApprovalStatus.PENDING:
+                return
+            number = len(await approvals.cards(tx, approval.id)) + 1
+            out_id = derive("h", approval.id, str(number))
+            shown = card(approval, kind, self._zone)
+            delivery = await host_messages.say(tx, place, shown, out_id=out_id, now=now)
+            await approvals.add_card(tx, approval.id, way.identity.user_id, seq=delivery.seq, problem=None, now=now)
+            if way.place is None:
+                await users.learn_dm(tx, way.identity.user_id, place, now)
+            aftermath.lanes.append(delivery.lane)
+            reach("approvals.asking")
+        reach("approvals.asked")
+        _log.info("approver_asked", approval=approval.id, kind=approval.kind, user=way.identity.user_id)
+        self._follows.follow(aftermath)
+
+    async def _open(self, way: Way) -> tuple[Origin | None, str]:
+        """The direct chat with them, or why there is none. Opening one twice gives the same one."""
+        channel_type, instance = way.channel
+        channel = self._channels.get(way.channel)
+        if channel is None or not isinstance(channel, OpensDms):
+            return None, f"there is no channel {channel_type}:{instance} in this host"
+        try:
+            async with asyncio.timeout(OPEN_LIMIT_S):
+                address = await channel.open_dm(way.identity.handle)
+        except (TimeoutError, ChannelError) as error:
+            return None, f"no direct chat could be opened: {error or 'the platform did not answer'}"
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            return None, "no direct chat could be opened: the channel gave it up by itself"
+        except Exception as error:
+            _log.error("channel_broke_its_promise", channel=channel_type, exc_info=error)
+            return None, f"no direct chat could be opened: {error}"
+        place = Origin(
+            channel_type=channel_type,
+            instance=instance,
+            platform_id=address.platform_id,
+            thread_id=address.thread_id,
+        )
+        return place, ""
+
+    async def _situation(self, approval: Approval, kind: Kind) -> Situation:
+        """Who could decide as of now, and how each can be reached."""
+        grants = [one for one in await roles.every(self._store) if kind.tier(one, approval.agent_group_id) is not None]
+        identities: dict[str, Identity] = {}
+        for user_id in dict.fromkeys(one.user_id for one in grants):
+            known = await users.identities(self._store, user_id)
+            person = str(known[0].person) if known else user_id
+            for each in [one.user_id for one in known] or [user_id]:
+                dms = tuple(await users.dms(self._store, each))
+                identities[each] = Identity(user_id=each, person=person, dms=dms)
+        asking = await users.identities(self._store, approval.requested_by)
+        return Situation(
+            identities=list(identities.values()),
+            grants=grants,
+            tier=lambda grant: kind.tier(grant, approval.agent_group_id),
+            origin=approval.origin,
+            requester=asking[0].user_id if asking else approval.requested_by,
+            usable=set(self._channels),
+            opens={key for key, channel in self._channels.items() if isinstance(channel, OpensDms)},
+            groups=await self._groups(),
+        )
+
+    async def _groups(self) -> set[tuple[str, str, str]]:
+        every = await messaging_groups.every(self._store)
+        return {(one.channel_type, one.instance, one.platform_id) for one in every if one.is_group}
+
+    async def _end(self, approval: Approval, kind: Kind, status: ApprovalStatus, reason: str) -> None:
+        aftermath, now = Aftermath(), self._clock.now()
+        async with self._store.transaction() as tx:
+            end = End(status=status, outcome=f"{reason}.", reason=reason)
+            ended = await ending.lapse(tx, approval, kind, end, now=now, zone=self._zone, aftermath=aftermath)
+        if ended:
+            _log.warning("approval_lapsed", approval=approval.id, kind=approval.kind, status=status, reason=reason)
+            self._follows.follow(aftermath)

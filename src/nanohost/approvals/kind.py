@@ -1,0 +1,84 @@
+"""What can be asked of a person, as a type: what it is called, how long it waits, who decides, what happens then."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nanohost.aftermath import Aftermath
+from nanohost.model import AgentGroupId, Role
+from nanohost.store.approvals import Approval
+from nanohost.store.database import Queries, Transaction
+from nanohost.store.roles import Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A decision while it takes effect, in the transaction that claims it. `by`: as the record names them; `label`: the
+    option; `reason`: what was said with a no; `origin`: where they were."""
+
+    tx: Transaction
+    approval: Approval
+    by: str
+    label: str
+    reason: str
+    origin: str
+    now: datetime
+    aftermath: Aftermath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapsed:
+    """It comes to nothing, and nobody said no: nobody decided in time, nobody could be asked, or it cannot be done.
+    `reason`: in a sentence, without a full stop."""
+
+    tx: Transaction
+    approval: Approval
+    reason: str
+    now: datetime
+    aftermath: Aftermath
+
+
+async def _no_more(db: Queries, typed: str) -> str | None:
+    del db, typed
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """`refusal` is the label of the one option that is a no. `scoped`: admins of the agent group that it is about may
+    decide, too. `most_open`: how many of its kind wait at a time.
+
+    `approve` and `deny` return in a sentence what became of it. `approve` raises UsageError, before it changes
+    anything, for what cannot be any more; all else it takes from the approval as it is stored. `lapse` ends what waits.
+    `more`: an option that is not on the card, by what is typed for it. `typed`: what may be typed for a yes, "" where
+    nothing need be.
+    """
+
+    name: str
+    lifetime: timedelta
+    refusal: str
+    scoped: bool
+    approve: Callable[[Decided], Awaitable[str]]
+    deny: Callable[[Decided], Awaitable[str]]
+    lapse: Callable[[Lapsed], Awaitable[None]]
+    most_open: int | None = None
+    more: Callable[[Queries, str], Awaitable[str | None]] = _no_more
+    typed: Callable[[Approval], str] = lambda _: ""
+
+    def may_decide(self, grants: Sequence[Grant], agent_group: AgentGroupId | None) -> bool:
+        """Whether somebody with these grants may: owners, admins, and where it is `scoped` the agent group's admins."""
+        return any(self.tier(grant, agent_group) is not None for grant in grants)
+
+    def tier(self, grant: Grant, agent_group: AgentGroupId | None) -> int | None:
+        """When somebody with this grant is asked: admins of the agent group 0, of all 1, owners 2. None: never."""
+        match grant.role:
+            case Role.OWNER:
+                return 2
+            case Role.ADMIN if grant.agent_group_id is None:
+                return 1
+            case Role.ADMIN if self.scoped and grant.agent_group_id == agent_group:
+                return 0
+            case _:
+                return None

@@ -1,0 +1,101 @@
+"""An agent wants to do what needs a person's yes."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+from nanohost.approvals.card import digest_of
+from nanohost.approvals.kind import Decided, Kind, Lapsed
+from nanohost.errors import UsageError
+from nanohost.store import actions, audit, rules
+from nanohost.store.actions import ActionRow, ActionStatus
+from nanohost.store.approvals import Approval
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.rules import RuleEffect
+
+NAME = "action"
+ONCE = "Allow once"
+FOR_A_MONTH = "Allow for 30 days"
+DENY = "Deny"
+MONTH = timedelta(days=30)
+
+
+def difference(approval: Approval, row: ActionRow) -> str | None:
+    """Why this request is not what was asked about, or None: it is this very row, its name and arguments are byte for
+    byte what was shown. Pure."""
+    if (approval.session_id, approval.seq) != (row.session_id, row.seq):
+        return "a person was asked about another request, not about this one"
+    if digest_of(approval.shown, approval.payload) != approval.digest:
+        return "what was asked about is not what it was when it was asked"
+    about = json.loads(approval.payload)
+    if (about["action"], about["arguments"]) != (row.name, row.arguments):
+        return "it is not what was asked about"
+    return None
+
+
+async def _approve(decided: Decided) -> str:
+    approval = decided.approval
+    if approval.agent_group_id is None:
+        raise UsageError("the agent that asked is gone")
+    assert approval.session_id is not None, "an agent asked"
+    assert approval.seq is not None, "by a request"
+    row = await actions.find(decided.tx, approval.session_id, approval.seq)
+    if row is None or row.status is not ActionStatus.HELD or row.approval_id != approval.id:
+        raise UsageError("the request does not wait any more")
+    if (problem := difference(approval, row)) is not None:
+        raise UsageError(problem)
+    about = json.loads(approval.payload)
+    if decided.label == FOR_A_MONTH:
+        await _make_rule(decided, about["action"], about["scope"])
+    decided.aftermath.requests.extend(await actions.release(decided.tx, approval.id))
+    often = "for 30 days without asking" if decided.label == FOR_A_MONTH else "this once"
+    return f"{about['group']} may do it {often}."
+
+
+async def _make_rule(decided: Decided, action: str, scope: str) -> None:
+    rule = await rules.add(
+        decided.tx,
+        kind=action,
+        effect=RuleEffect.ALLOW,
+        agent_group=decided.approval.agent_group_id,
+        subject=scope,
+        created_by=decided.by,
+        expires_at=decided.now + MONTH,
+        now=decided.now,
+    )
+    await audit.record(
+        decided.tx,
+        who=decided.by,
+        what="rules.create",
+        about=str(rule.id),
+        origin=decided.origin,
+        outcome=AuditOutcome.DONE,
+        now=decided.now,
+        details={"approval": decided.approval.id, "action": action, "scope": scope},
+    )
+
+
+async def _deny(decided: Decided) -> str:
+    why = f": {decided.reason}" if decided.reason else ""
+    sessions = await actions.turn_down(
+        decided.tx, decided.approval.id, reason=f"a person said no{why}", now=decided.now
+    )
+    decided.aftermath.requests.extend(sessions)
+    return f"{json.loads(decided.approval.payload)['group']} is told{' why' if why else ' so'}."
+
+
+async def _lapse(lapsed: Lapsed) -> None:
+    sessions = await actions.turn_down(lapsed.tx, lapsed.approval.id, reason=lapsed.reason, now=lapsed.now)
+    lapsed.aftermath.requests.extend(sessions)
+
+
+KIND = Kind(
+    name=NAME,
+    lifetime=timedelta(days=1),
+    refusal=DENY,
+    scoped=True,
+    approve=_approve,
+    deny=_deny,
+    lapse=_lapse,
+)

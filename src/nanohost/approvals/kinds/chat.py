@@ -1,0 +1,179 @@
+"""Somebody addresses the bot in a chat that no agent is wired to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from nanohost.access.decision import may_talk
+from nanohost.approvals import held, wording
+from nanohost.approvals.kind import Decided, Kind, Lapsed
+from nanohost.errors import UsageError
+from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Role, SessionMode, UnknownSender
+from nanohost.store import agent_groups, audit, events, messaging_groups, roles, rules, wirings
+from nanohost.store.approvals import Approval
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Queries
+from nanohost.store.events import ChatKey
+from nanohost.store.rules import RuleEffect
+
+NAME = "chat"
+CONNECT = "Connect to "
+NEW = "Make a new agent"
+REFUSE = "Refuse"
+REFUSED = "somebody with a say refused the chat"
+MOST_BUTTONS = 5
+"""Agents that have a button; others are typed."""
+_NO_FOLDER = re.compile(r"[^a-z0-9]+")
+LONGEST_FOLDER = 30
+
+
+def subject_of(chat: ChatKey) -> str:
+    """What approvals and rules call this chat."""
+    return f"{chat.channel_type}:{chat.instance}:{chat.platform_id}"
+
+
+def options_for(agents: Sequence[AgentGroup]) -> tuple[str, ...]:
+    return (*(f"{CONNECT}{agent.folder}" for agent in agents[:MOST_BUTTONS]), NEW, REFUSE)
+
+
+async def _approve(decided: Decided) -> str:
+    chat = await _chat(decided.tx, decided.approval, decided.now)
+    if decided.label == NEW:
+        agent = await _make(decided, chat)
+    else:
+        folder = decided.label.removeprefix(CONNECT)
+        found = await agent_groups.find(decided.tx, folder)
+        if found is None:
+            raise UsageError(f"the agent group {folder} is gone")
+        agent = found
+    await _connect(decided, chat, agent)
+    await _let_in(decided, agent)
+    decided.aftermath.chats.extend(await events.release(decided.tx, decided.approval.id))
+    when = "whenever somebody mentions it" if chat.is_group else "all that is written there"
+    return f"{agent.folder} answers in {_where(decided.approval)}, {when}."
+
+
+async def _connect(decided: Decided, chat: MessagingGroup, agent: AgentGroup) -> None:
+    if any(wiring.agent_group_id == agent.id for wiring in await wirings.of_chat(decided.tx, chat.id)):
+        return
+    wiring = await wirings.add(
+        decided.tx,
+        messaging_group=chat.id,
+        agent_group=agent.id,
+        engage_mode=EngageMode.MENTION if chat.is_group else EngageMode.PATTERN,
+        engage_pattern="" if chat.is_group else ".",
+        session_mode=SessionMode.SHARED,
+        priority=0,
+        now=decided.now,
+    )
+    await _record(decided, "wirings.create", decided.approval.subject, wiring=wiring.id, group=agent.folder)
+
+
+async def _let_in(decided: Decided, agent: AgentGroup) -> None:
+    """Whoever asked. The rest of the chat's people are strangers as before."""
+    user = str(json.loads(decided.approval.payload)["user"])
+    if not may_talk(await roles.of_user(decided.tx, user), UnknownSender.STRICT, agent.id).allowed:
+        await roles.grant(decided.tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
+        await _record(decided, "members.create", user, group=agent.folder)
+
+
+async def _make(decided: Decided, chat: MessagingGroup) -> AgentGroup:
+    """Called by its folder: what strangers call their chat is nothing for an agent to be told of itself."""
+    folder = free_folder(chat.name, [one.folder for one in await agent_groups.every(decided.tx)])
+    agent = await agent_groups.add(decided.tx, folder=folder, name=folder, provider=None, model=None, now=decided.now)
+    await _record(decided, "groups.create", folder)
+    return agent
+
+
+def free_folder(name: str, taken: Sequence[str]) -> str:
+    """A folder's name that is like the chat's, and not taken."""
+    base = _NO_FOLDER.sub("-", name.casefold()).strip("-")[:LONGEST_FOLDER].strip("-") or "chat"
+    numbered = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 2))
+    return next(folder for folder in numbered if folder not in taken)
+
+
+async def _chat(db: Queries, approval: Approval, now: datetime) -> MessagingGroup:
+    origin = approval.origin
+    assert origin is not None, "it was asked for in a chat"
+    found = await messaging_groups.find(
+        db, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
+    )
+    if found is None:
+        raise UsageError("the chat is not known any more")
+    refusal = await rules.that_applies(db, kind=NAME, subject=approval.subject, agent_group=None, now=now)
+    if refusal is not None and refusal.effect is RuleEffect.DENY:
+        raise UsageError(f"the chat was refused; first end that: nanohost rules delete {refusal.id}")
+    return found
+
+
+async def _deny(decided: Decided) -> str:
+    subject = decided.approval.subject
+    await rules.add(
+        decided.tx,
+        kind=NAME,
+        effect=RuleEffect.DENY,
+        agent_group=None,
+        subject=subject,
+        created_by=decided.by,
+        expires_at=None,
+        now=decided.now,
+    )
+    await _record(decided, "rules.create", subject)
+    await held.refuse(decided.tx, decided.approval, REFUSED, decided.now)
+    return f"no agent answers in {_where(decided.approval)}; you are not asked again."
+
+
+async def _lapse(lapsed: Lapsed) -> None:
+    await held.refuse(lapsed.tx, lapsed.approval, lapsed.reason, lapsed.now)
+    await held.tell_asker(lapsed)
+
+
+async def _more(db: Queries, typed: str) -> str | None:
+    """Any agent by its folder, or `new`."""
+    if typed.casefold() == "new":
+        return NEW
+    found = await agent_groups.find(db, typed)
+    return f"{CONNECT}{found.folder}" if found else None
+
+
+def _typed(approval: Approval) -> str:
+    first = approval.options[0]
+    return first.removeprefix(CONNECT) if first.startswith(CONNECT) else "new"
+
+
+def _where(approval: Approval) -> str:
+    about, origin = json.loads(approval.payload), approval.origin
+    assert origin is not None, "it was asked for in a chat"
+    if not about["is_group"]:
+        return f"direct messages with {wording.name(about['name'])} on {origin.channel_type}"
+    return f"{wording.name(about['chat_name'] or origin.platform_id)} on {origin.channel_type}"
+
+
+async def _record(decided: Decided, what: str, about: str, **details: object) -> None:
+    await audit.record(
+        decided.tx,
+        who=decided.by,
+        what=what,
+        about=about,
+        origin=decided.origin,
+        outcome=AuditOutcome.DONE,
+        now=decided.now,
+        details={"approval": decided.approval.id, **details},
+    )
+
+
+KIND = Kind(
+    name=NAME,
+    lifetime=timedelta(days=3),
+    refusal=REFUSE,
+    scoped=False,
+    most_open=20,
+    approve=_approve,
+    deny=_deny,
+    lapse=_lapse,
+    more=_more,
+    typed=_typed,
+)

@@ -1,0 +1,116 @@
+"""Somebody without a role wants to talk to an agent in a chat that is known."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+from nanohost.access.decision import may_talk
+from nanohost.approvals import held, wording
+from nanohost.approvals.kind import Decided, Kind, Lapsed
+from nanohost.errors import UsageError
+from nanohost.model import AgentGroup, AgentGroupId, Role, UnknownSender
+from nanohost.store import agent_groups, audit, conversations, events, roles, routes, rules, users, wirings
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Queries
+from nanohost.store.rules import Rule, RuleEffect
+
+NAME = "sender"
+LET_IN = "Let them in"
+REFUSE = "Refuse"
+REFUSED = "somebody with a say refused the sender"
+
+
+async def refused_by(db: Queries, user: str, agent_group: AgentGroupId, now: datetime) -> Rule | None:
+    """The decision that keeps this human away from the agent, made about any of their identities."""
+    identities = [one.user_id for one in await users.identities(db, user)] or [user]
+    for identity in identities:
+        rule = await rules.that_applies(db, kind=NAME, subject=identity, agent_group=agent_group, now=now)
+        if rule is not None and rule.effect is RuleEffect.DENY:
+            return rule
+    return None
+
+
+async def _approve(decided: Decided) -> str:
+    tx, approval = decided.tx, decided.approval
+    user = str(json.loads(approval.payload)["user"])
+    agent = await _agent(tx, approval.agent_group_id)
+    if (rule := await refused_by(tx, user, agent.id, decided.now)) is not None:
+        raise UsageError(
+            f"{user} was refused on {rule.created_at:%Y-%m-%d}; first end that: nanohost rules delete {rule.id}"
+        )
+    grants = await roles.of_user(tx, user)
+    if not may_talk(grants, UnknownSender.STRICT, agent.id).allowed:
+        await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
+        await _record(decided, "members.create", user, agent)
+    for event, wiring_id in await routes.held(tx, approval.id):
+        wiring = await wirings.find(tx, wiring_id)
+        assert wiring is not None, "a route goes with its wiring"
+        key = conversations.session_key(wiring, (await events.get(tx, event)).event)
+        session = await conversations.ensure(tx, key, decided.now)
+        await routes.release(tx, event, wiring_id, session.id)
+        if session.id not in decided.aftermath.mailboxes:
+            decided.aftermath.mailboxes.append(session.id)
+    return f"{_who(approval.payload)} may talk to {agent.folder} now."
+
+
+async def _deny(decided: Decided) -> str:
+    approval = decided.approval
+    user = str(json.loads(approval.payload)["user"])
+    agent = await agent_groups.get(decided.tx, approval.agent_group_id) if approval.agent_group_id else None
+    await rules.add(
+        decided.tx,
+        kind=NAME,
+        effect=RuleEffect.DENY,
+        agent_group=approval.agent_group_id,
+        subject=user,
+        created_by=decided.by,
+        expires_at=None,
+        now=decided.now,
+    )
+    await _record(decided, "rules.create", user, agent)
+    folder = agent.folder if agent else ""
+    await held.refuse(decided.tx, approval, REFUSED, decided.now, agent_group=folder)
+    return f"{_who(approval.payload)} may not talk to {folder}; you are not asked again."
+
+
+async def _lapse(lapsed: Lapsed) -> None:
+    folder = str(json.loads(lapsed.approval.payload)["agent_group"])
+    await held.refuse(lapsed.tx, lapsed.approval, lapsed.reason, lapsed.now, agent_group=folder)
+    await held.tell_asker(lapsed)
+
+
+async def _agent(db: Queries, group: AgentGroupId | None) -> AgentGroup:
+    if group is None:
+        raise UsageError("the agent that it was about is gone")
+    return await agent_groups.get(db, group)
+
+
+def _who(payload: str) -> str:
+    about = json.loads(payload)
+    return f"{wording.name(about['name'])} ({wording.name(about['user'])})"
+
+
+async def _record(decided: Decided, what: str, user: str, agent: AgentGroup | None) -> None:
+    await audit.record(
+        decided.tx,
+        who=decided.by,
+        what=what,
+        about=user,
+        origin=decided.origin,
+        outcome=AuditOutcome.DONE,
+        now=decided.now,
+        details={"approval": decided.approval.id, "group": agent.folder if agent else None},
+    )
+
+
+KIND = Kind(
+    name=NAME,
+    lifetime=timedelta(days=3),
+    refusal=REFUSE,
+    scoped=True,
+    most_open=20,
+    approve=_approve,
+    deny=_deny,
+    lapse=_lapse,
+)

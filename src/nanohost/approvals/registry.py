@@ -1,0 +1,21 @@
+"""The kinds of approvals: one registry. A file of `kinds` with a KIND is one; it is found by itself."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from nanohost.approvals.kind import Kind
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """All by name."""
+    import nanohost.approvals.kinds as package
+
+    found: dict[str, Kind] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        kind: Kind = importlib.import_module(f"{package.__name__}.{module.name}").KIND
+        found[kind.name] = kind
+    return dict(sorted(found.items()))

@@ -1,0 +1,69 @@
+"""What strangers and agents wrote, shown on a card so that nothing of it can pass for the card's own words. Pure.
+
+Promises: it stands in code, where no platform reads markup, links or mentions; every line of it begins with a bar, so
+that none can be mistaken for a line of the card even where code has no marks; what nobody would see, and what turns a
+line around, is written out. Never: a line that is left out without saying so.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime, tzinfo
+
+LONGEST_NAME = 60
+LONGEST_MESSAGE = 500
+"""Characters of a message; it says how many more there are."""
+LINE = 100
+"""Characters; longer lines go on in the next one. No platform's cut falls into a line that is so short."""
+BAR, GOES_ON = "│ ", "┊ "
+_UNSEEN = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"}
+"""Letters and marks by their category, and nothing to see."""
+
+
+def visible(text: str) -> str:
+    """The text on its lines, with what cannot be seen, and what a terminal or a page obeys, by its number."""
+    return "".join(char if _is_seen(char) else f"⟨U+{ord(char):04X}⟩" for char in text.replace("\r\n", "\n"))
+
+
+def name(text: str, *, limit: int = LONGEST_NAME) -> str:
+    """A name of theirs, on one line, as code."""
+    shown = visible(text.replace("\n", " ").strip()).replace("`", "'")
+    if len(shown) > limit:
+        shown = shown[:limit].rstrip() + "…"
+    return f"`{shown}`" if shown else "somebody without a name"
+
+
+def quoted(text: str, *, limit: int | None = None) -> str:
+    """A text of theirs, as lines of code that each begin with a bar. `limit`: characters that are shown of it."""
+    left = 0 if limit is None else max(len(text) - limit, 0)
+    lines = [part for line in visible(text[:limit]).split("\n") for part in _folded(line)]
+    more = [f"… and {left:,} characters more"] if left else []
+    fence = "`" * max(3, *(_ticks(line) + 1 for line in lines))
+    return "\n".join([fence, *lines, fence, *more])
+
+
+def moment(at: datetime, zone: tzinfo) -> str:
+    """A time, with its day and its zone."""
+    return f"{at.astimezone(zone):%a %d %b %Y, %H:%M} ({zone})"
+
+
+def clock(at: datetime, now: datetime, zone: tzinfo) -> str:
+    """A time, with its day where that is not today."""
+    local = at.astimezone(zone)
+    return f"{local:%H:%M}" if local.date() == now.astimezone(zone).date() else f"{local:%d %b %Y, %H:%M}"
+
+
+def _folded(line: str) -> list[str]:
+    parts = [line[at : at + LINE] for at in range(0, len(line), LINE)] or [""]
+    return [f"{BAR if number == 0 else GOES_ON}{part}" for number, part in enumerate(parts)]
+
+
+def _is_seen(char: str) -> bool:
+    if char in "\n ":
+        return True
+    return unicodedata.category(char)[0] not in "CZ" and char not in _UNSEEN
+
+
+def _ticks(line: str) -> int:
+    """The longest run of backticks."""
+    return max((len(run) for run in "".join(c if c == "`" else " " for c in line).split()), default=0)

@@ -1,0 +1,99 @@
+"""/cost: what models have cost, by agent group, as far as it is on record. Short enough for a phone.
+
+Dollars are those that runners told of, never a guess: without them there are tokens alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
+
+from nanohost.access.decision import is_admin
+from nanohost.arguments import Arguments
+from nanohost.chat_commands.command import Who
+from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
+from nanohost.chat_commands.words import counted
+from nanohost.model import Role
+from nanohost.store import agent_groups, turn_costs
+from nanohost.store.database import Queries
+from nanohost.store.turn_costs import Cost
+
+MOST_GROUPS = 6
+NOTHING = "No turn is on record yet."
+WEEK, MONTH = timedelta(days=7), timedelta(days=30)
+
+Windows = Mapping[str, Mapping[str, Cost]]
+"""What each agent group took, by folder, within each span of time, longest last."""
+
+
+async def _cost(asked: HostAsked, _: Arguments) -> str:
+    midnight = asked.now.astimezone(asked.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    begins = {"today": midnight, "7 days": asked.now - WEEK, "30 days": asked.now - MONTH}
+    shown = await _administered(asked.tx, asked.actor)
+    windows = {
+        name: {
+            folder: cost
+            for folder, cost in (await turn_costs.since(asked.tx, moment)).items()
+            if shown is None or folder in shown
+        }
+        for name, moment in begins.items()
+    }
+    first = await turn_costs.first(asked.tx)
+    return costs(windows, first=first, now=asked.now, zone=asked.zone)
+
+
+async def _administered(db: Queries, actor: Actor) -> set[str] | None:
+    """The folders of the agent groups that the actor is an admin of; None: of all."""
+    everywhere = any(grant.role is Role.ADMIN and grant.agent_group_id is None for grant in actor.grants)
+    if everywhere or actor.may(Who.OWNER):
+        return None
+    groups = await agent_groups.every(db)
+    return {group.folder for group in groups if is_admin(actor.grants, group.id)}
+
+
+def costs(windows: Windows, *, first: datetime | None, now: datetime, zone: tzinfo) -> str:
+    """In words: dearest first."""
+    *_, longest = windows.values()
+    if not longest:
+        return NOTHING
+    order = sorted(longest, key=lambda folder: (-longest[folder].cost_usd, -longest[folder].tokens_out, folder))
+    lines = [line for folder in order[:MOST_GROUPS] for line in _group(folder, windows, [folder])]
+    if len(order) > 1:
+        rest = len(order) - MOST_GROUPS
+        title = f"All {len(order)} together" if rest > 0 else "Together"
+        lines += _group(title, windows, order)
+    if first is not None and first > now - MONTH:
+        lines.append(f"On record since {first.astimezone(zone):%Y-%m-%d}.")
+    return "\n".join(lines)
+
+
+def _group(title: str, windows: Windows, folders: Sequence[str]) -> list[str]:
+    lines = [f"{title}:"]
+    for name, window in windows.items():
+        cost = sum((window.get(folder, Cost()) for folder in folders), Cost())
+        lines.append(f"- {name}: {_in_words(cost)}")
+    return lines
+
+
+def _in_words(cost: Cost) -> str:
+    if not cost.turns:
+        return "nothing"
+    tokens = f"{_short(cost.tokens_in)} in, {_short(cost.tokens_cached)} cached, {_short(cost.tokens_out)} out"
+    dollars = f", about ${cost.cost_usd:.2f}" if cost.cost_usd else ""
+    return f"{counted(cost.turns, 'turn', 'turns')}, tokens {tokens}{dollars}"
+
+
+def _short(count: int) -> str:
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {letter}"
+    return str(count)
+
+
+COMMAND = HostCommand(
+    name="cost",
+    help="what models have cost today, in 7 and in 30 days",
+    example="/cost",
+    carry_out=_cost,
+    who=Who.ADMIN,
+)

@@ -1,0 +1,76 @@
+"""What is put on record of events that were dealt with: each wiring's route, whom somebody is asked about, what reached
+nobody, and who wrote. All in the one transaction that also marks the events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nanohost.access import acquaintance
+from nanohost.model import AgentGroup, AgentGroupId, EventId, MessagingGroup, Wiring, WiringId
+from nanohost.routing.strangers import Door
+from nanohost.store import dropped, routes
+from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.store.roles import Grant
+from nanohost.store.routes import Route, RouteOutcome
+from nanohost.store.users import user_of
+
+ANOTHERS_CARD = "the card is another agent's"
+"""Why a press is none of a wiring's business: nothing that was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Events of one wired chat that are dealt with in one go. `grants`: what their senders may do, by user, as far as
+    it was looked up."""
+
+    events: Mapping[EventId, StoredEvent]
+    group: MessagingGroup
+    wired: Mapping[WiringId, Wiring]
+    agents: Mapping[AgentGroupId, AgentGroup]
+    grants: dict[str, Sequence[Grant]] = field(default_factory=dict)
+
+
+async def put(door: Door, run: Run, made: Sequence[Route]) -> list[Route]:
+    """Put the routes on record, and ask about senders who may have to be let in. Of an event whose sender was let in
+    just now nothing counts: it stays new."""
+    kept: list[Route] = []
+    again: set[EventId] = set()
+    for route in made:
+        settled = await _asked(door, run, route) if route.outcome is RouteOutcome.HELD else route
+        if settled is None:
+            again.add(route.event_id)
+            continue
+        await routes.add(door.tx, settled)
+        kept.append(settled)
+    return [route for route in kept if route.event_id not in again]
+
+
+async def _asked(door: Door, run: Run, route: Route) -> Route | None:
+    wiring = run.wired[route.wiring_id]
+    agent = run.agents[wiring.agent_group_id]
+    return await door.hold(route, run.events[route.event_id], group=run.group, wiring=wiring, agent_group=agent)
+
+
+async def count(door: Door, run: Run, made: Sequence[Route]) -> None:
+    """Put on record what reached nobody: one row, however much somebody writes."""
+    lost = Counter(
+        (_user(run.events[route.event_id]), route.reason, run.agents[run.wired[route.wiring_id].agent_group_id].folder)
+        for route in made
+        if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED) and route.reason != ANOTHERS_CARD
+    )
+    chat = ChatKey(run.group.channel_type, run.group.instance, run.group.platform_id)
+    for (user, reason, folder), times in lost.items():
+        await dropped.count(door.tx, chat, user, reason, now=door.now, agent_group=folder, times=times)
+
+
+async def meet(door: Door, heard: Sequence[StoredEvent]) -> None:
+    """Get to know who wrote these."""
+    for stored in {_user(stored): stored for stored in heard}.values():
+        if await acquaintance.is_news(door.tx, stored, door.now):
+            await acquaintance.meet(door.tx, stored, door.now)
+
+
+def _user(stored: StoredEvent) -> str:
+    return user_of(stored.chat, stored.event.sender.handle)

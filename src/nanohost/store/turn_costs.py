@@ -1,0 +1,83 @@
+"""What turns took, as their runners told: tokens, and dollars where the model's service names a price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.model import SessionId
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.rows import Usage
+from nanohost_protocol.times import from_text, to_text
+
+PUT = """
+INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached, cost_usd)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (session_id, turn_id) DO UPDATE SET ended_at = excluded.ended_at, tokens_in = excluded.tokens_in,
+    tokens_out = excluded.tokens_out, tokens_cached = excluded.tokens_cached, cost_usd = excluded.cost_usd
+"""
+SINCE = """
+SELECT agent_group, count(*) AS turns, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out,
+    sum(tokens_cached) AS tokens_cached, sum(cost_usd) AS cost_usd
+FROM turn_costs WHERE ended_at >= ? GROUP BY agent_group
+"""
+FIRST = "SELECT min(ended_at) AS at FROM turn_costs"
+FORGET = """
+DELETE FROM turn_costs WHERE (session_id, turn_id) IN (
+    SELECT session_id, turn_id FROM turn_costs WHERE ended_at < ? LIMIT ?)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """A sum over turns. `cost_usd` is 0 where no price was named."""
+
+    turns: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            turns=self.turns + other.turns,
+            tokens_in=self.tokens_in + other.tokens_in,
+            tokens_out=self.tokens_out + other.tokens_out,
+            tokens_cached=self.tokens_cached + other.tokens_cached,
+            cost_usd=self.cost_usd + other.cost_usd,
+        )
+
+
+async def put(
+    tx: Transaction, session: SessionId, *, agent_group: str, usages: Mapping[str, Usage], now: datetime
+) -> None:
+    """What turns took, by their ids, all their tries together: told again, the later word counts."""
+    for turn, usage in usages.items():
+        took = (usage.tokens_in, usage.tokens_out, usage.tokens_cached, usage.cost_usd)
+        await tx.run(PUT, (session, turn, agent_group, to_text(now), *took))
+
+
+async def since(db: Queries, moment: datetime) -> dict[str, Cost]:
+    """By agent group's folder."""
+    return {
+        row["agent_group"]: Cost(
+            turns=row["turns"],
+            tokens_in=row["tokens_in"],
+            tokens_out=row["tokens_out"],
+            tokens_cached=row["tokens_cached"],
+            cost_usd=row["cost_usd"],
+        )
+        for row in await db.all(SINCE, (to_text(moment),))
+    }
+
+
+async def first(db: Queries) -> datetime | None:
+    """Since when there is anything on record."""
+    row = await db.one(FIRST)
+    return None if row is None or row["at"] is None else from_text(row["at"])
+
+
+async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Turns that ended before that moment. Returns how many; there may be more while it is `limit`."""
+    return await tx.run(FORGET, (to_text(before), limit))

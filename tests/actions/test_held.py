@@ -1,0 +1,379 @@
+"""Requests that need a person's yes: held, decided, checked anew, done once, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, timedelta
+
+import pytest
+
+from nanohost.actions import registry
+from nanohost.actions.asking import MOST_IN_VAIN, MOST_OPEN, WITHIN
+from nanohost.actions.registry import Action, Arguments, Request
+from nanohost.approvals.decide import Verdict, decide
+from nanohost.chat_commands.host_command import Actor
+from nanohost.errors import UsageError
+from nanohost.guard.guard import Guard
+from nanohost.guard.ruling import Ruling
+from nanohost.model import ApprovalId, MessagingGroupId, Role, UnknownSender
+from nanohost.store import actions, approvals, audit, destinations, messaging_groups, paused, roles, rules
+from nanohost.store.approvals import ApprovalStatus
+from nanohost.store.database import Transaction
+from nanohost.store.rules import RuleEffect
+from tests.actions.conftest import Bench
+
+ONCE, MONTH = "Allow once", "Allow for 30 days"
+OWNER = Actor(who="fake:owner", name="Olga", is_local=True)
+
+
+class Wish(Arguments):
+    word: str
+
+
+async def _grant(tx: Transaction, request: Request, wish: Wish) -> None:
+    del request
+    if wish.word == "impossible":
+        raise UsageError("it cannot be")
+    await tx.run("UPDATE agent_groups SET name = name || ? WHERE folder = 'main'", (f" {wish.word}",))
+
+
+@pytest.fixture(autouse=True)
+def wish() -> Iterator[None]:
+    """One more action in the registry, that needs a yes."""
+    registry.registered()["wish"] = Action(
+        name="wish", title="Make a wish come true", arguments=Wish, effect=_grant, usual=Ruling.HOLD
+    )
+    yield
+    registry.registered.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+async def owner(bench: Bench) -> None:
+    """Somebody who may decide."""
+    async with bench.store.transaction() as tx:
+        await roles.grant(tx, user_id="fake:owner", role=Role.OWNER, agent_group=None, now=bench.clock.now())
+
+
+def wanted(word: str) -> str:
+    return json.dumps({"word": word})
+
+
+async def granted(bench: Bench) -> list[str]:
+    """The wishes that came true."""
+    [row] = await bench.store.all("SELECT name FROM agent_groups WHERE folder = 'main'")
+    return str(row["name"]).split()[1:]
+
+
+async def asked(bench: Bench, word: str = "gold") -> ApprovalId:
+    """A wish that is held; its approval."""
+    await bench.ask("wish", wanted(word))
+    await bench.settle()
+    return bench.aftermath.approvals[-1]
+
+
+async def say(bench: Bench, approval: ApprovalId, choice: str | None, *, reason: str = "") -> None:
+    """A person decides: one of the choices, or None for a no."""
+    async with bench.store.transaction() as tx:
+        await decide(
+            tx,
+            approval,
+            actor=OWNER,
+            verdict=Verdict.APPROVE if choice else Verdict.DENY,
+            choice=choice,
+            reason=reason,
+            now=bench.clock.now(),
+            zone=UTC,
+            aftermath=bench.aftermath,
+        )
+
+
+async def outcomes(bench: Bench) -> list[str]:
+    """What is on record of the wishes, oldest first."""
+    found = await audit.latest(bench.store, limit=100, what="wish")
+    return [str(one.outcome) for one in reversed(found)]
+
+
+@pytest.mark.behaviour("AP-05", "AP-07")
+async def test_a_request_that_needs_a_yes_waits_holds_up_nothing_and_is_done_when_it_has_it(bench: Bench) -> None:
+    approval = await asked(bench)
+    await bench.ask("tasks.cancel", '{"id": "j1"}')
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["held", "refused"], [])
+    await say(bench, approval, ONCE)
+    assert bench.aftermath.requests == [bench.session.id]
+    assert (await bench.statuses(), await granted(bench)) == (["pending", "refused"], [])
+    await bench.settle()
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["done", "refused"], ["gold"])
+    assert bench.told()[-1] == "Your request wish was approved and is done."
+    assert bench.notices()[-1].trigger is True
+    assert bench.changed == [bench.session.id]
+    assert await outcomes(bench) == ["held", "done"]
+    [held, done] = reversed(await audit.latest(bench.store, limit=10, what="wish"))
+    assert {held.about, done.about} == {approval}
+    assert done.who == f"agent:{bench.session.id}"
+    assert (done.origin, done.details["arguments"]) == ("fake:c1", wanted("gold"))
+
+
+@pytest.mark.behaviour("AP-07")
+async def test_a_no_is_told_with_its_reason_and_wakes_the_agent(bench: Bench) -> None:
+    await say(bench, await asked(bench), None, reason="gold is dear")
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
+    assert bench.told() == ["Your request wish was refused: a person said no: gold is dear. Nothing was changed."]
+    assert bench.woken == [bench.session.id]
+
+
+@pytest.mark.behaviour("AP-07")
+async def test_nobody_is_asked_about_what_could_not_be_done(bench: Bench) -> None:
+    await bench.ask("wish", wanted("impossible"))
+    await bench.ask("wish", '{"wish": 1}')
+    await bench.settle()
+    assert (await bench.statuses(), bench.aftermath.approvals) == (["refused", "refused"], [])
+    assert "it cannot be" in bench.told()[0]
+    assert await outcomes(bench) == ["refused", "refused"]
+
+
+@pytest.mark.behaviour("AP-05")
+@pytest.mark.parametrize("column", ["arguments", "name"])
+async def test_a_request_that_is_not_byte_for_byte_what_was_shown_is_refused_and_audited(
+    bench: Bench, column: str
+) -> None:
+    approval = await asked(bench)
+    await say(bench, approval, ONCE)
+    other = {"arguments": '{"word":  "gold"}', "name": "tasks.pause"}[column]
+    async with bench.store.transaction() as tx:
+        await tx.run(f"UPDATE actions SET {column} = ?", (other,))
+        if column == "name":
+            await tx.run("UPDATE actions SET arguments = ?", ('{"id": "j1"}',))
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
+    [latest] = await audit.latest(bench.store, limit=1, about=approval)
+    assert (latest.outcome, latest.what) == ("refused", "wish" if column == "arguments" else "tasks.pause")
+    assert "was refused" in bench.told()[-1]
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_what_was_changed_between_asking_and_the_yes_is_not_done(bench: Bench) -> None:
+    approval = await asked(bench)
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE actions SET arguments = ?", (wanted("lead"),))
+    await say(bench, approval, ONCE)
+    found = await approvals.find(bench.store, approval)
+    await bench.settle()
+    assert found is not None
+    assert found.status is ApprovalStatus.FAILED
+    assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_the_operators_no_that_comes_after_a_yes_wins(bench: Bench) -> None:
+    await say(bench, await asked(bench), ONCE)
+    await bench.settle(guard=Guard(policy={"wish": Ruling.DENY}))
+    assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
+    assert await outcomes(bench) == ["held", "denied"]
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_a_rules_no_that_comes_after_a_yes_wins(bench: Bench) -> None:
+    await say(bench, await asked(bench), ONCE)
+    async with bench.store.transaction() as tx:
+        await rules.add(
+            tx,
+            kind="wish",
+            effect=RuleEffect.DENY,
+            agent_group=None,
+            subject=None,
+            created_by="local:root",
+            expires_at=None,
+            now=bench.clock.now(),
+        )
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_an_action_that_is_no_more_is_refused_after_the_yes(bench: Bench) -> None:
+    await say(bench, await asked(bench), ONCE)
+    del registry.registered()["wish"]
+    await bench.settle()
+    assert "there is no action 'wish'" in bench.told()[0]
+    assert await outcomes(bench) == ["held", "refused"]
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_what_became_impossible_after_the_yes_is_refused_with_its_reason(bench: Bench) -> None:
+    bench_chat = await chat(bench, "c9", "Family")
+    await bench.ask("destinations.add", '{"name": "family", "chat": "Family"}')
+    await bench.settle()
+    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    async with bench.store.transaction() as tx:
+        await messaging_groups.learn(tx, bench_chat, is_group=True, name="Work")
+    await chat(bench, "c10", "Family")
+    await bench.settle()
+    assert await bench.statuses() == ["refused"]
+    assert "what it names is something else now than what was approved" in bench.told()[0]
+    assert await destinations.of_group(bench.store, bench.session.agent_group_id) == []
+
+
+async def chat(bench: Bench, platform_id: str, name: str) -> MessagingGroupId:
+    async with bench.store.transaction() as tx:
+        made = await messaging_groups.add(
+            tx,
+            channel_type="fake",
+            instance="default",
+            platform_id=platform_id,
+            is_group=True,
+            name=name,
+            unknown_sender=UnknownSender.STRICT,
+            now=bench.clock.now(),
+        )
+    return made.id
+
+
+async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(bench: Bench) -> None:
+    chat_id = await chat(bench, "c9", "Family")
+    await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
+    await bench.settle()
+    assert await destinations.of_group(bench.store, bench.session.agent_group_id) == []
+    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await bench.settle()
+    [made] = await destinations.of_group(bench.store, bench.session.agent_group_id)
+    assert (made.name, made.messaging_group_id, made.created_by) == ("family", chat_id, "fake:owner")
+    assert bench.told() == ["Your request destinations.add was approved and is done. You can send to family now."]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ('{"name": "x", "chat": "nowhere"}', "the host knows no chat 'nowhere'"),
+        ('{"name": "Family!", "chat": "c9"}', "is no name for a destination"),
+        ('{"name": "x", "chat": "Twin"}', "there are 2 chats 'Twin'"),
+    ],
+)
+async def test_a_destination_that_cannot_be_is_refused_before_anybody_is_asked(
+    bench: Bench, arguments: str, reason: str
+) -> None:
+    for platform_id, name in (("c9", "Family"), ("c10", "Twin"), ("c11", "Twin")):
+        await chat(bench, platform_id, name)
+    await bench.ask("destinations.add", arguments)
+    await bench.settle()
+    assert (await bench.statuses(), bench.aftermath.approvals) == (["refused"], [])
+    assert reason in bench.told()[0]
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_a_message_to_be_repeated_in_a_chat_that_was_taken_away_before_the_yes_is_refused(bench: Bench) -> None:
+    guard = Guard(policy={"messages.repeat": Ruling.HOLD})
+    content = json.dumps({"kind": "chat", "content": '{"text": "hi"}', "recurrence": "0 9 * * *"})
+    await bench.ask("messages.repeat", content)
+    await bench.settle(guard=guard)
+    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE sessions SET messaging_group_id = NULL")
+    await bench.settle(guard=guard)
+    assert await bench.statuses() == ["refused"]
+    assert "cannot send to that chat any more" in bench.told()[0]
+    assert await bench.store.all("SELECT 1 FROM tasks") == []
+
+
+async def test_an_approved_model_is_the_agent_groups(bench: Bench) -> None:
+    await bench.ask("model.change", '{"model": "opus"}')
+    await bench.settle()
+    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await bench.settle()
+    [row] = await bench.store.all("SELECT model FROM agent_groups WHERE folder = 'main'")
+    assert row["model"] == "opus"
+    assert bench.told()[0].endswith("From the next start of your container you think with opus.")
+
+
+async def test_allowed_for_thirty_days_spares_the_question_until_they_are_over(bench: Bench) -> None:
+    await say(bench, await asked(bench), MONTH)
+    await bench.settle()
+    await bench.ask("wish", wanted("silver"))
+    await bench.settle()
+    assert (await granted(bench), len(set(bench.aftermath.approvals))) == (["gold", "silver"], 1)
+    [rule] = await rules.every(bench.store, limit=10)
+    assert (rule.kind, rule.uses, rule.last_used_at) == ("wish", 1, bench.clock.now())
+    [spared] = await audit.latest(bench.store, limit=1, what="wish")
+    assert (spared.outcome, spared.details["rule"]) == ("done", rule.id)
+    await bench.clock.advance(timedelta(days=30).total_seconds())
+    await bench.ask("wish", wanted("copper"))
+    await bench.settle()
+    assert (await bench.statuses())[-1] == "held"
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_the_same_request_while_it_is_open_makes_no_second_card_and_is_done_once(bench: Bench) -> None:
+    approval = await asked(bench)
+    await bench.ask("wish", wanted("gold"))
+    await bench.settle()
+    assert (await bench.statuses(), bench.aftermath.approvals) == (["held", "refused"], [approval])
+    assert "you have asked for just this before" in bench.told()[0]
+    await say(bench, approval, ONCE)
+    await bench.settle()
+    assert await granted(bench) == ["gold"]
+
+
+async def test_an_agent_that_is_told_no_again_and_again_is_refused_without_a_card_for_a_while(bench: Bench) -> None:
+    for _ in range(MOST_IN_VAIN):
+        await say(bench, await asked(bench), None)
+        await bench.settle()
+    await bench.ask("wish", wanted("gold"))
+    await bench.settle()
+    assert len(set(bench.aftermath.approvals)) == MOST_IN_VAIN
+    assert "nobody said yes" in bench.told()[-1]
+    await bench.clock.advance(WITHIN.total_seconds() + 1)
+    await asked(bench)
+    assert len(set(bench.aftermath.approvals)) == MOST_IN_VAIN + 1
+
+
+async def test_only_so_many_requests_of_an_agent_wait_at_a_time(bench: Bench) -> None:
+    for number in range(MOST_OPEN + 1):
+        await bench.ask("wish", wanted(str(number)))
+    await bench.settle()
+    assert await bench.statuses() == ["held"] * MOST_OPEN + ["refused"]
+
+
+@pytest.mark.parametrize("name", ["approvals.approve", "approve", "/approve", "rules.create", "roles.create"])
+async def test_no_action_lets_an_agent_decide(bench: Bench, name: str) -> None:
+    approval = await asked(bench)
+    await bench.ask(name, json.dumps({"id": approval}))
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["held", "refused"], [])
+
+
+async def test_what_was_approved_during_a_pause_is_done_after_it(bench: Bench) -> None:
+    await say(bench, await asked(bench), ONCE)
+    async with bench.store.transaction() as tx:
+        await paused.begin(tx, by="fake:owner", at=bench.clock.now(), place=None)
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["pending"], [])
+    stage = bench.stage()
+    async with stage.opened():
+        await bench.clock.somebody_sleeps()
+        async with bench.store.transaction() as tx:
+            await paused.end(tx)
+        stage.on_pause()
+        async with asyncio.timeout(5):
+            await bench.something_changed.wait()
+    assert (await bench.statuses(), await granted(bench)) == (["done"], ["gold"])
+
+
+async def test_what_the_operator_holds_is_held_whatever_the_action_says_of_itself(bench: Bench) -> None:
+    guard = Guard(policy={"tasks.create": Ruling.HOLD})
+    await bench.ask("tasks.create", '{"prompt": "p", "due": "in 1 hour"}')
+    await bench.settle(guard=guard)
+    assert await bench.statuses() == ["held"]
+    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await bench.settle(guard=guard)
+    assert await bench.statuses() == ["done"]
+    assert len(await bench.store.all("SELECT 1 FROM tasks")) == 1
+
+
+async def test_requests_that_wait_are_on_record_as_they_were(bench: Bench) -> None:
+    approval = await asked(bench)
+    [row] = await actions.of_session(bench.store, bench.session.id)
+    assert (row.status, row.approval_id, row.arguments) == ("held", approval, wanted("gold"))

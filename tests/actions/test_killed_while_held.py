@@ -1,0 +1,70 @@
+"""A host that is killed while a request of an agent waits for a person, while they decide, and while it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.actions.test_crash import LIMIT_S, host_and_person, records
+from tests.crash.people import FOLDER
+from tests.crash.victims import HostProcess
+
+HELD = "SELECT count(*) FROM audit_log WHERE outcome = 'held' AND what = 'destinations.add'"
+ADD = {"tool": "add_destination", "arguments": {"name": "elsewhere", "chat": "c0"}}
+RULES = [
+    {"match": "^please", "actions": [ADD, {"answer": "asked"}]},
+    {"match": "was approved and is done", "actions": [{"answer": "I may"}]},
+    {"match": "a person said no: never", "actions": [{"answer": "I may not"}]},
+]
+
+
+async def appoint(host: HostProcess) -> None:
+    """The one who writes is an owner, too."""
+    granted = await asyncio.to_thread(host.command, "roles", "grant", "wire:ann", "owner")
+    assert granted.returncode == 0, granted.stderr
+    (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps(RULES))
+
+
+async def killed(host: HostProcess) -> None:
+    assert await asyncio.to_thread(host.exited_within, LIMIT_S) == -signal.SIGKILL
+
+
+@pytest.mark.behaviour("AP-07", "AP-08")
+@pytest.mark.parametrize(
+    ("point", "words", "answer", "destinations"),
+    [
+        ("reception.open", "/approve {id}", "I may", 1),
+        ("reception.committed", "/approve {id}", "I may", 1),
+        ("actions.entered", "/approve {id}", "I may", 1),
+        ("actions.done", "/approve {id}", "I may", 1),
+        ("reception.committed", "/deny {id} never", "I may not", 0),
+    ],
+)
+async def test_a_held_request_is_asked_about_decided_done_and_told_once(
+    tmp_path: Path, point: str, words: str, answer: str, destinations: int
+) -> None:
+    async with host_and_person(tmp_path / "home") as (host, platform):
+        await appoint(host)
+        host.start(crash_at="actions.held")
+        platform.write("m1", "c0", "please")
+        await killed(host)
+        [(approval,)] = records(host.root, "SELECT id FROM approvals")
+        assert records(host.root, "SELECT status, approval_id FROM actions") == [("held", approval)]
+        host.start(crash_at=point)
+        platform.write("m2", "c0", words.format(id=approval))
+        await killed(host)
+        host.start()
+        async with asyncio.timeout(LIMIT_S):
+            await platform.until_seen({("c0", answer)})
+        assert await asyncio.to_thread(host.stop) == 0
+        assert [copy.text for copy in platform.seen].count(answer) == 1
+        assert len([copy for copy in platform.seen if f"/deny {approval}" in copy.text]) <= 1
+        assert records(host.root, "SELECT count(*) FROM destinations") == [(destinations,)]
+        assert records(host.root, "SELECT told FROM actions") == [(1,)]
+        assert records(host.root, HELD) == [(1,)]
+        checked = await asyncio.to_thread(host.command, "verify")
+        assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -1,0 +1,26 @@
+"""What the operator sets for actions in nanohost.toml."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanohost.actions.policy import policy_of
+from nanohost.errors import SettingsError
+from nanohost.guard.ruling import Ruling
+
+
+def test_the_policy_is_by_action() -> None:
+    assert policy_of({"tasks.create": "hold", "model.change": "deny"}) == {
+        "tasks.create": Ruling.HOLD,
+        "model.change": Ruling.DENY,
+    }
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("name", "hint"), [("tasks.craete", "did you mean tasks.create?"), ("x", "known here: destinations.add, messages")]
+)
+def test_a_name_that_is_no_action_is_refused_with_those_that_there_are(name: str, hint: str) -> None:
+    with pytest.raises(SettingsError, match=rf"\[guard\] names {name}, and there is no such action") as raised:
+        policy_of({name: "deny"})
+    assert hint in raised.value.hint

@@ -1,0 +1,124 @@
+"""A host for tests of approvals: Olga owns it and can be asked in a direct message; strangers write to its agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.clock import Clock
+from nanohost.model import AgentGroupId, Role, UnknownSender
+from nanohost.store import approvals, roles
+from nanohost.store.approvals import Approval
+from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.fake_channel import SentMessage
+from tests.support.flow import Flow, flowing
+from tests.support.invariants import until
+
+OLGA = Sender(handle="olga", name="Olga")
+CARL = Sender(handle="carl", name="Carl")
+BOB = Sender(handle="bob", name="Bob")
+OLGAS = "dm-olga"
+"""Her chat with the bot, as the able channel opens it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hall:
+    """The host, with ways to look at it."""
+
+    flow: Flow
+    fake: AbleChannel
+
+    async def grant(self, who: Sender, role: Role = Role.OWNER, *, group: AgentGroupId | None = None) -> None:
+        async with self.flow.host.store.transaction() as tx:
+            await roles.grant(
+                tx, user_id=f"fake:{who.handle}", role=role, agent_group=group, now=self.flow.host.clock.now()
+            )
+
+    async def take_away(self, who: Sender) -> None:
+        async with self.flow.host.store.transaction() as tx:
+            await roles.revoke_all(tx, f"fake:{who.handle}")
+
+    async def writes(self, who: Sender, text: str, *, chat: str = "c1", group: bool = False) -> None:
+        await self.fake.person_writes(text, chat=chat, sender=who, group=group, mentions=group)
+
+    async def presses(self, who: Sender, card: SentMessage, label: str, *, chat: str | None = None) -> None:
+        [button] = [one for one in card.buttons if one.label == label]
+        await self.fake.person_presses(card, button, chat=chat, sender=who)
+
+    async def card(self, number: int = 1) -> SentMessage:
+        """The n-th message with buttons, as it was when it came."""
+        await until(lambda: len(self.cards()) >= number)
+        return self.cards()[number - 1]
+
+    def cards(self) -> list[SentMessage]:
+        return [one for one in self.fake.sent if one.buttons]
+
+    async def reads(self, chat: str, words: str, *, times: int = 1) -> SentMessage:
+        """Until so many messages in this chat say this; the last of them."""
+
+        def found() -> list[SentMessage]:
+            return [one for one in self.fake.sent if one.address.platform_id == chat and words in one.text]
+
+        await until(lambda: len(found()) >= times)
+        return found()[-1]
+
+    async def routed(self) -> None:
+        """Until the host has dealt with all that was written, but for what is held."""
+        async with asyncio.timeout(10):
+            while True:
+                if await self.flow.host.store.one("SELECT 1 FROM inbound_events WHERE status = 'new'") is None:
+                    return
+                await asyncio.sleep(0.01)  # the database tells nobody
+
+    async def statuses(self, *wanted: str) -> list[Approval]:
+        """Until the approvals stand so, oldest first."""
+        async with asyncio.timeout(10):
+            while True:
+                found = (await self.approvals())[::-1]
+                if [str(one.status) for one in found] == list(wanted):
+                    return found
+                await asyncio.sleep(0.01)  # the database tells nobody
+
+    async def approvals(self) -> list[Approval]:
+        """Newest first."""
+        return await approvals.latest(self.flow.host.store, limit=100)
+
+
+@asynccontextmanager
+async def hall(
+    root: Path,
+    *,
+    fake: AbleChannel | None = None,
+    clock: Clock | None = None,
+    wired: bool = True,
+    owner: bool = True,
+) -> AsyncIterator[Hall]:
+    """`wired`: the chat c1 is tied to the agent `main`, and strangers wait there for approval."""
+    fake = fake or AbleChannel()
+    async with flowing(root, fake=fake, clock=clock) as flow:
+        here = Hall(flow, fake)
+        if not await here.approvals() and not await roles.every(flow.host.store):
+            await flow.group("main")
+            if owner:
+                await here.grant(OLGA)
+            if wired:
+                await flow.wire("c1", unknown=UnknownSender.REQUEST_APPROVAL)
+        yield here
+
+
+def press_event(value: str, *, chat: str, who: Sender, number: int = 1) -> InboundEvent:
+    """A press as somebody could make it up."""
+    return InboundEvent(
+        platform_id=chat,
+        platform_message_id=f"forged{number}",
+        sender=who,
+        text="Let them in",
+        sent_at=datetime.now(UTC),
+        kind=EventKind.CLICK,
+        value=value,
+    )

@@ -1,0 +1,129 @@
+"""Who is asked, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from nanohost.approvals.approvers import Identity, Situation, approvers
+from nanohost.approvals.kinds.chat import KIND as CHAT
+from nanohost.approvals.kinds.sender import KIND as SENDER
+from nanohost.model import AgentGroupId, Role
+from nanohost.store.roles import Grant
+from nanohost_protocol.rows import Origin
+
+HERE, THERE = AgentGroupId(1), AgentGroupId(2)
+SLACK, TELEGRAM, SECOND = ("slack", "default"), ("telegram", "default"), ("slack", "second")
+
+
+def grant(user: str, role: Role = Role.OWNER, group: AgentGroupId | None = None) -> Grant:
+    return Grant(user_id=user, role=role, agent_group_id=group, granted_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def chat(key: tuple[str, str], id: str) -> Origin:
+    return Origin(channel_type=key[0], instance=key[1], platform_id=id)
+
+
+def somebody(user: str, *dms: Origin, person: str = "") -> Identity:
+    return Identity(user_id=user, person=person or user, dms=dms)
+
+
+def asked(
+    grants: Sequence[Grant],
+    identities: Sequence[Identity],
+    *,
+    origin: Origin | None = None,
+    requester: str = "telegram:bob",
+    opens: Collection[tuple[str, str]] = (SLACK, TELEGRAM),
+    scoped: bool = True,
+    groups: Collection[tuple[str, str, str]] = (),
+) -> list[str]:
+    """The first way to each, in order: the user, and the direct chat, or `new`."""
+    kind = SENDER if scoped else CHAT
+    found = approvers(
+        Situation(
+            identities=identities,
+            grants=grants,
+            tier=lambda one: kind.tier(one, HERE),
+            origin=origin,
+            requester=requester,
+            usable={SLACK, TELEGRAM, SECOND},
+            opens=opens,
+            groups=groups,
+        )
+    )
+    return [f"{way.identity.user_id} {way.place.platform_id if way.place else 'new'}" for way, *_ in found]
+
+
+@pytest.mark.behaviour("AP-01")
+def test_the_agents_admins_come_first_then_all_agents_then_owners_each_human_once() -> None:
+    grants = [
+        grant("slack:owner"),
+        grant("slack:global", Role.ADMIN),
+        grant("slack:scoped", Role.ADMIN, HERE),
+        grant("slack:scoped", Role.OWNER),
+        grant("slack:elsewhere", Role.ADMIN, THERE),
+        grant("slack:member", Role.MEMBER, HERE),
+    ]
+    people = [somebody(one.user_id) for one in grants]
+    unique = list({one.user_id: one for one in people}.values())
+    assert asked(grants, unique) == ["slack:scoped new", "slack:global new", "slack:owner new"]
+
+
+@pytest.mark.behaviour("AP-01", "AP-10")
+def test_who_comes_into_the_house_is_no_matter_of_one_agents_admins() -> None:
+    grants = [grant("slack:scoped", Role.ADMIN, HERE), grant("slack:global", Role.ADMIN)]
+    assert asked(grants, [somebody("slack:scoped"), somebody("slack:global")], scoped=False) == ["slack:global new"]
+
+
+@pytest.mark.behaviour("AP-01")
+def test_the_platform_where_it_was_asked_for_comes_first_among_equals_and_never_before_a_nearer_role() -> None:
+    origin = chat(TELEGRAM, "bob")
+    owners = [grant("slack:ada"), grant("telegram:carl")]
+    people = [somebody("slack:ada"), somebody("telegram:carl")]
+    assert asked(owners, people, origin=origin) == ["telegram:carl new", "slack:ada new"]
+    mixed = [grant("slack:ada", Role.ADMIN), grant("telegram:carl")]
+    assert asked(mixed, people, origin=origin) == ["slack:ada new", "telegram:carl new"]
+
+
+@pytest.mark.behaviour("AP-01", "AC-01")
+def test_somebody_with_two_identities_is_asked_once_where_the_question_comes_from() -> None:
+    people = [
+        somebody("slack:ada", chat(SLACK, "D1"), person="1"),
+        somebody("telegram:5", chat(TELEGRAM, "5"), person="1"),
+    ]
+    assert asked([grant("slack:ada")], people, origin=chat(TELEGRAM, "77")) == ["telegram:5 5"]
+    assert asked([grant("slack:ada")], people, origin=chat(SLACK, "C1")) == ["slack:ada D1"]
+
+
+@pytest.mark.behaviour("AP-01")
+def test_a_chat_that_is_known_comes_before_one_that_is_to_be_opened_and_the_same_bot_before_another() -> None:
+    ada = somebody("slack:ada", chat(SECOND, "D2"), chat(SLACK, "D1"))
+    assert asked([grant("slack:ada")], [ada], origin=chat(SLACK, "C1")) == ["slack:ada D1"]
+    assert asked([grant("slack:ada")], [ada], origin=chat(SECOND, "C1")) == ["slack:ada D2"]
+    assert asked([grant("slack:ada")], [somebody("slack:ada", chat(SECOND, "D2"))]) == ["slack:ada D2"]
+
+
+@pytest.mark.behaviour("AP-01")
+def test_nobody_is_asked_in_a_group_whatever_is_on_record() -> None:
+    group = chat(SLACK, "C1")
+    ada = somebody("slack:ada", group)
+    assert asked([grant("slack:ada")], [ada], origin=group, opens=(), groups={("slack", "default", "C1")}) == []
+
+
+@pytest.mark.behaviour("AP-01")
+def test_whoever_asks_decides_about_themselves_only_if_nobody_else_can() -> None:
+    both = [grant("slack:ada"), grant("slack:carl")]
+    people = [somebody("slack:ada"), somebody("slack:carl")]
+    assert asked(both, people, requester="slack:ada") == ["slack:carl new", "slack:ada new"]
+    assert asked(both[:1], people[:1], requester="slack:ada") == ["slack:ada new"]
+
+
+@pytest.mark.behaviour("AP-06")
+def test_who_can_be_reached_nowhere_is_not_among_them() -> None:
+    assert asked([grant("discord:eve"), grant("slack:ada")], [somebody("discord:eve"), somebody("slack:ada")]) == [
+        "slack:ada new"
+    ]
+    assert asked([grant("slack:ada")], [somebody("slack:ada")], opens=()) == []

@@ -1,0 +1,205 @@
+"""Bringing the card to somebody: the next one when it does not arrive, words when there is nobody left."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost.aftermath import Aftermath
+from nanohost.approvals.decide import Verdict, decide
+from nanohost.approvals.engine import NO_ANSWER, NOBODY_LEFT, SENT_WITHIN
+from nanohost.approvals.requests import AGAIN_AFTER
+from nanohost.channel_api import Address, Refused, Sender
+from nanohost.chat_commands.host_command import Actor
+from nanohost.model import ApprovalId, Role
+from nanohost.store import approvals, dropped
+from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.times import to_text
+from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall
+from tests.support.invariants import until
+
+CARLS = "dm-carl"
+
+
+class NoDms(AbleChannel):
+    """A platform that lets us write to nobody first, but to those who are named."""
+
+    def __init__(self, *reachable: str) -> None:
+        super().__init__()
+        self.reachable = set(reachable)
+
+    async def open_dm(self, handle: str) -> Address:
+        if handle not in self.reachable:
+            raise Refused("they have never written to the bot")
+        return await super().open_dm(handle)
+
+
+async def advanced(here: Hall, clock: ManualClock, seconds: float) -> None:
+    """Time goes by in steps, and the database gets its turns."""
+    for _ in range(20):
+        await clock.advance(seconds / 20)
+        await asyncio.sleep(0.01)
+
+
+async def almost_over(here: Hall) -> None:
+    """The open approval expires in half a minute."""
+    [approval] = await here.statuses("pending")
+    until = here.flow.host.clock.now() + timedelta(seconds=30)
+    async with here.flow.host.store.transaction() as tx:
+        await tx.run("UPDATE approvals SET expires_at = ?", (to_text(until),))
+    here.flow.host.approvals.poke(approval.id)
+
+
+@pytest.mark.behaviour("AP-06", "AP-01")
+async def test_somebody_who_cannot_be_written_to_is_passed_over(tmp_path: Path) -> None:
+    async with hall(tmp_path, fake=NoDms("olga")) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        assert card.address.platform_id == OLGAS
+        [approval] = await here.approvals()
+        first, second = await approvals.cards(here.flow.host.store, approval.id)
+        assert (first.user_id, first.seq) == ("fake:carl", None)
+        assert "never written" in (first.problem or "")
+        assert (second.user_id, second.problem) == ("fake:olga", None)
+
+
+@pytest.mark.behaviour("AP-06")
+async def test_a_card_that_is_not_sent_within_a_minute_goes_to_the_next_one_too_and_both_are_edited(
+    tmp_path: Path,
+) -> None:
+    clock, fake = ManualClock(), AbleChannel()
+    fake.limited_chats = {CARLS: 90.0}
+    async with hall(tmp_path, fake=fake, clock=clock) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        await until(lambda: fake.attempts.total() >= 1)
+        await advanced(here, clock, SENT_WITHIN.total_seconds() + 5)
+        card = await here.card()
+        assert card.address.platform_id == OLGAS
+        fake.limited_chats = {}
+        await advanced(here, clock, 60)
+        await here.card(2)
+        await here.presses(OLGA, card, "Let them in")
+        await advanced(here, clock, 5)
+        await until(lambda: len(fake.edits) == 2)
+        assert not here.cards(), "the buttons of both are gone"
+
+
+@pytest.mark.behaviour("AP-06")
+async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: Path) -> None:
+    class Blocks(AbleChannel):
+        def _refuse_by_mood(self, address: Address) -> None:
+            if address.platform_id == CARLS:
+                raise Refused("they have blocked the bot")
+            super()._refuse_by_mood(address)
+
+    async with hall(tmp_path, fake=Blocks()) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        assert card.address.platform_id == OLGAS
+
+
+@pytest.mark.behaviour("AP-06", "AP-10")
+async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_while(tmp_path: Path) -> None:
+    clock, fake = ManualClock(), NoDms()
+    async with hall(tmp_path, fake=fake, clock=clock) as here:
+        await here.writes(BOB, "hello")
+        [failed] = await here.statuses("failed")
+        assert failed.reason == NOBODY_LEFT
+        await advanced(here, clock, 5)
+        await here.reads("c1", "Nobody could let you in")
+        await here.writes(BOB, "hello?")
+        await here.routed()
+        assert len(await here.approvals()) == 1, "not at once"
+        counted = await dropped.latest(here.flow.host.store, limit=5, user="fake:bob")
+        assert {one.reason for one in counted} == {NOBODY_LEFT}
+        fake.reachable = {"olga"}
+        async with here.flow.host.store.transaction() as tx:
+            long_ago = here.flow.host.clock.now() - AGAIN_AFTER
+            await tx.run("UPDATE approvals SET decided_at = ?", (to_text(long_ago),))
+        await here.writes(BOB, "and now?")
+        await here.card()
+
+
+@pytest.mark.behaviour("AP-06")
+async def test_without_an_owner_or_an_admin_nothing_is_asked(tmp_path: Path) -> None:
+    async with hall(tmp_path, owner=False) as here:
+        await here.writes(BOB, "hello")
+        await here.reads("c1", "Nobody is set up yet")
+        assert not await here.approvals()
+
+
+@pytest.mark.behaviour("AP-06", "AP-04")
+async def test_what_nobody_decides_expires_the_card_says_so_and_it_may_be_asked_again(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with hall(tmp_path, clock=clock) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        await almost_over(here)
+        await advanced(here, clock, 31)
+        [expired] = await here.statuses("expired")
+        assert expired.reason == NO_ANSWER
+        await advanced(here, clock, 5)
+        await until(lambda: len(here.fake.edits) == 1)
+        await here.presses(OLGA, card, "Let them in")
+        await advanced(here, clock, 5)
+        await here.reads(OLGAS, "Expired already")
+        await here.reads("c1", "Nobody could let you in")
+        await here.writes(BOB, "hello again")
+        await here.statuses("expired", "pending")
+
+
+@pytest.mark.behaviour("AP-06", "AP-08")
+async def test_what_expired_while_no_host_ran_is_ended_at_the_next_start(tmp_path: Path) -> None:
+    clock, fake = ManualClock(), AbleChannel()
+    async with hall(tmp_path, fake=fake, clock=clock) as here:
+        await here.writes(BOB, "hello")
+        await here.card()
+        await almost_over(here)
+    await clock.advance(31)
+    async with hall(tmp_path, fake=fake, clock=clock) as here:
+        await here.statuses("expired")
+
+
+@pytest.mark.behaviour("AP-04")
+async def test_what_is_decided_at_the_machine_before_the_card_is_sent_is_not_sent_any_more(tmp_path: Path) -> None:
+    fake = AbleChannel()
+    async with hall(tmp_path, fake=fake) as here:
+        fake.hold()
+        await here.writes(Sender(handle="eve", name="Eve"), "first")
+        await until(lambda: fake.attempts.total() >= 2)
+        await here.writes(BOB, "second")
+        *_, second = await here.statuses("pending", "pending")
+        store, host = here.flow.host.store, here.flow.host
+        await _until_entered(here, second.id)
+        aftermath = Aftermath()
+        async with store.transaction() as tx:
+            await decide(
+                tx,
+                second.id,
+                actor=Actor(who="local:olga", name="olga", is_local=True),
+                verdict=Verdict.DENY,
+                now=host.clock.now(),
+                zone=UTC,
+                aftermath=aftermath,
+            )
+        host.follow(aftermath)
+        fake.release()
+        await here.card()
+        await here.writes(BOB, "third")
+        await here.routed()
+        assert len(here.cards()) == 1
+
+
+async def _until_entered(here: Hall, approval: ApprovalId) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if await approvals.cards(here.flow.host.store, approval):
+                return
+            await asyncio.sleep(0.01)  # the database tells nobody

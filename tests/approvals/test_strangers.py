@@ -1,0 +1,226 @@
+"""A stranger writes, somebody with a say is asked, and what they say is what happens: once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Sender
+from nanohost.model import Role
+from nanohost.store import dropped, roles, rules, users
+from nanohost.store.audit import latest
+from nanohost.testing.able_channel import AbleChannel
+from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, hall, press_event
+from tests.support.invariants import until
+
+
+@pytest.mark.behaviour("AP-01", "AP-02", "AP-04", "AP-10")
+async def test_a_stranger_who_is_let_in_is_a_member_and_all_they_wrote_meanwhile_is_answered(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello there")
+        card = await here.card()
+        assert card.address.platform_id == OLGAS
+        for shown in ("Bob", "fake:bob", "hello there", "main", "/approve", "Until"):
+            assert shown in card.text
+        assert [one.label for one in card.buttons] == ["Let them in", "Refuse"]
+        await here.writes(BOB, "are you there?")
+        await here.presses(OLGA, card, "Let them in")
+        await here.reads("c1", "hello there")
+        await here.reads("c1", "are you there?")
+        await until(lambda: len(here.fake.edits) == 1)
+        [said] = [text for _, text in here.fake.edits]
+        assert "Approved by `Olga`" in said
+        assert not here.cards(), "the buttons are gone"
+        grants = await roles.of_user(here.flow.host.store, "fake:bob")
+        assert [one.role for one in grants] == [Role.MEMBER]
+        audits = {one.what for one in await latest(here.flow.host.store, limit=50)}
+        assert {"approval.asked", "approval.approved", "members.create"} <= audits
+
+
+@pytest.mark.behaviour("AP-10", "AP-04")
+async def test_a_stranger_who_is_refused_stays_refused_and_nobody_is_asked_again(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        await here.presses(OLGA, await here.card(), "Refuse")
+        await here.statuses("denied")
+        for text in ("why not?", "hello?"):
+            await here.writes(BOB, text)
+        await here.grant(CARL, Role.MEMBER)
+        await here.writes(CARL, "I may")
+        await here.reads("c1", "I may")
+        await here.routed()
+        assert len(await here.approvals()) == 1
+        [rule] = await rules.every(here.flow.host.store, limit=10)
+        assert (rule.effect, rule.subject, rule.uses) == ("deny", "fake:bob", 2)
+        assert sum(one.count for one in await dropped.latest(here.flow.host.store, limit=9, user="fake:bob")) == 3
+        assert "Denied by `Olga`" in here.fake.edits[0][1]
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_a_refusal_counts_for_all_that_are_the_same_human(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        await here.presses(OLGA, await here.card(), "Refuse")
+        await here.statuses("denied")
+        store = here.flow.host.store
+        async with store.transaction() as tx:
+            await users.seen(tx, "fake:rob", name="Rob", now=here.flow.host.clock.now())
+            await users.link(tx, "fake:bob", "fake:rob")
+        await here.writes(Sender(handle="rob", name="Rob"), "it is me again")
+        await here.grant(CARL, Role.MEMBER)
+        await here.writes(CARL, "and me")
+        await here.reads("c1", "and me")
+        assert len(await here.approvals()) == 1
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_a_flood_makes_one_card_holds_ten_messages_and_is_counted(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        for number in range(25):
+            await here.writes(BOB, f"message {number}")
+        card = await here.card()
+        await here.routed()
+        [row] = await here.flow.host.store.all("SELECT count(*) AS held FROM routes WHERE outcome = 'held'")
+        assert row["held"] == 10
+        assert len(here.cards()) == len(await here.approvals()) == 1
+        counted = await dropped.latest(here.flow.host.store, limit=9, user="fake:bob")
+        assert sum(one.count for one in counted) == 15
+        await here.presses(OLGA, card, "Let them in")
+        await here.reads("c1", "message 9")
+
+
+@pytest.mark.behaviour("AP-03")
+async def test_somebody_elses_press_changes_nothing_and_they_are_told_so_once(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        for _ in range(3):
+            await here.presses(CARL, card, "Let them in")
+        await here.reads(OLGAS, "not yours to decide")
+        await here.presses(OLGA, card, "Let them in")
+        await here.reads("c1", "hello")
+        assert sum("not yours" in text for text in here.flow.texts()) == 1
+        [row] = await here.flow.host.store.all("SELECT user_id, count FROM approval_refusals")
+        assert tuple(row) == ("fake:carl", 3)
+
+
+@pytest.mark.behaviour("AP-03", "AP-05")
+async def test_a_role_that_was_taken_away_meanwhile_decides_nothing(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        await here.grant(CARL)
+        await here.take_away(OLGA)
+        await here.presses(OLGA, card, "Let them in")
+        await here.reads(OLGAS, "not yours to decide")
+        await here.statuses("pending")
+
+
+@pytest.mark.behaviour("AP-04")
+async def test_two_who_press_at_once_have_one_effect_and_the_second_reads_what_was_decided(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.grant(CARL)
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        await asyncio.gather(here.presses(OLGA, card, "Let them in"), here.presses(CARL, card, "Refuse"))
+        said = await here.reads(card.address.platform_id, "already by")
+        [approval] = await here.approvals()
+        winner = {"fake:olga": "Olga", "fake:carl": "Carl"}[approval.decided_by or ""]
+        assert f"`{winner}`" in said.text
+        decisions = [one for one in await latest(here.flow.host.store, limit=50) if one.what.startswith("approval.")]
+        assert len(decisions) == 2, "it was asked, and decided once"
+
+
+@pytest.mark.behaviour("AP-04")
+async def test_a_press_that_comes_again_has_no_second_effect(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        for _ in range(3):
+            await here.presses(OLGA, card, "Let them in")
+        await here.reads("c1", "hello")
+        await here.reads(OLGAS, "Approved already by")
+        await until(lambda: len(here.fake.edits) == 1)
+        assert sum("already" in text for text in here.flow.texts(OLGAS)) == 1
+        assert sum("hello" in text for text in here.flow.texts("c1")) == 1
+
+
+@pytest.mark.behaviour("AP-03", "AP-04")
+async def test_a_press_that_was_made_up_or_comes_from_another_chat_does_nothing(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        value = card.buttons[0].value
+        await here.fake.happens(press_event(value, chat="c1", who=OLGA))
+        await here.fake.happens(press_event(value[:-1] + "9", chat=OLGAS, who=OLGA, number=2))
+        await here.fake.happens(press_event("q:aaaaaaaaaaaaaaaaaaaa:1", chat=OLGAS, who=OLGA, number=3))
+        await here.writes(OLGA, "are you there?")
+        await here.reads("c1", "are you there?")
+        await here.statuses("pending")
+        [counted] = await dropped.latest(here.flow.host.store, limit=9, user="fake:olga")
+        assert counted.reason == "the button is on a card of another chat"
+
+
+@pytest.mark.behaviour("AP-08", "AP-04")
+async def test_a_card_is_good_after_a_restart_and_nobody_is_asked_twice(tmp_path: Path) -> None:
+    fake = AbleChannel()
+    async with hall(tmp_path, fake=fake) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+    async with hall(tmp_path, fake=fake) as here:
+        await here.writes(BOB, "hello again")
+        await here.presses(OLGA, card, "Let them in")
+        await here.reads("c1", "hello again")
+        await here.reads("c1", "hello")
+        await here.statuses("approved")
+        assert sum("wants to talk" in text for text in here.flow.texts()) == 1
+
+
+@pytest.mark.behaviour("AP-04")
+async def test_where_nothing_can_be_edited_a_sentence_says_what_was_decided(tmp_path: Path) -> None:
+    fake = AbleChannel()
+    fake.uneditable = True
+    async with hall(tmp_path, fake=fake) as here:
+        await here.writes(BOB, "hello")
+        await here.presses(OLGA, await here.card(), "Let them in")
+        await here.reads("c1", "hello")
+        await here.statuses("approved")
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_what_is_not_what_was_shown_any_more_is_not_done(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        async with here.flow.host.store.transaction() as tx:
+            await tx.run("UPDATE approvals SET payload = replace(payload, 'fake:bob', 'fake:eve')")
+        await here.presses(OLGA, card, "Let them in")
+        await here.statuses("failed")
+        await until(lambda: len(here.fake.edits) == 1)
+        assert "is not what was shown" in here.fake.edits[0][1]
+        assert not await roles.of_user(here.flow.host.store, "fake:eve")
+        await here.reads("c1", "Nobody could let you in")
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_a_refusal_that_was_made_meanwhile_wins_over_an_old_card(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        store, now = here.flow.host.store, here.flow.host.clock.now()
+        async with store.transaction() as tx:
+            await rules.add(
+                tx,
+                kind="sender",
+                effect=rules.RuleEffect.DENY,
+                agent_group=None,
+                subject="fake:bob",
+                created_by="local:test",
+                expires_at=None,
+                now=now,
+            )
+        await here.presses(OLGA, card, "Let them in")
+        await here.statuses("failed")
+        assert not await roles.of_user(store, "fake:bob")

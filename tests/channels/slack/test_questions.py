@@ -1,0 +1,46 @@
+"""A question in Slack: in its thread, by button and by typing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.testing.simulator import BOB
+from nanohost.testing.simulators.slack import SlackSimulator
+from tests.channels.everywhere import Everywhere, hosted, play
+
+ROOM = "C500"
+LIMIT_S = 40.0
+ASK = {
+    "tool": "ask_user_question",
+    "arguments": {"question": "Which?", "options": ["Red", "Light blue"]},
+    "answer": "so: {result}",
+}
+
+
+def so(name: str, answer: str) -> str:
+    return f'so: <answer from="{name}" id="4">{answer}</answer>'
+
+
+@pytest.mark.behaviour("AP-09")
+async def test_a_question_is_answered_in_its_own_thread_by_button_or_by_number(tmp_path: Path) -> None:
+    slack = SlackSimulator()
+    play(tmp_path, {"match": "^ask", "actions": [ASK]})
+    async with hosted(tmp_path, Everywhere(platforms={"slack": slack}), ("slack", ROOM)):
+        first = await slack.write(ROOM, "ask me", group=True, mention=True)
+        await slack.until_shown(1, ROOM, limit_s=LIMIT_S)
+        [card] = slack.screen(ROOM)
+        assert (card.text, card.thread) == ("Which?", first)
+        await slack.press(card, "Light blue", person=BOB)
+        await slack.until(lambda: so(BOB.name, "Light blue") in slack.texts(ROOM), limit_s=LIMIT_S)
+        await slack.until(lambda: f"Which?\n\nAnswered by {BOB.name}: Light blue" in slack.texts(ROOM), limit_s=LIMIT_S)
+        assert slack.screen(ROOM)[0].buttons == ()
+
+        second = await slack.write(ROOM, "ask again", group=True, mention=True)
+        await slack.until(lambda: slack.texts(ROOM)[-1] == "Which?", limit_s=LIMIT_S)
+        await slack.write(ROOM, "1", group=True)
+        await slack.write(ROOM, "1", group=True, thread=second)
+        await slack.until(lambda: slack.texts(ROOM)[-1].startswith("so: "), limit_s=LIMIT_S)
+        answer = slack.screen(ROOM)[-1]
+        assert (answer.text, answer.thread) == (so("Ada", "Red"), second)

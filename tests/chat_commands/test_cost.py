@@ -1,0 +1,104 @@
+"""What /cost says, and to whom: as far as it is on record, and of agents that are theirs to know of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from nanohost.aftermath import Aftermath
+from nanohost.app import opened_store
+from nanohost.chat_commands.cost import COMMAND, NOTHING
+from nanohost.chat_commands.host_command import Actor, HostAsked
+from nanohost.home import Home
+from nanohost.model import AgentGroupId, Role, SessionId
+from nanohost.store import agent_groups, turn_costs
+from nanohost.store.database import Store
+from nanohost.store.roles import Grant
+from nanohost_protocol.rows import Usage
+
+NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+BERLIN = ZoneInfo("Europe/Berlin")
+LOCAL = Actor(who="local:root", name="root", is_local=True)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with opened_store(Home(tmp_path), durable=False) as store:
+        async with store.transaction() as tx:
+            for folder in ("main", "work"):
+                await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=NOW)
+        yield store
+
+
+async def took(store: Store, turn: str, folder: str, ago: timedelta, usage: Usage) -> None:
+    async with store.transaction() as tx:
+        await turn_costs.put(tx, SessionId("s1"), agent_group=folder, usages={turn: usage}, now=NOW - ago)
+
+
+async def said(store: Store, actor: Actor = LOCAL) -> Sequence[str]:
+    async with store.transaction() as tx:
+        asked = HostAsked(tx=tx, actor=actor, now=NOW, zone=BERLIN, aftermath=Aftermath())
+        return (await COMMAND.carry_out(asked, COMMAND.typed(""))).splitlines()
+
+
+def admin(group: int | None) -> Actor:
+    where = None if group is None else AgentGroupId(group)
+    grant = Grant(user_id="fake:a", role=Role.ADMIN, agent_group_id=where, granted_at=NOW)
+    return Actor(who="fake:a", name="Ann", grants=[grant])
+
+
+async def test_turns_are_summed_by_agent_and_span_and_dollars_are_said_where_they_are_known(store: Store) -> None:
+    await took(store, "t1", "main", timedelta(hours=1), Usage(tokens_in=1500, tokens_out=20, cost_usd=0.25))
+    await took(store, "t2", "main", timedelta(days=3), Usage(tokens_in=500, tokens_out=30, tokens_cached=9))
+    await took(store, "t3", "work", timedelta(days=20), Usage(tokens_in=2_000_000, tokens_out=1))
+    await took(store, "t4", "work", timedelta(days=31), Usage(tokens_in=1, tokens_out=1, cost_usd=99))
+    assert await said(store) == [
+        "main:",
+        "- today: 1 turn, tokens 1.5 k in, 0 cached, 20 out, about $0.25",
+        "- 7 days: 2 turns, tokens 2.0 k in, 9 cached, 50 out, about $0.25",
+        "- 30 days: 2 turns, tokens 2.0 k in, 9 cached, 50 out, about $0.25",
+        "work:",
+        "- today: nothing",
+        "- 7 days: nothing",
+        "- 30 days: 1 turn, tokens 2.0 M in, 0 cached, 1 out",
+        "Together:",
+        "- today: 1 turn, tokens 1.5 k in, 0 cached, 20 out, about $0.25",
+        "- 7 days: 2 turns, tokens 2.0 k in, 9 cached, 50 out, about $0.25",
+        "- 30 days: 3 turns, tokens 2.0 M in, 9 cached, 51 out, about $0.25",
+    ]
+
+
+async def test_a_turn_that_is_told_of_again_counts_once_and_as_told_last(store: Store) -> None:
+    for tokens in (10, 40):
+        await took(store, "t1", "main", timedelta(hours=1), Usage(tokens_in=tokens, tokens_out=1))
+    lines = await said(store)
+    assert lines[1] == "- today: 1 turn, tokens 40 in, 0 cached, 1 out"
+    assert lines[-1] == "On record since 2026-01-02."
+
+
+async def test_today_begins_at_midnight_where_people_are(store: Store) -> None:
+    await took(store, "t1", "main", timedelta(hours=12, minutes=30), Usage(tokens_in=1, tokens_out=1))
+    await took(store, "t2", "main", timedelta(hours=13, minutes=30), Usage(tokens_in=1, tokens_out=1))
+    assert (await said(store))[1].startswith("- today: 1 turn,")
+
+
+async def test_an_admin_of_one_agent_is_told_of_that_one(store: Store) -> None:
+    for number, folder in enumerate(("main", "work", "gone")):
+        await took(store, f"t{number}", folder, timedelta(hours=1), Usage(tokens_in=1, tokens_out=1))
+    titles = [line for line in await said(store, admin(2)) if line.endswith(":")]
+    assert titles == ["work:"]
+    everywhere = [line for line in await said(store, admin(None)) if line.endswith(":")]
+    assert everywhere == ["gone:", "main:", "work:", "Together:"]
+    assert await said(store, admin(7)) == [NOTHING]
+
+
+async def test_many_agents_are_the_dearest_and_a_sum(store: Store) -> None:
+    for number in range(9):
+        usage = Usage(tokens_in=1, tokens_out=1, cost_usd=number)
+        await took(store, f"t{number}", f"a{number}", timedelta(hours=1), usage)
+    titles = [line for line in await said(store) if line.endswith(":")]
+    assert titles == ["a8:", "a7:", "a6:", "a5:", "a4:", "a3:", "All 9 together:"]

@@ -1,0 +1,105 @@
+"""The one list of words after a slash: what becomes of each of them, by role and place, and that the docs say so."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.chat_commands.command import Who
+from nanohost.chat_commands.gate import TO_ME, Order, Passes, Vanishes, Verdict, gate
+from nanohost.chat_commands.host_command import refusal
+from nanohost.chat_commands.lists import FOREIGN, Fate
+from nanohost.chat_commands.registry import chat_commands, host_commands
+from nanohost.model import Role
+from nanohost.reception.commands import command_of
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "how-to" / "chat-commands.md"
+ROLES: dict[str, tuple[Role, ...]] = {
+    "none": (),
+    "member": (Role.MEMBER,),
+    "admin": (Role.ADMIN,),
+    "owner": (Role.OWNER,),
+}
+ENOUGH = {
+    Who.ANYONE: {"none", "member", "admin", "owner"},
+    Who.KNOWN: {"member", "admin", "owner"},
+    Who.ADMIN: {"admin", "owner"},
+    Who.OWNER: {"owner"},
+}
+"""Which of these roles may use a command for those people, written down a second time."""
+
+
+def _expected(name: str, role: str) -> Verdict:
+    """What the gate of a wiring says, by the lists."""
+    rights = ROLES[role]
+    is_admin = role in ENOUGH[Who.ADMIN]
+    order = Order(name, is_admin, roles=frozenset(rights))
+    refused = Order(name, is_admin, refusal=f"Only an admin may use /{name} here.", roles=frozenset(rights))
+    if name in chat_commands():
+        return order if role in ENOUGH[chat_commands()[name].who] else refused
+    if (one := host_commands().get(name)) is not None:
+        told = TO_ME.format(name=name) if role in ENOUGH[one.who] else refusal(one)
+        return Order(name, is_admin, refusal=told, roles=frozenset(rights))
+    if FOREIGN[name].fate is Fate.VANISHES:
+        return Vanishes(f"/{name} is no command for a chat")
+    return Passes() if is_admin else refused
+
+
+@pytest.mark.behaviour("AC-06")
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", [*FOREIGN, *chat_commands(), *host_commands()])
+def test_every_listed_word_comes_to_what_the_lists_say_for_every_role(name: str, role: str) -> None:
+    for text in (f"/{name}", f" /{name.upper()}@the_bot "):
+        assert gate(text, is_admin=role in ENOUGH[Who.ADMIN], roles=ROLES[role]) == _expected(name, role)
+
+
+@pytest.mark.behaviour("AC-06")
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("text", ["/unknown", "/stop it, please", "/costs", "a /pause would be nice", "//pause"])
+def test_everything_else_is_an_ordinary_message(text: str, role: str) -> None:
+    assert gate(text, is_admin=role in ENOUGH[Who.ADMIN], roles=ROLES[role]) == Passes()
+
+
+@pytest.mark.behaviour("AC-06")
+@pytest.mark.parametrize("name", [*FOREIGN, *chat_commands(), *host_commands()])
+def test_the_hosts_commands_are_for_the_reception_where_we_are_spoken_to_and_no_other_word_is(name: str) -> None:
+    is_the_hosts = name in host_commands()
+    assert typed(said(name)) is is_the_hosts
+    assert typed(said(name, is_group=True, mentions_bot=True)) is is_the_hosts
+    assert not typed(said(name, is_group=True))
+    assert not typed(said(name, kind=EventKind.EDIT))
+
+
+def typed(event: InboundEvent) -> bool:
+    return command_of(event) is not None
+
+
+def said(
+    name: str, *, is_group: bool = False, mentions_bot: bool = False, kind: EventKind = EventKind.MESSAGE
+) -> InboundEvent:
+    return InboundEvent(
+        platform_id="c1",
+        platform_message_id="m1",
+        sender=Sender(handle="u1", name="Ann"),
+        text=f"/{name}",
+        sent_at=datetime(2026, 1, 1, tzinfo=UTC),
+        is_group=is_group,
+        mentions_bot=mentions_bot,
+        kind=kind,
+    )
+
+
+@pytest.mark.behaviour("AC-06")
+def test_the_page_about_commands_tells_of_every_word_of_the_lists() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name, foreign in FOREIGN.items():
+        what = "vanishes" if foreign.fate is Fate.VANISHES else "for admins"
+        assert f"| `/{name}` | {what} | {foreign.reason} |" in page
+    for command in chat_commands().values():
+        assert f"| `/{command.name}` |" in page
+    for one in host_commands().values():
+        whom = {Who.ANYONE: "everybody", Who.KNOWN: "people with a role", Who.ADMIN: "admins", Who.OWNER: "owners"}
+        assert f"| `/{one.name}` | {whom[one.who]} | {one.help}" in page

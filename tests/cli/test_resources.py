@@ -1,0 +1,86 @@
+"""Every resource as it is typed: JSON for programs, a table for people, also where there is nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanohost.app import opened_store
+from nanohost.cli.main import main
+from nanohost.commands.context import CommandContext, local_user
+from nanohost.commands.registry import resources
+from nanohost.home import Home
+from nanohost.settings import Settings
+from nanohost.testing.manual_clock import ManualClock
+from tests.commands.conftest import Operator
+from tests.commands.filled import fill
+from tests.commands.test_resources import KEYS
+
+
+async def make(root: Path, *, full: bool) -> None:
+    """An install without anything, or with a row of everything."""
+    home = Home(root)
+    async with opened_store(home, durable=False) as store:
+        if full:
+            await fill(Operator(CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store)))
+
+
+class Typing:
+    """Somebody at the terminal of one install."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._root = root
+        self._capsys = capsys
+
+    def reads(self, *words: str) -> str:
+        self._capsys.readouterr()
+        assert main([*words, "--home", str(self._root)]) == 0
+        return self._capsys.readouterr().out
+
+    def gets(self, *words: str) -> Any:
+        return json.loads(self.reads(*words, "--json"))
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["empty", "filled"])
+def test_every_list_is_typed_as_json_and_as_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], full: bool
+) -> None:
+    asyncio.run(make(tmp_path, full=full))
+    typing = Typing(tmp_path, capsys)
+    for name, resource in resources().items():
+        rows = typing.gets(name, "list")
+        assert isinstance(rows, list)
+        assert bool(rows) is full, name
+        head = typing.reads(name, "list").splitlines()[0]
+        columns = [column.replace("_", " ") for column in resource.row.model_fields]
+        assert head.split() == (" ".join(columns).split() if full else ["nothing", "there"])
+
+
+def test_every_row_is_typed_by_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(make(tmp_path, full=True))
+    typing = Typing(tmp_path, capsys)
+    for name, key in KEYS.items():
+        row = typing.gets(name, "get", *(str(part) for part in key.values()))
+        assert row.items() >= key.items()
+
+
+def test_a_change_is_typed_and_is_on_record_with_who_typed_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(make(tmp_path, full=True))
+    typing = Typing(tmp_path, capsys)
+    assert typing.gets("wirings", "update", "1", "--bots", "yes", "--ignored", "accumulate")["bots"] is True
+    [entry] = typing.gets("audit", "list", "--what", "wirings.update")
+    assert entry["details"] == {"id": 1, "ignored": "accumulate", "bots": True}
+    assert entry["who"] == local_user(os.geteuid())
+
+
+def test_what_was_typed_for_nothing_is_answered_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(make(tmp_path, full=False))
+    assert main(["rules", "delete", "7", "--home", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-2:] == ["nanohost: there is no rule 7", "  try: nanohost rules list"]

@@ -1,0 +1,67 @@
+"""kill -9 around a pause: it holds, it is answered once, and what waited is done once after it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nanohost.routing.pause_notice import PAUSED
+from tests.crash.people import FOLDER, furnish
+from tests.crash.platform import Platform
+from tests.crash.victims import HostProcess
+
+LIMIT_S = 60.0
+SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]
+
+
+@pytest.mark.behaviour("SE-12")
+@pytest.mark.parametrize("point", ["reception.open", "reception.committed"])
+async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
+    home = tmp_path / "home"
+    async with Platform().opened() as platform:
+        host = HostProcess(home, platform.port, {"runtime": "process"})
+        await furnish(home, 2)
+        (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
+        assert host.command("roles", "grant", "wire:ann", "owner").returncode == 0
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await _paused_and_killed(host, platform, point)
+                platform.write("m3", "c0", "hi")
+                await platform.until_seen({("c0", PAUSED)})
+                await asyncio.to_thread(host.kill)
+                assert (await asyncio.to_thread(host.command, "status")).stdout.startswith("PAUSED ")
+                host.start()
+                await _none_runs(host)
+                assert (await asyncio.to_thread(host.command, "resume")).returncode == 0
+                await platform.until_seen({("c0", "echo: hi"), ("c0", "echo: long")})
+        finally:
+            await asyncio.to_thread(host.end)
+    seen = platform.texts()
+    answers = {text: count for (chat, text), count in seen.items() if chat == "c0"}
+    assert answers == {PAUSED: 1, "echo: hi": 1, "echo: long": 1}
+    told = Counter(text.split(":")[0].split(",")[0].split(" since")[0] for (chat, text) in seen if chat == "c1")
+    assert set(told) <= {"Paused", "Cut in the middle of a turn"}
+    assert told["Paused"] == 1
+
+
+async def _paused_and_killed(host: HostProcess, platform: Platform, point: str) -> None:
+    """A long turn runs, /pause is said, the host dies at the point, and the next one is started."""
+    host.start()
+    platform.write("m1", "c0", "long")
+    while not host.runners():  # noqa: ASYNC110 - another process's doing
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(host.kill)
+    host.start(crash_at=point)
+    platform.write("m2", "c1", "/pause")
+    assert await asyncio.to_thread(host.exited_within, 20) is not None
+    host.start()
+    await _none_runs(host)
+
+
+async def _none_runs(host: HostProcess) -> None:
+    while await asyncio.to_thread(host.runners):  # noqa: ASYNC110 - another process's doing
+        await asyncio.sleep(0.05)

@@ -1,0 +1,122 @@
+"""What is sent while all is paused: what the host itself says, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import opened_store
+from nanohost.delivery.delivery import Delivery
+from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import SessionId
+from nanohost.store import agent_groups, deliveries, host_messages, paused, sessions
+from nanohost.store.database import Store
+from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.tasks.entries import LOWEST
+from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import Origin
+
+FAKE = ("fake", "default")
+PLACE = Origin(channel_type="fake", instance="default", platform_id="c1")
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    store: Store
+    delivery: Delivery
+    fake: FakeChannel
+    clock: ManualClock
+    session: SessionId
+
+    async def enter(self, text: str, seq: int) -> LaneKey:
+        lane = LaneKey(self.session, *FAKE, "c1")
+        entry = deliveries.Delivery(
+            lane=lane,
+            seq=seq,
+            out_id=f"o{seq}",
+            kind="chat",
+            thread_id=None,
+            reply_to=None,
+            content=encode(ChatOut(text=text)),
+            status=DeliveryStatus.PENDING,
+            created_at=self.clock.now(),
+        )
+        async with self.store.transaction() as tx:
+            await deliveries.add(tx, entry)
+        self.delivery.on_entry(lane)
+        return lane
+
+    async def pause(self) -> None:
+        async with self.store.transaction() as tx:
+            await paused.begin(tx, by="fake:boss", at=self.clock.now(), place=None)
+
+    async def go_on(self) -> None:
+        async with self.store.transaction() as tx:
+            await paused.end(tx)
+        await self.delivery.go_on()
+
+    async def host_says(self, text: str) -> None:
+        async with self.store.transaction() as tx:
+            said = await host_messages.say(tx, PLACE, ChatOut(text=text), out_id=text, now=self.clock.now())
+        self.delivery.on_entry(said.lane)
+
+    def texts(self) -> list[str]:
+        return [one.text for one in self.fake.sent]
+
+
+@asynccontextmanager
+async def ground(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[Ground]:
+    clock = ManualClock()
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    async with opened_store(Home(tmp_path), durable=False) as store:
+        async with store.transaction() as tx:
+            group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=clock.now())
+            session = await sessions.add(
+                tx, agent_group=group.id, messaging_group=None, thread_id=None, now=clock.now()
+            )
+        delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+        async with mailboxes.opened(), fake.connected(), delivery.opened():
+            yield Ground(store, delivery, fake, clock, session)
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_the_host_goes_on_speaking_and_agents_and_tasks_wait(tmp_path: Path) -> None:
+    async with ground(tmp_path, FakeChannel()) as here:
+        await here.pause()
+        await here.enter("of the agent", 1)
+        await here.enter("of a task", LOWEST + 2)
+        await here.enter("a notice", -65)
+        await here.host_says("a card")
+        await here.fake.wait_for(2)
+        assert sorted(here.texts()) == ["a card", "a notice"]
+        await here.go_on()
+        await here.fake.wait_for(4)
+    assert here.texts()[2:] == ["of a task", "of the agent"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_nothing_is_begun_once_the_pause_is_on_record(tmp_path: Path) -> None:
+    """Also where the sender has looked before: whoever begins a send looks in the same transaction."""
+    async with ground(tmp_path, FakeChannel()) as here:
+        here.fake.down = True
+        lane = await here.enter("waits", 1)
+        await here.fake.wait_for_attempts(1)
+        await here.clock.somebody_sleeps()
+        seen = await deliveries.next_in_lane(here.store, lane, here.clock.now())
+        assert seen is not None
+        await here.pause()
+        async with here.store.transaction() as tx:
+            assert not await deliveries.begin(tx, seen, here.clock.now())
+        here.fake.down = False
+        await here.clock.advance(3600)
+        assert here.fake.attempts.total() == 1
+        await here.go_on()
+        await here.fake.wait_for(1)
+    assert here.texts() == ["waits"]

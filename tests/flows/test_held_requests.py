@@ -1,0 +1,110 @@
+"""An agent asks for what needs a person's yes: from its tool to the card, the press, the effect and what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Sender
+from nanohost.model import Role
+from nanohost.settings import Settings
+from nanohost.store import audit, roles
+from nanohost.tasks import changes
+from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.fake_channel import SentMessage
+from tests.support.flow import Flow, flowing, scripted_settings
+from tests.support.invariants import assert_clean
+
+OLGA = Sender(handle="olga", name="Olga")
+DM = "dm-olga"
+TOLD = {"match": "^.*Your request", "actions": [{"answer": "told: {text}"}]}
+SCHEDULE = {
+    "tool": "schedule_task",
+    "arguments": {"prompt": "water the plants", "cron": "0 9 * * *"},
+    "answer": "{result}",
+}
+
+
+@asynccontextmanager
+async def hosted(root: Path, *, guard: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Flow, AbleChannel]]:
+    """A host with an owner, who can be written to."""
+    fake = AbleChannel()
+    base = scripted_settings()
+    settings = Settings.model_validate({"host": base.host, "agent": base.agent, "guard": dict(guard or {})})
+    async with flowing(root, fake=fake, settings=settings) as flow:
+        async with flow.host.store.transaction() as tx:
+            now = flow.host.clock.now()
+            await roles.grant(tx, user_id="fake:olga", role=Role.OWNER, agent_group=None, now=now)
+        yield flow, fake
+        await assert_clean(flow)
+
+
+async def seen(fake: AbleChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
+    """The latest message there with these words, or with buttons, once there is one."""
+
+    def found() -> list[SentMessage]:
+        there = [one for one in fake.sent if one.address.platform_id == chat and words in one.text]
+        return [one for one in there if one.buttons or not card]
+
+    async with asyncio.timeout(10):
+        while not found():
+            await fake.wait_for(len(fake.sent) + 1, 10)
+    return found()[-1]
+
+
+async def press(fake: AbleChannel, card: SentMessage, label: str) -> None:
+    [button] = [one for one in card.buttons if one.label == label]
+    await fake.person_presses(card, button, sender=OLGA)
+
+
+@pytest.mark.behaviour("AP-02", "AP-05", "AP-07")
+async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_to_every_argument(
+    tmp_path: Path,
+) -> None:
+    async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
+        await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
+        await fake.person_writes("plants, daily")
+        card = await seen(fake, DM, card=True)
+        assert "water the plants" in card.text
+        assert "0 9 * * *" in card.text
+        session = await flow.session()
+        assert await changes.of_session(flow.host.store, session.id) == []
+        await press(fake, card, "Allow once")
+        told = await seen(fake, "c1", "told: ")
+        [task] = await changes.of_session(flow.host.store, session.id)
+        kept = await audit.latest(flow.host.store, limit=10, what="tasks")
+    assert (task.content, task.cron) == ("water the plants", "0 9 * * *")
+    assert told.text == "told: Your request tasks.create was approved and is done."
+    assert [str(one.outcome) for one in reversed(kept)] == ["held", "done"]
+    assert not [one for one in fake.sent if one.address.platform_id == "c1" and one.buttons]
+
+
+@pytest.mark.behaviour("AP-07")
+async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
+    async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
+        await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
+        await fake.person_writes("plants, daily")
+        await press(fake, await seen(fake, DM, card=True), "Deny")
+        told = await seen(fake, "c1", "told: ")
+        assert await changes.of_session(flow.host.store, (await flow.session()).id) == []
+    assert told.text.startswith("told: Your request tasks.create was refused: a person said no")
+
+
+@pytest.mark.behaviour("AP-05", "AP-07")
+async def test_an_agent_sends_to_another_chat_once_a_person_allowed_it(tmp_path: Path) -> None:
+    ask = {"tool": "add_destination", "arguments": {"name": "family", "chat": "c9"}, "answer": "{result}"}
+    send = {"tool": "send_message", "arguments": {"text": "dinner is ready", "to": "family"}}
+    told = {"match": "You can send to family", "actions": [send]}
+    async with hosted(tmp_path) as (flow, fake):
+        await flow.wire(script=[told, {"match": ".", "actions": [ask]}])
+        await flow.wire("c9", "other")
+        await fake.person_writes("tell the family")
+        assert await seen(fake, "c1", "Asked for.")
+        card = await seen(fake, DM, card=True)
+        await press(fake, card, "Allow for 30 days")
+        await seen(fake, "c9", "dinner is ready")
+    assert "c9" in card.text

@@ -1,0 +1,164 @@
+"""Who reaches an agent at all, with a whole host: context, bots, chats that nobody connected, strangers."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from nanohost.channel_api import Sender
+from nanohost.model import EngageMode, Ignored, Role, SenderScope, UnknownSender
+from nanohost.routing.strangers import ASKED, NOBODY
+from nanohost.store import dropped, events, roles, wirings
+from tests.flows.stage import Stage
+from tests.flows.test_who_answers import outcomes
+from tests.support.flow import Flow
+
+BOT = Sender(handle="ci", name="CI", is_bot=True)
+STRANGER = Sender(handle="eve", name="Eve")
+
+
+async def change(flow: Flow, **axes: object) -> None:
+    """Have the only wiring take part in another way."""
+    async with flow.host.store.transaction() as tx:
+        [wiring] = await wirings.every(tx)
+        for axis, value in axes.items():
+            await tx.run(f"UPDATE wirings SET {axis} = ? WHERE id = ?", (value, wiring.id))  # type: ignore[arg-type]
+
+
+async def grant(flow: Flow, user: str, role: Role) -> None:
+    async with flow.host.store.transaction() as tx:
+        await roles.grant(tx, user_id=user, role=role, agent_group=None, now=datetime.now(UTC))
+
+
+async def counted(flow: Flow, table: str) -> int:
+    row = await flow.host.store.one(f"SELECT count(*) AS rows FROM {table}")
+    assert row is not None
+    return int(row["rows"])
+
+
+async def routed(flow: Flow) -> None:
+    """Wait until routing has dealt with all that came in."""
+    async with asyncio.timeout(10):
+        while await events.chats_with_new(flow.host.store):
+            pass
+
+
+@pytest.mark.behaviour("RT-05", "RT-06")
+async def test_chatter_starts_no_container_and_is_taken_with_the_message_that_does(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await flow.wire(engage=EngageMode.MENTION)
+        await change(flow, ignored=Ignored.ACCUMULATE)
+        for text in ("we could go on Friday", "or Saturday"):
+            await stage.fake.person_writes(text, group=True)
+        await routed(flow)
+        assert await outcomes(flow) == ["context", "context"]
+        assert await flow.containers() == []
+        await stage.fake.person_writes("which day?", group=True, mentions=True)
+        await stage.fake.wait_for(1)
+        session = await flow.session()
+        await stage.fake.person_writes("Sunday it is", group=True)
+        await routed(flow)
+    assert flow.texts() == ["echo: which day?"]
+    async with stage.host() as flow:
+        box = await flow.host.mailboxes.inbound(
+            session, lambda box: [row.content for row in box.due(datetime.now(UTC))]
+        )
+    assert ["Sunday" in content for content in box] == [True], "all that came before was taken"
+
+
+@pytest.mark.behaviour("IN-05")
+async def test_a_bot_is_answered_where_a_wiring_lets_bots_speak_and_is_on_record_elsewhere(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await watched.fake.person_writes("build one", sender=BOT, group=True)
+        await routed(flow)
+        await change(flow, bots=1)
+        await watched.fake.person_writes("build two", sender=BOT, group=True)
+        await watched.fake.wait_for(1)
+        [lost] = await dropped.latest(flow.host.store, limit=9)
+    assert flow.texts() == ["echo: build two"]
+    assert (lost.user_id, lost.reason, lost.count) == ("fake:ci", "another bot wrote it", 1)
+
+
+@pytest.mark.behaviour("RT-04")
+async def test_a_hostile_text_against_a_hostile_pattern_holds_up_nobody(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(pattern="(a+)+$")
+        await flow.wire("c2", "one")
+        await watched.fake.person_writes("a" * 4095 + "!")
+        await watched.fake.person_writes("hello", chat="c2")
+        await watched.fake.person_writes("aaa")
+        await watched.fake.wait_for(2)
+    assert sorted(flow.texts()) == ["echo: aaa", "echo: hello"]
+
+
+@pytest.mark.behaviour("RT-04", "RT-10")
+async def test_a_pattern_from_before_that_cannot_be_tried_any_more_is_told_on_record(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await change(flow, engage_pattern=r"(a)\1")
+        await watched.fake.person_writes("aa")
+        await routed(flow)
+        await change(flow, engage_pattern=".")
+        await watched.fake.person_writes("hi")
+        await watched.fake.wait_for(1)
+        [lost] = await dropped.latest(flow.host.store, limit=9)
+    assert "the wiring's pattern cannot be used" in lost.reason
+    assert flow.texts() == ["echo: hi"]
+
+
+@pytest.mark.behaviour("RT-08")
+async def test_a_chat_that_nobody_connected_may_talk_as_it_likes_and_leaves_no_trace(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        for number in range(5):
+            await watched.fake.person_writes(f"chatter {number}", chat="strange", group=True)
+        await routed(flow)
+        tables = ("inbound_events", "dropped_messages", "users", "approvals")
+        assert [await counted(flow, table) for table in tables] == [0, 0, 0, 0]
+
+
+@pytest.mark.behaviour("RT-08", "RT-10")
+async def test_on_a_new_install_a_direct_message_is_told_what_to_type_on_the_machine(watched: Stage) -> None:
+    async with watched.host() as flow:
+        for text in ("hello", "anybody?"):
+            await watched.fake.person_writes(text, sender=STRANGER)
+        await watched.fake.wait_for(1)
+        await watched.fake.person_writes("@nan", sender=STRANGER, chat="group", group=True, mentions=True)
+        await flow.wire("c2")
+        await watched.fake.person_writes("hi", chat="c2")
+        await watched.fake.wait_for(2)
+        lost = await dropped.latest(flow.host.store, limit=9)
+    assert flow.texts() == [NOBODY.format(channel="fake"), "echo: hi"]
+    assert sum(one.count for one in lost) == 3
+
+
+@pytest.mark.behaviour("AC-04", "RT-08")
+@pytest.mark.parametrize("wired", [True, False])
+async def test_a_stranger_reads_that_somebody_is_asked_and_nothing_reaches_the_agent(
+    watched: Stage, wired: bool
+) -> None:
+    async with watched.host() as flow:
+        await grant(flow, "fake:boss", Role.OWNER)
+        if wired:
+            await flow.wire(unknown=UnknownSender.REQUEST_APPROVAL)
+        for text in ("hello", "are you there?"):
+            await watched.fake.person_writes(text, sender=STRANGER)
+        await watched.fake.wait_for(1)
+        assert (await counted(flow, "approvals"), await flow.sessions()) == (1, [])
+    assert flow.texts("c1")[:1] == [ASKED]
+
+
+@pytest.mark.behaviour("AC-05")
+async def test_an_agent_that_knows_its_people_hears_nobody_else_in_a_public_chat(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await change(flow, sender_scope=SenderScope.KNOWN)
+        await grant(flow, "fake:u1", Role.MEMBER)
+        await watched.fake.person_writes("psst", sender=STRANGER)
+        await watched.fake.person_writes("hi", sender=Sender(handle="u1", name="Ada"))
+        await watched.fake.wait_for(1)
+        assert await outcomes(flow) == ["denied", "written"]
+    assert flow.texts() == ["echo: hi"]

@@ -1,0 +1,76 @@
+"""May an agent have what it asks for: every combination of what is known."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from nanohost.guard.ruling import Facts, Ruling, decide
+from nanohost.model import AgentGroupId
+from nanohost.store.rules import Rule, RuleEffect
+from nanohost.testing.manual_clock import START
+
+ALLOW, HOLD, DENY = Ruling.ALLOW, Ruling.HOLD, Ruling.DENY
+ANY = "*"
+
+# policy, rule, usual, approved: the first row that fits decides.
+TABLE = (
+    (DENY, ANY, ANY, ANY, DENY),
+    (ANY, "deny", ANY, ANY, DENY),
+    (None, ANY, DENY, ANY, DENY),
+    (ALLOW, ANY, ANY, ANY, ALLOW),
+    (ANY, ANY, ANY, True, ALLOW),
+    (None, ANY, ALLOW, ANY, ALLOW),
+    (ANY, "allow", ANY, ANY, ALLOW),
+    (ANY, ANY, ANY, ANY, HOLD),
+)
+COMBINATIONS = list(product((None, *Ruling), (None, "allow", "deny"), Ruling, (False, True)))
+
+
+def rule(effect: str | None) -> Rule | None:
+    if effect is None:
+        return None
+    return Rule(
+        id=1,
+        kind="tasks.create",
+        effect=RuleEffect(effect),
+        agent_group_id=AgentGroupId(1),
+        subject=None,
+        created_by="fake:owner",
+        created_at=START,
+        expires_at=None,
+        uses=0,
+        last_used_at=None,
+        ended_at=None,
+        ended_by=None,
+    )
+
+
+def row_for(case: tuple[object, ...]) -> int:
+    return next(
+        at
+        for at, row in enumerate(TABLE)
+        if all(wanted in (ANY, given) for wanted, given in zip(row, case, strict=False))
+    )
+
+
+@pytest.mark.behaviour("AP-05")
+@pytest.mark.parametrize(("policy", "effect", "usual", "approved"), COMBINATIONS)
+def test_a_request_is_decided_as_the_table_says(
+    policy: Ruling | None, effect: str | None, usual: Ruling, approved: bool
+) -> None:
+    facts = Facts(action="tasks.create", usual=usual, policy=policy, rule=rule(effect), approved=approved)
+    decision = decide(facts)
+    assert decision.ruling is TABLE[row_for((policy, effect, usual, approved))][-1]
+    assert decision.reason
+
+
+def test_no_row_of_the_table_is_idle() -> None:
+    assert {row_for(case) for case in COMBINATIONS} == set(range(len(TABLE)))
+
+
+def test_only_the_rule_that_decided_is_counted_as_used() -> None:
+    spared = Facts(action="a", usual=HOLD, policy=None, rule=rule("allow"), approved=False)
+    free = Facts(action="a", usual=ALLOW, policy=None, rule=rule("allow"), approved=False)
+    assert (decide(spared).rule, decide(free).rule) == (rule("allow"), None)

@@ -1,0 +1,165 @@
+"""An answer on its way to the session that asked: a real store and mailbox, a router opened again and again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import EventKind
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import EventId, SessionId
+from nanohost.routing.answers import SETTLED, Answers, Taken
+from nanohost.shipped import shipped_root
+from nanohost.store import deliveries, events, questions
+from nanohost.store.cards import value_of
+from nanohost.store.database import open_store
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
+from nanohost.store.migrations import migrate, read_sets
+from nanohost_protocol.payloads import ChatIn, EditOut, QuestionOut, decode_in, decode_out, encode
+from tests.routing.test_router import CHAT, NOON, World
+
+pytestmark = pytest.mark.behaviour("AP-09")
+
+
+@asynccontextmanager
+async def asking(folder: Path, *, text: str = "Which?", receipt: tuple[str, ...] = ("p1",)) -> AsyncIterator[World]:
+    """A chat in which an agent has asked something. No `receipt`: its sending is not on record yet."""
+    database = folder / "nanohost.db"
+    migrate(database, read_sets([shipped_root() / "migrations"]), backups=folder / "backups")
+    mailboxes = Mailboxes(folder / "sessions", durable=False)
+    async with open_store(database, durable=False) as store, mailboxes.opened():
+        world = World(store, mailboxes)
+        await world.wire(await world.chat(), await world.agent("a"))
+        await world.says("ask me")
+        await world.route()
+        session = await world.session("a")
+        question = Delivery(
+            lane=LaneKey(session.id, "fake", "main", "c1"),
+            seq=1,
+            out_id="q1",
+            kind="question",
+            thread_id=None,
+            reply_to=None,
+            content=encode(QuestionOut(text=text, options=("Red", "Blue"))),
+            status=DeliveryStatus.PENDING,
+            created_at=NOON,
+        )
+        async with store.transaction() as tx:
+            await deliveries.add(tx, question)
+            await questions.add(tx, question, NOON)
+            await deliveries.begin(tx, question, NOON)
+            if receipt:
+                sent = Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt)
+                await deliveries.end(tx, question, sent, NOON)
+        yield world
+
+
+async def said(world: World) -> list[tuple[str, str | None]]:
+    """What is in the mailbox: the texts, and what they answer."""
+    session = await world.session("a")
+    rows = await world.mailboxes.inbound(session, lambda box: [box.numbered(number) for number in (2, 4, 6)])
+    found = [decode_in(row.kind, row.content) for row in rows if row is not None]
+    return [(one.text, one.answers) for one in found if isinstance(one, ChatIn)]
+
+
+async def edits(world: World) -> list[tuple[str, str | None]]:
+    """What the question's message is changed to, and when if not at once."""
+    rows = await world.store.all("SELECT content, not_before FROM deliveries WHERE kind = 'edit'")
+    found = [(decode_out("edit", row["content"]), row["not_before"]) for row in rows]
+    return [(one.text, later) for one, later in found if isinstance(one, EditOut)]
+
+
+async def test_an_answer_waits_for_a_mailbox_that_refuses_and_is_one_still(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        broken = world.mailboxes.layout(await world.session("a")).inbound_db
+        sound = broken.read_bytes()
+        broken.write_bytes(b"garbage" * 1000)
+        await world.says("2")
+        await world.route()
+        assert (await world.outcomes())[-1] == ("2", "waiting")
+        broken.write_bytes(sound)
+        await world.says("1")
+        async with world.routing():
+            await world.until(lambda: _is_written(world))
+        assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
+
+
+async def test_of_two_in_one_batch_the_first_is_the_answer(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        await world.says("red", "2")
+        await world.route()
+        assert await said(world) == [("ask me", None), ("Red", "q1"), ("2", None)]
+
+
+@pytest.mark.parametrize("receipt", [("p1",), ("p1", "p2")])
+async def test_the_question_is_changed_to_what_was_answered(tmp_path: Path, receipt: tuple[str, ...]) -> None:
+    long = "word " * 1000 + "Which?"
+    async with asking(tmp_path, text=long, receipt=receipt) as world:
+        await world.says("2")
+        await world.route()
+        [(text, later)] = await edits(world)
+    assert later is None
+    assert text.endswith("Which?\n\nAnswered by Ada: Blue")
+    assert text.startswith("word word") == (len(receipt) == 1), "of several messages it is the last one that is changed"
+    assert len(receipt) == 1 or len(text) < 600
+
+
+async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little_later(tmp_path: Path) -> None:
+    async with asking(tmp_path, receipt=()) as world:
+        await world.says("2")
+        await world.route()
+        [(_, later)] = await edits(world)
+    assert later is not None
+
+
+async def test_what_nobody_has_seen_is_answered_by_nobody(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        async with world.store.transaction() as tx:
+            await tx.run("UPDATE deliveries SET status = 'dead' WHERE seq = 1")
+        await world.says("2")
+        await world.route()
+        assert await said(world) == [("ask me", None), ("2", None)]
+
+
+async def test_the_record_is_kept_for_as_long_as_others(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        [open_one] = await questions.open_in_chat(world.store, CHAT)
+        later = NOON + timedelta(days=40)
+        async with world.store.transaction() as tx:
+            assert await questions.forget(tx, before=later) == 0, "it is open"
+            assert await questions.close_all(tx, open_one.question.session_id) == 1
+            assert not await questions.claim(
+                tx, open_one.question, answer="Red", user="fake:u1", event=EventId(7), now=later
+            )
+            assert await questions.forget(tx, before=later) == 1
+
+
+async def _is_written(world: World) -> bool:
+    waiting = await world.store.one("SELECT 1 FROM routes WHERE outcome = 'waiting'")
+    return waiting is None and await world.nothing_new()
+
+
+async def test_an_event_that_is_done_again_is_what_it_was(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        [first] = [await events.get(world.store, EventId(1))]
+        answers = Answers(store=world.store, clock=world.clock, on_entry=world.answered.append)
+        await world.says("2", "1")
+        await world.route()
+        winner, loser = [await events.get(world.store, EventId(number)) for number in (2, 3)]
+        assert isinstance(await answers.take(winner), Taken)
+        again = replace(
+            loser, event=replace(loser.event, kind=EventKind.CLICK, value=value_of(*await _asked(world), 1))
+        )
+        assert await answers.take(again) is SETTLED, "a press that was refused"
+        assert await answers.take(first) is None
+        assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
+        assert world.answered == [LaneKey((await world.session("a")).id, "fake", "main", "c1")]
+
+
+async def _asked(world: World) -> tuple[SessionId, str]:
+    return (await world.session("a")).id, "q1"

@@ -1,0 +1,123 @@
+"""Which question a message answers: as a table of what people type."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.model import SessionId
+from nanohost.routing.typed_answer import choice, typed_answer
+from nanohost.store.events import ChatKey
+from nanohost.store.questions import Asked, Question, QuestionStatus
+
+pytestmark = pytest.mark.behaviour("AP-09")
+
+WROTE = InboundEvent(
+    platform_id="c1",
+    platform_message_id="m9",
+    sender=Sender(handle="u1", name="Ann"),
+    text="1",
+    sent_at=datetime(2026, 1, 2, 12, tzinfo=UTC),
+)
+IN_GROUP = replace(WROTE, is_group=True, thread_id="t1")
+
+
+def asked(*options: str, seq: int = 1, thread: str | None = "t1") -> Asked:
+    question = Question(
+        session_id=SessionId("s1"),
+        seq=seq,
+        out_id=f"q{seq}",
+        chat=ChatKey("fake", "default", "c1"),
+        thread_id=thread,
+        status=QuestionStatus.OPEN,
+    )
+    return Asked(question=question, options=options, receipt=(f"p{seq}",))
+
+
+@pytest.mark.parametrize(
+    ("typed", "chosen"),
+    [
+        ("Red", "Red"),
+        ("red", "Red"),
+        (" LIGHT\n  blue ", "Light blue"),
+        ("1", "Red"),
+        ("2.", "Light blue"),
+        ("2)", "Light blue"),
+        ("#2", "Light blue"),
+        ("0", None),
+        ("4", None),
+        ("02", "Light blue"),
+        ("²", None),
+        ("٢", None),
+        ("1 please", None),
+        ("Red or blue", None),
+        ("", None),
+    ],
+)
+def test_a_choice_is_its_words_or_its_number(typed: str, chosen: str | None) -> None:
+    assert choice(["Red", "Light blue", "Green"], typed) == chosen
+
+
+def test_a_choice_that_is_a_number_is_itself_before_it_is_another_ones_place() -> None:
+    assert choice(["2", "4", "1"], "2") == "2"
+    assert choice(["2", "4", "1"], "#2") == "4"
+
+
+def test_the_latest_question_of_the_conversation_is_meant() -> None:
+    found = typed_answer(IN_GROUP, [asked("A", "B", seq=5, thread="t2"), asked("C", "D", seq=3), asked("E", "F")])
+    assert found is not None
+    assert (found.asked.question.seq, found.text, found.is_meant) == (3, "C", True)
+
+
+def test_a_direct_chat_is_one_conversation_whatever_its_threads() -> None:
+    found = typed_answer(WROTE, [asked("A", "B", thread="t2")])
+    assert found is not None
+    assert found.text == "A"
+
+
+def test_a_number_that_the_latest_question_lacks_answers_no_earlier_one() -> None:
+    assert typed_answer(replace(WROTE, text="3"), [asked("A", "B", seq=3), asked("C", "D", "E")]) is None
+
+
+@pytest.mark.parametrize("event", [replace(IN_GROUP, refers_to="p1"), replace(IN_GROUP, thread_id="p1")])
+@pytest.mark.parametrize(("typed", "text"), [("2", "D"), ("why?", "why?")])
+def test_a_reply_is_for_the_question_it_replies_to(event: InboundEvent, typed: str, text: str) -> None:
+    found = typed_answer(replace(event, text=typed), [asked("A", "B", seq=3), asked("C", "D", thread=None)])
+    assert found is not None
+    assert (found.asked.question.seq, found.text, found.is_meant) == (1, text, True)
+
+
+@pytest.mark.parametrize(
+    ("event", "is_meant"),
+    [(WROTE, True), (IN_GROUP, False), (replace(IN_GROUP, mentions_bot=True), True)],
+)
+def test_free_words_in_a_group_are_meant_only_where_the_bot_is(event: InboundEvent, is_meant: bool) -> None:
+    found = typed_answer(replace(event, text="anything"), [asked()])
+    assert found is not None
+    assert (found.text, found.is_meant) == ("anything", is_meant)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        replace(WROTE, text="/stop"),
+        replace(WROTE, text="/compact"),
+        replace(WROTE, text="/login now"),
+        replace(WROTE, text="  "),
+        replace(WROTE, kind=EventKind.EDIT),
+        replace(WROTE, kind=EventKind.REACTION),
+        replace(WROTE, sender=Sender(handle="b", name="Bot", is_bot=True)),
+        replace(IN_GROUP, thread_id="t2"),
+    ],
+)
+def test_what_can_answer_nothing(event: InboundEvent) -> None:
+    assert typed_answer(event, [asked()]) is None
+
+
+def test_a_path_is_no_command() -> None:
+    found = typed_answer(replace(WROTE, text="/home/ann/notes"), [asked()])
+    assert found is not None
+    assert found.text == "/home/ann/notes"
