@@ -26,6 +26,8 @@ class Batch:
 
     turn_id: str
     messages: tuple[MessageIn, ...]
+    passed_over: tuple[MessageIn, ...] = ()
+    """Context that found no room: closed unseen, so that it does not come up in a later turn, out of its time."""
 
 
 def eligible(due: Iterable[MessageIn], acks: Acks, *, first_poll: bool) -> list[MessageIn]:
@@ -53,7 +55,7 @@ def next_batch(rows: Sequence[MessageIn], acks: Acks) -> Batch | None:
     if again is not None:
         return Batch(turn_id=again, messages=tuple(row for row in rows if _belongs(row, again, acks)))
     fresh = _fresh(rows)
-    return Batch(turn_id=turn_id(fresh[0].id), messages=fresh) if fresh else None
+    return Batch(turn_id=turn_id(fresh[0].id), messages=fresh, passed_over=passed_over(rows, fresh)) if fresh else None
 
 
 def follow_ups(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
@@ -61,6 +63,14 @@ def follow_ups(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
     of the command line's waits for the turn's end, and so does what came after it."""
     fresh = _fresh(_never_taken(rows, acks))
     return () if fresh and command_in(fresh[0]) is not None else fresh
+
+
+def passed_over(rows: Sequence[MessageIn], taken: Sequence[MessageIn]) -> tuple[MessageIn, ...]:
+    """Context among these rows that is older than the last of what is taken, and is not taken itself."""
+    if not any(row.trigger for row in taken):
+        return ()
+    ids, last = {row.id for row in taken}, taken[-1].seq
+    return tuple(row for row in rows if not row.trigger and row.seq < last and row.id not in ids)
 
 
 def command_waits(rows: Sequence[MessageIn], acks: Acks) -> bool:

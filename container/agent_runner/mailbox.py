@@ -41,6 +41,8 @@ class News:
 
     batch: Batch | None
     follow_ups: tuple[MessageIn, ...]
+    passed_over: tuple[MessageIn, ...]
+    """Context that found no room beside the follow-ups."""
     controls: tuple[MessageIn, ...]
     about: Mapping[str, int]
     """What edits, reactions, presses and answers among them are about: the number of that message by row id."""
@@ -119,9 +121,12 @@ class Mailbox:
         """Begin a turn."""
         return await self._patiently(self._claim, batch, now)
 
-    async def claim_more(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
-        """Add follow-ups to the turn that runs."""
-        await self._patiently(self._writer.claim_more, turn_id, messages, now)
+    async def claim_more(
+        self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, passed_over: Sequence[MessageIn] = ()
+    ) -> None:
+        """Add follow-ups to the turn that runs, and close the context that found no room beside them."""
+        claim_more = partial(self._writer.claim_more, passed_over=passed_over)
+        await self._patiently(claim_more, turn_id, messages, now)
 
     async def say(self, message: NewMessageOut, now: datetime) -> Said:
         """One message during a turn; one that the turn said before has the number that it had."""
@@ -177,7 +182,7 @@ class Mailbox:
         raise AssertionError("unreachable")
 
     def _claim(self, batch: Batch, now: datetime) -> Begun:
-        self._writer.claim(batch.turn_id, batch.messages, now)
+        self._writer.claim(batch.turn_id, batch.messages, now, passed_over=batch.passed_over)
         turn = self._writer.turn(batch.turn_id)
         attempt = turn.attempt if turn is not None else 1
         return Begun(attempt=attempt, said=self._writer.said(batch.turn_id) if attempt > 1 else ())
@@ -228,6 +233,7 @@ class Mailbox:
         return News(
             batch=batch,
             follow_ups=follow_ups,
+            passed_over=claims.passed_over([row for row in rows if row.id not in acks], follow_ups),
             controls=tuple(claims.controls(rows)),
             about=references.numbers(shown, inbound, self._writer, book),
             asked=references.questions(shown, self._writer),

@@ -275,11 +275,11 @@ class Turn:
 
     async def _join(self, news: News, provider: Provider) -> None:
         """Follow-ups become part of the turn: an answer goes to the call that waits for it, the rest is pushed."""
-        rows, now = news.follow_ups, self._bench.now()
+        rows, passed_over, now = news.follow_ups, news.passed_over, self._bench.now()
         answers = tuple(row for row in rows if self._questions.is_waited_for(row))
         if not any(row.trigger for row in rows if row not in answers):
-            rows = answers  # context waits for something that it is the context of
-        await self._bench.mailbox.claim_more(self._batch.turn_id, rows, now)
+            rows, passed_over = answers, ()  # context waits for something that it is the context of
+        await self._bench.mailbox.claim_more(self._batch.turn_id, rows, now, passed_over=passed_over)
         self._outbox.book = news.book
         # A call may have given up in this very moment: what is claimed is pushed then, and not lost.
         given = [row for row in answers if self._questions.answer(row)]

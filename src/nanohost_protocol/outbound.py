@@ -133,23 +133,29 @@ class OutboundWriter:
                 )
             self._db.execute("DELETE FROM container_state")
 
-    def claim(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
-        """Begin a turn over a batch: the turn and all its claims, or none of it."""
+    def claim(
+        self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, passed_over: Sequence[MessageIn] = ()
+    ) -> None:
+        """Begin a turn over a batch: the turn and all its claims, or none of it. What was passed over is closed."""
         with self._transaction():
             self._db.execute(
                 _BEGIN_TURN,
                 {"turn_id": turn_id, "message_ids": _ids(messages), "started_at": to_text(now)},
             )
             self._take(turn_id, messages, now)
+            self._pass_over(turn_id, passed_over, now)
 
-    def claim_more(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
-        """Add follow-ups to the turn that is running."""
+    def claim_more(
+        self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, passed_over: Sequence[MessageIn] = ()
+    ) -> None:
+        """Add follow-ups to the turn that is running. What was passed over is closed."""
         with self._transaction():
             turn = self._turn(turn_id)
             assert turn is not None, "a turn is claimed before it is extended"
             together = json.dumps([*turn.message_ids, *(message.id for message in messages)])
             self._db.execute("UPDATE turns SET message_ids = ? WHERE turn_id = ?", (together, turn_id))
             self._take(turn_id, messages, now)
+            self._pass_over(turn_id, passed_over, now)
 
     def say(self, message: NewMessageOut, *, floor: int, now: datetime) -> bool:
         """One message during a turn. False if this turn said it before. `floor`: the highest number seen elsewhere."""
@@ -252,6 +258,11 @@ class OutboundWriter:
                     "changed_at": to_text(now),
                 },
             )
+
+    def _pass_over(self, turn_id: str, messages: Sequence[MessageIn], now: datetime) -> None:
+        self._take(turn_id, messages, now)
+        for message in messages:
+            self._db.execute("UPDATE processing_ack SET status = 'completed' WHERE message_id = ?", (message.id,))
 
     def _put(self, message: NewMessageOut, floor: int, now: datetime) -> bool:
         highest = self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_out").fetchone()[0]

@@ -48,9 +48,9 @@ async def advanced(here: Hall, clock: ManualClock, seconds: float) -> None:
 async def almost_over(here: Hall) -> None:
     """The open approval expires in half a minute."""
     [approval] = await here.statuses("pending")
-    until = here.flow.host.clock.now() + timedelta(seconds=30)
+    end = here.flow.host.clock.now() + timedelta(seconds=30)
     async with here.flow.host.store.transaction() as tx:
-        await tx.run("UPDATE approvals SET expires_at = ?", (to_text(until),))
+        await tx.run("UPDATE approvals SET expires_at = ?", (to_text(end),))
     here.flow.host.approvals.poke(approval.id)
 
 

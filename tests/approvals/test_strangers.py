@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.approvals.kinds.sender import KIND as SENDER
 from nanohost.channel_api import Sender
 from nanohost.model import Role
 from nanohost.store import dropped, roles, rules, users
@@ -224,3 +225,17 @@ async def test_a_refusal_that_was_made_meanwhile_wins_over_an_old_card(tmp_path:
         await here.presses(OLGA, card, "Let them in")
         await here.statuses("failed")
         assert not await roles.of_user(store, "fake:bob")
+
+
+@pytest.mark.behaviour("AP-10", "AP-06")
+async def test_a_flood_of_strangers_makes_no_more_cards_than_somebody_can_read(tmp_path: Path) -> None:
+    most = SENDER.most_open
+    assert most is not None
+    async with hall(tmp_path) as here:
+        for number in range(most + 5):
+            await here.writes(Sender(handle=f"s{number}", name=f"S{number}"), "hello")
+        await here.card(most)
+        await here.routed()
+        assert len(await here.approvals()) == len(here.cards()) == most
+        counted = await dropped.latest(here.flow.host.store, limit=50)
+        assert sum(one.count for one in counted) == 5

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent_runner.claims import BATCH_LIMIT, controls, eligible, follow_ups, next_batch
+from agent_runner.claims import BATCH_LIMIT, controls, eligible, follow_ups, next_batch, passed_over
 from nanohost_protocol.ids import turn_id
 from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
 
@@ -123,3 +123,14 @@ def test_rows_for_the_runner_itself_are_in_no_batch() -> None:
     assert [one.seq for one in batch.messages] == [4]
     assert [one.seq for one in controls(rows)] == [2]
     assert follow_ups(rows[:1], {}) == ()
+
+
+@pytest.mark.behaviour("RT-06")
+def test_context_that_finds_no_room_is_passed_over_and_does_not_come_up_later() -> None:
+    old, new = row(2, trigger=False), [row(seq, trigger=False) for seq in range(4, 4 + 2 * (BATCH_LIMIT - 1), 2)]
+    trigger, later = row(200), row(202, trigger=False)
+    batch = next_batch([old, *new, trigger, later], {})
+    assert batch is not None
+    assert batch.messages == (*new, trigger) or batch.messages == (*new[1:], trigger, later)
+    assert set(batch.passed_over) == {old, *new, later} - set(batch.messages)
+    assert passed_over([old, later], (later,)) == (), "context alone passes over nothing"

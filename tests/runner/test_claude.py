@@ -103,7 +103,9 @@ async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi
     async with running(host, replace(claude(host), tools="none")):
         await host.acked("m1")
     ours = [
+        "add_destination",
         "ask_user_question",
+        "change_model",
         "change_task",
         "edit_message",
         "list_tasks",

@@ -17,6 +17,8 @@ from nanohost_protocol.rows import Origin
 
 LONGEST = 6_000
 """Characters of a card. Nobody reads more, and what is decided must have been read."""
+SHORT = 60
+"""Characters of a value that needs no lines of its own."""
 _DONE = {
     ApprovalStatus.APPROVED: "Approved",
     ApprovalStatus.DENIED: "Denied",
@@ -33,7 +35,7 @@ def digest_of(shown: str, payload: str) -> str:
 
 def facts(title: str, lines: Sequence[tuple[str, str]]) -> str:
     """What is shown: the title, then a line a fact. Their values are written by `wording`, or ours."""
-    return "\n".join([title, *(f"**{what}:** {value}" for what, value in lines)])
+    return "\n".join([title, *(f"**{what}:** {value}".replace(":** \n", ":**\n", 1) for what, value in lines)])
 
 
 def place_in_words(origin: Origin | None, chat: str, *, is_group: bool) -> str:
@@ -53,7 +55,13 @@ def arguments_in_words(arguments: str) -> list[tuple[str, str]]:
         raise UsageError("its arguments are no JSON") from None
     if not isinstance(document, dict):
         raise UsageError("its arguments are no JSON object")
-    return [(wording.name(key, limit=200), "\n" + quoted(_value(value))) for key, value in document.items()]
+    return [(wording.name(key, limit=200), _shown(_value(value))) for key, value in document.items()]
+
+
+def _shown(value: str) -> str:
+    """What is short and plain stands behind its name."""
+    is_plain = len(value) <= SHORT and value.isprintable() and "`" not in value and wording.visible(value) == value
+    return f"`{value}`" if is_plain else "\n" + quoted(value)
 
 
 def _value(value: object) -> str:

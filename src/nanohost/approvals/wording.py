@@ -16,8 +16,8 @@ LONGEST_MESSAGE = 500
 LINE = 100
 """Characters; longer lines go on in the next one. No platform's cut falls into a line that is so short."""
 BAR, GOES_ON = "│ ", "┊ "
-_UNSEEN = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"}
-"""Letters and marks by their category, and nothing to see."""
+_UNSEEN = {"⟨", "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"}
+"""Letters and marks by their category, and nothing to see; and what we write those with."""
 
 
 def visible(text: str) -> str:

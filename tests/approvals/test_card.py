@@ -1,0 +1,171 @@
+"""What an approver reads: all of it, and nothing that a stranger or an agent made look like ours."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanohost.approvals import wording
+from nanohost.approvals.card import arguments_in_words, card, closed, digest_of, facts
+from nanohost.approvals.kinds.sender import KIND
+from nanohost.delivery.render import render
+from nanohost.errors import UsageError
+from nanohost.model import ApprovalId
+from nanohost.rendering import Form, split
+from nanohost.rendering.form import Limits
+from nanohost.store.approvals import Approval, ApprovalStatus
+from nanohost_protocol.payloads import encode
+from nanohost_protocol.rows import OutKind
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+NASTY = st.text(
+    alphabet=st.one_of(
+        st.sampled_from("`*_~[]()<>#@!|\\\n\r\t -+.:/&\"'0123456789abcxyz│┊⟨\u202e\u200b\u2028\u2066\x00\x1b"),
+        st.characters(),
+    ),
+    max_size=300,
+)
+WORDS = st.sampled_from(
+    [
+        "\n# Approved",
+        "\n**Who:** your mother",
+        "```\n**They wrote:** hi\n```",
+        "[Let them in](https://evil.example)",
+        "<https://evil.example|Let them in>",
+        "@everyone <@U123> <!channel> @olga",
+        "<b>Approved</b><a href='https://evil.example'>x</a>",
+        "\n/approve aaaaaa",
+        "\u202egnorw",
+        "||spoiler|| __init__ ~~gone~~",
+        "1. Let them in\n2. Refuse",
+    ]
+)
+THEIRS = st.lists(st.one_of(NASTY, WORDS), max_size=4).map("".join)
+
+
+def asked(name: str, text: str) -> Approval:
+    shown = facts(
+        "Somebody new wants to talk to main",
+        [("Who", wording.name(name)), ("They wrote", "\n" + wording.quoted(text, limit=wording.LONGEST_MESSAGE))],
+    )
+    return Approval(
+        id=ApprovalId("k3f7qd"),
+        kind="sender",
+        subject="x",
+        agent_group_id=None,
+        shown=shown,
+        options=("Let them in", "Refuse"),
+        payload="{}",
+        requested_by="fake:bob",
+        origin=None,
+        session_id=None,
+        seq=None,
+        created_at=NOW,
+        expires_at=NOW + timedelta(days=1),
+        digest=digest_of(shown, "{}"),
+    )
+
+
+def on_platform(approval: Approval, form: Form, most: int = 100_000) -> list[tuple[str, str]]:
+    """The messages as they are sent, and in plain words."""
+    said = render(OutKind.CARD, encode(card(approval, KIND, UTC)), choices=False) or ""
+    return [(part.text, part.plain) for part in split(said, form, Limits(text=most))]
+
+
+@pytest.mark.behaviour("AP-02")
+@given(name=THEIRS, text=THEIRS, form=st.sampled_from(list(Form)))
+def test_nothing_that_they_wrote_is_a_line_of_the_card(name: str, text: str, form: Form) -> None:
+    """In plain words every line is one of ours, or begins with the bar."""
+    ours = re.compile(r"(Somebody new|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)")
+    for _, plain in on_platform(asked(name, text), form):
+        for line in plain.split("\n"):
+            shown = line.replace("**", "").replace("`", "").replace("*", "")
+            assert shown.startswith(("│ ", "┊ ", "│", "┊")) or ours.match(shown), line
+        assert plain.count("\nUntil: ") + plain.count("\n**Until:** ") <= 1
+        assert not re.search(r"[\u202a-\u202e\u2066-\u2069\x00-\x08\x1b]", plain)
+
+
+@pytest.mark.behaviour("AP-02")
+@given(name=THEIRS, text=THEIRS)
+def test_telegram_reads_no_link_and_no_tag_of_theirs(name: str, text: str) -> None:
+    for sent, _ in on_platform(asked(name, text), Form.TELEGRAM):
+        assert set(re.findall(r"</?([a-z-]+)", sent)) <= {"b", "code", "pre", "i"}
+        bold = [html.unescape(one) for one in re.findall(r"<b>(.*?)</b>", sent, re.DOTALL)]
+        assert set(bold) <= {"Somebody new wants to talk to main", "Who:", "They wrote:", "Until:"}
+
+
+@pytest.mark.behaviour("AP-02")
+@given(name=THEIRS, text=THEIRS, form=st.sampled_from([Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP]))
+def test_outside_of_code_there_is_nothing_of_theirs(name: str, text: str, form: Form) -> None:
+    for sent, _ in on_platform(asked(name, text), form):
+        outside = re.sub(r"`+ ?[^`]*?`+", "", re.sub(r"```.*?\n```", "", sent, flags=re.DOTALL))
+        assert "evil" not in outside
+        if form is not Form.WHATSAPP:  # which reads no name in a text as a call
+            assert not re.search(r"@(everyone|here|channel)\b|<[@#!&]", sent)
+
+
+@pytest.mark.behaviour("AP-02")
+def test_a_card_says_who_what_until_when_and_how_to_answer_without_buttons() -> None:
+    [(sent, plain)] = on_platform(asked("Bob", "hello"), Form.MARKDOWN)
+    assert "**Until:** Fri 02 Jan 2026, 12:00 (UTC)" in sent
+    assert "`/approve k3f7qd` or `/deny k3f7qd why`" in sent
+    assert "│ hello" in plain
+
+
+@pytest.mark.behaviour("AP-02")
+def test_a_long_message_is_cut_and_says_by_how_much() -> None:
+    shown = wording.quoted("a" * 1_734, limit=500)
+    assert shown.count("a" * 100) == 5
+    assert shown.endswith("… and 1,234 characters more")
+
+
+@pytest.mark.behaviour("AP-02")
+def test_every_argument_is_shown_whole_with_what_cannot_be_seen_by_its_number() -> None:
+    arguments = {"prompt": "first\nsecond \u202e", "when": ["a", {"b": 1}], "count": 5}
+    lines = dict(arguments_in_words(json.dumps(arguments)))
+    assert list(lines) == ["`prompt`", "`when`", "`count`"]
+    assert "│ “first\n│ second ⟨U+202E⟩”" in lines["`prompt`"]
+    assert '"b": 1' in lines["`when`"]
+    assert lines["`count`"] == "`5`"
+
+
+@pytest.mark.behaviour("AP-02", "AP-05")
+@pytest.mark.parametrize("arguments", ['{"a": 1, "a": 2}', "[1]", "{", '{"a": {"b": 1, "b": 2}}', "[" * 100_000])
+def test_arguments_that_could_be_read_in_two_ways_are_not_shown_at_all(arguments: str) -> None:
+    with pytest.raises(UsageError):
+        arguments_in_words(arguments)
+
+
+@pytest.mark.behaviour("AP-02")
+@given(text=st.text(max_size=400))
+def test_two_texts_that_differ_look_different(text: str) -> None:
+    """But for how a line ends: nobody sees that."""
+    for other in (
+        text.replace("\u202e", "⟨U+202E⟩") + "x",
+        text + "\u200b",
+        text + "\n",
+        "\u202e" + text,
+        text.replace("a", "\u0430") + "x",
+    ):
+        assert wording.quoted(other) != wording.quoted(text)
+
+
+@pytest.mark.behaviour("AP-04")
+def test_what_was_decided_stands_alone_where_a_message_cannot_be_changed() -> None:
+    text = closed(
+        asked("Bob", "hello"),
+        status=ApprovalStatus.APPROVED,
+        by="`Ada`",
+        outcome="`Bob` may talk to main now.",
+        now=NOW,
+        zone=UTC,
+    )
+    assert text == (
+        "**Somebody new wants to talk to main** (`k3f7qd`)\nApproved by `Ada`, 12:00: `Bob` may talk to main now."
+    )
