@@ -107,6 +107,20 @@ async def test_an_owner_has_a_code_made_in_a_direct_message(hall: Hall) -> None:
     assert (await hall.told(ADA))[1].startswith("Ada (`slack:ada`) is an owner now, by a code that `telegram:ada`")
 
 
+@pytest.mark.behaviour("AC-03")
+async def test_a_code_of_an_owner_who_is_one_no_more_makes_nobody_an_owner(hall: Hall) -> None:
+    await hall.owner(ADA)
+    await hall.owner(BOB)
+    await hall.write(BOB, "/pair")
+    [code, *_] = (await hall.told(BOB))[-1].partition("\n")
+    await hall.operator("roles revoke", user=BOB, role="owner")
+    for user in (BOB, "telegram:his-friend"):
+        await hall.write(user, code)
+        assert (await hall.told(user))[-1] == TOO_LATE[CodeStatus.BURNED]
+        assert not await hall.is_owner(user)
+    assert [entry.outcome for entry in await hall.record("codes.burn")] == ["refused"]
+
+
 async def test_a_code_is_for_the_channel_it_is_asked_for_on_unless_another_is_named(hall: Hall) -> None:
     await hall.owner(ADA)
     await hall.write(ADA, "/pair")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
 from nanohost.approvals.kinds.sender import KIND as SENDER
 from nanohost.channel_api import Sender
-from nanohost.model import Role
+from nanohost.model import Role, UnknownSender
 from nanohost.store import dropped, roles, rules, users
 from nanohost.store.audit import latest
 from nanohost.testing.able_channel import AbleChannel
+from nanohost_protocol.rows import Origin
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, hall, press_event
+from tests.support.flow import flowing
 from tests.support.invariants import until
 
 
@@ -180,14 +183,37 @@ async def test_a_card_is_good_after_a_restart_and_nobody_is_asked_twice(tmp_path
 
 
 @pytest.mark.behaviour("AP-04")
-async def test_where_nothing_can_be_edited_a_sentence_says_what_was_decided(tmp_path: Path) -> None:
+async def test_where_the_platform_changes_nothing_any_more_a_message_says_what_was_decided(tmp_path: Path) -> None:
     fake = AbleChannel()
     fake.uneditable = True
     async with hall(tmp_path, fake=fake) as here:
         await here.writes(BOB, "hello")
         await here.presses(OLGA, await here.card(), "Let them in")
-        await here.reads("c1", "hello")
-        await here.statuses("approved")
+        await here.reads(OLGAS, "Approved by `Olga`")
+        await here.reads("c1", "echo: hello")
+
+
+@pytest.mark.behaviour("AP-02", "AP-03", "AP-04")
+async def test_where_there_are_no_buttons_and_no_edits_all_of_it_is_typed(tmp_path: Path) -> None:
+    """A platform that can do nothing but words, and opens no direct chat by itself."""
+    async with flowing(tmp_path) as flow:
+        fake, store, now = flow.fake, flow.host.store, flow.host.clock.now()
+        await flow.wire("c1", unknown=UnknownSender.REQUEST_APPROVAL)
+        async with store.transaction() as tx:
+            await roles.grant(tx, user_id="fake:olga", role=Role.OWNER, agent_group=None, now=now)
+            here = Origin(channel_type="fake", instance="default", platform_id="dm")
+            await users.learn_dm(tx, "fake:olga", here, now)
+        await fake.person_writes("hello", chat="c1", sender=BOB)
+        await until(lambda: bool(flow.texts("dm")))
+        [card] = flow.texts("dm")
+        typed = re.search(r"/approve \w{6}", card)
+        assert typed is not None
+        assert "1. Let them in" in card
+        await fake.person_writes(typed[0], chat="c1", sender=BOB)
+        await fake.person_writes(typed[0].upper(), chat="dm", sender=OLGA)
+        await until(lambda: "echo: hello" in flow.texts("c1"))
+        await until(lambda: any("Approved by `Olga`" in text for text in flow.texts("dm")[1:]))
+        assert not any("echo: /approve" in text for text in flow.texts())
 
 
 @pytest.mark.behaviour("AP-05")

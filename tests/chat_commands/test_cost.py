@@ -19,6 +19,7 @@ from nanohost.store import agent_groups, turn_costs
 from nanohost.store.database import Store
 from nanohost.store.roles import Grant
 from nanohost_protocol.rows import Usage
+from nanohost_protocol.sequence import HIGHEST
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -102,3 +103,12 @@ async def test_many_agents_are_the_dearest_and_a_sum(store: Store) -> None:
         await took(store, f"t{number}", f"a{number}", timedelta(hours=1), usage)
     titles = [line for line in await said(store) if line.endswith(":")]
     assert titles == ["a8:", "a7:", "a6:", "a5:", "a4:", "a3:", "All 9 together:"]
+
+
+async def test_a_container_that_claims_more_than_can_be_counted_costs_nobody_the_answer(store: Store) -> None:
+    """A sum that the database refuses would be tried again for ever, and the whole chat would wait behind it."""
+    most = Usage(tokens_in=HIGHEST, tokens_out=HIGHEST, tokens_cached=HIGHEST, cost_usd=float(HIGHEST - 1))
+    async with store.transaction() as tx:
+        usages = {f"t{number}": most for number in range(1030)}
+        await turn_costs.put(tx, SessionId("s1"), agent_group="main", usages=usages, now=NOW)
+    assert (await said(store))[1].startswith("- today: 1030 turns")

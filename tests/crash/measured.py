@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nanohost_protocol.ids import derive
 from nanohost_protocol.outbound import reading_outbound
+from tests.crash.household import Household
 from tests.crash.people import People
 from tests.crash.platform import Platform
 from tests.crash.victims import HostProcess
@@ -27,7 +28,9 @@ UNFINISHED = """
 SELECT (SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sending'))
      + (SELECT count(*) FROM sessions WHERE due_at IS NOT NULL)
      + (SELECT count(*) FROM inbound_events WHERE status = 'new')
-     + (SELECT count(*) FROM actions WHERE status = 'pending' OR told = 0)
+     + (SELECT count(*) FROM inbound_events WHERE status = 'held')
+     + (SELECT count(*) FROM actions WHERE status IN ('pending', 'held') OR told = 0)
+     + (SELECT count(*) FROM approvals WHERE status = 'pending')
 """
 
 
@@ -39,7 +42,8 @@ class Result:
     because it could not know: at most one for each attempt that a crash left without an answer (`ambiguous`).
     `container_kills` are the deaths of runners, by our hand or their own.
     `disordered`: long answers whose parts were first seen in another order.
-    `unfinished`: what the last host had still to do when the time was over; `missing`: some of what was lost.
+    `odd`: cards, effects and ends of approvals and questions that are missing, or there twice.
+    `unfinished`: what the last host had still to do when the time was over; `missing`: some of what was lost or odd.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Result:
     seconds: float
     missing: tuple[str, ...]
     disordered: int = 0
+    odd: int = 0
 
     @property
     def kills(self) -> int:
@@ -67,14 +72,14 @@ class Result:
     @property
     def is_sound(self) -> bool:
         left = (self.unfinished, self.open_claims, self.orphan_containers, self.verify_failures)
-        return not any((self.lost, self.repeated, self.disordered, *left))
+        return not any((self.lost, self.repeated, self.disordered, self.odd, *left))
 
 
 def measured(
     name: str,
     host: HostProcess,
     platform: Platform,
-    people: People,
+    people: People | Household,
     *,
     idempotent: bool,
     container_kills: int,
@@ -87,6 +92,7 @@ def measured(
     keys = Counter((chat, text) for chat, text, _ in {(one.chat, one.text, one.key) for one in platform.seen})
     expected, seen = people.expected(), platform.texts()
     missing = expected - seen.keys()
+    odd = tuple(people.oddities(host.root))
     unexcused = sum(max(0, count - 1 - ambiguous[key]) for key, count in copies.items())
     return Result(
         name=name,
@@ -94,7 +100,7 @@ def measured(
         host_kills=host.kills,
         container_kills=container_kills,
         events=people.written,
-        lost=len(missing) + people.written - len(platform.acknowledged),
+        lost=len(missing) + platform.unacknowledged(),
         repeated=unexcused + sum(count - 1 for where, count in keys.items() if where in expected),
         ambiguous=ambiguous.total(),
         ambiguous_extra=sum(min(count - 1, ambiguous[key]) for key, count in copies.items()),
@@ -105,7 +111,8 @@ def measured(
         verify_failures=_verify_failures(host),
         seconds=round(seconds, 1),
         disordered=_disordered(platform, people),
-        missing=tuple(f"{chat}: {text}" for chat, text in sorted(missing)[:MOST_MISSING]),
+        odd=len(odd),
+        missing=(*(f"{chat}: {text}" for chat, text in sorted(missing)[:MOST_MISSING]), *odd[:MOST_MISSING]),
     )
 
 
@@ -115,7 +122,7 @@ def unfinished(root: Path) -> int:
         return int(db.execute(UNFINISHED).fetchone()[0])
 
 
-def _disordered(platform: Platform, people: People) -> int:
+def _disordered(platform: Platform, people: People | Household) -> int:
     first: dict[tuple[str, str], int] = {}
     for place, copy in enumerate(platform.seen):
         first.setdefault((copy.chat, copy.text), place)

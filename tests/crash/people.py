@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from nanohost.app import opened_store
@@ -10,6 +14,7 @@ from nanohost.clock import SystemClock
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store.database import Transaction
 from tests.crash.platform import Platform
 
 FOLDER = "main"
@@ -75,6 +80,11 @@ class People:
         answers = [(self._chat(number), self._answer(number)) for number in range(self.written)]
         return [[(chat, part) for part in parts] for chat, parts in answers if len(parts) > 1]
 
+    def oddities(self, root: Path) -> Iterator[str]:
+        """What else is not as it should be: nothing that can be told beforehand."""
+        del root
+        return iter(())
+
     def _answer(self, number: int) -> list[str]:
         return f"echo: {self._text(number)}".split("\n\n")
 
@@ -97,21 +107,35 @@ class People:
         return number % ASKS_EVERY == 1 and number % LONG_EVERY != 0 and not self._uses_tool(number)
 
 
+@dataclass(frozen=True, slots=True)
+class Chat:
+    name: str
+    is_group: bool = False
+    unknown: UnknownSender = UnknownSender.PUBLIC
+
+
 async def furnish(root: Path, chats: int) -> None:
     """An agent group and that many chats wired to it, in a home without a host."""
+    async with furnished(root, [Chat(f"c{number}") for number in range(chats)], script=json.dumps(SCRIPT)):
+        pass
+
+
+@asynccontextmanager
+async def furnished(root: Path, chats: Sequence[Chat], *, script: str) -> AsyncIterator[tuple[Transaction, datetime]]:
+    """An agent group whose agent plays the script, and chats wired to it; what is entered meanwhile is theirs, too."""
     home, now = Home(root), SystemClock().now()
     with hold(home):
         async with opened_store(home, durable=False) as store, store.transaction() as tx:
             group = await agent_groups.add(tx, folder=FOLDER, name=FOLDER, provider=None, model=None, now=now)
-            for number in range(chats):
+            for one in chats:
                 chat = await messaging_groups.add(
                     tx,
                     channel_type="wire",
                     instance="default",
-                    platform_id=f"c{number}",
-                    is_group=False,
-                    name=f"c{number}",
-                    unknown_sender=UnknownSender.PUBLIC,
+                    platform_id=one.name,
+                    is_group=one.is_group,
+                    name=one.name,
+                    unknown_sender=one.unknown,
                     now=now,
                 )
                 await wirings.add(
@@ -124,6 +148,7 @@ async def furnish(root: Path, chats: int) -> None:
                     priority=0,
                     now=now,
                 )
+            yield tx, now
     folder = home.groups / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "script.json").write_text(json.dumps(SCRIPT))
+    (folder / "script.json").write_text(script)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.crash.moods import Mood, fine
@@ -20,11 +20,13 @@ from tests.crash.moods import Mood, fine
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One message as people see it, and the key it was sent under."""
+    """One message as people see it, and the key it was sent under. `edits`: what it has said since."""
 
     chat: str
     text: str
     key: str
+    buttons: bool = False
+    edits: list[str] = field(default_factory=list)
 
 
 class Platform:
@@ -38,8 +40,10 @@ class Platform:
         self.seen: list[Copy] = []
         self.sends: Counter[str] = Counter()
         self.acknowledged: set[str] = set()
+        self.on_card: Callable[[Copy, Sequence[Mapping[str, str]]], None] | None = None
+        """Whoever reads the cards: is told of each when it is seen first, with its buttons."""
         self._texts: set[tuple[str, str]] = set()
-        self._messages: dict[str, dict[str, str]] = {}
+        self._messages: dict[str, dict[str, object]] = {}
         self._keys: dict[str, str] = {}
         self._wires: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._changed = asyncio.Condition()
@@ -56,9 +60,10 @@ class Platform:
                 wire.close()
             await asyncio.gather(*self._wires.values())
 
-    def write(self, id: str, chat: str, text: str) -> None:
-        """Somebody writes; if nobody is connected it waits for the next connection."""
-        self._messages[id] = {"id": id, "chat": chat, "text": text}
+    def write(self, id: str, chat: str, text: str, **more: object) -> None:
+        """Somebody writes; if nobody is connected it waits for the next connection. `more`: sender, group, and the
+        value of a button that is pressed."""
+        self._messages[id] = {"id": id, "chat": chat, "text": text, **more}
         for wire in self._wires:
             wire.write(json.dumps(self._messages[id]).encode() + b"\n")
 
@@ -66,6 +71,10 @@ class Platform:
         """Wait until people have seen these (chat, text). Raises TimeoutError."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: wanted <= self._texts)
+
+    def unacknowledged(self) -> int:
+        """How much of what was written nobody has said to have."""
+        return len(self._messages.keys() - self.acknowledged)
 
     def texts(self) -> Counter[tuple[str, str]]:
         """How often each (chat, text) was seen."""
@@ -92,6 +101,11 @@ class Platform:
         if "ack" in message:
             self.acknowledged.add(message["ack"])
             return
+        if "edit" in message:
+            number = int(message["edit"].removeprefix("p"))
+            self.seen[number].edits.append(message["text"])
+            writer.write(json.dumps({"sent": message["key"], "id": message["edit"]}).encode() + b"\n")
+            return
         key = message["send"]
         self.sends[key] += 1
         mood = self._mood()
@@ -107,10 +121,13 @@ class Platform:
                 writer.write(json.dumps({"failed": key, "limited": mood is Mood.LIMITED}).encode() + b"\n")
 
     async def _show(self, message: dict[str, Any]) -> None:
-        key = message["send"]
+        key, buttons = message["send"], message.get("buttons")
         async with self._changed:
-            if key not in self._keys or not message["once"]:
+            first = key not in self._keys
+            if first or not message["once"]:
                 self._keys[key] = f"p{len(self.seen)}"
-                self.seen.append(Copy(message["chat"], message["text"], key))
+                self.seen.append(Copy(message["chat"], message["text"], key, bool(buttons)))
                 self._texts.add((message["chat"], message["text"]))
             self._changed.notify_all()
+        if first and buttons and self.on_card is not None:
+            self.on_card(self.seen[-1], buttons)

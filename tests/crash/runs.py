@@ -9,11 +9,13 @@ import asyncio
 import random
 import signal
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.crash.household import What
 from tests.crash.measured import Result
-from tests.crash.scene import TICK_S, Scene, staged
+from tests.crash.scene import TICK_S, Scene, staged, staged_where_people_decide
 from tests.crash.victims import HostProcess
 
 TICKS = 80
@@ -23,17 +25,37 @@ PASSAGES = 3
 RESTLESS: Mapping[str, object] = {"idle_timeout_s": 0.3, "sweep_interval_s": 0.2}
 """Settings under which containers come and go all the time."""
 
+WHERE_PEOPLE_DECIDE: Mapping[str, What | None] = {
+    "reception.open": None,
+    "reception.committed": None,
+    "answers.claimed": What.ASK,
+    "actions.held": What.HOLD,
+    "approvals.asking": None,
+    "approvals.asked": None,
+    "approvals.open": None,
+}
+"""Points that ordinary messages do not come to, and what is to be written more often than the rest."""
+
 
 async def host_killed_at(point: str, root: Path, *, kills: int, idempotent: bool = True) -> Result:
     """Kill the host at a point, start it again, and so on, while people write."""
-    restless = RESTLESS if point.startswith("keeper.") else {}
-    settings = {"runtime": "process", **restless}
-    async with staged(point, root, chats=6, idempotent=idempotent, settings=settings) as scene:
+    async with _stage_of(point, root, idempotent=idempotent) as scene:
         for life in range(kills):
             scene.host.start(crash_at=f"{point}:{1 + life % PASSAGES}")
             await _until_killed(scene)
         scene.host.start()
         return await scene.result()
+
+
+def _stage_of(point: str, root: Path, *, idempotent: bool) -> AbstractAsyncContextManager[Scene]:
+    """People who reach the point."""
+    if point in WHERE_PEOPLE_DECIDE:
+        return staged_where_people_decide(
+            point, root, settings={"runtime": "process"}, oftener=WHERE_PEOPLE_DECIDE[point]
+        )
+    restless = RESTLESS if point.startswith("keeper.") else {}
+    settings = {"runtime": "process", **restless}
+    return staged(point, root, chats=6, idempotent=idempotent, settings=settings)
 
 
 async def _until_killed(scene: Scene) -> None:
@@ -80,6 +102,8 @@ class Soak:
     runner_kills: int
     seed: int = 1
     idempotent: bool = True
+    forked: bool = True
+    """Whether hosts are forked, or load their code and may be killed at that, too."""
 
     @property
     def name(self) -> str:
@@ -104,7 +128,8 @@ async def soaked(soak: Soak, root: Path) -> Result:
     """Kill hosts and runners at random moments while people write."""
     chance = random.Random(soak.seed)
     settings = {"runtime": soak.runtime}
-    async with staged(soak.name, root, chats=CHATS, idempotent=soak.idempotent, settings=settings) as scene:
+    forked, idempotent = soak.forked, soak.idempotent
+    async with staged(soak.name, root, chats=CHATS, idempotent=idempotent, settings=settings, forked=forked) as scene:
         scene.host.start()
         await asyncio.gather(_people_and_host_kills(scene, soak, chance), _kill_runners(scene.host, soak, chance))
         return await scene.result(soak.runner_kills)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.crash.household import Household, What, settle_in
 from tests.crash.measured import Result, measured, unfinished
 from tests.crash.moods import Mood, fine
 from tests.crash.people import People, furnish
@@ -27,7 +28,7 @@ class Scene:
     name: str
     host: HostProcess
     platform: Platform
-    people: People
+    people: People | Household
     idempotent: bool
     began: float
 
@@ -95,6 +96,7 @@ async def staged(
     log: str | Path = "host.log",
     program: Sequence[str] = NANOHOST_RUN,
     environment: Mapping[str, str] | None = None,
+    forked: bool = True,
 ) -> AsyncIterator[Scene]:
     """A home, people and a platform, and a host that is not started yet."""
     platform = Platform(mood)
@@ -108,10 +110,29 @@ async def staged(
             log=log,
             program=program,
             environment=environment,
+            forked=forked,
         )
         await furnish(root, chats)
         people = People(platform, chats, tool_every=tool_every)
         try:
             yield Scene(name=name, host=process, platform=platform, people=people, idempotent=idempotent, began=began)
+        finally:
+            await asyncio.to_thread(process.end)
+
+
+@asynccontextmanager
+async def staged_where_people_decide(
+    name: str, root: Path, *, settings: Mapping[str, object], oftener: What | None = None
+) -> AsyncIterator[Scene]:
+    """The same with a household: see there."""
+    platform = Platform()
+    began = time.monotonic()
+    async with platform.opened():
+        guard = {"tasks.create": "hold"}
+        process = HostProcess(root, platform.port, settings, forked=True, able=True, guard=guard)
+        await settle_in(root)
+        people = Household(platform, oftener=oftener)
+        try:
+            yield Scene(name=name, host=process, platform=platform, people=people, idempotent=True, began=began)
         finally:
             await asyncio.to_thread(process.end)

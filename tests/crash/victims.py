@@ -13,13 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from nanohost_protocol.crash_points import RUNNER_VARIABLE, VARIABLE
+from tests.crash.nursery import Forked, nursery
 
 READY = b'"event": "host_ready"'
 DEATH = '"ordered": false'
 """In the host's log: a container is gone, and nobody stopped it."""
 CHANNELS = Path(__file__).parent / "channels"
 HOME = "{home}"
-NANOHOST_RUN = ("-m", "nanohost", "--home", HOME, "run")
+NANOHOST = ("-m", "nanohost")
+NANOHOST_RUN = (*NANOHOST, "--home", HOME, "run")
 
 
 class HostProcess:
@@ -35,20 +37,27 @@ class HostProcess:
         log: str | Path = "host.log",
         program: Sequence[str] = NANOHOST_RUN,
         environment: Mapping[str, str] | None = None,
+        forked: bool = False,
+        able: bool = False,
+        guard: Mapping[str, str] | None = None,
     ) -> None:
-        """`program`: Python's arguments, {home} in them; `environment`: what is added to ours."""
+        """`program`: Python's arguments, {home} in them; `environment`: what is added to ours. `forked`: it is started
+        from a process that has its code loaded; `nanohost run` alone can be. `able`: its platform has buttons;
+        `guard`: the settings of that name."""
         self.root = root
         self._program = program
+        self._forked = forked and program == NANOHOST_RUN
         self._environment = dict(environment or {})
         self.log = root / log
         self.kills = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._log_before = 0
         settings = {"timezone": "UTC", "provider": "scripted", **host_settings}
         lines = ["[host]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
         root.mkdir(parents=True, exist_ok=True)
-        channel = ["[channels.wire]", f"port = {port}", f"idempotent = {_toml(idempotent)}"]
-        (root / "nanohost.toml").write_text("\n".join([*lines, "", *channel, ""]))
+        channel = ["[channels.wire]", f"port = {port}", f"idempotent = {_toml(idempotent)}", f"able = {_toml(able)}"]
+        guarded = ["[guard]", *(f'"{key}" = {_toml(value)}' for key, value in (guard or {}).items())]
+        (root / "nanohost.toml").write_text("\n".join([*lines, "", *channel, "", *guarded, ""]))
         shutil.copytree(CHANNELS, root / "channels", dirs_exist_ok=True)
 
     @property
@@ -64,14 +73,14 @@ class HostProcess:
     def start(self, *, crash_at: str = "", crash_runner_at: str = "") -> None:
         """Start it. `crash_at`, `crash_runner_at`: where it, or every runner it starts, ends itself; NAME or NAME:N."""
         crashes = {VARIABLE: crash_at, RUNNER_VARIABLE: crash_runner_at}
+        environment = _environment() | self._environment | {name: point for name, point in crashes.items() if point}
+        words = [word.replace(HOME, str(self.root)) for word in self._program]
         with self.log.open("ab") as log:
             self._log_before = log.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, *(word.replace(HOME, str(self.root)) for word in self._program)],
-                stdout=log,
-                stderr=log,
-                env=_environment() | self._environment | {name: point for name, point in crashes.items() if point},
-            )
+            if self._forked:
+                self._process = nursery().start(words[len(NANOHOST) :], log=log, environment=environment)
+            else:
+                self._process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment)
 
     def kill(self) -> None:
         """SIGKILL: nothing is said, nothing is tidied."""

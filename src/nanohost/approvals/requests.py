@@ -93,9 +93,7 @@ async def about_sender(
         shown=facts(
             f"Somebody new wants to talk to {agent_group.folder}",
             [
-                ("Who", f"{wording.name(event.sender.name)}, known there as {wording.name(user)}"),
-                ("Where", place_in_words(_origin(stored), event.chat_name or group.name, is_group=event.is_group)),
-                ("They wrote", "\n" + wording.quoted(event.text, limit=wording.LONGEST_MESSAGE)),
+                *_message(stored, event.chat_name or group.name),
                 (
                     sender.LET_IN,
                     f"they become a member of {agent_group.folder}: it answers this and all that they write from now"
@@ -134,7 +132,7 @@ async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> 
             requested_by=user,
             origin=_origin(stored),
             options=options,
-            shown=_chat_shown(stored, user, options),
+            shown=_chat_shown(stored, options),
             payload={"user": user, "name": event.sender.name, "chat_name": named, "is_group": event.is_group},
         ),
         now,
@@ -280,20 +278,29 @@ def _origin(stored: StoredEvent) -> Origin:
     )
 
 
-def _chat_shown(stored: StoredEvent, user: str, options: Sequence[str]) -> str:
-    event, origin = stored.event, _origin(stored)
-    what = "a group" if event.is_group else "a direct message"
-    when = "whenever somebody mentions it" if event.is_group else "all that they write"
+def _message(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]:
+    """Who wrote what, where."""
+    event, user = stored.event, user_of(stored.chat, stored.event.sender.handle)
     lines = [
         ("Who", f"{wording.name(event.sender.name)}, known there as {wording.name(user)}"),
-        ("Where", place_in_words(origin, event.chat_name, is_group=event.is_group)),
+        ("Where", place_in_words(_origin(stored), chat_name, is_group=event.is_group)),
         ("They wrote", "\n" + wording.quoted(event.text, limit=wording.LONGEST_MESSAGE)),
     ]
+    if event.attachments:
+        lines.append(("Files with it", str(len(event.attachments))))
+    return lines
+
+
+def _chat_shown(stored: StoredEvent, options: Sequence[str]) -> str:
+    event = stored.event
+    what = "a group" if event.is_group else "a direct message"
+    when = "whenever somebody mentions it" if event.is_group else "all that they write"
+    lines = _message(stored, event.chat_name)
     if any(option.startswith(chat.CONNECT) for option in options):
         lines.append(("Connect", f"this agent answers there, {when}, and they become its member"))
     lines.append((chat.NEW, "the same, with an agent of its own"))
     lines.append((chat.REFUSE, "nobody there is answered, and you are not asked again"))
-    return facts(f"{what.capitalize()} that no agent listens to, on {origin.channel_type}", lines)
+    return facts(f"{what.capitalize()} that no agent listens to, on {stored.chat.channel_type}", lines)
 
 
 async def _action_shown(db: Queries, wanted: Wanted) -> str:

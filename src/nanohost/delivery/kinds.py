@@ -109,7 +109,12 @@ class Kinds:
                 most_bytes = channel.capabilities.file_bytes
                 return await self._send_file(channel, delivery, address, message, key, most_bytes=most_bytes)
             case Manner.EDIT if part.number == 0 and isinstance(channel, Edits):
-                return await self._edit(channel, delivery, address, message)
+                try:
+                    return await self._edit(channel, delivery, address, message)
+                except Refused:
+                    if delivery.lane.session_id != HOST:
+                        raise
+                    return await channel.send(address, message, idempotency_key=key)  # it is said nowhere else
             case Manner.REACTION if isinstance(channel, Reacts):
                 return await self._react(channel, delivery, address, channel.capabilities.reactions)
             case _ if not part.text.strip() and delivery.kind == OutKind.FILE:

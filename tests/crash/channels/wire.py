@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from nanohost.channel_api import (
     Address,
@@ -23,8 +24,10 @@ from nanohost.channel_api import (
     Channel,
     ChannelContext,
     ChannelDown,
+    EventKind,
     InboundEvent,
     Inbox,
+    OutboundCard,
     OutboundText,
     RateLimited,
     Receipt,
@@ -33,18 +36,21 @@ from nanohost.channel_api import (
 
 
 def create(context: ChannelContext) -> Channel:
-    return Wire(int(context.settings["port"]), idempotent=bool(context.settings.get("idempotent", True)))
+    made = Able if context.settings.get("able") else Wire
+    return made(int(context.settings["port"]), idempotent=bool(context.settings.get("idempotent", True)))
 
 
 TEXT_LIMIT = 500
 """Characters: people who write long messages get long answers, in parts."""
+CARD_LIMIT = 4000
+"""The same where there are buttons."""
 
 
 class Wire:
     """One connection, made anew when it was cut; what came in and was not acknowledged comes again."""
 
-    def __init__(self, port: int, *, idempotent: bool) -> None:
-        self.capabilities = Capabilities(idempotent_send=idempotent, text_limit=TEXT_LIMIT)
+    def __init__(self, port: int, *, idempotent: bool, text_limit: int = TEXT_LIMIT, buttons: int = 0) -> None:
+        self.capabilities = Capabilities(idempotent_send=idempotent, text_limit=text_limit, buttons=buttons)
         self._port = port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -74,25 +80,37 @@ class Wire:
             self._hang_up()
 
     async def _accept(self, inbox: Inbox, message: dict[str, Any]) -> None:
+        handle = message.get("sender", "ann")
         await inbox.accept(
             InboundEvent(
                 platform_id=message["chat"],
                 platform_message_id=message["id"],
-                sender=Sender(handle="ann", name="Ann"),
+                sender=Sender(handle=handle, name=handle.capitalize()),
                 text=message["text"],
                 sent_at=datetime.now(UTC),
+                kind=EventKind.CLICK if "value" in message else EventKind.MESSAGE,
+                is_group=message.get("group", False),
                 chat_name=message["chat"],
+                value=message.get("value"),
             )
         )
         self._write({"ack": message["id"]})
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        return await self._send(address, message.text, idempotency_key)
+
+    async def _send(self, address: Address, text: str, key: str, **more: object) -> Receipt:
+        once = self.capabilities.idempotent_send
+        words = {"send": key, "once": once, "chat": address.platform_id, "text": text}
+        return Receipt(platform_message_ids=(await self._answered(key, {**words, **more}),))
+
+    async def _answered(self, key: str, words: dict[str, object]) -> str:
+        """The platform's answer to it. Raises ChannelError."""
         if self._writer is None:
             raise ChannelDown("the wire is not connected")
-        answer = self._answers.setdefault(idempotency_key, asyncio.get_running_loop().create_future())
-        once = self.capabilities.idempotent_send
-        self._write({"send": idempotency_key, "once": once, "chat": address.platform_id, "text": message.text})
-        return Receipt(platform_message_ids=(await answer,))
+        answer = self._answers.setdefault(key, asyncio.get_running_loop().create_future())
+        self._write(words)
+        return await answer
 
     async def _connect(self) -> None:
         try:
@@ -100,7 +118,7 @@ class Wire:
         except OSError:
             self._reader = self._writer = None
 
-    def _write(self, message: dict[str, Any]) -> None:
+    def _write(self, message: Mapping[str, object]) -> None:
         if self._writer is not None:
             self._writer.write(json.dumps(message).encode() + b"\n")
 
@@ -123,3 +141,21 @@ class Wire:
             if not answer.done():
                 answer.set_exception(Ambiguous("the wire was cut"))
         self._answers.clear()
+
+
+class Able(Wire):
+    """A platform with buttons, where messages can be changed and people be written to first."""
+
+    def __init__(self, port: int, *, idempotent: bool) -> None:
+        super().__init__(port, idempotent=idempotent, text_limit=CARD_LIMIT, buttons=3)
+
+    async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
+        buttons = [{"label": one.label, "value": one.value} for one in card.buttons]
+        return await self._send(address, card.text, idempotency_key, buttons=buttons)
+
+    async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
+        key = f"edit-{uuid4()}"
+        await self._answered(key, {"edit": message_id, "key": key, "text": message.text})
+
+    async def open_dm(self, handle: str) -> Address:
+        return Address(platform_id=f"dm-{handle}")

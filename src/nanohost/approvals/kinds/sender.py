@@ -36,8 +36,9 @@ async def _approve(decided: Decided) -> str:
     user = str(json.loads(approval.payload)["user"])
     agent = await _agent(tx, approval.agent_group_id)
     if (rule := await refused_by(tx, user, agent.id, decided.now)) is not None:
+        since = f"{rule.created_at:%Y-%m-%d}"
         raise UsageError(
-            f"{user} was refused on {rule.created_at:%Y-%m-%d}; first end that: nanohost rules delete {rule.id}"
+            f"{wording.name(user)} was refused on {since}; first end that: nanohost rules delete {rule.id}"
         )
     grants = await roles.of_user(tx, user)
     if not may_talk(grants, UnknownSender.STRICT, agent.id).allowed:
@@ -55,23 +56,23 @@ async def _approve(decided: Decided) -> str:
 
 
 async def _deny(decided: Decided) -> str:
-    approval = decided.approval
-    user = str(json.loads(approval.payload)["user"])
-    agent = await agent_groups.get(decided.tx, approval.agent_group_id) if approval.agent_group_id else None
-    await rules.add(
-        decided.tx,
-        kind=NAME,
-        effect=RuleEffect.DENY,
-        agent_group=approval.agent_group_id,
-        subject=user,
-        created_by=decided.by,
-        expires_at=None,
-        now=decided.now,
-    )
-    await _record(decided, "rules.create", user, agent)
-    folder = agent.folder if agent else ""
-    await held.refuse(decided.tx, approval, REFUSED, decided.now, agent_group=folder)
-    return f"{_who(approval.payload)} may not talk to {folder}; you are not asked again."
+    tx, approval = decided.tx, decided.approval
+    about = json.loads(approval.payload)
+    if approval.agent_group_id is not None:  # a rule without an agent would be one about all of them
+        agent = await agent_groups.get(tx, approval.agent_group_id)
+        await rules.add(
+            tx,
+            kind=NAME,
+            effect=RuleEffect.DENY,
+            agent_group=agent.id,
+            subject=str(about["user"]),
+            created_by=decided.by,
+            expires_at=None,
+            now=decided.now,
+        )
+        await _record(decided, "rules.create", str(about["user"]), agent)
+    await held.refuse(tx, approval, REFUSED, decided.now, agent_group=str(about["agent_group"]))
+    return f"{_who(approval.payload)} may not talk to {about['agent_group']}; you are not asked again."
 
 
 async def _lapse(lapsed: Lapsed) -> None:
@@ -91,7 +92,7 @@ def _who(payload: str) -> str:
     return f"{wording.name(about['name'])} ({wording.name(about['user'])})"
 
 
-async def _record(decided: Decided, what: str, user: str, agent: AgentGroup | None) -> None:
+async def _record(decided: Decided, what: str, user: str, agent: AgentGroup) -> None:
     await audit.record(
         decided.tx,
         who=decided.by,
@@ -100,7 +101,7 @@ async def _record(decided: Decided, what: str, user: str, agent: AgentGroup | No
         origin=decided.origin,
         outcome=AuditOutcome.DONE,
         now=decided.now,
-        details={"approval": decided.approval.id, "group": agent.folder if agent else None},
+        details={"approval": decided.approval.id, "group": agent.folder},
     )
 
 

@@ -1,0 +1,250 @@
+"""Who writes where somebody has to say yes: an owner who is asked, strangers, an agent that asks for what is held.
+
+Nobody is told what to press by a test: whoever reads a card presses it, or types what it says, as soon as it is there,
+and sometimes twice. What they read is checked word by word; what came of it is looked up in the record as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+
+from nanohost.approvals import wording
+from nanohost.model import Role, UnknownSender
+from nanohost.store import agent_groups, roles
+from tests.crash.people import FOLDER, Chat, furnished
+from tests.crash.platform import Copy, Platform
+
+OWNER = "olga"
+OWNERS_DM = f"dm-{OWNER}"
+DOOR = "door"
+"""A group whose strangers are asked about."""
+AGENTS_CHATS = ("c0", "c1", "c2")
+ASKING_CHATS = ("q0", "q1", "q2")
+MOST_OPEN = 4
+"""Cards of one kind that wait: the host asks about ten requests of an agent at a time."""
+SCRIPT = [
+    {"match": "^later", "actions": [{"answer": "done: {text}"}]},
+    {"match": "tasks.create was approved", "actions": []},
+    {"match": "destinations.add was approved", "actions": [{"answer": "told: {text}"}]},
+    {
+        "match": "^hold",
+        "actions": [
+            {"tool": "schedule_task", "arguments": {"prompt": "later {text}", "at": "in 0 s"}},
+            {"answer": "echo: {text}"},
+        ],
+    },
+    {
+        "match": "^reach-",
+        "actions": [
+            {"tool": "add_destination", "arguments": {"name": "{text}", "chat": DOOR}},
+            {"answer": "echo: {text}"},
+        ],
+    },
+    {
+        "match": "^ask",
+        "actions": [
+            {"tool": "ask_user_question", "arguments": {"question": "and {text}?", "options": ["Red", "Blue"]}},
+            {"answer": "echo: {text}"},
+        ],
+    },
+    {"match": ".", "actions": [{"answer": "echo: {text}"}]},
+]
+YES = ("Allow once", "Let them in", "Blue")
+"""What is pressed."""
+_TYPED = re.compile(r"/approve ([a-z0-9]+)")
+_ENDED = re.compile(r"\(`([a-z0-9]+)`\)\nApproved by `Olga`, ")
+_LATE = "Approved already by `Olga`"
+
+
+class What(StrEnum):
+    """What somebody writes."""
+
+    HOLD = "hold"
+    """The agent is asked for a task, which the operator holds."""
+    KNOCK = "knock"
+    """A stranger writes, one who was never there."""
+    REACH = "reach"
+    """The agent is asked for a place to send to, which is held for everybody."""
+    ASK = "ask"
+    """The agent is to ask something, and waits for the answer."""
+    COMMAND = "command"
+    """The owner says something to the host itself."""
+
+
+CARDED = (What.HOLD, What.KNOCK, What.REACH)
+
+
+class Household:
+    """Write numbered messages of all kinds in turn, `oftener` every other time. See People."""
+
+    def __init__(self, platform: Platform, *, oftener: What | None = None) -> None:
+        self._platform = platform
+        self._oftener = oftener
+        self._whats: list[What] = []
+        platform.on_card = self._read
+        self._pressed = 0
+
+    @property
+    def written(self) -> int:
+        return len(self._whats)
+
+    def write(self) -> None:
+        """One more message."""
+        number = self.written
+        what = self._next()
+        self._whats.append(what)
+        self._platform.write(f"m{number}", self._chat(number), self._text(number), **self._by(number))
+
+    def expected(self) -> set[tuple[str, str]]:
+        """What people should have seen in the end, each once, as (chat, text)."""
+        return {each for number in range(self.written) for each in self._answers(number)}
+
+    def in_parts(self) -> list[list[tuple[str, str]]]:
+        return []
+
+    def oddities(self, root: Path) -> Iterator[str]:
+        """What is not as it should be with cards and record: one card a request, one effect, one end."""
+        for number, what in enumerate(self._whats):
+            if what in CARDED:
+                cards = self._cards(number)
+                if len(cards) != 1:
+                    yield f"{len(cards)} cards ask about {self._text(number)}"
+                yield from (f"a card still asks: {self._text(number)}" for card in cards if not _is_ended(card))
+        ids = Counter(match[1] for copy in self._told() if (match := _ENDED.search(copy.text)))
+        yield from (f"{id} was said to be decided {count} times" for id, count in ids.items() if count > 1)
+        late = sum(copy.text.startswith(_LATE) for copy in self._told())
+        if late > self._count(*CARDED):
+            yield f"{late} sentences to whoever came too late"
+        strange = [copy for copy in self._told() if not (_ENDED.search(copy.text) or copy.text.startswith(_LATE))]
+        yield from (f"nobody was to read in {copy.chat}: {copy.text}" for copy in strange)
+        yield from self._wrong_on_record(root)
+
+    def _wrong_on_record(self, root: Path) -> Iterator[str]:
+        wanted = {
+            "SELECT count(*) FROM approvals WHERE status = 'approved'": self._count(*CARDED),
+            "SELECT count(*) FROM approvals": self._count(*CARDED),
+            "SELECT count(*) FROM destinations": self._count(What.REACH),
+            "SELECT count(*) FROM tasks": self._count(What.HOLD),
+            "SELECT count(*) FROM roles WHERE role = 'member'": self._count(What.KNOCK),
+            "SELECT count(*) FROM questions WHERE status = 'answered' AND answer = 'Blue'": self._count(What.ASK),
+            "SELECT count(*) FROM questions": self._count(What.ASK),
+            "SELECT count(*) FROM audit_log WHERE what = 'approval.approved'": self._count(*CARDED),
+        }
+        with closing(sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True)) as db:
+            for question, count in wanted.items():
+                found = db.execute(question).fetchone()[0]
+                if found != count:
+                    yield f"{found} instead of {count}: {question}"
+
+    def _next(self) -> What:
+        number = self.written
+        if self._oftener is not None and number % 2:
+            wish = self._oftener
+        else:
+            wish = list(What)[number // (1 if self._oftener is None else 2) % len(What)]
+        waits = self._waiting(wish)
+        if wish is What.ASK:
+            return wish if len(waits) < len(ASKING_CHATS) else What.COMMAND
+        return wish if len(waits) < MOST_OPEN else What.COMMAND
+
+    def _waiting(self, what: What) -> list[int]:
+        """Which of these are not done yet, as far as people see."""
+        seen = self._platform.texts().keys()
+        return [number for number, one in enumerate(self._whats) if one is what and not self._answers(number) <= seen]
+
+    def _chat(self, number: int) -> str:
+        match self._whats[number]:
+            case What.KNOCK:
+                return DOOR
+            case What.COMMAND:
+                return OWNERS_DM
+            case What.ASK:  # one at a time in each: what else is written there would be the answer
+                return ASKING_CHATS[self._whats[:number].count(What.ASK) % len(ASKING_CHATS)]
+            case _:
+                return AGENTS_CHATS[number % len(AGENTS_CHATS)]
+
+    def _text(self, number: int) -> str:
+        match self._whats[number]:
+            case What.REACH:
+                return f"reach-{number}"
+            case What.COMMAND:
+                return f"/approve no{number}"
+            case what:
+                return f"{what} {number}"
+
+    def _by(self, number: int) -> Mapping[str, object]:
+        match self._whats[number]:
+            case What.KNOCK:
+                return {"sender": f"guest{number}", "group": True}
+            case What.COMMAND:
+                return {"sender": OWNER}
+            case _:
+                return {}
+
+    def _answers(self, number: int) -> set[tuple[str, str]]:
+        chat, text = self._chat(number), self._text(number)
+        echo = (chat, f"echo: {text}")
+        match self._whats[number]:
+            case What.HOLD:
+                return {echo, (chat, f"done: later {text}")}
+            case What.REACH:
+                done = f"Your request destinations.add was approved and is done. You can send to {text} now."
+                return {echo, (chat, f"told: {done}")}
+            case What.ASK:
+                return {echo, (chat, f"and {text}?")}
+            case What.COMMAND:
+                unknown = wording.name(text.removeprefix("/approve "))
+                return {(chat, f"nothing with the id {unknown} waits for you; look at the id on its card")}
+            case _:
+                return {echo}
+
+    def _read(self, card: Copy, buttons: Sequence[Mapping[str, str]]) -> None:
+        """Press, or type; every third one again at once."""
+        [button] = [one for one in buttons if one["label"] in YES]
+        self._pressed += 1
+        typed = _TYPED.search(card.text)
+        for again in range(2 if self._pressed % 3 == 0 else 1):
+            id = f"p{self._pressed}-{again}"
+            if typed and self._pressed % 4 == 0:
+                self._platform.write(id, card.chat, f"/approve {typed[1]}", sender=OWNER)
+            else:
+                sender = OWNER if card.chat == OWNERS_DM else "ann"
+                self._platform.write(id, card.chat, button["label"], sender=sender, value=button["value"])
+
+    def _cards(self, number: int) -> list[Copy]:
+        """The cards about a message, each once however often it was seen."""
+        words = re.compile(rf"\b{re.escape(self._about(number))}\b")
+        found = {copy.key: copy for copy in self._platform.seen if copy.buttons and words.search(copy.text)}
+        return [card for card in found.values() if card.chat == OWNERS_DM]
+
+    def _about(self, number: int) -> str:
+        return f"guest{number}" if self._whats[number] is What.KNOCK else self._text(number)
+
+    def _told(self) -> list[Copy]:
+        """What people read beside the answers and the cards."""
+        expected = self.expected()
+        others = [one for one in self._platform.seen if not one.buttons and (one.chat, one.text) not in expected]
+        return list({one.key: one for one in others}.values())
+
+    def _count(self, *whats: What) -> int:
+        return sum(self._whats.count(what) for what in whats)
+
+
+def _is_ended(card: Copy) -> bool:
+    return bool(card.edits and _ENDED.search(card.edits[-1]))
+
+
+async def settle_in(root: Path) -> None:
+    """An owner, an agent group and its chats, in a home without a host."""
+    chats = [Chat(name) for name in (*AGENTS_CHATS, *ASKING_CHATS)]
+    door = Chat(DOOR, is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
+    async with furnished(root, [*chats, door], script=json.dumps(SCRIPT)) as (tx, now):
+        assert await agent_groups.find(tx, FOLDER) is not None
+        await roles.grant(tx, user_id=f"wire:{OWNER}", role=Role.OWNER, agent_group=None, now=now)
