@@ -71,7 +71,7 @@ SELECT
 FROM routes_aside;
 DROP TABLE routes_aside;
 CREATE INDEX routes_waiting ON routes (session_id, event_id) WHERE outcome = 'waiting';
-CREATE INDEX routes_session ON routes (session_id, wiring_id) WHERE session_id IS NOT NULL;
+CREATE INDEX routes_session ON routes (session_id, wiring_id, trigger) WHERE session_id IS NOT NULL;
 CREATE INDEX routes_message ON routes (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX routes_held ON routes (approval_id) WHERE outcome = 'held';
 
@@ -237,7 +237,8 @@ CREATE TABLE approvals (
     decided_by     TEXT,
     decided_at     TEXT,
     reason         TEXT,                           -- given with a no, or why it failed
-    outcome        TEXT                            -- what became of it, in a sentence
+    outcome        TEXT,                           -- what became of it, in a sentence
+    digest         TEXT NOT NULL                   -- of `shown` and `payload`
 ) STRICT;
 CREATE UNIQUE INDEX approvals_open ON approvals (kind, subject) WHERE status = 'pending';
 CREATE INDEX approvals_request ON approvals (session_id, seq) WHERE session_id IS NOT NULL;
@@ -282,21 +283,23 @@ CREATE INDEX rules_live ON rules (kind, subject) WHERE ended_at IS NULL;
 
 -- Questions of agents, by the message that asks. The first allowed answer is the answer.
 CREATE TABLE questions (
-    session_id  TEXT NOT NULL,
-    seq         INTEGER NOT NULL,
-    out_id      TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    seq          INTEGER NOT NULL,
+    out_id       TEXT NOT NULL,
     channel_type TEXT NOT NULL,
-    instance    TEXT NOT NULL,
-    platform_id TEXT NOT NULL,
-    thread_id   TEXT,
-    asked_at    TEXT NOT NULL,
-    status      TEXT NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'answered', 'closed')),
-    answer      TEXT,
-    answered_by TEXT,
-    answered_at TEXT,
+    instance     TEXT NOT NULL,
+    platform_id  TEXT NOT NULL,
+    thread_id    TEXT,
+    asked_at     TEXT NOT NULL,
+    status       TEXT NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'answered', 'closed')),
+    answer       TEXT,
+    answered_by  TEXT,
+    answered_at  TEXT,
+    event_id     INTEGER,                          -- the event that is the answer
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX questions_open ON questions (channel_type, instance, platform_id) WHERE status = 'open';
+CREATE INDEX questions_event ON questions (event_id) WHERE event_id IS NOT NULL;
 
 -- Who did what, where, when, and what came of it. Rows are only ever added, and forgotten with age.
 CREATE TABLE audit_log (
@@ -325,8 +328,26 @@ CREATE TABLE destinations (
 
 -- While there is a row nothing is started and nothing is sent, but for what the host itself says.
 CREATE TABLE paused (
-    only      INTEGER PRIMARY KEY CHECK (only = 1),
-    by        TEXT NOT NULL,
-    at        TEXT NOT NULL,
-    cut       TEXT NOT NULL                        -- JSON: what was running
+    only         INTEGER PRIMARY KEY CHECK (only = 1),
+    by           TEXT NOT NULL,
+    at           TEXT NOT NULL,
+    cut          TEXT NOT NULL,                    -- JSON: what was running; empty: nobody has looked yet
+    channel_type TEXT,                             -- where that is said; NULL: it was asked for at the machine
+    instance     TEXT,
+    platform_id  TEXT,
+    thread_id    TEXT
 ) STRICT;
+
+-- What ended turns took, as their runners told: one row a turn, forgotten with age.
+CREATE TABLE turn_costs (
+    session_id    TEXT NOT NULL,
+    turn_id       TEXT NOT NULL,
+    agent_group   TEXT NOT NULL,                   -- its folder
+    ended_at      TEXT NOT NULL,
+    tokens_in     INTEGER NOT NULL,
+    tokens_out    INTEGER NOT NULL,
+    tokens_cached INTEGER NOT NULL,
+    cost_usd      REAL NOT NULL,                   -- 0: the model's service names no price
+    PRIMARY KEY (session_id, turn_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX turn_costs_ended ON turn_costs (ended_at);

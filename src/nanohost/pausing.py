@@ -1,15 +1,16 @@
 """Carries the pause out: has everybody stop, says what was cut, and has everybody go on.
 
 Promises: what is on record counts (store/paused.py), whoever wrote it and whenever; a host that starts paused stays so,
-and ends what outlived the last one. Which turns were under way is on record before the first of them is ended, and said
-once. Sending needs no word of it: each send asks the record itself.
+and ends what outlived the last one. Which turns were under way is on record before the first of them is ended, unless
+the disk refuses it, and said once. Sending needs no word of it: each send asks the record itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Protocol
 
@@ -55,6 +56,15 @@ class Sends(Protocol):
     def on_entry(self, lane: LaneKey) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the pause that began `at` found, kept for a disk that refuses it at first: it is cut all the same."""
+
+    at: datetime
+    containers: int
+    turns: Sequence[CutTurn]
+
+
 class Pausing:
     """One per host. `tasks_go_on` has those look that fell due meanwhile."""
 
@@ -77,6 +87,7 @@ class Pausing:
         self._tasks_go_on = tasks_go_on
         self._zone = zone
         self._lanes = Lanes[str]("pausing", self._look, clock)
+        self._found: _Found | None = None
         self.known: Paused | None = None
         """The pause that is being kept to, as it was last seen."""
 
@@ -107,26 +118,33 @@ class Pausing:
         if was is None:
             _log.warning("paused", by=self.known.by, hint="nanohost resume")
         self._containers.rest()
-        if self.known.cut is None:
-            await self._note(self.known)
-        self._containers.cut()
+        try:
+            if self.known.cut is None:
+                await self._note(self.known)
+        finally:
+            self._containers.cut()
 
     async def _note(self, pause: Paused) -> None:
         """Put on record which turns are under way, and say so where the pause was asked for."""
-        leased = await sessions.leased(self._store)
-        found = await asyncio.gather(*(self._turn_of(session) for session in leased))
-        cut = [one for one in found if one is not None]
+        if self._found is None or self._found.at != pause.at:
+            self._found = await self._under_way(pause)
+        cut = self._found.turns
         async with self._store.transaction() as tx:
             if not await paused.note_cut(tx, pause, cut):
                 return
             lane = None
-            if pause.place is not None and leased:
+            if pause.place is not None and self._found.containers:
                 now = self._clock.now()
                 text = cut_in_words(cut, now, self._zone)
                 out_id = derive("h", "cut", to_text(pause.at))
                 lane = (await host_messages.say(tx, pause.place, ChatOut(text=text), out_id=out_id, now=now)).lane
         if lane is not None:
             self._sends.on_entry(lane)
+
+    async def _under_way(self, pause: Paused) -> _Found:
+        leased = await sessions.leased(self._store)
+        found = await asyncio.gather(*(self._turn_of(session) for session in leased))
+        return _Found(at=pause.at, containers=len(leased), turns=[one for one in found if one is not None])
 
     async def _turn_of(self, session: Session) -> CutTurn | None:
         unknown = CutTurn(agent_group=session.group_folder, since=None)

@@ -129,7 +129,7 @@ class HostSettings(Section):
         description="resend or ask",
     )
     keep_days: int = Field(
-        title="For how long settled events, answers, runs and model calls are kept; sums by day stay. 0: for ever.",
+        title="For how long what is settled is kept; sums by day stay, the audit log for a year at least. 0: for ever.",
         default=30,
         ge=0,
         le=36500,

@@ -8,7 +8,9 @@ import pytest
 
 from nanohost.errors import UsageError
 from nanohost.model import HOST, EngageMode, UnknownSender
+from nanohost.reception.codes import TOO_LATE
 from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store.codes import CodeStatus
 from tests.access.hall import Hall
 
 ADA, BOB = "telegram:ada", "telegram:bob"
@@ -80,7 +82,7 @@ async def test_another_owner_is_made_by_a_code_and_the_others_are_told(hall: Hal
     await hall.write(ADA, await hall.pair())
     await hall.write(BOB, await hall.pair())
     assert (await hall.told(BOB))[0].startswith("You are an owner now.")
-    assert (await hall.told(ADA))[1:] == [f"Bob (`telegram:bob`) is an owner now, by a code that `{HERE}` asked for."]
+    assert (await hall.told(ADA))[1:] == [f"`Bob` (`telegram:bob`) is an owner now, by a code that `{HERE}` asked for."]
     lanes = {lane.platform_id for one in hall.follows.seen for lane in one.lanes if lane.session_id == HOST}
     assert lanes == {"ada", "bob"}
 
@@ -104,7 +106,7 @@ async def test_an_owner_has_a_code_made_in_a_direct_message(hall: Hall) -> None:
     assert "12:15" in words
     await hall.write("slack:ada", code)
     assert await hall.is_owner("slack:ada")
-    assert (await hall.told(ADA))[1].startswith("Ada (`slack:ada`) is an owner now, by a code that `telegram:ada`")
+    assert (await hall.told(ADA))[1].startswith("`Ada` (`slack:ada`) is an owner now, by a code that `telegram:ada`")
 
 
 @pytest.mark.behaviour("AC-03")

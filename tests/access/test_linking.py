@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nanohost.access.linking import would_gain
+from nanohost.approvals.kinds import sender
 from nanohost.model import AgentGroupId, Role
-from nanohost.store import users, wirings
+from nanohost.store import roles, users, wirings
 from nanohost.store.roles import Grant
 from nanohost.testing.manual_clock import START
 from tests.access.hall import Hall
@@ -61,11 +62,38 @@ async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_fo
     ]
     [_, told] = await hall.told(ADA)
     assert told == (
-        "U7 (`slack:u7`) is you from now on, and may do what you may. "
+        "`U7` (`slack:u7`) is you from now on, and may do what you may. "
         "If that is not you: `nanohost users unlink slack:u7`"
     )
     [entry] = await hall.record("users.link")
     assert (entry.who, entry.about, entry.outcome) == (ADA_ON_SLACK, ADA, "done")
+
+
+@pytest.mark.behaviour("AC-01")
+@pytest.mark.parametrize("where", ["main", None])
+async def test_a_member_lets_nobody_in_whom_somebody_with_a_say_refused(hall: Hall, where: str | None) -> None:
+    await hall.group("main")
+    await hall.operator("members create", user=ADA, group=where)
+    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=EVE, group="main")
+    await hall.write(EVE, await code_for(hall, ADA))
+    assert await hall.told(EVE) == ["You were refused here: only an owner's code makes you one with them."]
+    assert await roles.of_user(hall.store, EVE) == []
+    [entry] = await hall.record("users.link")
+    assert entry.outcome == "refused"
+
+
+@pytest.mark.behaviour("AC-01")
+async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_in_nobodys_way(hall: Hall) -> None:
+    await hall.group("main")
+    await hall.group("work")
+    await hall.operator("members create", user=ADA, group="work")
+    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    assert len(await roles.of_user(hall.store, ADA_ON_SLACK)) == 1
+    await hall.owner("telegram:boss")
+    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=EVE, group="main")
+    await hall.write(EVE, await code_for(hall, "telegram:boss"))
+    assert await hall.is_owner(EVE)
 
 
 @pytest.mark.behaviour("AC-01")

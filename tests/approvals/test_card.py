@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost.approvals import wording
+from nanohost import quoting
 from nanohost.approvals.card import arguments_in_words, card, closed, digest_of, facts
 from nanohost.approvals.kinds.sender import KIND
 from nanohost.delivery.render import render
@@ -51,8 +51,8 @@ THEIRS = st.lists(st.one_of(NASTY, WORDS), max_size=4).map("".join)
 
 def asked(name: str, text: str) -> Approval:
     shown = facts(
-        "Somebody new wants to talk to main",
-        [("Who", wording.name(name)), ("They wrote", "\n" + wording.quoted(text, limit=wording.LONGEST_MESSAGE))],
+        f"May {quoting.name(name)} talk to main?",
+        [("Who", quoting.name(name)), ("They wrote", "\n" + quoting.quoted(text, limit=quoting.LONGEST_MESSAGE))],
     )
     return Approval(
         id=ApprovalId("k3f7qd"),
@@ -82,7 +82,7 @@ def on_platform(approval: Approval, form: Form, most: int = 100_000) -> list[tup
 @given(name=THEIRS, text=THEIRS, form=st.sampled_from(list(Form)))
 def test_nothing_that_they_wrote_is_a_line_of_the_card(name: str, text: str, form: Form) -> None:
     """In plain words every line is one of ours, or begins with the bar."""
-    ours = re.compile(r"(Somebody new|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)")
+    ours = re.compile(r"(May .* talk to main\?$|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)")
     for _, plain in on_platform(asked(name, text), form):
         for line in plain.split("\n"):
             shown = line.replace("**", "").replace("`", "").replace("*", "")
@@ -97,7 +97,8 @@ def test_telegram_reads_no_link_and_no_tag_of_theirs(name: str, text: str) -> No
     for sent, _ in on_platform(asked(name, text), Form.TELEGRAM):
         assert set(re.findall(r"</?([a-z-]+)", sent)) <= {"b", "code", "pre", "i"}
         bold = [html.unescape(one) for one in re.findall(r"<b>(.*?)</b>", sent, re.DOTALL)]
-        assert set(bold) <= {"Somebody new wants to talk to main", "Who:", "They wrote:", "Until:"}
+        labels = {"Who:", "They wrote:", "Until:"}
+        assert all(one in labels or re.fullmatch(r"May (<code>[^<>]*</code>|\S.*) talk to main\?", one) for one in bold)
 
 
 @pytest.mark.behaviour("AP-02")
@@ -120,7 +121,7 @@ def test_a_card_says_who_what_until_when_and_how_to_answer_without_buttons() -> 
 
 @pytest.mark.behaviour("AP-02")
 def test_a_long_message_is_cut_and_says_by_how_much() -> None:
-    shown = wording.quoted("a" * 1_734, limit=500)
+    shown = quoting.quoted("a" * 1_734, limit=500)
     assert shown.count("a" * 100) == 5
     assert shown.endswith("… and 1,234 characters more")
 
@@ -153,7 +154,7 @@ def test_two_texts_that_differ_look_different(text: str) -> None:
         "\u202e" + text,
         text.replace("a", "\u0430") + "x",
     ):
-        assert wording.quoted(other) != wording.quoted(text)
+        assert quoting.quoted(other) != quoting.quoted(text)
 
 
 @pytest.mark.behaviour("AP-04")
@@ -167,5 +168,5 @@ def test_what_was_decided_stands_alone_where_a_message_cannot_be_changed() -> No
         zone=UTC,
     )
     assert text == (
-        "**Somebody new wants to talk to main** (`k3f7qd`)\nApproved by `Ada`, 12:00: `Bob` may talk to main now."
+        "**May `Bob` talk to main?** (`k3f7qd`)\nApproved by `Ada`, 12:00: `Bob` may talk to main now."
     )

@@ -77,7 +77,7 @@ async def test_an_agent_that_has_no_button_can_be_typed(tmp_path: Path) -> None:
             await here.flow.group(f"a{number}")
         await here.writes(BOB, "hello", chat="dm-bob")
         [approval] = await here.statuses("pending")
-        await here.reads(OLGAS, "no agent listens to")
+        await here.reads(OLGAS, "talk to an agent")
         await here.writes(OLGA, f"/approve {approval.id}", chat=OLGAS)
         await here.reads(OLGAS, "say which")
         await here.writes(OLGA, f"/approve {approval.id} nobody", chat=OLGAS)

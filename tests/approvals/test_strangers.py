@@ -179,7 +179,7 @@ async def test_a_card_is_good_after_a_restart_and_nobody_is_asked_twice(tmp_path
         await here.reads("c1", "hello again")
         await here.reads("c1", "hello")
         await here.statuses("approved")
-        assert sum("wants to talk" in text for text in here.flow.texts()) == 1
+        assert sum("talk to main?" in text for text in here.flow.texts()) == 1
 
 
 @pytest.mark.behaviour("AP-04")

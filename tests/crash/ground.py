@@ -86,13 +86,13 @@ async def clock_set(root: Path, *, name: str, by_s: float, suspended: bool = Fal
     async with _odd(name, root, mode="plain", chats=4, settings={}) as (scene, offset):
         await _at_work(scene)
         await scene.write(4)
-        await asyncio.to_thread(scene.host.kill_all_runners)  # retries are due in some seconds, by the old clock
+        killed = await asyncio.to_thread(scene.host.kill_all_runners)  # retries are due soon, by the old clock
         await scene.write(4)
         before = _containers_gone(scene.host)
         with _standing_still(scene.host) if suspended else nullcontext():
             _write_offset(offset, by_s)
         await scene.write(8)
-        result = await scene.result(scene.host.deaths())
+        result = await scene.result(max(killed, scene.host.deaths()))
         assert _containers_gone(scene.host) - before <= MOST_GONE, "working containers were ended"
         return result
 

@@ -15,7 +15,7 @@ from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 
-from nanohost.approvals import wording
+from nanohost import quoting
 from nanohost.model import Role, UnknownSender
 from nanohost.store import agent_groups, roles
 from tests.crash.people import FOLDER, Chat, furnished
@@ -200,7 +200,7 @@ class Household:
             case What.ASK:
                 return {echo, (chat, f"and {text}?")}
             case What.COMMAND:
-                unknown = wording.name(text.removeprefix("/approve "))
+                unknown = quoting.name(text.removeprefix("/approve "))
                 return {(chat, f"nothing with the id {unknown} waits for you; look at the id on its card")}
             case _:
                 return {echo}

@@ -55,7 +55,7 @@ def _stage_of(point: str, root: Path, *, idempotent: bool) -> AbstractAsyncConte
         )
     restless = RESTLESS if point.startswith("keeper.") else {}
     settings = {"runtime": "process", **restless}
-    return staged(point, root, chats=6, idempotent=idempotent, settings=settings)
+    return staged(point, root, chats=6, idempotent=idempotent, settings=settings, forked=True)
 
 
 async def _until_killed(scene: Scene) -> None:
@@ -71,7 +71,7 @@ async def _until_killed(scene: Scene) -> None:
 async def runners_killed_at(point: str, root: Path, *, kills: int) -> Result:
     """Kill the runner of each of so many sessions at a point, then all there is, and let another host mend it."""
     settings = {"runtime": "process", "max_containers": kills, "poll_interval_s": 0.3}
-    async with staged(point, root, chats=kills, idempotent=True, tool_every=1, settings=settings) as scene:
+    async with staged(point, root, chats=kills, tool_every=1, settings=settings, forked=True) as scene:
         for _ in range(kills):
             scene.people.write()
         scene.host.start(crash_runner_at=point)

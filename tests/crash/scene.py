@@ -20,6 +20,7 @@ from tests.crash.platform import Platform
 from tests.crash.victims import NANOHOST_RUN, HostProcess
 
 TICK_S = 0.25
+LOOK_S = 0.05
 SETTLE_LIMIT_S = 90.0
 
 
@@ -66,17 +67,17 @@ class Scene:
 
     async def until(self, what: str, holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
         """Look again and again. The host must live meanwhile."""
-        for _ in range(int(within_s / TICK_S)):
+        for _ in range(int(within_s / LOOK_S)):
             if holds():
                 return
-            code = await asyncio.to_thread(self.host.exited_within, TICK_S)
+            code = await asyncio.to_thread(self.host.exited_within, LOOK_S)
             assert code is None, f"{self.name}: the host ended with {code}"
         raise AssertionError(f"{self.name}: not within {within_s:.0f} s: {what}")
 
     async def _settled(self) -> None:
         await self.platform.until_seen(self.people.expected())
         while not await asyncio.to_thread(self._is_done):
-            code = await asyncio.to_thread(self.host.exited_within, TICK_S)
+            code = await asyncio.to_thread(self.host.exited_within, LOOK_S)
             assert code is None, f"{self.name}: the host ended with {code}"
 
     def _is_done(self) -> bool:
@@ -96,7 +97,7 @@ async def staged(
     log: str | Path = "host.log",
     program: Sequence[str] = NANOHOST_RUN,
     environment: Mapping[str, str] | None = None,
-    forked: bool = True,
+    forked: bool = False,
 ) -> AsyncIterator[Scene]:
     """A home, people and a platform, and a host that is not started yet."""
     platform = Platform(mood)

@@ -37,7 +37,8 @@ def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:
 async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, point: str) -> None:
     platform = Platform()
     async with platform.opened():
-        host = HostProcess(tmp_path / "home", platform.port, {"runtime": "process", "durable": False})
+        settings = {"runtime": "process", "durable": False}
+        host = HostProcess(tmp_path / "home", platform.port, settings, forked=True)
         await furnish(host.root, 1)
         (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps([{"match": "^ask", "actions": [ASK]}]))
         try:

@@ -23,7 +23,7 @@ SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]
 async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
     home = tmp_path / "home"
     async with Platform().opened() as platform:
-        host = HostProcess(home, platform.port, {"runtime": "process"})
+        host = HostProcess(home, platform.port, {"runtime": "process"}, forked=True)
         await furnish(home, 2)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         assert host.command("roles", "grant", "wire:ann", "owner").returncode == 0

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +67,13 @@ class HostProcess:
         return self._process.pid
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """An operator's command on this home."""
+        """An operator's command on this home; what a forked one says is all in its stdout."""
+        if self._forked:
+            with tempfile.TemporaryFile() as said:
+                words = ("--home", str(self.root), *words)
+                code = nursery().start(words, log=said, environment=_environment()).wait(60)
+                said.seek(0)
+                return subprocess.CompletedProcess(words, code, said.read().decode(), "")
         line = [sys.executable, "-m", "nanohost", "--home", str(self.root), *words]
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60, env=_environment())
 
@@ -140,11 +147,13 @@ class HostProcess:
             os.kill(chance.choice(pids), signal.SIGKILL)
         return True
 
-    def kill_all_runners(self) -> None:
-        """SIGKILL to each of them."""
-        for pid in self.runners():
+    def kill_all_runners(self) -> int:
+        """SIGKILL to each of them; how many."""
+        pids = self.runners()
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        return len(pids)
 
     def end(self) -> None:
         """Leave nothing behind, whatever the test did."""

@@ -9,6 +9,7 @@ import pytest
 
 from nanohost.channel_api import Sender
 from nanohost.model import EngageMode, Ignored, Role, SenderScope, UnknownSender
+from nanohost.routing.consider import BOTS_ALONE, MOST_BOTS
 from nanohost.routing.strangers import ASKED, NOBODY
 from nanohost.store import dropped, events, roles, wirings
 from tests.flows.stage import Stage
@@ -80,6 +81,23 @@ async def test_a_bot_is_answered_where_a_wiring_lets_bots_speak_and_is_on_record
         [lost] = await dropped.latest(flow.host.store, limit=9)
     assert flow.texts() == ["echo: build two"]
     assert (lost.user_id, lost.reason, lost.count) == ("fake:ci", "another bot wrote it", 1)
+
+
+@pytest.mark.behaviour("IN-05")
+async def test_bots_that_answer_each_other_for_ever_are_cut_short_until_a_person_speaks(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await change(flow, bots=1)
+        for number in range(MOST_BOTS + 5):
+            await watched.fake.person_writes(f"beep {number}", sender=BOT, group=True)
+        await routed(flow)
+        assert (await outcomes(flow)).count("written") == MOST_BOTS
+        [lost] = await dropped.latest(flow.host.store, limit=9)
+        assert (lost.user_id, lost.reason, lost.count) == ("fake:ci", BOTS_ALONE, 5)
+        await watched.fake.person_writes("go on, you two", group=True)
+        await watched.fake.person_writes("boop", sender=BOT, group=True)
+        await watched.fake.wait_for(MOST_BOTS + 2)
+    assert flow.texts()[-2:] == ["echo: go on, you two", "echo: boop"]
 
 
 @pytest.mark.behaviour("RT-04")

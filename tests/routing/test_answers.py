@@ -109,6 +109,27 @@ async def test_the_question_is_changed_to_what_was_answered(tmp_path: Path, rece
     assert len(receipt) == 1 or len(text) < 600
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("\u202eevil\u2066\n# *Ada*", "evil # \\*Ada\\*"), ("\u202e", "u1"), ("", "u1"), ("x" * 200, "x" * 59 + "…")],
+)
+async def test_a_name_is_one_line_of_the_question_whatever_it_is(tmp_path: Path, name: str, shown: str) -> None:
+    async with asking(tmp_path) as world:
+        await world.says("2", name=name)
+        await world.route()
+        [(text, _)] = await edits(world)
+    assert text == f"Which?\n\nAnswered by {shown}: Blue"
+
+
+async def test_who_answered_without_a_name_is_somebody(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        await world.says("2", sender="u3", name="")
+        await world.says("", kind=EventKind.CLICK, value=value_of(*await _asked(world), 1), sender="u2")
+        await world.route()
+        [told] = await world.store.all("SELECT content FROM deliveries WHERE session_id = 'host'")
+    assert "Somebody answered already: Blue" in told["content"]
+
+
 async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little_later(tmp_path: Path) -> None:
     async with asking(tmp_path, receipt=()) as world:
         await world.says("2")
@@ -131,12 +152,12 @@ async def test_the_record_is_kept_for_as_long_as_others(tmp_path: Path) -> None:
         [open_one] = await questions.open_in_chat(world.store, CHAT)
         later = NOON + timedelta(days=40)
         async with world.store.transaction() as tx:
-            assert await questions.forget(tx, before=later) == 0, "it is open"
+            assert await questions.forget(tx, before=later, limit=9) == 0, "it is open"
             assert await questions.close_all(tx, open_one.question.session_id) == 1
             assert not await questions.claim(
                 tx, open_one.question, answer="Red", user="fake:u1", event=EventId(7), now=later
             )
-            assert await questions.forget(tx, before=later) == 1
+            assert await questions.forget(tx, before=later, limit=9) == 1
 
 
 async def _is_written(world: World) -> bool:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,12 +30,13 @@ from nanohost.model import (
     WiringId,
 )
 from nanohost.routing.router import BATCH, MOST_TRIES, Router
+from nanohost.routing.run import Run
 from nanohost.routing.strangers import NO_CHAT, NO_WIRING
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, events, messaging_groups, overview, roles, sessions, wirings
 from nanohost.store.database import Store, open_store
 from nanohost.store.deliveries import LaneKey
-from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, decode_in
@@ -119,6 +119,8 @@ class World:
         sender: str = "u1",
         bot: bool = False,
         kind: EventKind = EventKind.MESSAGE,
+        name: str = "Ada",
+        value: str | None = None,
     ) -> None:
         """Events as intake leaves them."""
         async with self.store.transaction() as tx:
@@ -126,13 +128,14 @@ class World:
                 event = InboundEvent(
                     platform_id=chat,
                     platform_message_id=str(next(self._numbers)),
-                    sender=Sender(handle=sender, name="Ada", is_bot=bot),
+                    sender=Sender(handle=sender, name=name, is_bot=bot),
                     text=text,
                     sent_at=NOON,
                     kind=kind,
                     thread_id=thread,
                     is_group=is_group,
                     mentions_bot=mentions,
+                    value=value,
                 )
                 await events.add(tx, replace(CHAT, platform_id=chat), event, now=NOON)
 
@@ -487,10 +490,10 @@ async def test_a_crash_does_not_make_a_mention_stick_to_what_came_before_it(worl
 class Stumbles(Router):
     """Has a mistake that one text brings out."""
 
-    async def _decide(self, stored: StoredEvent, *rest: Any) -> Any:
-        if stored.event.text == "poison":
+    async def _route(self, run: Run) -> None:
+        if any(stored.event.text == "poison" for stored in run.events.values()):
             raise ZeroDivisionError("a mistake of ours")
-        return await super()._decide(stored, *rest)
+        await super()._route(run)
 
 
 async def _poisoned(world: World) -> None:

@@ -16,13 +16,10 @@ SEEN_EVERY = timedelta(days=1)
 
 async def is_news(db: Queries, stored: StoredEvent, now: datetime) -> bool:
     """Whether `meet` would change anything."""
-    user_id = user_of(stored.chat, stored.event.sender.handle)
-    known = await users.find(db, user_id)
-    if known is None or now - known.last_seen_at >= SEEN_EVERY:
-        return True
-    if stored.event.sender.name not in ("", known.name):
-        return True
-    return not stored.event.is_group and _direct(stored) not in await users.dms(db, user_id)
+    sender = stored.event.sender
+    direct = None if stored.event.is_group else _direct(stored)
+    user_id = user_of(stored.chat, sender.handle)
+    return not await users.is_known(db, user_id, name=sender.name, direct=direct, since=now - SEEN_EVERY)
 
 
 async def meet(tx: Transaction, stored: StoredEvent, now: datetime) -> None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from nanohost.store import audit, codes
+from nanohost.model import Role
+from nanohost.store import audit, codes, roles
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.codes import Code, CodeStatus, Purpose
-from nanohost.store.database import Transaction
+from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import to_text
 
 LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ"
@@ -28,6 +29,8 @@ LENGTH = 8
 LIVES: Mapping[Purpose, timedelta] = {Purpose.OWNER: timedelta(minutes=15), Purpose.LINK: timedelta(minutes=10)}
 SILENCE = timedelta(hours=1)
 """For how long nobody looks at codes of somebody who typed a wrong one."""
+MACHINE = "local:"
+"""What whoever is at the machine is called by: they need no role."""
 
 _FORM = re.compile(rf"[{LETTERS}{DIGITS}]{{{LENGTH}}}")
 _MIDDLE = LENGTH // 2
@@ -140,6 +143,13 @@ async def guess(tx: Transaction, what: Typed, *, user_id: str, origin: str, now:
         details={"voided": burned},
     )
     return now + SILENCE
+
+
+async def stands(db: Queries, code: Code) -> bool:
+    """Whether whoever had it made could do so still: an owner who is one no more must not come back by it."""
+    if code.purpose is not Purpose.OWNER or code.created_by.startswith(MACHINE):
+        return True
+    return any(grant.role is Role.OWNER for grant in await roles.of_user(db, code.created_by))
 
 
 async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, origin: str, now: datetime) -> bool:

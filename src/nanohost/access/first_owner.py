@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from nanohost import quoting
 from nanohost.access.first_wiring import agent_here
-from nanohost.access.naming import called
 from nanohost.access.telling import tell
 from nanohost.aftermath import Aftermath
 from nanohost.model import Role
@@ -41,7 +41,7 @@ async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now:
             details={"role": Role.OWNER, "code_by": code.created_by},
         )
     for other in dict.fromkeys(grant.user_id for grant in before if is_new):
-        text = f"{called(user, name)} is an owner now, by a code that {called(code.created_by)} asked for."
+        text = f"{quoting.user(user, name)} is an owner now, by a code that {quoting.user(code.created_by)} asked for."
         await tell(tx, other, text, out_id=derive("h", "owner", str(code.id), other), now=now, aftermath=aftermath)
     welcome = _welcome(is_new=is_new, is_first=not before)
     return f"{welcome} {await agent_here(tx, stored, now)}\n{NEXT}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from nanohost import quoting
 from nanohost.actions.registry import About, Action, Arguments, Request
-from nanohost.approvals import wording
 from nanohost.errors import UsageError
 from nanohost.guard.ruling import Ruling
 from nanohost.model import MessagingGroup
@@ -23,9 +23,9 @@ class NewDestination(Arguments):
 
 async def _describe(db: Queries, request: Request, wanted: NewDestination) -> About:
     chat = await _known(db, request, wanted.chat)
-    kind, place = "the group" if chat.is_group else "the direct chat", wording.name(chat.platform_id)
+    kind, place = "the group" if chat.is_group else "the direct chat", quoting.name(chat.platform_id)
     return About(
-        title=f"Send to {kind} {wording.name(chat.name or chat.platform_id)} on {chat.channel_type}, chat {place}",
+        title=f"Send to {kind} {quoting.name(chat.name or chat.platform_id)} on {chat.channel_type}, chat {place}",
         scope=f"{chat.channel_type}:{chat.instance}:{chat.platform_id}",
         scope_words=f"sending to {kind} {chat.name}, in all conversations of {request.agent_group.folder}",
     )

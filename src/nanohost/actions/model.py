@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from nanohost import quoting
 from nanohost.actions.registry import About, Action, Arguments, Request
-from nanohost.approvals import wording
 from nanohost.guard.ruling import Ruling
 from nanohost.store import agent_groups
 from nanohost.store.database import Queries, Transaction
@@ -19,8 +19,8 @@ class OtherModel(Arguments):
 
 async def _describe(db: Queries, request: Request, wanted: OtherModel) -> About:
     del db
-    model, group = wording.name(wanted.model), request.agent_group
-    now = "the host's default" if group.model is None else wording.name(group.model)
+    model, group = quoting.name(wanted.model), request.agent_group
+    now = "the host's default" if group.model is None else quoting.name(group.model)
     return About(
         title=f"Think with another model: {model} (now: {now})",
         scope=wanted.model,

@@ -53,7 +53,7 @@ class Request:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
     """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is, in
-    Markdown, with others' words by `wording.name`; `scope` is what a permission for next time would be about,
+    Markdown, with others' words by `quoting.name`; `scope` is what a permission for next time would be about,
     `scope_words` the same for a person, in plain text."""
 
     title: str

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
-from nanohost.approvals import wording
+from nanohost import quoting
 from nanohost.approvals.kind import Kind
-from nanohost.approvals.wording import clock, moment, quoted
 from nanohost.errors import UsageError
+from nanohost.phrases import clock_time, day_and_time
+from nanohost.quoting import quoted
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import CardOut
@@ -24,7 +25,7 @@ _DONE = {
     ApprovalStatus.DENIED: "Denied",
     ApprovalStatus.EXPIRED: "Expired",
     ApprovalStatus.FAILED: "Failed",
-    ApprovalStatus.WITHDRAWN: "Withdrawn",
+    ApprovalStatus.WITHDRAWN: "Settled",
 }
 
 
@@ -34,7 +35,7 @@ def digest_of(shown: str, payload: str) -> str:
 
 
 def facts(title: str, lines: Sequence[tuple[str, str]]) -> str:
-    """What is shown: the title, then a line a fact. Their values are written by `wording`, or ours."""
+    """What is shown: the title, then a line a fact. Their values are written by `quoting`, or ours."""
     return "\n".join([title, *(f"**{what}:** {value}".replace(":** \n", ":**\n", 1) for what, value in lines)])
 
 
@@ -42,9 +43,9 @@ def place_in_words(origin: Origin | None, chat: str, *, is_group: bool) -> str:
     """A chat, for a person. `chat`: what people call it."""
     if origin is None:
         return "no chat"
-    what = f"the group {wording.name(chat or origin.platform_id)}" if is_group else "a direct message"
+    what = f"the group {quoting.name(chat or origin.platform_id)}" if is_group else "a direct message"
     where = origin.channel_type if origin.instance == "default" else f"{origin.channel_type}:{origin.instance}"
-    return f"{what} on {where}, chat {wording.name(origin.platform_id)}"
+    return f"{what} on {where}, chat {quoting.name(origin.platform_id)}"
 
 
 def arguments_in_words(arguments: str) -> list[tuple[str, str]]:
@@ -55,12 +56,12 @@ def arguments_in_words(arguments: str) -> list[tuple[str, str]]:
         raise UsageError("its arguments are no JSON") from None
     if not isinstance(document, dict):
         raise UsageError("its arguments are no JSON object")
-    return [(wording.name(key, limit=200), _shown(_value(value))) for key, value in document.items()]
+    return [(quoting.name(key, limit=200), _shown(_value(value))) for key, value in document.items()]
 
 
 def _shown(value: str) -> str:
     """What is short and plain stands behind its name."""
-    is_plain = len(value) <= SHORT and value.isprintable() and "`" not in value and wording.visible(value) == value
+    is_plain = len(value) <= SHORT and value.isprintable() and "`" not in value and quoting.visible(value) == value
     return f"`{value}`" if is_plain else "\n" + quoted(value)
 
 
@@ -84,7 +85,7 @@ def card(approval: Approval, kind: Kind, zone: tzinfo) -> CardOut:
     title, _, body = approval.shown.partition("\n")
     choice = f" {typed}" if (typed := kind.typed(approval)) else ""
     how = f"`/approve {approval.id}{choice}` or `/deny {approval.id} why`"
-    until = f"**Until:** {moment(approval.expires_at, zone)}"
+    until = f"**Until:** {day_and_time(approval.expires_at, zone)}"
     return CardOut(title=title, body="\n".join([body, until, f"Press, or type {how}."]), options=approval.options)
 
 
@@ -92,12 +93,12 @@ def closed(approval: Approval, *, status: ApprovalStatus, by: str, outcome: str,
     """What the card says since, without buttons; a sentence of its own where a message cannot be changed."""
     title, _, _ = approval.shown.partition("\n")
     who = f" by {by}" if by else ""
-    return f"**{title}** (`{approval.id}`)\n{_DONE[status]}{who}, {clock(now, now, zone)}: {outcome}"
+    return f"**{title}** (`{approval.id}`)\n{_DONE[status]}{who}, {clock_time(now, now, zone)}: {outcome}"
 
 
 def already(approval: Approval, *, by: str, now: datetime, zone: tzinfo) -> str:
     """For somebody who comes too late. Without a full stop."""
     who = f" by {by}" if by else ""
-    when = f", {clock(approval.decided_at, now, zone)}" if approval.decided_at else ""
+    when = f", {clock_time(approval.decided_at, now, zone)}" if approval.decided_at else ""
     said = f": {approval.outcome.rstrip('.')}" if approval.outcome else ""
     return f"{_DONE[approval.status]} already{who}{when}{said}"

@@ -11,16 +11,18 @@ from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import Protocol
 
+from nanohost import quoting
 from nanohost.aftermath import Aftermath
-from nanohost.approvals import ending, wording
+from nanohost.approvals import ending
 from nanohost.approvals.card import already, digest_of
 from nanohost.approvals.ending import End
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.approvals.kinds.action import difference
 from nanohost.approvals.registry import kinds
-from nanohost.approvals.wording import clock
+from nanohost.approvals.settled import settle
 from nanohost.errors import UsageError
 from nanohost.model import ApprovalId
+from nanohost.phrases import clock_time
 from nanohost.store import approvals, users
 from nanohost.store.actions import ActionRow
 from nanohost.store.approvals import Approval, ApprovalStatus
@@ -89,8 +91,9 @@ async def decide(
         tx, found.id, status, by=actor.who, choice=decided.label, reason=reason or None, now=now
     )
     assert claimed, "it was open in this very transaction"
-    end = await _carry_out(decided, kind, status, wording.name(actor.name))
+    end = await _carry_out(decided, kind, status, quoting.name(actor.name))
     text = await ending.tell(tx, found, end, now=now, zone=zone, aftermath=aftermath)
+    await settle(tx, now=now, zone=zone, aftermath=aftermath)
     reach("approvals.open")
     return text
 
@@ -127,7 +130,7 @@ async def _theirs(db: Queries, approval: ApprovalId, actor: Decider) -> tuple[Ap
     kind = kinds().get(found.kind) if found else None
     if found is None or kind is None or not (actor.is_local or kind.may_decide(actor.grants, found.agent_group_id)):
         raise NotTheirs(
-            f"nothing with the id {wording.name(approval, limit=20)} waits for you", hint="look at the id on its card"
+            f"nothing with the id {quoting.name(approval, limit=20)} waits for you", hint="look at the id on its card"
         )
     return found, kind
 
@@ -137,7 +140,7 @@ async def _still_open(db: Queries, found: Approval, now: datetime, zone: tzinfo)
     if found.status is not ApprovalStatus.PENDING:
         raise UsageError(already(found, by=await _named(db, found.decided_by), now=now, zone=zone))
     if now >= found.expires_at:
-        raise UsageError(f"it expired at {clock(found.expires_at, now, zone)}; it can be asked for again")
+        raise UsageError(f"it expired at {clock_time(found.expires_at, now, zone)}; it can be asked for again")
 
 
 async def _named(db: Queries, who: str | None) -> str:
@@ -145,7 +148,7 @@ async def _named(db: Queries, who: str | None) -> str:
     if who is None:
         return ""
     user = await users.find(db, who)
-    return wording.name(user.name if user and user.name else who)
+    return quoting.name(user.name if user and user.name else who)
 
 
 async def _label(db: Queries, found: Approval, kind: Kind, choice: str | None) -> str:
@@ -161,7 +164,7 @@ async def _label(db: Queries, found: Approval, kind: Kind, choice: str | None) -
         fitting = fitting or [option for option in yes if option == found.options[int(typed) - 1]]
     label = fitting[0] if len(fitting) == 1 else await kind.more(db, typed)
     if label is None:
-        raise UsageError(f"there is no such choice as {wording.name(typed)}; say one of: {', '.join(yes)}")
+        raise UsageError(f"there is no such choice as {quoting.name(typed)}; say one of: {', '.join(yes)}")
     return label
 
 

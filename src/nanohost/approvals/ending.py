@@ -23,7 +23,7 @@ _RECORDED = {
     ApprovalStatus.DENIED: AuditOutcome.DENIED,
     ApprovalStatus.EXPIRED: AuditOutcome.REFUSED,
     ApprovalStatus.FAILED: AuditOutcome.FAILED,
-    ApprovalStatus.WITHDRAWN: AuditOutcome.REFUSED,
+    ApprovalStatus.WITHDRAWN: AuditOutcome.DONE,
 }
 
 

@@ -98,29 +98,35 @@ class Approvals:
             await self._end(approval, kind, ApprovalStatus.EXPIRED, NO_ANSWER)
             return 0
         cards = await approvals.cards(self._store, approval.id)
-        look_s = await self._look(cards, now)
+        theirs = [one for one in cards if await self._may_decide(one, approval, kind)]
+        look_s = await self._look(cards, theirs, now)
         if look_s is None:
             if await self._ask_next(approval, kind, cards):
                 return 0
-            if not await self._may_still_come(cards):
+            if not await self._may_still_come(theirs):
                 await self._end(approval, kind, ApprovalStatus.FAILED, NOBODY_LEFT)
                 return 0
             look_s = LATE_LOOK_S
         return min(look_s, left.total_seconds(), LONGEST_NAP_S)
 
-    async def _look(self, cards: Sequence[Card], now: datetime) -> float | None:
-        """Seconds until the cards are to be looked at again. None: nobody has one, and none is on time."""
-        for one in cards:
+    async def _may_decide(self, card: Card, approval: Approval, kind: Kind) -> bool:
+        """Whether who was asked by this card may decide still."""
+        return kind.may_decide(await roles.of_user(self._store, card.user_id), approval.agent_group_id)
+
+    async def _look(self, cards: Sequence[Card], theirs: Sequence[Card], now: datetime) -> float | None:
+        """Seconds until the cards are to be looked at again. None: nobody who may decide has one, and none is on time.
+        `theirs`: those of people who may."""
+        for one in theirs:
             if await self._status(one) is DeliveryStatus.SENT:
                 return LONGEST_NAP_S
         last = cards[-1] if cards else None
-        if last is None or last.problem is not None or last.seq is None:
+        if last is None or last not in theirs or last.problem is not None or last.seq is None:
             return None
         delivery = await host_messages.find(self._store, last.seq)
         if delivery is None or delivery.status in _GIVEN_UP:
             await self._note(last, (delivery.reason if delivery else None) or "it could not be sent")
             return None
-        if now - last.asked_at >= SENT_WITHIN:
+        if not timedelta() <= now - last.asked_at < SENT_WITHIN:  # a clock that was set back makes nobody wait
             limit_s = SENT_WITHIN.total_seconds()
             await self._note(last, f"not sent within {limit_s:.0f} s: {delivery.reason or 'it waits'}")
             return None

@@ -45,6 +45,11 @@ async def _no_more(db: Queries, typed: str) -> str | None:
     return None
 
 
+async def _not_settled(lapsed: Lapsed) -> str | None:
+    del lapsed
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """`refusal` is the label of the one option that is a no. `scoped`: admins of the agent group that it is about may
@@ -53,7 +58,8 @@ class Kind:
     `approve` and `deny` return in a sentence what became of it. `approve` raises UsageError, before it changes
     anything, for what cannot be any more; all else it takes from the approval as it is stored. `lapse` ends what waits.
     `more`: an option that is not on the card, by what is typed for it. `typed`: what may be typed for a yes, "" where
-    nothing need be.
+    nothing need be. `settled`: lets go on what waits and needs no yes any more, by what is so now; in a sentence why
+    there is nothing left to decide, or None while there is.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Kind:
     most_open: int | None = None
     more: Callable[[Queries, str], Awaitable[str | None]] = _no_more
     typed: Callable[[Approval], str] = lambda _: ""
+    settled: Callable[[Lapsed], Awaitable[str | None]] = _not_settled
 
     def may_decide(self, grants: Sequence[Grant], agent_group: AgentGroupId | None) -> bool:
         """Whether somebody with these grants may: owners, admins, and where it is `scoped` the agent group's admins."""

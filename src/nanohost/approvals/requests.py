@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nanohost.approvals import wording
+from nanohost import quoting
 from nanohost.approvals.card import LONGEST, arguments_in_words, digest_of, facts, place_in_words
 from nanohost.approvals.kind import Kind
 from nanohost.approvals.kinds import action, chat, sender
@@ -34,6 +34,8 @@ MOST_HELD = 10
 """Messages that wait for one approval. What comes after those is counted."""
 AGAIN_AFTER = timedelta(hours=1)
 """After nobody could be reached."""
+MOST_OF_ONE = 5
+"""Open requests of one stranger, of a kind: whoever adds the bot to chat after chat takes nobody else's place."""
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Without what looks alike."""
 ID_LENGTH = 6
@@ -91,13 +93,13 @@ async def about_sender(
         origin=_origin(stored),
         options=(sender.LET_IN, sender.REFUSE),
         shown=facts(
-            f"Somebody new wants to talk to {agent_group.folder}",
+            f"May {quoting.name(event.sender.name)} talk to {agent_group.folder}?",
             [
                 *_message(stored, event.chat_name or group.name),
                 (
                     sender.LET_IN,
-                    f"they become a member of {agent_group.folder}: it answers this and all that they write from now"
-                    " on, wherever it listens",
+                    f"they become a member of {agent_group.folder}: it answers this and whatever they write to it from"
+                    " now on, wherever it listens",
                 ),
                 (sender.REFUSE, "it never answers them, and you are not asked again"),
             ],
@@ -203,12 +205,19 @@ async def _ask(tx: Transaction, asking: _Asking, now: datetime) -> Held | Turned
     if not asking.kind.may_decide(await roles.every(tx), asking.agent_group):
         return Turned(reason=NOBODY, nobody=True)
     last = await approvals.last_about(tx, asking.kind.name, asking.subject)
-    if last is not None and last.status is ApprovalStatus.FAILED and now - (last.decided_at or now) < AGAIN_AFTER:
+    if last is not None and last.status is ApprovalStatus.FAILED and _is_recent(last, now):
         return Turned(reason=last.reason or "it failed not long ago")
     most = asking.kind.most_open
     if most is not None and await approvals.count_open(tx, asking.kind.name) >= most:
         return Turned(reason=f"{most} others wait for a decision already")
+    if most is not None and await approvals.count_open(tx, asking.kind.name, by=asking.requested_by) >= MOST_OF_ONE:
+        return Turned(reason=f"they wait for {MOST_OF_ONE} decisions already")
     return Held(id=await _enter(tx, asking, now), new=True)
+
+
+def _is_recent(failed: Approval, now: datetime) -> bool:
+    """What failed in the future is old: the clock was set back since."""
+    return timedelta() <= now - (failed.decided_at or now) < AGAIN_AFTER
 
 
 async def _enter(tx: Transaction, asking: _Asking, now: datetime) -> ApprovalId:
@@ -282,9 +291,9 @@ def _message(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]:
     """Who wrote what, where."""
     event, user = stored.event, user_of(stored.chat, stored.event.sender.handle)
     lines = [
-        ("Who", f"{wording.name(event.sender.name)}, known there as {wording.name(user)}"),
+        ("Who", f"{quoting.name(event.sender.name)}, known there as {quoting.name(user)}"),
         ("Where", place_in_words(_origin(stored), chat_name, is_group=event.is_group)),
-        ("They wrote", "\n" + wording.quoted(event.text, limit=wording.LONGEST_MESSAGE)),
+        ("They wrote", "\n" + quoting.quoted(event.text, limit=quoting.LONGEST_MESSAGE)),
     ]
     if event.attachments:
         lines.append(("Files with it", str(len(event.attachments))))
@@ -293,29 +302,32 @@ def _message(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]:
 
 def _chat_shown(stored: StoredEvent, options: Sequence[str]) -> str:
     event = stored.event
-    what = "a group" if event.is_group else "a direct message"
     when = "whenever somebody mentions it" if event.is_group else "all that they write"
     lines = _message(stored, event.chat_name)
     if any(option.startswith(chat.CONNECT) for option in options):
         lines.append(("Connect", f"this agent answers there, {when}, and they become its member"))
     lines.append((chat.NEW, "the same, with an agent of its own"))
     lines.append((chat.REFUSE, "nobody there is answered, and you are not asked again"))
-    return facts(f"{what.capitalize()} that no agent listens to, on {stored.chat.channel_type}", lines)
+    if event.is_group:
+        title = f"May an agent answer in {quoting.name(event.chat_name or 'a group')}, on {stored.chat.channel_type}?"
+    else:
+        title = f"May {quoting.name(event.sender.name)} talk to an agent, on {stored.chat.channel_type}?"
+    return facts(title, lines)
 
 
 async def _action_shown(db: Queries, wanted: Wanted) -> str:
     """Raises UsageError for arguments that cannot be shown."""
     row = wanted.row
     lines = [
-        ("Agent", f"{wanted.agent_group.folder}, in the conversation {wording.name(row.session_id)}"),
-        ("Asked in", await _chat_in_words(db, row.origin)),
-        ("Action", wording.name(row.name)),
         *arguments_in_words(row.arguments),
-        ("Environment", ", ".join(wording.name(one, limit=200) for one in wanted.environment) or "no variables"),
+        ("Action", quoting.name(row.name)),
+        ("Asked in", await _chat_in_words(db, row.origin)),
+        ("Agent", f"{wanted.agent_group.folder}, in the conversation {quoting.name(row.session_id)}"),
+        ("Environment", ", ".join(quoting.name(one, limit=200) for one in wanted.environment) or "no variables"),
     ]
     if wanted.scope is not None:
-        lines.append((action.FOR_A_MONTH, wording.name(wanted.scope_words, limit=500)))
-    return facts(f"{wanted.agent_group.folder} asks: {wording.visible(wanted.title)}", lines)
+        lines.append((action.FOR_A_MONTH, quoting.name(wanted.scope_words, limit=500)))
+    return facts(f"{wanted.agent_group.folder} asks: {quoting.visible(wanted.title)}", lines)
 
 
 async def _chat_in_words(db: Queries, origin: Origin | None) -> str:

@@ -12,8 +12,8 @@ from nanohost.access.decision import is_admin
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
-from nanohost.chat_commands.words import counted
 from nanohost.model import Role
+from nanohost.phrases import counted
 from nanohost.store import agent_groups, turn_costs
 from nanohost.store.database import Queries
 from nanohost.store.turn_costs import Cost

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 
+from nanohost import quoting
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import HostAsked, HostCommand
-from nanohost.chat_commands.words import clock_time, counted
+from nanohost.phrases import clock_time, counted
 from nanohost.store import audit, paused, sessions, users
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries
@@ -59,7 +60,7 @@ async def _already(asked: HostAsked, earlier: Paused) -> str:
 async def since_and_by(db: Queries, pause: Paused, now: datetime, zone: tzinfo) -> str:
     """Since when all is paused, and by whom."""
     user = await users.find(db, pause.by)
-    name = user.name if user is not None and user.name else pause.by
+    name = quoting.name(user.name if user is not None and user.name.strip() else pause.by)
     return f"Everything is paused since {clock_time(pause.at, now, zone)}, by {name}, until /resume."
 
 

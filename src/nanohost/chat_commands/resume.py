@@ -7,7 +7,7 @@ from datetime import timedelta
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import HostAsked, HostCommand
-from nanohost.chat_commands.words import clock_time, counted
+from nanohost.phrases import clock_time, counted
 from nanohost.store import audit, paused
 from nanohost.store.audit import AuditOutcome
 

@@ -9,8 +9,8 @@ from datetime import datetime, tzinfo
 from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, ContainerState, Effect, Look
 from nanohost.chat_commands.pause import since_and_by
 from nanohost.chat_commands.waiting import waiting
-from nanohost.chat_commands.words import clock_time, counted
 from nanohost.errors import MailboxError
+from nanohost.phrases import clock_time, counted
 from nanohost.store import paused, tasks, turn_failures
 from nanohost.store.tasks import Task, TaskStatus
 from nanohost.store.turn_failures import TurnFailures

@@ -1,7 +1,8 @@
 """Resources: rows that an operator looks at and changes. One definition makes the commands, their help, what they show
 and the resource's part of docs/reference/resources.md.
 
-Promises: a change and its entry in the audit log are one transaction; what is not there is answered with what to type.
+Promises: a change, what it settles of the approvals that wait, and its entry in the audit log are one transaction; what
+is not there is answered with what to type.
 Never: a column that no field describes.
 """
 
@@ -11,9 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nanohost.aftermath import Aftermath
+from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import Command
@@ -125,6 +129,10 @@ class Change(Verb):
                 now=context.clock.now(),
                 details=arguments.model_dump(mode="json", exclude_none=True),
             )
+            zone, aftermath = ZoneInfo(context.settings.host.timezone), Aftermath()
+            await settle(tx, now=context.clock.now(), zone=zone, aftermath=aftermath)
+        if context.live is not None:
+            context.live.follow(aftermath)
         shown = row if self.after is None else await self.after(context, row)
         return shown.as_json()
 

@@ -21,6 +21,8 @@ from nanohost.store.paused import Paused
 FAILING_FOR = timedelta(minutes=15)
 """How far back model calls that failed are news."""
 LOW_DISK_BYTES = 1_000_000_000
+MOMENTS = {"since", "latest", "due", "changed_at", "received_at", "held_until", "until"}
+"""Columns that are told as how long ago or ahead."""
 Rows = Sequence[Mapping[str, Json]]
 
 
@@ -60,6 +62,12 @@ SECTIONS = (
     Section("events_set_aside", "Set aside: routing failed", "nanohost events retry {event} tries again; see the log"),
     Section("tasks_paused", "Tasks that are paused", "nanohost tasks resume {task}"),
     Section("tasks_overdue", "Tasks that should have run", "they run when a host does; nanohost tasks show {task}"),
+    Section(
+        "approvals_open",
+        "Waits for somebody's yes",
+        "nanohost approvals get {approval} shows it; then approve {approval}, or deny {approval}",
+        is_wrong=False,
+    ),
     Section("sessions_waiting", "Sessions that wait", "nothing to do: why is in the last column", is_wrong=False),
     Section(
         "deliveries_waiting",
@@ -238,7 +246,7 @@ def _table(title: str, rows: Rows, now: datetime) -> Iterator[str]:
 
 def _ago(name: str, value: Json, now: datetime) -> Json:
     """Moments as a person tells them."""
-    if name not in {"since", "latest", "due", "changed_at", "received_at", "held_until"} or not isinstance(value, str):
+    if name not in MOMENTS or not isinstance(value, str):
         return value
     try:
         passed_s = (now - datetime.fromisoformat(value)).total_seconds()

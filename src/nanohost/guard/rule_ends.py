@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import NoReturn
 
+from nanohost import quoting
 from nanohost.access.telling import tell
 from nanohost.aftermath import Aftermath, Follows
 from nanohost.clock import Clock
@@ -87,7 +88,7 @@ class RuleEnds:
 def ended_sentence(rule: Rule, folder: str | None) -> str:
     """What its maker reads of one rule. `folder`: of the agent group it was for; None: all. Pure."""
     what = "permission" if rule.effect is RuleEffect.ALLOW else "refusal"
-    about = "" if rule.subject is None else f", {_quoted(rule.subject)}"
+    about = "" if rule.subject is None else f", {quoting.name(rule.subject, limit=100)}"
     whose = "all agents" if folder is None else folder
     if rule.last_used_at is None:
         use = "nobody used it"
@@ -96,9 +97,3 @@ def ended_sentence(rule: Rule, folder: str | None) -> str:
         use = f"it was used {times}, the last time on {rule.last_used_at:%Y-%m-%d}"
     then = "You will be asked again." if rule.effect is RuleEffect.ALLOW else "You may be asked again."
     return f"Your {what} of {rule.created_at:%Y-%m-%d} ({rule.kind}{about}, for {whose}) has ended: {use}. {then}"
-
-
-def _quoted(text: str) -> str:
-    """Others' words, as they are and as nothing else: no markup, no line of their own."""
-    shown = "".join(one if one.isprintable() else "?" for one in text).replace("`", "'")
-    return f"`{shown[:100]}`"

@@ -10,6 +10,7 @@ from nanohost.access.acquaintance import meet
 from nanohost.access.codes import Typed, Word
 from nanohost.access.first_owner import become_owner
 from nanohost.access.linking import become_one
+from nanohost.approvals.settled import settle
 from nanohost.channel_api import EventKind
 from nanohost.reception.visit import Visit
 from nanohost.store import codes, dropped, host_messages
@@ -94,6 +95,9 @@ async def _use(visit: Visit, code: Code) -> str:
     chat = visit.stored.chat
     if code.status is not CodeStatus.OPEN:
         return TOO_LATE[code.status]
+    if not await access.stands(visit.tx, code):
+        await access.close(visit.tx, code, CodeStatus.BURNED, by=visit.user, origin=visit.origin, now=visit.now)
+        return TOO_LATE[CodeStatus.BURNED]
     if code.channel_type not in (None, chat.channel_type):
         return f"That code is for {code.channel_type}: write it to me there."
     if code.user_id == visit.user:
@@ -101,7 +105,9 @@ async def _use(visit: Visit, code: Code) -> str:
     await access.close(visit.tx, code, CodeStatus.USED, by=visit.user, origin=visit.origin, now=visit.now)
     await meet(visit.tx, visit.stored, visit.now)
     become = become_owner if code.purpose is Purpose.OWNER else become_one
-    return await become(visit.tx, code, visit.stored, now=visit.now, aftermath=visit.aftermath)
+    text = await become(visit.tx, code, visit.stored, now=visit.now, aftermath=visit.aftermath)
+    await settle(visit.tx, now=visit.now, zone=visit.zone, aftermath=visit.aftermath)
+    return text
 
 
 async def _once(visit: Visit, code: Code, text: str) -> None:

@@ -13,10 +13,13 @@ from nanohost.reception.visit import Visit
 from nanohost.store.database import Queries
 from nanohost.store.events import StoredEvent
 
-_TYPED = re.compile(r"\s*/([a-z][a-z0-9_-]*)(?:@\w+)?(?:\s+(.*?))?\s*", re.IGNORECASE | re.DOTALL)
-"""A command's name, the bot's after it where a chat has several, and what it is given."""
+_WORD = re.compile(r"/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
+"""A command's name, and the bot's after it where a chat has several."""
+_BEFORE = re.compile(r"@\S+\s+(?=/)")
+_MENTION = re.compile(r"@\S+")
+"""Not every channel takes the bot's name away, and none where it stands at the end."""
 LONGEST = 2_000
-"""Characters; what is longer is a message and no command."""
+"""Characters of what a command is given."""
 
 
 class Commands:
@@ -55,16 +58,28 @@ async def _answer(command: HostCommand, asked: HostAsked, words: str) -> str:
         return refusal(command)
     if command.private and not asked.actor.is_private:
         return f"/{command.name} is for a direct message to me: others read this here."
+    if len(words) > LONGEST:
+        return f"/{command.name} takes {LONGEST:,} characters at most, not {len(words):,}."
     try:
         return await command.carry_out(asked, command.typed(words))
     except UsageError as error:
-        return f"{error}." if not error.hint else f"{error}; {error.hint}"
+        return "\n".join(_sentence(part) for part in (f"{error}.", error.hint) if part)
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def command_of(event: InboundEvent) -> tuple[HostCommand, str] | None:
     """The command and what it is given, if the event is one: typed, not edited later, and to us."""
     if event.kind is not EventKind.MESSAGE or not (event.mentions_bot or not event.is_group):
         return None
-    match = _TYPED.fullmatch(event.text) if len(event.text) <= LONGEST else None
+    text = event.text.strip()
+    before = _BEFORE.match(text) if event.is_group else None
+    match = _WORD.match(text, before.end() if before else 0)
     command = host_commands().get(match[1].lower()) if match else None
-    return None if command is None or match is None else (command, match[2] or "")
+    if command is None or match is None:
+        return None
+    words = text[match.end() :].strip()
+    is_mention = event.is_group and not command.arguments.model_fields and _MENTION.fullmatch(words) is not None
+    return command, "" if is_mention else words

@@ -52,6 +52,7 @@ IS_CLOSED = "the question is closed"
 
 LONGEST_SHOWN = 200
 """Characters of an answer that people are shown again."""
+LONGEST_NAME = 60
 TAIL = 500
 """Characters of a question that is longer than its platform takes: its last message ends with about these."""
 SETTLES_WITHIN = timedelta(seconds=5)
@@ -59,6 +60,8 @@ SETTLES_WITHIN = timedelta(seconds=5)
 _OF_QUESTIONS = 2**62
 """Below zero, and below the numbers of all notices: what becomes of the messages of questions."""
 _MARKUP = re.compile(r"([\\`*_\[\]<>~|&])")
+_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a page or a terminal obeys, and what turns a line around."""
 
 
 class Settled(Enum):
@@ -97,7 +100,10 @@ class Answers:
         self._on_entry = on_entry
 
     async def wants(self, stored: StoredEvent) -> bool:
-        """Whether the event may be an answer. Two indexed look-ups for a message where no question is open."""
+        """Whether the event may be an answer. One indexed look-up for a message where no question is open."""
+        is_message = stored.event.kind is EventKind.MESSAGE
+        if is_message and not await questions.may_concern(self._store, stored.id, stored.chat):
+            return False
         return await self._find(stored) is not None
 
     async def take(self, stored: StoredEvent) -> Taken | Settled | None:
@@ -192,7 +198,8 @@ class Answers:
         if (question.answered_by, question.answer) == (_user(stored), text):
             return await self._refuse(stored, session, question, TOO_LATE, None)
         by = await users.find(self._store, question.answered_by or "")
-        sentence = f"{_literally(by.name if by else 'Somebody')} answered already: {_literally(question.answer or '')}"
+        name = _literally(by.name, LONGEST_NAME) if by else ""
+        sentence = f"{name or 'Somebody'} answered already: {_literally(question.answer or '')}"
         return await self._refuse(stored, session, question, TOO_LATE, sentence)
 
     async def _refuse(
@@ -247,7 +254,7 @@ def _shown(asked: Delivery, answer: str, *, by: str, now: datetime) -> Delivery:
     payload = decode_out(OutKind.QUESTION, asked.content)
     assert isinstance(payload, QuestionOut), "it is a question"
     text = payload.text if len(asked.receipt) < 2 else f"…{payload.text[-TAIL:]}"
-    text = f"{text}\n\nAnswered by {_literally(by)}: {_literally(answer)}"
+    text = f"{text}\n\nAnswered by {by}: {_literally(answer)}"
     is_sent = asked.status is DeliveryStatus.SENT
     return replace(
         asked,
@@ -273,11 +280,12 @@ def _user(stored: StoredEvent) -> str:
 
 
 def _name(stored: StoredEvent) -> str:
-    return stored.event.sender.name or stored.event.sender.handle
+    sender = stored.event.sender
+    return _literally(sender.name, LONGEST_NAME) or _literally(sender.handle, LONGEST_NAME)
 
 
-def _literally(text: str) -> str:
-    """On one line, not too long, and nothing of it is markup."""
-    line = " ".join(text.split())
-    shown = line if len(line) <= LONGEST_SHOWN else f"{line[: LONGEST_SHOWN - 1]}…"
+def _literally(text: str, limit: int = LONGEST_SHOWN) -> str:
+    """On one line, not too long, and nothing of it is markup or turns the line around."""
+    line = " ".join(_OBEYED.sub(" ", text).split())
+    shown = line if len(line) <= limit else f"{line[: limit - 1]}…"
     return _MARKUP.sub(r"\\\1", shown)

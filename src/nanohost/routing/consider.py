@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from nanohost.access.decision import may_talk
@@ -18,6 +19,11 @@ from nanohost.routing.engage import engages, is_command
 from nanohost.store.roles import Grant
 
 ANOTHER_BOT = "another bot wrote it"
+MOST_BOTS = 20
+BOTS_WITHIN = timedelta(hours=1)
+"""Two bots that answer each other would do so for ever, and each turn costs. After so many in a row within this time an
+agent hears other bots again once a person has spoken to it, or the time has passed."""
+BOTS_ALONE = f"{MOST_BOTS} messages in a row were by bots, and no person wrote to the agent within the hour"
 NO_PART = "the agent takes no part in it"
 
 
@@ -43,12 +49,21 @@ class Decision:
 
 
 def consider(
-    wiring: Wiring, event: InboundEvent, *, grants: Sequence[Grant], policy: UnknownSender, sticks: bool
+    wiring: Wiring,
+    event: InboundEvent,
+    *,
+    grants: Sequence[Grant],
+    policy: UnknownSender,
+    sticks: bool,
+    bots_alone: bool = False,
 ) -> Decision:
     """`grants` of the event's sender, by any identity; `policy` of its chat; `sticks`: the wiring is in a conversation
-    in the event's thread. For all but presses, which are for whose card it was."""
+    in the event's thread; `bots_alone`: nobody but bots spoke to the agent for too long. For all but presses, which are
+    for whose card it was."""
     if event.sender.is_bot and not wiring.bots:
         return Decision(Made.DROP, ANOTHER_BOT)
+    if event.sender.is_bot and bots_alone:
+        return Decision(Made.DROP, BOTS_ALONE)
     try:
         engaged = engages(wiring, event, has_session=sticks) or is_command(event)
     except PatternError as error:

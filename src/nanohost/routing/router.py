@@ -13,54 +13,31 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from nanohost.access.decision import is_admin, may_talk
 from nanohost.aftermath import Aftermath, Follows
 from nanohost.approvals.requests import Held
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.desk import Desk, Entry, Written
-from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
 from nanohost.lanes import Lanes
-from nanohost.model import (
-    AgentGroupId,
-    EngageMode,
-    MessagingGroup,
-    Session,
-    SessionId,
-    Wiring,
-    WiringId,
-)
+from nanohost.model import MessagingGroup, Session, SessionId, WiringId
 from nanohost.routing.answers import Answers, Taken
 from nanohost.routing.attachments import Attachments
-from nanohost.routing.consider import Made, consider
+from nanohost.routing.deciding import Deciding, Ready, reaching
 from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
 from nanohost.routing.pause_notice import tell_of_pause
-from nanohost.routing.run import ANOTHERS_CARD, Run, count, meet, put
+from nanohost.routing.run import Run, count, meet, put
 from nanohost.routing.strangers import Door
-from nanohost.store import (
-    agent_groups,
-    cards,
-    conversations,
-    dropped,
-    events,
-    messaging_groups,
-    roles,
-    routes,
-    sessions,
-    wirings,
-)
-from nanohost.store.conversations import SessionKey, session_key
+from nanohost.store import dropped, events, messaging_groups, routes, sessions, wirings
 from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome, Waiting
 from nanohost.store.users import user_of
 from nanohost_protocol.crash_points import reach
@@ -70,24 +47,7 @@ BATCH = 64
 MOST_TRIES = 8
 """Of an event that fails for no reason known: half a minute of growing pauses, then its chat goes on without it."""
 
-_OUTCOMES = {
-    Made.WRITE: RouteOutcome.WRITTEN,
-    Made.CONTEXT: RouteOutcome.CONTEXT,
-    Made.DROP: RouteOutcome.NOT_ENGAGED,
-    Made.DENY: RouteOutcome.DENIED,
-    Made.ASK: RouteOutcome.HELD,
-}
-
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ready:
-    """A row on its way into a session's mailbox."""
-
-    route: Route
-    stored: StoredEvent
-    entry: Entry
 
 
 class Receives(Protocol):
@@ -126,6 +86,7 @@ class Router:
         self._attachments = attachments
         self._reception = reception
         self._follows = follows
+        self._deciding = Deciding(store, clock)
         self._answers = Answers(store=store, clock=clock, on_entry=on_answer)
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
         self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
@@ -204,12 +165,10 @@ class Router:
             await self._turn_away(chat, batch)
             return
         await self._learn(group, batch)
-        agents = [await agent_groups.get(self._store, wiring.agent_group_id) for wiring in wired]
         run = Run(
             events={stored.id: stored for stored in batch},
             group=group,
             wired={wiring.id: wiring for wiring in wired},
-            agents={agent.id: agent for agent in agents},
         )
         await self._route(run)
 
@@ -219,10 +178,12 @@ class Router:
         if isinstance(taken, Taken):
             session, wiring = taken.session, taken.wiring
             route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.WRITTEN)
-            entry = await self._entry(stored, wiring.id, session.agent_group_id, trigger=True)
-            row = _Ready(route=_reaching(route, session), stored=stored, entry=entry)
+            entry = await self._answer(stored, wiring.id) or await self._deciding.entry(
+                stored, wiring.id, session.agent_group_id, trigger=True
+            )
+            row = Ready(route=reaching(route, session), stored=stored, entry=entry)
             made, written = await self._write(session, [row])
-            run = Run(events={stored.id: stored}, group=taken.group, wired={wiring.id: wiring}, agents={})
+            run = Run(events={stored.id: stored}, group=taken.group, wired={wiring.id: wiring})
             await self._record(run, made, {session.id: written})
         return taken is not None
 
@@ -251,118 +212,31 @@ class Router:
 
     async def _route(self, run: Run) -> None:
         declined: list[Route] = []
-        ready: dict[SessionId, list[_Ready]] = defaultdict(list)
+        ready: dict[SessionId, list[Ready]] = defaultdict(list)
         known: dict[SessionId, Session] = {}
         for stored in run.events.values():
             for wiring in run.wired.values():
-                route, session = await self._decide(stored, run, wiring, ready)
+                route, session = await self._deciding.decide(stored, run, wiring, ready)
                 if session is None:
                     declined.append(route)
                     continue
                 known[session.id] = session
-                entry = await self._entry(stored, wiring.id, wiring.agent_group_id, trigger=route.trigger)
-                ready[session.id].append(_Ready(route=route, stored=stored, entry=entry))
+                entry = await self._deciding.entry(stored, wiring.id, wiring.agent_group_id, trigger=route.trigger)
+                ready[session.id].append(Ready(route=route, stored=stored, entry=entry))
         made, written = declined, dict[SessionId, Written]()
         for id, rows in ready.items():
             routed, written[id] = await self._write(known[id], rows)
             made += routed
         await self._record(run, made, written)
 
-    async def _entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId, *, trigger: bool) -> Entry:
-        stored = await self._in_our_words(stored)
-        if (answered := await self._answers.answered_by(stored)) is not None:
-            return Entry(message=message_for(stored, wiring, answers=answered))
-        message = message_for(stored, wiring)
-        if not trigger:
-            return Entry(message=replace(message, trigger=False))
-        verdict = await self._gate(stored, agent_group)
-        return Entry(message=message, order=verdict if isinstance(verdict, Order) else None)
+    async def _answer(self, stored: StoredEvent, wiring: WiringId) -> Entry | None:
+        """The entry of an event that is the answer to a question; None: it is none."""
+        answered = await self._answers.answered_by(stored)
+        if answered is None:
+            return None
+        return Entry(message=message_for(await self._deciding.in_our_words(stored), wiring, answers=answered))
 
-    async def _in_our_words(self, stored: StoredEvent) -> StoredEvent:
-        """A press says what its button was made to say, in the thread of its card, whatever the platform tells."""
-        if stored.event.kind is not EventKind.CLICK:
-            return stored
-        choice = await cards.chosen(self._store, stored.event.value)
-        if choice is None:
-            return stored
-        return replace(stored, event=replace(stored.event, text=choice.label, thread_id=choice.card.thread_id))
-
-    async def _gate(self, stored: StoredEvent, agent_group: AgentGroupId) -> Verdict:
-        """What becomes of the text, if it is one: what was edited later is no command."""
-        if stored.event.kind is not EventKind.MESSAGE or not stored.event.text.lstrip().startswith("/"):
-            return Passes()
-        grants = await roles.of_user(self._store, _user(stored))
-        held = {grant.role for grant in grants}
-        return gate(stored.event.text, is_admin=is_admin(grants, agent_group), roles=held)
-
-    async def _decide(
-        self, stored: StoredEvent, run: Run, wiring: Wiring, ready: Mapping[SessionId, Sequence[_Ready]]
-    ) -> tuple[Route, Session | None]:
-        """One wiring's decision on one event. The session is made if it is the conversation's first message."""
-        if stored.event.kind is EventKind.CLICK:
-            return await self._decide_press(stored, run, wiring)
-        key = session_key(wiring, stored.event)
-        session = await conversations.find(self._store, key)
-        decision = consider(
-            wiring,
-            stored.event,
-            grants=await self._grants(stored, run),
-            policy=run.group.unknown_sender,
-            sticks=await self._sticks(wiring, session, ready),
-        )
-        outcome = _OUTCOMES[decision.made]
-        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=outcome, reason=decision.reason)
-        if decision.made in (Made.DROP, Made.DENY):
-            return route, None
-        verdict = await self._gate(stored, wiring.agent_group_id)
-        if isinstance(verdict, Vanishes):
-            return replace(route, outcome=RouteOutcome.DENIED, reason=verdict.reason), None
-        if decision.made is Made.ASK:
-            return replace(route, message_id=message_for(stored, wiring.id).id), None
-        session = session or await self._make(key)
-        return _reaching(route, session, trigger=decision.made is Made.WRITE), session
-
-    async def _decide_press(self, stored: StoredEvent, run: Run, wiring: Wiring) -> tuple[Route, Session | None]:
-        """A press is for the session whose card it was, and for no other one; it needs no mention."""
-        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
-        choice = await cards.chosen(self._store, stored.event.value)
-        place = LaneKey(choice.card.lane.session_id, *astuple(stored.chat)) if choice else None
-        if choice is None or choice.card.lane != place:
-            _log.info("press_dropped", user=_user(stored), chat=run.group.platform_id)
-            return replace(route, reason="no card of this chat has such a button"), None
-        session = await sessions.get(self._store, choice.card.lane.session_id)
-        if session.agent_group_id != wiring.agent_group_id:
-            return replace(route, reason=ANOTHERS_CARD), None
-        grants = await self._grants(stored, run)
-        access = may_talk(grants, run.group.unknown_sender, wiring.agent_group_id, wiring.sender_scope)
-        if not access.allowed:
-            return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
-        return _reaching(route, session), session
-
-    async def _grants(self, stored: StoredEvent, run: Run) -> Sequence[Grant]:
-        user = _user(stored)
-        if user not in run.grants:
-            run.grants[user] = await roles.of_user(self._store, user)
-        return run.grants[user]
-
-    async def _sticks(
-        self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[_Ready]]
-    ) -> bool:
-        """Whether the wiring brought something into the session, on record or earlier in this batch.
-
-        That there is a session says nothing: it may be left from a try that crashed, or be shared with other chats.
-        """
-        if wiring.engage_mode is not EngageMode.MENTION_STICKY or session is None:
-            return False
-        if any(row.route.wiring_id == wiring.id and row.route.trigger for row in ready.get(session.id, ())):
-            return True
-        return await routes.reached(self._store, session.id, wiring.id)
-
-    async def _make(self, key: SessionKey) -> Session:
-        async with self._store.transaction() as tx:
-            return await conversations.ensure(tx, key, self._clock.now())
-
-    async def _write(self, session: Session, rows: Sequence[_Ready]) -> tuple[list[Route], Written]:
+    async def _write(self, session: Session, rows: Sequence[Ready]) -> tuple[list[Route], Written]:
         """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
         reason, written = "", Written()
         if session.id in self._waiting:
@@ -451,15 +325,22 @@ class Router:
                 async with self._store.transaction() as tx:
                     await routes.explain_waiting(tx, id, str(error))
                 raise
+            aftermath, woken = Aftermath(), {one.event_id for one in waiting if one.trigger}
             async with self._store.transaction() as tx:
                 for one in waiting:
                     await routes.mark_written(tx, one.event_id, one.wiring_id)
                 await self._record_written(tx, id, written)
+                heard = [stored for stored, _ in entries if stored.id in woken]
+                await tell_of_pause(tx, heard, aftermath, self._clock.now())
+            self._follow_up(aftermath)
             self._follow(id, written)
 
     async def _waiting_entry(self, session: Session, one: Waiting) -> tuple[StoredEvent, Entry]:
         stored = await events.get(self._store, one.event_id)
-        return stored, await self._entry(stored, one.wiring_id, session.agent_group_id, trigger=one.trigger)
+        answer = await self._answer(stored, one.wiring_id)
+        return stored, answer or await self._deciding.entry(
+            stored, one.wiring_id, session.agent_group_id, trigger=one.trigger
+        )
 
     async def _still_waiting(self, id: SessionId) -> list[Waiting]:
         # In a transaction, so that a row that is being put on record comes before (it is found here) or after (it
@@ -473,8 +354,3 @@ class Router:
 
 def _user(stored: StoredEvent) -> str:
     return user_of(stored.chat, stored.event.sender.handle)
-
-
-def _reaching(route: Route, session: Session, *, trigger: bool = True) -> Route:
-    outcome = RouteOutcome.WRITTEN if trigger else RouteOutcome.CONTEXT
-    return replace(route, outcome=outcome, reason="", session_id=session.id, trigger=trigger)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nanohost.access import acquaintance
-from nanohost.model import AgentGroup, AgentGroupId, EventId, MessagingGroup, Wiring, WiringId
+from nanohost.model import EventId, MessagingGroup, Wiring, WiringId
 from nanohost.routing.strangers import Door
-from nanohost.store import dropped, routes
+from nanohost.store import agent_groups, dropped, routes
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome
@@ -28,7 +28,6 @@ class Run:
     events: Mapping[EventId, StoredEvent]
     group: MessagingGroup
     wired: Mapping[WiringId, Wiring]
-    agents: Mapping[AgentGroupId, AgentGroup]
     grants: dict[str, Sequence[Grant]] = field(default_factory=dict)
 
 
@@ -49,20 +48,21 @@ async def put(door: Door, run: Run, made: Sequence[Route]) -> list[Route]:
 
 async def _asked(door: Door, run: Run, route: Route) -> Route | None:
     wiring = run.wired[route.wiring_id]
-    agent = run.agents[wiring.agent_group_id]
+    agent = await agent_groups.get(door.tx, wiring.agent_group_id)
     return await door.hold(route, run.events[route.event_id], group=run.group, wiring=wiring, agent_group=agent)
 
 
 async def count(door: Door, run: Run, made: Sequence[Route]) -> None:
     """Put on record what reached nobody: one row, however much somebody writes."""
     lost = Counter(
-        (_user(run.events[route.event_id]), route.reason, run.agents[run.wired[route.wiring_id].agent_group_id].folder)
+        (_user(run.events[route.event_id]), route.reason, run.wired[route.wiring_id].agent_group_id)
         for route in made
         if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED) and route.reason != ANOTHERS_CARD
     )
+    folders = await agent_groups.folders(door.tx) if lost else {}
     chat = ChatKey(run.group.channel_type, run.group.instance, run.group.platform_id)
-    for (user, reason, folder), times in lost.items():
-        await dropped.count(door.tx, chat, user, reason, now=door.now, agent_group=folder, times=times)
+    for (user, reason, agent), times in lost.items():
+        await dropped.count(door.tx, chat, user, reason, now=door.now, agent_group=folders[agent], times=times)
 
 
 async def meet(door: Door, heard: Sequence[StoredEvent]) -> None:

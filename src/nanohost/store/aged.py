@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from nanohost.model import SessionId
+from nanohost.model import HOST, SessionId
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost_protocol.times import to_text
 
@@ -66,8 +66,25 @@ AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'new' AND received_a
 AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'set_aside')
 """
 AGED_DELIVERIES = """
-SELECT seq FROM deliveries
+SELECT seq FROM deliveries d
 WHERE session_id = :session AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before AND (seq > 0 OR :rest)
+    AND NOT EXISTS (
+        SELECT 1 FROM questions q WHERE q.session_id = d.session_id AND q.seq = d.seq AND q.status = 'open')
+ORDER BY seq LIMIT :limit
+"""
+# Never the last one, whose number would be given again; nor a card whose approval is on record, nor anything in a chat
+# that something is on its way to: it may be a change of an earlier message.
+AGED_SAID = """
+SELECT seq FROM deliveries d
+WHERE session_id = :host AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before
+    AND seq < (SELECT max(seq) FROM deliveries WHERE session_id = :host)
+    AND NOT EXISTS (SELECT 1 FROM approval_cards c WHERE c.seq = d.seq)
+    AND NOT EXISTS (
+        SELECT 1 FROM deliveries o WHERE o.status IN ('pending', 'sending') AND o.session_id = d.session_id
+        AND o.channel_type = d.channel_type AND o.instance = d.instance AND o.platform_id = d.platform_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM deliveries o WHERE o.status = 'unknown' AND o.session_id = d.session_id
+        AND o.channel_type = d.channel_type AND o.instance = d.instance AND o.platform_id = d.platform_id)
 ORDER BY seq LIMIT :limit
 """
 AGED_ACTIONS = """
@@ -147,6 +164,15 @@ async def delete_deliveries(tx: Transaction, session: SessionId, *, before: date
         await tx.run(sql, (session, json.dumps(seqs)))
     await tx.run(FORGET_UP_TO, (session, max(*sent, *done, 0)))
     return len(sent) + len(done)
+
+
+async def delete_said(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """What the host itself said and was settled before that moment. Returns how many; there may be more while it is
+    `limit`."""
+    rows = await tx.all(AGED_SAID, {"host": HOST, "before": to_text(before), "limit": limit})
+    seqs = json.dumps([int(row["seq"]) for row in rows])
+    await tx.run(DELETE_ATTEMPTS, (HOST, seqs))
+    return await tx.run(DELETE_DELIVERIES, (HOST, seqs))
 
 
 async def delete_runs(tx: Transaction, *, before: datetime) -> int:

@@ -17,7 +17,10 @@ BY_ID = "SELECT * FROM approvals WHERE id = ?"
 OPEN = "SELECT * FROM approvals WHERE status = 'pending' AND kind = ? AND subject = ?"
 LAST = "SELECT * FROM approvals WHERE kind = ? AND subject = ? ORDER BY created_at DESC, rowid DESC LIMIT 1"
 ALL_OPEN = "SELECT * FROM approvals WHERE status = 'pending' ORDER BY created_at, rowid"
-COUNT_OPEN = "SELECT count(*) AS found FROM approvals WHERE status = 'pending' AND kind = ?"
+COUNT_OPEN = """
+SELECT count(*) AS found FROM approvals
+WHERE status = 'pending' AND kind = :kind AND (:by IS NULL OR requested_by = :by)
+"""
 LATEST = """
 SELECT * FROM approvals WHERE (:status IS NULL OR status = :status) AND (:kind IS NULL OR kind = :kind)
 ORDER BY created_at DESC, rowid DESC LIMIT :limit
@@ -38,6 +41,13 @@ WHERE id = :id AND status = 'pending'
 """
 SAY = "UPDATE approvals SET outcome = ? WHERE id = ?"
 FAIL = "UPDATE approvals SET status = 'failed', reason = ?, outcome = ? WHERE id = ?"
+# What was allowed is carried out with its approval in hand.
+FORGET = """
+DELETE FROM approvals WHERE id IN (
+    SELECT id FROM approvals a WHERE a.status != 'pending' AND a.decided_at < ?
+        AND NOT EXISTS (SELECT 1 FROM actions x WHERE x.approval_id = a.id AND x.status IN ('held', 'pending'))
+    LIMIT ?)
+"""
 HELD = """
 SELECT (SELECT count(*) FROM inbound_events WHERE status = 'held' AND approval_id = :id)
     + (SELECT count(*) FROM routes WHERE outcome = 'held' AND approval_id = :id) AS held
@@ -128,9 +138,9 @@ async def all_open(db: Queries) -> list[Approval]:
     return [_from_row(row) for row in await db.all(ALL_OPEN)]
 
 
-async def count_open(db: Queries, kind: str) -> int:
-    """How many of this kind wait for a decision."""
-    row = await db.one(COUNT_OPEN, (kind,))
+async def count_open(db: Queries, kind: str, *, by: str | None = None) -> int:
+    """How many of this kind wait for a decision; `by`: only those that this user asked for."""
+    row = await db.one(COUNT_OPEN, {"kind": kind, "by": by})
     return 0 if row is None else int(row["found"])
 
 
@@ -197,6 +207,12 @@ async def say(tx: Transaction, approval: ApprovalId, outcome: str) -> None:
 async def fail(tx: Transaction, approval: ApprovalId, *, reason: str, outcome: str) -> None:
     """It was claimed, and could not be done."""
     await tx.run(FAIL, (reason, outcome, approval))
+
+
+async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Those that were decided before that moment, with their cards and refusals. Returns how many; there may be more
+    while it is `limit`."""
+    return await tx.run(FORGET, (to_text(before), limit))
 
 
 async def held(db: Queries, approval: ApprovalId) -> int:

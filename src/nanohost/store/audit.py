@@ -1,4 +1,5 @@
-"""The record of who did what: rows are added in the transaction of what they tell of, and never changed."""
+"""The record of who did what: rows are added in the transaction of what they tell of, never changed, and forgotten with
+age."""
 
 from __future__ import annotations
 
@@ -18,6 +19,11 @@ SELECT * FROM audit_log
 WHERE (:who IS NULL OR who = :who) AND (:what IS NULL OR what = :what OR what LIKE :what || '.%')
     AND (:about IS NULL OR about = :about) AND (:since IS NULL OR at >= :since)
 ORDER BY id DESC LIMIT :limit
+"""
+# The latest stays: its number is no other entry's.
+FORGET = """
+DELETE FROM audit_log WHERE id IN (
+    SELECT id FROM audit_log WHERE at < ? AND id < (SELECT max(id) FROM audit_log) ORDER BY at LIMIT ?)
 """
 
 LOCAL = "local"
@@ -87,6 +93,11 @@ async def latest(
         "limit": limit,
     }
     return [_from_row(row) for row in await db.all(LATEST, values)]
+
+
+async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Entries from before that moment. Returns how many; there may be more while it is `limit`."""
+    return await tx.run(FORGET, (to_text(before), limit))
 
 
 def _from_row(row: sqlite3.Row) -> Audit:

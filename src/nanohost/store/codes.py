@@ -86,10 +86,7 @@ async def add(
     expires_at: datetime,
     now: datetime,
 ) -> None:
-    """Keep a new code; the same one's asking for the same thing before is void. Old ones are forgotten on the way."""
-    yesterday = to_text(now - timedelta(days=1))
-    await tx.run(FORGET, (yesterday,))
-    await tx.run(FORGET_GUESSES, (yesterday,))
+    """Keep a new code; the same one's asking for the same thing before is void."""
     await expire(tx, now)
     await tx.run(REPLACE, {"now": to_text(now), "purpose": purpose, "by": created_by, "channel": channel_type})
     await tx.run(ADD, (hash, purpose, channel_type, user_id, created_by, to_text(now), to_text(expires_at)))
@@ -114,6 +111,14 @@ async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, now
 async def expire(tx: Transaction, now: datetime) -> None:
     """Those whose time is up are open no more."""
     await tx.run(EXPIRE, (to_text(now),))
+
+
+async def forget(tx: Transaction, now: datetime) -> None:
+    """Codes that are void for a day, and wrong ones that were typed then."""
+    await expire(tx, now)
+    yesterday = to_text(now - timedelta(days=1))
+    await tx.run(FORGET, (yesterday,))
+    await tx.run(FORGET_GUESSES, (yesterday,))
 
 
 async def burn(tx: Transaction, purposes: Collection[Purpose], now: datetime) -> int:

@@ -23,7 +23,11 @@ WHERE (:user IS NULL OR user_id = :user) AND (:channel IS NULL OR channel_type =
 ORDER BY last_at DESC LIMIT :limit
 """
 CLEAR = "DELETE FROM dropped_messages WHERE (:user IS NULL OR user_id = :user)"
-FORGET = "DELETE FROM dropped_messages WHERE last_at < ?"
+FORGET = """
+DELETE FROM dropped_messages WHERE (channel_type, instance, platform_id, user_id, reason, agent_group) IN (
+    SELECT channel_type, instance, platform_id, user_id, reason, agent_group FROM dropped_messages
+    WHERE last_at < ? LIMIT ?)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +62,9 @@ async def clear(tx: Transaction, *, user: str | None = None) -> int:
     return await tx.run(CLEAR, {"user": user})
 
 
-async def forget(tx: Transaction, *, before: datetime) -> int:
-    """Forget what was last counted before this."""
-    return await tx.run(FORGET, (to_text(before),))
+async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Counts that nothing was added to since that moment. Returns how many; there may be more while it is `limit`."""
+    return await tx.run(FORGET, (to_text(before), limit))
 
 
 def _from_row(row: sqlite3.Row) -> Dropped:

@@ -21,6 +21,7 @@ SELECT
     (SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sending')) AS deliveries_waiting,
     (SELECT count(*) FROM deliveries WHERE status = 'unknown') AS deliveries_unknown,
     (SELECT count(*) FROM deliveries WHERE status = 'dead') AS deliveries_dead,
+    (SELECT count(*) FROM approvals WHERE status = 'pending') AS approvals_open,
     (SELECT count(*) FROM tasks WHERE status = 'active') AS tasks,
     (SELECT count(*) FROM tasks WHERE status = 'paused') AS tasks_paused
 """
@@ -95,12 +96,20 @@ TASKS_OVERDUE = """
 SELECT t.id AS task, t.session_id AS session, t.next_due AS due
 FROM tasks t WHERE t.status = 'active' AND t.next_due <= :overdue ORDER BY t.next_due LIMIT 20
 """
+APPROVALS_OPEN = """
+SELECT a.id AS approval, a.kind AS about, a.requested_by AS by, a.created_at AS since, a.expires_at AS until,
+    coalesce((
+        SELECT group_concat(c.user_id || iif(c.problem IS NULL, '', ' (' || c.problem || ')'), ', ')
+        FROM approval_cards c WHERE c.approval_id = a.id), 'nobody yet') AS asked
+FROM approvals a WHERE a.status = 'pending' ORDER BY a.created_at LIMIT 20
+"""
 
 LISTS = {
     "messages_late": MESSAGES_LATE,
     "turns_failing": TURNS_FAILING,
     "tasks_paused": TASKS_PAUSED,
     "tasks_overdue": TASKS_OVERDUE,
+    "approvals_open": APPROVALS_OPEN,
     "sessions_waiting": SESSIONS_WAITING,
     "mailboxes_refusing": MAILBOXES_REFUSING,
     "deliveries_waiting": DELIVERIES_WAITING,

@@ -33,13 +33,21 @@ WHERE q.status = 'open' AND q.channel_type = ? AND q.instance = ? AND q.platform
     AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped')
 ORDER BY q.asked_at DESC, q.seq DESC LIMIT ?
 """
+# One look for an ordinary message, for which both are no.
+MAY_CONCERN = """
+SELECT EXISTS (SELECT 1 FROM questions WHERE event_id = ?) OR EXISTS (
+    SELECT 1 FROM questions WHERE status = 'open' AND channel_type = ? AND instance = ? AND platform_id = ?) AS it_may
+"""
 CLAIM = """
 UPDATE questions SET status = 'answered', answer = :answer, answered_by = :user, answered_at = :now, event_id = :event
 WHERE session_id = :session AND seq = :seq AND status = 'open'
 """
 CLOSE_ALL = "UPDATE questions SET status = 'closed' WHERE session_id = ? AND status = 'open'"
 CLOSE_OLD = "UPDATE questions SET status = 'closed' WHERE status = 'open' AND asked_at < ?"
-FORGET = "DELETE FROM questions WHERE status != 'open' AND asked_at < ?"
+FORGET = """
+DELETE FROM questions WHERE (session_id, seq) IN (
+    SELECT session_id, seq FROM questions WHERE status != 'open' AND asked_at < ? LIMIT ?)
+"""
 
 
 class QuestionStatus(StrEnum):
@@ -92,6 +100,12 @@ async def answered_by_event(db: Queries, event: EventId) -> Question | None:
     return None if row is None else _from_row(row)
 
 
+async def may_concern(db: Queries, event: EventId, chat: ChatKey) -> bool:
+    """Whether this event is an answer on record, or a question is open in its chat, seen or not."""
+    row = await db.one(MAY_CONCERN, (event, chat.channel_type, chat.instance, chat.platform_id))
+    return row is not None and bool(row["it_may"])
+
+
 async def open_in_chat(db: Queries, chat: ChatKey) -> list[Asked]:
     """Those that people can see and nobody has answered, the latest first."""
     rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, MOST_OPEN))
@@ -121,9 +135,9 @@ async def close_old(tx: Transaction, *, before: datetime) -> int:
     return await tx.run(CLOSE_OLD, (to_text(before),))
 
 
-async def forget(tx: Transaction, *, before: datetime) -> int:
-    """Forget what was asked before this and is not open. How many that were."""
-    return await tx.run(FORGET, (to_text(before),))
+async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """What was asked before this and is not open. Returns how many; there may be more while it is `limit`."""
+    return await tx.run(FORGET, (to_text(before), limit))
 
 
 def _asked(row: sqlite3.Row) -> Asked:

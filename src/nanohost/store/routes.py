@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.times import to_text
 
 ADD = """
 INSERT OR REPLACE INTO routes
@@ -17,6 +19,12 @@ WAITING = """
 SELECT event_id, wiring_id, trigger FROM routes WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
 """
 REACHED = "SELECT 1 FROM routes WHERE session_id = ? AND wiring_id = ? AND trigger = 1 LIMIT 1"
+BOTS_LAST = """
+SELECT count(*) AS found FROM (
+    SELECT e.sender_is_bot, e.received_at FROM routes r JOIN inbound_events e ON e.id = r.event_id
+    WHERE r.session_id = ? AND r.wiring_id = ? AND r.trigger = 1 ORDER BY r.event_id DESC LIMIT ?)
+WHERE sender_is_bot = 1 AND received_at > ?
+"""
 SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes WHERE outcome = 'waiting'"
 WRITTEN = """
 UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '' WHERE event_id = ? AND wiring_id = ?
@@ -81,6 +89,13 @@ async def waiting(db: Queries, session: SessionId, *, limit: int) -> list[Waitin
 async def reached(db: Queries, session: SessionId, wiring: WiringId) -> bool:
     """Whether the wiring has brought anything into the session that woke its agent."""
     return await db.one(REACHED, (session, wiring)) is not None
+
+
+async def bots_last(db: Queries, session: SessionId, wiring: WiringId, *, most: int, since: datetime) -> int:
+    """Of the last `most` messages that the wiring brought into the session and that woke its agent, how many are by
+    other bots and came since then."""
+    row = await db.one(BOTS_LAST, (session, wiring, most, to_text(since)))
+    return 0 if row is None else int(row["found"])
 
 
 async def sessions_waiting(db: Queries) -> list[SessionId]:

@@ -29,6 +29,11 @@ END = "UPDATE rules SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS 
 ALL = "SELECT * FROM rules WHERE :ended OR ended_at IS NULL ORDER BY id DESC LIMIT :limit"
 BY_ID = "SELECT * FROM rules WHERE id = ?"
 OVER = "SELECT * FROM rules WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at"
+# The newest stays: its number is no other rule's.
+FORGET = """
+DELETE FROM rules WHERE id IN (
+    SELECT id FROM rules WHERE ended_at < ? AND id < (SELECT max(id) FROM rules) LIMIT ?)
+"""
 NEXT_END = "SELECT min(expires_at) AS at FROM rules WHERE ended_at IS NULL"
 
 
@@ -110,6 +115,11 @@ async def next_end(db: Queries) -> datetime | None:
     """When the first of them is over."""
     row = await db.one(NEXT_END)
     return None if row is None or row["at"] is None else from_text(row["at"])
+
+
+async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Those that ended before that moment. Returns how many; there may be more while it is `limit`."""
+    return await tx.run(FORGET, (to_text(before), limit))
 
 
 def _from_row(row: sqlite3.Row) -> Rule:

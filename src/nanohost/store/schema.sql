@@ -418,7 +418,7 @@ CREATE TABLE approvals (
     decided_at     TEXT,
     reason         TEXT,                           -- given with a no, or why it failed
     outcome        TEXT,                           -- what became of it, in a sentence
-    digest         TEXT NOT NULL DEFAULT ''        -- of `shown` and `payload`
+    digest         TEXT NOT NULL                   -- of `shown` and `payload`
 ) STRICT;
 CREATE UNIQUE INDEX approvals_open ON approvals (kind, subject) WHERE status = 'pending';
 CREATE INDEX approvals_request ON approvals (session_id, seq) WHERE session_id IS NOT NULL;
@@ -463,19 +463,19 @@ CREATE INDEX rules_live ON rules (kind, subject) WHERE ended_at IS NULL;
 
 -- Questions of agents, by the message that asks. The first allowed answer is the answer.
 CREATE TABLE questions (
-    session_id  TEXT NOT NULL,
-    seq         INTEGER NOT NULL,
-    out_id      TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    seq          INTEGER NOT NULL,
+    out_id       TEXT NOT NULL,
     channel_type TEXT NOT NULL,
-    instance    TEXT NOT NULL,
-    platform_id TEXT NOT NULL,
-    thread_id   TEXT,
-    asked_at    TEXT NOT NULL,
-    status      TEXT NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'answered', 'closed')),
-    answer      TEXT,
-    answered_by TEXT,
-    answered_at TEXT,
-    event_id    INTEGER,                           -- the event that is the answer
+    instance     TEXT NOT NULL,
+    platform_id  TEXT NOT NULL,
+    thread_id    TEXT,
+    asked_at     TEXT NOT NULL,
+    status       TEXT NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'answered', 'closed')),
+    answer       TEXT,
+    answered_by  TEXT,
+    answered_at  TEXT,
+    event_id     INTEGER,                          -- the event that is the answer
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX questions_open ON questions (channel_type, instance, platform_id) WHERE status = 'open';
@@ -508,14 +508,14 @@ CREATE TABLE destinations (
 
 -- While there is a row nothing is started and nothing is sent, but for what the host itself says.
 CREATE TABLE paused (
-    only      INTEGER PRIMARY KEY CHECK (only = 1),
-    by        TEXT NOT NULL,
-    at        TEXT NOT NULL,
-    cut       TEXT NOT NULL,                       -- JSON: what was running; empty: nobody has looked yet
+    only         INTEGER PRIMARY KEY CHECK (only = 1),
+    by           TEXT NOT NULL,
+    at           TEXT NOT NULL,
+    cut          TEXT NOT NULL,                    -- JSON: what was running; empty: nobody has looked yet
     channel_type TEXT,                             -- where that is said; NULL: it was asked for at the machine
-    instance  TEXT,
-    platform_id TEXT,
-    thread_id TEXT
+    instance     TEXT,
+    platform_id  TEXT,
+    thread_id    TEXT
 ) STRICT;
 
 -- What ended turns took, as their runners told: one row a turn, forgotten with age.

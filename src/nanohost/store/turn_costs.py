@@ -17,9 +17,11 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (session_id, turn_id) DO UPDATE SET ended_at = excluded.ended_at, tokens_in = excluded.tokens_in,
     tokens_out = excluded.tokens_out, tokens_cached = excluded.tokens_cached, cost_usd = excluded.cost_usd
 """
+# Containers say what they took: total() bears any sum of that, where sum() is an error beyond 2**63.
 SINCE = """
-SELECT agent_group, count(*) AS turns, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out,
-    sum(tokens_cached) AS tokens_cached, sum(cost_usd) AS cost_usd
+SELECT agent_group, count(*) AS turns, CAST(total(tokens_in) AS INTEGER) AS tokens_in,
+    CAST(total(tokens_out) AS INTEGER) AS tokens_out, CAST(total(tokens_cached) AS INTEGER) AS tokens_cached,
+    total(cost_usd) AS cost_usd
 FROM turn_costs WHERE ended_at >= ? GROUP BY agent_group
 """
 FIRST = "SELECT min(ended_at) AS at FROM turn_costs"

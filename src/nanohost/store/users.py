@@ -6,13 +6,20 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM users ORDER BY person, id LIMIT ?"
 FIND = "SELECT * FROM users WHERE user_id = ?"
+# It is looked at for each message, so it is one look.
+IS_KNOWN = """
+SELECT 1 FROM users WHERE user_id = :user_id AND last_seen_at > :since AND :name IN ('', name) AND (
+    :platform_id IS NULL OR EXISTS (
+        SELECT 1 FROM dms WHERE user_id = :user_id AND instance = :instance AND channel_type = :channel_type
+            AND platform_id = :platform_id AND thread_id IS NULL))
+"""
 IDENTITIES = """
 SELECT * FROM users WHERE person = (SELECT person FROM users WHERE user_id = ?) ORDER BY last_seen_at DESC, id
 """
@@ -67,6 +74,15 @@ async def every(db: Queries, *, limit: int) -> list[User]:
 async def find(db: Queries, user_id: str) -> User | None:
     row = await db.one(FIND, (user_id,))
     return None if row is None else _from_row(row)
+
+
+async def is_known(db: Queries, user_id: str, *, name: str, direct: Origin | None, since: datetime) -> bool:
+    """Whether the user was seen after that moment, is called this (or nothing), and can be written to in this direct
+    chat, if one is named."""
+    where = (direct.channel_type, direct.instance, direct.platform_id) if direct else (None,) * 3
+    values: dict[str, Value] = {"user_id": user_id, "since": to_text(since), "name": name}
+    values |= zip(("channel_type", "instance", "platform_id"), where, strict=True)
+    return await db.one(IS_KNOWN, values) is not None
 
 
 async def identities(db: Queries, user_id: str) -> list[User]:

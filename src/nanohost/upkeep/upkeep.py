@@ -1,8 +1,8 @@
 """Once a day: what was settled long ago is deleted, so that nothing grows for ever.
 
 Promises: nothing open is touched, nor anything that an open row refers to; a platform's repeat of an event is known
-for thirty days at least; the sums of model calls stay. Work is done in small batches that nobody waits for, and a crash
-between two of them only leaves the rest for the next day.
+for thirty days at least, the audit log reaches back a year; the sums of model calls stay. Work is done in small batches
+that nobody waits for, and a crash between two of them only leaves the rest for the next day.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import structlog
 
@@ -25,7 +25,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session
 from nanohost.runtimes.folders import container_log
-from nanohost.store import aged, questions, sessions, turn_costs
+from nanohost.store import aged, approvals, audit, codes, dropped, questions, rules, sessions, turn_costs
 from nanohost.store.database import Store, Transaction
 from nanohost_protocol.inbound import InboundReader, InboundWriter
 from nanohost_protocol.layout import SessionLayout
@@ -33,18 +33,36 @@ from nanohost_protocol.layout import SessionLayout
 FIRST_S = 600.0
 """After a start there is other work."""
 INTERVAL_S = 86400.0
+REPEATS_KEPT = timedelta(days=30)
+"""At least: for so long a platform may deliver an event again, and people press a button that is done with."""
 COSTS_KEPT = timedelta(days=32)
 """At least: /cost tells of the last thirty days."""
-EVENTS_KEPT = timedelta(days=30)
-"""At least: for so long a platform may deliver an event again."""
+AUDIT_KEPT = timedelta(days=366)
+"""At least: what was decided about people is asked for late."""
 QUESTIONS_OPEN = timedelta(days=7)
 """Who answers later than that answers nothing."""
+
+
+class _Forgets(Protocol):
+    async def __call__(self, tx: Transaction, *, before: datetime, limit: int) -> int: ...
+
+
+_BY_AGE: tuple[tuple[str, _Forgets, timedelta], ...] = (
+    ("questions", questions.forget, timedelta()),
+    ("rules", rules.forget, timedelta()),
+    ("dropped", dropped.forget, timedelta()),
+    ("costs", turn_costs.forget, COSTS_KEPT),
+    ("audit", audit.forget, AUDIT_KEPT),
+    ("approvals", approvals.forget, REPEATS_KEPT),
+    ("said", aged.delete_said, REPEATS_KEPT),  # after the approvals: a card stays for as long as there is its own
+)
+"""With how long it is kept at least."""
 
 _log = structlog.get_logger()
 
 
 class Upkeep:
-    """Deletes what was settled more than `keep_days` ago; with 0, nothing."""
+    """Deletes what was settled more than `keep_days` ago; with 0, nothing but one-time codes."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, keep_days: int) -> None:
         self._store = store
@@ -64,16 +82,16 @@ class Upkeep:
         now = self._clock.now()
         async with self._store.transaction() as tx:
             await questions.close_old(tx, before=now - QUESTIONS_OPEN)
+            await codes.forget(tx, now)
         if not self._keep:
             return
         before = now - self._keep
         deleted = {
-            "events": await self._events(now - max(self._keep, EVENTS_KEPT)),
+            "events": await self._events(now - max(self._keep, REPEATS_KEPT)),
             "calls": await self._calls(before),
             "runs": await self._in_batches(lambda tx: aged.delete_runs(tx, before=before)),
             "tasks": await self._in_batches(lambda tx: aged.delete_tasks(tx, before=before)),
-            "questions": await self._questions(before),
-            "costs": await self._in_batches(partial(_forget_costs, now - max(self._keep, COSTS_KEPT))),
+            **{name: await self._forget(forget, now - max(self._keep, kept)) for name, forget, kept in _BY_AGE},
             "mailbox_rows": 0,
             "deliveries": 0,
         }
@@ -101,9 +119,8 @@ class Upkeep:
         below = await aged.first_young_call(self._store, before)
         return await self._in_batches(lambda tx: aged.sum_up_calls(tx, below=below))
 
-    async def _questions(self, before: datetime) -> int:
-        async with self._store.transaction() as tx:
-            return await questions.forget(tx, before=before)
+    async def _forget(self, forget: _Forgets, before: datetime) -> int:
+        return await self._in_batches(lambda tx: forget(tx, before=before, limit=aged.BATCH))
 
     async def _in_batches(self, delete: Callable[[Transaction], Awaitable[int]]) -> int:
         """One batch a transaction, until one is not full. Returns how many rows."""
@@ -175,10 +192,6 @@ def _remove_files(layout: SessionLayout, messages: Sequence[str]) -> None:
     """What people sent with these. The folder is ours alone: a container can only read it."""
     for message in messages:
         shutil.rmtree(inbox_of(layout, message), ignore_errors=True)
-
-
-async def _forget_costs(before: datetime, tx: Transaction) -> int:
-    return await turn_costs.forget(tx, before=before, limit=aged.BATCH)
 
 
 def _empty_log(path: os.PathLike[str], before: datetime) -> None:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from nanohost import quoting
 from nanohost.access.decision import may_talk
-from nanohost.approvals import held, wording
+from nanohost.approvals import held
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Role, SessionMode, UnknownSender
@@ -24,6 +25,7 @@ CONNECT = "Connect to "
 NEW = "Make a new agent"
 REFUSE = "Refuse"
 REFUSED = "somebody with a say refused the chat"
+GONE = "the chat is not known any more"
 MOST_BUTTONS = 5
 """Agents that have a button; others are typed."""
 _NO_FOLDER = re.compile(r"[^a-z0-9]+")
@@ -102,7 +104,7 @@ async def _chat(db: Queries, approval: Approval, now: datetime) -> MessagingGrou
         db, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
     )
     if found is None:
-        raise UsageError("the chat is not known any more")
+        raise UsageError(GONE)
     refusal = await rules.that_applies(db, kind=NAME, subject=approval.subject, agent_group=None, now=now)
     if refusal is not None and refusal.effect is RuleEffect.DENY:
         raise UsageError(f"the chat was refused; first end that: nanohost rules delete {refusal.id}")
@@ -131,6 +133,22 @@ async def _lapse(lapsed: Lapsed) -> None:
     await held.tell_asker(lapsed)
 
 
+async def _settled(lapsed: Lapsed) -> str | None:
+    """Somebody connected the chat otherwise, or forgot it."""
+    origin = lapsed.approval.origin
+    assert origin is not None, "it was asked for in a chat"
+    found = await messaging_groups.find(
+        lapsed.tx, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
+    )
+    if found is None:
+        await held.refuse(lapsed.tx, lapsed.approval, GONE, lapsed.now)
+        return f"{GONE}."
+    if not await wirings.of_chat(lapsed.tx, found.id):
+        return None
+    lapsed.aftermath.chats.extend(await events.release(lapsed.tx, lapsed.approval.id))
+    return "an agent listens there by now."
+
+
 async def _more(db: Queries, typed: str) -> str | None:
     """Any agent by its folder, or `new`."""
     if typed.casefold() == "new":
@@ -148,8 +166,8 @@ def _where(approval: Approval) -> str:
     about, origin = json.loads(approval.payload), approval.origin
     assert origin is not None, "it was asked for in a chat"
     if not about["is_group"]:
-        return f"direct messages with {wording.name(about['name'])} on {origin.channel_type}"
-    return f"{wording.name(about['chat_name'] or origin.platform_id)} on {origin.channel_type}"
+        return f"direct messages with {quoting.name(about['name'])} on {origin.channel_type}"
+    return f"{quoting.name(about['chat_name'] or origin.platform_id)} on {origin.channel_type}"
 
 
 async def _record(decided: Decided, what: str, about: str, **details: object) -> None:
@@ -176,4 +194,5 @@ KIND = Kind(
     lapse=_lapse,
     more=_more,
     typed=_typed,
+    settled=_settled,
 )

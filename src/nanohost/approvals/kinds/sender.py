@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
+from nanohost import quoting
 from nanohost.access.decision import may_talk
-from nanohost.approvals import held, wording
+from nanohost.aftermath import Aftermath
+from nanohost.approvals import held
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.errors import UsageError
-from nanohost.model import AgentGroup, AgentGroupId, Role, UnknownSender
-from nanohost.store import agent_groups, audit, conversations, events, roles, routes, rules, users, wirings
+from nanohost.model import AgentGroup, AgentGroupId, EventId, Role, UnknownSender, Wiring, WiringId
+from nanohost.store import (
+    agent_groups,
+    audit,
+    conversations,
+    events,
+    messaging_groups,
+    roles,
+    routes,
+    rules,
+    users,
+    wirings,
+)
 from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, Transaction
 from nanohost.store.rules import Rule, RuleEffect
 
 NAME = "sender"
@@ -38,21 +51,61 @@ async def _approve(decided: Decided) -> str:
     if (rule := await refused_by(tx, user, agent.id, decided.now)) is not None:
         since = f"{rule.created_at:%Y-%m-%d}"
         raise UsageError(
-            f"{wording.name(user)} was refused on {since}; first end that: nanohost rules delete {rule.id}"
+            f"{quoting.name(user)} was refused on {since}; first end that: nanohost rules delete {rule.id}"
         )
     grants = await roles.of_user(tx, user)
     if not may_talk(grants, UnknownSender.STRICT, agent.id).allowed:
         await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
         await _record(decided, "members.create", user, agent)
     for event, wiring_id in await routes.held(tx, approval.id):
-        wiring = await wirings.find(tx, wiring_id)
-        assert wiring is not None, "a route goes with its wiring"
-        key = conversations.session_key(wiring, (await events.get(tx, event)).event)
-        session = await conversations.ensure(tx, key, decided.now)
-        await routes.release(tx, event, wiring_id, session.id)
-        if session.id not in decided.aftermath.mailboxes:
-            decided.aftermath.mailboxes.append(session.id)
+        await _release(tx, event, await _wiring(tx, wiring_id), decided.now, decided.aftermath)
     return f"{_who(approval.payload)} may talk to {agent.folder} now."
+
+
+async def _settled(lapsed: Lapsed) -> str | None:
+    """They were given a role, or what they wrote is for everybody's eyes by now, or for nobody's."""
+    tx, approval = lapsed.tx, lapsed.approval
+    user = str(json.loads(approval.payload)["user"])
+    grants, left = await roles.of_user(tx, user), 0
+    held_now = await routes.held(tx, approval.id)
+    for event, wiring_id in held_now:
+        wiring = await _wiring(tx, wiring_id)
+        chat = await messaging_groups.get(tx, wiring.messaging_group_id)
+        if may_talk(grants, chat.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed:
+            await _release(tx, event, wiring, lapsed.now, lapsed.aftermath)
+        else:
+            left += 1
+    if left or (not held_now and await _listens(tx, approval)):
+        return None
+    if not held_now:
+        return f"{json.loads(approval.payload)['agent_group']} listens no more where it was asked for."
+    return f"{_who(approval.payload)} may talk to {json.loads(approval.payload)['agent_group']} without it by now."
+
+
+async def _listens(db: Queries, approval: Approval) -> bool:
+    """Whether the agent is wired to the chat that it was asked for in: what was held goes with the wiring."""
+    origin = approval.origin
+    assert origin is not None, "it was asked for in a chat"
+    chat = await messaging_groups.find(
+        db, channel_type=origin.channel_type, instance=origin.instance, platform_id=origin.platform_id
+    )
+    wired = [] if chat is None else await wirings.of_chat(db, chat.id)
+    return any(one.agent_group_id == approval.agent_group_id for one in wired)
+
+
+async def _wiring(db: Queries, id: WiringId) -> Wiring:
+    wiring = await wirings.find(db, id)
+    assert wiring is not None, "a route goes with its wiring"
+    return wiring
+
+
+async def _release(tx: Transaction, event: EventId, wiring: Wiring, now: datetime, aftermath: Aftermath) -> None:
+    """What was held goes to the agent, in the conversation that it belongs to."""
+    key = conversations.session_key(wiring, (await events.get(tx, event)).event)
+    session = await conversations.ensure(tx, key, now)
+    await routes.release(tx, event, wiring.id, session.id)
+    if session.id not in aftermath.mailboxes:
+        aftermath.mailboxes.append(session.id)
 
 
 async def _deny(decided: Decided) -> str:
@@ -89,7 +142,7 @@ async def _agent(db: Queries, group: AgentGroupId | None) -> AgentGroup:
 
 def _who(payload: str) -> str:
     about = json.loads(payload)
-    return f"{wording.name(about['name'])} ({wording.name(about['user'])})"
+    return f"{quoting.name(about['name'])} ({quoting.name(about['user'])})"
 
 
 async def _record(decided: Decided, what: str, user: str, agent: AgentGroup) -> None:
@@ -114,4 +167,5 @@ KIND = Kind(
     approve=_approve,
     deny=_deny,
     lapse=_lapse,
+    settled=_settled,
 )

@@ -1,14 +1,13 @@
-"""What strangers and agents wrote, shown on a card so that nothing of it can pass for the card's own words. Pure.
+"""What people and agents wrote, shown so that nothing of it can pass for the host's own words. Pure.
 
-Promises: it stands in code, where no platform reads markup, links or mentions; every line of it begins with a bar, so
-that none can be mistaken for a line of the card even where code has no marks; what nobody would see, and what turns a
+Promises: it stands in code, where no platform reads markup, links or mentions; every line of a text begins with a bar,
+so that none can be mistaken for a line of ours even where code has no marks; what nobody would see, and what turns a
 line around, is written out. Never: a line that is left out without saying so.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime, tzinfo
 
 LONGEST_NAME = 60
 LONGEST_MESSAGE = 500
@@ -33,6 +32,12 @@ def name(text: str, *, limit: int = LONGEST_NAME) -> str:
     return f"`{shown}`" if shown else "somebody without a name"
 
 
+def user(user_id: str, called: str = "") -> str:
+    """Somebody as whoever reads of them knows them: what they call themselves, if anything, and always the id."""
+    id = name(user_id)
+    return f"{name(called)} ({id})" if called.strip() else id
+
+
 def quoted(text: str, *, limit: int | None = None) -> str:
     """A text of theirs, as lines of code that each begin with a bar. `limit`: characters that are shown of it."""
     left = 0 if limit is None else max(len(text) - limit, 0)
@@ -40,17 +45,6 @@ def quoted(text: str, *, limit: int | None = None) -> str:
     more = [f"… and {left:,} characters more"] if left else []
     fence = "`" * max(3, *(_ticks(line) + 1 for line in lines))
     return "\n".join([fence, *lines, fence, *more])
-
-
-def moment(at: datetime, zone: tzinfo) -> str:
-    """A time, with its day and its zone."""
-    return f"{at.astimezone(zone):%a %d %b %Y, %H:%M} ({zone})"
-
-
-def clock(at: datetime, now: datetime, zone: tzinfo) -> str:
-    """A time, with its day where that is not today."""
-    local = at.astimezone(zone)
-    return f"{local:%H:%M}" if local.date() == now.astimezone(zone).date() else f"{local:%d %b %Y, %H:%M}"
 
 
 def _folded(line: str) -> list[str]:

@@ -1,0 +1,35 @@
+"""Approvals that are settled without a decision: who was asked about has a role by now, the chat has an agent.
+
+Called inside each transaction that may have settled one: whoever gives roles, ties chats to agents, or makes two people
+one. Promises: what waited goes on and the cards say why, in that transaction; what was never asked about changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from nanohost.aftermath import Aftermath
+from nanohost.approvals import ending
+from nanohost.approvals.ending import End
+from nanohost.approvals.kind import Lapsed
+from nanohost.approvals.registry import kinds
+from nanohost.store import approvals
+from nanohost.store.approvals import ApprovalStatus
+from nanohost.store.database import Transaction
+
+
+async def settle(tx: Transaction, *, now: datetime, zone: tzinfo, aftermath: Aftermath) -> None:
+    """Withdraw every open approval that nobody has to decide any more. There are few at any time; of all it is looked
+    again who can be asked."""
+    for approval in await approvals.all_open(tx):
+        kind = kinds().get(approval.kind)
+        aftermath.approvals.append(approval.id)
+        if kind is None:
+            continue
+        why = await kind.settled(Lapsed(tx=tx, approval=approval, reason="", now=now, aftermath=aftermath))
+        if why is None:
+            continue
+        end = End(status=ApprovalStatus.WITHDRAWN, outcome=why, reason=why.rstrip("."))
+        await approvals.close(tx, approval.id, end.status, by=None, choice=None, reason=end.reason, now=now)
+        await ending.tell(tx, approval, end, now=now, zone=zone, aftermath=aftermath)

@@ -1,0 +1,20 @@
+"""How sentences of the host tell times and counts."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+
+def day_and_time(at: datetime, zone: tzinfo) -> str:
+    """A time that is days away, with its weekday and its zone."""
+    return f"{at.astimezone(zone):%a %d %b %Y, %H:%M} ({zone})"
+
+
+def clock_time(at: datetime, now: datetime, zone: tzinfo) -> str:
+    """With its day, where that is not today."""
+    local, today = at.astimezone(zone), now.astimezone(zone)
+    return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

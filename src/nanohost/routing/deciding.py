@@ -1,0 +1,176 @@
+"""What each wiring makes of an event: which route it takes, into which session, and what the agent gets of it.
+
+Promises: only what is known now decides, so that an event is decided on anew after a crash; nothing is written but the
+session of a conversation that begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from itertools import takewhile
+
+import structlog
+
+from nanohost.access.decision import is_admin, may_talk
+from nanohost.channel_api import EventKind
+from nanohost.chat_commands.desk import Entry
+from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
+from nanohost.clock import Clock
+from nanohost.model import AgentGroupId, EngageMode, Session, SessionId, Wiring, WiringId
+from nanohost.routing.consider import BOTS_WITHIN, MOST_BOTS, Made, consider
+from nanohost.routing.message import message_for
+from nanohost.routing.run import ANOTHERS_CARD, Run
+from nanohost.store import cards, conversations, roles, routes, sessions
+from nanohost.store.conversations import SessionKey, session_key
+from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.events import StoredEvent
+from nanohost.store.roles import Grant
+from nanohost.store.routes import Route, RouteOutcome
+from nanohost.store.users import user_of
+
+_OUTCOMES = {
+    Made.WRITE: RouteOutcome.WRITTEN,
+    Made.CONTEXT: RouteOutcome.CONTEXT,
+    Made.DROP: RouteOutcome.NOT_ENGAGED,
+    Made.DENY: RouteOutcome.DENIED,
+    Made.ASK: RouteOutcome.HELD,
+}
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A row on its way into a session's mailbox."""
+
+    route: Route
+    stored: StoredEvent
+    entry: Entry
+
+
+class Deciding:
+    """The decisions of a router."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def decide(
+        self, stored: StoredEvent, run: Run, wiring: Wiring, ready: Mapping[SessionId, Sequence[Ready]]
+    ) -> tuple[Route, Session | None]:
+        """One wiring's decision on one event. The session is made if it is the conversation's first message."""
+        if stored.event.kind is EventKind.CLICK:
+            return await self._decide_press(stored, run, wiring)
+        key = session_key(wiring, stored.event)
+        session = await conversations.find(self._store, key)
+        decision = consider(
+            wiring,
+            stored.event,
+            grants=await self._grants(stored, run),
+            policy=run.group.unknown_sender,
+            sticks=await self._sticks(wiring, session, ready),
+            bots_alone=stored.event.sender.is_bot and await self._bots_alone(wiring, session, ready),
+        )
+        outcome = _OUTCOMES[decision.made]
+        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=outcome, reason=decision.reason)
+        if decision.made in (Made.DROP, Made.DENY):
+            return route, None
+        verdict = await self._gate(stored, wiring.agent_group_id)
+        if isinstance(verdict, Vanishes):
+            return replace(route, outcome=RouteOutcome.DENIED, reason=verdict.reason), None
+        if decision.made is Made.ASK:
+            return replace(route, message_id=message_for(stored, wiring.id).id), None
+        session = session or await self._make(key)
+        return reaching(route, session, trigger=decision.made is Made.WRITE), session
+
+    async def _decide_press(self, stored: StoredEvent, run: Run, wiring: Wiring) -> tuple[Route, Session | None]:
+        """A press is for the session whose card it was, and for no other one; it needs no mention."""
+        route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
+        choice = await cards.chosen(self._store, stored.event.value)
+        place = LaneKey(choice.card.lane.session_id, *astuple(stored.chat)) if choice else None
+        if choice is None or choice.card.lane != place:
+            _log.info("press_dropped", user=_user(stored), chat=run.group.platform_id)
+            return replace(route, reason="no card of this chat has such a button"), None
+        session = await sessions.get(self._store, choice.card.lane.session_id)
+        if session.agent_group_id != wiring.agent_group_id:
+            return replace(route, reason=ANOTHERS_CARD), None
+        grants = await self._grants(stored, run)
+        access = may_talk(grants, run.group.unknown_sender, wiring.agent_group_id, wiring.sender_scope)
+        if not access.allowed:
+            return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
+        return reaching(route, session), session
+
+    async def entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId, *, trigger: bool) -> Entry:
+        """What the agent gets of it. Without `trigger` it wakes nobody, and is no command."""
+        stored = await self.in_our_words(stored)
+        message = message_for(stored, wiring)
+        if not trigger:
+            return Entry(message=replace(message, trigger=False))
+        verdict = await self._gate(stored, agent_group)
+        return Entry(message=message, order=verdict if isinstance(verdict, Order) else None)
+
+    async def in_our_words(self, stored: StoredEvent) -> StoredEvent:
+        """A press says what its button was made to say, in the thread of its card, whatever the platform tells."""
+        if stored.event.kind is not EventKind.CLICK:
+            return stored
+        choice = await cards.chosen(self._store, stored.event.value)
+        if choice is None:
+            return stored
+        return replace(stored, event=replace(stored.event, text=choice.label, thread_id=choice.card.thread_id))
+
+    async def _gate(self, stored: StoredEvent, agent_group: AgentGroupId) -> Verdict:
+        """What becomes of the text, if it is one: what was edited later is no command."""
+        if stored.event.kind is not EventKind.MESSAGE or not stored.event.text.lstrip().startswith("/"):
+            return Passes()
+        grants = await roles.of_user(self._store, _user(stored))
+        held = {grant.role for grant in grants}
+        return gate(stored.event.text, is_admin=is_admin(grants, agent_group), roles=held)
+
+    async def _grants(self, stored: StoredEvent, run: Run) -> Sequence[Grant]:
+        user = _user(stored)
+        if user not in run.grants:
+            run.grants[user] = await roles.of_user(self._store, user)
+        return run.grants[user]
+
+    async def _sticks(
+        self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[Ready]]
+    ) -> bool:
+        """Whether the wiring brought something into the session, on record or earlier in this batch.
+
+        That there is a session says nothing: it may be left from a try that crashed, or be shared with other chats.
+        """
+        if wiring.engage_mode is not EngageMode.MENTION_STICKY or session is None:
+            return False
+        if any(row.route.wiring_id == wiring.id and row.route.trigger for row in ready.get(session.id, ())):
+            return True
+        return await routes.reached(self._store, session.id, wiring.id)
+
+    async def _bots_alone(
+        self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[Ready]]
+    ) -> bool:
+        """Whether what the wiring brought into the session last was all by bots, on record or in this batch."""
+        if session is None:
+            return False
+        rows = [row for row in ready.get(session.id, ()) if row.route.wiring_id == wiring.id and row.route.trigger]
+        by_bots = list(takewhile(lambda row: row.stored.event.sender.is_bot, reversed(rows)))
+        left = MOST_BOTS - len(by_bots)
+        if len(by_bots) < len(rows) or left <= 0:
+            return left <= 0
+        since = self._clock.now() - BOTS_WITHIN
+        return await routes.bots_last(self._store, session.id, wiring.id, most=left, since=since) == left
+
+    async def _make(self, key: SessionKey) -> Session:
+        async with self._store.transaction() as tx:
+            return await conversations.ensure(tx, key, self._clock.now())
+
+
+def reaching(route: Route, session: Session, *, trigger: bool = True) -> Route:
+    """The route that leads into this session."""
+    outcome = RouteOutcome.WRITTEN if trigger else RouteOutcome.CONTEXT
+    return replace(route, outcome=outcome, reason="", session_id=session.id, trigger=trigger)
+
+
+def _user(stored: StoredEvent) -> str:
+    return user_of(stored.chat, stored.event.sender.handle)

@@ -1,0 +1,113 @@
+"""A pause in the middle of everything: what people do meanwhile is kept, and nobody waits without being told."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Sender
+from nanohost.model import Role, UnknownSender
+from nanohost.routing.pause_notice import PAUSED
+from nanohost.routing.strangers import ASKED
+from nanohost.store import audit, paused, roles
+from nanohost.tasks import changes
+from nanohost.testing.fake_channel import PERSON
+from tests.flows.test_held_requests import DM, OLGA, SCHEDULE, TOLD, hosted, press, seen
+from tests.support.flow import Flow
+
+EVE = Sender(handle="eve", name="Eve")
+OFFICE = "office"
+COLOURS = {"question": "Which colour?", "options": ["Red", "Blue"]}
+ASKS = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": COLOURS, "answer": "so: {result}"}]}]
+
+
+async def owner(flow: Flow, text: str) -> str:
+    """What the owner is told for a command."""
+    before = len(flow.texts(OFFICE))
+    await flow.fake.person_writes(text, chat=OFFICE, sender=OLGA)
+    async with asyncio.timeout(10):
+        while len(flow.texts(OFFICE)) <= before:
+            await flow.fake.wait_for(len(flow.fake.sent) + 1, 10)
+    return flow.texts(OFFICE)[before]
+
+
+@pytest.mark.behaviour("SE-12", "AP-03")
+async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as (flow, fake):
+        await flow.wire(unknown=UnknownSender.REQUEST_APPROVAL)
+        assert (await owner(flow, "/pause")).startswith("Paused")
+        await fake.person_writes("may I?", sender=EVE)
+        card = await seen(fake, OFFICE, card=True)
+        await press(fake, card, card.buttons[0].label)
+        await seen(fake, "c1", PAUSED)
+        assert flow.texts("c1") == [ASKED, PAUSED]
+        assert (await owner(flow, "/resume")).startswith("Everything goes on")
+        await seen(fake, "c1", "echo: may I?")
+        assert flow.texts("c1") == [ASKED, PAUSED, "echo: may I?"]
+
+
+@pytest.mark.behaviour("SE-12", "AP-05")
+async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is_told(tmp_path: Path) -> None:
+    async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
+        await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
+        await fake.person_writes("plants, daily")
+        card = await seen(fake, DM, card=True)
+        await owner(flow, "/pause")
+        await press(fake, card, "Allow once")
+        session = await flow.session()
+        async with asyncio.timeout(10):
+            while not await audit.latest(flow.host.store, limit=1, what="approval.approved"):
+                pass
+        assert await changes.of_session(flow.host.store, session.id) == []
+        await owner(flow, "/resume")
+        await seen(fake, "c1", "told: ")
+        assert len(await changes.of_session(flow.host.store, session.id)) == 1
+
+
+@pytest.mark.behaviour("SE-12", "AP-09")
+async def test_a_question_that_waits_is_answered_during_a_pause_and_the_answer_counts_after_it(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as (flow, fake):
+        await flow.wire(script=ASKS)
+        await fake.person_writes("ask me")
+        card = await seen(fake, "c1", card=True)
+        assert "1 container is being ended: main." in await owner(flow, "/pause")
+        await fake.person_presses(card, card.buttons[1], sender=PERSON)
+        await seen(fake, "c1", PAUSED)
+        await owner(flow, "/resume")
+        await seen(fake, "c1", "Blue</answer>")
+        await seen(fake, "c1", "Answered by Ann: Blue")
+    assert flow.texts("c1").count('so: <answer from="Ann" id="4">Blue</answer>') == 1
+    assert flow.texts("c1").count(PAUSED) == 1
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_of_many_who_pause_and_resume_at_once_each_is_told_what_is_true(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as (flow, fake):
+        await flow.wire()
+        async with flow.host.store.transaction() as tx:
+            for number in range(6):
+                await roles.grant(
+                    tx, user_id=f"fake:o{number}", role=Role.OWNER, agent_group=None, now=flow.host.clock.now()
+                )
+        for text, first, others in (
+            ("/pause", "Paused: ", "Everything is paused since "),
+            ("/resume", "Everything goes on", "Nothing is paused."),
+        ):
+            before = len(fake.sent)
+            await asyncio.gather(
+                *(
+                    fake.person_writes(text, chat=f"o{number}", sender=Sender(handle=f"o{number}", name=f"O{number}"))
+                    for number in range(6)
+                )
+            )
+            async with asyncio.timeout(10):
+                while len([one for one in fake.sent[before:] if one.text.startswith((first, others))]) < 6:
+                    await fake.wait_for(len(fake.sent) + 1, 10)
+            said = [one.text for one in fake.sent[before:]]
+            assert sum(one.startswith(first) for one in said) == 1
+            assert sum(one.startswith(others) for one in said) == 5
+        assert await paused.find(flow.host.store) is None
+        await fake.person_writes("hello")
+        await seen(fake, "c1", "echo: hello")

@@ -1,0 +1,98 @@
+"""Carrying a pause out when the disk refuses: nobody goes on working because it cannot be put on record who did."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import opened_store
+from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import LeaseId
+from nanohost.pausing import Pausing
+from nanohost.store import host_messages, paused, sessions
+from nanohost.store.deliveries import LaneKey
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost_protocol.rows import Origin
+from tests.routing.test_router import World
+from tests.support.invariants import until
+
+OFFICE = Origin(channel_type="fake", instance="main", platform_id="office")
+FULL = "CREATE TRIGGER full BEFORE UPDATE ON paused BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Remembers what it was told."""
+
+    done: list[str] = field(default_factory=list)
+
+    def rest(self) -> None:
+        self.done.append("rest")
+
+    def cut(self) -> None:
+        self.done.append("cut")
+
+    def go_on(self) -> None:
+        self.done.append("go on")
+
+
+@dataclass(slots=True)
+class Sends:
+    """Delivery, as far as a pause asks it."""
+
+    entries: list[LaneKey] = field(default_factory=list)
+
+    async def go_on(self) -> None: ...
+
+    def on_entry(self, lane: LaneKey) -> None:
+        self.entries.append(lane)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    mailboxes = Mailboxes(tmp_path / "sessions", durable=False)
+    async with opened_store(Home(tmp_path), durable=False) as store, mailboxes.opened():
+        world = World(store, mailboxes)
+        await world.wire(await world.chat(), await world.agent("main"))
+        await world.says("work")
+        await world.route()
+        session = await world.session("main")
+        async with store.transaction() as tx:
+            await sessions.lease(tx, session.id, LeaseId("l1"), "process")
+        yield world
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world: World) -> None:
+    keeper, sends, clock = Keeper(), Sends(), ManualClock()
+    pausing = Pausing(
+        store=world.store,
+        mailboxes=world.mailboxes,
+        clock=clock,
+        containers=keeper,
+        sends=sends,
+        tasks_go_on=lambda: None,
+        zone=UTC,
+    )
+    async with pausing.opened():
+        async with world.store.transaction() as tx:
+            await paused.begin(tx, by="fake:boss", at=START, place=OFFICE)
+            await tx.run(FULL)
+        pausing.look()
+        await clock.somebody_sleeps()
+        assert "cut" in keeper.done
+        async with world.store.transaction() as tx:
+            await sessions.release(tx, (await world.session("main")).id, LeaseId("l1"))
+            await tx.run("DROP TRIGGER full")
+        await clock.advance(60)
+        await until(lambda: bool(sends.entries))
+    found = await paused.find(world.store)
+    assert found is not None
+    assert found.cut is not None
+    assert [one.agent_group for one in found.cut] == ["main"], "as it was when the pause began"
+    assert await host_messages.find(world.store, 1) is not None
