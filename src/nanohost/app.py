@@ -7,18 +7,15 @@ received, and receiving stops first.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from nanohost import __version__
 from nanohost.actions.actions import Actions
 from nanohost.actions.policy import policy_of
 from nanohost.aftermath import Aftermath
@@ -29,7 +26,7 @@ from nanohost.channels.loader import discover
 from nanohost.chat_commands.command import Shop
 from nanohost.chat_commands.desk import Desk
 from nanohost.clock import Clock, SystemClock
-from nanohost.commands.show import Json, plain
+from nanohost.commands.show import Json
 from nanohost.delivery.addresses import tell_addresses
 from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
@@ -55,6 +52,7 @@ from nanohost.reception.codes import Codes
 from nanohost.reception.commands import Commands
 from nanohost.reception.presses import Presses
 from nanohost.reception.reception import Counter, Reception
+from nanohost.report import report
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import Router
 from nanohost.routing.speaker import Speaker
@@ -68,14 +66,12 @@ from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.store.watch import restore_hint, watch
-from nanohost.supervisor import Service, ServiceState, Supervisor
+from nanohost.supervisor import Supervisor
 from nanohost.tasks.engine import Tasks
 from nanohost.upkeep.upkeep import Upkeep
 
 TERMINAL = ("terminal", "default")
 """The one channel that needs no setting up."""
-TROUBLED_FOR = timedelta(minutes=15)
-"""For how long a service that was started again is shown, in case it fails once more."""
 
 _log = structlog.get_logger()
 
@@ -131,38 +127,14 @@ class Host:
 
     def report(self) -> dict[str, Json]:
         """What `nanohost status` shows of a running host; plain JSON."""
-        now = self.clock.monotonic()
-        services = [*self.supervisor.services(), *self.receivers.services()]
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "runtime": self.ground.runtime.name,
-            "isolation": str(self.ground.runtime.isolation),
-            "provider": provider_for(self.ground.settings),
-            "channels": [plain(state) for state in self.connections.report()],
-            "containers": [
-                {
-                    "session": slot.session_id,
-                    "state": str(slot.state),
-                    "busy": slot.busy,
-                    "for_s": round(now - slot.since),
-                }
-                for slot in self.keeper.containers()
-            ],
-            "sessions_in_trouble": [
-                {
-                    "session": session,
-                    "failures": trouble.failures,
-                    "next_try_in_s": max(0, round(trouble.until - now)),
-                    "reason": trouble.reason,
-                }
-                for session, trouble in self.keeper.troubles().items()
-            ],
-            "waiting_for_a_container": list(self.keeper.waiting()),
-            "services_in_trouble": [
-                plain(service) for service in services if _is_in_trouble(service, self.clock.now())
-            ],
-        }
+        return report(
+            runtime=self.ground.runtime,
+            provider=provider_for(self.ground.settings),
+            connections=self.connections,
+            keeper=self.keeper,
+            services=[*self.supervisor.services(), *self.receivers.services()],
+            clock=self.clock,
+        )
 
     async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
         return await restart(self.keeper, self.mailboxes, self.clock, session, now=now, message=message)
@@ -268,17 +240,49 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         on_entry=delivery.on_entry,
     )
     news = OutboxNews(clock, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
+    keeper = _keeper(ground, mailboxes, gateway, delivery, tasks, news)
+    news.tell(delivery.on_news)
+    news.tell(keeper.on_change)
+    follows = _Following()
+    actions = _actions(ground, mailboxes, tasks, keeper, follows)
+    delivery.tell(actions.on_request)
+    zone = ZoneInfo(settings.host.timezone)
+    host = Host(
+        ground=ground,
+        mailboxes=mailboxes,
+        gateway=gateway,
+        connections=connections,
+        delivery=delivery,
+        news=news,
+        keeper=keeper,
+        watchdog=_watchdog(ground, mailboxes, delivery, keeper),
+        tasks=tasks,
+        actions=actions,
+        approvals=Approvals(store=store, clock=clock, channels=connections, zone=zone, follows=follows),
+        pausing=_pausing(ground, mailboxes, delivery, tasks, keeper),
+        router=_router(ground, mailboxes, connections, delivery, keeper, follows),
+        supervisor=Supervisor(clock),
+        receivers=Supervisor(clock),
+    )
+    follows.host = host
+    return host
+
+
+def _keeper(
+    ground: Ground, mailboxes: Mailboxes, gateway: Gateway, delivery: Delivery, tasks: Tasks, news: OutboxNews
+) -> Keeper:
+    store, clock, settings = ground.store, ground.clock, ground.settings
     services = Provisioning(
         store=store,
         mailboxes=mailboxes,
         gateway=gateway,
-        home=home,
+        home=ground.home,
         settings=settings,
         isolation=ground.runtime.isolation,
         clock=clock,
         on_prepared=tasks.tell,
     )
-    keeper = Keeper(
+    return Keeper(
         store=store,
         mailboxes=mailboxes,
         runtime=ground.runtime,
@@ -300,75 +304,75 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         on_closed=tasks.closed,
         on_working=delivery.on_working,
     )
-    news.tell(delivery.on_news)
-    news.tell(keeper.on_change)
-    follows = _Following()
-    actions = Actions(
-        store=store,
+
+
+def _actions(ground: Ground, mailboxes: Mailboxes, tasks: Tasks, keeper: Keeper, follows: _Following) -> Actions:
+    return Actions(
+        store=ground.store,
         mailboxes=mailboxes,
-        clock=clock,
-        timezone=settings.host.timezone,
+        clock=ground.clock,
+        timezone=ground.settings.host.timezone,
         wake=keeper.wake,
         changed=tasks.changed,
-        guard=Guard(policy=policy_of(settings.guard)),
+        guard=Guard(policy=policy_of(ground.settings.guard)),
         follows=follows,
     )
-    delivery.tell(actions.on_request)
+
+
+def _watchdog(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, keeper: Keeper) -> Watchdog:
+    return Watchdog(
+        store=ground.store,
+        mailboxes=mailboxes,
+        clock=ground.clock,
+        containers=keeper,
+        session_for=Speaker(ground.store, ground.clock).session_for,
+        on_notice=delivery.on_entry,
+        deadline_s=ground.settings.host.answer_deadline_s,
+    )
+
+
+def _pausing(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, tasks: Tasks, keeper: Keeper) -> Pausing:
+    return Pausing(
+        store=ground.store,
+        mailboxes=mailboxes,
+        clock=ground.clock,
+        containers=keeper,
+        sends=delivery,
+        tasks_go_on=tasks.go_on,
+        zone=ZoneInfo(ground.settings.host.timezone),
+    )
+
+
+def _router(
+    ground: Ground,
+    mailboxes: Mailboxes,
+    connections: Connections,
+    delivery: Delivery,
+    keeper: Keeper,
+    follows: _Following,
+) -> Router:
+    store, clock, settings = ground.store, ground.clock, ground.settings
     zone = ZoneInfo(settings.host.timezone)
     counters: list[Counter] = [Presses(), Codes(), Commands(channels=connections.names)]
     reception = Reception(store=store, clock=clock, zone=zone, counters=counters, follows=follows)
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
-    host = Host(
-        ground=ground,
-        mailboxes=mailboxes,
-        gateway=gateway,
-        connections=connections,
-        delivery=delivery,
-        news=news,
-        keeper=keeper,
-        watchdog=Watchdog(
-            store=store,
+    return Router(
+        store=store,
+        desk=Desk(shop, answer_to),
+        clock=clock,
+        wake=keeper.wake,
+        obey=keeper.obey,
+        on_answer=delivery.on_entry,
+        attachments=Attachments(
             mailboxes=mailboxes,
             clock=clock,
-            containers=keeper,
-            session_for=Speaker(store, clock).session_for,
-            on_notice=delivery.on_entry,
-            deadline_s=settings.host.answer_deadline_s,
+            channels=connections,
+            most_bytes=settings.host.attachment_bytes,
+            inside=ground.runtime.isolation is not Isolation.NONE,
         ),
-        tasks=tasks,
-        actions=actions,
-        approvals=Approvals(store=store, clock=clock, channels=connections, zone=zone, follows=follows),
-        pausing=Pausing(
-            store=store,
-            mailboxes=mailboxes,
-            clock=clock,
-            containers=keeper,
-            sends=delivery,
-            tasks_go_on=tasks.go_on,
-            zone=zone,
-        ),
-        router=Router(
-            store=store,
-            desk=Desk(shop, answer_to),
-            clock=clock,
-            wake=keeper.wake,
-            obey=keeper.obey,
-            on_answer=delivery.on_entry,
-            attachments=Attachments(
-                mailboxes=mailboxes,
-                clock=clock,
-                channels=connections,
-                most_bytes=settings.host.attachment_bytes,
-                inside=ground.runtime.isolation is not Isolation.NONE,
-            ),
-            reception=reception,
-            follows=follows,
-        ),
-        supervisor=Supervisor(clock),
-        receivers=Supervisor(clock),
+        reception=reception,
+        follows=follows,
     )
-    follows.host = host
-    return host
 
 
 class _Following:
@@ -440,12 +444,6 @@ def _clock_watch(host: Host) -> ClockWatch:
         on_entry=host.delivery.on_entry,
         on_task=host.tasks.changed,
     )
-
-
-def _is_in_trouble(service: Service, now: datetime) -> bool:
-    """It does not run, or has not run for long since it failed."""
-    lately = service.restarts > 0 and now - service.since < TROUBLED_FOR
-    return service.state is not ServiceState.RUNNING or lately
 
 
 def _upkeep(host: Host) -> Upkeep:

@@ -18,3 +18,8 @@ def clock_time(at: datetime, now: datetime, zone: tzinfo) -> str:
 
 def counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
+
+
+def sentence(words: str) -> str:
+    """As it begins one."""
+    return words[:1].upper() + words[1:]

@@ -2,11 +2,13 @@
 
 Promises: it stands in code, where no platform reads markup, links or mentions; every line of a text begins with a bar,
 so that none can be mistaken for a line of ours even where code has no marks; what nobody would see, and what turns a
-line around, is written out. Never: a line that is left out without saying so.
+line around, is written out. Never: a line that is left out without saying so. Only what people said to an agent is
+repeated as `plain` words, among its own.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 LONGEST_NAME = 60
@@ -17,6 +19,9 @@ LINE = 100
 BAR, GOES_ON = "│ ", "┊ "
 _UNSEEN = {"⟨", "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"}
 """Letters and marks by their category, and nothing to see; and what we write those with."""
+_MARKUP = re.compile(r"([\\`*_\[\]<>~|&])")
+_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a page or a terminal obeys, and what turns a line around."""
 
 
 def visible(text: str) -> str:
@@ -36,6 +41,13 @@ def user(user_id: str, called: str = "") -> str:
     """Somebody as whoever reads of them knows them: what they call themselves, if anything, and always the id."""
     id = name(user_id)
     return f"{name(called)} ({id})" if called.strip() else id
+
+
+def plain(text: str, *, limit: int) -> str:
+    """Words of a sentence, on one line: nothing of them is markup or turns the line around."""
+    line = " ".join(_OBEYED.sub(" ", text).split())
+    shown = line if len(line) <= limit else f"{line[: limit - 1]}…"
+    return _MARKUP.sub(r"\\\1", shown)
 
 
 def quoted(text: str, *, limit: int | None = None) -> str:

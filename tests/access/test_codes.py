@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -257,3 +258,17 @@ async def test_each_purpose_has_its_time(hall: Hall) -> None:
             await issue(tx, one, channel_type=None, user_id=ADA, created_by=ADA, origin="", now=now) for one in Purpose
         ]
     assert [one.expires_at - now for one in made] == [timedelta(minutes=15), timedelta(minutes=10)]
+
+
+async def test_a_disk_that_refuses_the_answer_leaves_the_code_as_it_was(hall: Hall) -> None:
+    code = await hall.pair()
+    async with hall.store.transaction() as tx:
+        await tx.run("CREATE TRIGGER full BEFORE INSERT ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END")
+    with pytest.raises(sqlite3.IntegrityError):
+        await hall.write("telegram:ada", code)
+    assert not await hall.is_owner("telegram:ada")
+    assert await hall.record("codes.use") == []
+    async with hall.store.transaction() as tx:
+        await tx.run("DROP TRIGGER full")
+    assert await hall.write("telegram:ada", code)
+    assert await hall.is_owner("telegram:ada")

@@ -37,6 +37,11 @@ OWNER, ADMIN, MEMBER, ADMIN_HERE = grant(Role.OWNER), grant(Role.ADMIN), grant(R
         ([MEMBER], [ADMIN_HERE], True),
         ([MEMBER], [], False),
         ([], [MEMBER], True),
+        ([MEMBER], [grant(Role.MEMBER, 1)], False),
+        ([ADMIN_HERE], [grant(Role.MEMBER, 1)], False),
+        ([ADMIN_HERE], [grant(Role.MEMBER, 2)], True),
+        ([ADMIN_HERE], [MEMBER], True),
+        ([grant(Role.MEMBER, 1)], [MEMBER], True),
     ],
 )
 def test_a_code_gives_to_who_types_it_and_never_takes(asker: list[Grant], typist: list[Grant], gains: bool) -> None:
@@ -94,6 +99,20 @@ async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_
     await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=EVE, group="main")
     await hall.write(EVE, await code_for(hall, "telegram:boss"))
     assert await hall.is_owner(EVE)
+
+
+@pytest.mark.behaviour("AC-01")
+async def test_who_may_something_else_on_each_platform_is_told_who_can_make_them_one(hall: Hall) -> None:
+    await hall.group("main")
+    await hall.group("work")
+    await hall.operator("members create", user=ADA, group="main")
+    await hall.operator("members create", user=ADA_ON_SLACK, group="work")
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    [said] = await hall.told(ADA_ON_SLACK)
+    assert "/link" not in said
+    assert said.endswith("`nanohost users link telegram:ada slack:u7`")
+    await hall.operator("users link", user=ADA, other=ADA_ON_SLACK)
+    assert len(await roles.of_user(hall.store, ADA)) == 2
 
 
 @pytest.mark.behaviour("AC-01")

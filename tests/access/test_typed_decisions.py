@@ -30,8 +30,8 @@ async def test_the_id_is_asked_for_with_an_example(hall: Hall) -> None:
     await hall.write(ADA, "/approve")
     await hall.write(ADA, "/deny")
     assert await hall.told(ADA) == [
-        "/approve needs the id that is on the card; for example: /approve k3f7qd",
-        "/deny needs the id that is on the card; for example: /deny k3f7qd not before Monday",
+        "/approve needs the id that is on the card.\nTry: /approve k3f7qd",
+        "/deny needs the id that is on the card.\nTry: /deny k3f7qd not before Monday",
     ]
 
 

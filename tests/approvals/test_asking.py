@@ -203,3 +203,34 @@ async def _until_entered(here: Hall, approval: ApprovalId) -> None:
             if await approvals.cards(here.flow.host.store, approval):
                 return
             await asyncio.sleep(0.01)  # the database tells nobody
+
+
+@pytest.mark.behaviour("AP-06", "AP-10")
+async def test_a_clock_that_was_set_back_makes_nobody_wait_for_what_is_long_over(tmp_path: Path) -> None:
+    fake = NoDms()
+    async with hall(tmp_path, fake=fake) as here:
+        await here.writes(BOB, "hello")
+        await here.statuses("failed")
+        fake.reachable = {"olga"}
+        ahead = here.flow.host.clock.now() + timedelta(days=30)
+        async with here.flow.host.store.transaction() as tx:
+            await tx.run("UPDATE approvals SET decided_at = ?", (to_text(ahead),))
+        await here.writes(BOB, "and now?")
+        await here.card()
+
+
+@pytest.mark.behaviour("AP-06")
+async def test_a_card_that_was_asked_for_in_the_future_goes_to_the_next_one_as_well(tmp_path: Path) -> None:
+    fake = AbleChannel()
+    fake.limited_chats = {CARLS: 90.0}
+    async with hall(tmp_path, fake=fake) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        await until(lambda: fake.attempts.total() >= 1)
+        ahead = here.flow.host.clock.now() + timedelta(days=1)
+        async with here.flow.host.store.transaction() as tx:
+            await tx.run("UPDATE approval_cards SET asked_at = ?", (to_text(ahead),))
+        [approval] = await here.approvals()
+        here.flow.host.approvals.poke(approval.id)
+        card = await here.card()
+        assert card.address.platform_id == OLGAS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -82,7 +81,9 @@ def on_platform(approval: Approval, form: Form, most: int = 100_000) -> list[tup
 @given(name=THEIRS, text=THEIRS, form=st.sampled_from(list(Form)))
 def test_nothing_that_they_wrote_is_a_line_of_the_card(name: str, text: str, form: Form) -> None:
     """In plain words every line is one of ours, or begins with the bar."""
-    ours = re.compile(r"(May .* talk to main\?$|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)")
+    ours = re.compile(
+        r"(May .* talk to main\?$|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)"
+    )
     for _, plain in on_platform(asked(name, text), form):
         for line in plain.split("\n"):
             shown = line.replace("**", "").replace("`", "").replace("*", "")
@@ -96,9 +97,9 @@ def test_nothing_that_they_wrote_is_a_line_of_the_card(name: str, text: str, for
 def test_telegram_reads_no_link_and_no_tag_of_theirs(name: str, text: str) -> None:
     for sent, _ in on_platform(asked(name, text), Form.TELEGRAM):
         assert set(re.findall(r"</?([a-z-]+)", sent)) <= {"b", "code", "pre", "i"}
-        bold = [html.unescape(one) for one in re.findall(r"<b>(.*?)</b>", sent, re.DOTALL)]
-        labels = {"Who:", "They wrote:", "Until:"}
-        assert all(one in labels or re.fullmatch(r"May (<code>[^<>]*</code>|\S.*) talk to main\?", one) for one in bold)
+        bold = re.findall(r"<b>(.*?)</b>", sent, re.DOTALL)
+        title = {"May", "talk to main?", "May somebody without a name talk to main?"}
+        assert set(bold) <= {*title, "Who:", "They wrote:", "Until:"}
 
 
 @pytest.mark.behaviour("AP-02")
@@ -167,6 +168,4 @@ def test_what_was_decided_stands_alone_where_a_message_cannot_be_changed() -> No
         now=NOW,
         zone=UTC,
     )
-    assert text == (
-        "**May `Bob` talk to main?** (`k3f7qd`)\nApproved by `Ada`, 12:00: `Bob` may talk to main now."
-    )
+    assert text == ("**May `Bob` talk to main?** (`k3f7qd`)\nApproved by `Ada`, 12:00: `Bob` may talk to main now.")

@@ -65,6 +65,7 @@ async def test_a_wiring_makes_its_chat_known_and_says_who_is_answered(operator: 
     made = await operator.asks("wirings create", **CHAT)
     assert (made["engage"], made["session"], made["unknown"]) == ("always", "shared", "request_approval")
     assert "from people with a role" in made["next"]
+    assert "about others a person is asked" in made["next"]
     assert "--unknown public" in made["next"]
     [chat] = await operator.asks("messaging-groups list")
     assert (chat["channel_type"], chat["instance"], chat["platform_id"]) == ("telegram", "default", "123")

@@ -9,7 +9,9 @@ import shlex
 import pytest
 
 from nanohost.cli.main import build_parser
-from nanohost.commands.registry import Command, commands
+from nanohost.commands.command import Command
+from nanohost.commands.registry import commands
+from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
 from tests.commands.conftest import Operator
 
@@ -66,3 +68,10 @@ async def test_words_that_name_no_command_are_refused(operator: Operator) -> Non
     with pytest.raises(UsageError, match="there is no command 'fly'") as caught:
         await operator.asks("fly")
     assert caught.value.hint == "nanohost --help"
+
+
+def test_what_a_terminal_obeys_and_what_turns_a_line_around_is_not_shown() -> None:
+    for odd in ("\x1b[2J", "\x9b", "\r", "\x00", "\u202e", "\u2066", "\u200f", "\u061c"):
+        assert "\N{REPLACEMENT CHARACTER}" in harmless(f"Ann{odd}owner")
+        assert odd not in harmless(f"Ann{odd}owner")
+    assert harmless("שלום\tAnn\n") == "שלום\tAnn\n"

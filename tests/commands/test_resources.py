@@ -494,7 +494,9 @@ async def test_whoever_is_at_the_machine_may_decide_and_it_is_decided_once(opera
     shown = await operator.asks("approvals get", id="k3f7qd")
     assert (shown["status"], shown["decided_by"], shown["choice"]) == ("approved", operator.context.who, "Let them in")
     before = await everything(operator)
-    assert "already" in str(await refusal(operator, "approvals deny", id="k3f7qd"))
+    late = await refusal(operator, "approvals deny", id="k3f7qd")
+    assert "already" in str(late)
+    assert late.hint == "nanohost approvals get k3f7qd"
     assert await everything(operator) == before
     record = await operator.asks("audit list", who=operator.context.who, limit=5)
     assert "members.create" in [entry["what"] for entry in record]
@@ -529,3 +531,17 @@ def test_the_page_of_resources_names_every_field_and_every_verb() -> None:
 def test_lists_take_a_limit_and_changes_do_not() -> None:
     for _, verb in VERBS:
         assert ("limit" in verb.arguments.model_fields) is isinstance(verb, Listing)
+
+
+async def test_what_could_not_be_decided_at_the_machine_says_what_to_type_there(operator: Operator) -> None:
+    await fill(operator)
+    missing = await refusal(operator, "approvals approve", id="nobody")
+    assert missing.hint == "nanohost approvals list --status pending"
+    unclear = await refusal(operator, "approvals approve", id="k3f7qd", choice="something else")
+    assert unclear.hint == 'nanohost approvals approve k3f7qd --choice "Let them in"'
+
+
+async def test_a_number_that_is_none_is_said_in_plain_words(operator: Operator) -> None:
+    wrong = await refusal(operator, "rules delete", id="nope")
+    assert str(wrong) == "rules delete: id: 'nope' is not a number"
+    assert "'0' should be greater than" in str(await refusal(operator, "audit list", limit="0"))

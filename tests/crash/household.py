@@ -88,6 +88,7 @@ class Household:
         self._platform = platform
         self._oftener = oftener
         self._whats: list[What] = []
+        self._asked_in: dict[int, str] = {}
         platform.on_card = self._read
         self._pressed = 0
 
@@ -99,6 +100,8 @@ class Household:
         """One more message."""
         number = self.written
         what = self._next()
+        if what is What.ASK:
+            self._asked_in[number] = self._quiet()[0]
         self._whats.append(what)
         self._platform.write(f"m{number}", self._chat(number), self._text(number), **self._by(number))
 
@@ -149,10 +152,13 @@ class Household:
             wish = self._oftener
         else:
             wish = list(What)[number // (1 if self._oftener is None else 2) % len(What)]
-        waits = self._waiting(wish)
-        if wish is What.ASK:
-            return wish if len(waits) < len(ASKING_CHATS) else What.COMMAND
-        return wish if len(waits) < MOST_OPEN else What.COMMAND
+        can_be = self._quiet() if wish is What.ASK else len(self._waiting(wish)) < MOST_OPEN
+        return wish if can_be else What.COMMAND
+
+    def _quiet(self) -> list[str]:
+        """The chats where nobody is asked anything: what else is written there would be the answer, or end the wait."""
+        waiting = {self._chat(number) for number in self._waiting(What.ASK)}
+        return [chat for chat in ASKING_CHATS if chat not in waiting]
 
     def _waiting(self, what: What) -> list[int]:
         """Which of these are not done yet, as far as people see."""
@@ -165,8 +171,8 @@ class Household:
                 return DOOR
             case What.COMMAND:
                 return OWNERS_DM
-            case What.ASK:  # one at a time in each: what else is written there would be the answer
-                return ASKING_CHATS[self._whats[:number].count(What.ASK) % len(ASKING_CHATS)]
+            case What.ASK:
+                return self._asked_in[number]
             case _:
                 return AGENTS_CHATS[number % len(AGENTS_CHATS)]
 
@@ -201,7 +207,7 @@ class Household:
                 return {echo, (chat, f"and {text}?")}
             case What.COMMAND:
                 unknown = quoting.name(text.removeprefix("/approve "))
-                return {(chat, f"nothing with the id {unknown} waits for you; look at the id on its card")}
+                return {(chat, f"Nothing with the id {unknown} waits for you.\nLook at the id on its card")}
             case _:
                 return {echo}
 

@@ -38,13 +38,13 @@ def chat(name: str, channel_type: str = "fake", platform_id: str = "c1") -> Mess
 )
 def test_names_are_short_and_tell_chats_apart(names: list[str], wanted: list[str]) -> None:
     chats = [chat(name) for name in names]
-    named = _named(chats)
+    named = _named(chats, {})
     assert list(named) == wanted
     assert list(named.values()) == chats
 
 
 def test_a_chat_without_any_name_is_still_called_something() -> None:
-    assert list(_named([chat("", channel_type="…")])) == ["chat"]
+    assert list(_named([chat("", channel_type="…")], {})) == ["chat"]
 
 
 HOME = Origin(channel_type="fake", instance="default", platform_id="c1")

@@ -80,7 +80,7 @@ async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(stage: Sta
         assert flow.texts("c1") == [PAUSED, PAUSED]
         [again] = await _owner_says(stage, "/pause")
         assert again.startswith("Everything is paused since ")
-        assert "by Bea" in again
+        assert "by `Bea`" in again
         assert "- main, at work since " in again
         [resumed] = await _owner_says(stage, "/resume")
         assert resumed.startswith("Everything goes on, after a pause since ")

@@ -20,6 +20,7 @@ from nanohost.store.cards import value_of
 from nanohost.store.database import open_store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
 from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.questions import LONGEST_ASKED
 from nanohost_protocol.payloads import ChatIn, EditOut, QuestionOut, decode_in, decode_out, encode
 from tests.routing.test_router import CHAT, NOON, World
 
@@ -142,6 +143,15 @@ async def test_what_nobody_has_seen_is_answered_by_nobody(tmp_path: Path) -> Non
     async with asking(tmp_path) as world:
         async with world.store.transaction() as tx:
             await tx.run("UPDATE deliveries SET status = 'dead' WHERE seq = 1")
+        await world.says("2")
+        await world.route()
+        assert await said(world) == [("ask me", None), ("2", None)]
+
+
+async def test_a_question_of_an_odd_runner_that_nobody_could_read_is_not_tried_on_each_message(tmp_path: Path) -> None:
+    """Hundreds of thousands of choices would be gone through at every message, while the whole host stands still."""
+    async with asking(tmp_path, text="word " * LONGEST_ASKED) as world:
+        assert await questions.open_in_chat(world.store, CHAT) == []
         await world.says("2")
         await world.route()
         assert await said(world) == [("ask me", None), ("2", None)]

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from nanohost.store import users
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import StoredEvent
-from nanohost.store.users import user_of
 from nanohost_protocol.rows import Origin
 
 SEEN_EVERY = timedelta(days=1)
@@ -18,13 +17,13 @@ async def is_news(db: Queries, stored: StoredEvent, now: datetime) -> bool:
     """Whether `meet` would change anything."""
     sender = stored.event.sender
     direct = None if stored.event.is_group else _direct(stored)
-    user_id = user_of(stored.chat, sender.handle)
+    user_id = stored.user
     return not await users.is_known(db, user_id, name=sender.name, direct=direct, since=now - SEEN_EVERY)
 
 
 async def meet(tx: Transaction, stored: StoredEvent, now: datetime) -> None:
     """Remember the event's sender, and their direct chat if it came from there."""
-    user_id = user_of(stored.chat, stored.event.sender.handle)
+    user_id = stored.user
     await users.seen(tx, user_id, name=stored.event.sender.name, now=now)
     if not stored.event.is_group:
         await users.learn_dm(tx, user_id, _direct(stored), now)

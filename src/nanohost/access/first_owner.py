@@ -17,7 +17,6 @@ from nanohost.store.audit import AuditOutcome
 from nanohost.store.codes import Code
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
-from nanohost.store.users import user_of
 from nanohost_protocol.ids import derive
 
 NEXT = "/help shows what I understand. /link makes you known to me on another platform, too."
@@ -25,7 +24,7 @@ NEXT = "/help shows what I understand. /link makes you known to me on another pl
 
 async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime, aftermath: Aftermath) -> str:
     """Make the sender of this event an owner; what they are told. The code is used up by the caller."""
-    user, name = user_of(stored.chat, stored.event.sender.handle), stored.event.sender.name
+    user, name = stored.user, stored.event.sender.name
     before = [grant for grant in await roles.every(tx) if grant.role is Role.OWNER]
     is_new = not any(grant.role is Role.OWNER for grant in await roles.of_user(tx, user))
     if is_new:
@@ -37,7 +36,7 @@ async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now:
             outcome=AuditOutcome.DONE,
             now=now,
             about=user,
-            origin=f"{stored.chat.channel_type}:{stored.chat.platform_id}",
+            origin=audit.chat(stored.chat),
             details={"role": Role.OWNER, "code_by": code.created_by},
         )
     for other in dict.fromkeys(grant.user_id for grant in before if is_new):

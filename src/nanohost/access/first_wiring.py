@@ -9,7 +9,6 @@ from nanohost.store import agent_groups, audit, messaging_groups, wirings
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import StoredEvent
-from nanohost.store.users import user_of
 
 DEFAULT = "main"
 """The agent group that an owner talks to, if there is one of this name."""
@@ -65,10 +64,10 @@ async def _wire(tx: Transaction, group: MessagingGroup, agent: AgentGroup, store
         priority=0,
         now=now,
     )
-    place = f"{stored.chat.channel_type}:{stored.chat.platform_id}"
+    place = audit.chat(stored.chat)
     await audit.record(
         tx,
-        who=user_of(stored.chat, stored.event.sender.handle),
+        who=stored.user,
         what="wirings.create",
         outcome=AuditOutcome.DONE,
         now=now,

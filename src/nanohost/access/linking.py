@@ -21,35 +21,44 @@ from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
 from nanohost.store.rules import RuleEffect
-from nanohost.store.users import user_of
 from nanohost_protocol.ids import derive
 
 SENDER = "sender"
 """The kind of rules about who may talk to an agent: see approvals/kinds/sender.py."""
 
+LONGEST = 500
+"""Characters of a command that is said to be typed."""
+_RANKS = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
+
 
 def would_gain(asker: Sequence[Grant], typist: Sequence[Grant]) -> bool:
     """Whether whoever asked for the code could do more than now, if the two were one. Pure."""
-    theirs = {(grant.role, grant.agent_group_id) for grant in asker}
-    if (Role.OWNER, None) in theirs:
-        return False
-    gained = {(grant.role, grant.agent_group_id) for grant in typist} - theirs
-    if (Role.ADMIN, None) in theirs:
-        gained = {(role, scope) for role, scope in gained if role is Role.OWNER}
-    return bool(gained)
+    return not all(any(_covers(mine, theirs) for mine in asker) for theirs in typist)
+
+
+def _covers(one: Grant, other: Grant) -> bool:
+    """Whether who has the one may do all that the other is good for."""
+    in_scope = one.agent_group_id in (None, other.agent_group_id)
+    return one.role is Role.OWNER or (in_scope and _RANKS[one.role] >= _RANKS[other.role])
 
 
 async def become_one(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime, aftermath: Aftermath) -> str:
     """Link the sender of this event, who is known, with who asked for the code, and tell the latter; what the sender is
     told. An owner's chat gets an agent. The code is used up by the caller, whatever comes of it."""
-    user, asker = user_of(stored.chat, stored.event.sender.handle), code.user_id
+    user, asker = stored.user, code.user_id
     assert asker is not None, "a code for linking says whom"
-    origin = f"{stored.chat.channel_type}:{stored.chat.platform_id}"
+    origin = audit.chat(stored.chat)
     if await users.find(tx, asker) is None:
         return "I do not know any more who asked for that code."
-    if would_gain(await roles.of_user(tx, asker), await roles.of_user(tx, user)):
+    theirs, own = await roles.of_user(tx, asker), await roles.of_user(tx, user)
+    if would_gain(theirs, own):
         await _record(tx, AuditOutcome.REFUSED, user, asker, origin, now)
         they = quoting.user(asker)
+        if would_gain(own, theirs):
+            by_hand = quoting.name(f"nanohost users link {asker} {user}", limit=LONGEST)
+            return (
+                f"You may do things here that {they} may not. If that is you, whoever runs me has to say so: {by_hand}"
+            )
         return f"You may do more here than {they} may. If that is you: write /link here, and the code there."
     if await _is_kept_away(tx, user, by=asker, now=now):
         await _record(tx, AuditOutcome.REFUSED, user, asker, origin, now)
@@ -59,7 +68,7 @@ async def become_one(tx: Transaction, code: Code, stored: StoredEvent, *, now: d
     await _record(tx, AuditOutcome.DONE, user, asker, origin, now)
     text = (
         f"{quoting.user(user, stored.event.sender.name)} is you from now on, and may do what you may. "
-        f"If that is not you: `nanohost users unlink {user}`"
+        f"If that is not you: {quoting.name(f'nanohost users unlink {user}', limit=LONGEST)}"
     )
     await tell(tx, asker, text, out_id=derive("h", "link", str(code.id)), now=now, aftermath=aftermath)
     said = f"You and {quoting.user(asker)} are one person to me now: what one of you may do, both may."

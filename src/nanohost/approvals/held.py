@@ -11,7 +11,6 @@ from nanohost.store import dropped, events, host_messages, routes
 from nanohost.store.approvals import Approval
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
-from nanohost.store.users import user_of
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
 
@@ -38,5 +37,5 @@ async def tell_asker(lapsed: Lapsed) -> None:
 
 async def _count(tx: Transaction, stored: Iterable[StoredEvent], reason: str, now: datetime, agent_group: str) -> None:
     for one in stored:
-        user = user_of(one.chat, one.event.sender.handle)
+        user = one.user
         await dropped.count(tx, one.chat, user, reason, now=now, agent_group=agent_group)

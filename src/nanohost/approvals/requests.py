@@ -26,7 +26,6 @@ from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import StoredEvent
 from nanohost.store.rules import Rule, RuleEffect
-from nanohost.store.users import user_of
 from nanohost_protocol.ids import derive
 from nanohost_protocol.rows import Origin
 
@@ -78,7 +77,7 @@ async def about_sender(
     tx: Transaction, *, stored: StoredEvent, group: MessagingGroup, agent_group: AgentGroup, now: datetime
 ) -> Held | Turned:
     """Somebody without a role wants to talk to this agent in a known chat."""
-    user, event = user_of(stored.chat, stored.event.sender.handle), stored.event
+    user, event = stored.user, stored.event
     if (rule := await sender.refused_by(tx, user, agent_group.id, now)) is not None:
         return await _refused(tx, rule, "the sender", now)
     identities = [one.user_id for one in await users.identities(tx, user)] or [user]
@@ -123,7 +122,7 @@ async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> 
         return await _refused(tx, rule, "the chat", now)
     if (open_one := await approvals.open_about(tx, chat.NAME, subject)) is not None:
         return await _one_more(tx, open_one)
-    user, options = user_of(stored.chat, event.sender.handle), chat.options_for(await agent_groups.every(tx))
+    user, options = stored.user, chat.options_for(await agent_groups.every(tx))
     named = event.chat_name if event.is_group else event.chat_name or event.sender.name
     outcome = await _ask(
         tx,
@@ -246,7 +245,7 @@ async def _enter(tx: Transaction, asking: _Asking, now: datetime) -> ApprovalId:
         who=asking.requested_by,
         what="approval.asked",
         about=approval.id,
-        origin="" if asking.origin is None else f"{asking.origin.channel_type}:{asking.origin.platform_id}",
+        origin=audit.chat(asking.origin),
         outcome=AuditOutcome.HELD,
         now=now,
         details={"kind": approval.kind, "subject": approval.subject},
@@ -289,7 +288,7 @@ def _origin(stored: StoredEvent) -> Origin:
 
 def _message(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]:
     """Who wrote what, where."""
-    event, user = stored.event, user_of(stored.chat, stored.event.sender.handle)
+    event, user = stored.event, stored.user
     lines = [
         ("Who", f"{quoting.name(event.sender.name)}, known there as {quoting.name(user)}"),
         ("Where", place_in_words(_origin(stored), chat_name, is_group=event.is_group)),

@@ -15,7 +15,7 @@ async def _prepare(asked: Asked) -> CarryOut:
         *(f"/{one.name}: {one.help}" for one in of_conversation),
     ]
     if of_host:
-        lines += ["And these, in a group with a mention of me:", *(_of_host(one) for one in of_host)]
+        lines += ["And these (in a group, mention me):", *(_of_host(one) for one in of_host)]
     text = "\n".join(lines)
     return lambda _: Effect(answer=text)
 

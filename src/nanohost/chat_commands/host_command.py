@@ -17,6 +17,7 @@ from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.errors import UsageError
 from nanohost.model import Role
+from nanohost.store import audit
 from nanohost.store.database import Transaction
 from nanohost.store.roles import Grant
 from nanohost_protocol.rows import Origin
@@ -50,7 +51,7 @@ class Actor:
     @property
     def origin(self) -> str:
         """Where they typed it, as the record says it."""
-        return "local" if self.place is None else f"{self.place.channel_type}:{self.place.platform_id}"
+        return audit.LOCAL if self.place is None else audit.chat(self.place)
 
     def may(self, who: Who) -> bool:
         """Whether a command for these people is for this one. An admin of one agent group is one here."""
@@ -103,7 +104,7 @@ class HostCommand:
             place = ".".join(str(part) for part in missing["loc"])
             told = self.arguments.model_fields[place].description if place in fields else None
             said = f"/{self.name} needs {told or place}" if missing["type"] == "missing" else missing["msg"]
-            raise UsageError(said, hint=f"for example: {self.example}") from None
+            raise UsageError(said, hint=self.example) from None
 
 
 def refusal(command: HostCommand) -> str:

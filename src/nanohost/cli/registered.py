@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 from pydantic.fields import FieldInfo
 
 from nanohost.clock import SystemClock
+from nanohost.commands.command import Command, Following
 from nanohost.commands.context import CommandContext, OfflineContext
-from nanohost.commands.registry import Command, Following, commands, resources
+from nanohost.commands.registry import commands, resources
 from nanohost.control.client import NobodyThere, ask
 from nanohost.errors import HomeError
 from nanohost.home import Holding, Home, HomeBusy, hold

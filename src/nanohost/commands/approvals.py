@@ -17,6 +17,7 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
 from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row, Verb
 from nanohost.commands.show import Json, harmless, show
+from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, ApprovalId
 from nanohost.store import agent_groups, approvals
 from nanohost.store.approvals import Approval, ApprovalStatus, Card
@@ -92,10 +93,24 @@ class Decision(Verb):
                 zone=ZoneInfo(context.settings.host.timezone),
                 aftermath=aftermath,
             )
-            answer = await self.run(decided, arguments)
+            try:
+                answer = await self.run(decided, arguments)
+            except UsageError as error:  # its hint is for a chat
+                raise UsageError(str(error), hint=await _what_next(tx, self.word, arguments.id)) from None
         if context.live is not None:
             context.live.follow(aftermath)
-        return Decided(id=arguments.id, answer=answer).as_json()
+        _, _, outcome = answer.partition("\n")
+        return Decided(id=arguments.id, answer=outcome or answer).as_json()
+
+
+async def _what_next(db: Queries, word: str, id: str) -> str:
+    """What to type when it could not be done so."""
+    found = await approvals.find(db, ApprovalId(id))
+    if found is None:
+        return "nanohost approvals list --status pending"
+    if word == "approve" and found.status is ApprovalStatus.PENDING:
+        return f'nanohost approvals approve {id} --choice "{found.options[0]}"'
+    return f"nanohost approvals get {id}"
 
 
 async def _approve(decided: Callable[..., Awaitable[str]], arguments: Approve) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
+from nanohost.arguments import Arguments
 from nanohost.channels.loader import Catalogue, discover
 from nanohost.commands import channel_setup
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext, OfflineContext
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.show import Json
 from nanohost.errors import UsageError
 from nanohost.logs import scrubber

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from pydantic import Field
 
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.setup import known_session
 from nanohost.commands.show import Json, plain, show, table
 from nanohost.delivery.render import render

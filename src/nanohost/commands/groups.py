@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.setup import ensure_group, known_group
 from nanohost.commands.show import Json, plain
 from nanohost.errors import UsageError

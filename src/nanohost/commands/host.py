@@ -8,8 +8,8 @@ from nanohost.aftermath import Aftermath
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
 from nanohost.chat_commands.registry import host_commands
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Command
 from nanohost.commands.show import Json
 from nanohost.settings import channel_instances
 

@@ -6,8 +6,9 @@ import sys
 
 from pydantic import Field
 
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
 from nanohost.commands.context import OfflineContext
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.show import Json
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command, Following
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command, Following
 from nanohost.commands.setup import known_session
 from nanohost.commands.show import Json, harmless
 from nanohost.mailbox.paths import session_layout

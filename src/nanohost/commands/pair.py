@@ -9,11 +9,12 @@ from pydantic import Field
 
 from nanohost.access import codes as access
 from nanohost.access.codes import LIVES, SILENCE
+from nanohost.arguments import Arguments
 from nanohost.chat_commands.pair import known_channel
 from nanohost.commands.channel_setup import named
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.setup import MAIN, ensure_group
 from nanohost.commands.show import Json, harmless
 from nanohost.errors import UsageError

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from nanohost.aftermath import Aftermath
 from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Command
 from nanohost.commands.show import Json, plain, show
 from nanohost.errors import UsageError
 from nanohost.store import audit

@@ -15,7 +15,7 @@ NOTHING = "nothing there"
 WIDEST = 80
 """Characters of one cell of a table; the whole value is in --json."""
 
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def plain(value: object) -> Json:
@@ -43,7 +43,8 @@ def show(result: Json) -> str:
 
 
 def harmless(text: str) -> str:
-    """Without what a terminal would obey: agents and strangers may say what they like, and only say it."""
+    """Without what a terminal obeys, or turns a line around by: agents and strangers may say what they like, and only
+    say it."""
     return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.show import Json, harmless, table
 from nanohost.home import Home
 from nanohost.store import model_calls, overview, paused

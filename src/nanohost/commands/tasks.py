@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.setup import known_group, known_session
 from nanohost.commands.show import Json, plain, show, table
 from nanohost.delivery.addresses import address_book

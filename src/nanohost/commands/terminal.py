@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import Arguments, Command
 from nanohost.commands.setup import MAIN, ensure_terminal
 from nanohost.commands.show import Json
 

@@ -186,10 +186,12 @@ def _missing(context: CommandContext, place: ChatPlace) -> str:
 
 def _next(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:
     when = {"always": "each message", "mention": "a mention"}.get(_engage(wiring), "what fits")
-    if chat.unknown_sender is UnknownSender.PUBLIC:
+    if chat.unknown_sender is UnknownSender.PUBLIC and wiring.sender_scope is SenderScope.ALL:
         return f"{folder} answers {when} there, whoever writes"
     grant = f"nanohost roles grant {chat.channel_type}:HANDLE member"
-    return f"{folder} answers {when} there from people with a role ({grant}) and nobody else, unless --unknown public"
+    asks = chat.unknown_sender is UnknownSender.REQUEST_APPROVAL and wiring.sender_scope is SenderScope.ALL
+    others = "; about others a person is asked, unless --unknown public" if asks else " and nobody else"
+    return f"{folder} answers {when} there from people with a role ({grant}){others}"
 
 
 RESOURCE = Resource(

@@ -41,18 +41,18 @@ class Chats:
 
 
 async def chats_of(db: Queries, session: Session) -> Chats:
-    """A destination that is called like one of the session's own chats is hidden by it."""
+    """An operator's name for a chat is kept, whatever a group calls itself: who may rename a group must not get what
+    was meant for another chat."""
     if session.messaging_group_id is not None:
         chats: Sequence[MessagingGroup] = [await messaging_groups.get(db, session.messaging_group_id)]
     else:
         chats = await messaging_groups.sharing_an_agent(db, session.agent_group_id)
-    own = _named(chats)
     given = {
         one.name: await messaging_groups.get(db, one.messaging_group_id)
         for one in await named_chats.of_group(db, session.agent_group_id)
-        if one.name not in own
     }
-    return Chats(own=own, given=given)
+    own = _named(chats, given)
+    return Chats(own=own, given={name: chat for name, chat in given.items() if name not in own})
 
 
 async def address_book(db: Queries, session: Session) -> AddressBook:
@@ -120,13 +120,14 @@ def retold(told: Sequence[Destination], now: Sequence[Destination]) -> list[Dest
     return list(names.values())
 
 
-def _named(chats: Sequence[MessagingGroup]) -> dict[str, MessagingGroup]:
-    """Short names that tell the chats apart, the same each time: from the chat's own name, else its platform."""
+def _named(chats: Sequence[MessagingGroup], given: Mapping[str, MessagingGroup]) -> dict[str, MessagingGroup]:
+    """Short names that tell the chats apart, the same each time: from the chat's own name, else its platform. `given`:
+    names that others have."""
     named: dict[str, MessagingGroup] = {}
     for chat in chats:
         wish = _slug(chat.name) or _slug(chat.channel_type) or "chat"
         name, number = wish, 2
-        while name in named:
+        while name in named or given.get(name, chat).id != chat.id:
             name, number = f"{wish}-{number}", number + 1
         named[name] = chat
     return named

@@ -59,7 +59,7 @@ async def record(
         who=agent_of(action),
         what=action.name,
         about=action.approval_id or "",
-        origin="" if origin is None else f"{origin.channel_type}:{origin.platform_id}",
+        origin=audit.chat(origin),
         outcome=outcome,
         now=now,
         details={

@@ -19,7 +19,6 @@ from nanohost.store import cards, dropped, events, wirings
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
-from nanohost.store.users import user_of
 from nanohost_protocol.crash_points import reach
 
 LATEST_CHATS = 200
@@ -63,7 +62,7 @@ class ChannelInbox:
         async with self._store.transaction() as tx:
             new = await events.add(tx, chat, kept, now=now, dropped=problem)
             if new and problem is not None and not kept.sender.is_self:
-                await dropped.count(tx, chat, user_of(chat, kept.sender.handle), problem, now=now)
+                await dropped.count(tx, chat, chat.user(kept.sender.handle), problem, now=now)
             reach("intake.open")
         reach("intake.committed")
         if problem is not None:

@@ -9,6 +9,7 @@ from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand, refusal
 from nanohost.chat_commands.registry import host_commands
 from nanohost.errors import UsageError
+from nanohost.phrases import sentence
 from nanohost.reception.visit import Visit
 from nanohost.store.database import Queries
 from nanohost.store.events import StoredEvent
@@ -63,11 +64,7 @@ async def _answer(command: HostCommand, asked: HostAsked, words: str) -> str:
     try:
         return await command.carry_out(asked, command.typed(words))
     except UsageError as error:
-        return "\n".join(_sentence(part) for part in (f"{error}.", error.hint) if part)
-
-
-def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:]
+        return sentence(f"{error}.") + (f"\nTry: {error.hint}" if error.hint else "")
 
 
 def command_of(event: InboundEvent) -> tuple[HostCommand, str] | None:

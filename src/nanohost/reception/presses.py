@@ -9,6 +9,7 @@ from nanohost.channel_api import EventKind
 from nanohost.chat_commands.host_command import Actor
 from nanohost.errors import UsageError
 from nanohost.model import HOST, ApprovalId
+from nanohost.phrases import sentence
 from nanohost.reception.visit import Visit
 from nanohost.store import approvals, cards, dropped
 from nanohost.store.cards import Choice
@@ -53,7 +54,7 @@ class Presses:
         except NotTheirs:
             await _tell_once(visit, approval, NOT_YOURS)
         except UsageError as error:
-            await _tell_once(visit, approval, f"{error}.")
+            await _tell_once(visit, approval, sentence(f"{error}."))
         return True
 
 

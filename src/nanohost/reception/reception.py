@@ -18,7 +18,6 @@ from nanohost.reception.visit import Visit
 from nanohost.store import events, roles
 from nanohost.store.database import Queries, Store
 from nanohost.store.events import StoredEvent
-from nanohost.store.users import user_of
 from nanohost_protocol.crash_points import reach
 
 
@@ -59,7 +58,7 @@ class Reception:
         return [counter for counter in self._counters if await counter.wants(self._store, stored)]
 
     async def _serve(self, stored: StoredEvent, counters: Sequence[Counter]) -> bool:
-        user = user_of(stored.chat, stored.event.sender.handle)
+        user = stored.user
         async with self._store.transaction() as tx:
             if not await events.is_new(tx, stored.id):
                 return True  # what came with it in a batch failed, and all of the batch is done again

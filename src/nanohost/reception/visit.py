@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
 from nanohost.aftermath import Aftermath
-from nanohost.store import host_messages
+from nanohost.store import audit, host_messages
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
@@ -42,7 +42,7 @@ class Visit:
     @property
     def origin(self) -> str:
         """Where it was, as the record says it."""
-        return f"{self.stored.chat.channel_type}:{self.stored.chat.platform_id}"
+        return audit.chat(self.stored.chat)
 
     @property
     def place(self) -> Origin:

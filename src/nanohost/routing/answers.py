@@ -8,7 +8,6 @@ not answer, changes nothing and reads one sentence a question.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
 from nanohost.model import MessagingGroup, SenderScope, Session, SessionMode, Wiring
 from nanohost.patterns import PatternError
+from nanohost.quoting import LONGEST_NAME, plain
 from nanohost.routing.engage import engages
 from nanohost.routing.typed_answer import typed_answer
 from nanohost.store import (
@@ -39,7 +39,6 @@ from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.questions import Question, QuestionStatus
-from nanohost.store.users import user_of
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut, EditOut, QuestionOut, decode_out, encode
@@ -52,16 +51,12 @@ IS_CLOSED = "the question is closed"
 
 LONGEST_SHOWN = 200
 """Characters of an answer that people are shown again."""
-LONGEST_NAME = 60
 TAIL = 500
 """Characters of a question that is longer than its platform takes: its last message ends with about these."""
 SETTLES_WITHIN = timedelta(seconds=5)
 """For a question that people see and whose sending is not on record yet."""
 _OF_QUESTIONS = 2**62
 """Below zero, and below the numbers of all notices: what becomes of the messages of questions."""
-_MARKUP = re.compile(r"([\\`*_\[\]<>~|&])")
-_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What a page or a terminal obeys, and what turns a line around."""
 
 
 class Settled(Enum):
@@ -173,14 +168,14 @@ class Answers:
     async def _denied(self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring) -> str | None:
         """Judged for the chat that it comes from."""
         scope = wiring.sender_scope if wiring.messaging_group_id == group.id else SenderScope.ALL
-        grants = await roles.of_user(self._store, _user(stored))
+        grants = await roles.of_user(self._store, stored.user)
         access = may_talk(grants, group.unknown_sender, wiring.agent_group_id, scope)
         return None if access.allowed else access.reason
 
     async def _claim(self, stored: StoredEvent, found: _Found) -> bool:
         now, question = self._clock.now(), found.question
         async with self._store.transaction() as tx:
-            won = await questions.claim(tx, question, answer=found.text, user=_user(stored), event=stored.id, now=now)
+            won = await questions.claim(tx, question, answer=found.text, user=stored.user, event=stored.id, now=now)
             if not won:
                 return False
             await meet(tx, stored, now)
@@ -195,17 +190,17 @@ class Answers:
     async def _too_late(self, stored: StoredEvent, session: Session, question: Question, text: str) -> Settled:
         if question.status is QuestionStatus.CLOSED:
             return await self._refuse(stored, session, question, IS_CLOSED, CLOSED)
-        if (question.answered_by, question.answer) == (_user(stored), text):
+        if (question.answered_by, question.answer) == (stored.user, text):
             return await self._refuse(stored, session, question, TOO_LATE, None)
         by = await users.find(self._store, question.answered_by or "")
-        name = _literally(by.name, LONGEST_NAME) if by else ""
-        sentence = f"{name or 'Somebody'} answered already: {_literally(question.answer or '')}"
+        name = plain(by.name, limit=LONGEST_NAME) if by else ""
+        sentence = f"{name or 'Somebody'} answered already: {plain(question.answer or '', limit=LONGEST_SHOWN)}"
         return await self._refuse(stored, session, question, TOO_LATE, sentence)
 
     async def _refuse(
         self, stored: StoredEvent, session: Session, question: Question, reason: str, sentence: str | None
     ) -> Settled:
-        now, user, told = self._clock.now(), _user(stored), None
+        now, user, told = self._clock.now(), stored.user, None
         async with self._store.transaction() as tx:
             await events.mark_dropped(tx, stored.id, reason)
             await dropped.count(tx, stored.chat, user, reason, now=now, agent_group=session.group_folder)
@@ -226,7 +221,7 @@ async def _tell(tx: Transaction, stored: StoredEvent, question: Question, senten
         thread_id=question.thread_id,
         platform_message_id=stored.event.refers_to,
     )
-    out_id = derive("h", "answer", question.session_id, str(question.seq), _user(stored))
+    out_id = derive("h", "answer", question.session_id, str(question.seq), stored.user)
     return await host_messages.say(tx, place, ChatOut(text=sentence), out_id=out_id, now=now)
 
 
@@ -254,7 +249,7 @@ def _shown(asked: Delivery, answer: str, *, by: str, now: datetime) -> Delivery:
     payload = decode_out(OutKind.QUESTION, asked.content)
     assert isinstance(payload, QuestionOut), "it is a question"
     text = payload.text if len(asked.receipt) < 2 else f"…{payload.text[-TAIL:]}"
-    text = f"{text}\n\nAnswered by {by}: {_literally(answer)}"
+    text = f"{text}\n\nAnswered by {by}: {plain(answer, limit=LONGEST_SHOWN)}"
     is_sent = asked.status is DeliveryStatus.SENT
     return replace(
         asked,
@@ -275,17 +270,6 @@ def _shown(asked: Delivery, answer: str, *, by: str, now: datetime) -> Delivery:
     )
 
 
-def _user(stored: StoredEvent) -> str:
-    return user_of(stored.chat, stored.event.sender.handle)
-
-
 def _name(stored: StoredEvent) -> str:
     sender = stored.event.sender
-    return _literally(sender.name, LONGEST_NAME) or _literally(sender.handle, LONGEST_NAME)
-
-
-def _literally(text: str, limit: int = LONGEST_SHOWN) -> str:
-    """On one line, not too long, and nothing of it is markup or turns the line around."""
-    line = " ".join(_OBEYED.sub(" ", text).split())
-    shown = line if len(line) <= limit else f"{line[: limit - 1]}…"
-    return _MARKUP.sub(r"\\\1", shown)
+    return plain(sender.name, limit=LONGEST_NAME) or plain(sender.handle, limit=LONGEST_NAME)

@@ -28,7 +28,6 @@ from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome
-from nanohost.store.users import user_of
 
 _OUTCOMES = {
     Made.WRITE: RouteOutcome.WRITTEN,
@@ -91,7 +90,7 @@ class Deciding:
         choice = await cards.chosen(self._store, stored.event.value)
         place = LaneKey(choice.card.lane.session_id, *astuple(stored.chat)) if choice else None
         if choice is None or choice.card.lane != place:
-            _log.info("press_dropped", user=_user(stored), chat=run.group.platform_id)
+            _log.info("press_dropped", user=stored.user, chat=run.group.platform_id)
             return replace(route, reason="no card of this chat has such a button"), None
         session = await sessions.get(self._store, choice.card.lane.session_id)
         if session.agent_group_id != wiring.agent_group_id:
@@ -124,12 +123,12 @@ class Deciding:
         """What becomes of the text, if it is one: what was edited later is no command."""
         if stored.event.kind is not EventKind.MESSAGE or not stored.event.text.lstrip().startswith("/"):
             return Passes()
-        grants = await roles.of_user(self._store, _user(stored))
+        grants = await roles.of_user(self._store, stored.user)
         held = {grant.role for grant in grants}
         return gate(stored.event.text, is_admin=is_admin(grants, agent_group), roles=held)
 
     async def _grants(self, stored: StoredEvent, run: Run) -> Sequence[Grant]:
-        user = _user(stored)
+        user = stored.user
         if user not in run.grants:
             run.grants[user] = await roles.of_user(self._store, user)
         return run.grants[user]
@@ -170,7 +169,3 @@ def reaching(route: Route, session: Session, *, trigger: bool = True) -> Route:
     """The route that leads into this session."""
     outcome = RouteOutcome.WRITTEN if trigger else RouteOutcome.CONTEXT
     return replace(route, outcome=outcome, reason="", session_id=session.id, trigger=trigger)
-
-
-def _user(stored: StoredEvent) -> str:
-    return user_of(stored.chat, stored.event.sender.handle)

@@ -11,7 +11,6 @@ from nanohost.chat_commands.gate import Passes, gate
 from nanohost.store import host_messages, paused
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
-from nanohost.store.users import user_of
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
@@ -37,7 +36,7 @@ async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], aftermath
             thread_id=event.thread_id,
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
         )
-        out_id = derive("h", "paused", to_text(pause.at), *_names(place), user_of(chat, event.sender.handle))
+        out_id = derive("h", "paused", to_text(pause.at), *_names(place), chat.user(event.sender.handle))
         said = await host_messages.say(tx, place, ChatOut(text=PAUSED), out_id=out_id, now=now)
         aftermath.lanes.append(said.lane)
 

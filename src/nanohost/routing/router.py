@@ -39,7 +39,6 @@ from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route, RouteOutcome, Waiting
-from nanohost.store.users import user_of
 from nanohost_protocol.crash_points import reach
 
 BATCH = 64
@@ -204,9 +203,9 @@ class Router:
                 if isinstance(answer, Held):
                     await events.hold(tx, stored.id, answer.id)
                     continue
-                _log.info("event_dropped", chat=str(chat), user=_user(stored), reason=answer.reason)
+                _log.info("event_dropped", chat=str(chat), user=stored.user, reason=answer.reason)
                 await events.mark_dropped(tx, stored.id, answer.reason)
-                await dropped.count(tx, chat, _user(stored), answer.reason, now=door.now)
+                await dropped.count(tx, chat, stored.user, answer.reason, now=door.now)
             await meet(door, [stored for stored in batch if is_addressed(stored.event)])
         self._follow_up(door.aftermath)
 
@@ -350,7 +349,3 @@ class Router:
             if not waiting:
                 self._waiting.discard(id)
         return waiting
-
-
-def _user(stored: StoredEvent) -> str:
-    return user_of(stored.chat, stored.event.sender.handle)

@@ -14,7 +14,6 @@ from nanohost.store import agent_groups, dropped, routes
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome
-from nanohost.store.users import user_of
 
 ANOTHERS_CARD = "the card is another agent's"
 """Why a press is none of a wiring's business: nothing that was lost."""
@@ -55,7 +54,7 @@ async def _asked(door: Door, run: Run, route: Route) -> Route | None:
 async def count(door: Door, run: Run, made: Sequence[Route]) -> None:
     """Put on record what reached nobody: one row, however much somebody writes."""
     lost = Counter(
-        (_user(run.events[route.event_id]), route.reason, run.wired[route.wiring_id].agent_group_id)
+        (run.events[route.event_id].user, route.reason, run.wired[route.wiring_id].agent_group_id)
         for route in made
         if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED) and route.reason != ANOTHERS_CARD
     )
@@ -67,10 +66,6 @@ async def count(door: Door, run: Run, made: Sequence[Route]) -> None:
 
 async def meet(door: Door, heard: Sequence[StoredEvent]) -> None:
     """Get to know who wrote these."""
-    for stored in {_user(stored): stored for stored in heard}.values():
+    for stored in {stored.user: stored for stored in heard}.values():
         if await acquaintance.is_news(door.tx, stored, door.now):
             await acquaintance.meet(door.tx, stored, door.now)
-
-
-def _user(stored: StoredEvent) -> str:
-    return user_of(stored.chat, stored.event.sender.handle)

@@ -40,7 +40,7 @@ class Speaker:
         return None
 
     async def _may_talk(self, wiring: Wiring, group: MessagingGroup, stored: StoredEvent) -> bool:
-        user = f"{stored.chat.channel_type}:{stored.event.sender.handle}"
+        user = stored.user
         grants = await roles.of_user(self._store, user)
         return may_talk(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed
 

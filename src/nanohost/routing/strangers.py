@@ -23,7 +23,6 @@ from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome
-from nanohost.store.users import user_of
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
@@ -52,7 +51,7 @@ class Door:
     ) -> Route | None:
         """The route of a message whose sender is to be asked about. None: the sender was let in just now, and the event
         is to be looked at again."""
-        grants = await roles.of_user(self.tx, user_of(stored.chat, stored.event.sender.handle))
+        grants = await roles.of_user(self.tx, stored.user)
         if may_talk(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed:
             return None
         answer = await requests.about_sender(self.tx, stored=stored, group=group, agent_group=agent_group, now=self.now)
@@ -64,7 +63,7 @@ class Door:
     async def knock(self, stored: StoredEvent, group: MessagingGroup | None) -> Held | Turned:
         """Somebody writes where no agent listens: held until that is decided, or turned away. `group`: the chat, if it
         is known."""
-        grants = await roles.of_user(self.tx, user_of(stored.chat, stored.event.sender.handle))
+        grants = await roles.of_user(self.tx, stored.user)
         reason = unasked(stored.event, group, grants)
         if reason is not None:
             return Turned(reason=reason)

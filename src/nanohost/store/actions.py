@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from nanohost.model import ApprovalId, SessionId
 from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.ids import notice_id as notice_id_of
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
@@ -92,17 +93,13 @@ class ActionRow:
 
 async def add(tx: Transaction, action: ActionRow) -> bool:
     """Enter a request. False if it is there already."""
-    origin = action.origin
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "seq": action.seq,
         "out_id": action.out_id,
         "name": action.name,
         "arguments": action.arguments,
-        "channel_type": origin.channel_type if origin else None,
-        "instance": origin.instance if origin else None,
-        "platform_id": origin.platform_id if origin else None,
-        "thread_id": origin.thread_id if origin else None,
+        **columns_of(action.origin),
         "asked_at": to_text(action.asked_at),
         "status": action.status,
         "reason": action.reason,
@@ -216,21 +213,13 @@ async def of_session(db: Queries, session: SessionId) -> list[ActionRow]:
 
 
 def _from_row(row: sqlite3.Row) -> ActionRow:
-    origin = None
-    if row["platform_id"] is not None:
-        origin = Origin(
-            channel_type=row["channel_type"],
-            instance=row["instance"],
-            platform_id=row["platform_id"],
-            thread_id=row["thread_id"],
-        )
     return ActionRow(
         session_id=SessionId(row["session_id"]),
         seq=row["seq"],
         out_id=row["out_id"],
         name=row["name"],
         arguments=row["arguments"],
-        origin=origin,
+        origin=place_of(row),
         asked_at=from_text(row["asked_at"]),
         created_at=from_text(row["created_at"]),
         status=ActionStatus(row["status"]),

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from nanohost.model import AgentGroupId, ApprovalId, SessionId
 from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
@@ -154,7 +155,6 @@ async def latest(
 
 async def add(tx: Transaction, approval: Approval) -> bool:
     """Enter a request. False if its id is taken. Raises sqlite3.IntegrityError if one on the same is open."""
-    origin = approval.origin
     values: dict[str, Value] = {
         "id": approval.id,
         "kind": approval.kind,
@@ -164,10 +164,7 @@ async def add(tx: Transaction, approval: Approval) -> bool:
         "options": json.dumps(approval.options),
         "payload": approval.payload,
         "requested_by": approval.requested_by,
-        "channel_type": origin.channel_type if origin else None,
-        "instance": origin.instance if origin else None,
-        "platform_id": origin.platform_id if origin else None,
-        "thread_id": origin.thread_id if origin else None,
+        **columns_of(approval.origin),
         "session_id": approval.session_id,
         "seq": approval.seq,
         "created_at": to_text(approval.created_at),
@@ -259,14 +256,6 @@ async def count_refusal(tx: Transaction, approval: ApprovalId, user_id: str) -> 
 
 
 def _from_row(row: sqlite3.Row) -> Approval:
-    origin = None
-    if row["platform_id"] is not None:
-        origin = Origin(
-            channel_type=row["channel_type"],
-            instance=row["instance"],
-            platform_id=row["platform_id"],
-            thread_id=row["thread_id"],
-        )
     group = row["agent_group_id"]
     return Approval(
         id=ApprovalId(row["id"]),
@@ -277,7 +266,7 @@ def _from_row(row: sqlite3.Row) -> Approval:
         options=tuple(json.loads(row["options"])),
         payload=row["payload"],
         requested_by=row["requested_by"],
-        origin=origin,
+        origin=place_of(row),
         session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
         seq=row["seq"],
         created_at=from_text(row["created_at"]),

@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.events import ChatKey
+from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
 ADD = "INSERT INTO audit_log (at, who, what, about, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -55,6 +57,11 @@ class Audit:
     origin: str
     outcome: AuditOutcome
     details: Mapping[str, object]
+
+
+def chat(place: Origin | ChatKey | None) -> str:
+    """A chat as the origin of an entry; empty: there was none."""
+    return "" if place is None else f"{place.channel_type}:{place.platform_id}"
 
 
 async def record(

@@ -61,6 +61,10 @@ class ChatKey:
     instance: str
     platform_id: str
 
+    def user(self, handle: str) -> str:
+        """The id of the user that this platform knows by the handle."""
+        return f"{self.channel_type}:{handle}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
@@ -71,6 +75,11 @@ class StoredEvent:
     event: InboundEvent
     tries: int = 0
     reason: str | None = None
+
+    @property
+    def user(self) -> str:
+        """The id of whose it is."""
+        return self.chat.user(self.event.sender.handle)
 
 
 async def add(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nanohost.store.database import Queries, Transaction
+from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
@@ -69,7 +70,7 @@ async def find(db: Queries) -> Paused | None:
 
 async def begin(tx: Transaction, *, by: str, at: datetime, place: Origin | None) -> None:
     """Raises sqlite3.IntegrityError if it has begun already."""
-    where = (place.channel_type, place.instance, place.platform_id, place.thread_id) if place else (None,) * 4
+    where = tuple(columns_of(place).values())
     await tx.run(BEGIN, (by, to_text(at), *where))
 
 
@@ -101,19 +102,11 @@ async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Bac
 
 def _from_row(row: sqlite3.Row) -> Paused:
     cut = json.loads(row["cut"]) if row["cut"] else None
-    place = None
-    if row["channel_type"] is not None:
-        place = Origin(
-            channel_type=row["channel_type"],
-            instance=row["instance"],
-            platform_id=row["platform_id"],
-            thread_id=row["thread_id"],
-        )
     return Paused(
         by=row["by"],
         at=from_text(row["at"]),
         cut=None if cut is None else tuple(_cut_turn(**one) for one in cut),
-        place=place,
+        place=place_of(row),
     )
 
 

@@ -18,6 +18,9 @@ from nanohost_protocol.times import to_text
 
 MOST_OPEN = 50
 """Of those in one chat that an answer is looked for among."""
+LONGEST_ASKED = 20_000
+"""Characters of a question's row. A longer one is answered by its buttons alone: nobody asks people such a thing, and
+the open ones are gone through at each message."""
 
 ADD = """
 INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, thread_id, asked_at)
@@ -30,7 +33,7 @@ ANSWERED_BY_EVENT = "SELECT * FROM questions WHERE event_id = ?"
 OPEN_IN_CHAT = """
 SELECT q.*, d.content, d.receipt FROM questions q JOIN deliveries d USING (session_id, seq)
 WHERE q.status = 'open' AND q.channel_type = ? AND q.instance = ? AND q.platform_id = ?
-    AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped')
+    AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped') AND length(d.content) <= ?
 ORDER BY q.asked_at DESC, q.seq DESC LIMIT ?
 """
 # One look for an ordinary message, for which both are no.
@@ -108,7 +111,7 @@ async def may_concern(db: Queries, event: EventId, chat: ChatKey) -> bool:
 
 async def open_in_chat(db: Queries, chat: ChatKey) -> list[Asked]:
     """Those that people can see and nobody has answered, the latest first."""
-    rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, MOST_OPEN))
+    rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, LONGEST_ASKED, MOST_OPEN))
     return [_asked(row) for row in rows]
 
 

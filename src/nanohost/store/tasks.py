@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from nanohost.model import SessionId, TaskId
 from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.rows import Origin, Usage
 from nanohost_protocol.times import from_text, to_text
 
@@ -181,7 +182,6 @@ class NewRun:
 
 async def add(tx: Transaction, task: Task) -> bool:
     """False if there is a task of this id already."""
-    origin = task.origin
     values: dict[str, Value] = {
         "id": task.id,
         "session_id": task.session_id,
@@ -193,10 +193,7 @@ async def add(tx: Transaction, task: Task) -> bool:
         "next_due": _text(task.next_due),
         "counted": int(task.counted),
         "misfire": task.misfire,
-        "channel_type": origin.channel_type if origin else None,
-        "instance": origin.instance if origin else None,
-        "platform_id": origin.platform_id if origin else None,
-        "thread_id": origin.thread_id if origin else None,
+        **columns_of(task.origin),
         "created_by": task.created_by,
         "now": to_text(task.created_at),
     }
@@ -366,22 +363,11 @@ def _task(row: sqlite3.Row) -> Task:
         misfire=Misfire(row["misfire"]),
         failures_in_a_row=row["failures_in_a_row"],
         reason=row["reason"],
-        origin=_origin(row),
+        origin=place_of(row),
         created_by=row["created_by"],
         created_at=from_text(row["created_at"]),
         changed_at=from_text(row["changed_at"]),
         counted=bool(row["counted"]),
-    )
-
-
-def _origin(row: sqlite3.Row) -> Origin | None:
-    if row["channel_type"] is None:
-        return None
-    return Origin(
-        channel_type=row["channel_type"],
-        instance=row["instance"],
-        platform_id=row["platform_id"],
-        thread_id=row["thread_id"],
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.store.database import Queries, Transaction, Value
-from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
@@ -46,7 +45,6 @@ ON CONFLICT (user_id, instance) DO UPDATE SET
     platform_id = excluded.platform_id, thread_id = excluded.thread_id, learned_at = excluded.learned_at
 """
 DMS = "SELECT * FROM dms WHERE user_id = ? ORDER BY learned_at DESC"
-FORGET_DM = "DELETE FROM dms WHERE user_id = ? AND instance = ?"
 FORGET_DMS = "DELETE FROM dms WHERE user_id = ?"
 
 
@@ -59,11 +57,6 @@ class User:
     person: int
     first_seen_at: datetime
     last_seen_at: datetime
-
-
-def user_of(chat: ChatKey, handle: str) -> str:
-    """The user that a platform knows by this handle."""
-    return f"{chat.channel_type}:{handle}"
 
 
 async def every(db: Queries, *, limit: int) -> list[User]:
@@ -146,11 +139,6 @@ async def dms(db: Queries, user_id: str) -> list[Origin]:
         )
         for row in await db.all(DMS, (user_id,))
     ]
-
-
-async def forget_dm(tx: Transaction, user_id: str, instance: str) -> None:
-    """It turned out that the user cannot be written to there."""
-    await tx.run(FORGET_DM, (user_id, instance))
 
 
 def _from_row(row: sqlite3.Row) -> User:

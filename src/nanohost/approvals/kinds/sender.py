@@ -24,6 +24,7 @@ from nanohost.store import (
     users,
     wirings,
 )
+from nanohost.store.approvals import Approval
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.rules import Rule, RuleEffect

@@ -1,0 +1,64 @@
+"""What `nanohost status` shows of a running host: plain JSON, from what its parts say of themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from nanohost import __version__
+from nanohost.channels.connections import Connections
+from nanohost.clock import Clock
+from nanohost.commands.show import Json, plain
+from nanohost.keeper.keeper import Keeper
+from nanohost.runtimes.port import Runtime
+from nanohost.supervisor import Service, ServiceState
+
+TROUBLED_FOR = timedelta(minutes=15)
+"""For how long a service that was started again is shown, in case it fails once more."""
+
+
+def report(
+    *,
+    runtime: Runtime,
+    provider: str,
+    connections: Connections,
+    keeper: Keeper,
+    services: Sequence[Service],
+    clock: Clock,
+) -> dict[str, Json]:
+    now = clock.monotonic()
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "runtime": runtime.name,
+        "isolation": str(runtime.isolation),
+        "provider": provider,
+        "channels": [plain(state) for state in connections.report()],
+        "containers": [
+            {
+                "session": slot.session_id,
+                "state": str(slot.state),
+                "busy": slot.busy,
+                "for_s": round(now - slot.since),
+            }
+            for slot in keeper.containers()
+        ],
+        "sessions_in_trouble": [
+            {
+                "session": session,
+                "failures": trouble.failures,
+                "next_try_in_s": max(0, round(trouble.until - now)),
+                "reason": trouble.reason,
+            }
+            for session, trouble in keeper.troubles().items()
+        ],
+        "waiting_for_a_container": list(keeper.waiting()),
+        "services_in_trouble": [plain(service) for service in services if _is_in_trouble(service, clock.now())],
+    }
+
+
+def _is_in_trouble(service: Service, now: datetime) -> bool:
+    """It does not run, or has not run for long since it failed."""
+    lately = service.restarts > 0 and now - service.since < TROUBLED_FOR
+    return service.state is not ServiceState.RUNNING or lately

@@ -1,0 +1,58 @@
+"""A card on each real platform: shown whole, pressed by whom it is for and by others, closed by its answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nanohost.model import Role
+from nanohost.store import approvals, roles
+from nanohost.testing.simulated import find
+from nanohost.testing.simulator import ADA, BOB, Shown, Simulator
+from tests.channels.everywhere import Everywhere, bobs_chat, hosted, platform_names, read_by
+from tests.support.flow import Flow
+
+LET_IN, REFUSE = "Let them in", "Refuse"
+
+
+async def arrange(flow: Flow, name: str) -> None:
+    """Ada owns the host, and Bob is a stranger."""
+    async with flow.host.store.transaction() as tx:
+        await tx.run("UPDATE messaging_groups SET unknown_sender = 'request_approval'")
+        await roles.grant(tx, user_id=f"{name}:{ADA.id}", role=Role.OWNER, agent_group=None, now=flow.host.clock.now())
+
+
+async def card_of(platform: Simulator) -> Shown:
+    """What Ada is asked by."""
+    await platform.until(lambda: any(one.buttons for one in platform.screen(platform.dm)), limit_s=20)
+    return next(one for one in reversed(platform.screen(platform.dm)) if one.buttons)
+
+
+@pytest.mark.behaviour("AP-02", "AP-03", "AP-04")
+@pytest.mark.parametrize("name", platform_names())
+async def test_a_card_is_decided_by_whom_it_is_for_and_by_no_made_up_press(tmp_path: Path, name: str) -> None:
+    platform = find(name)
+    async with hosted(tmp_path, Everywhere(platforms={name: platform})) as flow:
+        await arrange(flow, name)
+        await platform.write(platform.dm, "good morning")
+        await platform.until(lambda: "echo: good morning" in read_by(platform), limit_s=20)
+        await platform.write(bobs_chat(platform), "please `let` *me* <@in>", person=BOB)
+        card = await card_of(platform)
+        assert sorted(card.buttons) == [LET_IN, REFUSE]
+        for said in ("Bob", "me", "/approve", "main"):
+            assert said in card.text
+        # A direct chat is the person's own number on WhatsApp: whoever presses there does it in a chat of theirs.
+        seen = replace(card, chat=bobs_chat(platform)) if name == "whatsapp" else card
+        await platform.press(seen, LET_IN, person=BOB)
+        await platform.write(platform.dm, "and now?")
+        await platform.until(lambda: "echo: and now?" in read_by(platform), limit_s=20)
+        [one] = await approvals.latest(flow.host.store, limit=9)
+        assert one.status == "pending"
+        await platform.press(card, LET_IN)
+        bobs = bobs_chat(platform)
+        await platform.until(lambda: any("echo: please" in text for text in read_by(platform, bobs)), limit_s=20)
+        await platform.until(lambda: any("Approved" in text for text in read_by(platform)), limit_s=20)
+        if name != "whatsapp":  # nothing is changed there once it is sent
+            assert not any(one.buttons for one in platform.screen(platform.dm)), "the buttons are gone"

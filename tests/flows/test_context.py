@@ -1,0 +1,117 @@
+"""What is only kept as context: files, edits, reactions, commands and threads that nobody woke an agent for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Attachment, EventKind, InboundEvent
+from nanohost.model import EngageMode, Ignored, SessionMode
+from nanohost.store import events
+from nanohost.testing.able_channel import ABLE, AbleChannel
+from nanohost.testing.fake_channel import PERSON
+from nanohost_protocol.rows import MessageIn
+from tests.support.flow import Flow, flowing
+
+FILE = Attachment(ref="f1", name="plan.txt", media_type="text/plain", size=8)
+
+
+async def happens(
+    fake: AbleChannel,
+    text: str,
+    *,
+    id: str,
+    kind: EventKind = EventKind.MESSAGE,
+    to: str | None = None,
+    thread: str | None = None,
+    files: Sequence[Attachment] = (),
+    mentions: bool = False,
+) -> None:
+    await fake.happens(
+        InboundEvent(
+            platform_id="c1",
+            platform_message_id=id,
+            sender=PERSON,
+            text=text,
+            sent_at=datetime.now(UTC),
+            kind=kind,
+            refers_to=to,
+            thread_id=thread,
+            is_group=True,
+            mentions_bot=mentions,
+            attachments=tuple(files),
+        )
+    )
+
+
+async def wired(flow: Flow, session: SessionMode = SessionMode.SHARED) -> None:
+    await flow.wire(engage=EngageMode.MENTION, session=session)
+    async with flow.host.store.transaction() as tx:
+        await tx.run("UPDATE wirings SET ignored = ?", (Ignored.ACCUMULATE,))
+        await tx.run("UPDATE messaging_groups SET is_group = 1")
+
+
+async def routed(flow: Flow) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if not await events.chats_with_new(flow.host.store):
+                return
+            await asyncio.sleep(0.01)  # the database tells nobody
+
+
+async def waiting(flow: Flow, number: int = 0) -> list[MessageIn]:
+    session = (await flow.sessions())[number]
+    return await flow.host.mailboxes.inbound(session, lambda box: list(box.due(datetime.now(UTC))))
+
+
+async def left(flow: Flow, *wanted: int) -> None:
+    """Until so many rows wait in the sessions' mailboxes: what was taken is closed after the answer."""
+    async with asyncio.timeout(10):
+        while True:
+            if tuple([len(await waiting(flow, number)) for number in range(len(wanted))]) == wanted:
+                return
+            await asyncio.sleep(0.02)  # another process's doing
+
+
+@pytest.mark.behaviour("RT-05", "RT-06")
+async def test_files_edits_reactions_and_commands_that_were_not_said_to_it_are_context_and_do_nothing(
+    tmp_path: Path,
+) -> None:
+    fake = AbleChannel()
+    fake.files["f1"] = b"the plan"
+    async with flowing(tmp_path, fake=fake) as flow:
+        await wired(flow)
+        await happens(fake, "look at this", id="m1", files=[FILE])
+        await happens(fake, "look at that", id="e1", kind=EventKind.EDIT, to="m1")
+        await happens(fake, "👍", id="r1", kind=EventKind.REACTION, to="m1")
+        for number, command in enumerate(("/stop", "/clear", "/compact", "/login", "/pause", "/status now")):
+            await happens(fake, command, id=f"c{number}")
+        await routed(flow)
+        assert await flow.containers() == []
+        assert flow.texts() == []
+        rows = await waiting(flow)
+        assert [row.trigger for row in rows] == [False] * 8, "/login is for nobody's eyes"
+        folder = flow.layout(await flow.session()).root
+        assert [one.read_bytes() for one in folder.rglob("plan.txt")] == [b"the plan"]
+        await happens(fake, "what do you say?", id="m9", mentions=True)
+        await fake.wait_for(1)
+        await left(flow, 0)
+    assert flow.texts() == ["echo: what do you say?"]
+
+
+@pytest.mark.behaviour("RT-05", "RT-06")
+async def test_context_of_one_thread_does_not_reach_another(tmp_path: Path) -> None:
+    fake = AbleChannel(capabilities=replace(ABLE, threads=True))
+    async with flowing(tmp_path, fake=fake) as flow:
+        await wired(flow, SessionMode.PER_THREAD)
+        await happens(fake, "in one", id="m1", thread="t1")
+        await happens(fake, "in two", id="m2", thread="t2")
+        await happens(fake, "speak", id="m3", thread="t2", mentions=True)
+        await fake.wait_for(1)
+        await left(flow, 1, 0)
+    assert flow.texts() == ["echo: speak"]
