@@ -12,7 +12,7 @@ from nanohost.channel_api import EventKind
 from nanohost.mailbox.mailboxes import MOST_CONTEXT
 from nanohost.model import ApprovalId, EngageMode, Ignored, Role, SenderScope, SessionId, UnknownSender
 from nanohost.routing.consider import ANOTHER_BOT, NO_PART
-from nanohost.routing.strangers import ASKED, NO_WIRING, NOBODY
+from nanohost.routing.strangers import ASKED, NO_AGENT, NO_WIRING, NOBODY
 from nanohost.store import dropped, events, late, messaging_groups, routes, sessions, users, wirings
 from nanohost_protocol.rows import MessageIn
 from nanohost_protocol.times import to_text
@@ -220,6 +220,24 @@ async def test_a_strangers_message_is_held_and_they_are_told_so_once_in_a_direct
     assert {lane.platform_id for aftermath in owned.aftermaths for lane in aftermath.lanes} == {"c1"}
     assert (owned.woken, await sessions.every(owned.store)) == ([], [])
     assert await users.find(owned.store, "fake:u1") is not None
+
+
+@pytest.mark.behaviour("SE-12", "RT-08")
+async def test_a_command_where_no_agent_listens_is_answered_to_who_has_a_role_and_asks_nobody(owned: World) -> None:
+    await owned.grant("fake:u1", Role.MEMBER, None)
+    await owned.says("/help", "/status", chat="c9")
+    await owned.route()
+    assert await approvals(owned) == []
+    texts = [text for _, text in await said(owned)]
+    assert len(texts) == 2
+    assert all(text.startswith(NO_AGENT) and "/link" in text and "/pause" not in text for text in texts)
+
+
+@pytest.mark.behaviour("RT-08")
+async def test_a_strangers_command_where_no_agent_listens_is_a_message_like_any_other(owned: World) -> None:
+    await owned.says("/help", chat="c9")
+    await owned.route()
+    assert [text for _, text in await said(owned)] == [ASKED]
 
 
 @pytest.mark.behaviour("AC-04")

@@ -185,7 +185,8 @@ def _lines(result: Mapping[str, Json]) -> Iterator[str]:
         yield from _section(section, _rows(found[section.key]), now)
     if not any(section.is_wrong for section in shown):
         yield ""
-        yield "All is well." if host else "Nothing is wrong with the data."
+        running = "Nothing is wrong but that it is paused." if result.get("paused") else "All is well."
+        yield running if host else "Nothing is wrong with the data."
 
 
 def _pause(pause: Json, now: datetime) -> Iterator[str]:

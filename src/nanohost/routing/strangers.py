@@ -15,6 +15,8 @@ from nanohost.aftermath import Aftermath
 from nanohost.approvals import requests
 from nanohost.approvals.requests import Held, Turned
 from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.chat_commands.gate import is_order
+from nanohost.chat_commands.help import host_words
 from nanohost.model import AgentGroup, MessagingGroup, UnknownSender, Wiring
 from nanohost.routing.consider import ANOTHER_BOT
 from nanohost.routing.engage import is_addressed
@@ -30,6 +32,7 @@ from nanohost_protocol.rows import Origin
 NO_CHAT = "the chat is not known; wire it with: nanohost wirings create"
 NO_WIRING = "no agent is wired to the chat; wire one with: nanohost wirings create"
 STRICT = "the chat is strict, the sender has no role, and no agent is wired to it"
+NO_AGENT = "No agent listens here yet; write to me, and it is asked which one should. What I understand until then:"
 HELD = "it is held until somebody approves its sender"
 ASKED = "I have asked whether I may talk with you; I will answer when somebody says yes."
 NOBODY = (
@@ -67,6 +70,10 @@ class Door:
         reason = unasked(stored.event, group, grants)
         if reason is not None:
             return Turned(reason=reason)
+        if grants and is_order(stored.event.text):
+            words = "\n".join([NO_AGENT, *host_words({grant.role for grant in grants})])
+            await self._say(stored, words, derive("h", "no agent", str(stored.id)))
+            return Turned(reason=NO_WIRING)
         answer = await requests.about_chat(self.tx, stored=stored, now=self.now)
         await self._follow(stored, answer)
         return answer
