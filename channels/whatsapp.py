@@ -430,7 +430,7 @@ def _events(
             name=names.get(message.from_user_id) or names.get(message.from_) or sender,
             is_self=is_echo or _is_ours(message.from_, number),
         ),
-        text=meaning.text,
+        text=_without_name(meaning.text, number) if message.group_id else meaning.text,
         sent_at=message.timestamp,
         kind=meaning.kind,
         is_group=bool(message.group_id),
@@ -439,6 +439,12 @@ def _events(
         value=meaning.value,
         attachments=meaning.attachments,
     )
+
+
+def _without_name(text: str, number: str) -> str:
+    """Without our name in front: what follows may be a command. A name alone stays."""
+    first, *rest = text.split(maxsplit=1) or [""]
+    return rest[0] if number and rest and first.rstrip(",:") == f"@{number}" else text
 
 
 def _is_ours(writer: str, number: str) -> bool:

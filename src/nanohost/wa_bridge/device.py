@@ -411,7 +411,7 @@ def _event(said: MessageEv, *, chat: str, sender: str, me: tuple[str, ...]) -> p
     mentioned = {names.bare(jid) for jid in about.mentionedJID} | {names.bare(about.participant)}
     return common.model_copy(
         update={
-            "text": text,
+            "text": names.without_name(text, me) if common.is_group else text,
             "file": file,
             "refers_to": about.stanzaID or None,
             "mentions_me": bool(mentioned.intersection(me)),

@@ -7,6 +7,7 @@ phone number is known.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nanohost.wa_bridge.protocol import Reason
@@ -27,6 +28,17 @@ def person(*names: str) -> str:
     known = [bare(name) for name in names if name.rpartition("@")[0]]
     by_phone = [name for name in known if name.endswith(f"@{PHONE_SERVER}")]
     return (by_phone or known or [""])[0]
+
+
+def without_name(text: str, me: Collection[str]) -> str:
+    """A text without our name in front, so that what follows is heard as it is meant: `@49123 /stop`. A name alone
+    stays."""
+    for jid in me:
+        user = jid.rpartition("@")[0]
+        first, *rest = text.split(maxsplit=1) or [""]
+        if user and rest and first.rstrip(",:") == f"@{user}":
+            return rest[0]
+    return text
 
 
 def is_chat(jid: str) -> bool:

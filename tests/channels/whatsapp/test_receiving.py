@@ -279,6 +279,20 @@ def test_a_group_is_a_chat_of_its_own_and_a_quote_of_ours_addresses_us() -> None
     assert not _event(said).mentions_bot
 
 
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        (f"@{NUMBER} /stop", "/stop"),
+        (f"@{NUMBER}, hello", "hello"),
+        (f"@{NUMBER}", f"@{NUMBER}"),
+        ("@1 /stop", "@1 /stop"),
+    ],
+)
+def test_our_name_in_front_of_what_is_said_in_a_group_is_taken_away(text: str, heard: str) -> None:
+    event = _event({"type": "text", "text": {"body": text}, "group_id": "Y2Fw"})
+    assert (event.text, event.mentions_bot) == (heard, NUMBER in text)
+
+
 @pytest.mark.behaviour("IN-05")
 def test_what_our_own_number_wrote_on_a_phone_is_marked_as_ours() -> None:
     echo = {"id": "wamid.1", "from": NUMBER, "to": "1001", "timestamp": "1750000000", "type": "text"}

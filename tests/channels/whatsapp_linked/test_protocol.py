@@ -227,3 +227,11 @@ async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | 
     async with asyncio.timeout(10.0):
         said, _ = await bridge.communicate(lines)
     return json.loads(said.splitlines()[0]) if said else {}, bridge.returncode
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [("@49123 /stop", "/stop"), ("@777: hello", "hello"), ("@49123", "@49123"), ("@1 /stop", "@1 /stop"), ("", "")],
+)
+def test_our_name_in_front_of_what_is_said_is_taken_away(text: str, heard: str) -> None:
+    assert names.without_name(text, ("49123@s.whatsapp.net", "777@lid")) == heard
