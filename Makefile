@@ -29,7 +29,8 @@ demo-approvals: setup ## a stranger writes, the owner is asked and lets them in:
 
 test: setup ## run the test suite
 	@# A folder of its own: pytest's shared one is tidied by every run, also under one that is at work.
-	tmp=$$(mktemp -d) && $(BIN)/python -m pytest --basetemp="$$tmp/t" && rm -rf "$$tmp"
+	@# Most of them wait for processes and clocks most of the time: three at once are no load for two cores.
+	tmp=$$(mktemp -d) && $(BIN)/python -m pytest -n 3 --dist loadfile --basetemp="$$tmp/t" && rm -rf "$$tmp"
 
 check: setup ## lint, types, layers
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,20 @@ class Host:
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             await self._process.wait()
+        for pid in await asyncio.to_thread(_runners, self._root):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _runners(root: Path) -> list[int]:
+    """The runners of this home: a host leaves them to the next one."""
+    sessions = {path.name for path in (root / "sessions").glob("*/*")}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if sessions.intersection((process / "cmdline").read_text(errors="replace").split("\0")):
+                found.append(int(process.name))
+    return found
 
 
 def _environment() -> dict[str, str]:
