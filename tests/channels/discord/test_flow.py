@@ -31,7 +31,7 @@ async def _host(root: Path, platform: DiscordSimulator) -> AsyncIterator[None]:
     settings = Settings(host=plain.host, agent=plain.agent, channels={"discord": dict(platform.settings())})
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
     with hold(home):
-        async with running_host(home, settings, parts=parts) as host:
+        async with running_host(home, settings, keep_containers=False, parts=parts) as host:
             if await agent_groups.find(host.store, "main") is None:
                 await _wire(host.store, DM, GENERAL)
             (home.groups / "main").mkdir(parents=True, exist_ok=True)

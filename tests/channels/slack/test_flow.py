@@ -37,7 +37,7 @@ async def _host(root: Path, slack: SlackSimulator) -> AsyncIterator[None]:
     settings = Settings(host=plain.host, agent=plain.agent, channels={"slack": dict(slack.settings())})
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
     with hold(home):
-        async with running_host(home, settings, parts=parts) as host:
+        async with running_host(home, settings, keep_containers=False, parts=parts) as host:
             if not await agent_groups.every(host.store):
                 await _wire(host.store, "D1001", "C500")
             (home.groups / "main").mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ async def hosted(
     channels = {("telegram", "default"): bot(telegram)}
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), channels=channels, clock=clock or SystemClock())
     with hold(home):
-        async with running_host(home, settings or scripted_settings(), parts=parts) as host:
+        async with running_host(home, settings or scripted_settings(), keep_containers=False, parts=parts) as host:
             for chat in chats:
                 await _wire(host, chat)
             yield host

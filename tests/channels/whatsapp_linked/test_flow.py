@@ -31,7 +31,7 @@ async def _host(root: Path, phone: WhatsAppLinkedSimulator) -> AsyncIterator[Hos
     settings = Settings(host=plain.host, agent=plain.agent, channels={"whatsapp": dict(table)})
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
     with hold(home):
-        async with running_host(home, settings, parts=parts) as host:
+        async with running_host(home, settings, keep_containers=False, parts=parts) as host:
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
             yield host
 
