@@ -1,19 +1,22 @@
 """Processes of this machine as /proc shows them: found by their arguments, named by pid and start time.
 
 A pid alone is never trusted: the kernel gives it to somebody else one day. Linux only; every function blocks for
-well under a millisecond.
+well under a millisecond, unless a process is just being started.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+LOOKS, LOOK_PAUSE_S = 20, 0.001
+"""At a process that has no arguments yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +54,20 @@ def processes_with(argument: str) -> Iterator[Sighting]:
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
-            command_line = Path(entry.path, "cmdline").read_bytes()
+            command_line = _command_line(Path(entry.path))
             if needle in command_line and (sighting := _sighting(int(entry.name), command_line)):
                 yield sighting
+
+
+def _command_line(process: Path) -> bytes:
+    """The arguments, each with a zero behind it. A program that is just being started has none for a moment, and would
+    be overlooked; threads of the kernel and what has ended never have any, and no program either."""
+    for _ in range(LOOKS):
+        if command_line := (process / "cmdline").read_bytes():
+            return command_line
+        (process / "exe").readlink()
+        time.sleep(LOOK_PAUSE_S)
+    return b""
 
 
 def _sighting(pid: int, command_line: bytes) -> Sighting | None:
