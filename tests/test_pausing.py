@@ -1,4 +1,4 @@
-"""Carrying a pause out when the disk refuses: nobody goes on working because it cannot be put on record who did."""
+"""Carrying a pause out: in time, and also when the disk refuses to have it on record who was at work."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from nanohost.app import opened_store
 from nanohost.home import Home
+from nanohost.keeper.keeper import CUT_GRACE_S
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId
-from nanohost.pausing import Pausing
+from nanohost.pausing import LOOK_WITHIN_S, Pausing
 from nanohost.store import host_messages, paused, sessions
 from nanohost.store.deliveries import LaneKey
 from nanohost.testing.manual_clock import START, ManualClock
@@ -96,3 +97,8 @@ async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world
     assert found.cut is not None
     assert [one.agent_group for one in found.cut] == ["main"], "as it was when the pause began"
     assert await host_messages.find(world.store, 1) is not None
+
+
+@pytest.mark.behaviour("SE-12")
+def test_a_turn_is_ended_within_two_seconds_however_deaf_its_runner_is() -> None:
+    assert LOOK_WITHIN_S + CUT_GRACE_S < 2, "a look at its file, then so long until SIGKILL"

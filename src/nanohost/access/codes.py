@@ -29,9 +29,6 @@ LENGTH = 8
 LIVES: Mapping[Purpose, timedelta] = {Purpose.OWNER: timedelta(minutes=15), Purpose.LINK: timedelta(minutes=10)}
 SILENCE = timedelta(hours=1)
 """For how long nobody looks at codes of somebody who typed a wrong one."""
-MACHINE = "local:"
-"""What whoever is at the machine is called by: they need no role."""
-
 _FORM = re.compile(rf"[{LETTERS}{DIGITS}]{{{LENGTH}}}")
 _MIDDLE = LENGTH // 2
 
@@ -147,7 +144,7 @@ async def guess(tx: Transaction, what: Typed, *, user_id: str, origin: str, now:
 
 async def stands(db: Queries, code: Code) -> bool:
     """Whether whoever had it made could do so still: an owner who is one no more must not come back by it."""
-    if code.purpose is not Purpose.OWNER or code.created_by.startswith(MACHINE):
+    if code.purpose is not Purpose.OWNER or audit.local_name(code.created_by) is not None:
         return True
     return any(grant.role is Role.OWNER for grant in await roles.of_user(db, code.created_by))
 

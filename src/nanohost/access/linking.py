@@ -11,20 +11,17 @@ from datetime import datetime
 from nanohost import quoting
 from nanohost.access.decision import may_talk
 from nanohost.access.first_wiring import agent_here
+from nanohost.access.refusals import refused_by
 from nanohost.access.telling import tell
 from nanohost.aftermath import Aftermath
 from nanohost.model import Role, UnknownSender
-from nanohost.store import agent_groups, audit, roles, rules, users
+from nanohost.store import agent_groups, audit, roles, users
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.codes import Code
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
-from nanohost.store.rules import RuleEffect
 from nanohost_protocol.ids import derive
-
-SENDER = "sender"
-"""The kind of rules about who may talk to an agent: see approvals/kinds/sender.py."""
 
 LONGEST = 500
 """Characters of a command that is said to be typed."""
@@ -82,12 +79,9 @@ async def _is_kept_away(db: Queries, user: str, *, by: str, now: datetime) -> bo
     if any(grant.role is Role.OWNER for grant in grants):
         return False
     for agent in await agent_groups.every(db):
-        if not may_talk(grants, UnknownSender.STRICT, agent.id).allowed:
-            continue
-        for one in await users.identities(db, user):
-            rule = await rules.that_applies(db, kind=SENDER, subject=one.user_id, agent_group=agent.id, now=now)
-            if rule is not None and rule.effect is RuleEffect.DENY:
-                return True
+        may = may_talk(grants, UnknownSender.STRICT, agent.id).allowed
+        if may and await refused_by(db, user, agent.id, now) is not None:
+            return True
     return False
 
 

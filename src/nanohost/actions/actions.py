@@ -23,12 +23,12 @@ from nanohost.approvals.decide import why_not
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import tell_addresses
 from nanohost.errors import NanohostError, UsageError
-from nanohost.guard.guard import Guard, agent_of, record
+from nanohost.guard.guard import Guard, record
 from nanohost.guard.ruling import Decision, Ruling
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import actions, agent_groups, approvals, paused, rules, sessions
+from nanohost.store import actions, agent_groups, approvals, audit, paused, rules, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.approvals import Approval
 from nanohost.store.audit import AuditOutcome
@@ -171,7 +171,7 @@ class Actions:
             asked_at=action.asked_at,
             now=self._clock.now(),
             timezone=self._timezone,
-            allowed_by=(approval.decided_by if approval is not None else None) or agent_of(action),
+            allowed_by=(approval.decided_by if approval is not None else None) or audit.agent(action.session_id),
         )
 
     async def _do(

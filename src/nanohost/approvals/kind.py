@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 
 from nanohost.aftermath import Aftermath
 from nanohost.model import AgentGroupId, Role
+from nanohost.store import audit
 from nanohost.store.approvals import Approval
+from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.roles import Grant
 
@@ -26,6 +28,19 @@ class Decided:
     origin: str
     now: datetime
     aftermath: Aftermath
+
+    async def record(self, what: str, about: str, **details: object) -> None:
+        """Put on record what follows from it."""
+        await audit.record(
+            self.tx,
+            who=self.by,
+            what=what,
+            about=about,
+            origin=self.origin,
+            outcome=AuditOutcome.DONE,
+            now=self.now,
+            details={"approval": self.approval.id, **details},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

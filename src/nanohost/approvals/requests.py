@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nanohost import quoting
+from nanohost.access.refusals import refused_by
 from nanohost.approvals.card import LONGEST, arguments_in_words, digest_of, facts, place_in_words
 from nanohost.approvals.kind import Kind
 from nanohost.approvals.kinds import action, chat, sender
@@ -78,7 +79,7 @@ async def about_sender(
 ) -> Held | Turned:
     """Somebody without a role wants to talk to this agent in a known chat."""
     user, event = stored.user, stored.event
-    if (rule := await sender.refused_by(tx, user, agent_group.id, now)) is not None:
+    if (rule := await refused_by(tx, user, agent_group.id, now)) is not None:
         return await _refused(tx, rule, "the sender", now)
     identities = [one.user_id for one in await users.identities(tx, user)] or [user]
     for identity in identities:
@@ -166,7 +167,7 @@ async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Hel
         kind=action.KIND,
         subject=subject,
         agent_group=wanted.agent_group.id,
-        requested_by=f"agent:{row.session_id}",
+        requested_by=audit.agent(row.session_id),
         origin=row.origin,
         session=row.session_id,
         seq=row.seq,

@@ -13,6 +13,7 @@ from nanohost.commands.show import Json
 from nanohost.home import Home
 from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.settings import Settings
+from nanohost.store import audit
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
@@ -81,6 +82,6 @@ class CommandContext(OfflineContext):
 def local_user(number: int) -> str:
     """Who a user of this machine is for the audit log."""
     try:
-        return f"local:{pwd.getpwuid(number).pw_name}"
+        return audit.local(pwd.getpwuid(number).pw_name)
     except KeyError:
-        return f"local:{number}"
+        return audit.local(str(number))

@@ -12,11 +12,12 @@ from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.show import Json
 from nanohost.settings import channel_instances
+from nanohost.store import audit
 
 
 def local_actor(context: CommandContext) -> Actor:
     """Whoever is at the machine: may do everything."""
-    return Actor(who=context.who, name=context.who.removeprefix("local:"), is_local=True)
+    return Actor(who=context.who, name=audit.local_name(context.who) or context.who, is_local=True)
 
 
 def _in_shell(one: HostCommand) -> Command:

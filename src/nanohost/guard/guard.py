@@ -44,11 +44,6 @@ class Guard:
         return decide(facts)
 
 
-def agent_of(action: ActionRow) -> str:
-    """Who asked, as the record names them."""
-    return f"agent:{action.session_id}"
-
-
 async def record(
     tx: Transaction, action: ActionRow, outcome: AuditOutcome, *, reason: str, now: datetime, rule: int | None = None
 ) -> None:
@@ -56,7 +51,7 @@ async def record(
     origin = action.origin
     await audit.record(
         tx,
-        who=agent_of(action),
+        who=audit.agent(action.session_id),
         what=action.name,
         about=action.approval_id or "",
         origin=audit.chat(origin),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from nanohost.model import SessionId
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
@@ -30,6 +31,7 @@ DELETE FROM audit_log WHERE id IN (
 
 LOCAL = "local"
 """The origin of what was typed on the machine itself."""
+_AT_THE_MACHINE = "local:"
 MOST_DETAILS = 4_000
 """Characters; what an agent asked for is whole in its own table."""
 
@@ -62,6 +64,21 @@ class Audit:
 def chat(place: Origin | ChatKey | None) -> str:
     """A chat as the origin of an entry; empty: there was none."""
     return "" if place is None else f"{place.channel_type}:{place.platform_id}"
+
+
+def local(name: str) -> str:
+    """How the record names whoever is at the machine: they need no role."""
+    return f"{_AT_THE_MACHINE}{name}"
+
+
+def local_name(who: str) -> str | None:
+    """The name of whoever was at the machine; None for anybody else."""
+    return who.removeprefix(_AT_THE_MACHINE) if who.startswith(_AT_THE_MACHINE) else None
+
+
+def agent(session: SessionId) -> str:
+    """How the record names the agent of a session."""
+    return f"agent:{session}"
 
 
 async def record(

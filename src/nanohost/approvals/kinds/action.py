@@ -8,10 +8,9 @@ from datetime import timedelta
 from nanohost.approvals.card import digest_of
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.errors import UsageError
-from nanohost.store import actions, audit, rules
+from nanohost.store import actions, rules
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.approvals import Approval
-from nanohost.store.audit import AuditOutcome
 from nanohost.store.rules import RuleEffect
 
 NAME = "action"
@@ -64,16 +63,7 @@ async def _make_rule(decided: Decided, action: str, scope: str) -> None:
         expires_at=decided.now + MONTH,
         now=decided.now,
     )
-    await audit.record(
-        decided.tx,
-        who=decided.by,
-        what="rules.create",
-        about=str(rule.id),
-        origin=decided.origin,
-        outcome=AuditOutcome.DONE,
-        now=decided.now,
-        details={"approval": decided.approval.id, "action": action, "scope": scope},
-    )
+    await decided.record("rules.create", str(rule.id), action=action, scope=scope)
 
 
 async def _deny(decided: Decided) -> str:

@@ -13,9 +13,8 @@ from nanohost.approvals import held
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Role, SessionMode, UnknownSender
-from nanohost.store import agent_groups, audit, events, messaging_groups, roles, rules, wirings
+from nanohost.store import agent_groups, events, messaging_groups, roles, rules, wirings
 from nanohost.store.approvals import Approval
-from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries
 from nanohost.store.events import ChatKey
 from nanohost.store.rules import RuleEffect
@@ -71,7 +70,7 @@ async def _connect(decided: Decided, chat: MessagingGroup, agent: AgentGroup) ->
         priority=0,
         now=decided.now,
     )
-    await _record(decided, "wirings.create", decided.approval.subject, wiring=wiring.id, group=agent.folder)
+    await decided.record("wirings.create", decided.approval.subject, wiring=wiring.id, group=agent.folder)
 
 
 async def _let_in(decided: Decided, agent: AgentGroup) -> None:
@@ -79,14 +78,14 @@ async def _let_in(decided: Decided, agent: AgentGroup) -> None:
     user = str(json.loads(decided.approval.payload)["user"])
     if not may_talk(await roles.of_user(decided.tx, user), UnknownSender.STRICT, agent.id).allowed:
         await roles.grant(decided.tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
-        await _record(decided, "members.create", user, group=agent.folder)
+        await decided.record("members.create", user, group=agent.folder)
 
 
 async def _make(decided: Decided, chat: MessagingGroup) -> AgentGroup:
     """Called by its folder: what strangers call their chat is nothing for an agent to be told of itself."""
     folder = free_folder(chat.name, [one.folder for one in await agent_groups.every(decided.tx)])
     agent = await agent_groups.add(decided.tx, folder=folder, name=folder, provider=None, model=None, now=decided.now)
-    await _record(decided, "groups.create", folder)
+    await decided.record("groups.create", folder)
     return agent
 
 
@@ -123,7 +122,7 @@ async def _deny(decided: Decided) -> str:
         expires_at=None,
         now=decided.now,
     )
-    await _record(decided, "rules.create", subject)
+    await decided.record("rules.create", subject)
     await held.refuse(decided.tx, decided.approval, REFUSED, decided.now)
     return f"no agent answers in {_where(decided.approval)}; you are not asked again."
 
@@ -168,19 +167,6 @@ def _where(approval: Approval) -> str:
     if not about["is_group"]:
         return f"direct messages with {quoting.name(about['name'])} on {origin.channel_type}"
     return f"{quoting.name(about['chat_name'] or origin.platform_id)} on {origin.channel_type}"
-
-
-async def _record(decided: Decided, what: str, about: str, **details: object) -> None:
-    await audit.record(
-        decided.tx,
-        who=decided.by,
-        what=what,
-        about=about,
-        origin=decided.origin,
-        outcome=AuditOutcome.DONE,
-        now=decided.now,
-        details={"approval": decided.approval.id, **details},
-    )
 
 
 KIND = Kind(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from nanohost import quoting
 from nanohost.access.decision import may_talk
+from nanohost.access.refusals import SENDER, refused_by
 from nanohost.aftermath import Aftermath
 from nanohost.approvals import held
 from nanohost.approvals.kind import Decided, Kind, Lapsed
@@ -14,35 +15,22 @@ from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, EventId, Role, UnknownSender, Wiring, WiringId
 from nanohost.store import (
     agent_groups,
-    audit,
     conversations,
     events,
     messaging_groups,
     roles,
     routes,
     rules,
-    users,
     wirings,
 )
 from nanohost.store.approvals import Approval
-from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Transaction
-from nanohost.store.rules import Rule, RuleEffect
+from nanohost.store.rules import RuleEffect
 
-NAME = "sender"
+NAME = SENDER
 LET_IN = "Let them in"
 REFUSE = "Refuse"
 REFUSED = "somebody with a say refused the sender"
-
-
-async def refused_by(db: Queries, user: str, agent_group: AgentGroupId, now: datetime) -> Rule | None:
-    """The decision that keeps this human away from the agent, made about any of their identities."""
-    identities = [one.user_id for one in await users.identities(db, user)] or [user]
-    for identity in identities:
-        rule = await rules.that_applies(db, kind=NAME, subject=identity, agent_group=agent_group, now=now)
-        if rule is not None and rule.effect is RuleEffect.DENY:
-            return rule
-    return None
 
 
 async def _approve(decided: Decided) -> str:
@@ -57,7 +45,7 @@ async def _approve(decided: Decided) -> str:
     grants = await roles.of_user(tx, user)
     if not may_talk(grants, UnknownSender.STRICT, agent.id).allowed:
         await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
-        await _record(decided, "members.create", user, agent)
+        await decided.record("members.create", user, group=agent.folder)
     for event, wiring_id in await routes.held(tx, approval.id):
         await _release(tx, event, await _wiring(tx, wiring_id), decided.now, decided.aftermath)
     return f"{_who(approval.payload)} may talk to {agent.folder} now."
@@ -124,7 +112,7 @@ async def _deny(decided: Decided) -> str:
             expires_at=None,
             now=decided.now,
         )
-        await _record(decided, "rules.create", str(about["user"]), agent)
+        await decided.record("rules.create", str(about["user"]), group=agent.folder)
     await held.refuse(tx, approval, REFUSED, decided.now, agent_group=str(about["agent_group"]))
     return f"{_who(approval.payload)} may not talk to {about['agent_group']}; you are not asked again."
 
@@ -144,19 +132,6 @@ async def _agent(db: Queries, group: AgentGroupId | None) -> AgentGroup:
 def _who(payload: str) -> str:
     about = json.loads(payload)
     return f"{quoting.name(about['name'])} ({quoting.name(about['user'])})"
-
-
-async def _record(decided: Decided, what: str, user: str, agent: AgentGroup) -> None:
-    await audit.record(
-        decided.tx,
-        who=decided.by,
-        what=what,
-        about=user,
-        origin=decided.origin,
-        outcome=AuditOutcome.DONE,
-        now=decided.now,
-        details={"approval": decided.approval.id, "group": agent.folder},
-    )
 
 
 KIND = Kind(
