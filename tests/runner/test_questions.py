@@ -276,14 +276,34 @@ async def test_a_turn_that_is_run_again_without_an_answer_waits_on_and_asks_nobo
     process = await host.start(**{VARIABLE: "runner.said"})
     await ended(process)
     question = await asked(host)
-    async with running(host, host.settings(lease="lease-2")):
+    async with running(host, host.settings(lease="lease-2", poll_interval_s=0.05)):
         host.retry((await host.acked("m1", status=AckStatus.ABANDONED))["m1"])
-        await host.seen(lambda outbound: [turn for turn in outbound.turns() if turn.attempt == 2] or None)
+        await until(lambda: host.progress().get("waiting") == "person")
         host.put(answer("a1", question.id))
         await host.acked("m1", "a1")
     result, prompt = host.texts()
     assert result == 'so: <answer from="Bo" id="4">Red</answer>'
     assert "(a question: Which colour? ['Red', 'Blue'] Ask it again in these words to wait for its answer.)" in prompt
+    assert questions(host) == 1
+
+
+@pytest.mark.behaviour("AP-09", "RU-08")
+async def test_an_answer_that_comes_before_the_question_is_asked_again_is_a_message_and_is_found(host: HostSide) -> None:
+    host.script(
+        {"match": "ask", "attempt": 1, "actions": [ASKS]},
+        {"match": "ask", "attempt": 2, "actions": [{"until_file": "go"}, ASKS]},
+    )
+    host.say("m1", "ask")
+    async with running(host):
+        question = await asked(host)
+    async with running(host, host.settings(lease="lease-2", poll_interval_s=0.05)):
+        host.retry(host.acks()["m1"])
+        await until(lambda: host.progress().get("state") == "turn")
+        host.put(answer("a1", question.id))
+        await host.acked("a1", status=AckStatus.PROCESSING)
+        (host.layout.agent_dir / "go").touch()
+        await host.acked("m1", "a1")
+    assert host.texts() == ['so: <answer from="Bo" id="4">Red</answer>', "echo: Red"]
     assert questions(host) == 1
 
 
