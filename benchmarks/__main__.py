@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import idle, round_trips, scale
+from benchmarks import idle, round_trips, scale, stops
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -56,6 +56,7 @@ async def _measure() -> list[Measurement]:
         root = Path(folder)
         return [
             *await round_trips.measure(root, image),
+            *await stops.measure(root / "stops", image),
             *await scale.measure(root / "scale", image),
             *await idle.measure(root),
         ]

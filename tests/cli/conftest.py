@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ class Shell:
 
     home: Path
 
-    def start(self, *words: str, **environ: str) -> subprocess.Popen[str]:
-        """Begin a command and do not wait for it."""
+    @contextmanager
+    def start(self, *words: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+        """Begin a command and do not wait for it. Whoever leaves ends it first, or is seen to fail: it is killed."""
         settings = {
             "PATH": os.environ["PATH"],
             "NANOHOST_HOME": str(self.home),
@@ -32,14 +34,19 @@ class Shell:
             "NANOHOST_PROVIDER": "demo",
             "NANOHOST_DURABLE": "false",
         }
-        return subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "nanohost", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=settings | environ,
-        )
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
 
     def types(self, *words: str, stdin: str = "", **environ: str) -> Typed:
         with self.start(*words, **environ) as process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 
 import pytest
 
@@ -37,12 +38,12 @@ def test_one_signal_stops_it_in_order(shell: Shell, daemon: Daemon, by: signal.S
 
 def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(shell: Shell, daemon: Daemon) -> None:
     assert daemon.stop(signal.SIGHUP) == 0
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; a child has it from us
-    try:
-        staying = shell.start("run", NANOHOST_LOG="json")
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    with staying:
+    with ExitStack() as stack:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; a child has it from us
+        try:
+            staying = stack.enter_context(shell.start("run", NANOHOST_LOG="json"))
+        finally:
+            signal.signal(signal.SIGHUP, before)
         assert staying.stderr is not None
         assert any("host_ready" in line for line in staying.stderr)
         staying.send_signal(signal.SIGHUP)

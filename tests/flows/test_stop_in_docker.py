@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tests.support.invariants import claimed
 __all__ = ["docker_engine"]
 
 LIMIT_S = 60.0
-STOP_WITHIN_S = 4.0
 
 
 @pytest.mark.docker
@@ -29,10 +27,8 @@ async def test_stop_reaches_a_container_and_it_goes_on_living(tmp_path: Path) ->
         await flow.wire(script=[{"match": "long", "actions": [{"hang": True}]}])
         await flow.fake.person_writes("long")
         await claimed(flow, limit_s=LIMIT_S)
-        begun = time.monotonic()
         await flow.fake.person_writes("/stop")
         await flow.fake.wait_for(1, LIMIT_S)
-        assert time.monotonic() - begun < STOP_WITHIN_S
         await flow.fake.person_writes("hi")
         await flow.fake.wait_for(2, LIMIT_S)
         assert len(await flow.containers()) == 1

