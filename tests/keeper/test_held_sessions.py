@@ -64,7 +64,7 @@ async def writes(bench: Bench, session: Session, id: str, chat: str = "a") -> No
 
 
 async def told(bench: Bench) -> list[tuple[str, str]]:
-    rows = await bench.store.all("SELECT platform_id, content FROM deliveries ORDER BY created_at, seq DESC")
+    rows = await bench.store.all("SELECT platform_id, content FROM deliveries ORDER BY created_at, seq")
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in rows]
 
 

@@ -1,7 +1,7 @@
 """Sentences of the host's own on their way to people: one place in the ledger for each thing that can be said.
 
 Their numbers are below zero, where no row of the agent is, and made of what they are about: saying it again, after a
-crash or because two noticed, changes nothing.
+crash or because two noticed, changes nothing. A lane sends the lowest first, so a later message's have higher ones.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ LATE = NOTICES_A_MESSAGE - 3
 HELD = NOTICES_A_MESSAGE - 4
 """Its model cannot be asked for a while."""
 LAST_TRY = NOTICES_A_MESSAGE - 5
-_OF_EVENTS = 2**60
-"""Below the numbers of all messages: notices about events that have no number in the mailbox."""
-_OF_DELIVERIES = 2**61
+_OF_MESSAGES = -(2**62)
+"""Far above the numbers of what tasks send (see tasks/entries.py)."""
+_OF_EVENTS = _OF_MESSAGES + 2**60
+"""Notices about events that have no number in the mailbox."""
+_OF_DELIVERIES = _OF_MESSAGES + 2**61
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def delivery_of(session: Session, notice: Notice, now: datetime) -> Delivery:
 
 def about_event(session: SessionId, event: int, origin: Origin, sentence: str, now: datetime) -> Delivery:
     """About an event that has not come to a mailbox."""
-    return _entry(session, -(_OF_EVENTS + event), derive("n", session, "event", str(event)), origin, sentence, now)
+    return _entry(session, _OF_EVENTS + event, derive("n", session, "event", str(event)), origin, sentence, now)
 
 
 def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery:
@@ -62,18 +64,19 @@ def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery
         platform_message_id=delivery.reply_to,
     )
     id = derive("n", lane.session_id, "delivery", str(delivery.seq))
-    return _entry(lane.session_id, -(_OF_DELIVERIES + delivery.seq), id, origin, sentence, now)
+    return _entry(lane.session_id, _OF_DELIVERIES + delivery.seq, id, origin, sentence, now)
 
 
 def notice_seq(message: MessageIn, number: int) -> int:
     """The number of a notice in the ledger."""
     number = number if number in (NO_TRY, GIVEN_UP, LATE, HELD) else min(number, LAST_TRY)
-    return -(message.seq * NOTICES_A_MESSAGE + number)
+    return _OF_MESSAGES + message.seq * NOTICES_A_MESSAGE + number
 
 
 def notice_seqs(message: MessageIn) -> range:
     """All numbers that notices about this message can have."""
-    return range(-(message.seq * NOTICES_A_MESSAGE + NO_TRY), -(message.seq * NOTICES_A_MESSAGE) + 1)
+    first = _OF_MESSAGES + message.seq * NOTICES_A_MESSAGE
+    return range(first, first + NOTICES_A_MESSAGE)
 
 
 def _entry(session: SessionId, seq: int, out_id: str, origin: Origin, sentence: str, now: datetime) -> Delivery:

@@ -1,0 +1,109 @@
+"""Where the host's notices stand in the ledger: a lane sends the lowest number first."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanohost.keeper.notices import NO_TRY, Notice, about_delivery, about_event, delivery_of, notice_seqs
+from nanohost.model import AgentGroupId, Session, SessionId
+from nanohost.shipped import shipped_root
+from nanohost.store.migrations import migrate, read_sets
+from nanohost_protocol.rows import InKind, MessageIn, Origin
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ORIGIN = Origin(channel_type="fake", instance="default", platform_id="c1")
+MESSAGE = MessageIn(
+    seq=2,
+    id="m",
+    kind=InKind.CHAT,
+    timestamp=NOW,
+    status="pending",
+    process_after=None,
+    tries=0,
+    trigger=True,
+    on_wake=False,
+    origin=ORIGIN,
+    content="{}",
+)
+SESSION = Session(
+    id=SessionId("s1"),
+    agent_group_id=AgentGroupId(1),
+    group_folder="main",
+    messaging_group_id=None,
+    thread_id=None,
+    out_cursor=0,
+    ack_cursor=0,
+    lease=None,
+    runtime=None,
+    runtime_state={},
+    due_at=None,
+    created_at=NOW,
+    last_active_at=NOW,
+)
+
+
+def number_of(message: int, number: int) -> int:
+    about = replace(MESSAGE, seq=message, id=f"m{message}")
+    return delivery_of(SESSION, Notice(message=about, number=number, sentence="x"), NOW).seq
+
+
+@pytest.mark.behaviour("DL-07")
+@given(
+    st.lists(st.tuples(st.integers(1, 2**40), st.integers(1, NO_TRY)), min_size=2, max_size=6, unique_by=lambda x: x[0])
+)
+def test_what_is_said_about_a_later_message_comes_later(notices: list[tuple[int, int]]) -> None:
+    numbers = [number_of(message, number) for message, number in sorted(notices)]
+    assert all(one < other for one, other in pairwise(numbers))
+    assert all(-8 * 10**18 < number < 0 for number in numbers), "where a pause lets them through"
+
+
+@pytest.mark.behaviour("DL-07")
+def test_what_is_said_about_events_and_answers_comes_after_it_and_before_the_agent() -> None:
+    of_message = delivery_of(SESSION, Notice(message=MESSAGE, number=NO_TRY, sentence="x"), NOW)
+    of_event = about_event(SESSION.id, 7, ORIGIN, "x", NOW)
+    of_answer = about_delivery(replace(of_message, seq=12), "x", NOW)
+    assert of_message.seq < of_event.seq < of_answer.seq < 0
+    assert of_message.seq in notice_seqs(MESSAGE)
+
+
+@pytest.mark.behaviour("DL-07")
+def test_notices_of_an_older_nanohost_keep_their_places_as_of_today_with_their_attempts(tmp_path: Path) -> None:
+    database, backups = tmp_path / "nanohost.db", tmp_path / "backups"
+    everything = read_sets([shipped_root() / "migrations"])
+    migrate(database, [each for each in everything if each.name < "0015"], backups=backups)
+    columns = (
+        "session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status, created_at, changed_at"
+    )
+    place = "'chat', 'fake', 'default', 'c1', '{}', 'pending', 't', 't'"
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.executescript(f"""
+            INSERT INTO agent_groups (id, folder, name, created_at) VALUES (1, 'main', 'main', 't');
+            INSERT INTO sessions (id, agent_group_id, created_at, last_active_at) VALUES ('s1', 1, 't', 't');
+            INSERT INTO deliveries ({columns}) VALUES
+                ('s1', -{2 * 64 + 1}, 'of message 2', {place}), ('s1', -{4 * 64 + 1}, 'of message 4', {place}),
+                ('s1', -{2**60 + 7}, 'of event 7', {place}), ('s1', 1, 'of the agent', {place}),
+                ('s1', {-(2**63) + 2}, 'of a task', {place});
+            INSERT INTO delivery_attempts (session_id, seq, number, started_at) VALUES ('s1', -{4 * 64 + 1}, 1, 't');
+        """)
+    migrate(database, everything, backups=backups)
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        numbers = dict(db.execute("SELECT out_id, seq FROM deliveries").fetchall())
+        [(tried,)] = db.execute("SELECT seq FROM delivery_attempts").fetchall()
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert numbers == {
+        "of message 2": number_of(2, 1),
+        "of message 4": number_of(4, 1),
+        "of event 7": about_event(SESSION.id, 7, ORIGIN, "x", NOW).seq,
+        "of the agent": 1,
+        "of a task": -(2**63) + 2,
+    }
+    assert tried == number_of(4, 1)
