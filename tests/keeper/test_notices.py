@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanohost.keeper.notices import NO_TRY, Notice, about_delivery, about_event, delivery_of, notice_seqs
-from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.shipped import shipped_root
 from nanohost.store.migrations import migrate, read_sets
 from nanohost_protocol.rows import InKind, MessageIn, Origin
+from tests.support.a_session import SESSION
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ORIGIN = Origin(channel_type="fake", instance="default", platform_id="c1")
@@ -33,21 +33,6 @@ MESSAGE = MessageIn(
     on_wake=False,
     origin=ORIGIN,
     content="{}",
-)
-SESSION = Session(
-    id=SessionId("s1"),
-    agent_group_id=AgentGroupId(1),
-    group_folder="main",
-    messaging_group_id=None,
-    thread_id=None,
-    out_cursor=0,
-    ack_cursor=0,
-    lease=None,
-    runtime=None,
-    runtime_state={},
-    due_at=None,
-    created_at=NOW,
-    last_active_at=NOW,
 )
 
 

@@ -9,25 +9,8 @@ import pytest
 
 from nanohost.errors import MailboxError
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import AgentGroupId, MessagingGroupId, Session, SessionId
-from nanohost.testing.manual_clock import START as NOW
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
-
-SESSION = Session(
-    id=SessionId("s1"),
-    agent_group_id=AgentGroupId(1),
-    group_folder="main",
-    messaging_group_id=MessagingGroupId(1),
-    thread_id=None,
-    out_cursor=0,
-    ack_cursor=0,
-    lease=None,
-    runtime=None,
-    runtime_state={},
-    due_at=None,
-    created_at=NOW,
-    last_active_at=NOW,
-)
+from tests.support.a_session import SESSION
 
 
 @pytest.fixture

@@ -14,16 +14,17 @@ from nanohost.clock import Clock
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of
-from nanohost.model import AgentGroupId, EventId, MessagingGroupId, Session, SessionId, WiringId
+from nanohost.model import EventId, WiringId
 from nanohost.routing.attachments import Attachments, safe_names
 from nanohost.routing.message import message_for
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.manual_clock import START, ManualClock
+from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import NewMessageIn
 from tests.routing.test_decisions import EVENT
+from tests.support.a_session import SESSION
 from tests.support.hasty_clock import HastyClock
 
 CHAT = ChatKey("fake", "default", "c1")
@@ -43,23 +44,6 @@ def able() -> AbleChannel:
     able = AbleChannel()
     able.files = {"f1": b"hello", "large": b"x" * (MOST + 1)}
     return able
-
-
-SESSION = Session(
-    id=SessionId("s1"),
-    agent_group_id=AgentGroupId(1),
-    group_folder="main",
-    messaging_group_id=MessagingGroupId(1),
-    thread_id=None,
-    out_cursor=0,
-    ack_cursor=0,
-    lease=None,
-    runtime=None,
-    runtime_state={},
-    due_at=None,
-    created_at=START,
-    last_active_at=START,
-)
 
 
 async def told(
