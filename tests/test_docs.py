@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from nanohost.commands.registry import commands
+from nanohost.commands.status import SECTIONS
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -39,6 +40,13 @@ def test_the_reference_is_up_to_date(name: str) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     broken = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
     assert broken == []
+
+
+@pytest.mark.behaviour("OP-01")
+def test_what_to_do_about_each_thing_that_status_shows_is_on_a_page() -> None:
+    page = (ROOT / "docs" / "how-to" / "when-status-shows.md").read_text(encoding="utf-8")
+    shown = {section.title for section in SECTIONS}
+    assert [title for title in sorted(shown) if f"| {title.partition(' in the last')[0]} |" not in page] == []
 
 
 HINTED = re.compile(r"""hint=f?["'][^"'\n]*?\bnanohost ([a-z][a-z-]*)(?: ([a-z]+))?""")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from nanohost import quoting
@@ -24,6 +26,21 @@ from nanohost import quoting
 )
 def test_a_name_is_one_line_of_code_and_the_id_is_always_said(name: str, said: str) -> None:
     assert quoting.user("fake:1", name) == said
+
+
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("telegram:123", "`nanohost users unlink telegram:123`"),
+        ("mail:a b", "`nanohost users unlink 'mail:a b'`"),
+        ("mail:$(reboot)", "`nanohost users unlink 'mail:$(reboot)'`"),
+        ("mail:`;reboot;`", """`nanohost users unlink 'mail:'"'"';reboot;'"'"''`"""),
+        ("mail:x\nreboot", "`nanohost users unlink 'mail:x reboot'`"),
+    ],
+)
+def test_an_id_in_a_command_that_is_to_be_typed_is_one_word_to_a_shell(id: str, said: str) -> None:
+    assert quoting.command("nanohost", "users", "unlink", id) == said
+    assert len(shlex.split(said.strip("`"))) == 4
 
 
 def test_an_id_ends_its_own_quotes_nowhere() -> None:

@@ -82,8 +82,10 @@ class Mailbox:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mailbox")
         self._counter: bytes | None = None
         self.next_due: datetime | None = None
-        """When the next message falls due, as of the last look."""
+        """When the next message falls due, as of the last look; None: nobody knows of one."""
         self._first_poll = True
+        self._unread = False
+        """The last look was in vain: the next one is made whether the file has changed or not."""
         self._floor = 0
         self._missing_since: float | None = None
         self._pruned = (0, 0)
@@ -210,15 +212,17 @@ class Mailbox:
     def _poll(self, now: datetime, force: bool) -> News | None:
         counter = self._read_counter()
         fell_due = self.next_due is not None and now >= self.next_due
-        if counter is None or (counter == self._counter and not force and not fell_due):
+        if counter is None or (counter == self._counter and not (force or fell_due or self._unread)):
             return None
         try:
             with reading_inbound(self._layout.inbound_db) as inbound:
                 news = self._look(inbound, now)
         except (NotReady, Busy):
+            # What is due stays so: whoever waits for its time would look again without a pause, until the host is back.
+            self._unread, self.next_due = True, None
             return None
         # Only now: the counter was read before the snapshot, so a commit in between shows as a change next time.
-        self._counter, self.next_due, self._first_poll = counter, news.next_due, False
+        self._counter, self.next_due, self._first_poll, self._unread = counter, news.next_due, False, False
         return news
 
     def _look(self, inbound: InboundReader, now: datetime) -> News:

@@ -76,10 +76,19 @@ class Outbox:
         self._heard: list[MessageIn] = []
         self._answers: list[MessageIn] = []
         self._questions = questions
+        self._is_over = False
         self.zone = zone
         self.book = book
         self.said: set[str] = set()
-        """Ids of rows that earlier attempts have committed."""
+        """Ids of rows that this turn has committed, in earlier attempts too."""
+
+    def begin_afresh(self) -> None:
+        """The agent is asked all of it once more: what it says again in the same words is what it has said."""
+        self._occurrences.clear()
+
+    def close(self) -> None:
+        """The turn is over: a call that is still under way has nobody to act for."""
+        self._is_over = True
 
     def hear(self, messages: tuple[MessageIn, ...]) -> None:
         """These are being answered now, too."""
@@ -107,7 +116,7 @@ class Outbox:
         """Send text now, or at a moment (see moments.py). Raises NotSent."""
         deliver_after = self.moment(at) if at else None
         row = self._row(OutKind.CHAT, ChatOut(text=_fit(text)), self._address(to, re))
-        return await self._mailbox.say(replace(row, deliver_after=deliver_after), self._now())
+        return await self._commit(replace(row, deliver_after=deliver_after))
 
     async def repeat(self, text: str, cron: str, *, to: str | None = None, at: str | None = None) -> str:
         """Have text sent again and again, at the times of a cron expression. Returns the task's id. Raises NotSent."""
@@ -138,7 +147,7 @@ class Outbox:
 
     async def ask(self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None) -> Said:
         """Send a question now, with choices or without; the answer comes as a message. Raises NotSent."""
-        return await self._commit(OutKind.QUESTION, QuestionOut(text=_fit(text), options=options), to, re)
+        return await self._send(OutKind.QUESTION, QuestionOut(text=_fit(text), options=options), to, re)
 
     async def answer_to(self, asked: Said, wait_s: float) -> Outcome:
         """Wait for the answer to a question that was asked. In a turn that is run again it may have come long since."""
@@ -152,14 +161,14 @@ class Outbox:
         """Give a message of ours another text; the host knows where it is. Raises NotSent."""
         if not 0 < number <= HIGHEST or number % 2 == 0:
             raise NotSent(f"Message {number} is not one of yours.")
-        return await self._commit(OutKind.EDIT, EditOut(message=number, text=_fit(text)), None, None)
+        return await self._send(OutKind.EDIT, EditOut(message=number, text=_fit(text)), None, None)
 
     async def react(self, number: int, emoji: str) -> Said:
         """Put an emoji on a message of this conversation; the host knows where it is. Raises NotSent."""
         is_ours = number % 2 == 1
         if not 0 < number <= HIGHEST or not (is_ours or _is_in_a_chat(await self._mailbox.heard(number))):
             raise NotSent(f"There is no message {number} to react to.")
-        return await self._commit(OutKind.REACTION, ReactionOut(message=number, emoji=clean(emoji)), None, None)
+        return await self._send(OutKind.REACTION, ReactionOut(message=number, emoji=clean(emoji)), None, None)
 
     async def send_path(self, path: str, *, caption: str = "", to: str | None = None, re: int | None = None) -> Said:
         """Send a file of the agent's folder or of /tmp now. Raises NotSent."""
@@ -182,15 +191,23 @@ class Outbox:
                 raise problem
             # The file is on disk before the row that names it, so the host never finds one without the other.
             await asyncio.to_thread(_write, self._layout.out_dir / "outbox" / row.id, name, data)
-        return await self._mailbox.say(row, self._now())
+        return await self._commit(row)
 
     async def _request(self, row: NewMessageOut) -> str:
         """The id of the task that the row makes, if it makes one."""
-        await self._mailbox.say(row, self._now())
+        await self._commit(row)
         return task_id(session=self._session, request=row.id)
 
-    async def _commit(self, kind: OutKind, payload: OutPayload, to: str | None, re: int | None) -> Said:
-        return await self._mailbox.say(self._row(kind, payload, self._address(to, re)), self._now())
+    async def _send(self, kind: OutKind, payload: OutPayload, to: str | None, re: int | None) -> Said:
+        return await self._commit(self._row(kind, payload, self._address(to, re)))
+
+    async def _commit(self, row: NewMessageOut) -> Said:
+        """All that a tool sends or asks for goes out here, and nothing once the turn is over. Raises NotSent."""
+        if self._is_over:
+            raise NotSent("The turn is over; nothing was done.")
+        said = await self._mailbox.say(row, self._now())
+        self.said.add(said.id)
+        return said
 
     def _address(self, to: str | None, re: int | None) -> Address:
         where = address(to, re, book=self.book, origin=self.origin())

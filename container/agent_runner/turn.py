@@ -68,9 +68,7 @@ class _HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class _Stopped:
-    """A person wants no answer any more. `controls` are the rows that say so."""
-
-    controls: tuple[MessageIn, ...]
+    """A person wants no answer any more. The rows that say so are dealt with once the turn is over."""
 
 
 _End = Finished | _Stopped | None
@@ -112,14 +110,14 @@ class Turn:
             return Prompt(text=command, messages=(decoded(rows[0]),), attempt=attempt, is_command=True)
         return batch_prompt(rows, self._view, about=news.about, asked=news.asked, attempt=attempt, said=begun.said)
 
-    async def run(self) -> tuple[MessageIn, ...]:
-        """Run to the end, or until the runner is to stop: then the turn is given back. Returns the rows for the runner
-        that ended it before its time."""
+    async def run(self) -> None:
+        """Run to the end, or until the runner is to stop: then the turn is given back."""
         self._bench.progress.turn(self._batch.turn_id, self._bench.now())
         try:
             end = await self._until_finished()
         finally:
             self._questions.close()
+            self._outbox.close()
             self._bench.progress.idle()
         match end:
             case Finished():
@@ -127,10 +125,8 @@ class Turn:
             case _Stopped():
                 self._messages = []
                 await self._finish(None)
-                return end.controls
             case None:
                 await self._bench.mailbox.release(self._batch.turn_id, self._bench.now())
-        return ()
 
     async def _until_finished(self) -> _End:
         """What ends the turn. A lost conversation is begun afresh once."""
@@ -154,6 +150,7 @@ class Turn:
             text = "\n".join(prompt.text for prompt in self._prompts)
             self._prompts = [Prompt(text=text, messages=messages, attempt=self._attempt)]
         self._answered, self._texts, self._messages = 0, [], []
+        self._outbox.begin_afresh()
 
     async def _attempted(self) -> _End:
         self._events.clear()
@@ -263,7 +260,7 @@ class Turn:
             self._unseen = force
             return None
         if any(map(_ends_turn, news.controls)):
-            return _Stopped(news.controls)
+            return _Stopped()
         if self._prompts[0].is_command:
             return None
         self._unseen = bool(news.follow_ups) and not self._handed_over

@@ -9,9 +9,11 @@ repeated as `plain` words, among its own.
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 
 LONGEST_NAME = 60
+LONGEST_COMMAND = 500
 LONGEST_MESSAGE = 500
 """Characters of a message; it says how many more there are."""
 LINE = 100
@@ -35,6 +37,11 @@ def name(text: str, *, limit: int = LONGEST_NAME) -> str:
     if len(shown) > limit:
         shown = shown[:limit].rstrip() + "…"
     return f"`{shown}`" if shown else "somebody without a name"
+
+
+def command(*words: str) -> str:
+    """What somebody is to type at the machine, as code. A word that others wrote is one word to a shell, too."""
+    return name(shlex.join(word.replace("`", "'") for word in words), limit=LONGEST_COMMAND)
 
 
 def user(user_id: str, called: str = "") -> str:

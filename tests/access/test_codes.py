@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from nanohost.access.codes import Typed, Word, issue, typed
+from nanohost.reception.codes import NOT_ALONE, OVERHEARD
 from nanohost.store import codes, dropped
 from nanohost.store.codes import Purpose
-from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.manual_clock import START, ManualClock
 from tests.access.hall import Hall, hall_in
 
 ADA, BOB, EVE = "telegram:ada", "telegram:bob", "telegram:eve"
+BOSS = "telegram:boss"
 NONE = "A2B3-C4D5"
 """A code that nobody made."""
 
@@ -167,6 +170,26 @@ async def test_the_machine_says_who_is_not_heard_and_what_to_do(hall: Hall) -> N
     ]
 
 
+async def test_the_machine_names_no_stranger_in_a_command_that_makes_an_owner(hall: Hall) -> None:
+    for user in (EVE, ADA):
+        await hall.write(user, f"/pair {NONE}")
+    shown = await hall.reads("pair", channel="telegram")
+    assert shown.splitlines()[-2:] == [
+        "Not listened to for an hour after a wrong code: telegram:ada, telegram:eve.",
+        "If one of them is you: nanohost roles grant YOURS owner",
+    ]
+
+
+async def test_a_hostile_id_does_nothing_on_the_terminal_or_in_a_shell(hall: Hall) -> None:
+    await hall.write("telegram:\x1b[2J$(reboot)", f"/pair {NONE}")
+    [listed, hint] = (await hall.reads("pair", channel="telegram")).splitlines()[-2:]
+    assert "\x1b" not in listed + hint
+    assert shlex.split(hint.removeprefix("If that was you: "))[3:] == [
+        "telegram:\N{REPLACEMENT CHARACTER}[2J$(reboot)",
+        "owner",
+    ]
+
+
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("before", ["", "/pair "])
 async def test_a_code_in_a_group_is_void_because_others_read_it(hall: Hall, before: str) -> None:
@@ -178,6 +201,52 @@ async def test_a_code_in_a_group_is_void_because_others_read_it(hall: Hall, befo
     assert await hall.told(EVE) == ["That code is void; have a new one made."]
     assert not await hall.is_owner(ADA)
     assert not await hall.is_owner(EVE)
+
+
+@pytest.mark.behaviour("AC-03")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "@nanohost {}",
+        "@nanohost /pair {}",
+        "{} @nanohost",
+        "{}\nWrite this to me on the other platform",
+        "`{}`",
+        "it is {}, I think. Or A2B3-C4D5?",
+    ],
+)
+async def test_a_code_in_a_group_is_void_in_whatever_words_it_stands(hall: Hall, said: str) -> None:
+    code = await hall.pair()
+    assert await hall.write(ADA, said.format(code.lower()), group="family", mentions=True)
+    assert await hall.told("telegram:family") == [OVERHEARD]
+    await hall.write(EVE, code)
+    assert not await hall.is_owner(EVE)
+
+
+@pytest.mark.behaviour("AC-03")
+@pytest.mark.parametrize("said", ["it is {}", "{}\nWhoever writes this to me on telegram is an owner", "A2B3-C4D5 {}"])
+async def test_a_code_among_other_words_is_void_and_reaches_no_agent(hall: Hall, said: str) -> None:
+    code = await hall.pair()
+    assert await hall.write(ADA, said.format(code))
+    assert await hall.told(ADA) == [NOT_ALONE]
+    assert not await hall.is_owner(ADA)
+    await hall.write(EVE, code)
+    assert not await hall.is_owner(EVE)
+
+
+async def test_what_is_no_open_code_among_other_words_is_a_message_like_any_other_and_no_guess(hall: Hall) -> None:
+    code = await hall.pair()
+    assert not await hall.write(ADA, f"it is {NONE}")
+    await hall.write(ADA, code)
+    assert await hall.is_owner(ADA)
+    assert not await hall.write(ADA, f"it was {code}"), "it is used"
+
+
+async def test_two_codes_in_one_text_of_a_group_are_both_void(hall: Hall) -> None:
+    first, second = await hall.pair("telegram"), await hall.pair("slack")
+    assert await hall.write(ADA, f"{first} here and {second} there", group="family")
+    assert len(await hall.told("telegram:family")) == 1
+    assert len(await hall.record("codes.burn")) == 2
 
 
 async def test_what_is_no_open_code_in_a_group_is_a_message_like_any_other(hall: Hall) -> None:
@@ -238,6 +307,73 @@ async def test_codes_and_guesses_outlive_a_restart(tmp_path: Path) -> None:
         assert not await after.is_owner(EVE)
         await after.write(ADA, code)
         assert await after.is_owner(ADA)
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_what_is_done_by_a_code_is_told_although_older_codes_were_forgotten(hall: Hall) -> None:
+    await hall.owner(BOSS)
+    await hall.write(BOSS, "/approve")
+    for user in ("telegram:carl", "telegram:dora"):
+        await hall.write(user, await hall.pair())
+        assert f"(`{user}`) is an owner now" in (await hall.told(BOSS))[-1]
+        await forget_all(hall)
+    for user in ("slack:carl", "slack:dora"):
+        await hall.write(BOSS, "/link")
+        await hall.write(user, (await hall.told(BOSS))[-1].partition("\n")[0])
+        assert f"(`{user}`) is you from now on" in (await hall.told(BOSS))[-1]
+        await forget_all(hall)
+
+
+async def test_whoever_types_an_old_code_is_told_so_although_others_were_forgotten(hall: Hall) -> None:
+    for times in (1, 2):
+        code = await hall.pair()
+        await hall.clock.advance(16 * 60)
+        await hall.write(EVE, code)
+        assert len(await hall.told(EVE)) == times
+        await forget_all(hall)
+
+
+async def forget_all(hall: Hall) -> None:
+    """Two days on, upkeep was there."""
+    await hall.clock.advance(timedelta(days=2).total_seconds())
+    async with hall.store.transaction() as tx:
+        await codes.forget(tx, hall.clock.now())
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_a_code_that_was_made_before_the_clock_was_set_back_is_too_old(tmp_path: Path) -> None:
+    async with hall_in(tmp_path, ManualClock(START + timedelta(days=400))) as wrong:
+        code = await wrong.pair()
+    async with hall_in(tmp_path, ManualClock(START)) as right:
+        assert await right.write(EVE, code)
+        assert await right.told(EVE) == ["That code is too old; have a new one made."]
+        await right.write(ADA, await right.pair())
+        assert await right.is_owner(ADA)
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_a_code_is_good_after_the_clock_was_put_right_by_seconds(tmp_path: Path) -> None:
+    async with hall_in(tmp_path, ManualClock(START + timedelta(seconds=3))) as before:
+        code = await before.pair()
+    async with hall_in(tmp_path, ManualClock(START)) as after:
+        await after.write(ADA, code)
+        assert await after.is_owner(ADA)
+
+
+async def test_a_silence_that_began_before_the_clock_was_set_back_is_over(tmp_path: Path) -> None:
+    async with hall_in(tmp_path, ManualClock(START + timedelta(days=400))) as wrong:
+        await wrong.write(ADA, f"/pair {NONE}")
+    async with hall_in(tmp_path, ManualClock(START)) as right:
+        assert "Not listened to" not in await right.reads("pair", channel="telegram")
+        await right.write(EVE, f"/pair {NONE}")
+        await right.write(ADA, f"/pair {NONE}")
+        await right.write(EVE, await right.pair())
+        await right.write(ADA, await right.pair())
+        owners = [await right.is_owner(user) for user in (EVE, ADA)]
+        assert owners == [False, False], "it begins anew with the next wrong one"
+        await right.clock.advance(3600)
+        await right.write(ADA, await right.pair())
+        assert await right.is_owner(ADA)
 
 
 async def test_old_codes_and_guesses_are_forgotten(hall: Hall) -> None:

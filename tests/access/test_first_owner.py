@@ -9,7 +9,7 @@ import pytest
 from nanohost.errors import UsageError
 from nanohost.model import HOST, EngageMode, UnknownSender
 from nanohost.reception.codes import TOO_LATE
-from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store import agent_groups, messaging_groups, users, wirings
 from nanohost.store.codes import CodeStatus
 from tests.access.hall import Hall
 
@@ -85,6 +85,16 @@ async def test_another_owner_is_made_by_a_code_and_the_others_are_told(hall: Hal
     assert (await hall.told(ADA))[1:] == [f"`Bob` (`telegram:bob`) is an owner now, by a code that `{HERE}` asked for."]
     lanes = {lane.platform_id for one in hall.follows.seen for lane in one.lanes if lane.session_id == HOST}
     assert lanes == {"ada", "bob"}
+
+
+async def test_an_owner_by_two_names_who_has_one_chat_is_told_once(hall: Hall) -> None:
+    await hall.write(ADA, await hall.pair())
+    async with hall.store.transaction() as tx:
+        await users.seen(tx, "slack:ada", name="Ada", now=hall.clock.now())
+        await users.link(tx, ADA, "slack:ada")
+    await hall.owner("slack:ada")
+    await hall.write(BOB, await hall.pair())
+    assert len((await hall.told(ADA))[1:]) == 1
 
 
 async def test_an_owner_who_types_a_code_stays_one_and_uses_it_up(hall: Hall) -> None:

@@ -124,6 +124,38 @@ async def test_a_third_identity_joins_the_two(hall: Hall) -> None:
     assert await hall.is_owner("discord:77")
 
 
+@pytest.mark.behaviour("AC-01", "AC-03")
+async def test_the_other_owners_are_told_who_is_an_owner_by_a_link_once_a_chat(hall: Hall) -> None:
+    for user in (ADA, "telegram:boss"):
+        await hall.owner(user)
+        await hall.write(user, "/approve")
+    code = await code_for(hall, ADA)
+    await hall.write(ADA_ON_SLACK, code)
+    told = await hall.told("telegram:boss")
+    assert told[1:] == ["`U7` (`slack:u7`) is an owner now, being one person with `telegram:ada`."]
+    assert len([text for text in await hall.told(ADA) if "slack:u7" in text]) == 1
+
+
+@pytest.mark.behaviour("AC-01", "AC-03")
+async def test_whoever_links_with_a_stolen_identity_is_seen_by_the_one_whose_role_it_is(hall: Hall) -> None:
+    await hall.owner(ADA)
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    await hall.write(EVE, await code_for(hall, ADA_ON_SLACK))
+    assert (await hall.told(ADA))[-1] == "`Eve` (`discord:eve`) is an owner now, being one person with `slack:u7`."
+
+
+@pytest.mark.behaviour("AC-01")
+async def test_a_link_that_makes_nobody_an_owner_is_told_to_no_owner(hall: Hall) -> None:
+    await hall.owner("telegram:boss")
+    await hall.write("telegram:boss", "/approve")
+    await hall.operator("roles grant", user=ADA, role="admin")
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    await hall.owner(ADA)
+    await hall.owner(EVE)
+    await hall.write(EVE, await code_for(hall, ADA))
+    assert len(await hall.told("telegram:boss")) == 1
+
+
 @pytest.mark.behaviour("AC-01")
 async def test_unlinked_again_it_is_somebody_else(hall: Hall) -> None:
     await hall.owner(ADA)
@@ -173,6 +205,15 @@ async def test_who_is_one_already_is_told_so(hall: Hall) -> None:
     await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
     await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
     assert (await hall.told(ADA_ON_SLACK))[1] == "You and `telegram:ada` are one person to me already."
+
+
+async def test_who_is_one_already_is_told_so_although_they_were_refused_once(hall: Hall) -> None:
+    await hall.group("main")
+    await hall.operator("members create", user=ADA, group="main")
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    await hall.operator("rules create", kind=sender.NAME, effect="deny", subject=ADA_ON_SLACK, group="main")
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    assert (await hall.told(ADA_ON_SLACK))[-1] == "You and `telegram:ada` are one person to me already."
 
 
 async def test_after_ten_minutes_it_is_too_late(hall: Hall) -> None:

@@ -23,7 +23,7 @@ from nanohost.model import (
     Wiring,
     WiringId,
 )
-from nanohost.routing.consider import ANOTHER_BOT, NO_PART, Decision, Made, consider
+from nanohost.routing.consider import ANOTHER_BOT, NO_PART, NOT_ASKED, Decision, Made, consider
 from nanohost.store.roles import Grant
 from nanohost.testing.manual_clock import START
 
@@ -47,6 +47,7 @@ BECAUSE = {
     "known": KNOWN_ONLY,
     "strict": STRICT,
     "waits": WAITS,
+    "not-asked": NOT_ASKED,
     "public": PUBLIC,
     **{role.value: role.value for role in Role},
 }
@@ -154,7 +155,7 @@ def test_another_bot_is_like_anybody_else_where_bots_may_speak_and_nobody_elsewh
 def test_nobody_is_asked_because_of_a_reaction() -> None:
     reaction = replace(EVENT, kind=EventKind.REACTION)
     decision = consider(WIRING, reaction, grants=[], policy=UnknownSender.REQUEST_APPROVAL, sticks=False)
-    assert decision == Decision(Made.DENY, WAITS)
+    assert decision == Decision(Made.DENY, NOT_ASKED)
 
 
 @pytest.mark.behaviour("RT-04")

@@ -19,6 +19,7 @@ from nanohost.store import actions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.database import Transaction
 from nanohost_protocol.ids import notice_id
+from nanohost_protocol.times import to_text
 from tests.actions.conftest import HERE, Bench
 
 
@@ -157,6 +158,20 @@ async def test_an_agent_that_is_refused_again_and_again_is_woken_no_more_and_the
     await bench.ask("wish", wanted("no"))
     await bench.settle()
     assert bench.notices()[-1].trigger is True
+
+
+async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nothing_from_the_agent(
+    bench: Bench,
+) -> None:
+    for _ in range(MOST_TOLD):
+        await bench.ask("wish", wanted("no"))
+    await bench.settle()
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE actions SET done_at = ?", (to_text(bench.clock.now() + timedelta(days=30)),))
+    out_id = await bench.ask("wish", wanted("no"))
+    await bench.settle()
+    told = {notice.id: notice for notice in bench.notices()}
+    assert told[notice_id(session=bench.session.id, request=out_id)].trigger is True
 
 
 async def test_one_sessions_mailbox_holds_up_no_other_session(bench: Bench) -> None:

@@ -12,7 +12,8 @@ import pytest
 from nanohost.actions import registry
 from nanohost.actions.asking import MOST_IN_VAIN, MOST_OPEN, WITHIN
 from nanohost.actions.registry import Action, Arguments, Request
-from nanohost.approvals.decide import Verdict, decide
+from nanohost.approvals.decide import Verdict, decide, press
+from nanohost.approvals.settled import settle
 from nanohost.chat_commands.host_command import Actor
 from nanohost.errors import UsageError
 from nanohost.guard.guard import Guard
@@ -22,6 +23,7 @@ from nanohost.store import actions, approvals, audit, destinations, messaging_gr
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.database import Transaction
 from nanohost.store.rules import RuleEffect
+from nanohost_protocol.times import to_text
 from tests.actions.conftest import Bench
 
 ONCE, MONTH = "Allow once", "Allow for 30 days"
@@ -194,6 +196,90 @@ async def test_a_rules_no_that_comes_after_a_yes_wins(bench: Bench) -> None:
     assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
 
 
+async def rule(bench: Bench, effect: RuleEffect, *, subject: str | None = None) -> int:
+    """Somebody decides it for next time, at the machine; its number."""
+    now = bench.clock.now()
+    async with bench.store.transaction() as tx:
+        made = await rules.add(
+            tx,
+            kind="wish",
+            effect=effect,
+            agent_group=None,
+            subject=subject,
+            created_by="local:root",
+            expires_at=None,
+            now=now,
+        )
+        await settle(tx, now=now, zone=UTC, aftermath=bench.aftermath)
+    return made.id
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_a_rules_no_is_counted_as_used_and_the_record_names_it(bench: Bench) -> None:
+    number = await rule(bench, RuleEffect.DENY)
+    await bench.ask("wish", wanted("gold"))
+    await bench.settle()
+    found = await rules.find(bench.store, number)
+    assert found is not None
+    assert (await bench.statuses(), found.uses, found.last_used_at) == (["refused"], 1, bench.clock.now())
+    [refused] = await audit.latest(bench.store, limit=1, what="wish")
+    assert (refused.outcome, refused.details["rule"]) == ("denied", number)
+
+
+@pytest.mark.behaviour("AP-05", "AP-07")
+async def test_a_permission_that_is_given_meanwhile_lets_go_on_what_waits_and_no_other_card_is_needed(
+    bench: Bench,
+) -> None:
+    first, second = await asked(bench, "gold"), await asked(bench, "silver")
+    await say(bench, first, MONTH)
+    found = await approvals.find(bench.store, second)
+    assert found is not None
+    assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may do it by now: a rule says so.")
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["done", "done"], ["gold", "silver"])
+    assert len(bench.told()) == 2, "both had waited"
+    [allowed] = await rules.every(bench.store, limit=9)
+    assert allowed.uses == 1
+
+
+@pytest.mark.behaviour("AP-05", "AP-07")
+async def test_a_rules_no_that_is_made_meanwhile_ends_what_waits_so_that_no_card_says_yes_in_vain(
+    bench: Bench,
+) -> None:
+    approval = await asked(bench)
+    await rule(bench, RuleEffect.DENY)
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may not do it by now: a rule says so.")
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
+    assert "was refused" in bench.told()[0]
+    assert await outcomes(bench) == ["held", "denied"]
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_a_rule_about_something_else_settles_nothing(bench: Bench) -> None:
+    approval = await asked(bench)
+    await rule(bench, RuleEffect.ALLOW, subject="something else")
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    assert (found.status, await bench.statuses()) == (ApprovalStatus.PENDING, ["held"])
+
+
+@pytest.mark.behaviour("AP-05", "AP-08")
+async def test_a_permission_that_is_taken_back_before_it_was_used_leaves_what_waited_to_be_asked_about_anew(
+    bench: Bench,
+) -> None:
+    approval = await asked(bench)
+    number = await rule(bench, RuleEffect.ALLOW)
+    async with bench.store.transaction() as tx:
+        await rules.end(tx, number, by="local:root", now=bench.clock.now())
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["held"], [])
+    [row] = await actions.of_session(bench.store, bench.session.id)
+    assert row.approval_id not in (None, approval)
+
+
 @pytest.mark.behaviour("AP-05")
 async def test_an_action_that_is_no_more_is_refused_after_the_yes(bench: Bench) -> None:
     await say(bench, await asked(bench), ONCE)
@@ -218,12 +304,12 @@ async def test_what_became_impossible_after_the_yes_is_refused_with_its_reason(b
     assert await destinations.of_group(bench.store, bench.session.agent_group_id) == []
 
 
-async def chat(bench: Bench, platform_id: str, name: str) -> MessagingGroupId:
+async def chat(bench: Bench, platform_id: str, name: str, *, instance: str = "default") -> MessagingGroupId:
     async with bench.store.transaction() as tx:
         made = await messaging_groups.add(
             tx,
             channel_type="fake",
-            instance="default",
+            instance=instance,
             platform_id=platform_id,
             is_group=True,
             name=name,
@@ -328,6 +414,71 @@ async def test_an_agent_that_is_told_no_again_and_again_is_refused_without_a_car
     await bench.clock.advance(WITHIN.total_seconds() + 1)
     await asked(bench)
     assert len(set(bench.aftermath.approvals)) == MOST_IN_VAIN + 1
+
+
+async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nobody_from_being_asked(
+    bench: Bench,
+) -> None:
+    for _ in range(MOST_IN_VAIN):
+        await say(bench, await asked(bench), None)
+        await bench.settle()
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE actions SET done_at = ?", (to_text(bench.clock.now() + timedelta(days=30)),))
+    await asked(bench)
+    assert (await bench.statuses())[-1] == "held"
+
+
+@pytest.mark.behaviour("AP-02")
+@pytest.mark.parametrize("name", ["x" * 600, "Family, just this once"])
+async def test_what_a_chat_is_called_is_not_among_the_words_for_what_a_permission_would_be_about(
+    bench: Bench, name: str
+) -> None:
+    await chat(bench, "c9", name)
+    await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
+    await bench.settle()
+    found = await approvals.find(bench.store, bench.aftermath.approvals[-1])
+    assert found is not None
+    [line] = [line for line in found.shown.split("\n") if MONTH in line]
+    assert line == "**Allow for 30 days:** `sending to the chat c9 on fake, in all conversations of main`"
+
+
+@pytest.mark.behaviour("AP-02")
+async def test_the_card_says_by_which_bot_the_agent_would_write_where_there_are_two(bench: Bench) -> None:
+    await chat(bench, "c9", "Family", instance="second")
+    await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
+    await bench.settle()
+    found = await approvals.find(bench.store, bench.aftermath.approvals[-1])
+    assert found is not None
+    assert "Send to the group `Family` on fake:second, chat `c9`" in found.shown
+
+
+@pytest.mark.behaviour("AP-04")
+@pytest.mark.parametrize("choice", ["9" * 5_000, "0", "3", "٣", "²"])
+async def test_a_number_that_is_no_choice_of_the_card_decides_nothing(bench: Bench, choice: str) -> None:
+    approval = await asked(bench)
+    with pytest.raises(UsageError, match="there is no such choice"):
+        await say(bench, approval, choice)
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    assert found.status is ApprovalStatus.PENDING
+
+
+@pytest.mark.behaviour("AP-04", "AP-08")
+async def test_the_no_of_a_card_of_an_older_version_is_a_no_whatever_it_is_called_now(bench: Bench) -> None:
+    approval = await asked(bench)
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE approvals SET options = ?", (json.dumps([ONCE, "Turn down"]),))
+        await press(
+            tx,
+            approval,
+            actor=OWNER,
+            label="Turn down",
+            now=bench.clock.now(),
+            zone=UTC,
+            aftermath=bench.aftermath,
+        )
+    await bench.settle()
+    assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
 
 
 async def test_only_so_many_requests_of_an_agent_wait_at_a_time(bench: Bench) -> None:

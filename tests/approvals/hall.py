@@ -12,6 +12,7 @@ from pathlib import Path
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId, Role, UnknownSender
+from nanohost.settings import Settings
 from nanohost.store import approvals, roles
 from nanohost.store.approvals import Approval
 from nanohost.testing.able_channel import AbleChannel
@@ -95,12 +96,13 @@ async def hall(
     *,
     fake: AbleChannel | None = None,
     clock: Clock | None = None,
+    settings: Settings | None = None,
     wired: bool = True,
     owner: bool = True,
 ) -> AsyncIterator[Hall]:
     """`wired`: the chat c1 is tied to the agent `main`, and strangers wait there for approval."""
     fake = fake or AbleChannel()
-    async with flowing(root, fake=fake, clock=clock) as flow:
+    async with flowing(root, fake=fake, clock=clock, settings=settings) as flow:
         here = Hall(flow, fake)
         if not await here.approvals() and not await roles.every(flow.host.store):
             await flow.group("main")

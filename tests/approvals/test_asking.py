@@ -10,16 +10,17 @@ import pytest
 
 from nanohost.aftermath import Aftermath
 from nanohost.approvals.decide import Verdict, decide
-from nanohost.approvals.engine import NO_ANSWER, NOBODY_LEFT, SENT_WITHIN
+from nanohost.approvals.engine import LATE_LOOK_S, NO_ANSWER, NOBODY_LEFT, SENT_WITHIN
 from nanohost.approvals.requests import AGAIN_AFTER
-from nanohost.channel_api import Address, Refused, Sender
+from nanohost.channel_api import Address, ChannelDown, Refused, Sender
 from nanohost.chat_commands.host_command import Actor
 from nanohost.model import ApprovalId, Role
-from nanohost.store import approvals, dropped
+from nanohost.store import approvals, dropped, users
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.times import to_text
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall
+from tests.support.flow import scripted_settings
 from tests.support.invariants import until
 
 CARLS = "dm-carl"
@@ -35,6 +36,47 @@ class NoDms(AbleChannel):
     async def open_dm(self, handle: str) -> Address:
         if handle not in self.reachable:
             raise Refused("they have never written to the bot")
+        return await super().open_dm(handle)
+
+
+class Away(AbleChannel):
+    """A platform that does not answer when a direct chat is to be opened with those who are named."""
+
+    def __init__(self, *unanswered: str) -> None:
+        super().__init__()
+        self.unanswered = set(unanswered)
+        self.asked: list[str] = []
+
+    async def open_dm(self, handle: str) -> Address:
+        self.asked.append(handle)
+        if handle in self.unanswered:
+            raise ChannelDown("no connection")
+        return await super().open_dm(handle)
+
+
+class Blocked(AbleChannel):
+    """A platform where somebody does not want to hear from the bot in this chat."""
+
+    def __init__(self, chat: str) -> None:
+        super().__init__()
+        self.chat = chat
+
+    def _refuse_by_mood(self, address: Address) -> None:
+        if address.platform_id == self.chat:
+            raise Refused("they have blocked the bot")
+        super()._refuse_by_mood(address)
+
+
+class SlowToOpen(AbleChannel):
+    """A platform that takes its time to open a direct chat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening, self.may_open = asyncio.Event(), asyncio.Event()
+
+    async def open_dm(self, handle: str) -> Address:
+        self.opening.set()
+        await self.may_open.wait()
         return await super().open_dm(handle)
 
 
@@ -92,17 +134,30 @@ async def test_a_card_that_is_not_sent_within_a_minute_goes_to_the_next_one_too_
 
 @pytest.mark.behaviour("AP-06")
 async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: Path) -> None:
-    class Blocks(AbleChannel):
-        def _refuse_by_mood(self, address: Address) -> None:
-            if address.platform_id == CARLS:
-                raise Refused("they have blocked the bot")
-            super()._refuse_by_mood(address)
-
-    async with hall(tmp_path, fake=Blocks()) as here:
+    async with hall(tmp_path, fake=Blocked(CARLS)) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.writes(BOB, "hello")
         card = await here.card()
         assert card.address.platform_id == OLGAS
+
+
+@pytest.mark.behaviour("AP-06", "AP-01", "AC-01")
+async def test_who_cannot_be_reached_in_one_place_is_asked_in_another_where_there_is_nobody_else(
+    tmp_path: Path,
+) -> None:
+    async with hall(tmp_path, fake=Blocked(OLGAS)) as here:
+        store, now = here.flow.host.store, here.flow.host.clock.now()
+        async with store.transaction() as tx:
+            await users.seen(tx, "fake:olga", name="Olga", now=now)
+            await users.seen(tx, "fake:olga-at-work", name="Olga", now=now - timedelta(days=1))
+            await users.link(tx, "fake:olga", "fake:olga-at-work")
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        assert card.address.platform_id == "dm-olga-at-work"
+        [approval] = await here.approvals()
+        assert [one.user_id for one in await approvals.cards(store, approval.id)] == ["fake:olga", "fake:olga-at-work"]
+        await here.presses(Sender(handle="olga-at-work", name="Olga"), card, "Let them in")
+        await here.reads("c1", "echo: hello")
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
@@ -234,3 +289,68 @@ async def test_a_card_that_was_asked_for_in_the_future_goes_to_the_next_one_as_w
         here.flow.host.approvals.poke(approval.id)
         card = await here.card()
         assert card.address.platform_id == OLGAS
+
+
+@pytest.mark.behaviour("AP-06")
+async def test_a_platform_that_does_not_answer_now_is_asked_again_and_nothing_fails_by_it(tmp_path: Path) -> None:
+    clock, fake = ManualClock(), Away("olga")
+    async with hall(tmp_path, fake=fake, clock=clock) as here:
+        await here.writes(BOB, "hello")
+        await until(lambda: "olga" in fake.asked)
+        await advanced(here, clock, 2)
+        await here.statuses("pending")
+        fake.unanswered = set()
+        await advanced(here, clock, LATE_LOOK_S + 1)
+        card = await here.card()
+        await here.presses(OLGA, card, "Let them in")
+        await advanced(here, clock, 2)
+        await here.reads("c1", "echo: hello")
+
+
+@pytest.mark.behaviour("AP-06", "AP-01")
+async def test_while_one_platform_does_not_answer_the_next_one_is_asked(tmp_path: Path) -> None:
+    fake = Away("carl")
+    async with hall(tmp_path, fake=fake) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        assert card.address.platform_id == OLGAS
+
+
+@pytest.mark.behaviour("AP-03", "AP-01")
+async def test_who_loses_the_role_while_their_chat_is_being_opened_gets_no_card(tmp_path: Path) -> None:
+    fake = SlowToOpen()
+    async with hall(tmp_path, fake=fake) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        await asyncio.wait_for(fake.opening.wait(), 10)
+        await here.take_away(CARL)
+        fake.may_open.set()
+        card = await here.card()
+        assert card.address.platform_id == OLGAS
+        assert not here.flow.texts(CARLS)
+
+
+@pytest.mark.behaviour("AP-06", "DL-05")
+async def test_a_card_of_which_nobody_knows_whether_it_arrived_goes_to_the_next_one_and_is_good_where_there_is_none(
+    tmp_path: Path,
+) -> None:
+    fake = AbleChannel()
+    fake.ambiguous_after_effect = 1
+    async with hall(tmp_path, fake=fake, settings=scripted_settings(ambiguous="ask")) as here:
+        await here.writes(BOB, "hello", chat="g1", group=True)
+        first = await here.card()
+        [approval] = await here.statuses("pending")
+        await _until_passed_over(here, approval.id)
+        await here.statuses("pending")
+        await here.presses(OLGA, first, "Make a new agent")
+        await here.reads("g1", "echo: hello")
+
+
+async def _until_passed_over(here: Hall, approval: ApprovalId) -> None:
+    """The engine has seen that the card is not known to have arrived."""
+    async with asyncio.timeout(10):
+        while True:
+            if any(card.problem for card in await approvals.cards(here.flow.host.store, approval)):
+                return
+            await asyncio.sleep(0.01)  # the database tells nobody

@@ -90,6 +90,24 @@ async def test_an_agent_that_has_no_button_can_be_typed(tmp_path: Path) -> None:
         assert wiring.agent_group_id == found.id
 
 
+@pytest.mark.behaviour("AP-04", "AP-10")
+@pytest.mark.parametrize("folder", ["agent", "new"])
+async def test_an_agents_name_means_that_agent_whatever_else_ends_so(tmp_path: Path, folder: str) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        for number in range(6):
+            await here.flow.group(f"a{number}")
+        await here.flow.group(folder)
+        await here.writes(BOB, "hello", chat="dm-bob")
+        [approval] = await here.statuses("pending")
+        await here.reads(OLGAS, "May ")
+        await here.writes(OLGA, f"/approve {approval.id} {folder}", chat=OLGAS)
+        await here.reads("dm-bob", "echo: hello")
+        [wiring] = await wirings.every(here.flow.host.store)
+        found = await agent_groups.find(here.flow.host.store, folder)
+        assert found is not None
+        assert wiring.agent_group_id == found.id
+
+
 @pytest.mark.behaviour("AP-05")
 async def test_an_agent_that_is_gone_by_then_cannot_be_connected_and_both_hear_of_it(tmp_path: Path) -> None:
     async with hall(tmp_path, wired=False) as here:

@@ -253,6 +253,33 @@ async def test_a_refusal_that_was_made_meanwhile_wins_over_an_old_card(tmp_path:
         assert not await roles.of_user(store, "fake:bob")
 
 
+@pytest.mark.behaviour("AP-06", "AP-10")
+async def test_what_stood_in_the_way_of_a_yes_and_is_gone_keeps_nobody_from_being_asked_again(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        store, now = here.flow.host.store, here.flow.host.clock.now()
+        async with store.transaction() as tx:
+            rule = await rules.add(
+                tx,
+                kind="sender",
+                effect=rules.RuleEffect.DENY,
+                agent_group=None,
+                subject="fake:bob",
+                created_by="local:test",
+                expires_at=None,
+                now=now,
+            )
+        await here.presses(OLGA, card, "Let them in")
+        await here.statuses("failed")
+        async with store.transaction() as tx:
+            await rules.end(tx, rule.id, by="local:test", now=now)
+        await here.writes(BOB, "and now?")
+        await here.statuses("failed", "pending")
+        await here.presses(OLGA, await here.card(), "Let them in")
+        await here.reads("c1", "echo: and now?")
+
+
 @pytest.mark.behaviour("AP-10", "AP-06")
 async def test_a_flood_of_strangers_makes_no_more_cards_than_somebody_can_read(tmp_path: Path) -> None:
     most = SENDER.most_open

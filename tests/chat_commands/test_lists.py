@@ -57,6 +57,17 @@ def test_every_listed_word_comes_to_what_the_lists_say_for_every_role(name: str,
 
 
 @pytest.mark.behaviour("AC-06")
+@pytest.mark.parametrize("name", [*FOREIGN, *chat_commands(), *host_commands()])
+def test_a_word_with_another_bots_name_behind_it_is_none_of_the_hosts_but_never_gets_past_what_is_kept_from_agents(
+    name: str,
+) -> None:
+    """In a group where nobody mentioned us: what is behind the word is not our name."""
+    verdict = gate(f"/{name}@another_bot", is_admin=False, is_to_us=False)
+    assert verdict == (_expected(name, "none") if name in FOREIGN else Passes())
+    assert gate(f"/{name}", is_admin=False, is_to_us=False) == _expected(name, "none")
+
+
+@pytest.mark.behaviour("AC-06")
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("text", ["/unknown", "/stop it, please", "/costs", "a /pause would be nice", "//pause"])
 def test_everything_else_is_an_ordinary_message(text: str, role: str) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from nanohost import __version__
-from nanohost.cli.main import build_parser, main
+from nanohost.cli.main import build_parser, complain, main
 from nanohost.commands.registry import commands
+from nanohost.errors import NanohostError
 from tests.cli.conftest import Shell
 
 
@@ -69,7 +70,27 @@ def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
-    assert "usage: nanohost" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "usage: nanohost" in said
+    assert "  try: nanohost " in said
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["rolse", "list"], "there is no command 'rolse'", "nanohost roles"),
+        (["roles", "lst"], "there is no command 'lst'", "nanohost roles list"),
+        (["zzz"], "there is no command 'zzz'", "nanohost --help"),
+        (["roles", "list", "now"], "unrecognized arguments: now", "nanohost --help"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest_one(
+    words: list[str], said: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert capsys.readouterr().err.splitlines()[-2:] == [f"nanohost: {said}", f"  try: {hint}"]
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +129,13 @@ def test_a_refusal_is_a_line_what_happened_and_a_line_what_to_type(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == "nanohost: there is no agent group 'main'\n  try: nanohost groups create main\n"
+
+
+def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(NanohostError("it was \x1b]0;mine\x07 that failed", hint="nanohost \x9b2J"))
+    said = capsys.readouterr().err
+    assert not [one for one in said if one in "\x1b\x07\x9b"]
+    assert said.count("\n") == 2
 
 
 @pytest.mark.behaviour("OP-05")

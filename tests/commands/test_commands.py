@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
+from nanohost.commands.registry import commands
+from nanohost.commands.show import as_json
 from nanohost.errors import UsageError
 from nanohost.model import EngageMode, SessionMode
 from nanohost.store import events, sessions, wirings
@@ -91,6 +94,23 @@ async def test_what_strangers_call_their_chats_cannot_command_the_terminal(opera
     await operator.asks("messaging-groups create", channel="telegram", chat="1", name="\x1b]0;mine\x07\x9b2J")
     shown = await operator.reads("messaging-groups list")
     assert not [character for character in shown if (character < " " and character != "\n") or character == "\x9b"]
+
+
+def test_json_shows_what_strangers_say_exactly_and_cannot_command_the_terminal() -> None:
+    said = {"name": "\x1b]0;mine\x07\x9b2J\u202e\x7f Zoë 😀\n"}
+    shown = as_json([said])
+    assert json.loads(shown) == [said]
+    assert not [one for one in shown if one in "\x1b\x07\x9b\u202e\x7f"]
+    assert "Zoë 😀" in shown
+
+
+def test_what_a_container_calls_its_rows_cannot_command_the_terminal_of_who_verifies() -> None:
+    row = "session s of main: row 1 (\x1b]0;mine\x07\x9b2J) of outbound.db was passed over"
+    shown = commands()["verify"].render(
+        {"checks": 1, "clean": False, "findings": [{"check": "taken over rows are in the ledger", "rows": [row]}]}
+    )
+    assert "was passed over" in shown
+    assert not [one for one in shown if one in "\x1b\x07\x9b"]
 
 
 @pytest.mark.behaviour("OP-05")
@@ -216,6 +236,17 @@ async def test_a_session_is_found_by_the_beginning_of_its_id(operator: Operator)
     assert shown["folder"].endswith(f"sessions/main/{id}")
     assert "2 sessions" in str(await refusal(operator, "sessions show", id="s"))
     assert "no session" in str(await refusal(operator, "sessions show", id="x"))
+
+
+async def test_nothing_is_no_beginning_of_a_session_that_could_be_stopped(operator: Operator) -> None:
+    group = (await operator.asks("groups create", folder="main"))["id"]
+    async with operator.context.store.transaction() as tx:
+        id = await sessions.add(
+            tx, agent_group=group, messaging_group=None, thread_id="t", now=operator.context.clock.now()
+        )
+    for words in ("sessions show", "sessions stop"):
+        assert "no session" in str(await refusal(operator, words, id=""))
+    assert "no host runs" in str(await refusal(operator, "sessions stop", id=id[:4]))
 
 
 # --- the terminal, channels, status -------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ async def test_what_is_no_text_is_refused_in_words(
     operator: Operator, words: str, arguments: dict[str, object]
 ) -> None:
     """What a shell hands over need not be UTF-8."""
-    assert "it is not text" in str(await refusal(operator, words, **arguments))
+    [name] = [name for name, value in arguments.items() if "\udcff" in str(value)]
+    assert str(await refusal(operator, words, **arguments)) == f"{words}: {name}: it is not text"
 
 
 def test_every_noun_that_an_operator_looks_after_is_a_resource_with_a_list() -> None:
@@ -164,8 +165,10 @@ async def test_a_key_that_is_not_there_is_answered_with_what_to_type(operator: O
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
 async def test_a_number_beyond_all_rows_is_refused_in_words(operator: Operator, number: int) -> None:
-    for words in ("wirings get", "wirings delete", "messaging-groups get", "rules get"):
+    for words in ("wirings get", "wirings delete", "messaging-groups get", "rules get", "events retry"):
         assert "id: " in str(await refusal(operator, words, id=number))
+    for words in ("deliveries show", "deliveries resend", "deliveries drop"):
+        assert "seq: " in str(await refusal(operator, words, session="s", seq=number))
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------
@@ -451,6 +454,8 @@ async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
         ({"group": "no"}, "no agent group"),
         ({"effect": "allow"}, "is let in without a rule"),
         ({"kind": "chat", "group": "main"}, "refused to all agents"),
+        ({"subject": "Eve"}, "is not a user"),
+        ({"kind": "chat", "subject": "telegram:-100123"}, "is no chat"),
         ({"kind": "sendr"}, "nobody is ever asked for 'sendr'"),
     ],
 )
@@ -512,6 +517,14 @@ async def test_a_no_can_have_a_reason_and_stays(operator: Operator) -> None:
     assert (rule["kind"], rule["effect"], rule["subject"], rule["group"]) == ("sender", "deny", EVE, "main")
 
 
+async def test_the_name_of_an_approval_is_read_in_capitals_too_as_it_is_in_a_chat(operator: Operator) -> None:
+    await fill(operator)
+    shown = await operator.asks("approvals get", id="K3F7QD")
+    assert isinstance(shown, dict)
+    assert shown["id"] == "k3f7qd"
+    assert (await operator.asks("approvals deny", id="K3f7qD"))["id"] == "k3f7qd"
+
+
 @pytest.mark.behaviour("OP-05")
 async def test_an_approval_that_is_not_there_cannot_be_decided(operator: Operator) -> None:
     await fill(operator)
@@ -545,3 +558,16 @@ async def test_a_number_that_is_none_is_said_in_plain_words(operator: Operator) 
     wrong = await refusal(operator, "rules delete", id="nope")
     assert str(wrong) == "rules delete: id: 'nope' is not a number"
     assert "'0' should be greater than" in str(await refusal(operator, "audit list", limit="0"))
+
+
+async def test_a_word_that_is_neither_yes_nor_no_is_said_in_plain_words(operator: Operator) -> None:
+    wrong = await refusal(operator, "wirings update", id=1, bots="maybe")
+    assert str(wrong) == "wirings update: bots: 'maybe' should be yes or no"
+
+
+async def test_a_rule_about_one_chat_or_one_sender_names_them_as_a_card_does(operator: Operator) -> None:
+    await fill(operator)
+    for kind, subject in (("sender", "telegram:13"), ("chat", "telegram:default:-100123"), ("tasks.create", "x")):
+        made = await operator.asks("rules create", kind=kind, effect="deny", subject=subject)
+        assert isinstance(made, dict)
+        assert made["subject"] == subject

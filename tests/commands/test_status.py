@@ -11,7 +11,7 @@ import pytest
 from nanohost.commands import status
 from nanohost.commands.show import Json
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, model_calls, sessions
+from nanohost.store import agent_groups, model_calls, sessions, users
 from nanohost_protocol.times import to_text
 from tests.commands.conftest import Operator
 
@@ -186,6 +186,44 @@ async def test_a_late_message_is_told_with_its_cause(operator: Operator) -> None
     shown = await running(operator).reads("status")
     assert "it is not routed" in shown
     assert "20 min ago" in shown
+
+
+@pytest.mark.behaviour("OP-01", "AC-01")
+@pytest.mark.parametrize(
+    ("granted", "is_shown"),
+    [
+        (None, True),
+        ({"user": "telegram:1", "role": "member", "group": "other"}, True),
+        ({"user": "telegram:1", "role": "owner"}, False),
+        ({"user": "slack:U1", "role": "member", "group": "main"}, False),
+    ],
+)
+async def test_to_let_somebody_in_is_advised_only_about_those_without_a_role_by_any_identity(
+    operator: Operator, granted: dict[str, str] | None, is_shown: bool
+) -> None:
+    """Who has a role and typed a word that vanishes is not turned away; who has two names is one human."""
+    for folder in ("main", "other"):
+        await operator.asks("groups create", folder=folder)
+    await operator.asks("wirings create", channel="telegram", chat="1", group="main")
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        for user in ("telegram:1", "slack:U1"):
+            await users.seen(tx, user, name="Ann", now=now)
+        await users.link(tx, "telegram:1", "slack:U1")
+    if granted is not None:
+        await operator.asks("roles create", **granted)
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO inbound_events (channel_type, instance, platform_id, platform_message_id, event_kind,"
+            " is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, sent_at, received_at,"
+            " status)"
+            " VALUES ('telegram', 'default', '1', 'm1', 'message', 0, 0, '1', 'Ann', 0, '', '/config', '2100-01-01',"
+            " '2100-01-01', 'routed')"
+        )
+        await tx.run("INSERT INTO routes (event_id, wiring_id, outcome, reason) VALUES (1, 1, 'denied', '')")
+    shown = await operator.asks("status")
+    assert isinstance(shown, dict)
+    assert bool(shown["senders_denied"]) is is_shown
 
 
 def _named(value: Json, session: SessionId) -> Json:

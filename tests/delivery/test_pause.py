@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ class Ground:
     clock: ManualClock
     session: SessionId
 
-    async def enter(self, text: str, seq: int) -> LaneKey:
+    async def enter(self, text: str, seq: int, *, not_before: datetime | None = None) -> LaneKey:
         lane = LaneKey(self.session, *FAKE, "c1")
         entry = deliveries.Delivery(
             lane=lane,
@@ -47,6 +48,7 @@ class Ground:
             content=encode(ChatOut(text=text)),
             status=DeliveryStatus.PENDING,
             created_at=self.clock.now(),
+            not_before=not_before,
         )
         async with self.store.transaction() as tx:
             await deliveries.add(tx, entry)
@@ -99,6 +101,40 @@ async def test_the_host_goes_on_speaking_and_agents_and_tasks_wait(tmp_path: Pat
         await here.go_on()
         await here.fake.wait_for(4)
     assert here.texts()[2:] == ["of a task", "of the agent"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_what_is_to_be_sent_later_does_not_count_as_waiting_for_the_pause_to_end(tmp_path: Path) -> None:
+    async with ground(tmp_path, FakeChannel()) as here:
+        await here.pause()
+        now = here.clock.now()
+        await here.enter("now", 1)
+        await here.enter("on time", 3, not_before=now)
+        await here.enter("tomorrow", 5, not_before=now + timedelta(days=1))
+        await here.enter("a notice", -65)
+        assert (await paused.backlog(here.store, now, tasks_within=timedelta())).to_send == 2
+        await here.fake.wait_for(1)
+
+
+@pytest.mark.behaviour("DL-01", "SE-12")
+async def test_what_was_being_sent_at_a_kill_is_not_sent_after_the_pause_if_its_chat_was_taken_away_in_it(
+    tmp_path: Path,
+) -> None:
+    async with ground(tmp_path, FakeChannel()) as here:
+        await here.pause()
+        lane = await here.enter("of before", 1)
+        async with here.store.transaction() as tx:
+            await tx.run("UPDATE deliveries SET status = 'sending', attempts = 1")
+            [cut_off] = await deliveries.waiting(tx, lane)
+            assert not await deliveries.drop(tx, cut_off, "taken away", here.clock.now())
+            await deliveries.not_again(tx, cut_off, "taken away")
+        await here.enter("of after", 3)
+        await here.go_on()
+        await here.fake.wait_for(1)
+        settled = await deliveries.find(here.store, here.session, 1)
+    assert here.texts() == ["of after"]
+    assert settled is not None
+    assert (settled.status, settled.reason) == (DeliveryStatus.DROPPED, "taken away")
 
 
 @pytest.mark.behaviour("SE-12")

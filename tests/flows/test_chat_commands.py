@@ -18,6 +18,7 @@ from nanohost_protocol.rows import InKind, NewMessageIn
 from nanohost_protocol.schema import OUTBOUND
 from nanohost_protocol.sqlite import reading
 from tests.flows.stage import Stage
+from tests.flows.test_operator import types
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, claims_of, until
 
@@ -42,6 +43,28 @@ async def test_stop_ends_the_running_turn_and_what_waits_and_says_so_once(stage:
         await stage.fake.person_writes("hi")
         await stage.fake.wait_for(2)
     assert flow.texts() == [STOPPED, "echo: hi"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one_for_the_next(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=WORKS)
+        await watched.fake.person_writes("hi")
+        await watched.fake.wait_for(1)
+        await types(flow, "groups restart", "main", message="a long one")
+        await claimed(flow)
+        session = await flow.session()
+        await flow.host.mailboxes.put(session, [_word("w2")])
+        await watched.fake.person_writes("/stop")
+        await watched.fake.wait_for(2)
+        with reading_inbound(flow.layout(session).inbound_db) as box:
+            found = box.find("w2")
+        assert found is not None
+        assert found.status == "pending"
+        flow.host.keeper.stop(session.id)
+        await watched.fake.person_writes("and now")
+        await watched.fake.wait_for(3)
+    assert flow.texts()[:2] == ["echo: hi", STOPPED]
 
 
 @pytest.mark.behaviour("SE-12")
@@ -193,11 +216,7 @@ async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_fi
         await stage.fake.person_writes("one")
         await stage.fake.wait_for(1)
         session = await flow.session()
-        note = SystemIn(text="you were restarted")
-        row = NewMessageIn(
-            id="w1", kind=InKind.SYSTEM, timestamp=datetime.now(UTC), content=encode(note), on_wake=True, trigger=False
-        )
-        await flow.host.mailboxes.put(session, [row])
+        await flow.host.mailboxes.put(session, [_word("w1")])
         await stage.fake.person_writes("two")
         await stage.fake.wait_for(2)
         with reading_inbound(flow.layout(session).inbound_db) as box:
@@ -212,6 +231,14 @@ async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_fi
         turns = await flow.host.mailboxes.outbound(session, lambda box: box.turns())
         assert turns is not None
         assert "w1" in turns[0].message_ids
+
+
+def _word(id: str) -> NewMessageIn:
+    """For a fresh container; it wakes none."""
+    note = SystemIn(text="you were restarted")
+    return NewMessageIn(
+        id=id, kind=InKind.SYSTEM, timestamp=datetime.now(UTC), content=encode(note), on_wake=True, trigger=False
+    )
 
 
 async def _backing_off(flow: Flow) -> Session:

@@ -142,6 +142,22 @@ async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(wat
     assert flow.texts("c2") == []
 
 
+@pytest.mark.behaviour("DL-01")
+async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_tried_again(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("c1", script=TOLD)
+        await create(flow)
+        watched.fake.hold()
+        await watched.fake.person_writes("tell them")
+        await watched.fake.wait_for_attempts(2)
+        assert (await types(flow, "destinations delete", "main", "family"))["messages"] == 0
+        watched.fake.limited_chats["c2"] = 0.5
+        watched.fake.release()
+        assert await reasons(flow, 1) == ["the destination family was taken away"]
+        watched.fake.limited_chats.clear()
+    assert (flow.texts("c1"), flow.texts("c2")) == (["told"], [])
+
+
 async def test_what_waits_for_a_chat_that_has_another_name_stays(watched: Stage) -> None:
     async with watched.host() as flow:
         await flow.wire("c1", script=LATER)

@@ -248,6 +248,7 @@ BROKEN: list[dict[str, object]] = [
     {"sender": Sender(handle=None, name="Ada")},  # type: ignore[arg-type]
     {"sender": Sender(handle=7, name="Ada")},  # type: ignore[arg-type]
     {"sender": Sender(handle="\ud800", name="Ada")},
+    {"sender": Sender(handle="", name="Ada")},
     {"sender": Sender(handle="u1", name="Ada", is_bot="no")},  # type: ignore[arg-type]
     {"text": None},
     {"text": b"bytes"},
@@ -265,6 +266,9 @@ BROKEN: list[dict[str, object]] = [
     {"refers_to": b"7"},
     {"is_group": "yes"},
     {"mentions_bot": None},
+    {"attachments": None},
+    {"attachments": "f1"},
+    {"attachments": 7},
 ]
 
 
@@ -279,6 +283,12 @@ async def test_an_event_that_can_never_be_used_is_on_record_and_does_not_come_ba
     ((_, reason),) = await drops(store)
     assert reason
     assert (await events.chats_with_new(store), told) == ([], [])
+
+
+async def test_a_kind_that_is_said_as_plain_text_is_that_kind(inbox: ChannelInbox, store: Store) -> None:
+    assert (await inbox.accept(replace(EVENT, kind="message", platform_id="unwired"))).new  # type: ignore[arg-type]
+    [found] = await events.new_in_chat(store, ChatKey("fake", "main", "unwired"), limit=9)
+    assert found.event.kind is EventKind.MESSAGE
 
 
 async def test_two_events_without_ids_are_two_records(inbox: ChannelInbox, store: Store) -> None:

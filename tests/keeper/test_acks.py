@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.chat_commands.clear import FRESH
 from nanohost.errors import StoreError
 from nanohost.keeper.acks import AckTaker
 from nanohost.keeper.verdict import DIED
@@ -18,7 +19,8 @@ from nanohost.store import sessions, spared_tries
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
-from nanohost_protocol.rows import ErrorClass, MessageIn, TurnError, Usage
+from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, encode
+from nanohost_protocol.rows import ErrorClass, InKind, MessageIn, NewMessageIn, TurnError, Usage
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 
 WORDS = "It did not work."
@@ -81,6 +83,43 @@ async def test_a_due_time_that_outlived_its_work_is_cleared(tmp_path: Path) -> N
         standing = await _taker(bench).take(session)
         assert standing is not None
         assert (standing.due_at, await _due(bench, session)) == (None, None)
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_an_order_that_a_runner_dies_over_is_due_again_before_what_was_written_after_it(tmp_path: Path) -> None:
+    """Else the next runner would answer that within the old conversation, and be cut short by the order later."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        order = NewMessageIn(
+            id="clear", kind=InKind.CONTROL, timestamp=START, content=encode(ControlIn(command=CLEAR, answer=FRESH))
+        )
+        await bench.mailboxes.put(session, [order])
+        row = await bench.mailboxes.inbound(session, lambda box: box.find("clear"))
+        assert row is not None
+        with _runner(bench, session) as runner:
+            runner.claim("t1", [row], START)
+        await _taker(bench).take(session)
+        row = await bench.mailboxes.inbound(session, lambda box: box.find("clear"))
+        assert row is not None
+        assert (row.status, row.tries, row.process_after) == ("pending", 1, START)
+
+
+@pytest.mark.behaviour("SE-09", "SE-12")
+async def test_nobody_is_told_of_a_stop_that_it_is_kept_and_tried_again(tmp_path: Path) -> None:
+    """What it stopped is closed: "I keep your message and try again" would be a lie, and "Stopped." comes anyway."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        hello = await _message(bench, session)
+        stop = NewMessageIn(
+            id="stop",
+            kind=InKind.CONTROL,
+            timestamp=START,
+            content=encode(ControlIn(command=STOP)),
+            origin=hello.origin,
+        )
+        await bench.mailboxes.update(session, lambda box: (box.close(hello.id, "failed"), box.put(stop)))
+        await _taker(bench).tell_waiting(session, WORDS)
+        assert await _told(bench) == []
 
 
 async def test_a_due_time_with_work_behind_it_stays_as_it_is(tmp_path: Path) -> None:

@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost.keeper.notices import NO_TRY, Notice, about_delivery, about_event, delivery_of, notice_seqs
+from nanohost.keeper.notices import (
+    GIVEN_UP,
+    HELD,
+    LATE,
+    NO_TRY,
+    Notice,
+    about_delivery,
+    about_event,
+    delivery_of,
+    notice_seqs,
+)
 from nanohost.shipped import shipped_root
 from nanohost.store.migrations import migrate, read_sets
 from nanohost_protocol.rows import InKind, MessageIn, Origin
@@ -43,7 +53,9 @@ def number_of(message: int, number: int) -> int:
 
 @pytest.mark.behaviour("DL-07")
 @given(
-    st.lists(st.tuples(st.integers(1, 2**40), st.integers(1, NO_TRY)), min_size=2, max_size=6, unique_by=lambda x: x[0])
+    st.lists(
+        st.tuples(st.integers(1, 2**40), st.integers(1, GIVEN_UP)), min_size=2, max_size=6, unique_by=lambda x: x[0]
+    )
 )
 def test_what_is_said_about_a_later_message_comes_later(notices: list[tuple[int, int]]) -> None:
     numbers = [number_of(message, number) for message, number in sorted(notices)]
@@ -52,8 +64,16 @@ def test_what_is_said_about_a_later_message_comes_later(notices: list[tuple[int,
 
 
 @pytest.mark.behaviour("DL-07")
+def test_that_a_message_was_given_up_is_the_last_that_is_said_about_it() -> None:
+    """Not "I tried and stopped" first, and then "I keep your message and try again"."""
+    earlier = [number_of(2, number) for number in (0, 1, 1000, NO_TRY, HELD, LATE)]
+    assert len({*earlier}) == len(earlier)
+    assert max(earlier) < number_of(2, GIVEN_UP) < number_of(4, 0)
+
+
+@pytest.mark.behaviour("DL-07")
 def test_what_is_said_about_events_and_answers_comes_after_it_and_before_the_agent() -> None:
-    of_message = delivery_of(SESSION, Notice(message=MESSAGE, number=NO_TRY, sentence="x"), NOW)
+    of_message = delivery_of(SESSION, Notice(message=MESSAGE, number=GIVEN_UP, sentence="x"), NOW)
     of_event = about_event(SESSION.id, 7, ORIGIN, "x", NOW)
     of_answer = about_delivery(replace(of_message, seq=12), "x", NOW)
     assert of_message.seq < of_event.seq < of_answer.seq < 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,26 +38,33 @@ async def asking(folder: Path, *, text: str = "Which?", receipt: tuple[str, ...]
         await world.wire(await world.chat(), await world.agent("a"))
         await world.says("ask me")
         await world.route()
-        session = await world.session("a")
-        question = Delivery(
-            lane=LaneKey(session.id, "fake", "main", "c1"),
-            seq=1,
-            out_id="q1",
-            kind="question",
-            thread_id=None,
-            reply_to=None,
-            content=encode(QuestionOut(text=text, options=("Red", "Blue"))),
-            status=DeliveryStatus.PENDING,
-            created_at=NOON,
-        )
-        async with store.transaction() as tx:
-            await deliveries.add(tx, question)
-            await questions.add(tx, question, NOON)
-            await deliveries.begin(tx, question, NOON)
-            if receipt:
-                sent = Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt)
-                await deliveries.end(tx, question, sent, NOON)
+        await ask(world, QuestionOut(text=text, options=("Red", "Blue")), receipt=receipt)
         yield world
+
+
+async def ask(
+    world: World, content: QuestionOut, *, seq: int = 1, receipt: tuple[str, ...], at: datetime = NOON
+) -> None:
+    """Have the agent's session ask."""
+    session = await world.session("a")
+    question = Delivery(
+        lane=LaneKey(session.id, "fake", "main", "c1"),
+        seq=seq,
+        out_id=f"q{seq}",
+        kind="question",
+        thread_id=None,
+        reply_to=None,
+        content=encode(content),
+        status=DeliveryStatus.PENDING,
+        created_at=at,
+    )
+    async with world.store.transaction() as tx:
+        await deliveries.add(tx, question)
+        await questions.add(tx, question, at)
+        await deliveries.begin(tx, question, at)
+        if receipt:
+            sent = Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt)
+            await deliveries.end(tx, question, sent, at)
 
 
 async def said(world: World) -> list[tuple[str, str | None]]:
@@ -95,6 +102,17 @@ async def test_of_two_in_one_batch_the_first_is_the_answer(tmp_path: Path) -> No
         await world.says("red", "2")
         await world.route()
         assert await said(world) == [("ask me", None), ("Red", "q1"), ("2", None)]
+
+
+@pytest.mark.parametrize("later", [timedelta(minutes=5), timedelta(hours=-1)])
+async def test_of_two_questions_the_latest_is_meant_also_after_the_clock_was_set_back(
+    tmp_path: Path, later: timedelta
+) -> None:
+    async with asking(tmp_path) as world:
+        await ask(world, QuestionOut(text="When?", options=("Now", "Never")), seq=3, receipt=("p3",), at=NOON + later)
+        await world.says("2", "2")
+        await world.route()
+        assert await said(world) == [("ask me", None), ("Never", "q3"), ("Blue", "q1")]
 
 
 @pytest.mark.parametrize("receipt", [("p1",), ("p1", "p2")])

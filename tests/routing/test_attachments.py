@@ -11,6 +11,7 @@ import pytest
 
 from nanohost.channel_api import Attachment, Refused
 from nanohost.clock import Clock
+from nanohost.errors import MailboxError
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of
@@ -82,6 +83,20 @@ async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
     assert path.read_bytes() == b"hello"
     assert path == mailboxes.layout(SESSION).in_dir / "inbox" / message.id / "notes.txt"
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.behaviour("IN-06", "RT-03")
+async def test_where_no_folder_can_be_made_the_message_waits_as_for_a_mailbox_that_refuses(
+    mailboxes: Mailboxes, able: AbleChannel
+) -> None:
+    root = mailboxes.layout(SESSION).root
+    root.mkdir(parents=True)
+    (root / "in").write_text("in the way")
+    with pytest.raises(MailboxError, match=SESSION.id):
+        await told(mailboxes, able, NOTES)
+    (root / "in").unlink()
+    _, text = await told(mailboxes, able, NOTES)
+    assert "[file: notes.txt, 5 bytes" in text
 
 
 @pytest.mark.behaviour("IN-06")

@@ -81,6 +81,20 @@ async def test_stop_closes_what_came_before_it_and_not_what_comes_after(world: W
 
 
 @pytest.mark.behaviour("SE-12")
+async def test_a_second_stop_says_nothing_before_the_first_one_is_done(world: World) -> None:
+    """Not "There is nothing to stop.", and then "Stopped."."""
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("one", "/stop", "/stop")
+    await world.route()
+    assert await answers(world) == []
+    session = await world.session("a")
+    await world.mailboxes.update(session, lambda box: [box.close(row.id, "completed") for row in box.pending()])
+    await world.says("/stop")
+    await world.route()
+    assert await answers(world) == [NOTHING]
+
+
+@pytest.mark.behaviour("SE-12")
 async def test_a_crash_between_the_row_and_the_record_changes_and_answers_nothing_twice(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one", "/stop", "/stop", "/clear")
@@ -90,8 +104,8 @@ async def test_a_crash_between_the_row_and_the_record_changes_and_answers_nothin
     rows = await world.mailboxes.update(
         await world.session("a"), lambda box: [json.loads(row.content)["command"] for row in box.pending()]
     )
-    assert rows == ["stop", "clear"]
-    assert await answers(world) == [NOTHING, FRESH]
+    assert rows == ["stop", "stop", "clear"]
+    assert await answers(world) == [FRESH]
 
 
 @pytest.mark.behaviour("AC-06")
@@ -114,6 +128,15 @@ async def test_what_is_filtered_vanishes_and_what_is_for_admins_is_refused_to_ot
     assert [outcome for _, outcome in await world.outcomes()] == ["denied", "written", "written"]
     assert await answers(world) == ["Only an admin may use /context here."]
     assert await world.mailbox("a") == ["/context"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_in_a_group_a_command_for_another_bot_is_an_ordinary_message(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"))
+    await world.says("hello", "/clear@another_bot", "/pause@another_bot", is_group=True)
+    await world.route()
+    assert await answers(world) == []
+    assert await world.mailbox("a") == ["hello", "/clear@another_bot", "/pause@another_bot"]
 
 
 @pytest.mark.behaviour("SE-12")

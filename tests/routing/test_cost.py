@@ -11,7 +11,7 @@ from tests.routing.test_router import CHAT, World, world
 
 __all__ = ["world"]
 
-MOST = 12
+MOST = 14
 """Statements for one message by somebody known, in a direct chat with one agent."""
 
 

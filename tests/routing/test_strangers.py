@@ -222,6 +222,19 @@ async def test_a_strangers_message_is_held_and_they_are_told_so_once_in_a_direct
     assert await users.find(owned.store, "fake:u1") is not None
 
 
+@pytest.mark.behaviour("AC-04", "RT-03")
+async def test_a_stranger_whom_two_agents_would_hear_is_told_once_that_somebody_is_asked(owned: World) -> None:
+    chat = await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL)
+    for folder in ("a", "b"):
+        await owned.wire(chat, await owned.agent(folder))
+    await owned.says("hello", "are you there?")
+    await owned.route()
+    await owned.says("hello?")
+    await owned.route()
+    assert (len(await approvals(owned)), len(await held(owned))) == (2, 6)
+    assert await said(owned) == [("c1", ASKED)]
+
+
 @pytest.mark.behaviour("SE-12", "RT-08")
 async def test_a_command_where_no_agent_listens_is_answered_to_who_has_a_role_and_asks_nobody(owned: World) -> None:
     await owned.grant("fake:u1", Role.MEMBER, None)
@@ -317,7 +330,8 @@ async def test_who_was_let_in_while_their_message_was_looked_at_is_heard_and_not
 
 
 @pytest.mark.behaviour("AC-04", "IN-07")
-async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(owned: World) -> None:
+@pytest.mark.parametrize("heard_late", [False, True])
+async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(owned: World, heard_late: bool) -> None:
     agent = await owned.agent("a")
     [wiring] = [await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), agent)]
     await owned.says("one", "two")
@@ -335,11 +349,13 @@ async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(o
             for event, _ in await routes.held(tx, approval):
                 await routes.release(tx, event, wiring, session)
         await owned.grant("fake:u1", Role.MEMBER, agent)
-        router.resume(session)
+        if not heard_late:
+            router.resume(session)
         await owned.says("three")
         router.notice((await events.chats_with_new(owned.store))[0])
-        await owned.until(lambda: _nothing_waits(owned))
         await owned.until(owned.nothing_new)
+        router.resume(session)
+        await owned.until(lambda: _nothing_waits(owned))
     assert await owned.mailbox("a") == ["one", "two", "three"]
     assert set(owned.woken) == {SessionId(session)}
 

@@ -100,6 +100,17 @@ def test_free_words_in_a_group_are_meant_only_where_the_bot_is(event: InboundEve
     assert (found.text, found.is_meant) == ("anything", is_meant)
 
 
+@pytest.mark.parametrize("event", [WROTE, replace(IN_GROUP, mentions_bot=True)])
+def test_a_reply_to_something_else_that_was_said_between_us_answers_like_any_message(event: InboundEvent) -> None:
+    found = typed_answer(replace(event, refers_to="p0"), [asked("A", "B")])
+    assert found is not None
+    assert found.text == "A"
+
+
+def test_a_reply_to_somebody_else_in_a_group_answers_nothing_that_was_asked_there() -> None:
+    assert typed_answer(replace(IN_GROUP, refers_to="what Bob wrote"), [asked("A", "B")]) is None
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from agent_runner.failures import SENTENCES
 from agent_runner.loop import PRUNE_WHEN_BUSY, Patience
+from agent_runner.mailbox import Mailbox
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
 from nanohost_protocol.payloads import ChatOut, ControlIn, FileOut, QuestionOut, encode
@@ -59,6 +62,26 @@ async def test_a_message_is_taken_when_it_falls_due(host: HostSide) -> None:
     async with running(host, host.settings(poll_interval_s=3600)):
         ack = (await host.acked("m1"))["m1"]
     assert ack.changed_at >= due
+
+
+async def test_what_falls_due_while_the_file_cannot_be_read_is_found_later_and_meanwhile_nobody_spins(
+    host: HostSide,
+) -> None:
+    """The host was killed in the middle of a commit, say: nothing is to be read before the next one is there."""
+    now = datetime.now(UTC)
+    host.put(chat("m1", "later", process_after=now + timedelta(hours=1)))
+    later = now + timedelta(hours=2)
+    with closing(Mailbox(host.layout, lease="l1", durable=False)) as mailbox:
+        await mailbox.poll(now)
+        due = mailbox.next_due
+        assert due == now + timedelta(hours=1)
+        with closing(sqlite3.connect(host.layout.inbound_db, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert await mailbox.poll(later) is None
+            assert mailbox.next_due is None, "who waits for it would look again and again without a pause"
+        news = await mailbox.poll(later)
+    assert news is not None
+    assert news.batch is not None
 
 
 async def test_context_is_taken_with_the_message_that_wakes(host: HostSide) -> None:
@@ -219,6 +242,19 @@ async def test_a_stale_conversation_is_dropped_and_the_turn_tried_afresh(host: H
         await host.acked("m1")
     assert (host.texts(), host.turns()[0].attempt) == (["afresh"], 1)
     assert state(host, "conversation:scripted") == "new"
+
+
+@pytest.mark.behaviour("RU-08")
+async def test_a_turn_that_loses_its_conversation_after_it_said_something_does_not_say_it_again(host: HostSide) -> None:
+    writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
+    writer.set_state("conversation:scripted", "stale")
+    writer.close()
+    say = {"tool": "send_message", "arguments": {"text": "working"}}
+    host.script({"match": "", "actions": [say, {"expect_resume": None}, say, {"answer": "done"}]})
+    host.say("m1", "hi")
+    async with running(host):
+        await host.acked("m1")
+    assert host.texts() == ["working", "working", "done"]
 
 
 @pytest.mark.behaviour("RU-05")

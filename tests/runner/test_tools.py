@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -189,6 +190,42 @@ async def test_a_file_that_could_not_be_read_at_first_is_sent_once_even_so(host:
     again, rows = await called(host, "send_file", lease="l2", path="a.txt")
     assert "was not sent again" in again
     assert len(rows) == 1
+
+
+@pytest.mark.behaviour("RU-08")
+async def test_a_file_that_was_sent_is_not_put_there_again_when_the_turn_begins_afresh(host: HostSide) -> None:
+    """The host has it, and clears the folder away once it is delivered."""
+    (host.layout.agent_dir / "a.txt").write_text("there")
+    async with answering(host) as toolbox:
+        assert toolbox.outbox is not None
+        await toolbox.call("send_file", {"path": "a.txt"})
+        shutil.rmtree(host.layout.out_dir / "outbox")
+        toolbox.outbox.begin_afresh()
+        assert "was not sent again" in await toolbox.call("send_file", {"path": "a.txt"})
+    assert not (host.layout.out_dir / "outbox").exists()
+    assert len(host.sent()) == 1
+
+
+@pytest.mark.behaviour("SE-12")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("send_message", {"text": "late"}),
+        ("send_file", {"path": "a.txt"}),
+        ("ask_user_question", {"question": "Which?"}),
+        ("schedule_task", {"prompt": "water", "at": "in 10 min"}),
+    ],
+)
+async def test_a_call_that_is_not_done_when_its_turn_is_over_does_nothing_any_more(
+    host: HostSide, name: str, arguments: Mapping[str, object]
+) -> None:
+    (host.layout.agent_dir / "a.txt").write_text("there")
+    async with answering(host) as toolbox:
+        assert toolbox.outbox is not None
+        toolbox.outbox.close()
+        with pytest.raises(ToolRefused, match="The turn is over"):
+            await toolbox.call(name, arguments)
+    assert host.sent() == []
 
 
 @pytest.mark.behaviour("TK-05")

@@ -12,7 +12,7 @@ from nanohost.clock import Clock
 from nanohost.keeper.orders import answer_to
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.routing.router import Router
+from nanohost.routing.router import Receives, Router
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 
@@ -37,9 +37,19 @@ def router_of(
     wake: Callable[[SessionId], None] = nothing,
     obey: Callable[[SessionId], None] = nothing,
     on_answer: Callable[[LaneKey], None] = nothing,
+    reception: Receives | None = None,
     follows: Follows | None = None,
 ) -> Router:
     """A router that tells these of what it did."""
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
     desk = Desk(shop, answer_to)
-    return kind(store=store, desk=desk, clock=clock, wake=wake, obey=obey, on_answer=on_answer, follows=follows)
+    return kind(
+        store=store,
+        desk=desk,
+        clock=clock,
+        wake=wake,
+        obey=obey,
+        on_answer=on_answer,
+        reception=reception,
+        follows=follows,
+    )

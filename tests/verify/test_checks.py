@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from nanohost.approvals.card import digest_of
 from nanohost.verify.checks import CHECKS
 from nanohost_protocol.layout import SessionLayout
 from tests.support import hostile
@@ -92,6 +93,20 @@ RUN = """
 INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, started_at)
 VALUES ('j1', '{session}', '2026-01-01', 'k1', '2026-01-01', {started});
 """
+APPROVAL = """
+INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, session_id, seq, created_at,
+    expires_at, status, decided_at, digest)
+VALUES ('k3f7qd', 'sender', 'fake:eve rest', 'Eve', '[]', '{{}}', 'fake:eve', {session}, {seq}, '2026-01-01',
+    '2027-01-01', '{status}', {decided}, '{digest}');
+"""
+
+
+def approval(status: str, *, decided: str = "NULL", session: str = "NULL", seq: str = "NULL", digest: str = "") -> str:
+    return APPROVAL.format(
+        status=status, decided=decided, session=session, seq=seq, digest=digest or digest_of("Eve", "{}")
+    )
+
+
 CASES = (
     Case(
         check="central database is sound",
@@ -297,6 +312,56 @@ CASES = (
         name="an active task without a time",
         cut=central(TASK + "UPDATE tasks SET next_due = NULL"),
         says="CHECK constraint failed in tasks",
+    ),
+    Case(
+        check="identities of one human have their lowest number",
+        name="of somebody who is not there",
+        cut=central("INSERT INTO users VALUES (7, 'fake:bob', 'Bob', 3, '2026-01-01', '2026-01-01')"),
+        says="user fake:bob is counted as person 3, whose first identity is number 7",
+    ),
+    Case(
+        check="what would run is what was shown",
+        name="a card that was changed",
+        cut=central(approval("pending", digest="d-else")),
+        says="approval k3f7qd: its card or what it would do was changed",
+    ),
+    Case(
+        check="what is over says since when",
+        name="an approval",
+        cut=central(approval("denied")),
+        says="approval k3f7qd is denied, and does not say since when",
+    ),
+    Case(
+        check="what is over says since when",
+        name="a code",
+        cut=central(
+            "INSERT INTO codes (hash, purpose, created_by, created_at, expires_at, closed_at)"
+            " VALUES ('x', 'owner', 'local:ann', '2026-01-01', '2026-01-01', '2026-01-01')"
+        ),
+        says="code 1 is open, and says since when",
+    ),
+    Case(
+        check="open approvals have their request",
+        name="nothing waits",
+        cut=central(approval("pending", session="'s-rest'", seq="9")),
+        says="approval k3f7qd is open, and request 9 of session s-rest does not wait for it",
+    ),
+    Case(
+        check="cards have their message",
+        name="nothing was said",
+        cut=central(
+            approval("pending") + "INSERT INTO approval_cards VALUES ('k3f7qd', 1, 'fake:ann', 12, '2026-01-01', NULL)"
+        ),
+        says="card 1 of approval k3f7qd, to fake:ann, has no message",
+    ),
+    Case(
+        check="open questions have their message",
+        name="nothing was asked",
+        cut=central(
+            "INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, asked_at)"
+            " VALUES ('s-rest', 9, 'o9', 'fake', 'default', 'rest', '2026-01-01')"
+        ),
+        says="question 9 of session s-rest is open, and its message is not there",
     ),
     Case(
         check="runs belong to a task",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -71,17 +71,26 @@ class Typed:
         return _hash(self.code)
 
 
-_TYPED = re.compile(r"\s*(?:/(pair|link|start)(?:@\w+)?\s+)?([a-z0-9]{4}-?[a-z0-9]{4})\s*", re.IGNORECASE | re.ASCII)
+_WRITTEN = "([a-z0-9]{4}-?[a-z0-9]{4})"
+_TYPED = re.compile(rf"\s*(?:/(pair|link|start)(?:@\w+)?\s+)?{_WRITTEN}\s*", re.IGNORECASE | re.ASCII)
+_AMONG_OTHERS = re.compile(rf"(?<![a-z0-9])(?={_WRITTEN}(?![a-z0-9]))", re.IGNORECASE | re.ASCII)
 
 
 def typed(text: str) -> Typed | None:
     """The code that a text is, with or without its dash, in any case. Words have no digits and numbers no letters, so
     hardly anything else looks like one."""
     match = _TYPED.fullmatch(text)
-    code = match[2].replace("-", "").upper() if match else ""
+    code = _bare(match[2]) if match else ""
     if match is None or not _is_code(code):
         return None
     return Typed(code=code, word=Word((match[1] or "").lower()))
+
+
+def said(text: str) -> Iterator[Typed]:
+    """All codes that anybody who reads the text could type, whatever other words it has."""
+    for match in _AMONG_OTHERS.finditer(text):
+        if _is_code(code := _bare(match[1])):
+            yield Typed(code=code)
 
 
 async def issue(
@@ -120,10 +129,10 @@ async def issue(
     return Issued(code=f"{code[:_MIDDLE]}-{code[_MIDDLE:]}", expires_at=expires_at)
 
 
-async def silent_until(tx: Transaction, user_id: str, now: datetime) -> datetime | None:
-    """Until when nobody looks at codes of this user; None: they are looked at."""
-    since = await codes.guessed_at(tx, user_id)
-    return since + SILENCE if since is not None and since + SILENCE > now else None
+async def is_silent(db: Queries, user_id: str, now: datetime) -> bool:
+    """Whether nobody looks at codes of this user now."""
+    since = await codes.guessed_at(db, user_id)
+    return since is not None and timedelta() <= now - since < SILENCE
 
 
 async def guess(tx: Transaction, what: Typed, *, user_id: str, origin: str, now: datetime) -> datetime:
@@ -171,6 +180,10 @@ def _draw() -> str:
         code = "".join(secrets.choice(LETTERS + DIGITS) for _ in range(LENGTH))
         if _is_code(code):
             return code
+
+
+def _bare(written: str) -> str:
+    return written.replace("-", "").upper()
 
 
 def _is_code(text: str) -> bool:

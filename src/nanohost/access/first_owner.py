@@ -9,7 +9,7 @@ from datetime import datetime
 
 from nanohost import quoting
 from nanohost.access.first_wiring import agent_here
-from nanohost.access.telling import tell
+from nanohost.access.telling import tell_owners
 from nanohost.aftermath import Aftermath
 from nanohost.model import Role
 from nanohost.store import audit, roles
@@ -17,7 +17,6 @@ from nanohost.store.audit import AuditOutcome
 from nanohost.store.codes import Code
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
-from nanohost_protocol.ids import derive
 
 NEXT = "/help shows what I understand. /link makes you known to me on another platform, too."
 
@@ -25,7 +24,7 @@ NEXT = "/help shows what I understand. /link makes you known to me on another pl
 async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime, aftermath: Aftermath) -> str:
     """Make the sender of this event an owner; what they are told. The code is used up by the caller."""
     user, name = stored.user, stored.event.sender.name
-    before = [grant for grant in await roles.every(tx) if grant.role is Role.OWNER]
+    is_first = not any(grant.role is Role.OWNER for grant in await roles.every(tx))
     is_new = not any(grant.role is Role.OWNER for grant in await roles.of_user(tx, user))
     if is_new:
         await roles.grant(tx, user_id=user, role=Role.OWNER, agent_group=None, now=now)
@@ -39,10 +38,9 @@ async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now:
             origin=audit.chat(stored.chat),
             details={"role": Role.OWNER, "code_by": code.created_by},
         )
-    for other in dict.fromkeys(grant.user_id for grant in before if is_new):
         text = f"{quoting.user(user, name)} is an owner now, by a code that {quoting.user(code.created_by)} asked for."
-        await tell(tx, other, text, out_id=derive("h", "owner", str(code.id), other), now=now, aftermath=aftermath)
-    welcome = _welcome(is_new=is_new, is_first=not before)
+        await tell_owners(tx, text, but=[user], cause=code.hash, now=now, aftermath=aftermath)
+    welcome = _welcome(is_new=is_new, is_first=is_first)
     return f"{welcome} {await agent_here(tx, stored, now)}\n{NEXT}"
 
 

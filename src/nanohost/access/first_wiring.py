@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from nanohost import quoting
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, SessionMode, UnknownSender
 from nanohost.store import agent_groups, audit, messaging_groups, wirings
 from nanohost.store.audit import AuditOutcome
@@ -27,8 +28,8 @@ async def agent_here(tx: Transaction, stored: StoredEvent, now: datetime) -> str
     agent = await default_group(tx)
     if agent is None:
         channel = f"{chat.channel_type}:{chat.instance}".removesuffix(":default")
-        where = f"--channel {channel} --chat {chat.platform_id}"
-        return f"No agent listens here yet: nanohost wirings create {where} --group NAME connects one."
+        words = ("nanohost", "wirings", "create", "--channel", channel, "--chat", chat.platform_id, "--group", "NAME")
+        return f"No agent listens here yet: {quoting.command(*words)} connects one."
     await _wire(tx, group or await _known(tx, stored, now), agent, stored, now)
     return f"You can write to {agent.folder} here now."
 

@@ -1,12 +1,15 @@
-"""Telling a person something, wherever they can be written to directly."""
+"""Telling people something, wherever they can be written to directly."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from nanohost.aftermath import Aftermath
-from nanohost.store import host_messages, users
+from nanohost.model import Role
+from nanohost.store import host_messages, roles, users
 from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
 
@@ -21,6 +24,20 @@ async def tell(
         delivery = await host_messages.say(tx, place, ChatOut(text=text), out_id=out_id, now=now)
         aftermath.lanes.append(delivery.lane)
     return place
+
+
+async def tell_owners(
+    tx: Transaction, text: str, *, but: Collection[str], cause: str, now: datetime, aftermath: Aftermath
+) -> None:
+    """Say it to all owners, once a chat, but not where these users are told of it anyway. `cause`: what it is told
+    because of; the same is told once."""
+    told = {await direct_chat(tx, user) for user in but}
+    owners = [grant.user_id for grant in await roles.every(tx) if grant.role is Role.OWNER]
+    for owner in owners:
+        place = await direct_chat(tx, owner)
+        if place not in told:
+            told.add(place)
+            await tell(tx, owner, text, out_id=derive("h", "owner", cause, owner), now=now, aftermath=aftermath)
 
 
 async def direct_chat(db: Queries, user_id: str) -> Origin | None:

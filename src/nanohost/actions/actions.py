@@ -30,7 +30,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store import actions, agent_groups, approvals, audit, paused, rules, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
-from nanohost.store.approvals import Approval
+from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
 from nanohost_protocol.crash_points import reach
@@ -136,7 +136,8 @@ class Actions:
             approval = None if action.approval_id is None else await approvals.find(tx, action.approval_id)
             request = await self._request(tx, action, approval)
             about = await found.about(tx, request, wanted)
-            if action.approval_id is not None:
+            is_approved = action.approval_id is not None and not _is_settled(approval)
+            if is_approved:
                 _check_approval(approval, action, about)
             decision = await self._guard.ask(
                 tx,
@@ -144,11 +145,14 @@ class Actions:
                 usual=found.usual,
                 scope=about.scope,
                 agent_group=request.agent_group.id,
-                approved=approval is not None,
+                approved=is_approved,
                 now=request.now,
             )
+            if decision.rule is not None:
+                await rules.use(tx, decision.rule, request.now)
             if decision.ruling is Ruling.DENY:
-                await self._settle(tx, action, ActionStatus.REFUSED, AuditOutcome.DENIED, decision.reason)
+                rule = _number(decision)
+                await self._settle(tx, action, ActionStatus.REFUSED, AuditOutcome.DENIED, decision.reason, rule=rule)
             elif decision.ruling is Ruling.ALLOW:
                 await self._do(tx, action, found, request, wanted, decision)
             elif may_ask:
@@ -184,9 +188,6 @@ class Actions:
         decision: Decision,
     ) -> None:
         said = await found.effect(tx, request, wanted)
-        rule = None if decision.rule is None else decision.rule.id
-        if decision.rule is not None:
-            await rules.use(tx, decision.rule, request.now)
         is_told = said is not None or action.approval_id is not None
         await actions.settle(
             tx,
@@ -196,7 +197,7 @@ class Actions:
             notice_id=_notice_id(action) if is_told else None,
             now=request.now,
         )
-        await record(tx, action, AuditOutcome.DONE, reason=decision.reason, now=request.now, rule=rule)
+        await record(tx, action, AuditOutcome.DONE, reason=decision.reason, now=request.now, rule=_number(decision))
 
     async def _hold(
         self, tx: Transaction, action: ActionRow, request: Request, about: About, aftermath: Aftermath
@@ -214,18 +215,26 @@ class Actions:
             await self._settle(tx, action, status, outcome, reason)
 
     async def _settle(
-        self, tx: Transaction, action: ActionRow, status: ActionStatus, outcome: AuditOutcome, reason: str
+        self,
+        tx: Transaction,
+        action: ActionRow,
+        status: ActionStatus,
+        outcome: AuditOutcome,
+        reason: str,
+        *,
+        rule: int | None = None,
     ) -> None:
         """It was not done."""
         now = self._clock.now()
         await actions.settle(tx, action, status, reason=reason, notice_id=_notice_id(action), now=now)
-        await record(tx, action, outcome, reason=reason, now=now)
+        await record(tx, action, outcome, reason=reason, now=now, rule=rule)
 
     async def _tell(self, action: ActionRow) -> None:
         """Into the mailbox, then on record. Raises MailboxError while the mailbox refuses: tried again."""
         assert action.done_at is not None, "only what is settled is told"
-        since = action.done_at - WITHIN
-        bad_before = await actions.bad_before(self._store, action, since=since, most=MOST_TOLD)
+        bad_before = await actions.bad_before(
+            self._store, action, since=action.done_at - WITHIN, until=action.done_at, most=MOST_TOLD
+        )
         message = notice(action, bad_before=bad_before)
         wakes = message is not None and message.trigger
         session = await sessions.get(self._store, action.session_id)
@@ -242,6 +251,16 @@ class Actions:
             _report(action, wakes=wakes)
         if wakes:
             self._wake(action.session_id)
+
+
+def _is_settled(approval: Approval | None) -> bool:
+    """Whether a rule was made while it waited for a person: it is ruled upon as if nobody had been asked."""
+    return approval is not None and approval.status is ApprovalStatus.WITHDRAWN
+
+
+def _number(decision: Decision) -> int | None:
+    """Of the rule that decided."""
+    return None if decision.rule is None else decision.rule.id
 
 
 def _check_approval(approval: Approval | None, action: ActionRow, about: About) -> None:

@@ -24,7 +24,7 @@ async def ask_person(
     tx: Transaction, action: ActionRow, about: About, *, agent_group: AgentGroup, now: datetime
 ) -> ApprovalId:
     """Have a person asked, once this is committed. Raises UsageError when nobody is: the agent reads why."""
-    if await actions.in_vain(tx, action, since=now - WITHIN) >= MOST_IN_VAIN:
+    if await actions.in_vain(tx, action, since=now - WITHIN, until=now) >= MOST_IN_VAIN:
         raise UsageError(
             f"people were asked about {action.name} {MOST_IN_VAIN} times within an hour and nobody said yes; they are"
             " not asked again for a while"

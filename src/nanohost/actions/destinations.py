@@ -24,10 +24,13 @@ class NewDestination(Arguments):
 async def _describe(db: Queries, request: Request, wanted: NewDestination) -> About:
     chat = await _known(db, request, wanted.chat)
     kind, place = "the group" if chat.is_group else "the direct chat", quoting.name(chat.platform_id)
+    where = chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}"
     return About(
-        title=f"Send to {kind} {quoting.name(chat.name or chat.platform_id)} on {chat.channel_type}, chat {place}",
+        title=f"Send to {kind} {quoting.name(chat.name or chat.platform_id)} on {where}, chat {place}",
         scope=f"{chat.channel_type}:{chat.instance}:{chat.platform_id}",
-        scope_words=f"sending to {kind} {chat.name}, in all conversations of {request.agent_group.folder}",
+        # By its id: what a group is called is the words of whoever is in it, and could end the sentence otherwise.
+        scope_words=f"sending to the chat {chat.platform_id} on {where},"
+        f" in all conversations of {request.agent_group.folder}",
     )
 
 

@@ -71,6 +71,25 @@ def approvers(now: Situation) -> list[list[Way]]:
     return [ways for *_, ways in sorted(ranked, key=lambda one: one[:3])]
 
 
+def still_to_ask(
+    people: Sequence[Sequence[Way]],
+    *,
+    asked: Collection[str],
+    hopeless: Collection[str],
+    tried: Collection[tuple[str, ChannelKey | None]],
+) -> list[list[Way]]:
+    """Whom to ask next, when who was asked has no card. Everybody once; then those whom it did not reach, where it was
+    not tried. `asked` are persons, `hopeless` those of whom it is known that no other way leads to them; `tried`:
+    identities, and the channels where they were sent a card."""
+    new = [list(ways) for ways in people if ways[0].identity.person not in asked]
+    again = [
+        [way for way in ways if (way.identity.user_id, way.channel) not in tried]
+        for ways in people
+        if ways[0].identity.person in asked and ways[0].identity.person not in hopeless
+    ]
+    return [*new, *(ways for ways in again if ways)]
+
+
 def _tiers(now: Situation, known: dict[str, str]) -> dict[str, int]:
     """Each person who may decide, with the earliest of their turns."""
     found: dict[str, int] = {}

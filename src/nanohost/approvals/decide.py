@@ -80,7 +80,7 @@ async def decide(
         tx=tx,
         approval=found,
         by=actor.who,
-        label=await _label(tx, found, kind, choice) if is_yes else kind.refusal,
+        label=await _label(tx, found, kind, choice) if is_yes else found.refusal,
         reason=reason,
         origin=actor.origin,
         now=now,
@@ -109,8 +109,8 @@ async def press(
     aftermath: Aftermath,
 ) -> str:
     """The same by a button, whose label says whether it is a yes or a no."""
-    _, kind = await _theirs(tx, approval, actor)
-    verdict = Verdict.DENY if label == kind.refusal else Verdict.APPROVE
+    found, _ = await _theirs(tx, approval, actor)
+    verdict = Verdict.DENY if label == found.refusal else Verdict.APPROVE
     return await decide(
         tx, approval, actor=actor, verdict=verdict, choice=label, now=now, zone=zone, aftermath=aftermath
     )
@@ -153,25 +153,35 @@ async def _named(db: Queries, who: str | None) -> str:
 
 async def _label(db: Queries, found: Approval, kind: Kind, choice: str | None) -> str:
     """The yes that is meant. Raises UsageError."""
-    yes = [option for option in found.options if option != kind.refusal]
+    yes = [option for option in found.options if option != found.refusal]
     typed = (choice or "").strip()
     if not typed:
         if len(yes) == 1 or not kind.typed(found):
             return yes[0]
         raise UsageError(f"say which: {', '.join(yes)}", hint=f"/approve {found.id} {kind.typed(found)}")
-    fitting = [option for option in yes if _is_meant(option, typed)]
-    if typed.isdecimal() and 0 < int(typed) <= len(found.options):
-        fitting = fitting or [option for option in yes if option == found.options[int(typed) - 1]]
-    label = fitting[0] if len(fitting) == 1 else await kind.more(db, typed)
-    if label is None:
+    label = (
+        _labelled(yes, typed) or await kind.more(db, typed) or _ending(yes, typed) or _numbered(found.options, typed)
+    )
+    if label is None or label == found.refusal:
         raise UsageError(f"there is no such choice as {quoting.name(typed)}; say one of: {', '.join(yes)}")
     return label
 
 
-def _is_meant(option: str, typed: str) -> bool:
-    """The label itself, or the end of it: `main` for `Connect to main`."""
-    option, typed = option.casefold(), typed.casefold()
-    return option == typed or option.endswith(f" {typed}")
+def _labelled(options: Sequence[str], typed: str) -> str | None:
+    """The option of just this label."""
+    return next((option for option in options if option.casefold() == typed.casefold()), None)
+
+
+def _ending(options: Sequence[str], typed: str) -> str | None:
+    """The one option that ends so: `once` for `Allow once`."""
+    fitting = [option for option in options if option.casefold().endswith(f" {typed.casefold()}")]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _numbered(options: Sequence[str], typed: str) -> str | None:
+    """The option of this number, as the card counts them. None of them has three digits."""
+    number = int(typed) if typed.isdecimal() and len(typed) < 3 else 0
+    return options[number - 1] if 0 < number <= len(options) else None
 
 
 async def _carry_out(decided: Decided, kind: Kind, status: ApprovalStatus, by: str) -> End:

@@ -1,8 +1,8 @@
 """Asks people: brings each approval's card to somebody who may decide, and ends what nobody decides.
 
-Promises: a card that does not reach its approver, or not within a minute, goes to the next one, too; when there is
-nobody left the request fails with words. All it knows is on record: a host that is killed goes on where it was, and
-nobody is asked twice. Never: a card in the chat that it is about.
+Promises: a card that does not reach its approver, or not within a minute, goes to the next one, too, and after all of
+them to where else they can be reached; when there is nobody left the request fails with words. All it knows is on
+record: a host that is killed goes on where it was, and nobody is asked twice in one place. Never: a card in a group.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 import structlog
 
 from nanohost.aftermath import Aftermath, Follows
 from nanohost.approvals import ending
-from nanohost.approvals.approvers import Identity, Situation, Way, approvers
+from nanohost.approvals.approvers import ChannelKey, Identity, Situation, Way, approvers, still_to_ask
 from nanohost.approvals.card import card
 from nanohost.approvals.ending import End
 from nanohost.approvals.kind import Kind
 from nanohost.approvals.registry import kinds
-from nanohost.channel_api import Channel, ChannelError, OpensDms
+from nanohost.channel_api import Channel, ChannelError, OpensDms, Refused
 from nanohost.clock import Clock
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.model import ApprovalId
@@ -38,16 +39,24 @@ SENT_WITHIN = timedelta(seconds=60)
 LOOK_S = 2.0
 """How often it is looked whether a card was sent."""
 LATE_LOOK_S = 15.0
-"""The same once everybody was asked whom there is."""
+"""The same once everybody was asked whom there is, and until a platform is tried again that did not answer."""
 LONGEST_NAP_S = 3600.0
 """Until an approval expires: the clock of the machine may be set meanwhile."""
 OPEN_LIMIT_S = 20.0
 """For a platform to open a direct chat."""
 NOBODY_LEFT = "nobody who may decide could be reached"
 NO_ANSWER = "nobody decided in time"
-_GIVEN_UP = (DeliveryStatus.DEAD, DeliveryStatus.DROPPED, DeliveryStatus.UNKNOWN)
+_LOST = (DeliveryStatus.DEAD, DeliveryStatus.DROPPED)
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Closed:
+    """There is no direct chat with them, and why. `for_now`: their platform could not be asked."""
+
+    problem: str
+    for_now: bool = False
 
 
 class Approvals:
@@ -101,8 +110,8 @@ class Approvals:
         theirs = [one for one in cards if await self._may_decide(one, approval, kind)]
         look_s = await self._look(cards, theirs, now)
         if look_s is None:
-            if await self._ask_next(approval, kind, cards):
-                return 0
+            look_s = await self._ask_next(approval, kind, cards)
+        if look_s is None:
             if not await self._may_still_come(theirs):
                 await self._end(approval, kind, ApprovalStatus.FAILED, NOBODY_LEFT)
                 return 0
@@ -123,7 +132,7 @@ class Approvals:
         if last is None or last not in theirs or last.problem is not None or last.seq is None:
             return None
         delivery = await host_messages.find(self._store, last.seq)
-        if delivery is None or delivery.status in _GIVEN_UP:
+        if delivery is None or delivery.status in (*_LOST, DeliveryStatus.UNKNOWN):
             await self._note(last, (delivery.reason if delivery else None) or "it could not be sent")
             return None
         if not timedelta() <= now - last.asked_at < SENT_WITHIN:  # a clock that was set back makes nobody wait
@@ -131,6 +140,10 @@ class Approvals:
             await self._note(last, f"not sent within {limit_s:.0f} s: {delivery.reason or 'it waits'}")
             return None
         return LOOK_S
+
+    async def _channel_of(self, card: Card) -> ChannelKey | None:
+        delivery = None if card.seq is None else await host_messages.find(self._store, card.seq)
+        return None if delivery is None else (delivery.lane.channel_type, delivery.lane.instance)
 
     async def _status(self, card: Card) -> DeliveryStatus | None:
         delivery = None if card.seq is None else await host_messages.find(self._store, card.seq)
@@ -142,35 +155,45 @@ class Approvals:
             await approvals.card_failed(tx, card, problem)
 
     async def _may_still_come(self, cards: Sequence[Card]) -> bool:
-        """Whether a card is still on its way: its channel may come back before the approval expires."""
+        """Whether a card is still on its way, for its channel may come back before the approval expires; or nobody
+        knows whether it is there."""
         states = [await self._status(one) for one in cards]
-        return any(state is not None and state not in _GIVEN_UP for state in states)
+        return any(state is not None and state not in _LOST for state in states)
 
-    async def _ask_next(self, approval: Approval, kind: Kind, cards: Sequence[Card]) -> bool:
-        """Ask the first who was not asked. False: there is nobody left."""
+    async def _ask_next(self, approval: Approval, kind: Kind, cards: Sequence[Card]) -> float | None:
+        """Ask the next one. How many seconds there is nothing more to do; None: there is nobody left."""
         situation = await self._situation(approval, kind)
         people = {one.user_id: one.person for one in situation.identities}
-        asked = {people.get(one.user_id, one.user_id) for one in cards}
-        for ways in approvers(situation):
-            if ways[0].identity.person not in asked:
-                await self._ask(approval, kind, ways)
-                return True
-        return False
+        asked = {people.get(one.user_id, one.user_id): one for one in cards}
+        left = still_to_ask(
+            approvers(situation),
+            asked=asked,
+            hopeless=[person for person, card in asked.items() if card.seq is None],
+            tried=[(one.user_id, await self._channel_of(one)) for one in cards],
+        )
+        for ways in left:
+            if await self._ask(approval, kind, ways):
+                return 0
+        return LATE_LOOK_S if left else None
 
-    async def _ask(self, approval: Approval, kind: Kind, ways: Sequence[Way]) -> None:
-        """Enter a card for one of them, or that they could not be reached."""
-        problem = ""
+    async def _ask(self, approval: Approval, kind: Kind, ways: Sequence[Way]) -> bool:
+        """Enter a card for one of them, or that they cannot be reached. False: nobody knows yet whether they can, and
+        nothing was entered."""
+        tried = []
         for way in ways:
-            place = way.place
-            if place is None:
-                place, problem = await self._open(way)
-            if place is not None:
+            place = way.place or await self._open(way)
+            if not isinstance(place, _Closed):
                 await self._enter(approval, kind, way, place)
-                return
-        _log.warning("approver_not_reached", approval=approval.id, user=ways[0].identity.user_id, problem=problem)
-        now = self._clock.now()
+                return True
+            tried.append(place)
+        user, problem, now = ways[0].identity.user_id, tried[-1].problem, self._clock.now()
+        if any(one.for_now for one in tried):
+            _log.info("approver_not_reached_yet", approval=approval.id, user=user, problem=problem)
+            return False
+        _log.warning("approver_not_reached", approval=approval.id, user=user, problem=problem)
         async with self._store.transaction() as tx:
-            await approvals.add_card(tx, approval.id, ways[0].identity.user_id, seq=None, problem=problem, now=now)
+            await approvals.add_card(tx, approval.id, user, seq=None, problem=problem, now=now)
+        return True
 
     async def _enter(self, approval: Approval, kind: Kind, way: Way, place: Origin) -> None:
         aftermath, now = Aftermath(), self._clock.now()
@@ -178,6 +201,8 @@ class Approvals:
             found = await approvals.find(tx, approval.id)
             if found is None or found.status is not ApprovalStatus.PENDING:
                 return
+            if not kind.may_decide(await roles.of_user(tx, way.identity.user_id), approval.agent_group_id):
+                return  # they lost the role since: what the card shows is not for them
             number = len(await approvals.cards(tx, approval.id)) + 1
             out_id = derive("h", approval.id, str(number))
             shown = card(approval, kind, self._zone)
@@ -191,31 +216,33 @@ class Approvals:
         _log.info("approver_asked", approval=approval.id, kind=approval.kind, user=way.identity.user_id)
         self._follows.follow(aftermath)
 
-    async def _open(self, way: Way) -> tuple[Origin | None, str]:
-        """The direct chat with them, or why there is none. Opening one twice gives the same one."""
+    async def _open(self, way: Way) -> Origin | _Closed:
+        """The direct chat with them. Opening one twice gives the same one."""
         channel_type, instance = way.channel
         channel = self._channels.get(way.channel)
         if channel is None or not isinstance(channel, OpensDms):
-            return None, f"there is no channel {channel_type}:{instance} in this host"
+            return _Closed(problem=f"there is no channel {channel_type}:{instance} in this host")
         try:
             async with asyncio.timeout(OPEN_LIMIT_S):
                 address = await channel.open_dm(way.identity.handle)
+        except Refused as error:
+            return _Closed(problem=f"no direct chat could be opened: {error}")
         except (TimeoutError, ChannelError) as error:
-            return None, f"no direct chat could be opened: {error or 'the platform did not answer'}"
+            problem = f"no direct chat could be opened: {str(error) or 'the platform did not answer'}"
+            return _Closed(problem=problem, for_now=True)
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            return None, "no direct chat could be opened: the channel gave it up by itself"
+            return _Closed(problem="no direct chat could be opened: the channel gave it up by itself")
         except Exception as error:
             _log.error("channel_broke_its_promise", channel=channel_type, exc_info=error)
-            return None, f"no direct chat could be opened: {error}"
-        place = Origin(
+            return _Closed(problem=f"no direct chat could be opened: {error}")
+        return Origin(
             channel_type=channel_type,
             instance=instance,
             platform_id=address.platform_id,
             thread_id=address.thread_id,
         )
-        return place, ""
 
     async def _situation(self, approval: Approval, kind: Kind) -> Situation:
         """Who could decide as of now, and how each can be reached."""

@@ -67,8 +67,8 @@ async def _not_settled(lapsed: Lapsed) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """`refusal` is the label of the one option that is a no. `scoped`: admins of the agent group that it is about may
-    decide, too. `most_open`: how many of its kind wait at a time.
+    """`scoped`: admins of the agent group that it is about may decide, too. `most_open`: how many of its kind wait at a
+    time.
 
     `approve` and `deny` return in a sentence what became of it. `approve` raises UsageError, before it changes
     anything, for what cannot be any more; all else it takes from the approval as it is stored. `lapse` ends what waits.
@@ -79,7 +79,6 @@ class Kind:
 
     name: str
     lifetime: timedelta
-    refusal: str
     scoped: bool
     approve: Callable[[Decided], Awaitable[str]]
     deny: Callable[[Decided], Awaitable[str]]

@@ -186,7 +186,7 @@ async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Hel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asking:
-    """What becomes an approval, if somebody can be asked."""
+    """What becomes an approval, if somebody can be asked. The last of `options` is the no."""
 
     kind: Kind
     subject: str
@@ -205,7 +205,7 @@ async def _ask(tx: Transaction, asking: _Asking, now: datetime) -> Held | Turned
     if not asking.kind.may_decide(await roles.every(tx), asking.agent_group):
         return Turned(reason=NOBODY, nobody=True)
     last = await approvals.last_about(tx, asking.kind.name, asking.subject)
-    if last is not None and last.status is ApprovalStatus.FAILED and _is_recent(last, now):
+    if last is not None and _reached_nobody(last, now):
         return Turned(reason=last.reason or "it failed not long ago")
     most = asking.kind.most_open
     if most is not None and await approvals.count_open(tx, asking.kind.name) >= most:
@@ -215,9 +215,12 @@ async def _ask(tx: Transaction, asking: _Asking, now: datetime) -> Held | Turned
     return Held(id=await _enter(tx, asking, now), new=True)
 
 
-def _is_recent(failed: Approval, now: datetime) -> bool:
-    """What failed in the future is old: the clock was set back since."""
-    return timedelta() <= now - (failed.decided_at or now) < AGAIN_AFTER
+def _reached_nobody(last: Approval, now: datetime) -> bool:
+    """Whether it failed not long ago because nobody could be asked: where somebody said yes to what could not be, a
+    person was there. What failed in the future is old: the clock was set back since."""
+    if last.status is not ApprovalStatus.FAILED or last.decided_by is not None:
+        return False
+    return timedelta() <= now - (last.decided_at or now) < AGAIN_AFTER
 
 
 async def _enter(tx: Transaction, asking: _Asking, now: datetime) -> ApprovalId:

@@ -1,8 +1,9 @@
-"""Approvals that are settled without a decision: who was asked about has a role by now, the chat has an agent.
+"""Approvals that are settled without a decision: who was asked about has a role by now, the chat has an agent, a rule
+decides it.
 
-Called inside each transaction that may have settled one: whoever gives roles, ties chats to agents, or makes two people
-one. Promises: what waited goes on and the cards say why, in that transaction; what was never asked about changes
-nothing.
+Called inside each transaction that may have settled one: whoever gives roles, ties chats to agents, makes rules, or
+makes two people one. Promises: what waited goes on and the cards say why, in that transaction; what was never asked
+about changes nothing.
 """
 
 from __future__ import annotations

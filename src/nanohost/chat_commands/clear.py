@@ -6,20 +6,23 @@ is true at once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import partial
+
 from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, Effect
-from nanohost.chat_commands.waiting import end_all
+from nanohost.chat_commands.waiting import claimed, end_all
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import CLEAR
 
 FRESH = "This is a fresh conversation now."
 
 
-async def _prepare(_: Asked) -> CarryOut:
-    return _clear
+async def _prepare(asked: Asked) -> CarryOut:
+    return partial(_clear, await claimed(asked))
 
 
-def _clear(box: InboundWriter) -> Effect:
-    end_all(box)
+def _clear(taken: Collection[str], box: InboundWriter) -> Effect:
+    end_all(box, taken)
     return Effect(answer=FRESH, for_runner=True)
 
 

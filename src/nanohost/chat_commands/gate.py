@@ -20,7 +20,7 @@ from nanohost.model import Role
 
 TO_ME = "/{name} is for the host: in a group, mention me with it."
 
-_WORD = re.compile(r"\s*/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
+_WORD = re.compile(r"\s*/([a-z][a-z0-9_-]*)(@\w+)?(?=\s|$)", re.IGNORECASE)
 """A command's name, and the bot's after it where a chat has several."""
 
 
@@ -55,12 +55,15 @@ def is_order(text: str) -> bool:
     return found is not None and found[1].lower() in chat_commands() and not text[found.end() :].strip()
 
 
-def gate(text: str, *, is_admin: bool, roles: Collection[Role] = ()) -> Verdict:
-    """Who writes it may talk to the agent here. `is_admin`: of this agent; `roles`: wherever they have them."""
+def gate(text: str, *, is_admin: bool, roles: Collection[Role] = (), is_to_us: bool = True) -> Verdict:
+    """Who writes it may talk to the agent here. `is_admin`: of this agent; `roles`: wherever they have them.
+    `is_to_us`: it is a direct message or mentions us; a name behind a command is another bot's otherwise."""
     found = _WORD.match(text)
     if found is None:
         return Passes()
     name = found[1].lower()
+    if found[2] and not is_to_us and name not in FOREIGN:
+        return Passes()
     order = Order(name, is_admin, roles=frozenset(roles))
     if is_order(text):
         if chat_commands()[name].who is Who.ADMIN and not is_admin:

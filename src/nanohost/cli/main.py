@@ -6,6 +6,7 @@ Exit codes: 0 done · 1 it could not be done, or the result is bad news · 2 ask
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import math
 import os
@@ -14,9 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nanohost import __version__
+from nanohost.commands.show import harmless
 from nanohost.errors import NanohostError, UsageError
 from nanohost.home import Home, find_home
 
@@ -29,6 +31,25 @@ MACHINE_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 """What a person mends on the machine and not in nanohost: one line says it, a traceback would not say more."""
 
 Action = Callable[[argparse.Namespace, Home], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong as every other error is said, with what to type next."""
+
+    def error(self, message: str) -> NoReturn:
+        self.refuse(message, hint=f"{self.prog} --help")
+
+    def refuse(self, message: str, *, hint: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        complain(UsageError(message, hint=hint))
+        self.exit(2)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A misspelt command is answered with the nearest one, and not with all there are."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            near = difflib.get_close_matches(value, action.choices, 1)
+            self.refuse(f"there is no command {value[:80]!r}", hint=f"{self.prog} {near[0] if near else '--help'}")
+        super()._check_value(action, value)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -82,16 +103,16 @@ def _never_fail_at_a_character() -> None:
 
 def complain(error: NanohostError) -> None:
     """One line what happened, one line what to type next."""
-    print(f"nanohost: {error}", file=sys.stderr)
+    print(f"nanohost: {harmless(str(error))}", file=sys.stderr)
     if error.hint:
-        print(f"  try: {error.hint}", file=sys.stderr)
+        print(f"  try: {harmless(error.hint)}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All of the command line."""
     from nanohost.cli.registered import add_home, add_registered
 
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="nanohost",
         description="A host for personal AI assistants.",
         epilog="Begin with: nanohost chat",

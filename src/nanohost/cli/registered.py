@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import enum
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from nanohost.clock import SystemClock
 from nanohost.commands.command import Command, Following
 from nanohost.commands.context import CommandContext, OfflineContext
 from nanohost.commands.registry import commands, resources
+from nanohost.commands.show import as_json
 from nanohost.control.client import NobodyThere, ask
 from nanohost.errors import HomeError
 from nanohost.home import Holding, Home, HomeBusy, hold
@@ -125,7 +125,7 @@ def _perform(command: Command, options: argparse.Namespace, home: Home) -> int:
     given = {name: getattr(options, name) for name in command.arguments.model_fields if hasattr(options, name)}
 
     def say(result: Any) -> None:
-        text = json.dumps(result, indent=2, ensure_ascii=False) if options.as_json else command.render(result)
+        text = as_json(result) if options.as_json else command.render(result)
         print(text, flush=True)
 
     if command.following is not None and options.follow:

@@ -30,7 +30,7 @@ class Screen:
         self._owed.append(id)
 
     def show(self, shown: Shown) -> None:
-        self._say(f"! {shown.text}" if shown.is_error else harmless(shown.text), sys.stdout)
+        self._say(harmless(f"! {shown.text}" if shown.is_error else shown.text), sys.stdout)
         self.prompt()
         if shown.reply_to in self._owed:
             del self._owed[: self._owed.index(shown.reply_to) + 1]

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nanohost.aftermath import Aftermath
 from nanohost.approvals.decide import Verdict, decide
@@ -66,6 +66,12 @@ class List(ListArguments):
 
 class One(Arguments):
     id: str = Field(description="the approval's name, as nanohost approvals list shows it")
+
+    @field_validator("id")
+    @classmethod
+    def _as_it_is_kept(cls, id: str) -> str:
+        """Phones write capitals; in a chat it is read so, too."""
+        return id.lower()
 
 
 class Approve(One):

@@ -64,9 +64,11 @@ class Command:
 def _usage(command: Command, error: ValidationError) -> UsageError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    said = first["msg"]
+    said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":  # a regular expression is no answer
         said = f"{first['input']!r} is not {command.arguments.model_fields[place].description}"
+    elif first["type"] == "bool_parsing":
+        said = f"{first['input']!r} should be yes or no"
     elif first["type"] == "int_parsing":
         said = f"{first['input']!r} is not a number"
     elif said.startswith("Input should "):

@@ -10,6 +10,7 @@ from pydantic import Field
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
+from nanohost.commands.resource import Number
 from nanohost.commands.setup import known_session
 from nanohost.commands.show import Json, plain, show, table
 from nanohost.delivery.render import render
@@ -30,7 +31,7 @@ class List(Arguments):
 
 class One(Arguments):
     session: str = Field(description="the session's id, or its beginning")
-    seq: int = Field(description="the delivery's number in it")
+    seq: Number = Field(description="the delivery's number in it")
 
 
 class Drop(One):

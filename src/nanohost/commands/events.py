@@ -7,6 +7,7 @@ from pydantic import Field
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
+from nanohost.commands.resource import Number
 from nanohost.commands.show import Json, plain
 from nanohost.errors import UsageError
 from nanohost.model import EventId
@@ -21,7 +22,7 @@ class List(Arguments):
 
 
 class Retry(Arguments):
-    id: int = Field(description="the event's number, as nanohost events list shows it")
+    id: Number = Field(description="the event's number, as nanohost events list shows it")
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:

@@ -10,7 +10,7 @@ from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
 from nanohost.chat_commands.registry import host_commands
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.show import Json
+from nanohost.commands.show import Json, harmless
 from nanohost.settings import channel_instances
 from nanohost.store import audit
 
@@ -49,7 +49,7 @@ def _in_shell(one: HostCommand) -> Command:
 
 
 def _words(result: Json) -> str:
-    return str(result["answer"]) if isinstance(result, dict) else str(result)
+    return harmless(str(result["answer"]) if isinstance(result, dict) else str(result))
 
 
 COMMANDS = tuple(_in_shell(one) for one in host_commands().values() if one.in_shell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -47,7 +48,7 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
             origin=actor.origin,
             now=now,
         )
-        silent = await codes.guesses(tx, since=now - SILENCE)
+        silent = await codes.guesses(tx, since=now - SILENCE, now=now)
     link = await context.live.deep_link(name, instance, issued.code) if context.live else None
     return {
         "channel": f"{name}:{instance}",
@@ -99,9 +100,17 @@ def _words(result: Json) -> str:
         lines.append(f"{name} is not connected now: {harmless(str(result['state']))}")
     if silent := result["not_heard"]:
         assert isinstance(silent, Sequence), "users"
-        lines.append(f"Not listened to for an hour after a wrong code: {', '.join(str(user) for user in silent)}.")
-        lines.append(f"If that was you: nanohost roles grant {silent[0]} owner")
+        lines += _not_heard([harmless(str(user)) for user in silent])
     return "\n".join(lines)
+
+
+def _not_heard(users: Sequence[str]) -> list[str]:
+    """Of several the machine does not know which is theirs: no command stands ready that makes a stranger an owner."""
+    who, yours = ("that was you", shlex.quote(users[0])) if len(users) == 1 else ("one of them is you", "YOURS")
+    return [
+        f"Not listened to for an hour after a wrong code: {', '.join(users)}.",
+        f"If {who}: nanohost roles grant {yours} owner",
+    ]
 
 
 COMMANDS = (

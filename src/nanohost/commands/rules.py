@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ from nanohost.approvals.kinds import chat, sender
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
+from nanohost.commands.roles import checked_user
 from nanohost.commands.setup import known_group
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, rules
@@ -22,6 +24,8 @@ from nanohost_protocol.moments import moment
 
 ALL = -1
 """The LIMIT that is none."""
+CHAT = re.compile(r"[^:]+:[^:]+:.+")
+"""TYPE:INSTANCE:CHAT; a platform's own id may have colons."""
 KIND = (
     "what is asked for: an action such as tasks.create, sender (whoever talks to an agent), chat (that an agent is in)"
 )
@@ -111,6 +115,16 @@ def _check(arguments: Create) -> None:
         raise UsageError(f"a {arguments.kind} is let in without a rule", hint=LETS_IN[arguments.kind])
     if arguments.kind == chat.NAME and arguments.group is not None:
         raise UsageError("a chat is refused to all agents", hint="leave out --group")
+    if arguments.subject is not None:
+        _check_subject(arguments.kind, arguments.subject)
+
+
+def _check_subject(kind: str, subject: str) -> None:
+    """Whom or what a card would be about. Raises UsageError."""
+    if kind == sender.NAME:
+        checked_user(subject)
+    elif kind == chat.NAME and not CHAT.fullmatch(subject):
+        raise UsageError(f"{subject[:80]!r} is no chat", hint="TYPE:INSTANCE:CHAT, as in telegram:default:-100123")
 
 
 def _until(text: str, context: CommandContext) -> datetime:

@@ -29,7 +29,9 @@ class Stop(Arguments):
 
 async def _stop(context: CommandContext, arguments: Stop) -> Json:
     session = await known_session(context.store, arguments.id)
-    if context.live is None or not context.live.stop_container(session):
+    if context.live is None:
+        raise UsageError("no host runs, so there is nothing that could stop it", hint="nanohost run")
+    if not context.live.stop_container(session):
         raise UsageError(f"session {session.id} has no container that runs", hint="nanohost sessions list")
     return {"session": session.id, "container": "is being stopped; the next message starts another"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -46,6 +47,12 @@ def harmless(text: str) -> str:
     """Without what a terminal obeys, or turns a line around by: agents and strangers may say what they like, and only
     say it."""
     return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def as_json(result: Json) -> str:
+    """The whole result for programs. What a terminal would obey is escaped; read again, each value is what it was."""
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def table(rows: Sequence[Mapping[str, Json]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.show import Json, plain
+from nanohost.commands.show import Json, harmless, plain
 
 
 class Verify(Arguments):
@@ -33,7 +33,7 @@ def _render(result: Json) -> str:
 def _finding(finding: Mapping[str, Json]) -> list[str]:
     rows = finding["rows"]
     assert isinstance(rows, Sequence)
-    return [str(finding["check"]), *(f"  {row}" for row in rows)]
+    return [str(finding["check"]), *(f"  {harmless(str(row))}" for row in rows)]
 
 
 def _is_bad(result: Json) -> bool:

@@ -30,7 +30,8 @@ async def withdraw(
     tx: Transaction, agent_group: AgentGroupId, chat: MessagingGroup, *, reason: str, now: datetime
 ) -> Withdrawn:
     """Drop what the group's sessions have waiting for this chat, and cancel what they send there again and again. A
-    session that may still send there, under whatever name, is left alone; so is what is being sent at this moment."""
+    session that may still send there, under whatever name, is left alone. What is being sent at this moment may arrive,
+    and is not tried again."""
     place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
     withdrawn = Withdrawn()
     for session in await sessions.every(tx):
@@ -43,6 +44,8 @@ async def withdraw(
         for delivery in waiting:
             if await deliveries.drop(tx, delivery, reason, now):
                 withdrawn.lanes.append(lane)
+            else:
+                await deliveries.not_again(tx, delivery, reason)
         for task in series:
             await changes.cancel(tx, task.id, now, reason=reason)
             withdrawn.tasks.append(session.id)

@@ -43,7 +43,7 @@ def decide(facts: Facts) -> Decision:
     if facts.policy is Ruling.DENY:
         return Decision(ruling=Ruling.DENY, reason=f"the operator allows no agent to use {facts.action}")
     if facts.rule is not None and facts.rule.effect is RuleEffect.DENY:
-        reason = f"it was refused for good on {facts.rule.created_at:%Y-%m-%d}"
+        reason = f"a person refused it on {facts.rule.created_at:%Y-%m-%d}, and that holds"
         return Decision(ruling=Ruling.DENY, reason=reason, rule=facts.rule)
     asks = facts.policy or facts.usual
     if asks is Ruling.DENY:

@@ -31,9 +31,11 @@ def problem_of(event: InboundEvent) -> str | None:
         return "its kind is not known"
     if not isinstance(event.sender, Sender) or not _is_storable(event.sender.handle):
         return "its sender's id is not text"
+    if not event.sender.handle and not event.sender.is_bot:
+        return "its sender has no id"  # all of these would be one user, with the roles of any of them
     if any(each is not None and not _is_storable(each) for each in (event.thread_id, event.refers_to, event.value)):
         return "the id of its thread, of what it refers to or of its button is not text"
-    if not all(_is_attachment(one) for one in event.attachments):
+    if not isinstance(event.attachments, tuple | list) or not all(_is_attachment(one) for one in event.attachments):
         return "what is said of its files makes no sense"
     if not _is_text(event.text):
         return "its text is not text"
@@ -55,6 +57,7 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
     """The event as it is kept. `threads`: whether the platform has any; without, a thread id is dropped."""
     return replace(
         event,
+        kind=EventKind(event.kind),
         text=_cut(_storable(event.text)),
         chat_name=_shown(event.chat_name),
         sender=replace(event.sender, name=_shown(event.sender.name)),

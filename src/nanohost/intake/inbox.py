@@ -8,7 +8,6 @@ whatever length.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import astuple
 
 import structlog
 
@@ -17,7 +16,6 @@ from nanohost.clock import Clock
 from nanohost.intake.cleaning import cleaned, problem_of, recordable
 from nanohost.store import cards, dropped, events, wirings
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
 
@@ -76,7 +74,7 @@ class ChannelInbox:
         if event.kind is not EventKind.CLICK:
             return False
         choice = await cards.chosen(self._store, event.value)
-        return choice is not None and choice.card.lane == LaneKey(choice.card.lane.session_id, *astuple(chat))
+        return choice is not None and choice.is_in(chat)
 
     async def latest(self) -> Mapping[str, str]:
         return await events.latest_messages(

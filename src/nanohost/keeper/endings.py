@@ -16,7 +16,7 @@ from nanohost.keeper.verdict import Close, Retry, Verdict
 from nanohost.model import Session
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.rows import Ack, ChatId, MessageIn
+from nanohost_protocol.rows import Ack, ChatId, InKind, MessageIn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def apply(
     notices: dict[tuple[str, ChatId], Notice] = {}
     spared, closed = [], []
     for ack, judged in verdicts:
-        message = _carry_out(box, ack, judged)
+        message = _carry_out(box, ack, judged, now)
         if message is None:
             continue
         match judged:
@@ -77,14 +77,16 @@ def chats_of(notices: Sequence[Notice], number: int) -> set[ChatId]:
     return {one.message.origin.chat for one in notices if one.number == number and one.message.origin is not None}
 
 
-def _carry_out(box: InboundWriter, ack: Ack, judged: Verdict) -> MessageIn | None:
+def _carry_out(box: InboundWriter, ack: Ack, judged: Verdict, now: datetime) -> MessageIn | None:
     """The message if the verdict holds for it, be it since now or since a try that a crash cut short."""
     message = box.find(ack.message_id)
     if message is None:
         return None
     match judged:
         case Retry():
-            box.retry(message.id, tries=ack.tries, process_after=judged.at)
+            # An order does not wait: what was written after it would be answered before it is obeyed.
+            at = now if message.kind is InKind.CONTROL else judged.at
+            box.retry(message.id, tries=ack.tries, process_after=at)
             holds = message.status == "pending" and message.tries in (ack.tries, ack.tries + 1)
         case Close(status="completed"):
             box.close(message.id, judged.status)

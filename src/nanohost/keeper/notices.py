@@ -16,14 +16,16 @@ from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
 
 NOTICES_A_MESSAGE = 64
-"""Numbers for a message: one for each of its tries, and one for each of these."""
-NO_TRY = NOTICES_A_MESSAGE - 1
-"""No container: no try is possible."""
+"""Numbers for a message: one for each of its tries, and one for each of these. The highest stood for NO_TRY once, and
+may be taken where that was said."""
 GIVEN_UP = NOTICES_A_MESSAGE - 2
+"""The last word about it, so the highest: where several wait, "I try again" must not come after it."""
 LATE = NOTICES_A_MESSAGE - 3
 HELD = NOTICES_A_MESSAGE - 4
 """Its model cannot be asked for a while."""
-LAST_TRY = NOTICES_A_MESSAGE - 5
+NO_TRY = NOTICES_A_MESSAGE - 5
+"""No container: no try is possible."""
+LAST_TRY = NOTICES_A_MESSAGE - 6
 _OF_MESSAGES = -(2**62)
 """Far above the numbers of what tasks send (see tasks/entries.py)."""
 _OF_EVENTS = _OF_MESSAGES + 2**60

@@ -1,6 +1,7 @@
 """One-time codes, typed in a chat: bare, after /pair or /link, or as a deep link sends them, after /start.
 
-A text that only looks like a code is a message like any other, unless somebody waits for a code to be typed.
+A text that only looks like a code is a message like any other, unless somebody waits for a code to be typed. Never: an
+open code where somebody else reads it, be it in a group or among the words that an agent is told. It is void then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from nanohost.access.codes import Typed, Word
 from nanohost.access.first_owner import become_owner
 from nanohost.access.linking import become_one
 from nanohost.approvals.settled import settle
-from nanohost.channel_api import EventKind
+from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.reception.visit import Visit
 from nanohost.store import codes, dropped, host_messages
 from nanohost.store.codes import Code, CodeStatus, Purpose
@@ -23,6 +24,9 @@ from nanohost_protocol.payloads import ChatOut
 SILENT = "codes are not looked at for an hour after a wrong one"
 OVERHEARD = (
     "Others read this here, so that code is void now. Have a new one made, and write it to me in a direct message."
+)
+NOT_ALONE = (
+    "That code is void now, for it stood among other words. Have a new one made, and write me that and nothing else."
 )
 TOO_LATE = {
     CodeStatus.USED: "That code was used before; each works once.",
@@ -36,45 +40,52 @@ class Codes:
 
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
         """One look at an index for what looks like a code, and none for anything else."""
-        typed = _typed(stored)
-        if typed is None:
+        event = stored.event
+        if event.kind is not EventKind.MESSAGE or event.sender.is_bot:
             return False
+        typed = _typed(event)
+        if typed is None:
+            return any(access.said(event.text)) and await codes.any_open(db)
         return typed.word in (Word.PAIR, Word.LINK) or await _may_be_one(db, typed)
 
     async def serve(self, visit: Visit) -> bool:
-        typed = _typed(visit.stored)
-        assert typed is not None, "it is wanted"
         await codes.expire(visit.tx, visit.now)
-        code = await codes.find(visit.tx, typed.hash)
-        if not visit.is_private:
-            return code is not None and await _overheard(visit, code)
-        if code is None and typed.word in (Word.NONE, Word.START) and not await codes.any_open(visit.tx):
-            return False
-        if await access.silent_until(visit.tx, visit.user, visit.now) is not None:
-            await _ignore(visit)
-        elif code is None:
-            await _refuse(visit, typed)
-        else:
-            await _once(visit, code, await _use(visit, code))
-        return True
+        typed = _typed(visit.stored.event)
+        return await (_serve_said(visit) if typed is None else _serve_typed(visit, typed))
 
 
-def _typed(stored: StoredEvent) -> Typed | None:
-    event = stored.event
-    return access.typed(event.text) if event.kind is EventKind.MESSAGE and not event.sender.is_bot else None
+def _typed(event: InboundEvent) -> Typed | None:
+    """The code that somebody means to use: it is all that they wrote, and nobody else reads it."""
+    return None if event.is_group else access.typed(event.text)
+
+
+async def _serve_typed(visit: Visit, typed: Typed) -> bool:
+    code = await codes.find(visit.tx, typed.hash)
+    if code is None and typed.word in (Word.NONE, Word.START) and not await codes.any_open(visit.tx):
+        return False
+    if await access.is_silent(visit.tx, visit.user, visit.now):
+        await _ignore(visit)
+    elif code is None:
+        await _refuse(visit, typed)
+    else:
+        await _once(visit, code, await _use(visit, code))
+    return True
 
 
 async def _may_be_one(db: Queries, typed: Typed) -> bool:
     return await codes.any_open(db) or await codes.find(db, typed.hash) is not None
 
 
-async def _overheard(visit: Visit, code: Code) -> bool:
-    """In a group: whoever read it could be quicker than the one who was meant."""
-    burned = CodeStatus.BURNED
-    if not await access.close(visit.tx, code, burned, by=visit.user, origin=visit.origin, now=visit.now):
-        return False
-    await visit.say(OVERHEARD)
-    return True
+async def _serve_said(visit: Visit) -> bool:
+    """Whoever else reads it could be quicker than the one who was meant: people in a group, and an agent in a direct
+    message, which may repeat it. What is no open code is a message like any other, and no guess."""
+    heard = {one.hash for one in access.said(visit.stored.event.text)}
+    burned = [code for code in await codes.all_open(visit.tx) if code.hash in heard]
+    for code in burned:
+        await _burn(visit, code)
+    if burned:
+        await visit.say(NOT_ALONE if visit.is_private else OVERHEARD)
+    return bool(burned)
 
 
 async def _ignore(visit: Visit) -> None:
@@ -96,7 +107,7 @@ async def _use(visit: Visit, code: Code) -> str:
     if code.status is not CodeStatus.OPEN:
         return TOO_LATE[code.status]
     if not await access.stands(visit.tx, code):
-        await access.close(visit.tx, code, CodeStatus.BURNED, by=visit.user, origin=visit.origin, now=visit.now)
+        await _burn(visit, code)
         return TOO_LATE[CodeStatus.BURNED]
     if code.channel_type not in (None, chat.channel_type):
         return f"That code is for {code.channel_type}: write it to me there."
@@ -110,8 +121,12 @@ async def _use(visit: Visit, code: Code) -> str:
     return text
 
 
+async def _burn(visit: Visit, code: Code) -> None:
+    await access.close(visit.tx, code, CodeStatus.BURNED, by=visit.user, origin=visit.origin, now=visit.now)
+
+
 async def _once(visit: Visit, code: Code, text: str) -> None:
     """Said once a code and user, however often they type it."""
-    out_id = derive("h", "code", str(code.id), visit.user, text)
+    out_id = derive("h", "code", code.hash, visit.user, text)
     delivery = await host_messages.say(visit.tx, visit.place, ChatOut(text=text), out_id=out_id, now=visit.now)
     visit.aftermath.lanes.append(delivery.lane)

@@ -20,6 +20,7 @@ from nanohost.clock import Clock
 from nanohost.model import MessagingGroup, SenderScope, Session, SessionMode, Wiring
 from nanohost.patterns import PatternError
 from nanohost.quoting import LONGEST_NAME, plain
+from nanohost.routing.consider import why_denied
 from nanohost.routing.engage import engages
 from nanohost.routing.typed_answer import typed_answer
 from nanohost.store import (
@@ -35,7 +36,7 @@ from nanohost.store import (
     users,
     wirings,
 )
-from nanohost.store.database import Queries, Store, Transaction
+from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.questions import Question, QuestionStatus
@@ -105,7 +106,7 @@ class Answers:
         """Put an answer on record, or tell its sender why it is none. None: nothing was done, it is like any other
         event."""
         found = await self._find(stored)
-        group = await _chat_of(self._store, stored)
+        group = await messaging_groups.of_chat(self._store, stored.chat)
         if found is None or group is None:
             return None
         question = found.question
@@ -170,7 +171,7 @@ class Answers:
         scope = wiring.sender_scope if wiring.messaging_group_id == group.id else SenderScope.ALL
         grants = await roles.of_user(self._store, stored.user)
         access = may_talk(grants, group.unknown_sender, wiring.agent_group_id, scope)
-        return None if access.allowed else access.reason
+        return None if access.allowed else why_denied(access)
 
     async def _claim(self, stored: StoredEvent, found: _Found) -> bool:
         now, question = self._clock.now(), found.question
@@ -200,10 +201,10 @@ class Answers:
     async def _refuse(
         self, stored: StoredEvent, session: Session, question: Question, reason: str, sentence: str | None
     ) -> Settled:
-        now, user, told = self._clock.now(), stored.user, None
+        now, told = self._clock.now(), None
         async with self._store.transaction() as tx:
             await events.mark_dropped(tx, stored.id, reason)
-            await dropped.count(tx, stored.chat, user, reason, now=now, agent_group=session.group_folder)
+            await dropped.count(tx, stored.chat, stored.user, reason, now=now, agent_group=session.group_folder)
             if sentence is not None:
                 told = await _tell(tx, stored, question, sentence, now)
         if told is not None:
@@ -223,13 +224,6 @@ async def _tell(tx: Transaction, stored: StoredEvent, question: Question, senten
     )
     out_id = derive("h", "answer", question.session_id, str(question.seq), stored.user)
     return await host_messages.say(tx, place, ChatOut(text=sentence), out_id=out_id, now=now)
-
-
-async def _chat_of(db: Queries, stored: StoredEvent) -> MessagingGroup | None:
-    chat = stored.chat
-    return await messaging_groups.find(
-        db, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
-    )
 
 
 def _is_agents(wiring: Wiring, session: Session) -> bool:

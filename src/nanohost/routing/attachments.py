@@ -19,6 +19,7 @@ import structlog
 
 from nanohost.channel_api import Attachment, Channel, ChannelError, FetchesFiles, NotSent, RateLimited, Refused
 from nanohost.clock import Clock
+from nanohost.errors import MailboxError
 from nanohost.lanes import is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of, prepare
@@ -60,15 +61,26 @@ class Attachments:
         self._limit_s = limit_s
 
     async def fetched(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
-        """The row with a line for each of its files. Done again it fetches again, unless the row is there already."""
-        files = stored.event.attachments
-        if not files:
+        """The row with a line for each of its files. Done again it fetches again, unless the row is there already.
+
+        Raises MailboxError: the session's folder takes none.
+        """
+        if not stored.event.attachments:
             return message
         layout = self._mailboxes.layout(session)
         begun = await asyncio.to_thread(layout.inbound_db.exists)
         if begun and await self._mailboxes.inbound(session, lambda box: box.find(message.id)) is not None:
             return message
-        folder = inbox_of(layout, message.id)
+        try:
+            return _with_lines(message, await self._lines(layout, stored, inbox_of(layout, message.id)))
+        except OSError as error:
+            raise MailboxError(
+                f"session {session.id} of {session.group_folder}: {error}", hint="check the disk with df -h"
+            ) from error
+
+    async def _lines(self, layout: SessionLayout, stored: StoredEvent, folder: Path) -> list[str]:
+        """What the agent is told of each file. Raises OSError."""
+        files = stored.event.attachments
         names = safe_names(files)
         await asyncio.to_thread(_make_anew, layout, folder)
         channel = self._channels.get((stored.chat.channel_type, stored.chat.instance))
@@ -76,8 +88,7 @@ class Attachments:
             *(self._fetch(channel, file, folder / name) for file, name in zip(files, names, strict=True))
         )
         seen = (WORKSPACE if self._inside else layout.root) / folder.relative_to(layout.root)
-        lines = [_line(seen / name, folder / name, why) for name, why in zip(names, problems, strict=True)]
-        return _with_lines(message, lines)
+        return [_line(seen / name, folder / name, why) for name, why in zip(names, problems, strict=True)]
 
     async def _fetch(self, channel: Channel | None, file: Attachment, into: Path) -> str | None:
         """Why the file is not there, or None."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from nanohost.access.decision import may_talk
+from nanohost.access.decision import Access, may_talk
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.model import Ignored, UnknownSender, Wiring
 from nanohost.patterns import PatternError
@@ -25,6 +25,7 @@ BOTS_WITHIN = timedelta(hours=1)
 agent hears other bots again once a person has spoken to it, or the time has passed."""
 BOTS_ALONE = f"{MOST_BOTS} messages in a row were by bots, and no person wrote to the agent within the hour"
 NO_PART = "the agent takes no part in it"
+NOT_ASKED = "the sender has no role here, and this is nothing to ask anybody about"
 
 
 class Made(StrEnum):
@@ -73,5 +74,11 @@ def consider(
     access = may_talk(grants, policy, wiring.agent_group_id, wiring.sender_scope)
     if access.allowed:
         return Decision(Made.WRITE, access.reason) if engaged else Decision(Made.CONTEXT, NO_PART)
-    asks = engaged and access.may_ask and event.kind is not EventKind.REACTION
-    return Decision(Made.ASK if asks else Made.DENY, access.reason)
+    if access.may_ask and engaged and event.kind is not EventKind.REACTION:
+        return Decision(Made.ASK, access.reason)
+    return Decision(Made.DENY, why_denied(access))
+
+
+def why_denied(access: Access) -> str:
+    """The reason on record of a refusal that makes nobody ask: nobody is to look for a request that is not there."""
+    return NOT_ASKED if access.may_ask else access.reason

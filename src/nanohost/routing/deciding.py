@@ -7,7 +7,7 @@ session of a conversation that begins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 import structlog
@@ -18,13 +18,13 @@ from nanohost.chat_commands.desk import Entry
 from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId, EngageMode, Session, SessionId, Wiring, WiringId
-from nanohost.routing.consider import BOTS_WITHIN, MOST_BOTS, Made, consider
+from nanohost.routing.consider import BOTS_WITHIN, MOST_BOTS, Made, consider, why_denied
+from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
 from nanohost.routing.run import ANOTHERS_CARD, Run
 from nanohost.store import cards, conversations, roles, routes, sessions
 from nanohost.store.conversations import SessionKey, session_key
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome
@@ -69,7 +69,7 @@ class Deciding:
             stored.event,
             grants=await self._grants(stored, run),
             policy=run.group.unknown_sender,
-            sticks=await self._sticks(wiring, session, ready),
+            sticks=await self._sticks(stored, wiring, session, ready),
             bots_alone=stored.event.sender.is_bot and await self._bots_alone(wiring, session, ready),
         )
         outcome = _OUTCOMES[decision.made]
@@ -88,8 +88,7 @@ class Deciding:
         """A press is for the session whose card it was, and for no other one; it needs no mention."""
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
         choice = await cards.chosen(self._store, stored.event.value)
-        place = LaneKey(choice.card.lane.session_id, *astuple(stored.chat)) if choice else None
-        if choice is None or choice.card.lane != place:
+        if choice is None or not choice.is_in(stored.chat):
             _log.info("press_dropped", user=stored.user, chat=run.group.platform_id)
             return replace(route, reason="no card of this chat has such a button"), None
         session = await sessions.get(self._store, choice.card.lane.session_id)
@@ -98,7 +97,7 @@ class Deciding:
         grants = await self._grants(stored, run)
         access = may_talk(grants, run.group.unknown_sender, wiring.agent_group_id, wiring.sender_scope)
         if not access.allowed:
-            return replace(route, outcome=RouteOutcome.DENIED, reason=access.reason), None
+            return replace(route, outcome=RouteOutcome.DENIED, reason=why_denied(access)), None
         return reaching(route, session), session
 
     async def entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId, *, trigger: bool) -> Entry:
@@ -125,7 +124,8 @@ class Deciding:
             return Passes()
         grants = await roles.of_user(self._store, stored.user)
         held = {grant.role for grant in grants}
-        return gate(stored.event.text, is_admin=is_admin(grants, agent_group), roles=held)
+        mine, to_us = is_admin(grants, agent_group), is_addressed(stored.event)
+        return gate(stored.event.text, is_admin=mine, roles=held, is_to_us=to_us)
 
     async def _grants(self, stored: StoredEvent, run: Run) -> Sequence[Grant]:
         user = stored.user
@@ -134,17 +134,21 @@ class Deciding:
         return run.grants[user]
 
     async def _sticks(
-        self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[Ready]]
+        self, stored: StoredEvent, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[Ready]]
     ) -> bool:
-        """Whether the wiring brought something into the session, on record or earlier in this batch.
+        """Whether the wiring brought something of the event's thread into the session, on record or earlier in this
+        batch.
 
-        That there is a session says nothing: it may be left from a try that crashed, or be shared with other chats.
+        That there is a session says nothing: it may be left from a try that crashed, or be shared with other threads
+        and chats.
         """
         if wiring.engage_mode is not EngageMode.MENTION_STICKY or session is None:
             return False
-        if any(row.route.wiring_id == wiring.id and row.route.trigger for row in ready.get(session.id, ())):
+        thread = stored.event.thread_id
+        rows = [row for row in ready.get(session.id, ()) if row.route.wiring_id == wiring.id and row.route.trigger]
+        if any(row.stored.event.thread_id == thread for row in rows):
             return True
-        return await routes.reached(self._store, session.id, wiring.id)
+        return await routes.reached(self._store, session.id, wiring.id, thread)
 
     async def _bots_alone(
         self, wiring: Wiring, session: Session | None, ready: Mapping[SessionId, Sequence[Ready]]

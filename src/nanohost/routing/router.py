@@ -35,7 +35,7 @@ from nanohost.routing.pause_notice import tell_of_pause
 from nanohost.routing.run import Run, count, meet, put
 from nanohost.routing.strangers import Door
 from nanohost.store import dropped, events, messaging_groups, routes, sessions, wirings
-from nanohost.store.database import Queries, Store, Transaction
+from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route, RouteOutcome, Waiting
@@ -89,14 +89,12 @@ class Router:
         self._answers = Answers(store=store, clock=clock, on_entry=on_answer)
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
         self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
-        self._waiting: set[SessionId] = set()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Route while entered, beginning with what was left."""
         async with self._refused.opened(), self._chats.opened():
-            self._waiting.update(await routes.sessions_waiting(self._store))
-            for session in self._waiting:
+            for session in await routes.sessions_waiting(self._store):
                 self._refused.poke(session)
             for chat in await events.chats_with_new(self._store):
                 self._chats.poke(chat)
@@ -104,7 +102,6 @@ class Router:
 
     def resume(self, session: SessionId) -> None:
         """Rows that were held for this session are to be written."""
-        self._waiting.add(session)
         self._refused.poke(session)
 
     def notice(self, chat: ChatKey) -> None:
@@ -158,8 +155,12 @@ class Router:
     async def _deal_with_run(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
         if not batch:
             return
-        group = await self._chat(self._store, chat)
+        group = await messaging_groups.of_chat(self._store, chat)
         wired = await wirings.of_chat(self._store, group.id) if group else []
+        if await events.first_new(self._store, chat) != batch[0].id:
+            # What was held came free since the batch was read, and goes first; or all of this is dealt with, and only
+            # what came with it in the batch failed. Looked at after the wirings: what ties a chat also frees.
+            return
         if group is None or not wired:
             await self._turn_away(chat, batch)
             return
@@ -186,15 +187,10 @@ class Router:
             await self._record(run, made, {session.id: written})
         return taken is not None
 
-    async def _chat(self, db: Queries, chat: ChatKey) -> MessagingGroup | None:
-        return await messaging_groups.find(
-            db, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
-        )
-
     async def _turn_away(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
         """No agent listens here: whoever speaks to us waits until somebody decided, and the rest is dropped."""
         async with self._store.transaction() as tx:
-            group = await self._chat(tx, chat)
+            group = await messaging_groups.of_chat(tx, chat)
             if group is not None and await wirings.of_chat(tx, group.id):
                 return  # it was wired just now, and the events are new yet
             door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
@@ -238,7 +234,8 @@ class Router:
     async def _write(self, session: Session, rows: Sequence[Ready]) -> tuple[list[Route], Written]:
         """Put rows into a mailbox; what it refuses waits, and so does all that comes behind it."""
         reason, written = "", Written()
-        if session.id in self._waiting:
+        # Asked of the record: what an approval set free waits from its commit on, whenever we hear of it.
+        if await routes.waits(self._store, session.id):
             reason = "waits behind an earlier message"
         else:
             try:
@@ -316,7 +313,7 @@ class Router:
     async def _write_waiting(self, id: SessionId) -> None:
         """Write what a mailbox refused before. Raises MailboxError while it still refuses: tried again later."""
         session = await sessions.get(self._store, id)
-        while waiting := await self._still_waiting(id):
+        while waiting := await routes.waiting(self._store, id, limit=BATCH):
             try:
                 entries = [await self._waiting_entry(session, one) for one in waiting]
                 written = await self._desk.write(session, await self._with_files(session, entries))
@@ -340,12 +337,3 @@ class Router:
         return stored, answer or await self._deciding.entry(
             stored, one.wiring_id, session.agent_group_id, trigger=one.trigger
         )
-
-    async def _still_waiting(self, id: SessionId) -> list[Waiting]:
-        # In a transaction, so that a row that is being put on record comes before (it is found here) or after (it
-        # makes the session wait again): nothing is written past a row that waits.
-        async with self._store.transaction() as tx:
-            waiting = await routes.waiting(tx, id, limit=BATCH)
-            if not waiting:
-                self._waiting.discard(id)
-        return waiting

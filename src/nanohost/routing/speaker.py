@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from nanohost.access.decision import may_talk
 from nanohost.clock import Clock
-from nanohost.model import MessagingGroup, SessionId, Wiring
+from nanohost.model import EngageMode, MessagingGroup, SessionId, Wiring
 from nanohost.patterns import PatternError
-from nanohost.routing.engage import engages
-from nanohost.store import conversations, messaging_groups, roles, wirings
+from nanohost.routing.engage import engages, is_command
+from nanohost.store import conversations, messaging_groups, roles, routes, wirings
 from nanohost.store.conversations import session_key
 from nanohost.store.database import Store
 from nanohost.store.events import StoredEvent
@@ -28,29 +28,32 @@ class Speaker:
         """The event's session, made if it would have been the first of its conversation. None: nobody is to answer."""
         if stored.event.sender.is_bot:
             return None
-        chat = stored.chat
-        group = await messaging_groups.find(
-            self._store, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id
-        )
+        group = await messaging_groups.of_chat(self._store, stored.chat)
         if group is None:
             return None
         for wiring in await wirings.of_chat(self._store, group.id):
-            if _is_meant(wiring, stored) and await self._may_talk(wiring, group, stored):
+            if await self._is_meant(wiring, stored) and await self._may_talk(wiring, group, stored):
                 return await self._session(wiring, stored)
         return None
 
+    async def _is_meant(self, wiring: Wiring, stored: StoredEvent) -> bool:
+        if is_command(stored.event):
+            return True
+        try:
+            return engages(wiring, stored.event, has_session=await self._sticks(wiring, stored))
+        except PatternError:
+            return False
+
+    async def _sticks(self, wiring: Wiring, stored: StoredEvent) -> bool:
+        if wiring.engage_mode is not EngageMode.MENTION_STICKY:
+            return False
+        session = await conversations.find(self._store, session_key(wiring, stored.event))
+        return session is not None and await routes.reached(self._store, session.id, wiring.id, stored.event.thread_id)
+
     async def _may_talk(self, wiring: Wiring, group: MessagingGroup, stored: StoredEvent) -> bool:
-        user = stored.user
-        grants = await roles.of_user(self._store, user)
+        grants = await roles.of_user(self._store, stored.user)
         return may_talk(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed
 
     async def _session(self, wiring: Wiring, stored: StoredEvent) -> SessionId:
         async with self._store.transaction() as tx:
             return (await conversations.ensure(tx, session_key(wiring, stored.event), self._clock.now())).id
-
-
-def _is_meant(wiring: Wiring, stored: StoredEvent) -> bool:
-    try:
-        return engages(wiring, stored.event, has_session=False)
-    except PatternError:
-        return False

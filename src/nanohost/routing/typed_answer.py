@@ -2,7 +2,7 @@
 
 A reply to the question's own message answers it whatever it says. What is no reply is for the latest question of the
 conversation alone: the number or the words of one of its choices, or anything at all if it gives none. All else is an
-ordinary message.
+ordinary message, and so is a reply to what somebody else wrote.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.chat_commands.gate import Passes, gate
+from nanohost.routing.engage import is_addressed
 from nanohost.store.questions import Asked
 
 _NUMBER = re.compile(r"#?([0-9]{1,2})[.)]?")
@@ -38,13 +39,15 @@ def typed_answer(event: InboundEvent, asked: Sequence[Asked]) -> TypedAnswer | N
     replied = next((one for one in asked if _replies(event, one)), None)
     if replied is not None:
         return TypedAnswer(asked=replied, text=choice(replied.options, written) or written, is_meant=True)
+    if event.refers_to is not None and not is_addressed(event):
+        return None  # "Yes", said to somebody else
     latest = next((one for one in asked if _is_heard(event, one)), None)
     if latest is None:
         return None
     if latest.options:
         chosen = choice(latest.options, written)
         return None if chosen is None else TypedAnswer(asked=latest, text=chosen, is_meant=True)
-    return TypedAnswer(asked=latest, text=written, is_meant=event.mentions_bot or not event.is_group)
+    return TypedAnswer(asked=latest, text=written, is_meant=is_addressed(event))
 
 
 def choice(options: Sequence[str], written: str) -> str | None:

@@ -44,13 +44,16 @@ WHERE session_id = :session_id AND seq = :seq AND status = 'held'
 """
 IN_VAIN = """
 SELECT count(*) AS times FROM actions
-WHERE status IN ('refused', 'failed') AND session_id = ? AND name = ? AND approval_id IS NOT NULL AND done_at > ?
+WHERE status IN ('refused', 'failed') AND session_id = :session_id AND name = :name AND approval_id IS NOT NULL
+    AND done_at > :since AND done_at <= :until
 """
 TOLD = "UPDATE actions SET told = 1 WHERE session_id = ? AND seq = ?"
+# What came to nothing later than now did so before the clock was set back: it is old.
 BAD_BEFORE = """
 SELECT count(*) AS bad FROM (
     SELECT 1 FROM actions
-    WHERE status IN ('refused', 'failed') AND session_id = :session_id AND done_at > :since AND seq < :seq
+    WHERE status IN ('refused', 'failed') AND session_id = :session_id AND seq < :seq
+        AND done_at > :since AND done_at <= :until
     LIMIT :most)
 """
 LATEST = """
@@ -153,7 +156,7 @@ async def hold(tx: Transaction, action: ActionRow, approval: ApprovalId) -> None
 
 
 async def release(tx: Transaction, approval: ApprovalId) -> list[SessionId]:
-    """Somebody said yes: what was held for it is to be carried out. By which sessions' agents it was asked for."""
+    """It is decided: what was held for it is taken up again. By which sessions' agents it was asked for."""
     held = await _held_for(tx, approval)
     for action in held:
         await tx.run(RELEASE, (action.session_id, action.seq))
@@ -180,9 +183,15 @@ async def _held_for(db: Queries, approval: ApprovalId) -> list[ActionRow]:
     return [_from_row(row) for row in await db.all(HELD_FOR, (approval,))]
 
 
-async def in_vain(db: Queries, action: ActionRow, *, since: datetime) -> int:
-    """How often its session's agent asked a person for the same kind of thing since then, and it came to nothing."""
-    row = await db.one(IN_VAIN, (action.session_id, action.name, to_text(since)))
+async def in_vain(db: Queries, action: ActionRow, *, since: datetime, until: datetime) -> int:
+    """How often its session's agent asked a person for the same kind of thing in that time, and it came to nothing."""
+    values: dict[str, Value] = {
+        "session_id": action.session_id,
+        "name": action.name,
+        "since": to_text(since),
+        "until": to_text(until),
+    }
+    row = await db.one(IN_VAIN, values)
     return 0 if row is None else int(row["times"])
 
 
@@ -190,12 +199,13 @@ async def mark_told(tx: Transaction, action: ActionRow) -> None:
     await tx.run(TOLD, (action.session_id, action.seq))
 
 
-async def bad_before(db: Queries, action: ActionRow, *, since: datetime, most: int) -> int:
-    """How many requests of the session before this one came to nothing since then; counted up to `most`."""
+async def bad_before(db: Queries, action: ActionRow, *, since: datetime, until: datetime, most: int) -> int:
+    """How many requests of the session before this one came to nothing in that time; counted up to `most`."""
     values: dict[str, Value] = {
         "session_id": action.session_id,
         "seq": action.seq,
         "since": to_text(since),
+        "until": to_text(until),
         "most": most,
     }
     row = await db.one(BAD_BEFORE, values)

@@ -104,6 +104,11 @@ class Approval:
     reason: str | None = None
     outcome: str | None = None
 
+    @property
+    def refusal(self) -> str:
+        """The one option that is a no: its last, also on a card of an older version that called it otherwise."""
+        return self.options[-1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:

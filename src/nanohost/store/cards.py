@@ -13,6 +13,7 @@ from nanohost.model import SessionId
 from nanohost.store import deliveries
 from nanohost.store.database import Queries
 from nanohost.store.deliveries import Delivery
+from nanohost.store.events import ChatKey
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import CardOut, QuestionOut, decode_out
 
@@ -25,6 +26,11 @@ class Choice:
 
     card: Delivery
     label: str
+
+    def is_in(self, chat: ChatKey) -> bool:
+        """Whether the card was sent to this chat: a press that comes from another one is none."""
+        lane = self.card.lane
+        return ChatKey(lane.channel_type, lane.instance, lane.platform_id) == chat
 
 
 def value_of(session: SessionId, out_id: str, number: int) -> str:

@@ -17,8 +17,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 FIND = "SELECT * FROM codes WHERE hash = ?"
 ANY_OPEN = "SELECT 1 FROM codes WHERE status = 'open' LIMIT 1"
+ALL_OPEN = "SELECT * FROM codes WHERE status = 'open' ORDER BY id"
 CLOSE = "UPDATE codes SET status = ?, used_by = ?, closed_at = ? WHERE id = ? AND status = 'open'"
-EXPIRE = "UPDATE codes SET status = 'expired', closed_at = expires_at WHERE status = 'open' AND expires_at <= ?"
+# How old one is that was made in the future nobody knows: the clock was set back since.
+EXPIRE = """
+UPDATE codes SET status = 'expired', closed_at = min(expires_at, :now)
+WHERE status = 'open' AND (expires_at <= :now OR created_at > :soon)
+"""
 BURN = "UPDATE codes SET status = 'burned', closed_at = ? WHERE status = 'open' AND purpose = ?"
 # The one that was asked for last is the one that counts.
 REPLACE = """
@@ -28,12 +33,15 @@ WHERE status = 'open' AND purpose = :purpose AND created_by = :by AND channel_ty
 FORGET = "DELETE FROM codes WHERE closed_at < ?"
 GUESSED = """
 INSERT INTO code_guesses (user_id, count, last_at) VALUES (:user, 1, :now)
-ON CONFLICT (user_id) DO UPDATE SET count = iif(last_at <= :over, 1, count + 1),
-    last_at = iif(last_at <= :over, :now, last_at)
+ON CONFLICT (user_id) DO UPDATE SET count = iif(last_at > :over AND last_at <= :now, count + 1, 1),
+    last_at = iif(last_at > :over AND last_at <= :now, last_at, :now)
 """
 LAST_GUESS = "SELECT last_at FROM code_guesses WHERE user_id = ?"
-LATE_GUESSES = "SELECT * FROM code_guesses WHERE last_at > ? ORDER BY last_at"
+LATE_GUESSES = "SELECT * FROM code_guesses WHERE last_at > ? AND last_at <= ? ORDER BY last_at"
 FORGET_GUESSES = "DELETE FROM code_guesses WHERE last_at < ?"
+
+NO_JUMP = timedelta(seconds=10)
+"""By which a clock that is kept right may be set back in small steps."""
 
 
 class Purpose(StrEnum):
@@ -55,9 +63,11 @@ class CodeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """`channel_type`: where it has to be typed, None: anywhere. `user_id`: who is to be linked."""
+    """`channel_type`: where it has to be typed, None: anywhere. `user_id`: who is to be linked. `hash` is no other
+    code's; `id` may be that of one that was forgotten."""
 
     id: int
+    hash: str
     purpose: Purpose
     channel_type: str | None
     user_id: str | None
@@ -103,14 +113,19 @@ async def any_open(db: Queries) -> bool:
     return await db.one(ANY_OPEN) is not None
 
 
+async def all_open(db: Queries) -> list[Code]:
+    """Those that may be typed, as far as `expire` has been told the time."""
+    return [_from_row(row) for row in await db.all(ALL_OPEN)]
+
+
 async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, now: datetime) -> bool:
     """False if it was not open any more: somebody else was first."""
     return await tx.run(CLOSE, (status, by, to_text(now), code.id)) == 1
 
 
 async def expire(tx: Transaction, now: datetime) -> None:
-    """Those whose time is up are open no more."""
-    await tx.run(EXPIRE, (to_text(now),))
+    """Those whose time is up are open no more, nor those of before the clock was set back."""
+    await tx.run(EXPIRE, {"now": to_text(now), "soon": to_text(now + NO_JUMP)})
 
 
 async def forget(tx: Transaction, now: datetime) -> None:
@@ -127,7 +142,8 @@ async def burn(tx: Transaction, purposes: Collection[Purpose], now: datetime) ->
 
 
 async def count_guess(tx: Transaction, user_id: str, *, now: datetime, silence: timedelta) -> None:
-    """One more wrong code. The silence begins with the first and is not made longer by the others."""
+    """One more wrong code. The silence begins with the first and is not made longer by the others, nor by a clock that
+    was set back."""
     await tx.run(GUESSED, {"user": user_id, "now": to_text(now), "over": to_text(now - silence)})
 
 
@@ -137,17 +153,18 @@ async def guessed_at(db: Queries, user_id: str) -> datetime | None:
     return None if row is None else from_text(row["last_at"])
 
 
-async def guesses(db: Queries, *, since: datetime) -> list[Guesses]:
-    """Who typed wrong codes."""
+async def guesses(db: Queries, *, since: datetime, now: datetime) -> list[Guesses]:
+    """Whose silence began after that moment."""
     return [
         Guesses(user_id=row["user_id"], count=row["count"], last_at=from_text(row["last_at"]))
-        for row in await db.all(LATE_GUESSES, (to_text(since),))
+        for row in await db.all(LATE_GUESSES, (to_text(since), to_text(now)))
     ]
 
 
 def _from_row(row: sqlite3.Row) -> Code:
     return Code(
         id=row["id"],
+        hash=row["hash"],
         purpose=Purpose(row["purpose"]),
         channel_type=row["channel_type"],
         user_id=row["user_id"],

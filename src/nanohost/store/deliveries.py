@@ -45,7 +45,9 @@ SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries 
 """
 WAITING = """
 SELECT * FROM deliveries
-WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? AND status = 'pending' ORDER BY seq
+WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
+    AND status IN ('pending', 'sending')
+ORDER BY seq
 """
 SETTLED = """
 SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
@@ -67,9 +69,12 @@ BEGIN_ATTEMPT = """
 INSERT INTO delivery_attempts (session_id, seq, number, started_at)
 SELECT session_id, seq, attempts, :now FROM deliveries WHERE session_id = :session_id AND seq = :seq
 """
+# What is not to be tried again (see NOT_AGAIN) keeps the reason.
 END = """
-UPDATE deliveries SET status = :status, reason = :reason, next_try_at = :next_try_at, receipt = :receipt,
-    changed_at = :now
+UPDATE deliveries SET status = CASE WHEN :again AND decision = 'drop' THEN 'dropped' ELSE :status END,
+    reason = CASE WHEN :again AND decision = 'drop' THEN reason ELSE :reason END,
+    next_try_at = CASE WHEN :again AND decision = 'drop' THEN NULL ELSE :next_try_at END,
+    receipt = :receipt, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq
 """
 END_ATTEMPT = """
@@ -131,7 +136,10 @@ DROP = """
 UPDATE deliveries SET status = 'dropped', decision = 'drop', next_try_at = NULL, reason = :reason, changed_at = :now
 WHERE session_id = :session_id AND seq = :seq AND status IN ('pending', 'dead', 'unknown')
 """
-
+NOT_AGAIN = """
+UPDATE deliveries SET decision = 'drop', reason = :reason
+WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
+"""
 
 CARDS = ("card", "question")
 """The kinds that may have buttons."""
@@ -262,7 +270,7 @@ async def open_lanes(db: Queries) -> list[LaneKey]:
 
 
 async def waiting(db: Queries, lane: LaneKey) -> list[Delivery]:
-    """What the lane is still to send, without what is being sent."""
+    """What the lane is still to send, what is being sent included."""
     place = (lane.session_id, lane.channel_type, lane.instance, lane.platform_id)
     return [_from_row(row) for row in await db.all(WAITING, place)]
 
@@ -314,6 +322,7 @@ async def end(tx: Transaction, delivery: Delivery, outcome: Outcome, now: dateti
     """The outcome: committed after the channel answered, or when a start finds an attempt without one."""
     values = _key(delivery, now) | {
         "status": outcome.status,
+        "again": outcome.status is DeliveryStatus.PENDING,
         "reason": outcome.reason,
         "next_try_at": None if outcome.next_try_at is None else to_text(outcome.next_try_at),
         "receipt": json.dumps(outcome.receipt),
@@ -441,6 +450,11 @@ async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
 async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> bool:
     """An operator's word: never to be sent. False: it is being sent, was sent, or was dropped before."""
     return await tx.run(DROP, _key(delivery, now) | {"reason": reason}) == 1
+
+
+async def not_again(tx: Transaction, delivery: Delivery, reason: str) -> None:
+    """What is being sent may arrive; if it does not, or only in part, it is dropped in place of being tried again."""
+    await tx.run(NOT_AGAIN, {"session_id": delivery.lane.session_id, "seq": delivery.seq, "reason": reason})
 
 
 def _key(delivery: Delivery, now: datetime) -> dict[str, Value]:

@@ -27,6 +27,10 @@ NEW_IN_CHAT = """
 SELECT * FROM inbound_events
 WHERE status = 'new' AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY id LIMIT ?
 """
+FIRST_NEW = """
+SELECT id FROM inbound_events
+WHERE status = 'new' AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY id LIMIT 1
+"""
 CHATS_WITH_NEW = "SELECT DISTINCT channel_type, instance, platform_id FROM inbound_events WHERE status = 'new'"
 # The ids beside max() are those of its row.
 LATEST_MESSAGES = """
@@ -115,6 +119,12 @@ async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredE
     """Events that routing has not dealt with, oldest first."""
     rows = await db.all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
     return [_from_row(row) for row in rows]
+
+
+async def first_new(db: Queries, chat: ChatKey) -> EventId | None:
+    """The oldest of those."""
+    row = await db.one(FIRST_NEW, (chat.channel_type, chat.instance, chat.platform_id))
+    return None if row is None else EventId(row["id"])
 
 
 async def chats_with_new(db: Queries) -> list[ChatKey]:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
 from nanohost.store.database import Queries, Transaction
+from nanohost.store.events import ChatKey
 from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM messaging_groups ORDER BY channel_type, instance, platform_id"
@@ -44,6 +45,11 @@ async def numbered(db: Queries, group: MessagingGroupId) -> MessagingGroup | Non
 async def find(db: Queries, *, channel_type: str, instance: str, platform_id: str) -> MessagingGroup | None:
     row = await db.one(BY_CHAT, (channel_type, instance, platform_id))
     return None if row is None else _from_row(row)
+
+
+async def of_chat(db: Queries, chat: ChatKey) -> MessagingGroup | None:
+    """What is known of the chat that an event came in."""
+    return await find(db, channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
 
 
 async def sharing_an_agent(db: Queries, agent_group: int) -> list[MessagingGroup]:

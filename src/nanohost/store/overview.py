@@ -58,12 +58,15 @@ FROM inbound_events WHERE status = 'set_aside' ORDER BY id DESC LIMIT 20
 SENDERS_DENIED = """
 SELECT e.channel_type || ':' || e.sender_handle AS user, e.sender_name AS name, e.platform_id AS chat, r.reason,
        count(*) AS events, max(e.received_at) AS latest
-FROM routes r JOIN inbound_events e ON e.id = r.event_id
+FROM routes r JOIN inbound_events e ON e.id = r.event_id JOIN wirings w ON w.id = r.wiring_id
 WHERE r.outcome = 'denied' AND NOT EXISTS (
-    SELECT 1 FROM roles WHERE user_id = e.channel_type || ':' || e.sender_handle AND granted_at >= e.received_at)
+    SELECT 1 FROM roles g WHERE (g.agent_group_id IS NULL OR g.agent_group_id = w.agent_group_id) AND (
+        g.user_id = e.channel_type || ':' || e.sender_handle OR g.user_id IN (
+            SELECT o.user_id FROM users u JOIN users o ON o.person = u.person
+            WHERE u.user_id = e.channel_type || ':' || e.sender_handle)))
 GROUP BY 1, 2, 3, 4 ORDER BY latest DESC LIMIT 20
 """
-"""Not those of somebody who was given a role since."""
+"""Not those of somebody who has a role there, by any identity: they are let in, and only a word was refused."""
 SESSIONS_WAITING = """
 SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, t.until AS held_until, t.error_class AS held_by
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id

@@ -1,6 +1,7 @@
 """The pause: while it is on record nothing is started and nothing is sent, but for what the host itself says.
 
-Whoever starts or sends looks here in the transaction that begins it, so that a pause holds from its commit on.
+Whoever sends, or does what an agent asks for, looks here in the transaction that begins it: a pause holds from its
+commit on. What runs is told of it and ended (see pausing.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ END = "DELETE FROM paused"
 # What waits while nothing goes on, or would go on.
 TO_SEND = """
 SELECT count(*) AS found FROM deliveries WHERE status IN ('pending', 'sending') AND session_id != 'host'
-    AND seq NOT BETWEEN -8000000000000000000 AND -1
+    AND seq NOT BETWEEN -8000000000000000000 AND -1 AND (not_before IS NULL OR not_before <= ?)
 """
 WITH_WORK = "SELECT count(*) AS found FROM sessions WHERE due_at <= ?"
 TASKS_DUE = "SELECT count(*) AS found, min(next_due) AS first FROM tasks WHERE status = 'active' AND next_due <= ?"
@@ -86,7 +87,7 @@ async def end(tx: Transaction) -> None:
 
 async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Backlog:
     """What waits now, and which tasks fall due until then."""
-    to_send = await db.one(TO_SEND)
+    to_send = await db.one(TO_SEND, (to_text(now),))
     with_work = await db.one(WITH_WORK, (to_text(now),))
     tasks = await db.one(TASKS_DUE, (to_text(now + tasks_within),))
     assert to_send is not None, "an aggregate has a row"

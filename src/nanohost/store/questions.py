@@ -29,12 +29,14 @@ ON CONFLICT (session_id, seq) DO NOTHING
 """
 FIND = "SELECT * FROM questions WHERE session_id = ? AND seq = ?"
 ANSWERED_BY_EVENT = "SELECT * FROM questions WHERE event_id = ?"
-# What nobody can have seen is answered by nobody.
+# What nobody can have seen is answered by nobody. The clock may have been set back between two questions: none is later
+# than what its session asked after it.
 OPEN_IN_CHAT = """
 SELECT q.*, d.content, d.receipt FROM questions q JOIN deliveries d USING (session_id, seq)
 WHERE q.status = 'open' AND q.channel_type = ? AND q.instance = ? AND q.platform_id = ?
     AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped') AND length(d.content) <= ?
-ORDER BY q.asked_at DESC, q.seq DESC LIMIT ?
+ORDER BY min(q.asked_at) OVER (
+    PARTITION BY q.session_id ORDER BY q.seq ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) DESC, q.seq DESC LIMIT ?
 """
 # One look for an ordinary message, for which both are no.
 MAY_CONCERN = """

@@ -18,13 +18,17 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 WAITING = """
 SELECT event_id, wiring_id, trigger FROM routes WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
 """
-REACHED = "SELECT 1 FROM routes WHERE session_id = ? AND wiring_id = ? AND trigger = 1 LIMIT 1"
+REACHED = """
+SELECT 1 FROM routes r JOIN inbound_events e ON e.id = r.event_id
+WHERE r.session_id = ? AND r.wiring_id = ? AND r.trigger = 1 AND e.thread_id IS ? LIMIT 1
+"""
 BOTS_LAST = """
 SELECT count(*) AS found FROM (
     SELECT e.sender_is_bot, e.received_at FROM routes r JOIN inbound_events e ON e.id = r.event_id
     WHERE r.session_id = ? AND r.wiring_id = ? AND r.trigger = 1 ORDER BY r.event_id DESC LIMIT ?)
 WHERE sender_is_bot = 1 AND received_at > ?
 """
+WAITS = "SELECT 1 FROM routes WHERE outcome = 'waiting' AND session_id = ? LIMIT 1"
 SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes WHERE outcome = 'waiting'"
 WRITTEN = """
 UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '' WHERE event_id = ? AND wiring_id = ?
@@ -86,9 +90,14 @@ async def waiting(db: Queries, session: SessionId, *, limit: int) -> list[Waitin
     ]
 
 
-async def reached(db: Queries, session: SessionId, wiring: WiringId) -> bool:
-    """Whether the wiring has brought anything into the session that woke its agent."""
-    return await db.one(REACHED, (session, wiring)) is not None
+async def waits(db: Queries, session: SessionId) -> bool:
+    """Whether there is any such row."""
+    return await db.one(WAITS, (session,)) is not None
+
+
+async def reached(db: Queries, session: SessionId, wiring: WiringId, thread_id: str | None) -> bool:
+    """Whether the wiring has brought anything of this thread into the session that woke its agent."""
+    return await db.one(REACHED, (session, wiring, thread_id)) is not None
 
 
 async def bots_last(db: Queries, session: SessionId, wiring: WiringId, *, most: int, since: datetime) -> int:

@@ -16,7 +16,7 @@ from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.home import Home
 from nanohost.store.database import Store, translated
-from nanohost.verify import held, ledger, mailboxes, sessions, store, tasks
+from nanohost.verify import decisions, held, ledger, mailboxes, sessions, store, tasks
 from nanohost.verify.finding import MOST_ROWS, Finding, Install
 from nanohost.verify.session_view import SessionView, every_session
 
@@ -42,6 +42,12 @@ _CENTRAL: tuple[CentralCheck, ...] = (
     ledger.only_taken_over_rows_are_forgotten,
     held.what_is_held_waits_for_an_open_approval,
     held.context_wakes_nobody,
+    decisions.identities_of_one_human_have_their_lowest_number,
+    decisions.what_would_run_is_what_was_shown,
+    decisions.what_is_over_says_since_when,
+    decisions.open_approvals_have_their_request,
+    decisions.cards_have_their_message,
+    decisions.open_questions_have_their_message,
     sessions.leases_name_their_runtime,
     sessions.leases_are_of_one_session,
     sessions.folders_have_their_session,

@@ -52,6 +52,21 @@ async def _approve(decided: Decided) -> str:
     return f"{about['group']} may do it {often}."
 
 
+async def _settled(lapsed: Lapsed) -> str | None:
+    """A rule was made that decides it, yes or no: the request goes on, and by that rule, if it is still there then."""
+    approval, about = lapsed.approval, json.loads(lapsed.approval.payload)
+    if about["scope"] is None:
+        return None
+    rule = await rules.that_applies(
+        lapsed.tx, kind=about["action"], subject=about["scope"], agent_group=approval.agent_group_id, now=lapsed.now
+    )
+    if rule is None:
+        return None
+    lapsed.aftermath.requests.extend(await actions.release(lapsed.tx, approval.id))
+    may = "may" if rule.effect is RuleEffect.ALLOW else "may not"
+    return f"{about['group']} {may} do it by now: a rule says so."
+
+
 async def _make_rule(decided: Decided, action: str, scope: str) -> None:
     rule = await rules.add(
         decided.tx,
@@ -83,9 +98,9 @@ async def _lapse(lapsed: Lapsed) -> None:
 KIND = Kind(
     name=NAME,
     lifetime=timedelta(days=1),
-    refusal=DENY,
     scoped=True,
     approve=_approve,
     deny=_deny,
     lapse=_lapse,
+    settled=_settled,
 )

@@ -149,11 +149,10 @@ async def _settled(lapsed: Lapsed) -> str | None:
 
 
 async def _more(db: Queries, typed: str) -> str | None:
-    """Any agent by its folder, or `new`."""
-    if typed.casefold() == "new":
-        return NEW
-    found = await agent_groups.find(db, typed)
-    return f"{CONNECT}{found.folder}" if found else None
+    """Any agent by its folder, also one that is called `new`; else that word for a new one."""
+    if (found := await agent_groups.find(db, typed)) is not None:
+        return f"{CONNECT}{found.folder}"
+    return NEW if typed.casefold() == "new" else None
 
 
 def _typed(approval: Approval) -> str:
@@ -172,7 +171,6 @@ def _where(approval: Approval) -> str:
 KIND = Kind(
     name=NAME,
     lifetime=timedelta(days=3),
-    refusal=REFUSE,
     scoped=False,
     most_open=20,
     approve=_approve,

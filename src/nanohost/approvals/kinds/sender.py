@@ -137,7 +137,6 @@ def _who(payload: str) -> str:
 KIND = Kind(
     name=NAME,
     lifetime=timedelta(days=3),
-    refusal=REFUSE,
     scoped=True,
     most_open=20,
     approve=_approve,
