@@ -25,6 +25,7 @@ from nanohost.store import (
     agent_groups,
     deliveries,
     events,
+    host_messages,
     install,
     messaging_groups,
     model_calls,
@@ -415,3 +416,9 @@ async def test_model_calls_add_up(store: Store) -> None:
                 error=error,
             )
     assert await model_calls.totals(store) == {"calls": 2, "tokens_in": 20, "tokens_out": 4}
+
+
+@pytest.mark.parametrize("sql", [host_messages.BY_OUT_ID, deliveries.STATUS_OF])
+async def test_what_was_said_is_found_by_its_name_without_reading_all_that_was_said(store: Store, sql: str) -> None:
+    plan = [row["detail"] for row in await store.all(f"EXPLAIN QUERY PLAN {sql}", ("host", "o1"))]
+    assert all("deliveries_by_out_id" in step for step in plan), plan

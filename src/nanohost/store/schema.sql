@@ -169,6 +169,7 @@ CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, 
 CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
 CREATE INDEX deliveries_unknown ON deliveries (changed_at) WHERE status = 'unknown';
 CREATE INDEX deliveries_card ON deliveries (card) WHERE card IS NOT NULL;
+CREATE INDEX deliveries_by_out_id ON deliveries (session_id, out_id);
 
 CREATE TABLE delivery_attempts (
     session_id TEXT NOT NULL,
