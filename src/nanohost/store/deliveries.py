@@ -120,8 +120,9 @@ TRIED_LATER = "SELECT * FROM deliveries WHERE status = 'pending' AND next_try_at
 TRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
 
 BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
-# With a plus: an index may not be chosen by the number, all of the agent's messages are above zero.
-STATUS_OF = "SELECT status FROM deliveries WHERE session_id = ? AND out_id = ? AND +seq > 0"
+STATUS_OF = """
+SELECT status FROM deliveries INDEXED BY deliveries_by_out_id WHERE session_id = ? AND out_id = ? AND seq > 0
+"""
 LATEST = """
 SELECT * FROM deliveries WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
 ORDER BY changed_at DESC, seq DESC LIMIT :limit
