@@ -154,6 +154,38 @@ async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> Non
     assert shop.ended == ["good", "bad"]
 
 
+async def test_what_a_person_did_ends_a_pause_once_and_any_other_poke_ends_none(shop: Workshop) -> None:
+    shop.failures["a"] = 4
+    async with shop.lanes.opened():
+        shop.lanes.poke("a")
+        await shop.clock.somebody_sleeps()
+        shop.lanes.poke("a")
+        await shop.clock.advance(0)
+        assert len(shop.begun) == 1
+        shop.lanes.hurry("a")
+        await shop.until_begun(2)
+        await shop.clock.advance(0)
+        assert len(shop.begun) == 2
+        assert 2 * FIRST_PAUSE_S in shop.clock.sleeping(), "it failed again: nobody is to do that without a pause"
+        await shop.clock.advance(2 * FIRST_PAUSE_S)
+        assert len(shop.begun) == 3
+
+
+async def test_what_a_person_did_while_the_work_was_about_to_fail_is_not_kept_waiting(shop: Workshop) -> None:
+    shop.failures["a"] = 1
+    shop.gates["a"] = asyncio.Event()
+    async with shop.lanes.opened():
+        shop.lanes.poke("a")
+        await shop.until_begun(1)
+        shop.lanes.hurry("a")
+        shop.gates["a"].set()
+        await shop.until_ended("a")
+        await shop.until_idle()
+        shop.lanes.hurry("a")
+        await shop.until_idle()
+    assert shop.begun == ["a", "a", "a"]
+
+
 async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
     shop.failures["a"] = 1
     async with asyncio.timeout(LIMIT_S):

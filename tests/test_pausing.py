@@ -102,3 +102,28 @@ async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world
 @pytest.mark.behaviour("SE-12")
 def test_a_turn_is_ended_within_two_seconds_however_deaf_its_runner_is() -> None:
     assert LOOK_WITHIN_S + CUT_GRACE_S < 2, "a look at its file, then so long until SIGKILL"
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_a_resume_is_not_kept_waiting_by_a_disk_that_was_full(world: World) -> None:
+    keeper, clock = Keeper(), ManualClock()
+    pausing = Pausing(
+        store=world.store,
+        mailboxes=world.mailboxes,
+        clock=clock,
+        containers=keeper,
+        sends=Sends(),
+        tasks_go_on=lambda: None,
+        zone=UTC,
+    )
+    async with pausing.opened():
+        async with world.store.transaction() as tx:
+            await paused.begin(tx, by="fake:boss", at=START, place=OFFICE)
+            await tx.run(FULL)
+        pausing.look()
+        await clock.somebody_sleeps()
+        async with world.store.transaction() as tx:
+            await paused.end(tx)
+        pausing.look()
+        await until(lambda: "go on" in keeper.done)
+        assert clock.now() == START

@@ -212,18 +212,24 @@ class Mailbox:
     def _poll(self, now: datetime, force: bool) -> News | None:
         counter = self._read_counter()
         fell_due = self.next_due is not None and now >= self.next_due
-        if counter is None or (counter == self._counter and not (force or fell_due or self._unread)):
+        if counter is None:
+            self._looked_in_vain()
+            return None
+        if counter == self._counter and not (force or fell_due or self._unread):
             return None
         try:
             with reading_inbound(self._layout.inbound_db) as inbound:
                 news = self._look(inbound, now)
         except (NotReady, Busy):
-            # What is due stays so: whoever waits for its time would look again without a pause, until the host is back.
-            self._unread, self.next_due = True, None
+            self._looked_in_vain()
             return None
         # Only now: the counter was read before the snapshot, so a commit in between shows as a change next time.
         self._counter, self.next_due, self._first_poll, self._unread = counter, news.next_due, False, False
         return news
+
+    def _looked_in_vain(self) -> None:
+        """What is due stays so: whoever waits for its time would look without a pause, until the host is back."""
+        self._unread, self.next_due = True, None
 
     def _look(self, inbound: InboundReader, now: datetime) -> News:
         due = list(inbound.due(now))

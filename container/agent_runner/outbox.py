@@ -189,6 +189,7 @@ class Outbox:
             if problem is not None:
                 self._take_back(row)
                 raise problem
+            self._still_runs()
             # The file is on disk before the row that names it, so the host never finds one without the other.
             await asyncio.to_thread(_write, self._layout.out_dir / "outbox" / row.id, name, data)
         return await self._commit(row)
@@ -203,11 +204,15 @@ class Outbox:
 
     async def _commit(self, row: NewMessageOut) -> Said:
         """All that a tool sends or asks for goes out here, and nothing once the turn is over. Raises NotSent."""
-        if self._is_over:
-            raise NotSent("The turn is over; nothing was done.")
+        self._still_runs()
         said = await self._mailbox.say(row, self._now())
         self.said.add(said.id)
         return said
+
+    def _still_runs(self) -> None:
+        """Raises NotSent once the turn is over."""
+        if self._is_over:
+            raise NotSent("The turn is over; nothing was done.")
 
     def _address(self, to: str | None, re: int | None) -> Address:
         where = address(to, re, book=self.book, origin=self.origin())

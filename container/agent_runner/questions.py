@@ -46,6 +46,7 @@ class Questions:
         self._look = look
         self._open: dict[str, asyncio.Future[Outcome]] = {}
         self._unseen = False
+        self._is_over = False
 
     @property
     def are_open(self) -> bool:
@@ -61,6 +62,8 @@ class Questions:
         """The answer to the row with this id, or why there is none. Zero seconds: only ask."""
         if seconds <= 0:
             return Unanswered.NOT_YET
+        if self._is_over:
+            return Unanswered.OVER
         future = self._open[question] = asyncio.get_running_loop().create_future()
         self._unseen = True
         self._look()
@@ -89,7 +92,8 @@ class Questions:
         self._end_all(Unanswered.INTERRUPTED)
 
     def close(self) -> None:
-        """The turn is over."""
+        """The turn is over: nobody waits any more, nor begins to."""
+        self._is_over = True
         self._end_all(Unanswered.OVER)
 
     def _end_all(self, outcome: Unanswered) -> None:

@@ -116,8 +116,7 @@ class Turn:
         try:
             end = await self._until_finished()
         finally:
-            self._questions.close()
-            self._outbox.close()
+            self._let_nothing_out()
             self._bench.progress.idle()
         match end:
             case Finished():
@@ -127,6 +126,11 @@ class Turn:
                 await self._finish(None)
             case None:
                 await self._bench.mailbox.release(self._batch.turn_id, self._bench.now())
+
+    def _let_nothing_out(self) -> None:
+        """It is over, also for a call that is still under way."""
+        self._questions.close()
+        self._outbox.close()
 
     async def _until_finished(self) -> _End:
         """What ends the turn. A lost conversation is begun afresh once."""
@@ -196,6 +200,7 @@ class Turn:
                 return None
             looks = time.monotonic() >= next_look
             if (signals.take_wake() or looks) and (stopped := await self._look(provider)) is not None:
+                self._let_nothing_out()  # a provider may take a second to listen
                 await _interrupt(provider)
                 return stopped
             if looks:

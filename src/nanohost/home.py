@@ -98,12 +98,22 @@ class Home:
         except OSError as error:
             raise _unusable(self.root, error) from error
 
+    def agent_folders(self) -> list[str]:
+        """What lies in `groups`, also what no agent group has: begun by hand, or before a database was lost. As agent
+        groups are called: small letters. Raises OSError."""
+        return [path.name.casefold() for path in self.groups.iterdir()] if self.groups.is_dir() else []
+
     def begin_group(self, folder: str, name: str) -> None:
         """Make an agent group's folder, with a CLAUDE.md to begin with if it has none. Raises OSError."""
         character = self.groups / folder / "CLAUDE.md"
         character.parent.mkdir(parents=True, exist_ok=True)
         if not character.exists():
             character.write_text(CHARACTER.format(name=name), encoding="utf-8")
+
+
+def home_of(database: Path) -> Home:
+    """The install that this is the database of."""
+    return Home(database.parent.parent)
 
 
 class Holding(StrEnum):

@@ -34,6 +34,8 @@ class Lanes(Generic[K]):
         self._workers: dict[K, asyncio.Task[None]] = {}
         self._again: set[K] = set()
         self._napping: dict[K, asyncio.Event] = {}
+        self._hurried: dict[K, asyncio.Event] = {}
+        """Of each key that is worked on: set when it is not to pause after its next failure."""
         self._open = False
         self._closing = asyncio.Event()
 
@@ -60,6 +62,13 @@ class Lanes(Generic[K]):
                 self._napping[key].set()
             return
         self._workers[key] = asyncio.create_task(self._serve(key), name=f"{self._name}:{key}")
+
+    def hurry(self, key: K) -> None:
+        """The same, and a pause after a failure does not keep it waiting: that is tried again at once, and paused after
+        as before if it fails. For what a person did and waits for, never for what work itself brings about."""
+        self.poke(key)
+        if key in self._hurried:
+            self._hurried[key].set()
 
     def poke_napping(self, fits: Callable[[K], bool]) -> None:
         """Poke every key that fits and is in a light nap."""
@@ -102,16 +111,18 @@ class Lanes(Generic[K]):
 
     async def _serve(self, key: K) -> None:
         pause_s = FIRST_PAUSE_S
+        hurried = self._hurried[key] = asyncio.Event()
         try:
             while True:
                 self._again.discard(key)
+                hurried.clear()
                 try:
                     await self._work(key)
                 except (Exception, asyncio.CancelledError) as error:
                     if isinstance(error, asyncio.CancelledError) and is_cancelled():
                         raise
                     self._report(key, error, pause_s)
-                    if not await self.nap(pause_s):
+                    if not await self._nap(pause_s, hurried):
                         return
                     pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                     continue
@@ -119,7 +130,7 @@ class Lanes(Generic[K]):
                 if key not in self._again:
                     return
         finally:
-            del self._workers[key]
+            del self._workers[key], self._hurried[key]
 
     def _report(self, key: K, error: BaseException, pause_s: float) -> None:
         expected = isinstance(error, NanohostError)

@@ -104,7 +104,7 @@ class Pausing:
 
     def look(self) -> None:
         """The pause may have begun or ended. Returns at once."""
-        self._lanes.poke(_ALL)
+        self._lanes.hurry(_ALL)
 
     async def _look(self, _: str) -> None:
         was, self.known = self.known, await paused.find(self._store)

@@ -13,7 +13,7 @@ from typing import Any
 
 from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
-from nanohost.channel_api import InboundEvent, Sender
+from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.home import Home
@@ -73,7 +73,16 @@ class Hall:
         async with self.store.transaction() as tx:
             await agent_groups.add(tx, folder=folder, name=folder, provider=None, model=None, now=self.clock.now())
 
-    async def write(self, user: str, text: str, *, group: str = "", bot: bool = False, mentions: bool = False) -> bool:
+    async def write(
+        self,
+        user: str,
+        text: str,
+        *,
+        group: str = "",
+        bot: bool = False,
+        mentions: bool = False,
+        kind: EventKind = EventKind.MESSAGE,
+    ) -> bool:
         """Somebody writes, in their direct chat or in a group. Whether it was for the host."""
         channel, _, handle = user.partition(":")
         number = f"{id(self)}-{next(self._numbers)}"
@@ -85,6 +94,7 @@ class Hall:
             sent_at=self.clock.now(),
             is_group=bool(group),
             mentions_bot=mentions,
+            kind=kind,
         )
         chat = ChatKey(channel, "default", event.platform_id)
         async with self.store.transaction() as tx:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.access.codes import Typed, Word, issue, typed
+from nanohost.channel_api import EventKind
 from nanohost.reception.codes import NOT_ALONE, OVERHEARD
 from nanohost.store import codes, dropped
 from nanohost.store.codes import Purpose
@@ -33,6 +34,11 @@ NONE = "A2B3-C4D5"
         ("/PAIR@nanohost_bot K7QM2X9P", Word.PAIR),
         ("/link  K7QM-2X9P ", Word.LINK),
         ("/start K7QM-2X9P", Word.START),
+        ("`K7QM-2X9P`", Word.NONE),
+        ("**K7QM2X9P**.", Word.NONE),
+        ("\u201ck7qm\u20132x9p\u201d", Word.NONE),
+        ("/pair  `K7QM\u20112X9P`!", Word.PAIR),
+        ("/pair\nK7QM-2X9P \n\nIt works once.", Word.PAIR),
     ],
 )
 def test_a_code_is_read_with_or_without_its_dash_in_any_case_and_after_a_command(text: str, word: Word) -> None:
@@ -58,6 +64,13 @@ def test_a_code_is_read_with_or_without_its_dash_in_any_case_and_after_a_command
         "KIQM-2X9P",
         "K0QM-2X9P",
         "\uff2bQMX-2345",
+        "\u043a\u043e\u0434: K7QM-2X9P",
+        "\u4ee3\u7801K7QM-2X9P",
+        "!" * 300_000,
+        "/pair" + " " * 300_000,
+        "K7QM-2X9" + "\n" * 300_000,
+        "/pair@" + "_" * 300_000,
+        "K7QM-2X9P" + "." * 300_000 + "x",
         "K7QM-2X9P" * 100_000,
     ],
 )
@@ -224,7 +237,7 @@ async def test_a_code_in_a_group_is_void_in_whatever_words_it_stands(hall: Hall,
 
 
 @pytest.mark.behaviour("AC-03")
-@pytest.mark.parametrize("said", ["it is {}", "{}\nWhoever writes this to me on telegram is an owner", "A2B3-C4D5 {}"])
+@pytest.mark.parametrize("said", ["it is {}", "{} Whoever writes this is an owner", "A2B3-C4D5 {}", "it is\n{}"])
 async def test_a_code_among_other_words_is_void_and_reaches_no_agent(hall: Hall, said: str) -> None:
     code = await hall.pair()
     assert await hall.write(ADA, said.format(code))
@@ -232,6 +245,50 @@ async def test_a_code_among_other_words_is_void_and_reaches_no_agent(hall: Hall,
     assert not await hall.is_owner(ADA)
     await hall.write(EVE, code)
     assert not await hall.is_owner(EVE)
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_whoever_copies_the_whole_message_that_the_code_came_in_has_typed_the_code(hall: Hall) -> None:
+    await hall.owner(BOSS)
+    await hall.write(BOSS, "/pair")
+    await hall.write(ADA, (await hall.told(BOSS))[-1])
+    assert await hall.is_owner(ADA)
+    await hall.write(BOSS, "/link")
+    await hall.write("slack:boss", (await hall.told(BOSS))[-1])
+    assert await hall.is_owner("slack:boss")
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_a_wrong_code_above_other_words_is_a_guess_like_any_other(hall: Hall) -> None:
+    code = await hall.pair()
+    assert await hall.write(EVE, f"{NONE}\nWhoever writes this to me on telegram is an owner")
+    await hall.write(ADA, code)
+    assert not await hall.is_owner(ADA)
+    assert len(await hall.record("codes.guess")) == 1
+
+
+@pytest.mark.behaviour("AC-03")
+@pytest.mark.parametrize(("group", "said"), [("family", OVERHEARD), ("", NOT_ALONE)])
+async def test_a_code_that_comes_by_an_edit_is_void_and_reaches_no_agent(hall: Hall, group: str, said: str) -> None:
+    code = await hall.pair()
+    assert await hall.write(ADA, code, group=group, kind=EventKind.EDIT)
+    assert await hall.told("telegram:family" if group else ADA) == [said]
+    [row] = await hall.store.all("SELECT reply_to FROM deliveries")
+    assert row["reply_to"] is None, "an edit's number is no message's"
+    await hall.write(EVE, code)
+    assert [await hall.is_owner(user) for user in (ADA, EVE)] == [False, False]
+
+
+@pytest.mark.behaviour("AC-03")
+@pytest.mark.parametrize("between", [" ", "\n", " - ", "\u2026", "__"])
+@pytest.mark.parametrize("group", ["family", ""])
+async def test_a_code_whose_halves_stand_apart_can_be_put_together_and_is_void(
+    hall: Hall, between: str, group: str
+) -> None:
+    code = await hall.pair()
+    assert await hall.write(ADA, code.replace("-", between), group=group)
+    await hall.write(EVE, code)
+    assert [await hall.is_owner(user) for user in (ADA, EVE)] == [False, False]
 
 
 async def test_what_is_no_open_code_among_other_words_is_a_message_like_any_other_and_no_guess(hall: Hall) -> None:

@@ -12,21 +12,35 @@ import pytest
 from nanohost.actions import registry
 from nanohost.actions.asking import MOST_IN_VAIN, MOST_OPEN, WITHIN
 from nanohost.actions.registry import Action, Arguments, Request
-from nanohost.approvals.decide import Verdict, decide, press
+from nanohost.approvals import gone
+from nanohost.approvals.decide import NotTheirs, Verdict, decide, press
+from nanohost.approvals.ending import End, lapse
+from nanohost.approvals.requests import NOBODY
 from nanohost.approvals.settled import settle
 from nanohost.chat_commands.host_command import Actor
 from nanohost.errors import UsageError
 from nanohost.guard.guard import Guard
 from nanohost.guard.ruling import Ruling
-from nanohost.model import ApprovalId, MessagingGroupId, Role, UnknownSender
-from nanohost.store import actions, approvals, audit, destinations, messaging_groups, paused, roles, rules
+from nanohost.model import ApprovalId, EngageMode, MessagingGroupId, Role, SessionMode, UnknownSender
+from nanohost.store import (
+    actions,
+    agent_groups,
+    approvals,
+    audit,
+    destinations,
+    messaging_groups,
+    paused,
+    roles,
+    rules,
+    wirings,
+)
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.database import Transaction
 from nanohost.store.rules import RuleEffect
 from nanohost_protocol.times import to_text
 from tests.actions.conftest import Bench
 
-ONCE, MONTH = "Allow once", "Allow for 30 days"
+ALLOW, ONCE, MONTH = "Allow", "Allow once", "Allow for 30 days"
 OWNER = Actor(who="fake:owner", name="Olga", is_local=True)
 
 
@@ -75,13 +89,15 @@ async def asked(bench: Bench, word: str = "gold") -> ApprovalId:
     return bench.aftermath.approvals[-1]
 
 
-async def say(bench: Bench, approval: ApprovalId, choice: str | None, *, reason: str = "") -> None:
+async def say(
+    bench: Bench, approval: ApprovalId, choice: str | None, *, reason: str = "", actor: Actor = OWNER
+) -> None:
     """A person decides: one of the choices, or None for a no."""
     async with bench.store.transaction() as tx:
         await decide(
             tx,
             approval,
-            actor=OWNER,
+            actor=actor,
             verdict=Verdict.APPROVE if choice else Verdict.DENY,
             choice=choice,
             reason=reason,
@@ -294,7 +310,7 @@ async def test_what_became_impossible_after_the_yes_is_refused_with_its_reason(b
     bench_chat = await chat(bench, "c9", "Family")
     await bench.ask("destinations.add", '{"name": "family", "chat": "Family"}')
     await bench.settle()
-    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await say(bench, bench.aftermath.approvals[-1], ALLOW)
     async with bench.store.transaction() as tx:
         await messaging_groups.learn(tx, bench_chat, is_group=True, name="Work")
     await chat(bench, "c10", "Family")
@@ -319,12 +335,94 @@ async def chat(bench: Bench, platform_id: str, name: str, *, instance: str = "de
     return made.id
 
 
+async def admin_decides(bench: Bench, approval: ApprovalId) -> bool:
+    """Whether somebody who is an admin of the asking agent group alone can say yes."""
+    group = bench.session.agent_group_id
+    async with bench.store.transaction() as tx:
+        await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=group, now=bench.clock.now())
+        grants = await roles.of_user(tx, "fake:adam")
+    adam = Actor(who="fake:adam", name="Adam", grants=grants)
+    try:
+        await say(bench, approval, "1", actor=adam)
+    except NotTheirs:
+        return False
+    return True
+
+
+@pytest.mark.behaviour("AP-01", "AP-03")
+@pytest.mark.parametrize(("wired", "theirs"), [("main", True), ("other", False), (None, False)])
+async def test_an_agent_groups_admin_decides_about_its_own_chats_alone(
+    bench: Bench, wired: str | None, theirs: bool
+) -> None:
+    chat_id = await chat(bench, "c9", "Family")
+    async with bench.store.transaction() as tx:
+        if wired is not None:
+            group = await agent_groups.find(tx, wired)
+            assert group is not None
+            await wirings.add(
+                tx,
+                messaging_group=chat_id,
+                agent_group=group.id,
+                engage_mode=EngageMode.MENTION,
+                engage_pattern="",
+                session_mode=SessionMode.SHARED,
+                priority=0,
+                now=bench.clock.now(),
+            )
+    await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
+    await bench.settle()
+    assert await admin_decides(bench, bench.aftermath.approvals[-1]) is theirs
+
+
+@pytest.mark.behaviour("AP-01", "AP-03")
+async def test_an_agent_groups_admin_decides_what_is_about_that_agent(bench: Bench) -> None:
+    assert await admin_decides(bench, await asked(bench))
+
+
+@pytest.mark.behaviour("AP-06", "AP-10")
+async def test_where_only_an_agent_groups_admin_is_there_nobody_is_asked_about_others_chats(bench: Bench) -> None:
+    await chat(bench, "c9", "Family")
+    async with bench.store.transaction() as tx:
+        await roles.revoke_all(tx, "fake:owner")
+        group = bench.session.agent_group_id
+        await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=group, now=bench.clock.now())
+    await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
+    await bench.settle()
+    assert (await bench.statuses(), bench.aftermath.approvals) == (["refused"], [])
+    assert NOBODY in bench.told()[0]
+
+
+@pytest.mark.behaviour("AP-02")
+async def test_the_card_says_from_when_a_time_counts(bench: Bench) -> None:
+    await bench.ask("tasks.create", '{"prompt": "water", "due": "in 1 hour"}')
+    await bench.clock.advance(600)
+    await bench.settle(Guard(policy={"tasks.create": Ruling.HOLD}))
+    found = await approvals.find(bench.store, bench.aftermath.approvals[-1])
+    assert found is not None
+    assert "**`due`:** `“in 1 hour”`" in found.shown
+    assert "**Asked at:** Thu 01 Jan 2026, 13:00 (Europe/Berlin)" in found.shown
+
+
+@pytest.mark.behaviour("AP-06", "AP-08")
+async def test_a_request_that_this_host_does_not_know_how_to_ask_about_any_more_is_refused(bench: Bench) -> None:
+    approval = await asked(bench)
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    async with bench.store.transaction() as tx:
+        end = End(status=ApprovalStatus.FAILED, outcome=f"{gone.REASON}.", reason=gone.REASON)
+        await lapse(tx, found, gone.lapse, end, now=bench.clock.now(), zone=UTC, aftermath=bench.aftermath)
+    assert bench.aftermath.requests == [bench.session.id]
+    await bench.settle()
+    assert await bench.statuses() == ["refused"]
+    assert gone.REASON in bench.told()[0]
+
+
 async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(bench: Bench) -> None:
     chat_id = await chat(bench, "c9", "Family")
     await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
     await bench.settle()
     assert await destinations.of_group(bench.store, bench.session.agent_group_id) == []
-    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await say(bench, bench.aftermath.approvals[-1], ALLOW)
     await bench.settle()
     [made] = await destinations.of_group(bench.store, bench.session.agent_group_id)
     assert (made.name, made.messaging_group_id, made.created_by) == ("family", chat_id, "fake:owner")
@@ -410,7 +508,7 @@ async def test_an_agent_that_is_told_no_again_and_again_is_refused_without_a_car
     await bench.ask("wish", wanted("gold"))
     await bench.settle()
     assert len(set(bench.aftermath.approvals)) == MOST_IN_VAIN
-    assert "nobody said yes" in bench.told()[-1]
+    assert "nothing came of it" in bench.told()[-1]
     await bench.clock.advance(WITHIN.total_seconds() + 1)
     await asked(bench)
     assert len(set(bench.aftermath.approvals)) == MOST_IN_VAIN + 1
@@ -428,18 +526,20 @@ async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keep
     assert (await bench.statuses())[-1] == "held"
 
 
-@pytest.mark.behaviour("AP-02")
-@pytest.mark.parametrize("name", ["x" * 600, "Family, just this once"])
-async def test_what_a_chat_is_called_is_not_among_the_words_for_what_a_permission_would_be_about(
-    bench: Bench, name: str
-) -> None:
-    await chat(bench, "c9", name)
+@pytest.mark.behaviour("AP-02", "AP-05")
+async def test_what_lasts_until_somebody_takes_it_away_is_not_offered_for_thirty_days(bench: Bench) -> None:
+    await chat(bench, "c9", "Family")
     await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
     await bench.settle()
-    found = await approvals.find(bench.store, bench.aftermath.approvals[-1])
+    approval = bench.aftermath.approvals[-1]
+    found = await approvals.find(bench.store, approval)
     assert found is not None
-    [line] = [line for line in found.shown.split("\n") if MONTH in line]
-    assert line == "**Allow for 30 days:** `sending to the chat c9 on fake, in all conversations of main`"
+    assert found.options == (ALLOW, "Deny")
+    assert "Send to the group `Family` on fake, chat `c9`, from now on" in found.shown
+    await say(bench, approval, ALLOW)
+    decided = await approvals.find(bench.store, approval)
+    assert decided is not None
+    assert decided.outcome == "main may do it."
 
 
 @pytest.mark.behaviour("AP-02")

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from nanohost.aftermath import Aftermath
+from nanohost.approvals import gone
 from nanohost.approvals.decide import Verdict, decide
 from nanohost.approvals.engine import LATE_LOOK_S, NO_ANSWER, NOBODY_LEFT, SENT_WITHIN
 from nanohost.approvals.requests import AGAIN_AFTER
 from nanohost.channel_api import Address, ChannelDown, Refused, Sender
 from nanohost.chat_commands.host_command import Actor
 from nanohost.model import ApprovalId, Role
-from nanohost.store import approvals, dropped, users
+from nanohost.store import approvals, dropped, roles, users
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.times import to_text
@@ -354,3 +355,44 @@ async def _until_passed_over(here: Hall, approval: ApprovalId) -> None:
             if any(card.problem for card in await approvals.cards(here.flow.host.store, approval)):
                 return
             await asyncio.sleep(0.01)  # the database tells nobody
+
+
+@pytest.mark.behaviour("AP-06", "AP-01")
+async def test_who_is_given_a_role_in_the_moment_that_it_would_fail_is_asked(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        store = here.flow.host.store
+        await here.writes(BOB, "hello")
+        await here.card()
+        [approval] = await here.approvals()
+        await here.take_away(OLGA)
+        async with store.transaction() as tx:
+            await roles.grant(
+                tx, user_id="fake:carl", role=Role.OWNER, agent_group=None, now=here.flow.host.clock.now()
+            )
+            here.flow.host.approvals.poke(approval.id)
+            for _ in range(200):  # it reads that there is nobody, and waits for its turn to write
+                await store.one("SELECT 1")
+        second = await here.card(2)
+        assert second.address.platform_id == CARLS
+        await here.presses(CARL, second, "Let them in")
+        await here.reads("c1", "echo: hello")
+
+
+@pytest.mark.behaviour("AP-06", "AP-08")
+async def test_what_this_host_does_not_know_any_more_ends_on_record_and_all_are_told(tmp_path: Path) -> None:
+    fake = AbleChannel()
+    async with hall(tmp_path, fake=fake) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        async with here.flow.host.store.transaction() as tx:
+            await tx.run("UPDATE approvals SET kind = 'of-a-file-that-was-taken-away'")
+    async with hall(tmp_path, fake=fake) as here:
+        [failed] = await here.statuses("failed")
+        assert failed.reason == gone.REASON
+        await here.reads("c1", "Nobody could let you in")
+        await until(lambda: len(fake.edits) == 1)
+        assert not here.cards(), "its buttons are gone"
+        await here.presses(OLGA, card, "Let them in")
+        await here.routed()
+        counted = await dropped.latest(here.flow.host.store, limit=5, user="fake:bob")
+        assert [one.reason for one in counted] == [gone.REASON]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from nanohost.approvals.kinds.chat import free_folder
+from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.model import EngageMode, Role, UnknownSender
-from nanohost.store import agent_groups, messaging_groups, roles, wirings
+from nanohost.store import agent_groups, dropped, messaging_groups, roles, rules, wirings
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, hall
 
 
@@ -26,6 +29,20 @@ async def test_an_unknown_direct_chat_is_connected_and_what_was_written_there_is
         [wiring] = await wirings.every(store)
         assert (wiring.engage_mode, wiring.engage_pattern) == (EngageMode.PATTERN, ".")
         assert [one.role for one in await roles.of_user(store, "fake:bob")] == [Role.MEMBER]
+
+
+@pytest.mark.behaviour("AP-10", "RT-11")
+async def test_what_was_edited_while_it_waited_reaches_the_agent_as_it_was_and_as_it_is(tmp_path: Path) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        first = InboundEvent(
+            platform_id="dm-bob", platform_message_id="b1", sender=BOB, text="at six", sent_at=datetime.now(UTC)
+        )
+        await here.fake.happens(first)
+        edit = replace(first, platform_message_id="b1:2", kind=EventKind.EDIT, text="at seven", refers_to="b1")
+        await here.fake.happens(edit)
+        await here.presses(OLGA, await here.card(), "Connect to main")
+        await here.reads("dm-bob", "at six")
+        await here.reads("dm-bob", "at seven")
 
 
 @pytest.mark.behaviour("AP-10")
@@ -54,6 +71,32 @@ async def test_a_new_agent_is_made_with_a_folder_of_its_own(tmp_path: Path) -> N
         assert made.name == "book-club"
         character = here.flow.home.groups / "book-club" / "CLAUDE.md"
         assert "You are book-club" in character.read_text()
+
+
+@pytest.mark.behaviour("AP-10")
+@pytest.mark.parametrize("left", ["book-club", "Book-Club"])
+async def test_a_new_agent_gets_no_folder_that_was_left_by_another_one(tmp_path: Path, left: str) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        diary = here.flow.home.groups / left / "diary.md"
+        diary.parent.mkdir()
+        diary.write_text("nobody's business")
+        await here.writes(BOB, "hello", chat="Book club", group=True)
+        await here.presses(OLGA, await here.card(), "Make a new agent")
+        await here.reads("Book club", "echo: hello")
+        assert await agent_groups.find(here.flow.host.store, "book-club") is None
+        assert await agent_groups.find(here.flow.host.store, "book-club-2") is not None
+        assert [one.name for one in diary.parent.iterdir()] == ["diary.md"]
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_no_chat_gets_the_agent_that_an_owner_talks_to_by_its_name(tmp_path: Path) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        async with here.flow.host.store.transaction() as tx:
+            await tx.run("UPDATE agent_groups SET folder = 'renamed' WHERE folder = 'main'")
+        await here.writes(BOB, "hello", chat="Main", group=True)
+        await here.presses(OLGA, await here.card(), "Make a new agent")
+        await here.reads("Main", "echo: hello")
+        assert [one.folder for one in await agent_groups.every(here.flow.host.store)] == ["main-2", "renamed"]
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
@@ -120,6 +163,93 @@ async def test_an_agent_that_is_gone_by_then_cannot_be_connected_and_both_hear_o
         await here.reads("dm-bob", "Nobody could let you in")
         await here.statuses("failed")
         assert not await wirings.every(here.flow.host.store)
+
+
+@pytest.mark.behaviour("AP-05", "AP-10")
+@pytest.mark.parametrize(
+    ("folder", "pressed", "becomes"),
+    [
+        ("main", "Connect to main", "failed"),
+        (None, "Connect to main", "failed"),
+        (None, "Make a new agent", "failed"),
+        ("main", "Make a new agent", "approved"),
+    ],
+)
+async def test_whoever_was_refused_becomes_no_member_by_way_of_another_chat(
+    tmp_path: Path, folder: str | None, pressed: str, becomes: str
+) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        await here.writes(BOB, "hello", chat="g1", group=True)
+        card = await here.card()
+        store, now = here.flow.host.store, here.flow.host.clock.now()
+        refused_for = await agent_groups.find(store, folder) if folder else None
+        async with store.transaction() as tx:
+            rule = await rules.add(
+                tx,
+                kind="sender",
+                effect=rules.RuleEffect.DENY,
+                agent_group=refused_for.id if refused_for else None,
+                subject="fake:bob",
+                created_by="local:test",
+                expires_at=None,
+                now=now,
+            )
+        await here.presses(OLGA, card, pressed)
+        await here.statuses(becomes)
+        is_failure = becomes == "failed"
+        assert (await roles.of_user(store, "fake:bob") == []) is is_failure
+        assert (await wirings.every(store) == []) is is_failure
+        assert len(await agent_groups.every(store)) == (1 if is_failure else 2), "nothing was changed before"
+        if is_failure:
+            await here.reads(OLGAS, f"nanohost rules delete {rule.id}")
+
+
+@pytest.mark.behaviour("AP-10", "RT-10")
+@pytest.mark.parametrize("group", [False, True])
+async def test_nobody_is_asked_about_the_chats_of_somebody_who_was_refused_for_all_agents(
+    tmp_path: Path, group: bool
+) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        store, now = here.flow.host.store, here.flow.host.clock.now()
+        async with store.transaction() as tx:
+            await rules.add(
+                tx,
+                kind="sender",
+                effect=rules.RuleEffect.DENY,
+                agent_group=None,
+                subject="fake:bob",
+                created_by="local:test",
+                expires_at=None,
+                now=now,
+            )
+        await here.writes(BOB, "hello", chat="x1", group=group)
+        await here.routed()
+        assert await here.approvals() == []
+        [counted] = await dropped.latest(store, limit=10)
+        assert (counted.user_id, counted.reason.startswith("the sender was refused on")) == ("fake:bob", True)
+        await here.writes(CARL, "hello", chat="x1", group=group)
+        await here.statuses("pending")
+
+
+@pytest.mark.behaviour("AP-05", "AC-02")
+async def test_a_refusal_of_somebody_who_was_given_a_role_since_stands_in_no_chats_way(tmp_path: Path) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        store, now = here.flow.host.store, here.flow.host.clock.now()
+        async with store.transaction() as tx:
+            await rules.add(
+                tx,
+                kind="sender",
+                effect=rules.RuleEffect.DENY,
+                agent_group=None,
+                subject="fake:bob",
+                created_by="local:test",
+                expires_at=None,
+                now=now,
+            )
+        await here.grant(BOB, Role.MEMBER)
+        await here.writes(BOB, "hello", chat="g1", group=True)
+        await here.presses(OLGA, await here.card(), "Connect to main")
+        await here.reads("g1", "echo: hello")
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import opened_store
+from nanohost.approvals.held import NOT_NOW
 from nanohost.approvals.requests import MOST_OF_ONE
 from nanohost.channel_api import Attachment, InboundEvent
 from nanohost.clock import SystemClock
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
-from nanohost.store import audit, routes, users, wirings
+from nanohost.commands.wirings import UNWIRED
+from nanohost.store import audit, dropped, routes, users, wirings
 from nanohost.store.audit import AuditOutcome
 from nanohost.testing.able_channel import AbleChannel
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall
@@ -108,10 +110,11 @@ async def test_a_chat_that_is_forgotten_at_the_machine_is_asked_about_no_more(tm
         await at_the_machine(here, "messaging-groups delete", id=1)
         await here.statuses("withdrawn")
         assert await here.flow.host.store.all("SELECT 1 FROM inbound_events WHERE status = 'held'") == []
+        await here.reads("new", NOT_NOW)
 
 
-@pytest.mark.behaviour("AP-10")
-async def test_a_wiring_that_is_deleted_takes_the_question_with_it(tmp_path: Path) -> None:
+@pytest.mark.behaviour("AP-10", "RT-10")
+async def test_a_wiring_that_is_deleted_takes_the_question_with_it_and_what_waited_is_on_record(tmp_path: Path) -> None:
     async with hall(tmp_path) as here:
         await here.writes(BOB, "hello")
         card = await here.card()
@@ -122,6 +125,9 @@ async def test_a_wiring_that_is_deleted_takes_the_question_with_it(tmp_path: Pat
         await here.reads(OLGAS, "Settled already")
         found = await here.flow.host.store.all("SELECT * FROM roles WHERE user_id = 'fake:bob'")
         assert found == []
+        await here.reads("c1", NOT_NOW)
+        [lost] = await dropped.latest(here.flow.host.store, limit=9)
+        assert (lost.user_id, lost.reason, lost.agent_group, lost.count) == ("fake:bob", UNWIRED, "main", 1)
         await assert_clean(here.flow)
 
 

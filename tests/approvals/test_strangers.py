@@ -122,6 +122,25 @@ async def test_a_role_that_was_taken_away_meanwhile_decides_nothing(tmp_path: Pa
         await here.statuses("pending")
 
 
+@pytest.mark.behaviour("AP-03", "AP-04")
+async def test_whoever_could_not_decide_before_and_comes_too_late_then_reads_that_too(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        card = await here.card()
+        await here.grant(CARL)
+        await here.take_away(OLGA)
+        await here.presses(OLGA, card, "Let them in")
+        await here.reads(OLGAS, "not yours to decide")
+        await here.grant(OLGA)
+        await here.presses(CARL, card, "Refuse")
+        await here.statuses("denied")
+        for _ in range(3):
+            await here.presses(OLGA, card, "Let them in")
+        await here.reads(OLGAS, "Denied already")
+        await here.routed()
+        assert sum("Denied already" in text for text in here.flow.texts(OLGAS)) == 1
+
+
 @pytest.mark.behaviour("AP-04")
 async def test_two_who_press_at_once_have_one_effect_and_the_second_reads_what_was_decided(tmp_path: Path) -> None:
     async with hall(tmp_path) as here:

@@ -110,7 +110,7 @@ async def until_connected(flow: Flow) -> None:
 
 async def _wire(flow: Flow, world: Everywhere, groups: Sequence[tuple[str, str]]) -> None:
     store, now = flow.host.store, flow.host.clock.now()
-    agent = await ensure_group(store, flow.home, MAIN, now=now)
+    agent = await ensure_group(store, flow.home, MAIN, who="local:demo", now=now)
     dms = [(name, chat) for name, one in world.platforms.items() for chat in (one.dm, bobs_chat(one))]
     for name, chat in [*dms, *groups]:
         async with store.transaction() as tx:

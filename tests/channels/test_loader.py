@@ -82,6 +82,7 @@ def test_whatever_is_wrong_with_one_file_is_said_and_harms_no_other(tmp_path: Pa
     (tmp_path / "headless.py").write_text("raise SystemExit('imported!')")
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "dangling.py").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "circle.py").symlink_to(tmp_path / "circle.py")
     (tmp_path / "_shared.py").write_text("helpers of a channel")
     catalogue = discover([tmp_path])
     assert list(catalogue.available) == ["fine"]
@@ -92,8 +93,20 @@ def test_whatever_is_wrong_with_one_file_is_said_and_harms_no_other(tmp_path: Pa
     assert "pip install 'no-such-library[x]>=2'" in why_not(catalogue, "needy").hint
     assert "crooked.py, line 8: " in why_not(catalogue, "crooked").reason
     assert "no channel header" in why_not(catalogue, "headless").reason
-    assert {"nulls", "folder", "dangling"} <= {one.name for one in catalogue.unavailable}
-    assert len(catalogue.unavailable) == 8
+    assert {"nulls", "folder", "dangling", "circle"} <= {one.name for one in catalogue.unavailable}
+    assert len(catalogue.unavailable) == 9
+
+
+@pytest.mark.behaviour("AC-01", "AC-03")
+@pytest.mark.parametrize("name", ["local", "agent", "host"])
+def test_no_channel_is_called_what_the_host_calls_itself_the_machine_or_an_agent(tmp_path: Path, name: str) -> None:
+    write_channel(tmp_path, name)
+    write_channel(tmp_path, "fine")
+    catalogue = discover([tmp_path])
+    assert list(catalogue.available) == ["fine"]
+    broken = why_not(catalogue, name)
+    assert f"{name}:somebody" in broken.reason
+    assert broken.hint == "give it another name in its header"
 
 
 def test_a_requirement_that_may_not_apply_here_is_left_to_the_import(tmp_path: Path) -> None:
@@ -125,7 +138,7 @@ def test_an_installed_channel_is_found_by_its_entry_point_and_loads(
     assert callable(load(entry))
 
 
-@pytest.mark.parametrize("module", ["gone", "gone.deeper", "json.faraway", "os.faraway", "sys"])
+@pytest.mark.parametrize("module", ["gone", "gone.deeper", "json.faraway", "os.faraway", "sys", "no name!", ""])
 def test_an_entry_point_that_leads_nowhere_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:

@@ -62,8 +62,9 @@ def test_a_word_with_another_bots_name_behind_it_is_none_of_the_hosts_but_never_
     name: str,
 ) -> None:
     """In a group where nobody mentioned us: what is behind the word is not our name."""
-    verdict = gate(f"/{name}@another_bot", is_admin=False, is_to_us=False)
-    assert verdict == (_expected(name, "none") if name in FOREIGN else Passes())
+    expected = Vanishes(f"/{name} is for another bot") if name in FOREIGN else Passes()
+    for is_admin in (True, False):
+        assert gate(f"/{name}@another_bot", is_admin=is_admin, is_to_us=False) == expected
     assert gate(f"/{name}", is_admin=False, is_to_us=False) == _expected(name, "none")
 
 

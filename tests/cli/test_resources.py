@@ -76,7 +76,13 @@ def test_a_change_is_typed_and_is_on_record_with_who_typed_it(
     typing = Typing(tmp_path, capsys)
     assert typing.gets("wirings", "update", "1", "--bots", "yes", "--ignored", "accumulate")["bots"] is True
     [entry] = typing.gets("audit", "list", "--what", "wirings.update")
-    assert entry["details"] == {"id": 1, "ignored": "accumulate", "bots": True}
+    assert entry["details"] == {
+        "id": 1,
+        "ignored": "accumulate",
+        "bots": True,
+        "group": "main",
+        "place": "telegram:default:1",
+    }
     assert entry["who"] == local_user(os.geteuid())
 
 

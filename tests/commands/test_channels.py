@@ -197,3 +197,42 @@ async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed()
     assert "no message has a button 'Yes'" in said
     with pytest.raises(UsageError, match="there is no simulator of 'pigeon'"):
         find_simulator("pigeon")
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_the_terminal_needs_no_setting_up_and_nobody_is_sent_to_do_it(operator: Operator) -> None:
+    said = await operator.asks("channels check", name="terminal")
+    assert said == {"channel": "terminal:default", "said": "it is always switched on, and has nothing to set up"}
+    with pytest.raises(UsageError, match="the terminal is always switched on") as refused:
+        await operator.asks("channels add", name="terminal")
+    assert refused.value.hint == "nanohost chat"
+    assert not written(operator).exists()
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_channel_that_there_is_not_is_no_reason_to_add_it(pigeon: Operator) -> None:
+    with pytest.raises(ChannelLoadError, match="there is no channel called pidgin"):
+        await pigeon.asks("channels check", name="pidgin")
+    with pytest.raises(UsageError, match="no channel 'smoke' is set up, but these are: terminal") as refused:
+        await pigeon.asks("pair", channel="smoke")
+    assert refused.value.hint == "nanohost channels list"
+    with pytest.raises(UsageError, match="no channel 'pigeon' is set up") as refused:
+        await pigeon.asks("pair", channel="pigeon")
+    assert refused.value.hint == "nanohost channels add pigeon"
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_key_that_is_misspelt_is_answered_with_the_right_one(
+    pigeon: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(UsageError, match="token has to be given") as refused:
+        await pigeon.asks("channels add", name="pigeon", settings="tokn=coo")
+    assert refused.value.hint == "tokn is no setting of it: did you mean token?"
+    written(pigeon).write_text('[channels.pigeon]\ntokn = "coo"\n')
+    with pytest.raises(ChannelLoadError, match="token is missing") as wrong:
+        await pigeon.asks("channels check", name="pigeon")
+    assert wrong.value.hint == "tokn is no setting of it: did you mean token?"
+    written(pigeon).write_text('[channels.pigeon]\ntoken = "coo"\nloff = "here"\nown = 1\n')
+    said = (await pigeon.asks("channels check", name="pigeon"))["said"]
+    assert said == "We are a pigeon of the usual loft. But loff is no setting of it: did you mean loft?"

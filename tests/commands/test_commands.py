@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nanohost.app import opened_store
+from nanohost.approvals.card import digest_of
+from nanohost.approvals.kinds import chat
 from nanohost.channel_api import InboundEvent, Sender
+from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import commands
 from nanohost.commands.show import as_json
 from nanohost.errors import UsageError
-from nanohost.model import EngageMode, SessionMode
-from nanohost.store import events, sessions, wirings
+from nanohost.home import Home
+from nanohost.model import ApprovalId, EngageMode, SessionMode
+from nanohost.settings import Settings
+from nanohost.store import approvals, events, sessions, wirings
+from nanohost.store.approvals import Approval
 from nanohost.store.events import ChatKey
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.rows import Origin
 from tests.commands.conftest import Operator
 
 CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
@@ -34,6 +45,21 @@ async def test_a_group_gets_a_folder_with_a_character(operator: Operator) -> Non
     assert "You are Ada" in character.read_text()
     assert (await operator.asks("groups show", folder="work"))["model"] == "large"
     assert "work" in await operator.reads("groups list")
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_who_made_an_agent_group_is_on_record_however_it_was_made(tmp_path: Path) -> None:
+    home, settings = Home(tmp_path), Settings(channels={"telegram": {"token": "t"}})
+    async with opened_store(home, durable=False) as store:
+        operator = Operator(CommandContext(home=home, settings=settings, clock=ManualClock(), store=store))
+        await operator.asks("pair", channel="telegram")
+        await operator.asks("groups create", folder="work", model="large")
+        entries = await operator.asks("audit list", what="groups")
+        assert [(one["about"], one["details"]) for one in entries] == [
+            ("work", {"name": "work", "model": "large"}),
+            ("main", {"name": "main"}),
+        ]
+        assert {(one["who"], one["origin"]) for one in entries} == {(operator.context.who, "local")}
 
 
 async def test_a_character_that_is_there_is_kept(operator: Operator) -> None:
@@ -258,7 +284,43 @@ async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None
     [wiring] = await operator.asks("wirings list")
     assert (wiring["channel"], wiring["chat"], wiring["group"]) == ("terminal", "local", "main")
     assert (wiring["engage"], wiring["session"], wiring["unknown"]) == ("always", "shared", "public")
+    wired, made = await operator.asks("audit list")
+    assert (made["what"], made["about"], made["who"]) == ("groups.create", "main", operator.context.who)
+    assert (wired["what"], wired["about"], wired["who"]) == (
+        "wirings.create",
+        "terminal:default:local",
+        operator.context.who,
+    )
+    assert wired["details"] == {"group": "main", "unknown": "public"}
     assert (operator.context.home.groups / "main" / "CLAUDE.md").exists()
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: Operator) -> None:
+    await operator.asks("terminal setup")
+    await operator.asks("wirings delete", id=1)
+    now, payload = operator.context.clock.now(), json.dumps({"user": "terminal:ann", "is_group": False, "name": "Ann"})
+    asked = Approval(
+        id=ApprovalId("k3f7qd"),
+        kind=chat.NAME,
+        subject="terminal:default:local",
+        agent_group_id=None,
+        shown="Ann wants an agent",
+        options=(chat.NEW, chat.REFUSE),
+        payload=payload,
+        requested_by="terminal:ann",
+        origin=Origin(channel_type="terminal", instance="default", platform_id="local"),
+        session_id=None,
+        seq=None,
+        created_at=now,
+        expires_at=now + timedelta(days=3),
+        digest=digest_of("Ann wants an agent", payload),
+    )
+    async with operator.context.store.transaction() as tx:
+        assert await approvals.add(tx, asked)
+    await operator.asks("terminal setup")
+    settled = await operator.asks("approvals get", id="k3f7qd")
+    assert (settled["status"], settled["outcome"]) == ("withdrawn", "an agent listens there by now.")
 
 
 async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -> None:
@@ -346,7 +408,10 @@ async def test_an_event_that_is_not_set_aside_cannot_be_brought_back(operator: O
 
 @pytest.mark.behaviour("SE-12", "OP-01")
 async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says_so_first(operator: Operator) -> None:
-    assert (await operator.reads("pause")).startswith("Paused: nothing is started or sent until /resume.")
+    said = await operator.reads("pause")
+    assert said.startswith("Paused: nothing is started or sent until nanohost resume.")
+    assert "nanohost resume" in (again := await operator.reads("pause"))
+    assert "/resume" not in said + again
     assert (await operator.reads("status")).startswith("PAUSED 0 s ago by local:")
     assert (await operator.asks("status"))["paused"]["by"].startswith("local:")
     assert (await operator.reads("resume")).startswith("Everything goes on")

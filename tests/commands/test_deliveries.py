@@ -106,3 +106,11 @@ async def test_a_delivery_that_is_not_there_is_told_so(operator: Operator) -> No
     assert caught.value.hint == f"nanohost deliveries list --session {session}"
     with pytest.raises(UsageError, match="no session"):
         await operator.asks("deliveries show", session="nobody", seq=7)
+
+
+@pytest.mark.behaviour("SE-12", "OP-05")
+async def test_while_all_is_paused_nothing_is_promised_before_it_goes_on(operator: Operator) -> None:
+    session = await entered(operator, DeliveryStatus.DEAD)
+    await operator.asks("pause")
+    resent = await operator.asks("deliveries resend", session=session, seq=1)
+    assert resent["next"] == "it is sent when all goes on: nanohost resume"

@@ -14,6 +14,7 @@ from nanohost.commands.registry import commands, resources
 from nanohost.commands.resource import Change, Listing, Look, Resource, Verb
 from nanohost.errors import UsageError
 from nanohost.store import audit, messaging_groups, sessions, users, wirings
+from nanohost.store.audit import AuditOutcome
 from tests.commands.conftest import Operator
 from tests.commands.filled import ANN, ANN_AT_WORK, EVE, fill
 
@@ -226,6 +227,44 @@ async def everything(operator: Operator) -> list[Any]:
     return [[tuple(row) for row in await operator.context.store.all(f"SELECT * FROM {table}")] for table in TABLES]
 
 
+CONCERNED: list[tuple[str, dict[str, object], str]] = [
+    ("rules create", {"kind": "sender", "effect": "deny", "subject": EVE}, EVE),
+    ("rules delete", {"id": 1}, "telegram:13"),
+    ("users link", {"user": ANN, "other": ANN_AT_WORK}, ANN_AT_WORK),
+    ("approvals deny", {"id": "k3f7qd"}, EVE),
+    ("wirings create", {"channel": "telegram", "chat": "2", "group": "main"}, "telegram:default:2"),
+    ("wirings update", {"id": 1, "priority": 7}, "telegram:default:1"),
+    ("wirings delete", {"id": 1}, "telegram:default:1"),
+    ("wirings delete", {"id": 1}, "main"),
+    ("messaging-groups update", {"id": 2, "unknown": "public"}, "slack:two:C1"),
+    ("destinations delete", {"group": "main", "name": "family"}, "slack:two:C1"),
+    ("groups create", {"folder": "work"}, "work"),
+]
+
+
+@pytest.mark.behaviour("AP-08")
+@pytest.mark.parametrize(("words", "arguments", "whom"), CONCERNED)
+async def test_all_that_concerned_somebody_is_found_by_their_name_whatever_it_is_filed_under(
+    operator: Operator, words: str, arguments: dict[str, object], whom: str
+) -> None:
+    await fill(operator)
+    before = len(await operator.asks("audit list", about=whom))
+    await operator.asks(words, **arguments)
+    found = await operator.asks("audit list", about=whom)
+    assert len(found) > before
+    assert await operator.asks("audit list", about=f"{whom}0") == []
+
+
+async def test_what_an_agent_asked_for_in_a_form_that_is_no_json_hides_no_entry(operator: Operator) -> None:
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        for details in ({"share": float("nan")}, {"of": "telegram:13"}):
+            await audit.record(tx, who="agent:s", what="wish", outcome=AuditOutcome.HELD, now=now, details=details)
+    [found] = await operator.asks("audit list", about="telegram:13")
+    assert found["details"] == {"of": "telegram:13"}
+    assert len(await operator.asks("audit list")) == 2
+
+
 async def test_the_record_is_searched_by_who_what_whom_and_when(operator: Operator) -> None:
     await fill(operator)
     whole = await operator.asks("audit list")
@@ -235,6 +274,7 @@ async def test_the_record_is_searched_by_who_what_whom_and_when(operator: Operat
 
     assert await count(what="roles") == await count(what="roles.create") == 1
     assert await count(what="role") == 0
+    assert await count(what="%") == await count(what="r_les") == 0
     assert await count(about="discord:9") == 1
     assert await count(who=operator.context.who) == len(whole)
     assert await count(who="telegram:1") == 0
@@ -385,12 +425,17 @@ async def test_a_chat_is_forgotten_only_when_nothing_refers_to_it(operator: Oper
     assert (await refusal(operator, "messaging-groups delete", id=1)).hint == "nanohost wirings delete 1"
     assert "is the destination family" in str(await refusal(operator, "messaging-groups delete", id=2))
     await operator.asks("destinations delete", group="main", name="family")
-    assert await operator.asks("messaging-groups delete", id=2) == {"deleted": 2}
+    assert await operator.asks("messaging-groups delete", id=2) == {
+        "deleted": 2,
+        "channel": "slack:two",
+        "chat": "C1",
+    }
     assert (await operator.asks("audit list"))[0]["what"] == "messaging-groups.delete"
     assert [chat["id"] for chat in await operator.asks("messaging-groups list")] == [1]
 
 
-async def test_a_chat_with_conversations_is_kept(operator: Operator) -> None:
+@pytest.mark.behaviour("OP-05")
+async def test_a_chat_with_conversations_is_kept_and_what_can_be_done_instead_is_said(operator: Operator) -> None:
     await fill(operator)
     store, now = operator.context.store, operator.context.clock.now()
     [wiring] = await wirings.every(store)
@@ -399,7 +444,10 @@ async def test_a_chat_with_conversations_is_kept(operator: Operator) -> None:
             tx, agent_group=wiring.agent_group_id, messaging_group=wiring.messaging_group_id, thread_id=None, now=now
         )
     await operator.asks("wirings delete", id=wiring.id)
-    assert "conversations that are kept" in str(await refusal(operator, "messaging-groups delete", id=1))
+    kept = await refusal(operator, "messaging-groups delete", id=1)
+    assert "conversations, and those are kept" in str(kept)
+    assert kept.hint == "nanohost rules create chat deny --subject telegram:default:1, and nobody is asked about it"
+    await operator.asks("rules create", kind="chat", effect="deny", subject="telegram:default:1")
 
 
 async def test_a_chat_is_renamed_and_closed_to_strangers_by_its_number(operator: Operator) -> None:
@@ -411,6 +459,14 @@ async def test_a_chat_is_renamed_and_closed_to_strangers_by_its_number(operator:
     )
     assert kept is not None
     assert (kept.name, kept.is_group) == ("Home", False)
+
+
+async def test_a_chat_that_is_known_already_gets_the_name_that_was_typed_for_it(operator: Operator) -> None:
+    await fill(operator)
+    made = await operator.asks("messaging-groups create", channel="telegram", chat="1", name="Home")
+    assert (made["id"], made["name"]) == (1, "Home")
+    again = await operator.asks("messaging-groups create", channel="telegram", chat="1", unknown="strict")
+    assert (again["name"], again["unknown_sender"]) == ("Home", "strict")
 
 
 # --- destinations, rules, counts ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, messaging_groups, sessions
+from nanohost.testing.manual_clock import ManualClock
 from tests.commands.conftest import Operator
 
 CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
@@ -52,7 +53,7 @@ async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> No
     assert (await operator.asks("tasks resume", id=id))["status"] == "active"
     changed = await operator.asks("tasks update", id=id, prompt="What is old?", at="2026-02-01T10:00")
     assert (changed["cron"], changed["next_due"]) == (None, "2026-02-01T10:00:00+01:00")
-    assert "when the host does" in (await operator.asks("tasks run", id=id))["next"]
+    assert "when the host runs" in (await operator.asks("tasks run", id=id))["next"]
     assert (await operator.asks("tasks cancel", id=id))["status"] == "cancelled"
     assert await operator.asks("tasks list") == []
     assert [row["status"] for row in await operator.asks("tasks list", all=True)] == ["cancelled"]
@@ -78,3 +79,17 @@ async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -
     assert "is cancelled" in str(await refusal(operator, "tasks run", id=made["id"]))
     await conversation(operator, thread="t1")
     assert "2 conversations" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m", group="main"))
+
+
+@pytest.mark.behaviour("SE-12", "OP-01")
+async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(operator: Operator) -> None:
+    await conversation(operator)
+    made = await operator.asks("tasks create", group="main", prompt="What is new?", at="in 10m")
+    clock = operator.context.clock
+    assert isinstance(clock, ManualClock)
+    await clock.advance(3600)
+    assert (await operator.asks("status"))["tasks_overdue"] != []
+    await operator.asks("pause")
+    asked = await operator.asks("tasks run", id=made["id"])
+    assert asked["next"] == "it runs when all goes on: nanohost resume"
+    assert (await operator.asks("status"))["tasks_overdue"] == []

@@ -56,7 +56,7 @@ SCRIPT = [
     },
     {"match": ".", "actions": [{"answer": "echo: {text}"}]},
 ]
-YES = ("Allow once", "Let them in", "Blue")
+YES = ("Allow", "Allow once", "Let them in", "Blue")
 """What is pressed."""
 _TYPED = re.compile(r"/approve ([a-z0-9]+)")
 _ENDED = re.compile(r"\(`([a-z0-9]+)`\)\nApproved by `Olga`, ")

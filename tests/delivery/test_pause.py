@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from nanohost.delivery.delivery import Delivery
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, deliveries, host_messages, paused, sessions
+from nanohost.store import agent_groups, deliveries, host_messages, paused, questions, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.tasks.entries import LOWEST
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.payloads import ChatOut, OutPayload, QuestionOut, encode
 from nanohost_protocol.rows import Origin
 
 FAKE = ("fake", "default")
@@ -37,23 +37,31 @@ class Ground:
     session: SessionId
 
     async def enter(self, text: str, seq: int, *, not_before: datetime | None = None) -> LaneKey:
-        lane = LaneKey(self.session, *FAKE, "c1")
-        entry = deliveries.Delivery(
-            lane=lane,
-            seq=seq,
-            out_id=f"o{seq}",
-            kind="chat",
-            thread_id=None,
-            reply_to=None,
-            content=encode(ChatOut(text=text)),
-            status=DeliveryStatus.PENDING,
-            created_at=self.clock.now(),
-            not_before=not_before,
-        )
+        entry = self._entry("chat", ChatOut(text=text), seq)
+        async with self.store.transaction() as tx:
+            await deliveries.add(tx, replace(entry, not_before=not_before))
+        self.delivery.on_entry(entry.lane)
+        return entry.lane
+
+    async def ask(self, text: str, seq: int) -> None:
+        entry = self._entry("question", QuestionOut(text=text, options=()), seq)
         async with self.store.transaction() as tx:
             await deliveries.add(tx, entry)
-        self.delivery.on_entry(lane)
-        return lane
+            await questions.add(tx, entry, self.clock.now())
+        self.delivery.on_entry(entry.lane)
+
+    def _entry(self, kind: str, payload: OutPayload, seq: int) -> deliveries.Delivery:
+        return deliveries.Delivery(
+            lane=LaneKey(self.session, *FAKE, "c1"),
+            seq=seq,
+            out_id=f"o{seq}",
+            kind=kind,
+            thread_id=None,
+            reply_to=None,
+            content=encode(payload),
+            status=DeliveryStatus.PENDING,
+            created_at=self.clock.now(),
+        )
 
     async def pause(self) -> None:
         async with self.store.transaction() as tx:
@@ -114,6 +122,23 @@ async def test_what_is_to_be_sent_later_does_not_count_as_waiting_for_the_pause_
         await here.enter("a notice", -65)
         assert (await paused.backlog(here.store, now, tasks_within=timedelta())).to_send == 2
         await here.fake.wait_for(1)
+
+
+@pytest.mark.behaviour("AP-09", "SE-12")
+async def test_a_question_that_a_clear_closed_before_anybody_saw_it_is_not_asked_any_more(tmp_path: Path) -> None:
+    """They would read that nobody waits for their answer."""
+    async with ground(tmp_path, FakeChannel()) as here:
+        await here.pause()
+        await here.ask("Which one?", 1)
+        async with here.store.transaction() as tx:
+            await questions.close_all(tx, here.session)
+        await here.ask("Who are you?", 3)
+        await here.go_on()
+        await here.fake.wait_for(1)
+        unasked = await deliveries.find(here.store, here.session, 1)
+    assert here.texts() == ["Who are you?"]
+    assert unasked is not None
+    assert unasked.status is DeliveryStatus.DROPPED
 
 
 @pytest.mark.behaviour("DL-01", "SE-12")

@@ -16,7 +16,7 @@ from nanohost.store import agent_groups, deliveries, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 
 FAKE = ("fake", "default")
@@ -86,3 +86,23 @@ async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_pa
         fake.down = False
         delivery.on_entry(await _enter(store, clock, "second", 3))
         assert [message.text for message in await fake.wait_for(2)] == ["first", "second"]
+
+
+@pytest.mark.behaviour("DL-03")
+async def test_what_an_operator_decided_is_done_at_once_also_after_the_disk_was_full(
+    store: Store, tmp_path: Path
+) -> None:
+    clock, fake = ManualClock(), FakeChannel()
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+    async with mailboxes.opened(), fake.connected(), delivery.opened():
+        async with store.transaction() as tx:
+            await tx.run("CREATE TRIGGER full BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END")
+        lane = await _enter(store, clock, "first", 1)
+        delivery.on_entry(lane)
+        await clock.somebody_sleeps()
+        async with store.transaction() as tx:
+            await tx.run("DROP TRIGGER full")
+        delivery.on_decision(lane)
+        assert [message.text for message in await fake.wait_for(1)] == ["first"]
+    assert clock.now() == START

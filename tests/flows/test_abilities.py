@@ -89,7 +89,7 @@ async def test_a_press_on_a_button_that_nobody_made_is_on_record_and_goes_nowher
         card = await ask(flow, able)
         await able.person_presses(card, Button(label="Red", value="q:aaaaaaaaaaaaaaaaaaaa:1"))
         await able.person_presses(card, card.buttons[0], chat="c2")
-        nowhere = ("not_engaged", "no card of this chat has such a button")
+        nowhere = ("not_engaged", "no card of an agent in this chat has such a button")
         assert await outcomes(flow, 2) == [nowhere, nowhere]
         assert len(able.sent) == 2
 

@@ -12,7 +12,7 @@ import pytest
 from nanohost.channel_api import Sender
 from nanohost.model import Role
 from nanohost.settings import Settings
-from nanohost.store import audit, roles
+from nanohost.store import agent_groups, audit, roles
 from nanohost.tasks import changes
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import SentMessage
@@ -94,17 +94,25 @@ async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
     assert told.text.startswith("told: Your request tasks.create was refused: a person said no")
 
 
-@pytest.mark.behaviour("AP-05", "AP-07")
-async def test_an_agent_sends_to_another_chat_once_a_person_allowed_it(tmp_path: Path) -> None:
+@pytest.mark.behaviour("AP-01", "AP-05", "AP-07")
+async def test_an_agent_sends_to_another_chat_once_a_person_allowed_it_who_is_not_that_agents_admin_alone(
+    tmp_path: Path,
+) -> None:
     ask = {"tool": "add_destination", "arguments": {"name": "family", "chat": "c9"}, "answer": "{result}"}
     send = {"tool": "send_message", "arguments": {"text": "dinner is ready", "to": "family"}}
     told = {"match": "You can send to family", "actions": [send]}
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(script=[told, {"match": ".", "actions": [ask]}])
         await flow.wire("c9", "other")
+        async with flow.host.store.transaction() as tx:
+            main = await agent_groups.find(tx, "main")
+            assert main is not None
+            now = flow.host.clock.now()
+            await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=main.id, now=now)
         await fake.person_writes("tell the family")
         assert await seen(fake, "c1", "Asked for.")
         card = await seen(fake, DM, card=True)
-        await press(fake, card, "Allow for 30 days")
+        await press(fake, card, "Allow")
         await seen(fake, "c9", "dinner is ready")
+        assert not flow.texts("dm-adam")
     assert "c9" in card.text

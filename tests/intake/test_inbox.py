@@ -138,6 +138,17 @@ async def test_a_repeat_is_accepted_and_changes_nothing(inbox: ChannelInbox, sto
     results = [await inbox.accept(EVENT), await inbox.accept(EVENT), await inbox.accept(replace(EVENT, text="new"))]
     assert [result.new for result in results] == [True, False, False]
     assert (await kept(store)).text == "hello"
+    assert set(told) == {CHAT}
+
+
+@pytest.mark.behaviour("IN-02", "IN-03")
+async def test_routing_hears_of_a_repeat_whose_first_delivery_was_cut_off_before_it_did(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey]
+) -> None:
+    """A connection that ends takes with it who waits for the commit; the platform, which heard nothing, sends again."""
+    async with store.transaction() as tx:
+        await events.add(tx, CHAT, EVENT, now=NOON)
+    assert not (await inbox.accept(EVENT)).new
     assert told == [CHAT]
 
 
@@ -371,6 +382,19 @@ async def test_what_is_said_to_us_is_kept_wherever_it_is_said(
 ) -> None:
     assert (await inbox.accept(event)).new
     assert told == [ChatKey("fake", "main", "elsewhere")]
+
+
+@pytest.mark.behaviour("RT-08", "RT-11")
+@pytest.mark.parametrize("status", ["new", "held", "dropped"])
+async def test_an_edit_where_no_agent_listens_is_kept_while_what_it_is_about_waits(
+    inbox: ChannelInbox, store: Store, status: str
+) -> None:
+    await inbox.accept(replace(CHATTER, mentions_bot=True))
+    async with store.transaction() as tx:
+        await tx.run("UPDATE inbound_events SET status = ?", (status,))
+    edit = replace(CHATTER, platform_message_id="1:2", kind=EventKind.EDIT, refers_to="1")
+    assert not (await inbox.accept(replace(edit, platform_id="another"))).new
+    assert (await inbox.accept(edit)).new == (status != "dropped")
 
 
 @pytest.mark.behaviour("RT-08")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.keeper.slots import SlotState
+from nanohost.keeper.slots import STOP_GRACE_S, SlotState
 from nanohost.runtimes.port import Container, ContainerSpec
 from nanohost.store import paused
 from tests.keeper.bench import PaperRuntime, keeping
@@ -74,6 +74,23 @@ async def test_a_container_that_is_just_starting_is_ended_as_soon_as_it_is_there
         runtime.ready.set()
         await until(lambda: not bench.keeper.containers())
         assert (len(runtime.started), runtime.living) == (1, [])
+
+
+@pytest.mark.behaviour("SE-12", "SE-07")
+async def test_a_container_that_came_up_after_the_pause_has_all_its_time_when_it_is_stopped_one_day(
+    tmp_path: Path,
+) -> None:
+    runtime = SlowToStart()
+    async with keeping(tmp_path, runtime) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await runtime.asked.wait()
+        bench.keeper.rest()
+        bench.keeper.cut()
+        bench.keeper.go_on()
+        runtime.ready.set()
+        await until(partial(has_started, bench, 1))
+        assert [slot.grace_s for slot in bench.keeper.containers()] == [STOP_GRACE_S]
 
 
 @pytest.mark.behaviour("SE-12")

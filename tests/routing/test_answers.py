@@ -12,10 +12,11 @@ import pytest
 
 from nanohost.channel_api import EventKind
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import EventId, SessionId
+from nanohost.model import EngageMode, EventId, Role, SessionId, UnknownSender
 from nanohost.routing.answers import SETTLED, Answers, Taken
+from nanohost.routing.run import ANOTHERS_CARD
 from nanohost.shipped import shipped_root
-from nanohost.store import deliveries, events, questions
+from nanohost.store import agent_groups, deliveries, dropped, events, messaging_groups, questions, wirings
 from nanohost.store.cards import value_of
 from nanohost.store.database import open_store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.behaviour("AP-09")
 
 
 @asynccontextmanager
-async def asking(folder: Path, *, text: str = "Which?", receipt: tuple[str, ...] = ("p1",)) -> AsyncIterator[World]:
+async def asking(
+    folder: Path, *, text: str = "Which?", receipt: tuple[str, ...] = ("p1",), asked: bool = True
+) -> AsyncIterator[World]:
     """A chat in which an agent has asked something. No `receipt`: its sending is not on record yet."""
     database = folder / "nanohost.db"
     migrate(database, read_sets([shipped_root() / "migrations"]), backups=folder / "backups")
@@ -38,17 +41,26 @@ async def asking(folder: Path, *, text: str = "Which?", receipt: tuple[str, ...]
         await world.wire(await world.chat(), await world.agent("a"))
         await world.says("ask me")
         await world.route()
-        await ask(world, QuestionOut(text=text, options=("Red", "Blue")), receipt=receipt)
+        if asked:
+            await ask(world, QuestionOut(text=text, options=("Red", "Blue")), receipt=receipt)
         yield world
 
 
 async def ask(
-    world: World, content: QuestionOut, *, seq: int = 1, receipt: tuple[str, ...], at: datetime = NOON
+    world: World,
+    content: QuestionOut,
+    *,
+    seq: int = 1,
+    receipt: tuple[str, ...],
+    at: datetime = NOON,
+    folder: str = "a",
+    thread: str | None = None,
+    chat: str = "c1",
 ) -> None:
-    """Have the agent's session ask."""
-    session = await world.session("a")
+    """Have the session of an agent, in this thread, ask in a chat where no thread is."""
+    session = await world.session(folder, thread)
     question = Delivery(
-        lane=LaneKey(session.id, "fake", "main", "c1"),
+        lane=LaneKey(session.id, "fake", "main", chat),
         seq=seq,
         out_id=f"q{seq}",
         kind="question",
@@ -115,6 +127,45 @@ async def test_of_two_questions_the_latest_is_meant_also_after_the_clock_was_set
         assert await said(world) == [("ask me", None), ("Never", "q3"), ("Blue", "q1")]
 
 
+async def test_the_question_of_an_agent_that_may_not_hear_them_is_not_in_the_way_of_one_that_may(
+    tmp_path: Path,
+) -> None:
+    async with asking(tmp_path) as world:
+        [chat] = await messaging_groups.every(world.store)
+        await world.wire(chat, await world.agent("b"))
+        await world.says("ask me, too")
+        await world.route()
+        when = QuestionOut(text="When?", options=("Now", "Never"))
+        await ask(world, when, receipt=("p2",), folder="b", at=NOON + timedelta(minutes=5))
+        async with world.store.transaction() as tx:
+            await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.STRICT)
+        found = await agent_groups.find(world.store, "a")
+        await world.grant("fake:u1", Role.MEMBER, found)
+        await world.says("2")
+        await world.route()
+        assert await said(world) == [("ask me", None), ("ask me, too", None), ("Blue", "q1")]
+
+
+@pytest.mark.parametrize(("line", "answers"), [("Blue", "q1"), ("@nan green", "q1"), ("I go shopping", None)])
+async def test_in_a_channel_where_each_line_begins_a_thread_one_that_is_meant_answers_what_was_asked_there(
+    tmp_path: Path, line: str, answers: str | None
+) -> None:
+    """What was asked beside all threads does not make the agent listen to whatever is said there."""
+    async with asking(tmp_path, asked=False) as world:
+        chat = await world.chat("g1", is_group=True)
+        await world.wire(chat, await world.agent("b"), engage=EngageMode.MENTION_STICKY)
+        await world.says("@nan", chat="g1", is_group=True, mentions=True, thread="2")
+        await world.route()
+        options = ("Red", "Blue") if line == "Blue" else ()
+        await ask(
+            world, QuestionOut(text="Which?", options=options), receipt=("p1",), folder="b", thread="2", chat="g1"
+        )
+        await world.says(line, chat="g1", is_group=True, mentions=line.startswith("@"), thread="3")
+        await world.route()
+        [asked] = await world.store.all("SELECT status, answer FROM questions")
+        assert tuple(asked) == (("answered", line) if answers else ("open", None))
+
+
 @pytest.mark.parametrize("receipt", [("p1",), ("p1", "p2")])
 async def test_the_question_is_changed_to_what_was_answered(tmp_path: Path, receipt: tuple[str, ...]) -> None:
     long = "word " * 1000 + "Which?"
@@ -147,6 +198,24 @@ async def test_who_answered_without_a_name_is_somebody(tmp_path: Path) -> None:
         await world.route()
         [told] = await world.store.all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert "Somebody answered already: Blue" in told["content"]
+
+
+@pytest.mark.behaviour("RT-10")
+@pytest.mark.parametrize("listens", [True, False])
+async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_no_more(
+    tmp_path: Path, listens: bool
+) -> None:
+    async with asking(tmp_path) as world:
+        value = value_of(*await _asked(world), 1)
+        [chat] = await messaging_groups.every(world.store)
+        await world.wire(chat, await world.agent("b"))
+        if not listens:
+            async with world.store.transaction() as tx:
+                await wirings.delete(tx, (await wirings.of_chat(tx, chat.id))[0].id)
+        await world.says("", kind=EventKind.CLICK, value=value)
+        await world.route()
+        lost = [(one.agent_group, one.reason) for one in await dropped.latest(world.store, limit=9)]
+        assert lost == ([] if listens else [("b", ANOTHERS_CARD)])
 
 
 async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little_later(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -12,10 +13,11 @@ from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
 from nanohost.chat_commands.registry import chat_commands
 from nanohost.chat_commands.stop import NOTHING
 from nanohost.model import EngageMode, Role, SessionId, TaskId, UnknownSender
-from nanohost.store import deliveries, roles, routes, tasks
+from nanohost.routing.pause_notice import PAUSED
+from nanohost.store import deliveries, paused, roles, routes, tasks
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
-from nanohost_protocol.payloads import TaskIn, encode
+from nanohost_protocol.payloads import SystemIn, TaskIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 from tests.routing.test_router import World, crash
 from tests.routing.test_router import world as world
@@ -94,6 +96,23 @@ async def test_a_second_stop_says_nothing_before_the_first_one_is_done(world: Wo
     assert await answers(world) == [NOTHING]
 
 
+@pytest.mark.behaviour("SE-12", "SE-13")
+async def test_a_word_for_a_fresh_container_that_one_has_failed_over_is_stopped_as_any_other_and_a_new_one_is_not(
+    world: World,
+) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("hello")
+    await world.route()
+    session, now = await world.session("a"), world.clock.now()
+    word = NewMessageIn(id="w1", kind=InKind.SYSTEM, timestamp=now, content=encode(SystemIn(text="hi")), on_wake=True)
+    await world.mailboxes.put(session, [word, replace(word, id="w2")])
+    await world.mailboxes.update(session, lambda box: box.retry("w1", tries=0, process_after=now))
+    await world.says("/stop")
+    await world.route()
+    found = await world.mailboxes.update(session, lambda box: [row.id for row in box.pending() if row.on_wake])
+    assert found == ["w2"]
+
+
 @pytest.mark.behaviour("SE-12")
 async def test_a_crash_between_the_row_and_the_record_changes_and_answers_nothing_twice(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
@@ -137,6 +156,31 @@ async def test_in_a_group_a_command_for_another_bot_is_an_ordinary_message(world
     await world.route()
     assert await answers(world) == []
     assert await world.mailbox("a") == ["hello", "/clear@another_bot", "/pause@another_bot"]
+
+
+@pytest.mark.behaviour("AC-06")
+async def test_in_a_group_what_the_model_would_obey_is_kept_from_it_when_it_is_for_another_bot(world: World) -> None:
+    """Whoever says it, and no word is said about it: it was not said to us."""
+    await world.wire(await world.chat(is_group=True), await world.agent("a"))
+    async with world.store.transaction() as tx:
+        await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=world.clock.now())
+    await world.says("/compact@another_bot", is_group=True, sender="boss")
+    await world.says("/compact@another_bot", is_group=True)
+    await world.says("/compact@our_bot", is_group=True, sender="boss", mentions=True)
+    await world.route()
+    assert await answers(world) == []
+    assert await world.mailbox("a") == ["/compact@our_bot"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_who_writes_a_command_for_another_bot_in_a_pause_is_told_of_it_if_an_agent_gets_it(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"))
+    async with world.store.transaction() as tx:
+        await paused.begin(tx, by="fake:boss", at=world.clock.now(), place=None)
+    await world.says("/clear@another_bot", is_group=True)
+    await world.route()
+    assert await world.mailbox("a") == ["/clear@another_bot"]
+    assert await answers(world) == [PAUSED]
 
 
 @pytest.mark.behaviour("SE-12")
@@ -194,6 +238,28 @@ async def test_a_stopped_run_of_a_task_ends_as_skipped_also_after_a_crash(world:
     run = await tasks.run_of(world.store, TaskId("t1"), now)
     assert run is not None
     assert run.outcome is RunOutcome.SKIPPED
+
+
+@pytest.mark.behaviour("TK-04", "TK-06")
+async def test_a_run_that_failed_and_is_not_on_record_yet_was_stopped_by_nobody_who_asks_for_the_status(
+    world: World,
+) -> None:
+    """The host was killed between the mailbox and the database, say: the failure is to count, with its reason."""
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("hello")
+    await world.route()
+    session, now = await world.session("a"), world.clock.now()
+    async with world.store.transaction() as tx:
+        await tasks.add(tx, a_task(session.id, now))
+        await tasks.add_run(tx, NewRun(task_id=TaskId("t1"), session_id=session.id, due=now, message_id="r1"), now)
+    content = encode(TaskIn(prompt="look"))
+    await world.mailboxes.put(session, [NewMessageIn(id="r1", kind=InKind.TASK, timestamp=now, content=content)])
+    await world.mailboxes.update(session, lambda box: box.close("r1", "failed"))
+    await world.says("/status")
+    await world.route()
+    run = await tasks.run_of(world.store, TaskId("t1"), now)
+    assert run is not None
+    assert run.outcome is None
 
 
 def a_task(session: SessionId, now: datetime) -> Task:

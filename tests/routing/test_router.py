@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from nanohost.aftermath import Aftermath
-from nanohost.channel_api import EventKind, InboundEvent, Sender
-from nanohost.errors import StoreError
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.errors import MailboxError, StoreError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import (
+    HOST,
     AgentGroup,
     EngageMode,
     Ignored,
@@ -29,19 +30,30 @@ from nanohost.model import (
     UnknownSender,
     WiringId,
 )
+from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import BATCH, MOST_TRIES, Receives, Router
 from nanohost.routing.run import Run
 from nanohost.routing.speaker import Speaker
 from nanohost.routing.strangers import NO_CHAT, NO_WIRING
 from nanohost.shipped import shipped_root
-from nanohost.store import agent_groups, events, messaging_groups, overview, roles, sessions, wirings
+from nanohost.store import (
+    agent_groups,
+    cards,
+    events,
+    host_messages,
+    messaging_groups,
+    overview,
+    roles,
+    sessions,
+    wirings,
+)
 from nanohost.store.database import Store, open_store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.payloads import ChatIn, decode_in
-from nanohost_protocol.rows import MessageIn
+from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
+from nanohost_protocol.rows import MessageIn, NewMessageIn, Origin
 from tests.support.desks import router_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -122,6 +134,8 @@ class World:
         kind: EventKind = EventKind.MESSAGE,
         name: str = "Ada",
         value: str | None = None,
+        refers_to: str | None = None,
+        files: tuple[Attachment, ...] = (),
     ) -> None:
         """Events as intake leaves them."""
         async with self.store.transaction() as tx:
@@ -137,10 +151,17 @@ class World:
                     is_group=is_group,
                     mentions_bot=mentions,
                     value=value,
+                    refers_to=refers_to,
+                    attachments=files,
                 )
                 await events.add(tx, replace(CHAT, platform_id=chat), event, now=NOON)
 
-    def router(self, kind: type[Router] = Router, reception: Receives | None = None) -> Router:
+    def router(
+        self,
+        kind: type[Router] = Router,
+        reception: Receives | None = None,
+        attachments: Attachments | None = None,
+    ) -> Router:
         return router_of(
             self.store,
             self.mailboxes,
@@ -151,6 +172,7 @@ class World:
             on_answer=self.answered.append,
             reception=reception,
             follows=self,
+            attachments=attachments,
         )
 
     def follow(self, aftermath: Aftermath) -> None:
@@ -161,6 +183,14 @@ class World:
             await roles.grant(
                 tx, user_id=user, role=role, agent_group=None if agent is None else agent.id, now=self.clock.now()
             )
+
+    async def let_in(self, agent: AgentGroup) -> None:
+        """Tie the chat that is held to an agent, as an approval does."""
+        [group] = await messaging_groups.every(self.store)
+        await self.grant("fake:u1", Role.MEMBER, agent)
+        await self.wire(group, agent)
+        async with self.store.transaction() as tx:
+            await tx.run("UPDATE inbound_events SET status = 'new' WHERE status = 'held'")
 
     @asynccontextmanager
     async def routing(self) -> AsyncIterator[Router]:
@@ -603,16 +633,34 @@ async def test_what_was_held_comes_before_what_was_written_behind_the_code_that_
     await world.says("for the host", "two")
     agent = await world.agent("a")
 
-    async def let_in() -> None:
-        [group] = await messaging_groups.every(world.store)
-        await world.grant("fake:u1", Role.MEMBER, agent)
-        await world.wire(group, agent)
-        async with world.store.transaction() as tx:
-            await tx.run("UPDATE inbound_events SET status = 'new' WHERE status = 'held'")
-
-    async with world.router(reception=Counter(world, let_in)).opened():
+    async with world.router(reception=Counter(world, lambda: world.let_in(agent))).opened():
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["one", "two"]
+
+
+@pytest.mark.behaviour("IN-07")
+async def test_what_comes_free_while_a_batch_is_looked_at_comes_before_what_is_for_the_host(world: World) -> None:
+    await world.grant("fake:boss", Role.OWNER)
+    await world.says("one")
+    await world.route()
+    await world.says("two", "for the host")
+    agent = await world.agent("a")
+    found: list[tuple[str, str]] = []
+
+    class Late(Counter):
+        async def wants(self, stored: StoredEvent) -> bool:
+            wanted = await super().wants(stored)
+            if wanted and not await wirings.every(world.store):
+                await world.let_in(agent)
+            return wanted
+
+        async def takes(self, stored: StoredEvent) -> bool:
+            found.extend(await world.outcomes())
+            return await super().takes(stored)
+
+    async with world.router(reception=Late(world)).opened():
+        await world.until(world.nothing_new)
+    assert found == [("one", "written"), ("two", "written")]
 
 
 class Counter:
@@ -631,6 +679,53 @@ class Counter:
         async with self._store.transaction() as tx:
             await events.mark_for_host(tx, stored.id)
         return True
+
+
+@pytest.mark.behaviour("AP-03", "IN-04")
+async def test_a_bot_that_presses_on_a_card_of_the_hosts_is_turned_away_and_holds_nothing_up(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"), bots=True)
+    place = Origin(channel_type="fake", instance="main", platform_id="c1")
+    async with world.store.transaction() as tx:
+        await host_messages.say(tx, place, CardOut(title="?", body="", options=("yes",)), out_id="h1", now=NOON)
+    await world.says("beep", bot=True, kind=EventKind.CLICK, value=cards.value_of(HOST, "h1", 1))
+    await world.route()
+    assert await world.outcomes() == [("beep", "not_engaged")]
+
+
+@pytest.mark.behaviour("IN-06", "IN-03")
+async def test_a_file_is_fetched_by_one_at_a_time_however_soon_its_message_is_tried_again(world: World) -> None:
+    """Two that write one file would each spoil what the other has of it."""
+    await world.wire(await world.chat(), await world.agent("a"))
+    fetching: list[int] = []
+
+    class SlowFiles(Attachments):
+        refuses = 1
+
+        def __init__(self) -> None:
+            pass
+
+        async def fetched(self, session: Session, stored: StoredEvent, message: NewMessageIn) -> NewMessageIn:
+            if stored.event.text == "no room for it":
+                self.refuses -= 1
+                if self.refuses == 0:
+                    raise MailboxError("no room")
+                return message
+            fetching.append(fetching[-1] + 1 if fetching else 1)
+            for _ in range(200):
+                await world.store.one("SELECT 1")
+            fetching.append(fetching[-1] - 1)
+            return message
+
+    await world.says("no room for it", "slow", files=(Attachment(ref="f"),))
+    async with world.router(attachments=SlowFiles()).opened():
+        await world.until(world.nothing_new)
+        await world.until(lambda: nothing_waits(world))
+    assert max(fetching) == 1
+    assert await world.mailbox("a") == ["no room for it", "slow"]
+
+
+async def nothing_waits(world: World) -> bool:
+    return await world.store.one("SELECT 1 FROM routes WHERE outcome = 'waiting'") is None
 
 
 @pytest.mark.behaviour("IN-03")

@@ -8,11 +8,12 @@ from datetime import timedelta
 import pytest
 
 from nanohost.access.decision import KNOWN_ONLY, STRICT
+from nanohost.approvals.requests import MOST_HELD
 from nanohost.channel_api import EventKind
 from nanohost.mailbox.mailboxes import MOST_CONTEXT
 from nanohost.model import ApprovalId, EngageMode, Ignored, Role, SenderScope, SessionId, UnknownSender
 from nanohost.routing.consider import ANOTHER_BOT, NO_PART
-from nanohost.routing.strangers import ASKED, NO_AGENT, NO_WIRING, NOBODY
+from nanohost.routing.strangers import ASKED, NO_AGENT, NO_CHAT, NO_WIRING, NOBODY
 from nanohost.store import dropped, events, late, messaging_groups, routes, sessions, users, wirings
 from nanohost_protocol.rows import MessageIn
 from nanohost_protocol.times import to_text
@@ -246,6 +247,17 @@ async def test_a_command_where_no_agent_listens_is_answered_to_who_has_a_role_an
     assert all(text.startswith(NO_AGENT) and "/link" in text and "/pause" not in text for text in texts)
 
 
+@pytest.mark.behaviour("SE-12", "RT-08")
+async def test_a_command_in_a_group_without_an_agent_is_answered_to_who_has_a_role_alone(owned: World) -> None:
+    await owned.says("/status", chat="g9", sender="boss", is_group=True, mentions=True)
+    await owned.says("/status", chat="g8", sender="u1", is_group=True, mentions=True)
+    await owned.route()
+    [(chat, text)] = await said(owned)
+    assert chat == "g9"
+    assert text.startswith(NO_AGENT)
+    assert len(await approvals(owned)) == 1, "about the stranger's group"
+
+
 @pytest.mark.behaviour("RT-08")
 async def test_a_strangers_command_where_no_agent_listens_is_a_message_like_any_other(owned: World) -> None:
     await owned.says("/help", chat="c9")
@@ -404,6 +416,22 @@ async def test_where_nobody_is_set_up_a_direct_message_is_answered_once_a_day_wi
 
 
 # --- chats without an agent
+
+
+@pytest.mark.behaviour("RT-11", "RT-08")
+async def test_an_edit_of_what_is_held_waits_with_it_and_is_counted_with_it(owned: World) -> None:
+    await owned.says("one")
+    await owned.says("won", kind=EventKind.EDIT, refers_to="1")
+    await owned.says("of nothing that is held", kind=EventKind.EDIT, refers_to="99")
+    await owned.route()
+    [(approval, _)] = await approvals(owned)
+    assert await held(owned) == [("one", approval), ("won", approval)]
+    assert await owned.drops() == [("of nothing that is held", NO_CHAT)]
+    for _ in range(20):
+        await owned.says("w on", kind=EventKind.EDIT, refers_to="1")
+    await owned.route()
+    assert len(await held(owned)) == MOST_HELD
+    assert len(await said(owned)) == 1
 
 
 @pytest.mark.behaviour("RT-08")

@@ -25,9 +25,9 @@ WROTE = InboundEvent(
 IN_GROUP = replace(WROTE, is_group=True, thread_id="t1")
 
 
-def asked(*options: str, seq: int = 1, thread: str | None = "t1") -> Asked:
+def asked(*options: str, seq: int = 1, thread: str | None = "t1", session: str = "s1") -> Asked:
     question = Question(
-        session_id=SessionId("s1"),
+        session_id=SessionId(session),
         seq=seq,
         out_id=f"q{seq}",
         chat=ChatKey("fake", "default", "c1"),
@@ -76,6 +76,26 @@ def test_a_direct_chat_is_one_conversation_whatever_its_threads() -> None:
     found = typed_answer(WROTE, [asked("A", "B", thread="t2")])
     assert found is not None
     assert found.text == "A"
+
+
+def test_what_people_write_beside_all_threads_answers_what_was_asked_there() -> None:
+    """On Slack each line of a channel begins a thread, which is its own."""
+    line = replace(IN_GROUP, thread_id=IN_GROUP.platform_message_id)
+    found = typed_answer(line, [asked("A", "B", seq=3), asked("C", "D", thread=None)])
+    assert found is not None
+    assert (found.asked.question.seq, found.text) == (1, "C")
+    assert typed_answer(IN_GROUP, [asked("C", "D", thread=None)]) is None, "in the thread of something else"
+
+
+def test_a_question_of_an_agent_that_may_not_hear_them_hides_no_earlier_one() -> None:
+    both = [asked("A", "B", seq=3, session="s2"), asked("C", "D", "E")]
+    found = typed_answer(replace(WROTE, text="3"), both, deaf=[SessionId("s2")])
+    assert found is not None
+    assert (found.asked.question.seq, found.text) == (1, "E")
+    assert typed_answer(WROTE, both[:1], deaf=[SessionId("s2")]) is None
+    reply = typed_answer(replace(WROTE, refers_to="p3"), both, deaf=[SessionId("s2")])
+    assert reply is not None
+    assert reply.asked.question.seq == 3, "a reply is for that one, whoever may hear it"
 
 
 def test_a_number_that_the_latest_question_lacks_answers_no_earlier_one() -> None:

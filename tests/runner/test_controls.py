@@ -11,7 +11,7 @@ from agent_runner.claims import eligible
 from nanohost_protocol.inbound import reading_inbound, writing
 from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, encode
 from nanohost_protocol.rows import Ack, AckStatus, InKind, NewMessageIn
-from tests.runner.host_side import HostSide, chat, running
+from tests.runner.host_side import HostSide, chat, running, until
 
 WORKS = {"match": "long", "actions": [{"narration": '<message to="home">half</message>'}, {"hang": True}]}
 REMEMBERS = {"match": "remember", "actions": [{"conversation": "abc"}, {"answer": "noted"}]}
@@ -36,6 +36,19 @@ async def test_stop_ends_the_turn_completed_and_sends_nothing_of_it(tmp_path: Pa
         host.say("m2", "hi")
         await host.acked("m2")
     assert host.texts() == ["echo: hi"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_stop_lets_nothing_more_out_while_the_provider_still_listens_to_nobody(tmp_path: Path) -> None:
+    host = HostSide(tmp_path)
+    one, other = ({"tool": "send_message", "arguments": {"text": text}} for text in ("before", "after"))
+    host.script({"match": "long", "actions": [one, {"deaf": True}, other]})
+    async with running(host):
+        host.say("m1", "long")
+        await until(lambda: host.texts() == ["before"])
+        host.put(control("stop", STOP))
+        await host.acked("m1", "stop")
+    assert host.texts() == ["before"]
 
 
 @pytest.mark.behaviour("SE-12")

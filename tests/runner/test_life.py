@@ -84,6 +84,23 @@ async def test_what_falls_due_while_the_file_cannot_be_read_is_found_later_and_m
     assert news.batch is not None
 
 
+async def test_what_falls_due_while_the_file_is_gone_makes_nobody_spin_and_is_found_when_it_is_back(
+    host: HostSide,
+) -> None:
+    now = datetime.now(UTC)
+    host.put(chat("m1", "later", process_after=now + timedelta(hours=1)))
+    later, aside = now + timedelta(hours=2), host.layout.inbound_db.with_suffix(".aside")
+    with closing(Mailbox(host.layout, lease="l1", durable=False)) as mailbox:
+        await mailbox.poll(now)
+        host.layout.inbound_db.rename(aside)
+        assert await mailbox.poll(later) is None
+        assert mailbox.next_due is None
+        aside.rename(host.layout.inbound_db)
+        news = await mailbox.poll(later)
+    assert news is not None
+    assert news.batch is not None
+
+
 async def test_context_is_taken_with_the_message_that_wakes(host: HostSide) -> None:
     host.put(chat("c1", "chatter", trigger=False))
     async with running(host):

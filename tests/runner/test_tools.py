@@ -226,6 +226,7 @@ async def test_a_call_that_is_not_done_when_its_turn_is_over_does_nothing_any_mo
         with pytest.raises(ToolRefused, match="The turn is over"):
             await toolbox.call(name, arguments)
     assert host.sent() == []
+    assert not (host.layout.out_dir / "outbox").exists(), "nobody would ever clear it away"
 
 
 @pytest.mark.behaviour("TK-05")

@@ -12,6 +12,7 @@ from nanohost.clock import Clock
 from nanohost.keeper.orders import answer_to
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
+from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import Receives, Router
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
@@ -39,6 +40,7 @@ def router_of(
     on_answer: Callable[[LaneKey], None] = nothing,
     reception: Receives | None = None,
     follows: Follows | None = None,
+    attachments: Attachments | None = None,
 ) -> Router:
     """A router that tells these of what it did."""
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
@@ -52,4 +54,5 @@ def router_of(
         on_answer=on_answer,
         reception=reception,
         follows=follows,
+        attachments=attachments,
     )

@@ -15,6 +15,7 @@ message that no rule fits is echoed:
         {"sleep_s": 0.2},
         {"until_file": "go"},                                      goes on when the agent's folder has this file
         {"hang": true},                                            never ends, until it is interrupted
+        {"deaf": true},                                            the same, but then goes on, and is interrupted after
         {"error": "rate_limited", "retry_in_s": 5},                ends the turn with this class
         {"crash": true},                                           kills the runner's process with SIGKILL
         {"conversation": "abc"},                                   tells a conversation's id
@@ -68,6 +69,8 @@ class Scripted:
         self._prompts: asyncio.Queue[Prompt] = asyncio.Queue()
         self._usage = Usage(model="scripted")
         self._prompt = ""
+        self._is_deaf = False
+        self._interrupted, self._played = asyncio.Event(), asyncio.Event()
 
     async def begin(self, prompt: Prompt) -> None:
         self._prompts = asyncio.Queue()
@@ -89,10 +92,13 @@ class Scripted:
                 async for event in self._play(message, prompt.attempt, rules):
                     yield event
             done += 1
+            self._played.set()
             yield Finished(prompts=done, usage=self._usage)
 
     async def interrupt(self) -> None:
-        return
+        self._interrupted.set()
+        if self._is_deaf:
+            await self._played.wait()
 
     async def close(self) -> None:
         return
@@ -156,6 +162,9 @@ class Scripted:
                     await asyncio.sleep(0.01)
             case {"hang": True}:
                 await asyncio.Event().wait()
+            case {"deaf": True}:
+                self._is_deaf = True
+                await self._interrupted.wait()
             case {"crash": True}:
                 os.kill(os.getpid(), signal.SIGKILL)
             case {"expect_resume": wanted} if self._context.resume != wanted:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.model import Role
 from nanohost.store import audit, codes, roles
 from nanohost.store.audit import AuditOutcome
@@ -71,14 +72,23 @@ class Typed:
         return _hash(self.code)
 
 
-_WRITTEN = "([a-z0-9]{4}-?[a-z0-9]{4})"
-_TYPED = re.compile(rf"\s*(?:/(pair|link|start)(?:@\w+)?\s+)?{_WRITTEN}\s*", re.IGNORECASE | re.ASCII)
-_AMONG_OTHERS = re.compile(rf"(?<![a-z0-9])(?={_WRITTEN}(?![a-z0-9]))", re.IGNORECASE | re.ASCII)
+_HALF = "[a-z0-9]{4}"
+_WRITTEN = rf"({_HALF}[-\u2010-\u2015]?{_HALF})"
+"""With any dash: keyboards and platforms put one in the place of another."""
+_MARKS = r"(?u:[\W_]*)"
+"""What stands around it and is no word in any script: blanks, a full stop, the marks of bold or code."""
+_BELOW = r"(?:\n(?s:.*))?"
+_TYPED = re.compile(
+    rf"{_MARKS}(?:/(pair|link|start)(?:@\w+)?\s{_MARKS})?{_WRITTEN}{_MARKS}{_BELOW}", re.IGNORECASE | re.ASCII
+)
+_AMONG_OTHERS = re.compile(rf"(?<![a-z0-9])(?=({_HALF}(?u:[\W_]{{0,3}}){_HALF})(?![a-z0-9]))", re.IGNORECASE | re.ASCII)
+"""Also with its halves apart: who reads them puts them together."""
 
 
 def typed(text: str) -> Typed | None:
-    """The code that a text is, with or without its dash, in any case. Words have no digits and numbers no letters, so
-    hardly anything else looks like one."""
+    """The code that a text is, with or without its dash, in any case and between any marks; or that it begins with, on
+    a line of its own: a phone copies the whole message in which it came. Words have no digits and numbers no letters,
+    so hardly anything else looks like one."""
     match = _TYPED.fullmatch(text)
     code = _bare(match[2]) if match else ""
     if match is None or not _is_code(code):
@@ -86,11 +96,20 @@ def typed(text: str) -> Typed | None:
     return Typed(code=code, word=Word((match[1] or "").lower()))
 
 
-def said(text: str) -> Iterator[Typed]:
-    """All codes that anybody who reads the text could type, whatever other words it has."""
+async def open_in(db: Queries, event: InboundEvent) -> list[Code]:
+    """The open codes that anybody who reads the event could type, whatever other words it has."""
+    if event.kind not in (EventKind.MESSAGE, EventKind.EDIT):
+        return []
+    said = set(_said(event.text))
+    waiting = await codes.all_open(db) if said else []
+    heard = {_hash(code) for code in said} if waiting else set()
+    return [code for code in waiting if code.hash in heard]
+
+
+def _said(text: str) -> Iterator[str]:
     for match in _AMONG_OTHERS.finditer(text):
         if _is_code(code := _bare(match[1])):
-            yield Typed(code=code)
+            yield code
 
 
 async def issue(
@@ -183,7 +202,7 @@ def _draw() -> str:
 
 
 def _bare(written: str) -> str:
-    return written.replace("-", "").upper()
+    return "".join(char for char in written if char.isalnum()).upper()
 
 
 def _is_code(text: str) -> bool:

@@ -72,7 +72,7 @@ async def _wire(tx: Transaction, group: MessagingGroup, agent: AgentGroup, store
         what="wirings.create",
         outcome=AuditOutcome.DONE,
         now=now,
-        about=place,
+        about=audit.about_chat(stored.chat),
         origin=place,
         details={"group": agent.folder},
     )

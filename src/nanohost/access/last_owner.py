@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from nanohost.errors import UsageError
 from nanohost.model import Role
@@ -11,15 +11,25 @@ from nanohost.store.database import Transaction
 from nanohost.store.roles import Grant
 
 
-def is_last_owner(grants: Sequence[Grant], user_id: str) -> bool:
-    """Whether this user, and no other, is an owner. Another identity of the same human that is one counts. Pure."""
-    return {grant.user_id for grant in grants if grant.role is Role.OWNER} == {user_id}
+def is_last_owner(grants: Sequence[Grant], user_id: str, channels: Collection[str]) -> bool:
+    """Whether this user, and no other, is an owner. Another identity of the same human that is one counts; one on a
+    channel that is not among `channels` does not, where this user is on one that is: it can be a slip of the pen, and
+    nobody would ever write from there. Pure."""
+    owners = {grant.user_id for grant in grants if grant.role is Role.OWNER}
+    others = owners - {user_id}
+    if _channel(user_id) in channels:
+        others = {one for one in others if _channel(one) in channels}
+    return user_id in owners and not others
 
 
-async def refuse_last_owner(tx: Transaction, user_id: str) -> None:
-    """To be asked in the transaction that takes the role away. Raises UsageError."""
-    if is_last_owner(await roles.every(tx), user_id):
+def _channel(user_id: str) -> str:
+    return user_id.partition(":")[0]
+
+
+async def refuse_last_owner(tx: Transaction, user_id: str, channels: Collection[str]) -> None:
+    """To be asked in the transaction that takes the role away. `channels`: those that are set up. Raises UsageError."""
+    if is_last_owner(await roles.every(tx), user_id, channels):
         raise UsageError(
             f"{user_id} is the last owner and stays it",
-            hint="nanohost roles grant CHANNEL:HANDLE owner makes somebody else one first",
+            hint="nanohost roles grant CHANNEL:HANDLE owner makes another first, on a channel that is set up",
         )

@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -203,7 +204,8 @@ class Actions:
         self, tx: Transaction, action: ActionRow, request: Request, about: About, aftermath: Aftermath
     ) -> None:
         """Raises UsageError if nobody is asked."""
-        approval = await ask_person(tx, action, about, agent_group=request.agent_group, now=request.now)
+        zone = ZoneInfo(self._timezone)
+        approval = await ask_person(tx, action, about, agent_group=request.agent_group, now=request.now, zone=zone)
         await actions.hold(tx, action, approval)
         held = replace(action, approval_id=approval)
         await record(tx, held, AuditOutcome.HELD, reason="a person has to say yes", now=request.now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 from nanohost.actions.registry import About
 from nanohost.approvals import requests
@@ -21,13 +21,14 @@ ASKED_ALREADY = "you have asked for just this before, and a person has not decid
 
 
 async def ask_person(
-    tx: Transaction, action: ActionRow, about: About, *, agent_group: AgentGroup, now: datetime
+    tx: Transaction, action: ActionRow, about: About, *, agent_group: AgentGroup, now: datetime, zone: tzinfo
 ) -> ApprovalId:
-    """Have a person asked, once this is committed. Raises UsageError when nobody is: the agent reads why."""
+    """Have a person asked, once this is committed. `zone`: of the times they read. Raises UsageError when nobody is:
+    the agent reads why."""
     if await actions.in_vain(tx, action, since=now - WITHIN, until=now) >= MOST_IN_VAIN:
         raise UsageError(
-            f"people were asked about {action.name} {MOST_IN_VAIN} times within an hour and nobody said yes; they are"
-            " not asked again for a while"
+            f"people were asked about {action.name} {MOST_IN_VAIN} times within an hour and nothing came of it; they"
+            " are not asked again for a while"
         )
     if await _open(tx, agent_group) >= MOST_OPEN:
         raise UsageError(f"{MOST_OPEN} requests wait for a person's yes already; wait for an answer to one of them")
@@ -35,8 +36,10 @@ async def ask_person(
         row=action,
         title=about.title,
         agent_group=agent_group,
+        zone=zone,
         scope=about.scope,
         scope_words=about.scope_words,
+        beyond=about.beyond,
     )
     outcome = await requests.about_action(tx, wanted=wanted, now=now)
     if isinstance(outcome, requests.Turned):

@@ -9,7 +9,7 @@ from nanohost.actions.registry import About, Action, Arguments, Request
 from nanohost.errors import UsageError
 from nanohost.guard.ruling import Ruling
 from nanohost.model import MessagingGroup
-from nanohost.store import destinations, messaging_groups
+from nanohost.store import destinations, messaging_groups, wirings
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.destinations import NAME
 
@@ -24,13 +24,12 @@ class NewDestination(Arguments):
 async def _describe(db: Queries, request: Request, wanted: NewDestination) -> About:
     chat = await _known(db, request, wanted.chat)
     kind, place = "the group" if chat.is_group else "the direct chat", quoting.name(chat.platform_id)
+    wired = [wiring.agent_group_id for wiring in await wirings.of_chat(db, chat.id)]
     where = chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}"
     return About(
-        title=f"Send to {kind} {quoting.name(chat.name or chat.platform_id)} on {where}, chat {place}",
+        title=f"Send to {kind} {quoting.name(chat.name or chat.platform_id)} on {where}, chat {place}, from now on",
         scope=f"{chat.channel_type}:{chat.instance}:{chat.platform_id}",
-        # By its id: what a group is called is the words of whoever is in it, and could end the sentence otherwise.
-        scope_words=f"sending to the chat {chat.platform_id} on {where},"
-        f" in all conversations of {request.agent_group.folder}",
+        beyond=request.agent_group.id not in wired,
     )
 
 

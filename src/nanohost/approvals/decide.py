@@ -128,7 +128,7 @@ async def _theirs(db: Queries, approval: ApprovalId, actor: Decider) -> tuple[Ap
     """Raises NotTheirs."""
     found = await approvals.find(db, approval)
     kind = kinds().get(found.kind) if found else None
-    if found is None or kind is None or not (actor.is_local or kind.may_decide(actor.grants, found.agent_group_id)):
+    if found is None or kind is None or not (actor.is_local or kind.may_decide(actor.grants, kind.whose(found))):
         raise NotTheirs(
             f"nothing with the id {quoting.name(approval, limit=20)} waits for you", hint="look at the id on its card"
         )

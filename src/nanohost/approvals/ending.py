@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 
 from nanohost.aftermath import Aftermath
 from nanohost.approvals.card import closed
-from nanohost.approvals.kind import Kind, Lapsed
+from nanohost.approvals.kind import Lapse, Lapsed
 from nanohost.store import approvals, audit, deliveries, host_messages
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
@@ -72,17 +72,17 @@ async def tell(
 async def lapse(
     tx: Transaction,
     approval: Approval,
-    kind: Kind,
+    let_go: Lapse,
     end: End,
     *,
     now: datetime,
     zone: tzinfo,
     aftermath: Aftermath,
 ) -> bool:
-    """Nobody decides it any more, and what waits for it is told. False: somebody has."""
+    """Nobody decides it any more, and what waits for it is told: `let_go` is its kind's. False: somebody has."""
     if not await approvals.close(tx, approval.id, end.status, by=None, choice=None, reason=end.reason, now=now):
         return False
-    await kind.lapse(Lapsed(tx=tx, approval=approval, reason=end.reason or end.outcome, now=now, aftermath=aftermath))
+    await let_go(Lapsed(tx=tx, approval=approval, reason=end.reason or end.outcome, now=now, aftermath=aftermath))
     await tell(tx, approval, end, now=now, zone=zone, aftermath=aftermath)
     return True
 

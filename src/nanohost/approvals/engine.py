@@ -8,7 +8,7 @@ record: a host that is killed goes on where it was, and nobody is asked twice in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -16,11 +16,11 @@ from datetime import datetime, timedelta, tzinfo
 import structlog
 
 from nanohost.aftermath import Aftermath, Follows
-from nanohost.approvals import ending
+from nanohost.approvals import ending, gone
 from nanohost.approvals.approvers import ChannelKey, Identity, Situation, Way, approvers, still_to_ask
 from nanohost.approvals.card import card
 from nanohost.approvals.ending import End
-from nanohost.approvals.kind import Kind
+from nanohost.approvals.kind import Kind, Lapse
 from nanohost.approvals.registry import kinds
 from nanohost.channel_api import Channel, ChannelError, OpensDms, Refused
 from nanohost.clock import Clock
@@ -28,7 +28,7 @@ from nanohost.lanes import Lanes, is_cancelled
 from nanohost.model import ApprovalId
 from nanohost.store import approvals, host_messages, messaging_groups, roles, users
 from nanohost.store.approvals import Approval, ApprovalStatus, Card
-from nanohost.store.database import Store
+from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
@@ -95,7 +95,11 @@ class Approvals:
             approval = await approvals.find(self._store, id)
             if approval is None or approval.status is not ApprovalStatus.PENDING:
                 return
-            wait_s = await self._step(approval, kinds()[approval.kind])
+            kind = kinds().get(approval.kind)
+            if kind is None:
+                await self._end(approval, gone.lapse, ApprovalStatus.FAILED, gone.REASON)
+                return
+            wait_s = await self._step(approval, kind)
             if wait_s > 0:
                 await self._lanes.light_nap(id, wait_s)
 
@@ -104,29 +108,29 @@ class Approvals:
         now = self._clock.now()
         left = approval.expires_at - now
         if left <= timedelta():
-            await self._end(approval, kind, ApprovalStatus.EXPIRED, NO_ANSWER)
+            await self._end(approval, kind.lapse, ApprovalStatus.EXPIRED, NO_ANSWER)
             return 0
         cards = await approvals.cards(self._store, approval.id)
-        theirs = [one for one in cards if await self._may_decide(one, approval, kind)]
+        theirs = await self._theirs(self._store, cards, approval, kind)
         look_s = await self._look(cards, theirs, now)
         if look_s is None:
             look_s = await self._ask_next(approval, kind, cards)
-        if look_s is None:
-            if not await self._may_still_come(theirs):
-                await self._end(approval, kind, ApprovalStatus.FAILED, NOBODY_LEFT)
-                return 0
+        if look_s is None and await self._may_still_come(self._store, theirs):
             look_s = LATE_LOOK_S
+        if look_s is None:
+            await self._give_up(approval, kind)
+            return 0
         return min(look_s, left.total_seconds(), LONGEST_NAP_S)
 
-    async def _may_decide(self, card: Card, approval: Approval, kind: Kind) -> bool:
-        """Whether who was asked by this card may decide still."""
-        return kind.may_decide(await roles.of_user(self._store, card.user_id), approval.agent_group_id)
+    async def _theirs(self, db: Queries, cards: Sequence[Card], approval: Approval, kind: Kind) -> list[Card]:
+        """The cards of those who may decide still."""
+        return [card for card in cards if kind.may_decide(await roles.of_user(db, card.user_id), kind.whose(approval))]
 
     async def _look(self, cards: Sequence[Card], theirs: Sequence[Card], now: datetime) -> float | None:
         """Seconds until the cards are to be looked at again. None: nobody who may decide has one, and none is on time.
         `theirs`: those of people who may."""
         for one in theirs:
-            if await self._status(one) is DeliveryStatus.SENT:
+            if await self._status(self._store, one) is DeliveryStatus.SENT:
                 return LONGEST_NAP_S
         last = cards[-1] if cards else None
         if last is None or last not in theirs or last.problem is not None or last.seq is None:
@@ -141,12 +145,12 @@ class Approvals:
             return None
         return LOOK_S
 
-    async def _channel_of(self, card: Card) -> ChannelKey | None:
-        delivery = None if card.seq is None else await host_messages.find(self._store, card.seq)
+    async def _channel_of(self, db: Queries, card: Card) -> ChannelKey | None:
+        delivery = None if card.seq is None else await host_messages.find(db, card.seq)
         return None if delivery is None else (delivery.lane.channel_type, delivery.lane.instance)
 
-    async def _status(self, card: Card) -> DeliveryStatus | None:
-        delivery = None if card.seq is None else await host_messages.find(self._store, card.seq)
+    async def _status(self, db: Queries, card: Card) -> DeliveryStatus | None:
+        delivery = None if card.seq is None else await host_messages.find(db, card.seq)
         return None if delivery is None else delivery.status
 
     async def _note(self, card: Card, problem: str) -> None:
@@ -154,27 +158,31 @@ class Approvals:
         async with self._store.transaction() as tx:
             await approvals.card_failed(tx, card, problem)
 
-    async def _may_still_come(self, cards: Sequence[Card]) -> bool:
+    async def _may_still_come(self, db: Queries, cards: Sequence[Card]) -> bool:
         """Whether a card is still on its way, for its channel may come back before the approval expires; or nobody
         knows whether it is there."""
-        states = [await self._status(one) for one in cards]
+        states = [await self._status(db, one) for one in cards]
         return any(state is not None and state not in _LOST for state in states)
 
     async def _ask_next(self, approval: Approval, kind: Kind, cards: Sequence[Card]) -> float | None:
         """Ask the next one. How many seconds there is nothing more to do; None: there is nobody left."""
-        situation = await self._situation(approval, kind)
-        people = {one.user_id: one.person for one in situation.identities}
-        asked = {people.get(one.user_id, one.user_id): one for one in cards}
-        left = still_to_ask(
-            approvers(situation),
-            asked=asked,
-            hopeless=[person for person, card in asked.items() if card.seq is None],
-            tried=[(one.user_id, await self._channel_of(one)) for one in cards],
-        )
+        left = await self._left(self._store, approval, kind, cards)
         for ways in left:
             if await self._ask(approval, kind, ways):
                 return 0
         return LATE_LOOK_S if left else None
+
+    async def _left(self, db: Queries, approval: Approval, kind: Kind, cards: Sequence[Card]) -> list[list[Way]]:
+        """Whom to ask next, when who was asked has no card; see `still_to_ask`."""
+        situation = await self._situation(db, approval, kind)
+        people = {one.user_id: one.person for one in situation.identities}
+        asked = {people.get(one.user_id, one.user_id): one for one in cards}
+        return still_to_ask(
+            approvers(situation),
+            asked=asked,
+            hopeless=[person for person, card in asked.items() if card.seq is None],
+            tried=[(one.user_id, await self._channel_of(db, one)) for one in cards],
+        )
 
     async def _ask(self, approval: Approval, kind: Kind, ways: Sequence[Way]) -> bool:
         """Enter a card for one of them, or that they cannot be reached. False: nobody knows yet whether they can, and
@@ -201,7 +209,7 @@ class Approvals:
             found = await approvals.find(tx, approval.id)
             if found is None or found.status is not ApprovalStatus.PENDING:
                 return
-            if not kind.may_decide(await roles.of_user(tx, way.identity.user_id), approval.agent_group_id):
+            if not kind.may_decide(await roles.of_user(tx, way.identity.user_id), kind.whose(approval)):
                 return  # they lost the role since: what the card shows is not for them
             number = len(await approvals.cards(tx, approval.id)) + 1
             out_id = derive("h", approval.id, str(number))
@@ -244,37 +252,59 @@ class Approvals:
             thread_id=address.thread_id,
         )
 
-    async def _situation(self, approval: Approval, kind: Kind) -> Situation:
+    async def _situation(self, db: Queries, approval: Approval, kind: Kind) -> Situation:
         """Who could decide as of now, and how each can be reached."""
-        grants = [one for one in await roles.every(self._store) if kind.tier(one, approval.agent_group_id) is not None]
+        agent_group = kind.whose(approval)
+        grants = [one for one in await roles.every(db) if kind.tier(one, agent_group) is not None]
         identities: dict[str, Identity] = {}
         for user_id in dict.fromkeys(one.user_id for one in grants):
-            known = await users.identities(self._store, user_id)
+            known = await users.identities(db, user_id)
             person = str(known[0].person) if known else user_id
             for each in [one.user_id for one in known] or [user_id]:
-                dms = tuple(await users.dms(self._store, each))
+                dms = tuple(await users.dms(db, each))
                 identities[each] = Identity(user_id=each, person=person, dms=dms)
-        asking = await users.identities(self._store, approval.requested_by)
+        asking = await users.identities(db, approval.requested_by)
         return Situation(
             identities=list(identities.values()),
             grants=grants,
-            tier=lambda grant: kind.tier(grant, approval.agent_group_id),
+            tier=lambda grant: kind.tier(grant, agent_group),
             origin=approval.origin,
             requester=asking[0].user_id if asking else approval.requested_by,
             usable=set(self._channels),
             opens={key for key, channel in self._channels.items() if isinstance(channel, OpensDms)},
-            groups=await self._groups(),
+            groups=await self._groups(db),
         )
 
-    async def _groups(self) -> set[tuple[str, str, str]]:
-        every = await messaging_groups.every(self._store)
+    async def _groups(self, db: Queries) -> set[tuple[str, str, str]]:
+        every = await messaging_groups.every(db)
         return {(one.channel_type, one.instance, one.platform_id) for one in every if one.is_group}
 
-    async def _end(self, approval: Approval, kind: Kind, status: ApprovalStatus, reason: str) -> None:
+    async def _give_up(self, approval: Approval, kind: Kind) -> None:
+        """It fails, unless somebody was given a role in the last moment: then they are asked."""
+
+        async def is_so(tx: Transaction) -> bool:
+            cards = await approvals.cards(tx, approval.id)
+            theirs = await self._theirs(tx, cards, approval, kind)
+            return not await self._may_still_come(tx, theirs) and not await self._left(tx, approval, kind, cards)
+
+        await self._end(approval, kind.lapse, ApprovalStatus.FAILED, NOBODY_LEFT, if_still=is_so)
+
+    async def _end(
+        self,
+        approval: Approval,
+        lapse: Lapse,
+        status: ApprovalStatus,
+        reason: str,
+        *,
+        if_still: Callable[[Transaction], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`if_still`: asked in the transaction that would end it."""
         aftermath, now = Aftermath(), self._clock.now()
         async with self._store.transaction() as tx:
+            if if_still is not None and not await if_still(tx):
+                return
             end = End(status=status, outcome=f"{reason}.", reason=reason)
-            ended = await ending.lapse(tx, approval, kind, end, now=now, zone=self._zone, aftermath=aftermath)
+            ended = await ending.lapse(tx, approval, lapse, end, now=now, zone=self._zone, aftermath=aftermath)
         if ended:
             _log.warning("approval_lapsed", approval=approval.id, kind=approval.kind, status=status, reason=reason)
             self._follows.follow(aftermath)

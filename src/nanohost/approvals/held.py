@@ -28,7 +28,7 @@ async def refuse(tx: Transaction, approval: Approval, reason: str, now: datetime
 async def tell_asker(lapsed: Lapsed) -> None:
     """In a direct message the one who wrote hears that it came to nothing. In a group nobody does."""
     origin = lapsed.approval.origin
-    if origin is None or json.loads(lapsed.approval.payload).get("is_group"):
+    if origin is None or json.loads(lapsed.approval.payload).get("is_group", True):
         return
     out_id = derive("h", "lapsed", lapsed.approval.id)
     delivery = await host_messages.say(lapsed.tx, origin, ChatOut(text=NOT_NOW), out_id=out_id, now=lapsed.now)

@@ -55,6 +55,10 @@ class Lapsed:
     aftermath: Aftermath
 
 
+Lapse = Callable[[Lapsed], Awaitable[None]]
+"""Ends what waits for it."""
+
+
 async def _no_more(db: Queries, typed: str) -> str | None:
     del db, typed
     return None
@@ -74,7 +78,8 @@ class Kind:
     anything, for what cannot be any more; all else it takes from the approval as it is stored. `lapse` ends what waits.
     `more`: an option that is not on the card, by what is typed for it. `typed`: what may be typed for a yes, "" where
     nothing need be. `settled`: lets go on what waits and needs no yes any more, by what is so now; in a sentence why
-    there is nothing left to decide, or None while there is.
+    there is nothing left to decide, or None while there is. `whose`: the agent group whose admins may decide about this
+    one, where it is `scoped`; None: it is about others, too.
     """
 
     name: str
@@ -82,11 +87,12 @@ class Kind:
     scoped: bool
     approve: Callable[[Decided], Awaitable[str]]
     deny: Callable[[Decided], Awaitable[str]]
-    lapse: Callable[[Lapsed], Awaitable[None]]
+    lapse: Lapse
     most_open: int | None = None
     more: Callable[[Queries, str], Awaitable[str | None]] = _no_more
     typed: Callable[[Approval], str] = lambda _: ""
     settled: Callable[[Lapsed], Awaitable[str | None]] = _not_settled
+    whose: Callable[[Approval], AgentGroupId | None] = lambda approval: approval.agent_group_id
 
     def may_decide(self, grants: Sequence[Grant], agent_group: AgentGroupId | None) -> bool:
         """Whether somebody with these grants may: owners, admins, and where it is `scoped` the agent group's admins."""

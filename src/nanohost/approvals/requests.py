@@ -11,16 +11,18 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 from nanohost import quoting
 from nanohost.access.refusals import refused_by
 from nanohost.approvals.card import LONGEST, arguments_in_words, digest_of, facts, place_in_words
 from nanohost.approvals.kind import Kind
 from nanohost.approvals.kinds import action, chat, sender
+from nanohost.channel_api import EventKind
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroup, AgentGroupId, ApprovalId, MessagingGroup, SessionId, UnknownSender
-from nanohost.store import agent_groups, approvals, audit, messaging_groups, roles, rules, users
+from nanohost.phrases import day_and_time
+from nanohost.store import agent_groups, approvals, audit, events, messaging_groups, roles, rules, users
 from nanohost.store.actions import ActionRow
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
@@ -62,16 +64,19 @@ class Turned:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What an agent asks for. `row` holds its arguments as the container wrote them: they are shown whole, and are what
-    runs. `title`: what it is, for a person. `environment`: the names of the variables it would get, never values.
-    `scope`: what "Allow for 30 days" would be about, a rule's subject; None: it can only be allowed once.
-    `scope_words`: the same for a person, after "Allow for 30 days: "."""
+    runs. `title`: what it is, for a person. `zone`: of the times people read. `scope`: what a rule would be about.
+    `environment`: the names of the variables it would get, never values. `scope_words`: the scope for a person, after
+    "Allow for 30 days: "; "": nothing is allowed but this. `beyond`: it is not for the admins of this agent group alone
+    to decide."""
 
     row: ActionRow
     title: str
     agent_group: AgentGroup
+    zone: tzinfo
+    scope: str
     environment: Sequence[str] = ()
-    scope: str | None = None
     scope_words: str = ""
+    beyond: bool = False
 
 
 async def about_sender(
@@ -121,6 +126,9 @@ async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> 
     rule = await rules.that_applies(tx, kind=chat.NAME, subject=subject, agent_group=None, now=now)
     if rule is not None and rule.effect is RuleEffect.DENY:
         return await _refused(tx, rule, "the chat", now)
+    rule = await refused_by(tx, stored.user, None, now)
+    if rule is not None and not await roles.of_user(tx, stored.user):
+        return await _refused(tx, rule, "the sender", now)
     if (open_one := await approvals.open_about(tx, chat.NAME, subject)) is not None:
         return await _one_more(tx, open_one)
     user, options = stored.user, chat.options_for(await agent_groups.every(tx))
@@ -142,6 +150,15 @@ async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> 
     if isinstance(outcome, Held):
         await _know(tx, stored, named, now)
     return outcome
+
+
+async def about_edit(db: Queries, stored: StoredEvent) -> Held | Turned | None:
+    """What is held of a chat was edited: the edit waits with it. None: it is no edit of such a message."""
+    if stored.event.kind is not EventKind.EDIT or stored.event.refers_to is None:
+        return None
+    id = await events.held_for(db, stored.chat, stored.event.refers_to)
+    waits_for = None if id is None else await approvals.find(db, id)
+    return None if waits_for is None else await _one_more(db, waits_for)
 
 
 async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Held | Turned:
@@ -171,7 +188,7 @@ async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Hel
         origin=row.origin,
         session=row.session_id,
         seq=row.seq,
-        options=(action.ONCE, *((action.FOR_A_MONTH,) if wanted.scope is not None else ()), action.DENY),
+        options=action.options_for(for_a_month=bool(wanted.scope_words)),
         shown=shown,
         payload={
             "action": row.name,
@@ -179,14 +196,16 @@ async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Hel
             "scope": wanted.scope,
             "environment": list(wanted.environment),
             "group": wanted.agent_group.folder,
+            "beyond": wanted.beyond,
         },
+        beyond=wanted.beyond,
     )
     return await _ask(tx, asking, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asking:
-    """What becomes an approval, if somebody can be asked. The last of `options` is the no."""
+    """What becomes an approval, if somebody can be asked. The last of `options` is the no. `beyond`: see Wanted."""
 
     kind: Kind
     subject: str
@@ -198,11 +217,12 @@ class _Asking:
     payload: Mapping[str, object]
     session: SessionId | None = None
     seq: int | None = None
+    beyond: bool = False
 
 
 async def _ask(tx: Transaction, asking: _Asking, now: datetime) -> Held | Turned:
     """Nobody was asked about this, or it is over."""
-    if not asking.kind.may_decide(await roles.every(tx), asking.agent_group):
+    if not asking.kind.may_decide(await roles.every(tx), None if asking.beyond else asking.agent_group):
         return Turned(reason=NOBODY, nobody=True)
     last = await approvals.last_about(tx, asking.kind.name, asking.subject)
     if last is not None and _reached_nobody(last, now):
@@ -325,10 +345,11 @@ async def _action_shown(db: Queries, wanted: Wanted) -> str:
         *arguments_in_words(row.arguments),
         ("Action", quoting.name(row.name)),
         ("Asked in", await _chat_in_words(db, row.origin)),
+        ("Asked at", day_and_time(row.asked_at, wanted.zone)),  # "in one hour" is counted from then
         ("Agent", f"{wanted.agent_group.folder}, in the conversation {quoting.name(row.session_id)}"),
         ("Environment", ", ".join(quoting.name(one, limit=200) for one in wanted.environment) or "no variables"),
     ]
-    if wanted.scope is not None:
+    if wanted.scope_words:
         lines.append((action.FOR_A_MONTH, quoting.name(wanted.scope_words, limit=500)))
     return facts(f"{wanted.agent_group.folder} asks: {quoting.visible(wanted.title)}", lines)
 

@@ -30,6 +30,10 @@ from nanohost.errors import ChannelLoadError
 ENTRY_POINT_GROUP = "nanohost.channels"
 """Where an installed package names its channel module, in its own pyproject.toml."""
 
+NOT_FREE = frozenset({"agent", "host", "local"})
+"""What stands before the colon in the record for an agent, the host and the machine itself: a channel of such a name
+would have users who read as one of them, and who need no role."""
+
 CreateChannel = Callable[[ChannelContext], Channel]
 
 
@@ -151,7 +155,8 @@ def _files(folders: Iterable[Path]) -> Iterator[Path]:
 def _announced(unavailable: list[Unavailable]) -> Iterator[Path]:
     """The files of the modules that installed packages announce; those that are not there are set aside."""
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        path = _module_file(entry_point.module)
+        module = getattr(entry_point, "module", entry_point.value)  # it has none where the value is no module's name
+        path = _module_file(module)
         if path is not None:
             yield path
             continue
@@ -160,7 +165,7 @@ def _announced(unavailable: list[Unavailable]) -> Iterator[Path]:
             Unavailable(
                 name=entry_point.name,
                 path=None,
-                reason=f"{package} announces the module {entry_point.module}, which has no source file here",
+                reason=f"{package} announces the module {module}, which has no source file here",
                 hint=f"install {package} again, or remove it",
             )
         )
@@ -186,7 +191,10 @@ def _unique(paths: Iterable[Path]) -> Iterator[Path]:
     """Each file once, however many ways lead to it: a home that is the checkout names one folder twice."""
     seen: set[Path] = set()
     for path in paths:
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError):
+            real = path  # links in a circle: whoever reads it will say so
         if real not in seen:
             seen.add(real)
             yield path
@@ -196,6 +204,13 @@ def _judge(found: _Found) -> Available | Unavailable:
     name, header = found.header.name, found.header
     if problem := _syntax_problem(found):
         return Unavailable(name=name, path=found.path, reason=problem, hint="correct the file")
+    if name in NOT_FREE:
+        return Unavailable(
+            name=name,
+            path=found.path,
+            reason=f"{found.path} is called {name}, and {name}:somebody is no person of a platform",
+            hint="give it another name in its header",
+        )
     if header.api != API_VERSION:
         newer = header.api > API_VERSION
         return Unavailable(

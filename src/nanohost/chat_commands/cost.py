@@ -19,7 +19,7 @@ from nanohost.store.database import Queries
 from nanohost.store.turn_costs import Cost
 
 MOST_GROUPS = 6
-NOTHING = "No turn is on record yet."
+NOTHING = "In the last 30 days no turn took any tokens; the demo takes none."
 WEEK, MONTH = timedelta(days=7), timedelta(days=30)
 
 Windows = Mapping[str, Mapping[str, Cost]]

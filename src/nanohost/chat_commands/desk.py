@@ -20,7 +20,7 @@ from nanohost.store.database import Transaction
 from nanohost.store.deliveries import Delivery
 from nanohost.store.tasks import Run, RunOutcome
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.payloads import CLEAR, ControlIn, decode_in, encode
+from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, decode_in, encode
 from nanohost_protocol.rows import InKind, MessageIn, NewMessageIn
 
 SAID_STOP = "it was stopped in the chat"
@@ -111,14 +111,15 @@ class Desk:
                 written.due |= entry.message.trigger
                 continue
             row = box.find(entry.message.id) or _carry_out(box, entry.message, entry.order.name, carry_out)
-            if entry.order.name == CLEAR and entry.order.refusal is None:
+            if entry.order.name == CLEAR and _ends_work(entry.order):
                 written.cleared = session.id
             answer = answer_of(row)
             if answer is not None:
                 written.answers.append(self._answer(session, row, answer, self._shop.clock.now()))
             written.obey |= row.status == "pending"
             written.due |= row.status == "pending" and row.trigger
-        written.stopped = [run for run in runs if _is_ended(box, run)]
+        if any(entry.order is not None and _ends_work(entry.order) for entry, _ in prepared):
+            written.stopped = [run for run in runs if _is_ended(box, run)]
         return written
 
 
@@ -138,6 +139,10 @@ def _carry_out(box: InboundWriter, message: NewMessageIn, name: str, carry_out: 
     row = box.find(message.id)
     assert row is not None
     return row
+
+
+def _ends_work(order: Order) -> bool:
+    return order.name in (STOP, CLEAR) and order.refusal is None
 
 
 def _is_ended(box: InboundWriter, run: Run) -> bool:

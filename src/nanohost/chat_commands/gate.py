@@ -62,8 +62,9 @@ def gate(text: str, *, is_admin: bool, roles: Collection[Role] = (), is_to_us: b
     if found is None:
         return Passes()
     name = found[1].lower()
-    if found[2] and not is_to_us and name not in FOREIGN:
-        return Passes()
+    if found[2] and not is_to_us:
+        # The model does not look at whose command it is.
+        return Vanishes(f"/{name} is for another bot") if name in FOREIGN else Passes()
     order = Order(name, is_admin, roles=frozenset(roles))
     if is_order(text):
         if chat_commands()[name].who is Who.ADMIN and not is_admin:

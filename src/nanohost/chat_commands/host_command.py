@@ -53,6 +53,10 @@ class Actor:
         """Where they typed it, as the record says it."""
         return audit.LOCAL if self.place is None else audit.chat(self.place)
 
+    def types(self, name: str) -> str:
+        """A command of the host as it is typed where they are."""
+        return f"nanohost {name}" if self.is_local else f"/{name}"
+
     def may(self, who: Who) -> bool:
         """Whether a command for these people is for this one. An admin of one agent group is one here."""
         return self.is_local or is_for(who, [grant.role for grant in self.grants])

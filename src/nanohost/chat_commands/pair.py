@@ -19,13 +19,16 @@ class _Arguments(Arguments):
     channel: str = Field("", description="the name of a channel (default: this one)")
 
 
-def known_channel(name: str, channels: Collection[str], *, again: str) -> str:
-    """The name, if it is one. Raises UsageError saying which are set up. `again`: what to type before the right one."""
+def known_channel(name: str, channels: Collection[str], *, again: str, addable: Collection[str] = ()) -> str:
+    """The name, if it is one. Raises UsageError saying which are set up. `again`: what to type before the right one;
+    `addable`: the channels that there are, where whoever typed it could set one up."""
     if name in channels:
         return name
     near = difflib.get_close_matches(name, channels, 1)
     there = ", ".join(sorted(channels)) or "none"
-    hint = f"{again} {near[0]}" if near else f"nanohost channels add {name[:40]}"
+    hint = f"{again} {near[0]}" if near else "nanohost channels list"
+    if name in addable:
+        hint = f"nanohost channels add {name}"
     raise UsageError(f"no channel {name[:40]!r} is set up, but these are: {there}", hint=hint)
 
 

@@ -43,25 +43,27 @@ async def _pause(asked: HostAsked, _: Arguments) -> str:
         details={"containers": len(folders), "to_send": backlog.to_send, "conversations": backlog.conversations},
     )
     asked.aftermath.paused = True
-    lines = ["Paused: nothing is started or sent until /resume.", _containers(folders), *_waiting(backlog, asked)]
+    goes_on = asked.actor.types("resume")
+    lines = [f"Paused: nothing is started or sent until {goes_on}.", _containers(folders), *_waiting(backlog, asked)]
     if asked.actor.place is None and folders:
         lines.append("What was cut: nanohost status")
     return "\n".join(lines)
 
 
 async def _already(asked: HostAsked, earlier: Paused) -> str:
-    lines = [await since_and_by(asked.tx, earlier, asked.now, asked.zone)]
+    goes_on = asked.actor.types("resume")
+    lines = [await since_and_by(asked.tx, earlier, asked.now, asked.zone, goes_on=goes_on)]
     if earlier.cut is not None:
         lines.append(cut_in_words(earlier.cut, asked.now, asked.zone))
     lines += _waiting(await paused.backlog(asked.tx, asked.now, tasks_within=SOON), asked)
     return "\n".join(lines)
 
 
-async def since_and_by(db: Queries, pause: Paused, now: datetime, zone: tzinfo) -> str:
-    """Since when all is paused, and by whom."""
+async def since_and_by(db: Queries, pause: Paused, now: datetime, zone: tzinfo, *, goes_on: str = "/resume") -> str:
+    """Since when all is paused, and by whom. `goes_on`: what is typed to end it."""
     user = await users.find(db, pause.by)
     name = quoting.name(user.name if user is not None and user.name.strip() else pause.by)
-    return f"Everything is paused since {clock_time(pause.at, now, zone)}, by {name}, until /resume."
+    return f"Everything is paused since {clock_time(pause.at, now, zone)}, by {name}, until {goes_on}."
 
 
 def cut_in_words(cut: Sequence[CutTurn], now: datetime, zone: tzinfo) -> str:
@@ -70,7 +72,7 @@ def cut_in_words(cut: Sequence[CutTurn], now: datetime, zone: tzinfo) -> str:
         return NOTHING_CUT
     named = [f"- {_turn(turn, now, zone)}" for turn in cut[:MOST_NAMED]]
     rest = [f"- and {len(cut) - MOST_NAMED} more"] if len(cut) > MOST_NAMED else []
-    return "\n".join(["Cut in the middle of a turn, which is run again after /resume:", *named, *rest])
+    return "\n".join(["Cut in the middle of a turn, and run again when it goes on:", *named, *rest])
 
 
 def _turn(turn: CutTurn, now: datetime, zone: tzinfo) -> str:

@@ -33,7 +33,10 @@ class List(ListArguments):
     limit: Number | None = Field(MOST, ge=1, description=f"at most so many, the latest first (default: {MOST})")
     who: str | None = Field(None, description="only what this user did: CHANNEL:HANDLE, agent:SESSION, local:NAME")
     what: str | None = Field(None, description="only this: a noun such as roles, or all of it, such as roles.create")
-    about: str | None = Field(None, description="only what concerned this user, approval, chat …")
+    about: str | None = Field(
+        None,
+        description="only what concerned this: a user, an approval, an agent group, a chat as TYPE:INSTANCE:CHAT …",
+    )
     since: str | None = Field(None, description="only from then on: 2026-03-01T09:00, or 3h for the last three hours")
 
 

@@ -7,6 +7,7 @@ file is for its owner alone, since it may hold secrets.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import getpass
 import json
 import os
@@ -67,8 +68,18 @@ def completed(settings: Sequence[Setting], values: Mapping[str, str], ask: Calla
         if answer and answer != str(setting.default):
             table[setting.name] = _typed(answer, setting)
         elif setting.default is None:
-            raise UsageError(f"{setting.name} has to be given: {setting.help}", hint=f'--settings "{setting.name}=…"')
+            hint = misspelt(settings, table) or f'--settings "{setting.name}=…"'
+            raise UsageError(f"{setting.name} has to be given: {setting.help}", hint=hint)
     return table
+
+
+def misspelt(settings: Sequence[Setting], table: Table) -> str:
+    """A key that is almost one of these, in words; empty: there is none. A channel may read more than it asks for."""
+    free = {setting.name for setting in settings} - set(table)
+    for key in set(table) - {setting.name for setting in settings}:
+        if near := difflib.get_close_matches(key, free, 1):
+            return f"{key} is no setting of it: did you mean {near[0]}?"
+    return ""
 
 
 def ask_person(setting: Setting) -> str:
@@ -93,7 +104,8 @@ def make(entry: Available, instance: str, settings: Table, home: Path, runtime_d
     try:
         return create(ChannelContext(instance=instance, settings=settings, runtime_dir=runtime_dir, home=home))
     except (ChannelError, ValueError) as error:
-        raise ChannelLoadError(f"channel {entry.name}: {error}", hint=f"docs/channels/{entry.name}.md") from error
+        hint = misspelt(entry.settings, settings) or f"docs/channels/{entry.name}.md"
+        raise ChannelLoadError(f"channel {entry.name}: {error}", hint=hint) from error
 
 
 async def tried(entry: Available, instance: str, settings: Table, home: Path) -> str:

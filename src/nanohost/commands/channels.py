@@ -16,6 +16,7 @@ from nanohost.channels.loader import Catalogue, discover
 from nanohost.commands import channel_setup
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext, OfflineContext
+from nanohost.commands.setup import TERMINAL
 from nanohost.commands.show import Json
 from nanohost.errors import UsageError
 from nanohost.logs import scrubber
@@ -86,6 +87,9 @@ def _rows(catalogue: Catalogue, states: Mapping[str, str]) -> Json:
 
 async def _check(context: OfflineContext, arguments: Check) -> Json:
     name, instance = channel_setup.named(arguments.name)
+    if (name, instance) == TERMINAL:
+        return {"channel": f"{name}:{instance}", "said": "it is always switched on, and has nothing to set up"}
+    entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
     settings = load_settings(context.home.root, os.environ)
     tables = {(one.name, one.instance): one.settings for one in channel_instances(settings)}
     if (name, instance) not in tables:
@@ -93,13 +97,16 @@ async def _check(context: OfflineContext, arguments: Check) -> Json:
             f"{name}:{instance} is not set up in {context.home.root / FILE}",
             hint=f"nanohost channels add {arguments.name}",
         )
-    entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
-    said = await channel_setup.tried(entry, instance, tables[name, instance], context.home.root)
-    return {"channel": f"{name}:{instance}", "said": said}
+    table = tables[name, instance]
+    said = await channel_setup.tried(entry, instance, table, context.home.root)
+    doubt = channel_setup.misspelt(entry.settings, table)
+    return {"channel": f"{name}:{instance}", "said": f"{said} But {doubt}" if doubt else said}
 
 
 async def _add(context: OfflineContext, arguments: Add) -> Json:
     name, instance = channel_setup.named(arguments.name)
+    if (name, instance) == TERMINAL:
+        raise UsageError("the terminal is always switched on, and has nothing to set up", hint="nanohost chat")
     if any((one.name, one.instance) == (name, instance) for one in channel_instances(context.settings)):
         raise UsageError(
             f"{name}:{instance} is set up already",

@@ -13,7 +13,7 @@ from nanohost.commands.show import Json
 from nanohost.home import Home
 from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.settings import Settings
-from nanohost.store import audit
+from nanohost.store import audit, paused
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
@@ -77,6 +77,12 @@ class CommandContext(OfflineContext):
     store: Store
     live: LiveHost | None = None
     who: str = field(default_factory=lambda: local_user(os.geteuid()))
+
+    async def when(self, what: str) -> str:
+        """When the host does what was just asked of it. `what`: it, such as "is sent"."""
+        if await paused.find(self.store) is not None:
+            return f"it {what} when all goes on: nanohost resume"
+        return f"it {what} now" if self.live else f"it {what} when the host runs: nanohost run"
 
 
 def local_user(number: int) -> str:

@@ -92,7 +92,7 @@ async def _decided(context: CommandContext, arguments: One) -> Json:
     row = _row(delivery)
     if delivery.status is DeliveryStatus.DROPPED:
         return {**row, "next": f"nanohost deliveries resend {delivery.lane.session_id} {delivery.seq} takes it back"}
-    return {**row, "next": "it is sent now" if context.live else "it is sent when the host runs: nanohost run"}
+    return {**row, "next": await context.when("is sent")}
 
 
 async def _known(db: Queries, arguments: One) -> Delivery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic import Field
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Change, ListArguments, Listing, Look, Resource, Row
-from nanohost.commands.setup import channel_name, chat_place, ensure_chat, known_group
+from nanohost.commands.setup import channel_name, chat_place, ensure_chat, in_full, known_group
 from nanohost.delivery.withdrawal import withdraw
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, destinations, messaging_groups, sessions
@@ -28,14 +29,22 @@ class DestinationRow(Row):
     created_by: str = Field(description="who allowed it")
     since: datetime = Field(description="since when")
 
+    def concerns(self) -> Mapping[str, str | None]:
+        return {"place": in_full(self.channel, self.chat)}
+
 
 class Deleted(Row):
     ABOUT = ("group", "deleted")
 
     group: str = Field(description="the folder of the agent group that may send there no more")
     deleted: str = Field(description="what its agents called it")
+    channel: str = Field(description="the chat's channel: TYPE or TYPE:INSTANCE")
+    chat: str = Field(description="the platform's id of the chat")
     messages: int = Field(description="how many messages were on their way there, and are not sent")
     tasks: int = Field(description="how many messages that were to be sent there again and again are cancelled")
+
+    def concerns(self) -> Mapping[str, str | None]:
+        return {"place": in_full(self.channel, self.chat)}
 
 
 class List(ListArguments):
@@ -95,7 +104,14 @@ async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> D
     chat = await messaging_groups.get(tx, found.messaging_group_id)
     reason = f"the destination {found.name} was taken away"
     gone = await withdraw(tx, found.agent_group_id, chat, reason=reason, now=context.clock.now())
-    return Deleted(group=arguments.group, deleted=found.name, messages=len(gone.lanes), tasks=len(gone.tasks))
+    return Deleted(
+        group=arguments.group,
+        deleted=found.name,
+        channel=channel_name(chat),
+        chat=chat.platform_id,
+        messages=len(gone.lanes),
+        tasks=len(gone.tasks),
+    )
 
 
 async def _tell_agents(context: CommandContext, row: DestinationRow | Deleted) -> Row:

@@ -60,6 +60,7 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
         context.store,
         context.home,
         arguments.folder,
+        who=context.who,
         now=context.clock.now(),
         name=arguments.name,
         provider=arguments.provider,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import Field
@@ -9,11 +11,11 @@ from pydantic import Field
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
-from nanohost.commands.setup import chat_place, ensure_chat
+from nanohost.commands.setup import channel_name, chat_place, ensure_chat, in_full
 from nanohost.commands.show import plain
 from nanohost.errors import UsageError
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
-from nanohost.store import destinations, messaging_groups, sessions, wirings
+from nanohost.store import audit, destinations, messaging_groups, sessions, wirings
 from nanohost.store.database import Queries, Transaction
 
 
@@ -30,11 +32,19 @@ class ChatRow(Row):
     )
     created_at: datetime = Field(description="since when it is known")
 
+    def concerns(self) -> Mapping[str, str | None]:
+        return {"place": in_full(f"{self.channel_type}:{self.instance}", self.platform_id)}
+
 
 class Deleted(Row):
     ABOUT = ("deleted",)
 
     deleted: int = Field(description="its number")
+    channel: str = Field(description="its channel")
+    chat: str = Field(description="the platform's id of it")
+
+    def concerns(self) -> Mapping[str, str | None]:
+        return {"place": in_full(self.channel, self.chat)}
 
 
 class List(ListArguments):
@@ -69,7 +79,10 @@ async def _get(context: CommandContext, db: Queries, arguments: One) -> ChatRow 
 
 async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> ChatRow:
     place = chat_place(arguments.channel, arguments.chat)
-    return _row(await ensure_chat(tx, place, unknown=arguments.unknown, name=arguments.name, now=context.clock.now()))
+    chat = await ensure_chat(tx, place, unknown=arguments.unknown, name=arguments.name, now=context.clock.now())
+    if arguments.name:  # it may have been known before, by another
+        await messaging_groups.learn(tx, chat.id, is_group=chat.is_group, name=arguments.name)
+    return _row(await messaging_groups.get(tx, chat.id))
 
 
 async def _update(context: CommandContext, tx: Transaction, arguments: Update) -> ChatRow | None:
@@ -89,7 +102,7 @@ async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> D
         return None
     await _refuse_in_use(tx, chat)
     await messaging_groups.delete(tx, chat.id)
-    return Deleted(deleted=chat.id)
+    return Deleted(deleted=chat.id, channel=channel_name(chat), chat=chat.platform_id)
 
 
 async def _refuse_in_use(tx: Transaction, chat: MessagingGroup) -> None:
@@ -99,7 +112,11 @@ async def _refuse_in_use(tx: Transaction, chat: MessagingGroup) -> None:
     if named := await destinations.of_chat(tx, chat.id):
         raise UsageError(f"{what} is the destination {named[0].name}", hint="nanohost destinations list")
     if kept := [one for one in await sessions.every(tx) if one.messaging_group_id == chat.id]:
-        raise UsageError(f"{what} has conversations that are kept: {kept[0].id}", hint="nanohost sessions list")
+        place = shlex.quote(audit.about_chat(chat))
+        raise UsageError(
+            f"{what} has conversations, and those are kept: {kept[0].id}",
+            hint=f"nanohost rules create chat deny --subject {place}, and nobody is asked about it",
+        )
 
 
 async def _known(db: Queries, arguments: One) -> MessagingGroup | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -11,12 +12,13 @@ from pydantic import Field
 from nanohost.access import codes as access
 from nanohost.access.codes import LIVES, SILENCE
 from nanohost.arguments import Arguments
+from nanohost.channels.loader import Catalogue, discover
 from nanohost.chat_commands.pair import known_channel
 from nanohost.commands.channel_setup import named
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
-from nanohost.commands.setup import MAIN, ensure_group
+from nanohost.commands.setup import MAIN, TERMINAL, ensure_group
 from nanohost.commands.show import Json, harmless
 from nanohost.errors import UsageError
 from nanohost.settings import channel_instances
@@ -34,9 +36,9 @@ class Pair(Arguments):
 
 async def _pair(context: CommandContext, arguments: Pair) -> Json:
     name, instance = named(arguments.channel)
-    state = _state(context, name, instance)
+    state = _state(context, name, instance, await asyncio.to_thread(discover, context.home.channel_folders))
     if not await agent_groups.every(context.store):  # an owner without an agent could do nothing
-        await ensure_group(context.store, context.home, MAIN, now=context.clock.now())
+        await ensure_group(context.store, context.home, MAIN, who=context.who, now=context.clock.now())
     actor, now = local_actor(context), context.clock.now()
     async with context.store.transaction() as tx:
         issued = await access.issue(
@@ -60,11 +62,11 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
     }
 
 
-def _state(context: CommandContext, name: str, instance: str) -> str:
+def _state(context: CommandContext, name: str, instance: str, catalogue: Catalogue) -> str:
     """How the channel stands. Raises UsageError for one that is not set up."""
     if context.live is None:
         states = {(one.name, one.instance): NO_HOST for one in channel_instances(context.settings)}
-        states.setdefault(("terminal", "default"), NO_HOST)
+        states.setdefault(TERMINAL, NO_HOST)
     else:
         rows = context.live.report()["channels"]
         assert isinstance(rows, list), "a list of rows"
@@ -73,7 +75,7 @@ def _state(context: CommandContext, name: str, instance: str) -> str:
             assert isinstance(row, dict), "a row"
             words = f"{row['state']} ({row['detail']})" if row["detail"] else str(row["state"])
             states[str(row["name"]), str(row["instance"])] = words
-    known_channel(name, {channel for channel, _ in states}, again="nanohost pair")
+    known_channel(name, {channel for channel, _ in states}, again="nanohost pair", addable=catalogue.available)
     if (name, instance) not in states:
         there = [one for channel, one in sorted(states) if channel == name]
         raise UsageError(
@@ -87,7 +89,7 @@ def _words(result: Json) -> str:
     assert isinstance(result, Mapping), "what it answers with"
     name, minutes = str(result["channel"]).removesuffix(":default"), LIVES[Purpose.OWNER] // timedelta(minutes=1)
     lines = [
-        f"Write this to the bot on {name}, in a direct message, within {minutes} minutes:",
+        f"Write this and nothing else to the bot on {name}, in a direct message, within {minutes} minutes:",
         "",
         f"    {result['code']}",
         "",

@@ -8,7 +8,7 @@ Never: a column that no field describes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar
@@ -39,6 +39,10 @@ class Row(BaseModel):
 
     def known_as(self) -> str:
         return " ".join(str(plain(getattr(self, name))) for name in self.ABOUT)
+
+    def concerns(self) -> Mapping[str, str | None]:
+        """Whom and what else the audit log is to know of it by, beside what was typed."""
+        return {}
 
     def as_json(self) -> dict[str, Json]:
         values = {name: plain(getattr(self, name)) for name in type(self).model_fields}
@@ -127,7 +131,7 @@ class Change(Verb):
                 origin=audit.LOCAL,
                 outcome=AuditOutcome.DONE,
                 now=context.clock.now(),
-                details=arguments.model_dump(mode="json", exclude_none=True),
+                details={**row.concerns(), **arguments.model_dump(mode="json", exclude_none=True)},
             )
             zone, aftermath = ZoneInfo(context.settings.host.timezone), Aftermath()
             await settle(tx, now=context.clock.now(), zone=zone, aftermath=aftermath)

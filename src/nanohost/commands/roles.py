@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import datetime
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from nanohost.commands.resource import Change, ListArguments, Listing, Resource,
 from nanohost.commands.setup import known_group
 from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, Role
+from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, roles
 from nanohost.store.database import Queries, Transaction
 
@@ -37,6 +39,7 @@ class Granted(Row):
     role: Role = Field(description="the role")
     group: str = Field(description="the folder of the agent group it is for, or everywhere")
     granted: str = Field(description="now, or before if they had it already")
+    missing: str | None = Field(None, description="what is missing before anybody can use it: the channel")
 
 
 class Revoked(Row):
@@ -82,13 +85,29 @@ async def grant(context: CommandContext, tx: Transaction, arguments: One) -> Gra
     group = await _scope(tx, arguments)
     new = await roles.grant(tx, user_id=arguments.user, role=arguments.role, agent_group=group, now=context.clock.now())
     where = arguments.group or EVERYWHERE
-    return Granted(user=arguments.user, role=arguments.role, group=where, granted="now" if new else "before")
+    return Granted(
+        user=arguments.user,
+        role=arguments.role,
+        group=where,
+        granted="now" if new else "before",
+        missing=_missing(arguments.user, channels_on(context)),
+    )
+
+
+def channels_on(context: CommandContext) -> set[str]:
+    """The channels that are set up; the terminal always is."""
+    return {one.name for one in channel_instances(context.settings)} | {"terminal"}
+
+
+def _missing(user: str, channels: Collection[str]) -> str | None:
+    name = user.partition(":")[0]
+    return None if name in channels else f"no channel {name} is set up, but these are: {', '.join(sorted(channels))}"
 
 
 async def revoke(context: CommandContext, tx: Transaction, arguments: One) -> Revoked:
     group = await _scope(tx, arguments)
     if arguments.role is Role.OWNER:
-        await refuse_last_owner(tx, arguments.user)
+        await refuse_last_owner(tx, arguments.user, channels_on(context))
     if not await roles.revoke(tx, user_id=arguments.user, role=arguments.role, agent_group=group):
         raise UsageError(f"{arguments.user} is no {arguments.role} there", hint="nanohost roles list")
     return Revoked(user=arguments.user, role=arguments.role, group=arguments.group or EVERYWHERE, revoked="now")

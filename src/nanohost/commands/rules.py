@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -46,6 +47,9 @@ class RuleRow(Row):
     last_used_at: datetime | None = Field(description="when it did last")
     ended_at: datetime | None = Field(description="when it ended; empty: it decides")
     ended_by: str | None = Field(description="who ended it")
+
+    def concerns(self) -> Mapping[str, str | None]:
+        return {"kind": self.kind, "subject": self.subject, "group": self.group}
 
 
 class List(ListArguments):

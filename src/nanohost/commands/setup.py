@@ -14,10 +14,14 @@ from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender, Wiring
 from nanohost.patterns import PatternError, check
-from nanohost.store import agent_groups, messaging_groups, sessions, wirings
+from nanohost.store import agent_groups, audit, messaging_groups, sessions, wirings
+from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Store, Transaction
+from nanohost.store.events import ChatKey
 
 MAIN = "main"
+TERMINAL = ("terminal", "default")
+"""The channel that is always switched on."""
 TERMINAL_CHAT = "local"
 FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
@@ -37,6 +41,12 @@ def chat_place(channel: str, chat: str) -> ChatPlace:
     if not channel_type or not chat:
         raise UsageError("a chat needs a channel and an id", hint="--channel telegram --chat 123456")
     return ChatPlace(channel_type=channel_type, instance=instance or "default", platform_id=chat)
+
+
+def in_full(channel: str, chat: str) -> str:
+    """A chat that an operator names so, as cards, rules and the audit log name it."""
+    place = chat_place(channel, chat)
+    return audit.about_chat(ChatKey(place.channel_type, place.instance, place.platform_id))
 
 
 def channel_name(chat: MessagingGroup) -> str:
@@ -73,20 +83,34 @@ async def ensure_group(
     home: Home,
     folder: str,
     *,
+    who: str,
     now: datetime,
     name: str | None = None,
     provider: str | None = None,
     model: str | None = None,
 ) -> AgentGroup:
-    """The agent group of this folder, made with its CLAUDE.md when missing. Raises UsageError for a bad name."""
+    """The agent group of this folder, made with its CLAUDE.md when missing: `who` wants it, as the audit log names
+    them. Raises UsageError for a bad name."""
     if not FOLDER.fullmatch(folder):
         raise UsageError(
             f"{folder!r} cannot be a folder's name", hint="small letters, digits, - and _, at most 41 of them"
         )
     async with store.transaction() as tx:
-        found = await agent_groups.find(tx, folder) or await agent_groups.add(
-            tx, folder=folder, name=name or folder, provider=provider, model=model, now=now
-        )
+        found = await agent_groups.find(tx, folder)
+        if found is None:
+            name = name or folder
+            found = await agent_groups.add(tx, folder=folder, name=name, provider=provider, model=model, now=now)
+            asked = {"name": name, "provider": provider, "model": model}
+            await audit.record(
+                tx,
+                who=who,
+                what="groups.create",
+                about=folder,
+                origin=audit.LOCAL,
+                outcome=AuditOutcome.DONE,
+                now=now,
+                details={name: value for name, value in asked.items() if value is not None},
+            )
     home.prepare()
     home.begin_group(folder, found.name)
     return found
@@ -134,18 +158,6 @@ async def ensure_chat(
     if unknown is not None and unknown is not found.unknown_sender:
         await messaging_groups.set_unknown_sender(tx, found.id, unknown)
     return await messaging_groups.get(tx, found.id)
-
-
-async def ensure_terminal(store: Store, home: Home, now: datetime) -> None:
-    """What a first `nanohost chat` needs: groups/main, wired to this machine's terminal."""
-    group = await ensure_group(store, home, MAIN, now=now)
-    place = chat_place("terminal", TERMINAL_CHAT)
-    async with store.transaction() as tx:
-        chat = await ensure_chat(tx, place, unknown=None, name="terminal", now=now)
-        if await wirings.of_chat(tx, chat.id):
-            return
-        await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.PUBLIC)
-        await wire(tx, chat, group, now=now)
 
 
 async def wire(

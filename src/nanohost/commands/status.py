@@ -95,6 +95,8 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
         "disk": await asyncio.to_thread(_disk, context.home),
     }
+    if pause is not None:  # none of them is late: it waits with all the rest
+        lists["tasks_overdue"] = []
     lists["sessions_waiting"] = [_why(row, report, pause) for row in _rows(lists["sessions_waiting"])]
     return {
         "home": str(context.home.root),

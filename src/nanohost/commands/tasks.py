@@ -142,7 +142,7 @@ async def _run(context: CommandContext, arguments: One) -> Json:
             raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks show {task.id}")
     if context.live:
         context.live.tasks_changed(task.session_id)
-    return {**_row(task), "next": "it runs now" if context.live else "it runs when the host does: nanohost run"}
+    return {**_row(task), "next": await context.when("runs")}
 
 
 async def _pause(context: CommandContext, arguments: One) -> Json:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from nanohost.aftermath import Aftermath
+from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.setup import MAIN, ensure_terminal
+from nanohost.commands.setup import MAIN, TERMINAL_CHAT, chat_place, ensure_chat, ensure_group, wire
 from nanohost.commands.show import Json
+from nanohost.model import AgentGroup, UnknownSender
+from nanohost.store import audit, messaging_groups, wirings
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Transaction
 
 
 class SetUp(Arguments):
@@ -14,8 +23,34 @@ class SetUp(Arguments):
 
 
 async def _set_up(context: CommandContext, arguments: SetUp) -> Json:
-    await ensure_terminal(context.store, context.home, context.clock.now())
+    now, aftermath = context.clock.now(), Aftermath()
+    group = await ensure_group(context.store, context.home, MAIN, who=context.who, now=now)
+    async with context.store.transaction() as tx:
+        if await _wired(tx, group, context.who, now):
+            await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone), aftermath=aftermath)
+    if context.live is not None:
+        context.live.follow(aftermath)
     return {"group": MAIN, "character": str(context.home.groups / MAIN / "CLAUDE.md")}
+
+
+async def _wired(tx: Transaction, group: AgentGroup, who: str, now: datetime) -> bool:
+    """Tie this machine's terminal to the agent group. False if it is tied to one."""
+    chat = await ensure_chat(tx, chat_place("terminal", TERMINAL_CHAT), unknown=None, name="terminal", now=now)
+    if await wirings.of_chat(tx, chat.id):
+        return False
+    await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.PUBLIC)
+    await wire(tx, chat, group, now=now)
+    await audit.record(
+        tx,
+        who=who,
+        what="wirings.create",
+        about=audit.about_chat(chat),
+        origin=audit.LOCAL,
+        outcome=AuditOutcome.DONE,
+        now=now,
+        details={"group": group.folder, "unknown": UnknownSender.PUBLIC},
+    )
+    return True
 
 
 COMMANDS = (

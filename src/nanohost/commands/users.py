@@ -10,6 +10,7 @@ from nanohost.access.last_owner import refuse_last_owner
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Change, ListArguments, Listing, Look, Resource, Row
+from nanohost.commands.roles import channels_on
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, dropped, roles, users
 from nanohost.store.database import Queries, Transaction
@@ -88,7 +89,7 @@ async def _unlink(context: CommandContext, tx: Transaction, arguments: One) -> U
 
 
 async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
-    await refuse_last_owner(tx, arguments.user)
+    await refuse_last_owner(tx, arguments.user, channels_on(context))
     known = await users.delete(tx, arguments.user)
     taken = await roles.revoke_all(tx, arguments.user)
     counts = await dropped.clear(tx, user=arguments.user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pydantic import Field
@@ -11,7 +12,17 @@ from nanohost.arguments import Arguments
 from nanohost.channels.loader import discover
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
-from nanohost.commands.setup import ChatPlace, channel_name, chat_place, engage_mode, ensure_chat, known_group, wire
+from nanohost.commands.setup import (
+    TERMINAL,
+    ChatPlace,
+    channel_name,
+    chat_place,
+    engage_mode,
+    ensure_chat,
+    in_full,
+    known_group,
+    wire,
+)
 from nanohost.model import (
     EngageMode,
     Ignored,
@@ -23,11 +34,10 @@ from nanohost.model import (
     WiringId,
 )
 from nanohost.settings import channel_instances
-from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store import agent_groups, dropped, events, messaging_groups, routes, wirings
 from nanohost.store.database import Queries, Transaction
 
-TERMINAL = ("terminal", "default")
-"""Is always switched on."""
+UNWIRED = "it waited still when its wiring was deleted"
 ENGAGE = "always, mention, mention-sticky or pattern:REGEX"
 
 
@@ -49,6 +59,9 @@ class WiringRow(Row):
     )
     bots: bool = Field(description="whether other bots are listened to")
 
+    def concerns(self) -> Mapping[str, str | None]:
+        return {"place": in_full(self.channel, self.chat), "group": self.group}
+
 
 class Created(WiringRow):
     next: str | None = Field(None, description="who is answered there now")
@@ -59,6 +72,12 @@ class Deleted(Row):
     ABOUT = ("deleted",)
 
     deleted: int = Field(description="its number")
+    channel: str = Field(description="the channel of the chat in which the agent takes part no more")
+    chat: str = Field(description="the platform's id of the chat")
+    group: str = Field(description="the folder of the agent group")
+
+    def concerns(self) -> Mapping[str, str | None]:
+        return {"place": in_full(self.channel, self.chat), "group": self.group}
 
 
 class List(ListArguments):
@@ -143,7 +162,15 @@ async def _update(context: CommandContext, tx: Transaction, arguments: Update) -
 
 
 async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
-    return Deleted(deleted=arguments.id) if await wirings.delete(tx, WiringId(arguments.id)) else None
+    wiring = await wirings.find(tx, WiringId(arguments.id))
+    if wiring is None:
+        return None
+    was = await _described(tx, wiring)
+    for event in await routes.unsettled(tx, wiring.id):
+        lost = await events.get(tx, event)
+        await dropped.count(tx, lost.chat, lost.user, UNWIRED, now=context.clock.now(), agent_group=was.group)
+    await wirings.delete(tx, wiring.id)
+    return Deleted(deleted=was.id, channel=was.channel, chat=was.chat, group=was.group)
 
 
 async def _described(db: Queries, wiring: Wiring) -> WiringRow:

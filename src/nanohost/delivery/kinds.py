@@ -33,10 +33,11 @@ from nanohost.delivery.manner import Manner, choices, fits_a_caption, manner_of,
 from nanohost.delivery.render import render
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST, SessionId
-from nanohost.store import deliveries, sessions
+from nanohost.store import deliveries, questions, sessions
 from nanohost.store.cards import options_of
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, StoredPart
+from nanohost.store.questions import QuestionStatus
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import EditOut, FileOut, OutPayload, ReactionOut, decode_out
 from nanohost_protocol.rows import OutKind
@@ -57,6 +58,8 @@ class Kinds:
 
     async def left_out(self, delivery: Delivery, channel: Channel) -> str | None:
         """Why this is not to be sent any more, with nothing wrong about it; None for most messages."""
+        if delivery.kind == OutKind.QUESTION:
+            return await self._unasked(delivery)
         if delivery.kind not in (OutKind.EDIT, OutKind.REACTION):
             return None
         payload = decode_out(delivery.kind, delivery.content)
@@ -76,6 +79,12 @@ class Kinds:
                 return f"the platform has no reaction like {shown}"
         known = await self._target(delivery, payload)
         return None if known else "the message that it is about was not sent, or is not known any more"
+
+    async def _unasked(self, delivery: Delivery) -> str | None:
+        """A question that was closed on its way: whoever answered would read that nobody waits for it."""
+        question = await questions.find(self._store, delivery.lane.session_id, delivery.seq)
+        is_closed = question is not None and question.status is QuestionStatus.CLOSED
+        return "the question was closed before it was asked" if is_closed else None
 
     def waits_for_the_end(self, delivery: Delivery, channel: Channel) -> bool:
         """Whether only the end of the turn tells if it is to be sent: it would be a message of its own."""

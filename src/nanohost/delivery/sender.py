@@ -103,7 +103,7 @@ class Sender:
     def decided(self, lane: LaneKey) -> None:
         """An operator decided on a message of this lane: the lane looks again, and tries at once what it finds."""
         self._pacing.lift(lane)
-        self.lanes.poke(lane)
+        self.lanes.hurry(lane)
 
     async def _serve(self, lane: LaneKey) -> None:
         to_tell, poked, has_turn = 0, False, False

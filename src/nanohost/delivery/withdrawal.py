@@ -1,4 +1,5 @@
-"""What becomes of messages on their way to a chat that their session may send to no more: they are not sent.
+"""What becomes of messages on their way to a chat that their session may send to no more: they are not sent. Nor is
+what was asked there answered any more: it would be a way to an agent that is not there.
 
 In the transaction that takes the permission away, so that nothing waits that nobody would let be said again.
 """
@@ -10,9 +11,10 @@ from datetime import datetime
 
 from nanohost.delivery.addresses import address_book
 from nanohost.model import AgentGroupId, MessagingGroup, SessionId
-from nanohost.store import deliveries, sessions, tasks
+from nanohost.store import deliveries, questions, sessions, tasks
 from nanohost.store.database import Transaction
 from nanohost.store.deliveries import LaneKey
+from nanohost.store.events import ChatKey
 from nanohost.store.tasks import Task, TaskKind
 from nanohost.tasks import changes
 from nanohost_protocol.rows import ChatId, Origin
@@ -29,18 +31,21 @@ class Withdrawn:
 async def withdraw(
     tx: Transaction, agent_group: AgentGroupId, chat: MessagingGroup, *, reason: str, now: datetime
 ) -> Withdrawn:
-    """Drop what the group's sessions have waiting for this chat, and cancel what they send there again and again. A
-    session that may still send there, under whatever name, is left alone. What is being sent at this moment may arrive,
-    and is not tried again."""
+    """Drop what the group's sessions have waiting for this chat, cancel what they send there again and again, and close
+    what they asked there. A session that may still send there, under whatever name, is left alone. What is being sent
+    at this moment may arrive, and is not tried again."""
     place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
+    asked_in = ChatKey(chat.channel_type, chat.instance, chat.platform_id)
     withdrawn = Withdrawn()
     for session in await sessions.every(tx):
         if session.agent_group_id != agent_group:
             continue
         lane = LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
         waiting, series = await deliveries.waiting(tx, lane), await _series(tx, session.id, place.chat)
-        if not (waiting or series) or (await address_book(tx, session)).has(place):
+        asks = await questions.is_open_in_chat(tx, session.id, asked_in)
+        if not (waiting or series or asks) or (await address_book(tx, session)).has(place):
             continue
+        await questions.close_in_chat(tx, session.id, asked_in)
         for delivery in waiting:
             if await deliveries.drop(tx, delivery, reason, now):
                 withdrawn.lanes.append(lane)

@@ -1,8 +1,8 @@
 """Where channels hand in events. Promises: `accept` returns after the event is on disk, once.
 
 It decides nothing about who the event is for: that is routing's, which is told that the chat has news. But what nobody
-listens to is not even kept: in a chat without an agent only what is said to us is, so that others may talk there at
-whatever length.
+listens to is not even kept: in a chat without an agent only what is said to us is, later changes of it while it waits,
+and a one-time code, so that others may talk there at whatever length.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from nanohost.access.codes import open_in
 from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.clock import Clock
 from nanohost.intake.cleaning import cleaned, problem_of, recordable
@@ -54,7 +55,7 @@ class ChannelInbox:
         chat = ChatKey(self._channel_type, self._instance, kept.platform_id)
         if problem is None and (kept.sender.is_bot or not _is_said_to_us(kept)):
             listening = await wirings.listening(self._store, chat)
-            if not listening.to_people and not _is_said_to_us(kept) and not await self._is_on_our_card(chat, kept):
+            if not listening.to_people and not _is_said_to_us(kept) and not await self._is_about_ours(chat, kept):
                 return Accepted(new=False)
             problem = ANOTHER_BOT if kept.sender.is_bot and not listening.to_bots else None
         async with self._store.transaction() as tx:
@@ -65,16 +66,21 @@ class ChannelInbox:
         reach("intake.committed")
         if problem is not None:
             _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=problem)
-        elif new:
-            self._on_accepted(chat)
+        else:
+            self._on_accepted(chat)  # of a repeat, too: the first delivery may have been cut off right here
         return Accepted(new=new)
 
-    async def _is_on_our_card(self, chat: ChatKey, event: InboundEvent) -> bool:
-        """A press on a card that was sent to a chat where no agent listens."""
-        if event.kind is not EventKind.CLICK:
-            return False
-        choice = await cards.chosen(self._store, event.value)
-        return choice is not None and choice.is_in(chat)
+    async def _is_about_ours(self, chat: ChatKey, event: InboundEvent) -> bool:
+        """Where no agent listens: a press on a card that was sent there, an edit of what waits to be let in, or a code
+        that somebody else could type now."""
+        match event.kind:
+            case EventKind.CLICK:
+                choice = await cards.chosen(self._store, event.value)
+                return choice is not None and choice.is_in(chat)
+            case EventKind.EDIT if event.refers_to is not None:
+                if await events.is_open(self._store, chat, event.refers_to):
+                    return True
+        return not event.sender.is_bot and bool(await open_in(self._store, event))
 
     async def latest(self) -> Mapping[str, str]:
         return await events.latest_messages(

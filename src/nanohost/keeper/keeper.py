@@ -167,7 +167,7 @@ class Keeper:
 
     def obey(self, session: SessionId) -> None:
         """There are orders for the session's runner: it has two seconds, and needs none if there is no runner."""
-        self._obeying.poke(session)
+        self._obeying.hurry(session)
 
     def restart(self, session: SessionId, *, now: bool) -> bool:
         """Have the session's container replaced: when it has ended its turn, or `now`, and then the turn is run again
@@ -199,7 +199,6 @@ class Keeper:
         is used up."""
         for slot in self._slots:
             self._on_working(slot.session_id, ())
-            slot.grace_s = CUT_GRACE_S
             self._end_if_resting(slot)
 
     def go_on(self) -> None:
@@ -267,8 +266,11 @@ class Keeper:
         self._stops.poke(slot.session_id)
 
     def _end_if_resting(self, slot: Slot) -> None:
-        """One that is just starting is ended as soon as it has started."""
-        if self._resting and slot.state is SlotState.RUNNING:
+        """One that is just starting is ended as soon as it has started, if all rests by then."""
+        if not self._resting or slot.state is SlotState.STARTING:
+            return
+        slot.grace_s = CUT_GRACE_S
+        if slot.state is SlotState.RUNNING:
             self._end(slot)
 
     async def _start(self, id: SessionId) -> None:

@@ -2,6 +2,9 @@
 
 A /stop is a row that its runner acks. Where there is no runner to do so, the host says by itself that it is done: what
 the order is about was closed when the row was written. Saying it twice is saying it once: one place in the ledger.
+
+"Stopped." goes before what the agent had said by then and is still on its way, as all that the host says does: behind a
+slow chat it would come too late to be believed, and what was said before is not taken back by a /stop.
 """
 
 from __future__ import annotations

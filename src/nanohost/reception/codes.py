@@ -1,7 +1,8 @@
 """One-time codes, typed in a chat: bare, after /pair or /link, or as a deep link sends them, after /start.
 
 A text that only looks like a code is a message like any other, unless somebody waits for a code to be typed. Never: an
-open code where somebody else reads it, be it in a group or among the words that an agent is told. It is void then.
+open code where somebody else reads it, be it in a group or among the words that an agent is told: it is void then. Nor
+is one ever good where a wrong one would have been no guess.
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ from nanohost.access.linking import become_one
 from nanohost.approvals.settled import settle
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.reception.visit import Visit
-from nanohost.store import codes, dropped, host_messages
+from nanohost.store import codes, dropped
 from nanohost.store.codes import Code, CodeStatus, Purpose
 from nanohost.store.database import Queries
 from nanohost.store.events import StoredEvent
-from nanohost_protocol.ids import derive
-from nanohost_protocol.payloads import ChatOut
 
 SILENT = "codes are not looked at for an hour after a wrong one"
 OVERHEARD = (
     "Others read this here, so that code is void now. Have a new one made, and write it to me in a direct message."
 )
 NOT_ALONE = (
-    "That code is void now, for it stood among other words. Have a new one made, and write me that and nothing else."
+    "That code is void now, for I take one only as a message of its own, without other words. Have a new one made, and "
+    "write me that, just as it is and nothing else."
 )
 TOO_LATE = {
     CodeStatus.USED: "That code was used before; each works once.",
@@ -40,12 +40,11 @@ class Codes:
 
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
         """One look at an index for what looks like a code, and none for anything else."""
-        event = stored.event
-        if event.kind is not EventKind.MESSAGE or event.sender.is_bot:
+        if stored.event.sender.is_bot:
             return False
-        typed = _typed(event)
+        typed = _typed(stored.event)
         if typed is None:
-            return any(access.said(event.text)) and await codes.any_open(db)
+            return bool(await access.open_in(db, stored.event))
         return typed.word in (Word.PAIR, Word.LINK) or await _may_be_one(db, typed)
 
     async def serve(self, visit: Visit) -> bool:
@@ -55,8 +54,10 @@ class Codes:
 
 
 def _typed(event: InboundEvent) -> Typed | None:
-    """The code that somebody means to use: it is all that they wrote, and nobody else reads it."""
-    return None if event.is_group else access.typed(event.text)
+    """The code that somebody means to use: it stands alone, and nobody else reads it."""
+    if event.is_group or event.kind is not EventKind.MESSAGE:
+        return None
+    return access.typed(event.text)
 
 
 async def _serve_typed(visit: Visit, typed: Typed) -> bool:
@@ -68,7 +69,7 @@ async def _serve_typed(visit: Visit, typed: Typed) -> bool:
     elif code is None:
         await _refuse(visit, typed)
     else:
-        await _once(visit, code, await _use(visit, code))
+        await visit.say(await _use(visit, code), once=code.hash)
     return True
 
 
@@ -77,10 +78,10 @@ async def _may_be_one(db: Queries, typed: Typed) -> bool:
 
 
 async def _serve_said(visit: Visit) -> bool:
-    """Whoever else reads it could be quicker than the one who was meant: people in a group, and an agent in a direct
-    message, which may repeat it. What is no open code is a message like any other, and no guess."""
-    heard = {one.hash for one in access.said(visit.stored.event.text)}
-    burned = [code for code in await codes.all_open(visit.tx) if code.hash in heard]
+    """In a group whoever reads it could be quicker than the one who was meant. In a direct message it was no guess that
+    a wrong one would have had a price for, or everybody had as many as they like. What is no open code is a message
+    like any other."""
+    burned = await access.open_in(visit.tx, visit.stored.event)
     for code in burned:
         await _burn(visit, code)
     if burned:
@@ -123,10 +124,3 @@ async def _use(visit: Visit, code: Code) -> str:
 
 async def _burn(visit: Visit, code: Code) -> None:
     await access.close(visit.tx, code, CodeStatus.BURNED, by=visit.user, origin=visit.origin, now=visit.now)
-
-
-async def _once(visit: Visit, code: Code, text: str) -> None:
-    """Said once a code and user, however often they type it."""
-    out_id = derive("h", "code", code.hash, visit.user, text)
-    delivery = await host_messages.say(visit.tx, visit.place, ChatOut(text=text), out_id=out_id, now=visit.now)
-    visit.aftermath.lanes.append(delivery.lane)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from nanohost.channel_api import EventKind, InboundEvent
-from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand, refusal
+from nanohost.chat_commands.host_command import HostAsked, HostCommand, refusal
 from nanohost.chat_commands.registry import host_commands
 from nanohost.errors import UsageError
 from nanohost.phrases import sentence
@@ -37,9 +37,7 @@ class Commands:
         found = command_of(visit.stored.event)
         assert found is not None, "it is wanted"
         command, words = found
-        actor = Actor(
-            who=visit.user, name=visit.name, grants=visit.grants, place=visit.place, is_private=visit.is_private
-        )
+        actor = visit.actor
         if not actor.may(command.who) and not visit.grants:
             return False
         asked = HostAsked(

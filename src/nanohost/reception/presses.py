@@ -6,7 +6,6 @@ import structlog
 
 from nanohost.approvals.decide import NotTheirs, press
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.host_command import Actor
 from nanohost.errors import UsageError
 from nanohost.model import HOST, ApprovalId
 from nanohost.phrases import sentence
@@ -38,14 +37,11 @@ class Presses:
         if choice.card.lane != _lane(visit.stored) or approval is None:
             await _drop(visit, NO_APPROVAL if approval is None else ANOTHER_CHATS)
             return True
-        actor = Actor(
-            who=visit.user, name=visit.name, grants=visit.grants, place=visit.place, is_private=visit.is_private
-        )
         try:
             await press(
                 visit.tx,
                 approval,
-                actor=actor,
+                actor=visit.actor,
                 label=choice.label,
                 now=visit.now,
                 zone=visit.zone,
@@ -71,9 +67,9 @@ def _lane(stored: StoredEvent) -> LaneKey:
 
 
 async def _tell_once(visit: Visit, approval: ApprovalId, text: str) -> None:
-    """Each person once a card, however often they press."""
-    if await approvals.count_refusal(visit.tx, approval, visit.user) == 1:
-        await visit.say(text)
+    """Each person the same thing once a card, however often they press."""
+    await approvals.count_refusal(visit.tx, approval, visit.user)
+    await visit.say(text, once=approval)
 
 
 async def _drop(visit: Visit, reason: str) -> None:

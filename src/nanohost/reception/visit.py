@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
 from nanohost.aftermath import Aftermath
+from nanohost.channel_api import EventKind
+from nanohost.chat_commands.host_command import Actor
 from nanohost.store import audit, host_messages
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
@@ -40,6 +42,11 @@ class Visit:
         return not self.stored.event.is_group
 
     @property
+    def actor(self) -> Actor:
+        """The sender, as whoever gives a command or decides."""
+        return Actor(who=self.user, name=self.name, grants=self.grants, place=self.place, is_private=self.is_private)
+
+    @property
     def origin(self) -> str:
         """Where it was, as the record says it."""
         return audit.chat(self.stored.chat)
@@ -53,11 +60,12 @@ class Visit:
             instance=chat.instance,
             platform_id=chat.platform_id,
             thread_id=event.thread_id,
-            platform_message_id=event.platform_message_id if event.value is None else None,
+            platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
         )
 
-    async def say(self, text: str) -> None:
-        """Answer the sender, here."""
-        out_id = derive("h", str(self.stored.id), text)
+    async def say(self, text: str, *, once: str | None = None) -> None:
+        """Answer the sender, here. `once`: what it is about; the same words about it are said to them once."""
+        cause = [str(self.stored.id)] if once is None else ["once", once, self.user]
+        out_id = derive("h", *cause, text)
         delivery = await host_messages.say(self.tx, self.place, ChatOut(text=text), out_id=out_id, now=self.now)
         self.aftermath.lanes.append(delivery.lane)

@@ -8,7 +8,7 @@ not answer, changes nothing and reads one sentence a question.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -17,12 +17,12 @@ from nanohost.access.acquaintance import meet
 from nanohost.access.decision import may_talk
 from nanohost.channel_api import EventKind
 from nanohost.clock import Clock
-from nanohost.model import MessagingGroup, SenderScope, Session, SessionMode, Wiring
+from nanohost.model import MessagingGroup, SenderScope, Session, SessionId, SessionMode, Wiring
 from nanohost.patterns import PatternError
 from nanohost.quoting import LONGEST_NAME, plain
 from nanohost.routing.consider import why_denied
 from nanohost.routing.engage import engages
-from nanohost.routing.typed_answer import typed_answer
+from nanohost.routing.typed_answer import is_beside, typed_answer
 from nanohost.store import (
     cards,
     deliveries,
@@ -39,7 +39,7 @@ from nanohost.store import (
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.events import StoredEvent
-from nanohost.store.questions import Question, QuestionStatus
+from nanohost.store.questions import Asked, Question, QuestionStatus
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut, EditOut, QuestionOut, decode_out, encode
@@ -125,7 +125,7 @@ class Answers:
             return await self._refuse(stored, session, question, denied, NOT_THEIRS) if is_press else None
         if question.status is not QuestionStatus.OPEN:
             return await self._too_late(stored, session, question, found.text)
-        if not found.is_meant and not _would_hear(wiring, group, stored):
+        if not found.is_meant and not _would_hear(wiring, group, stored, question):
             return None
         return taken if await self._claim(stored, found) else await self.take(stored)
 
@@ -140,10 +140,23 @@ class Answers:
             return None
         if (own := await self.answered_by(stored)) is not None:
             return _Found(question=own, text=own.answer or "")
-        typed = typed_answer(stored.event, await questions.open_in_chat(self._store, stored.chat))
+        asked = await questions.open_in_chat(self._store, stored.chat)
+        typed = typed_answer(stored.event, asked, deaf=await self._deaf(stored, asked))
         if typed is None:
             return None
         return _Found(question=typed.asked.question, text=typed.text, is_meant=typed.is_meant)
+
+    async def _deaf(self, stored: StoredEvent, asked: Sequence[Asked]) -> set[SessionId]:
+        """Of the sessions that ask in this conversation, those whose agents may not hear the sender."""
+        group = await messaging_groups.of_chat(self._store, stored.chat)
+        if group is None:
+            return set()
+        deaf = set[SessionId]()
+        for id in {one.question.session_id for one in asked if is_beside(stored.event, one)}:
+            wiring = await self._wiring(await sessions.get(self._store, id), group)
+            if wiring is None or await self._denied(stored, group, wiring) is not None:
+                deaf.add(id)
+        return deaf
 
     async def _pressed(self, stored: StoredEvent) -> _Found | None:
         choice = await cards.chosen(self._store, stored.event.value)
@@ -230,10 +243,11 @@ def _is_agents(wiring: Wiring, session: Session) -> bool:
     return wiring.agent_group_id == session.agent_group_id
 
 
-def _would_hear(wiring: Wiring, group: MessagingGroup, stored: StoredEvent) -> bool:
-    """Whether the agent would be told of this, if it asked nothing. It is in the conversation, or it had not asked."""
+def _would_hear(wiring: Wiring, group: MessagingGroup, stored: StoredEvent, question: Question) -> bool:
+    """Whether the agent would be told of this, if it asked nothing. It is in the thread that it asked in."""
+    is_there = stored.event.thread_id == question.thread_id
     try:
-        return wiring.messaging_group_id == group.id and engages(wiring, stored.event, has_session=True)
+        return wiring.messaging_group_id == group.id and engages(wiring, stored.event, has_session=is_there)
     except PatternError:
         return False
 

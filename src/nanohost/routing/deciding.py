@@ -37,6 +37,8 @@ _OUTCOMES = {
     Made.ASK: RouteOutcome.HELD,
 }
 
+NO_CARD = "no card of an agent in this chat has such a button"
+
 _log = structlog.get_logger()
 
 
@@ -87,11 +89,10 @@ class Deciding:
     async def _decide_press(self, stored: StoredEvent, run: Run, wiring: Wiring) -> tuple[Route, Session | None]:
         """A press is for the session whose card it was, and for no other one; it needs no mention."""
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.NOT_ENGAGED)
-        choice = await cards.chosen(self._store, stored.event.value)
-        if choice is None or not choice.is_in(stored.chat):
+        session = await self._asker(stored)
+        if session is None:
             _log.info("press_dropped", user=stored.user, chat=run.group.platform_id)
-            return replace(route, reason="no card of this chat has such a button"), None
-        session = await sessions.get(self._store, choice.card.lane.session_id)
+            return replace(route, reason=NO_CARD), None
         if session.agent_group_id != wiring.agent_group_id:
             return replace(route, reason=ANOTHERS_CARD), None
         grants = await self._grants(stored, run)
@@ -99,6 +100,13 @@ class Deciding:
         if not access.allowed:
             return replace(route, outcome=RouteOutcome.DENIED, reason=why_denied(access)), None
         return reaching(route, session), session
+
+    async def _asker(self, stored: StoredEvent) -> Session | None:
+        """Whose card of this chat it was. The host's own are no agent's: people's presses on those do not get here."""
+        choice = await cards.chosen(self._store, stored.event.value)
+        if choice is None or not choice.is_in(stored.chat):
+            return None
+        return await sessions.find(self._store, choice.card.lane.session_id)
 
     async def entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId, *, trigger: bool) -> Entry:
         """What the agent gets of it. Without `trigger` it wakes nobody, and is no command."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from nanohost.aftermath import Aftermath
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.gate import Passes, gate
+from nanohost.routing.engage import is_addressed
 from nanohost.store import host_messages, paused
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
@@ -27,7 +28,8 @@ async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], aftermath
         return
     for stored in heard:
         event, chat = stored.event, stored.chat
-        if event.kind not in _HEARD or event.sender.is_bot or not isinstance(gate(event.text, is_admin=True), Passes):
+        verdict = gate(event.text, is_admin=True, is_to_us=is_addressed(event))
+        if event.kind not in _HEARD or event.sender.is_bot or not isinstance(verdict, Passes):
             continue
         place = Origin(
             channel_type=chat.channel_type,

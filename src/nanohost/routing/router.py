@@ -136,21 +136,29 @@ class Router:
             _log.error("event_set_aside", number=stored.id, chat=str(chat), tries=MOST_TRIES, reason=reason)
 
     async def _deal_with(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
-        """In order: what is for the host itself, or answers a question, is dealt with after all that came before it."""
+        """In order: what is for the host itself, or answers a question, is dealt with after all that came before it.
+        What is left is found when the chat is looked at again."""
         for_agents: list[StoredEvent] = []
         for stored in batch:
             if self._reception is not None and not stored.event.sender.is_bot and await self._reception.wants(stored):
-                await self._deal_with_run(chat, for_agents)
+                if not await self._deal_with_all_before(stored, for_agents):
+                    return
                 for_agents = []
                 if await self._reception.takes(stored):
                     continue
             if await self._answers.wants(stored):
-                await self._deal_with_run(chat, for_agents)
+                if not await self._deal_with_all_before(stored, for_agents):
+                    return
                 for_agents = []
                 if await self._deal_with_answer(stored):
                     continue
             for_agents.append(stored)
         await self._deal_with_run(chat, for_agents)
+
+    async def _deal_with_all_before(self, stored: StoredEvent, batch: Sequence[StoredEvent]) -> bool:
+        """False: not all is, or the event itself is dealt with: the chat is to be looked at again."""
+        await self._deal_with_run(stored.chat, batch)
+        return await events.first_new(self._store, stored.chat) == stored.id
 
     async def _deal_with_run(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
         if not batch:
@@ -250,14 +258,16 @@ class Router:
         return made, written
 
     async def _with_files(self, session: Session, entries: Sequence[tuple[StoredEvent, Entry]]) -> list[Entry]:
-        """The entries once their files are here, or said not to be. Raises MailboxError."""
+        """The entries once their files are here, or said not to be. Raises MailboxError, and then nobody fetches any
+        more: what is tried again would write the same files."""
         attachments = self._attachments
         if attachments is None or not any(stored.event.attachments for stored, _ in entries):
             return [entry for _, entry in entries]
-        messages = await asyncio.gather(
-            *(attachments.fetched(session, stored, entry.message) for stored, entry in entries)
-        )
-        return [replace(entry, message=message) for (_, entry), message in zip(entries, messages, strict=True)]
+        fetching = [
+            asyncio.ensure_future(attachments.fetched(session, stored, entry.message)) for stored, entry in entries
+        ]
+        await asyncio.gather(*fetching, return_exceptions=True)
+        return [replace(entry, message=done.result()) for (_, entry), done in zip(entries, fetching, strict=True)]
 
     async def _record(self, run: Run, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
         reach("routing.written")

@@ -16,7 +16,7 @@ from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome
 
 ANOTHERS_CARD = "the card is another agent's"
-"""Why a press is none of a wiring's business: nothing that was lost."""
+"""Why a press is none of a wiring's business: nothing that was lost, if that agent listens there still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +53,12 @@ async def _asked(door: Door, run: Run, route: Route) -> Route | None:
 
 async def count(door: Door, run: Run, made: Sequence[Route]) -> None:
     """Put on record what reached nobody: one row, however much somebody writes."""
+    somebodys = {route.event_id for route in made if route.reason != ANOTHERS_CARD}
     lost = Counter(
         (run.events[route.event_id].user, route.reason, run.wired[route.wiring_id].agent_group_id)
         for route in made
-        if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED) and route.reason != ANOTHERS_CARD
+        if route.outcome in (RouteOutcome.NOT_ENGAGED, RouteOutcome.DENIED)
+        and (route.reason != ANOTHERS_CARD or route.event_id not in somebodys)
     )
     folders = await agent_groups.folders(door.tx) if lost else {}
     chat = ChatKey(run.group.channel_type, run.group.instance, run.group.platform_id)

@@ -1,8 +1,8 @@
 """Who is not let in yet: whether somebody is asked about them, and the one sentence that they read meanwhile.
 
-Promises: all of it is done in the transaction that records what became of their message. In a group nothing is said,
-and to bots neither; a direct message is answered once a request, and once however many agents ask because of it; or
-once a day where there is nobody to ask.
+Promises: all of it is done in the transaction that records what became of their message. In a group nothing is said
+but to a command of somebody with a role, and nothing to bots; a direct message is answered once a request, and once
+however many agents ask because of it; or once a day where there is nobody to ask.
 """
 
 from __future__ import annotations
@@ -69,13 +69,15 @@ class Door:
     async def knock(self, stored: StoredEvent, group: MessagingGroup | None) -> Held | Turned:
         """Somebody writes where no agent listens: held until that is decided, or turned away. `group`: the chat, if it
         is known."""
+        if (with_it := await requests.about_edit(self.tx, stored)) is not None:
+            return with_it
         grants = await roles.of_user(self.tx, stored.user)
         reason = unasked(stored.event, group, grants)
         if reason is not None:
             return Turned(reason=reason)
         if grants and is_order(stored.event.text):
             words = "\n".join([NO_AGENT, *host_words({grant.role for grant in grants})])
-            await self._say(stored, words, derive("h", "no agent", str(stored.id)))
+            await self._say(stored, words, derive("h", "no agent", str(stored.id)), also_in_groups=True)
             return Turned(reason=NO_WIRING)
         answer = await requests.about_chat(self.tx, stored=stored, now=self.now)
         await self._follow(stored, answer)
@@ -92,8 +94,8 @@ class Door:
                 day = derive("h", "nobody", *_place(stored)[:3], self.now.date().isoformat())
                 await self._say(stored, NOBODY.format(channel=stored.chat.channel_type), day)
 
-    async def _say(self, stored: StoredEvent, text: str, out_id: str) -> None:
-        if stored.event.is_group or stored.event.sender.is_bot:
+    async def _say(self, stored: StoredEvent, text: str, out_id: str, *, also_in_groups: bool = False) -> None:
+        if (stored.event.is_group and not also_in_groups) or stored.event.sender.is_bot:
             return
         channel_type, instance, platform_id, thread_id = _place(stored)
         place = Origin(

@@ -8,11 +8,12 @@ ordinary message, and so is a reply to what somebody else wrote.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.chat_commands.gate import Passes, gate
+from nanohost.model import SessionId
 from nanohost.routing.engage import is_addressed
 from nanohost.store.questions import Asked
 
@@ -29,8 +30,11 @@ class TypedAnswer:
     is_meant: bool
 
 
-def typed_answer(event: InboundEvent, asked: Sequence[Asked]) -> TypedAnswer | None:
-    """`asked`: the open questions of the chat, the latest first. A command answers nothing."""
+def typed_answer(
+    event: InboundEvent, asked: Sequence[Asked], *, deaf: Collection[SessionId] = ()
+) -> TypedAnswer | None:
+    """`asked`: the open questions of the chat, the latest first. `deaf`: the sessions whose agents may not hear the
+    sender; what they ask hides no earlier question. A command answers nothing."""
     written = event.text.strip()
     if event.kind is not EventKind.MESSAGE or event.sender.is_bot or not written:
         return None
@@ -41,7 +45,7 @@ def typed_answer(event: InboundEvent, asked: Sequence[Asked]) -> TypedAnswer | N
         return TypedAnswer(asked=replied, text=choice(replied.options, written) or written, is_meant=True)
     if event.refers_to is not None and not is_addressed(event):
         return None  # "Yes", said to somebody else
-    latest = next((one for one in asked if _is_heard(event, one)), None)
+    latest = next((one for one in asked if one.question.session_id not in deaf and is_beside(event, one)), None)
     if latest is None:
         return None
     if latest.options:
@@ -64,9 +68,11 @@ def _replies(event: InboundEvent, asked: Asked) -> bool:
     return any(id is not None and id in asked.receipt for id in (event.refers_to, event.thread_id))
 
 
-def _is_heard(event: InboundEvent, asked: Asked) -> bool:
-    """Whether both are in one conversation: a direct chat is one, whatever its threads."""
-    return not event.is_group or event.thread_id == asked.question.thread_id
+def is_beside(event: InboundEvent, asked: Asked) -> bool:
+    """Whether both are in one conversation: a direct chat is one, whatever its threads. What begins a thread of its own
+    was written where there is none."""
+    thread = None if event.thread_id == event.platform_message_id else event.thread_id
+    return not event.is_group or asked.question.thread_id in (thread, event.thread_id)
 
 
 def _folded(text: str) -> str:

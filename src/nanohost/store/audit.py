@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from nanohost.model import SessionId
+from nanohost.model import MessagingGroup, SessionId
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
 ADD = "INSERT INTO audit_log (at, who, what, about, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
+# What it concerned beside is in the details: the second user of a link, whom a rule denies. Python's NaN is no JSON.
 LATEST = """
 SELECT * FROM audit_log
-WHERE (:who IS NULL OR who = :who) AND (:what IS NULL OR what = :what OR what LIKE :what || '.%')
-    AND (:about IS NULL OR about = :about) AND (:since IS NULL OR at >= :since)
+WHERE (:who IS NULL OR who = :who)
+    AND (:what IS NULL OR what = :what OR substr(what, 1, length(:what) + 1) = :what || '.')
+    AND (:about IS NULL OR about = :about OR CASE WHEN json_valid(details) THEN EXISTS (
+        SELECT 1 FROM json_tree(details) WHERE type = 'text' AND atom = :about) END)
+    AND (:since IS NULL OR at >= :since)
 ORDER BY id DESC LIMIT :limit
 """
 # The latest stays: its number is no other entry's.
@@ -66,6 +70,11 @@ def chat(place: Origin | ChatKey | None) -> str:
     return "" if place is None else f"{place.channel_type}:{place.platform_id}"
 
 
+def about_chat(place: Origin | ChatKey | MessagingGroup) -> str:
+    """A chat as what an entry is about: as cards and rules name it."""
+    return f"{place.channel_type}:{place.instance}:{place.platform_id}"
+
+
 def local(name: str) -> str:
     """How the record names whoever is at the machine: they need no role."""
     return f"{_AT_THE_MACHINE}{name}"
@@ -108,7 +117,7 @@ async def latest(
     about: str | None = None,
     since: datetime | None = None,
 ) -> list[Audit]:
-    """Newest first. `what` is one word of it, or all."""
+    """Newest first. `what` is its first word, or all; `about` is what it is filed under, or a text of its details."""
     values: dict[str, Value] = {
         "who": who,
         "what": what,

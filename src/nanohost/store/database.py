@@ -41,6 +41,13 @@ class Queries(Protocol):
     async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]: ...
 
 
+async def file_of(db: Queries) -> Path:
+    """Where it lies, for whoever has nothing but a transaction."""
+    row = await db.one("PRAGMA database_list")
+    assert row is not None, "an open database is listed"
+    return Path(row["file"])
+
+
 class Transaction:
     """The write side, inside `Store.transaction`."""
 

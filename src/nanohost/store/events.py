@@ -51,6 +51,12 @@ HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? O
 RELEASE = """
 UPDATE inbound_events SET status = 'new', tries = 0 WHERE status = 'held' AND approval_id = ?
 """
+# A message that nothing came of yet, by its platform's id.
+OPEN = """
+SELECT * FROM inbound_events
+WHERE channel_type = ? AND instance = ? AND platform_id = ? AND platform_message_id = ? AND event_kind = 'message'
+    AND status IN ('new', 'held')
+"""
 DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 
 FOR_HOST = "for the host itself"
@@ -170,6 +176,17 @@ async def hold(tx: Transaction, event: EventId, approval: ApprovalId) -> None:
 async def held(db: Queries, approval: ApprovalId) -> list[StoredEvent]:
     """What waits for this approval, oldest first."""
     return [_from_row(row) for row in await db.all(HELD, (approval,))]
+
+
+async def is_open(db: Queries, chat: ChatKey, message: str) -> bool:
+    """Whether nothing came so far of the message that the platform knows by this id: it is new, or held."""
+    return await db.one(OPEN, (chat.channel_type, chat.instance, chat.platform_id, message)) is not None
+
+
+async def held_for(db: Queries, chat: ChatKey, message: str) -> ApprovalId | None:
+    """The approval that this message waits for. None: it waits for none."""
+    row = await db.one(OPEN, (chat.channel_type, chat.instance, chat.platform_id, message))
+    return ApprovalId(row["approval_id"]) if row is not None and row["status"] == "held" else None
 
 
 async def release(tx: Transaction, approval: ApprovalId) -> list[ChatKey]:

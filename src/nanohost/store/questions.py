@@ -48,6 +48,14 @@ UPDATE questions SET status = 'answered', answer = :answer, answered_by = :user,
 WHERE session_id = :session AND seq = :seq AND status = 'open'
 """
 CLOSE_ALL = "UPDATE questions SET status = 'closed' WHERE session_id = ? AND status = 'open'"
+CLOSE_IN_CHAT = """
+UPDATE questions SET status = 'closed'
+WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? AND status = 'open'
+"""
+IS_OPEN_IN_CHAT = """
+SELECT 1 FROM questions
+WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? AND status = 'open' LIMIT 1
+"""
 CLOSE_OLD = "UPDATE questions SET status = 'closed' WHERE status = 'open' AND asked_at < ?"
 FORGET = """
 DELETE FROM questions WHERE (session_id, seq) IN (
@@ -133,6 +141,16 @@ async def claim(tx: Transaction, question: Question, *, answer: str, user: str, 
 async def close_all(tx: Transaction, session: SessionId) -> int:
     """Close what this session has asked. How many that were."""
     return await tx.run(CLOSE_ALL, (session,))
+
+
+async def is_open_in_chat(db: Queries, session: SessionId, chat: ChatKey) -> bool:
+    """Whether this session has asked something there that is not answered."""
+    return await db.one(IS_OPEN_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id)) is not None
+
+
+async def close_in_chat(tx: Transaction, session: SessionId, chat: ChatKey) -> None:
+    """Close what this session has asked there."""
+    await tx.run(CLOSE_IN_CHAT, (session, chat.channel_type, chat.instance, chat.platform_id))
 
 
 async def close_old(tx: Transaction, *, before: datetime) -> int:

@@ -35,6 +35,7 @@ UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '' 
 """
 EXPLAIN = "UPDATE routes SET reason = ? WHERE outcome = 'waiting' AND session_id = ?"
 HELD = "SELECT event_id, wiring_id FROM routes WHERE outcome = 'held' AND approval_id = ? ORDER BY event_id, wiring_id"
+UNSETTLED = "SELECT event_id FROM routes WHERE wiring_id = ? AND outcome IN ('held', 'waiting') ORDER BY event_id"
 RELEASE = """
 UPDATE routes SET outcome = 'waiting', session_id = ?, reason = 'it was held until somebody approved its sender'
 WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
@@ -124,6 +125,11 @@ async def held(db: Queries, approval: ApprovalId) -> list[tuple[EventId, WiringI
     """What waits for this approval, oldest first."""
     rows = await db.all(HELD, (approval,))
     return [(EventId(row["event_id"]), WiringId(row["wiring_id"])) for row in rows]
+
+
+async def unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
+    """What this wiring was to bring to its agent and has not brought yet, oldest first."""
+    return [EventId(row["event_id"]) for row in await db.all(UNSETTLED, (wiring,))]
 
 
 async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId) -> None:

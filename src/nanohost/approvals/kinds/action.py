@@ -8,16 +8,23 @@ from datetime import timedelta
 from nanohost.approvals.card import digest_of
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.errors import UsageError
+from nanohost.model import AgentGroupId
 from nanohost.store import actions, rules
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.approvals import Approval
 from nanohost.store.rules import RuleEffect
 
 NAME = "action"
+ALLOW = "Allow"
+"""Where there is no other yes."""
 ONCE = "Allow once"
 FOR_A_MONTH = "Allow for 30 days"
 DENY = "Deny"
 MONTH = timedelta(days=30)
+
+
+def options_for(*, for_a_month: bool) -> tuple[str, ...]:
+    return (ONCE, FOR_A_MONTH, DENY) if for_a_month else (ALLOW, DENY)
 
 
 def difference(approval: Approval, row: ActionRow) -> str | None:
@@ -48,8 +55,8 @@ async def _approve(decided: Decided) -> str:
     if decided.label == FOR_A_MONTH:
         await _make_rule(decided, about["action"], about["scope"])
     decided.aftermath.requests.extend(await actions.release(decided.tx, approval.id))
-    often = "for 30 days without asking" if decided.label == FOR_A_MONTH else "this once"
-    return f"{about['group']} may do it {often}."
+    often = {FOR_A_MONTH: " for 30 days without asking", ONCE: " this once"}.get(decided.label, "")
+    return f"{about['group']} may do it{often}."
 
 
 async def _settled(lapsed: Lapsed) -> str | None:
@@ -95,6 +102,10 @@ async def _lapse(lapsed: Lapsed) -> None:
     lapsed.aftermath.requests.extend(sessions)
 
 
+def _whose(approval: Approval) -> AgentGroupId | None:
+    return None if json.loads(approval.payload).get("beyond") else approval.agent_group_id
+
+
 KIND = Kind(
     name=NAME,
     lifetime=timedelta(days=1),
@@ -103,4 +114,5 @@ KIND = Kind(
     deny=_deny,
     lapse=_lapse,
     settled=_settled,
+    whose=_whose,
 )

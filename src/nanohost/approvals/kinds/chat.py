@@ -9,13 +9,16 @@ from datetime import datetime, timedelta
 
 from nanohost import quoting
 from nanohost.access.decision import may_talk
+from nanohost.access.first_wiring import DEFAULT
+from nanohost.access.refusals import check_not_refused
 from nanohost.approvals import held
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.errors import UsageError
+from nanohost.home import home_of
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Role, SessionMode, UnknownSender
 from nanohost.store import agent_groups, events, messaging_groups, roles, rules, wirings
 from nanohost.store.approvals import Approval
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, file_of
 from nanohost.store.events import ChatKey
 from nanohost.store.rules import RuleEffect
 
@@ -42,16 +45,13 @@ def options_for(agents: Sequence[AgentGroup]) -> tuple[str, ...]:
 
 async def _approve(decided: Decided) -> str:
     chat = await _chat(decided.tx, decided.approval, decided.now)
-    if decided.label == NEW:
-        agent = await _make(decided, chat)
-    else:
-        folder = decided.label.removeprefix(CONNECT)
-        found = await agent_groups.find(decided.tx, folder)
-        if found is None:
-            raise UsageError(f"the agent group {folder} is gone")
-        agent = found
+    found = None if decided.label == NEW else await _named(decided.tx, decided.label.removeprefix(CONNECT))
+    joins = await _who_joins(decided, found)
+    agent = found or await _make(decided, chat)
     await _connect(decided, chat, agent)
-    await _let_in(decided, agent)
+    if joins is not None:
+        await roles.grant(decided.tx, user_id=joins, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
+        await decided.record("members.create", joins, group=agent.folder)
     decided.aftermath.chats.extend(await events.release(decided.tx, decided.approval.id))
     when = "whenever somebody mentions it" if chat.is_group else "all that is written there"
     return f"{agent.folder} answers in {_where(decided.approval)}, {when}."
@@ -73,24 +73,36 @@ async def _connect(decided: Decided, chat: MessagingGroup, agent: AgentGroup) ->
     await decided.record("wirings.create", decided.approval.subject, wiring=wiring.id, group=agent.folder)
 
 
-async def _let_in(decided: Decided, agent: AgentGroup) -> None:
-    """Whoever asked. The rest of the chat's people are strangers as before."""
-    user = str(json.loads(decided.approval.payload)["user"])
-    if not may_talk(await roles.of_user(decided.tx, user), UnknownSender.STRICT, agent.id).allowed:
-        await roles.grant(decided.tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
-        await decided.record("members.create", user, group=agent.folder)
+async def _named(db: Queries, folder: str) -> AgentGroup:
+    found = await agent_groups.find(db, folder)
+    if found is None:
+        raise UsageError(f"the agent group {folder} is gone")
+    return found
+
+
+async def _who_joins(decided: Decided, agent: AgentGroup | None) -> str | None:
+    """Whoever asked, unless they may talk to the agent (None: a new one) anyway. The rest of the chat's people are
+    strangers as before. Raises UsageError for somebody who was refused."""
+    user, id = str(json.loads(decided.approval.payload)["user"]), agent.id if agent else None
+    if may_talk(await roles.of_user(decided.tx, user), UnknownSender.STRICT, id).allowed:
+        return None
+    await check_not_refused(decided.tx, user, id, decided.now)
+    return user
 
 
 async def _make(decided: Decided, chat: MessagingGroup) -> AgentGroup:
     """Called by its folder: what strangers call their chat is nothing for an agent to be told of itself."""
-    folder = free_folder(chat.name, [one.folder for one in await agent_groups.every(decided.tx)])
+    known = [one.folder for one in await agent_groups.every(decided.tx)]
+    left = home_of(await file_of(decided.tx)).agent_folders()
+    folder = free_folder(chat.name, [*known, *left, DEFAULT])  # that one is the owner's, also before it is made
     agent = await agent_groups.add(decided.tx, folder=folder, name=folder, provider=None, model=None, now=decided.now)
     await decided.record("groups.create", folder)
     return agent
 
 
 def free_folder(name: str, taken: Sequence[str]) -> str:
-    """A folder's name that is like the chat's, and not taken."""
+    """A folder's name that is like the chat's, and not taken, nor by what is left on the disk: whoever named the chat
+    would be let into what another agent has noted there."""
     base = _NO_FOLDER.sub("-", name.casefold()).strip("-")[:LONGEST_FOLDER].strip("-") or "chat"
     numbered = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 2))
     return next(folder for folder in numbered if folder not in taken)
@@ -141,6 +153,7 @@ async def _settled(lapsed: Lapsed) -> str | None:
     )
     if found is None:
         await held.refuse(lapsed.tx, lapsed.approval, GONE, lapsed.now)
+        await held.tell_asker(lapsed)
         return f"{GONE}."
     if not await wirings.of_chat(lapsed.tx, found.id):
         return None

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from nanohost import quoting
 from nanohost.access.decision import may_talk
-from nanohost.access.refusals import SENDER, refused_by
+from nanohost.access.refusals import SENDER, check_not_refused
 from nanohost.aftermath import Aftermath
 from nanohost.approvals import held
 from nanohost.approvals.kind import Decided, Kind, Lapsed
@@ -37,13 +37,9 @@ async def _approve(decided: Decided) -> str:
     tx, approval = decided.tx, decided.approval
     user = str(json.loads(approval.payload)["user"])
     agent = await _agent(tx, approval.agent_group_id)
-    if (rule := await refused_by(tx, user, agent.id, decided.now)) is not None:
-        since = f"{rule.created_at:%Y-%m-%d}"
-        raise UsageError(
-            f"{quoting.name(user)} was refused on {since}; first end that: nanohost rules delete {rule.id}"
-        )
     grants = await roles.of_user(tx, user)
     if not may_talk(grants, UnknownSender.STRICT, agent.id).allowed:
+        await check_not_refused(tx, user, agent.id, decided.now)
         await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
         await decided.record("members.create", user, group=agent.folder)
     for event, wiring_id in await routes.held(tx, approval.id):
@@ -67,6 +63,7 @@ async def _settled(lapsed: Lapsed) -> str | None:
     if left or (not held_now and await _listens(tx, approval)):
         return None
     if not held_now:
+        await held.tell_asker(lapsed)
         return f"{json.loads(approval.payload)['agent_group']} listens no more where it was asked for."
     return f"{_who(approval.payload)} may talk to {json.loads(approval.payload)['agent_group']} without it by now."
 
