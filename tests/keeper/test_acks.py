@@ -152,6 +152,23 @@ async def test_a_host_that_is_killed_between_a_verdict_and_its_notice_still_give
 
 
 @pytest.mark.behaviour("SE-07")
+async def test_a_runner_deletes_nothing_that_a_host_which_was_killed_has_not_on_record(tmp_path: Path) -> None:
+    """Else nobody would ever learn what the turn took, or that a task's run has ended."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        with _runner(bench, session) as runner:
+            runner.claim("t1", [await _message(bench, session)], START)
+            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
+            with pytest.raises(StoreError):
+                await _taker(bench, Killed).take(session)
+            meta = await bench.mailboxes.inbound(session, lambda box: box.meta())
+            runner.prune(out_cursor=0, ack_cursor=int(meta["ack_cursor"]))
+        await _taker(bench).take(await sessions.get(bench.store, session.id))
+        [cost] = await bench.store.all("SELECT tokens_in FROM turn_costs")
+        assert cost["tokens_in"] == 7
+
+
+@pytest.mark.behaviour("SE-07")
 async def test_a_claim_that_was_freed_for_another_try_is_not_given_up_when_it_is_looked_at_again(
     tmp_path: Path,
 ) -> None:

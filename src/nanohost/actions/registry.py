@@ -55,8 +55,7 @@ class About:
     """What a request comes to, by the host's knowledge of now, for the person who is asked. `title` says what it is, in
     Markdown, with others' words by `quoting.name`; `scope` is what a rule for next time would be about,
     `scope_words` the same for a person, in plain text; "" for what lasts by itself, where a permission that ends would
-    be none. `beyond`: it is about more than the asking agent group, whose
-    admins alone do not decide it."""
+    be none. `beyond`: it is about more than the asking agent group, whose admins alone do not decide it."""
 
     title: str
     scope: str

@@ -105,7 +105,7 @@ class AckTaker:
             return Standing(open_claims=living, due_at=due_at)
         if failures is not None and too_long(failures):
             failures = ended(failures)
-        taken = await self._mailboxes.update(session, lambda box: apply(box, session, verdicts, cursor, now, failures))
+        taken = await self._mailboxes.update(session, lambda box: apply(box, session, verdicts, now, failures))
         due_at = still_due(session.due_at, taken.due_at, now)
         reach("acks.applied")
         await self._record(session, replace(taken, due_at=due_at), usages, cursor, now, failures)

@@ -34,7 +34,6 @@ def apply(
     box: InboundWriter,
     session: Session,
     verdicts: Sequence[tuple[Ack, Verdict]],
-    cursor: int,
     now: datetime,
     failures: TurnFailures | None,
 ) -> Taken:
@@ -59,7 +58,8 @@ def apply(
                 notice = Notice(message=message, number=number, sentence=judged.notice)
                 notices[ack.turn_id, message.origin.chat] = notice
     to_say = [*notices.values(), *_hold(box, failures, now)]
-    box.set_meta({"ack_cursor": str(cursor)})
+    # The one on record: the runner deletes what this has passed, and the caller has yet to put the new one there.
+    box.set_meta({"ack_cursor": str(session.ack_cursor)})
     return Taken(due_at=next_due(box, session, now), notices=to_say, spared=spared, closed=closed)
 
 
