@@ -117,6 +117,12 @@ class Bench:
             while len(await self.runs(task)) < count:
                 await self.clock.advance(10)
 
+    async def refused(self) -> None:
+        """Wait, while no time passes, until what was tried last failed and pauses: the engine's own sleep and that."""
+        async with asyncio.timeout(LIMIT_S):
+            while len(self.clock.sleeping()) < 2:  # noqa: ASYNC110 - nobody announces a pause
+                await asyncio.sleep(0.005)
+
     async def rested(self) -> None:
         """Wait until nobody works and the engine sleeps."""
         async with asyncio.timeout(LIMIT_S):

@@ -163,6 +163,7 @@ async def test_a_run_that_waits_for_its_mailbox_is_dropped_when_its_task_is_canc
         task = await bench.task(cron=HOURLY)
         await bench.clock.advance(HOUR_S)
         await bench.decided(task, 1)
+        await bench.refused()
         async with bench.store.transaction() as tx:
             await changes.cancel(tx, task.id, bench.clock.now())
         broken.unlink()
