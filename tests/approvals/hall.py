@@ -13,8 +13,9 @@ from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId, Role, UnknownSender
 from nanohost.settings import Settings
-from nanohost.store import approvals, roles
+from nanohost.store import approvals, roles, rules
 from nanohost.store.approvals import Approval
+from nanohost.store.rules import Rule, RuleEffect
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import SentMessage
 from tests.support.flow import Flow, flowing
@@ -43,6 +44,20 @@ class Hall:
     async def take_away(self, who: Sender) -> None:
         async with self.flow.host.store.transaction() as tx:
             await roles.revoke_all(tx, f"fake:{who.handle}")
+
+    async def refuse(self, who: Sender, *, group: AgentGroupId | None = None) -> Rule:
+        """A standing no to somebody, for this agent group or for all, that no card brought about."""
+        async with self.flow.host.store.transaction() as tx:
+            return await rules.add(
+                tx,
+                kind="sender",
+                effect=RuleEffect.DENY,
+                agent_group=group,
+                subject=f"fake:{who.handle}",
+                created_by="local:test",
+                expires_at=None,
+                now=self.flow.host.clock.now(),
+            )
 
     async def writes(self, who: Sender, text: str, *, chat: str = "c1", group: bool = False) -> None:
         await self.fake.person_writes(text, chat=chat, sender=who, group=group, mentions=group)

@@ -11,7 +11,7 @@ import pytest
 from nanohost.approvals.kinds.chat import free_folder
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.model import EngageMode, Role, UnknownSender
-from nanohost.store import agent_groups, dropped, messaging_groups, roles, rules, wirings
+from nanohost.store import agent_groups, dropped, messaging_groups, roles, wirings
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, hall
 
 
@@ -181,19 +181,9 @@ async def test_whoever_was_refused_becomes_no_member_by_way_of_another_chat(
     async with hall(tmp_path, wired=False) as here:
         await here.writes(BOB, "hello", chat="g1", group=True)
         card = await here.card()
-        store, now = here.flow.host.store, here.flow.host.clock.now()
+        store = here.flow.host.store
         refused_for = await agent_groups.find(store, folder) if folder else None
-        async with store.transaction() as tx:
-            rule = await rules.add(
-                tx,
-                kind="sender",
-                effect=rules.RuleEffect.DENY,
-                agent_group=refused_for.id if refused_for else None,
-                subject="fake:bob",
-                created_by="local:test",
-                expires_at=None,
-                now=now,
-            )
+        rule = await here.refuse(BOB, group=refused_for.id if refused_for else None)
         await here.presses(OLGA, card, pressed)
         await here.statuses(becomes)
         is_failure = becomes == "failed"
@@ -210,18 +200,8 @@ async def test_nobody_is_asked_about_the_chats_of_somebody_who_was_refused_for_a
     tmp_path: Path, group: bool
 ) -> None:
     async with hall(tmp_path, wired=False) as here:
-        store, now = here.flow.host.store, here.flow.host.clock.now()
-        async with store.transaction() as tx:
-            await rules.add(
-                tx,
-                kind="sender",
-                effect=rules.RuleEffect.DENY,
-                agent_group=None,
-                subject="fake:bob",
-                created_by="local:test",
-                expires_at=None,
-                now=now,
-            )
+        store = here.flow.host.store
+        await here.refuse(BOB)
         await here.writes(BOB, "hello", chat="x1", group=group)
         await here.routed()
         assert await here.approvals() == []
@@ -234,18 +214,7 @@ async def test_nobody_is_asked_about_the_chats_of_somebody_who_was_refused_for_a
 @pytest.mark.behaviour("AP-05", "AC-02")
 async def test_a_refusal_of_somebody_who_was_given_a_role_since_stands_in_no_chats_way(tmp_path: Path) -> None:
     async with hall(tmp_path, wired=False) as here:
-        store, now = here.flow.host.store, here.flow.host.clock.now()
-        async with store.transaction() as tx:
-            await rules.add(
-                tx,
-                kind="sender",
-                effect=rules.RuleEffect.DENY,
-                agent_group=None,
-                subject="fake:bob",
-                created_by="local:test",
-                expires_at=None,
-                now=now,
-            )
+        await here.refuse(BOB)
         await here.grant(BOB, Role.MEMBER)
         await here.writes(BOB, "hello", chat="g1", group=True)
         await here.presses(OLGA, await here.card(), "Connect to main")

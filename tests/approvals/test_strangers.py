@@ -255,21 +255,10 @@ async def test_a_refusal_that_was_made_meanwhile_wins_over_an_old_card(tmp_path:
     async with hall(tmp_path) as here:
         await here.writes(BOB, "hello")
         card = await here.card()
-        store, now = here.flow.host.store, here.flow.host.clock.now()
-        async with store.transaction() as tx:
-            await rules.add(
-                tx,
-                kind="sender",
-                effect=rules.RuleEffect.DENY,
-                agent_group=None,
-                subject="fake:bob",
-                created_by="local:test",
-                expires_at=None,
-                now=now,
-            )
+        await here.refuse(BOB)
         await here.presses(OLGA, card, "Let them in")
         await here.statuses("failed")
-        assert not await roles.of_user(store, "fake:bob")
+        assert not await roles.of_user(here.flow.host.store, "fake:bob")
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
@@ -278,17 +267,7 @@ async def test_what_stood_in_the_way_of_a_yes_and_is_gone_keeps_nobody_from_bein
         await here.writes(BOB, "hello")
         card = await here.card()
         store, now = here.flow.host.store, here.flow.host.clock.now()
-        async with store.transaction() as tx:
-            rule = await rules.add(
-                tx,
-                kind="sender",
-                effect=rules.RuleEffect.DENY,
-                agent_group=None,
-                subject="fake:bob",
-                created_by="local:test",
-                expires_at=None,
-                now=now,
-            )
+        rule = await here.refuse(BOB)
         await here.presses(OLGA, card, "Let them in")
         await here.statuses("failed")
         async with store.transaction() as tx:
