@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 
 from nanohost.app import opened_store
 from nanohost.approvals.held import NOT_NOW
+from nanohost.approvals.kind import Lapsed
+from nanohost.approvals.registry import kinds
 from nanohost.approvals.requests import MOST_OF_ONE
 from nanohost.channel_api import Attachment, InboundEvent
 from nanohost.clock import SystemClock
@@ -275,4 +279,32 @@ async def test_what_is_settled_while_no_host_runs_goes_on_when_one_does(tmp_path
         await here.statuses("withdrawn")
         await here.reads("c1", "echo: hello")
         await until(lambda: len(fake.edits) == 1)
+        await assert_clean(here.flow)
+
+
+@pytest.fixture
+def broken_sender() -> Iterator[None]:
+    """A kind whose look at what is settled writes half of something, and falls over."""
+
+    async def falls_over(lapsed: Lapsed) -> str | None:
+        await users.seen(lapsed.tx, "fake:half", name="Half", now=lapsed.now)
+        raise LookupError("a mistake in an extension")
+
+    whole = kinds()["sender"]
+    kinds()["sender"] = replace(whole, settled=falls_over)
+    yield
+    kinds()["sender"] = whole
+
+
+@pytest.mark.usefixtures("broken_sender")
+@pytest.mark.behaviour("AP-10")
+async def test_a_kind_that_falls_over_keeps_nobody_from_deciding_about_another(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.writes(BOB, "hello")
+        await here.card()
+        await here.writes(CARL, "hello", chat="g1", group=True)
+        await here.presses(OLGA, await here.card(2), "Connect to main")
+        await here.reads("g1", "echo: hello")
+        await here.statuses("pending", "approved")
+        assert await users.find(here.flow.host.store, "fake:half") is None
         await assert_clean(here.flow)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import StoreError
-from nanohost.store.database import Store, open_store
+from nanohost.store.database import PartFailed, Store, Transaction, open_store
 
 LIMIT_S = 20.0
 ADD = "INSERT INTO notes (text) VALUES (?)"
@@ -97,6 +97,40 @@ async def test_a_transaction_sees_its_own_writes_and_readers_do_not(notes: Store
 async def test_an_exception_inside_undoes_it_and_comes_out_as_it_is(notes: Store) -> None:
     with pytest.raises(LookupError):
         await add(notes, "one", fail=True)
+    assert await texts(notes) == []
+    await still_works(notes)
+
+
+async def half(tx: Transaction, *values: str) -> None:
+    async with tx.part():
+        for value in values:
+            await tx.run(ADD, (value,))
+
+
+@pytest.mark.parametrize("others", [[], ["other"]], ids=["alone", "beside others"])
+async def test_a_part_that_fails_is_undone_alone(notes: Store, others: list[str]) -> None:
+    async def whole() -> None:
+        async with notes.transaction() as tx:
+            await tx.run(ADD, ("before",))
+            with pytest.raises(PartFailed) as failed:
+                await half(tx, "half", "before")
+            assert isinstance(failed.value.__cause__, sqlite3.IntegrityError)
+            await half(tx, "after")
+
+    await asyncio.gather(*(add(notes, other) for other in others), whole())
+    assert await texts(notes) == ["after", "before", *others]
+    await still_works(notes)
+
+
+async def test_a_part_in_which_the_disk_is_full_takes_the_whole_transaction_along(notes: Store) -> None:
+    async def whole() -> None:
+        async with notes.transaction() as tx:
+            await tx.run(ADD, ("before",))
+            await half(tx, "x" * 100_000)
+
+    async with full_disk(notes):
+        with pytest.raises(StoreError, match="full"):
+            await whole()
     assert await texts(notes) == []
     await still_works(notes)
 

@@ -3,21 +3,25 @@ decides it.
 
 Called inside each transaction that may have settled one: whoever gives roles, ties chats to agents, makes rules, or
 makes two people one. Promises: what waited goes on and the cards say why, in that transaction; what was never asked
-about changes nothing.
+about changes nothing; a kind that falls over is left as it is, and keeps nobody from deciding about another.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, tzinfo
 
+import structlog
+
 from nanohost.aftermath import Aftermath
 from nanohost.approvals import ending
 from nanohost.approvals.ending import End
-from nanohost.approvals.kind import Lapsed
+from nanohost.approvals.kind import Kind, Lapsed
 from nanohost.approvals.registry import kinds
 from nanohost.store import approvals
 from nanohost.store.approvals import ApprovalStatus
-from nanohost.store.database import Transaction
+from nanohost.store.database import PartFailed, Transaction
+
+_log = structlog.get_logger()
 
 
 async def settle(tx: Transaction, *, now: datetime, zone: tzinfo, aftermath: Aftermath) -> None:
@@ -28,9 +32,18 @@ async def settle(tx: Transaction, *, now: datetime, zone: tzinfo, aftermath: Aft
         aftermath.approvals.append(approval.id)
         if kind is None:
             continue
-        why = await kind.settled(Lapsed(tx=tx, approval=approval, reason="", now=now, aftermath=aftermath))
+        why = await _why(kind, Lapsed(tx=tx, approval=approval, reason="", now=now, aftermath=aftermath))
         if why is None:
             continue
         end = End(status=ApprovalStatus.WITHDRAWN, outcome=why, reason=why.rstrip("."))
         await approvals.close(tx, approval.id, end.status, by=None, choice=None, reason=end.reason, now=now)
         await ending.tell(tx, approval, end, now=now, zone=zone, aftermath=aftermath)
+
+
+async def _why(kind: Kind, lapsed: Lapsed) -> str | None:
+    try:
+        async with lapsed.tx.part():
+            return await kind.settled(lapsed)
+    except PartFailed as failed:
+        _log.error("not_settled", approval=lapsed.approval.id, kind=kind.name, exc_info=failed.__cause__)
+        return None

@@ -48,6 +48,10 @@ async def file_of(db: Queries) -> Path:
     return Path(row["file"])
 
 
+class PartFailed(Exception):
+    """A part of a transaction came to nothing; its cause is what was raised there."""
+
+
 class Transaction:
     """The write side, inside `Store.transaction`."""
 
@@ -70,6 +74,21 @@ class Transaction:
         """Change rows, one statement for many values."""
         async with self._db.executemany(sql, rows):
             pass
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """What may fail alone; not inside another one. Raises PartFailed, from whatever was raised inside, when that is
+        undone and the transaction goes on. When SQLite has given up the whole transaction it comes out as it is."""
+        await self.run("SAVEPOINT part")
+        try:
+            yield
+        except Exception as error:
+            if not self._db.in_transaction:
+                raise
+            await self.run("ROLLBACK TO part")
+            await self.run("RELEASE part")
+            raise PartFailed from error
+        await self.run("RELEASE part")
 
 
 class _Group:
