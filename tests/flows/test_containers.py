@@ -199,6 +199,7 @@ async def test_a_container_that_is_killed_when_idle_is_replaced_for_the_next_mes
         await stage.fake.person_writes("one")
         await stage.fake.wait_for(1)
         [pid] = await containers_of(flow)
+        await until(lambda: not any(slot.busy for slot in flow.host.keeper.containers()))
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not flow.host.keeper.containers())
         await stage.fake.person_writes("two")

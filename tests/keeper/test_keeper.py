@@ -20,7 +20,8 @@ from nanohost.runtimes.port import Container
 from nanohost.store import sessions
 from nanohost.store.database import Queries
 from nanohost.testing.fake_runtime import FailingRuntime
-from nanohost_protocol.outbound import OutboundWriter
+from nanohost_protocol.outbound import OutboundWriter, TurnEnd
+from nanohost_protocol.rows import Usage
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 from tests.support.hostile import junk, link
 from tests.support.invariants import until
@@ -57,6 +58,25 @@ async def test_wakes_of_one_session_join(tmp_path: Path) -> None:
             bench.keeper.wake(session.id)
         assert bench.keeper.waiting() == ()
         assert len(bench.runtime.started) == 1
+
+
+@pytest.mark.behaviour("SE-05")
+async def test_work_that_its_runner_was_done_with_before_it_was_on_record_is_not_waited_for(tmp_path: Path) -> None:
+    """A message is in the mailbox before the database says that it is due; a fast runner ends it in between."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        with closing(runs(bench, session)) as runner:
+            await takes(bench, session, runner)
+            runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), floor=0, now=bench.clock.now())
+            bench.keeper.on_change(session.id)
+            await until(lambda: not bench.keeper.containers()[0].busy)
+            async with bench.store.transaction() as tx:
+                await sessions.make_due(tx, session.id, at=bench.clock.now(), now=bench.clock.now())
+            bench.keeper.wake(session.id)
+            await until(lambda: not bench.keeper.containers()[0].busy)
+        assert (await sessions.get(bench.store, session.id)).due_at is None
 
 
 @pytest.mark.behaviour("SE-01")

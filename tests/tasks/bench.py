@@ -126,7 +126,7 @@ class Bench:
     async def rested(self) -> None:
         """Wait until nobody works and the engine sleeps."""
         async with asyncio.timeout(LIMIT_S):
-            while self.engine.busy() or not self.clock.sleeping():  # noqa: ASYNC110 - nobody announces rest
+            while not (self.engine.is_at_rest and self.clock.sleeping()):  # noqa: ASYNC110 - nobody announces rest
                 await asyncio.sleep(0.005)
 
 

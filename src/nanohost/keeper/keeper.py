@@ -154,8 +154,9 @@ class Keeper:
         if slot is not None:
             slot.touched, slot.busy = self._clock.monotonic(), True
             if slot.state is not SlotState.STOPPING:
-                if self._taker.is_held(session):
-                    self._acks.poke(session)  # who wrote is told, for no runner takes what they wrote
+                # Its runner may have been done with it before it was on record; if its model cannot be asked, no runner
+                # takes it, and who wrote is told.
+                self._acks.poke(session)
                 return
         if self._taker.is_held(session):
             self._acks.poke(session)

@@ -57,6 +57,7 @@ class Tasks:
         self._wake = wake
         self._on_entry = on_entry
         self._kick = asyncio.Event()
+        self._sleeps = False
         self._lanes = Lanes[SessionId]("tasks", self._serve, clock)
         self._told: dict[SessionId, str] = {}
         """What the mailboxes say, so that it is not written again."""
@@ -83,9 +84,10 @@ class Tasks:
         """All was paused: what fell due meanwhile is looked at now."""
         self._kick.set()
 
-    def busy(self) -> int:
-        """How many sessions' tasks are being looked at."""
-        return self._lanes.busy()
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is looked at, and nothing will be until time has passed or somebody tells of a change."""
+        return self._sleeps and not self._kick.is_set() and not self._lanes.busy()
 
     async def closed(self, tx: Transaction, session: SessionId, messages: Sequence[Closed]) -> Callable[[], None]:
         """Messages of a session are done with: end the runs among them, in the caller's transaction. What is returned
@@ -113,7 +115,9 @@ class Tasks:
         due = await tasks.next_due(self._store, looked)
         until_due_s = LONGEST_SLEEP_S if due is None else (due - self._clock.now()).total_seconds()
         wait_s = max(0.0, min(LONGEST_SLEEP_S, until_due_s))
+        self._sleeps = True
         await _first_of(self._clock.sleep(wait_s), self._kick.wait())
+        self._sleeps = False
         self._kick.clear()
 
     async def _serve(self, id: SessionId) -> None:
