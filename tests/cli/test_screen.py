@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from nanohost.cli.chat import _doubt
 from nanohost.cli.screen import Screen
-from nanohost.cli.terminal_client import Shown
+from nanohost.cli.terminal_client import Shown, TerminalClient
 from nanohost.commands.registry import find
 
 OBEYED = "\x1b]0;mine\x07\x9b2J"
@@ -27,3 +30,11 @@ def test_no_name_in_the_answer_of_a_host_command_commands_the_terminal(words: st
     shown = find(words).render({"answer": f"{OBEYED} paused it"})
     assert "paused it" in shown
     assert not [one for one in shown if one in "\x1b\x07\x9b"]
+
+
+def test_of_a_host_that_has_gone_nobody_is_told_that_it_does_not_take_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = TerminalClient(tmp_path / "terminal.sock", "local", lambda _: None)
+    _doubt(client, Screen(), client.say("hello"))
+    assert capsys.readouterr().err == ""

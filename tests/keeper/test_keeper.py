@@ -125,6 +125,32 @@ async def test_a_container_that_dies_again_and_again_is_started_ever_later_and_t
         assert len(bench.notices) == 1
 
 
+@pytest.mark.behaviour("SE-09")
+async def test_who_is_woken_while_a_container_is_buried_waits_for_the_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        take = bench.keeper._taker.take
+
+        async def woken(session: Session) -> Standing | None:
+            if not bench.keeper.containers():
+                bench.keeper.wake(session.id)
+            return await take(session)
+
+        await until(partial(has_started, bench, 1))
+        bench.runtime.die(bench.runtime.living[0])
+        await until(lambda: not bench.keeper._deaths.busy())
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 2))
+        monkeypatch.setattr(bench.keeper._taker, "take", woken)
+        bench.runtime.die(bench.runtime.living[0])
+        await until(lambda: not bench.keeper._deaths.busy())
+        assert bench.keeper.waiting() == ()
+        assert len(bench.runtime.started) == 2
+
+
 @pytest.mark.behaviour("SE-04")
 async def test_what_falls_due_while_the_sweep_looks_does_not_wait_for_the_next_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -120,7 +120,7 @@ async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO) -> N
 
 
 def _doubt(client: TerminalClient, screen: Screen, id: str) -> None:
-    if id in client.unaccepted:
+    if id in client.unaccepted and client.is_connected:  # else it was said that the host has gone
         screen.doubt()
 
 

@@ -75,6 +75,11 @@ class TerminalClient:
         """Ids of what was said and no host has on disk yet."""
         return self._unaccepted.keys()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a host is there."""
+        return self._writer is not None
+
     async def _connect(self) -> asyncio.StreamReader:
         with short_path(self._socket) as path:
             reader, self._writer = await asyncio.open_unix_connection(path, limit=LONGEST_LINE)

@@ -71,7 +71,9 @@ async def _list(context: CommandContext, arguments: List) -> Json:
 
 
 async def _show(context: CommandContext, arguments: One) -> Json:
-    task = await _known(context.store, arguments.id)
+    known = await _known(context.store, arguments.id)
+    runs = await tasks.runs(context.store, known.id, limit=RUNS_SHOWN)
+    task = await _known(context.store, known.id)  # again: what is said of it is no older than what is said of its runs
     return {
         **_row(task),
         "task": task.content,
@@ -82,7 +84,7 @@ async def _show(context: CommandContext, arguments: One) -> Json:
         "run_asked": plain(task.run_asked),
         "created_by": task.created_by,
         "since": plain(task.created_at),
-        "runs": [_run_row(run) for run in await tasks.runs(context.store, task.id, limit=RUNS_SHOWN)],
+        "runs": [_run_row(run) for run in runs],
     }
 
 

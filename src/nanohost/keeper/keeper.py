@@ -336,7 +336,10 @@ class Keeper:
             if slot.state is SlotState.STARTING and slot.container is None:
                 return  # the start is still under way and will find out by itself
             orderly = lease in self._ended
-            self._causes[lease] = "" if orderly else await self._burial.cause(slot)
+            if lease not in self._causes:
+                self._causes[lease] = "" if orderly else await self._burial.cause(slot)
+                if cause := self._causes[lease]:  # while its place is taken: whoever is woken later waits for the pause
+                    self._pauses.failed(id, self._clock.monotonic(), cause)
             reach("keeper.burying")
             await self._clear(id, lease)
             reach("keeper.buried")
@@ -353,13 +356,11 @@ class Keeper:
         self._moved.set()
 
     async def _after_death(self, id: SessionId, *, cause: str) -> None:
-        """`cause`: why it counts as a failure; empty for an end in order."""
+        """`cause`: why it counted as a failure; empty for an end in order."""
         self._on_news(id)
         await self._burial.take_last_words(id)
-        if cause and self._pauses.in_a_row(id) + 1 == TOLD_AFTER_DEATHS:
+        if cause and self._pauses.in_a_row(id) == TOLD_AFTER_DEATHS:
             await self._burial.tell_waiting(id, CRASHES)
-        if cause:
-            self._pauses.failed(id, self._clock.monotonic(), cause)
         if id in self._again:
             self._again.discard(id)
             self.wake(id)
