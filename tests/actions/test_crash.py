@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
+from tests.crash.measured import until_done
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
 from tests.crash.victims import HostProcess
@@ -64,6 +65,7 @@ async def test_what_an_agent_asked_for_is_done_and_told_once(
         host.start()
         async with asyncio.timeout(LIMIT_S):
             await platform.until_seen({("c0", one) for one in seen})
+        await until_done(host.root)
         assert await asyncio.to_thread(host.stop) == 0
         assert sorted(copy.text for copy in platform.seen) == sorted(seen)
         assert records(host.root, "SELECT count(*) FROM tasks") == [(tasks,)]

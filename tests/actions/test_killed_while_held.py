@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.actions.test_crash import LIMIT_S, host_and_person, records
+from tests.crash.measured import until_done
 from tests.crash.people import FOLDER
 from tests.crash.victims import HostProcess
 
@@ -60,6 +61,7 @@ async def test_a_held_request_is_asked_about_decided_done_and_told_once(
         host.start()
         async with asyncio.timeout(LIMIT_S):
             await platform.until_seen({("c0", answer)})
+        await until_done(host.root)
         assert await asyncio.to_thread(host.stop) == 0
         assert [copy.text for copy in platform.seen].count(answer) == 1
         assert len([copy for copy in platform.seen if f"/deny {approval}" in copy.text]) <= 1

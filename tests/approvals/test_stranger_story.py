@@ -8,6 +8,7 @@ import pytest
 
 from nanohost.testing.simulator import BOB
 from nanohost.testing.stranger_story import FIRST, SECOND, THIRD, Story
+from tests.crash.measured import until_done
 
 POINTS = (
     "routing.recorded",
@@ -26,6 +27,7 @@ async def played(tmp_path: Path, *, between: bool = False, crash_at: str = "") -
             await step.do()
             if between:
                 await story.host.kill()
+        await until_done(tmp_path / "home")
     assert (await story.host.command("verify")).startswith("clean")
     return story
 

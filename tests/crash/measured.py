@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -120,6 +121,13 @@ def unfinished(root: Path) -> int:
     """How much a running host has yet to do: deliveries, sessions that are due, events to route."""
     with closing(_central(root)) as db:
         return int(db.execute(UNFINISHED).fetchone()[0])
+
+
+async def until_done(root: Path, *, limit_s: float = 40.0) -> None:
+    """Wait until a running host has nothing left to do. Raises TimeoutError."""
+    async with asyncio.timeout(limit_s):
+        while await asyncio.to_thread(unfinished, root):  # noqa: ASYNC110 - another process works
+            await asyncio.sleep(0.05)
 
 
 def _disordered(platform: Platform, people: People | Household) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
-from tests.crash.measured import unfinished
+from tests.crash.measured import until_done
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
 from tests.crash.victims import HostProcess
@@ -55,7 +55,7 @@ async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, poin
             if point.startswith("collector"):
                 platform.write("m2", "c0", "2")
             await _until_answered(platform)
-            await _until_done(host.root)
+            await until_done(host.root)
             assert await asyncio.to_thread(host.stop) == 0
         finally:
             await asyncio.to_thread(host.end)
@@ -73,9 +73,3 @@ async def _until_answered(platform: Platform) -> None:
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"people have seen {[copy.text for copy in platform.seen]}") from None
-
-
-async def _until_done(root: Path) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while await asyncio.to_thread(unfinished, root):  # noqa: ASYNC110 - another process works
-            await asyncio.sleep(0.05)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nanohost_protocol.times import to_text
+from tests.crash.measured import until_done
 from tests.crash.scene import Scene, staged
 
 LIVES = 2
@@ -34,6 +35,7 @@ async def test_a_task_that_was_due_when_the_host_was_killed_runs_once(tmp_path: 
         scene.host.start()
         await scene.until("every run has ended", lambda: _all_ended(scene))
         runs = _central(scene, RUNS)
+        await until_done(scene.host.root)
         assert await asyncio.to_thread(scene.host.stop) == 0
         checked = await asyncio.to_thread(scene.host.command, "verify")
         assert checked.returncode == 0, checked.stdout
