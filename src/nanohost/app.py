@@ -220,7 +220,7 @@ async def _prepare(
 async def _assemble(ground: Ground, parts: Parts) -> Host:
     """Build the stages and tie them together. Nothing runs yet."""
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
-    mailboxes = Mailboxes(home.sessions, durable=settings.host.durable)
+    mailboxes = Mailboxes(home.sessions, durable=settings.host.durable, clock=clock)
     gateway = Gateway(upstream=_upstream(settings), record=_recorder(store), clock=clock)
     connections = Connections(
         catalogue=await asyncio.to_thread(discover, home.channel_folders),
@@ -243,6 +243,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     keeper = _keeper(ground, mailboxes, gateway, delivery, tasks, news)
     news.tell(delivery.on_news)
     news.tell(keeper.on_change)
+    mailboxes.on_blocked(keeper.stop_blocked)
     follows = _Following()
     actions = _actions(ground, mailboxes, tasks, keeper, follows)
     delivery.tell(actions.on_request)
@@ -407,6 +408,7 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     host.supervisor.start("rules", RuleEnds(store=host.store, clock=host.clock, follows=host).run)
     host.supervisor.start("upkeep", _upkeep(host).serve)
     host.supervisor.start("outbox poll", host.news.poll)
+    host.supervisor.start("outbox retries", partial(host.mailboxes.retry, host.news.changed))
     host.supervisor.start("container logs", partial(keep_short, host.living_folders, host.clock))
     if host.news.has_events:
         host.supervisor.start("outbox events", host.news.listen)

@@ -20,6 +20,7 @@ from nanohost.chat_commands.pause import cut_in_words
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.lanes import Lanes
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 from nanohost.store import host_messages, paused, sessions
@@ -27,7 +28,6 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.paused import CutTurn, Paused
 from nanohost_protocol.ids import derive
-from nanohost_protocol.outbound import OutboundReader
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.times import to_text
 
@@ -150,16 +150,10 @@ class Pausing:
         unknown = CutTurn(agent_group=session.group_folder, since=None)
         try:
             async with asyncio.timeout(LOOK_WITHIN_S):
-                begun = await self._mailboxes.outbound(session, _running)
+                doing = await self._mailboxes.outbound(session, queries.progress())
         except (MailboxError, TimeoutError) as error:
             _log.warning("turn_unknown", session=session.id, error=str(error) or "too slow")
             return unknown
-        if begun is None:
+        if doing is None:
             return unknown
-        return CutTurn(agent_group=session.group_folder, since=begun[0]) if begun else None
-
-
-def _running(box: OutboundReader) -> list[datetime]:
-    """When the turn that is under way began; empty: none is."""
-    running = [turn for turn in box.turns(limit=1) if turn.ended_at is None]
-    return [turn.started_at for turn in running] if box.open_claims() else []
+        return CutTurn(agent_group=session.group_folder, since=doing.since) if doing.since else None

@@ -5,6 +5,7 @@ ProtocolError
 ├── VersionMismatch   written by another version of the contract
 ├── NotReady          half written by a process that died; its owner has to open it first. "No news yet".
 ├── Busy              the other side holds it; try again
+├── TooMuch           it takes more steps, time or memory to read than any mailbox
 └── PayloadError      a row whose content is not what its kind says
 """
 
@@ -35,6 +36,10 @@ class NotReady(ProtocolError):
 
 class Busy(ProtocolError):
     """The file is locked by the other side for longer than the time allowed."""
+
+
+class TooMuch(ProtocolError):
+    """Reading the file takes more steps, time or memory than a mailbox may."""
 
 
 class PayloadError(ProtocolError):

@@ -182,9 +182,9 @@ class InboundWriter:
 
 
 @contextmanager
-def writing(path: Path, *, durable: bool = True) -> Iterator[InboundWriter]:
-    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for 300 ms."""
-    connection = connect_writer(path, INBOUND, busy_s=WRITE_BUSY_S, durable=durable)
+def writing(path: Path, *, durable: bool = True, busy_s: float = WRITE_BUSY_S) -> Iterator[InboundWriter]:
+    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for `busy_s`."""
+    connection = connect_writer(path, INBOUND, busy_s=busy_s, durable=durable)
     with translated(str(path)), closing(connection), immediate(connection):
         yield InboundWriter(connection)
 

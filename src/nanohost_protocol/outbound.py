@@ -28,7 +28,7 @@ from nanohost_protocol.rows import (
 )
 from nanohost_protocol.schema import OUTBOUND
 from nanohost_protocol.sequence import HIGHEST, next_odd
-from nanohost_protocol.sqlite import connect_writer, immediate, reading, translated
+from nanohost_protocol.sqlite import READ_BUSY_S, connect_writer, immediate, reading, translated
 from nanohost_protocol.times import to_text
 
 WRITE_BUSY_S = 5.0
@@ -364,8 +364,12 @@ class OutboundWriter:
 
 LONGEST_FIELD = 1024
 """Characters of any field but content; a sentence for a person is cut there."""
-MOST_CHARACTERS = 4 * MAX_CONTENT_BYTES
+MOST_CHARACTERS = MAX_CONTENT_BYTES // 4
 """Content taken over in one look, about; the rest comes with the next."""
+LONGEST_LIST = 64 * 1024
+"""Characters of the ids of a turn's messages, as JSON; a turn with a longer list is stepped over."""
+MOST_STATES = 50
+"""Entries of container_state that are read; a runner makes five."""
 
 # Nothing is read in full before its length is known: a field may hold as much as the file does.
 _MESSAGES = f"""
@@ -386,6 +390,18 @@ FROM processing_ack
 """  # noqa: S608
 _CHANGED = _ACKS + f"WHERE change > :change AND change <= {HIGHEST} ORDER BY change LIMIT :limit"
 _OPEN = _ACKS + "WHERE status = 'processing' LIMIT :limit"
+_TURNS = f"""
+SELECT substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id, attempt,
+       CASE WHEN length(message_ids) <= {LONGEST_LIST} THEN message_ids END AS message_ids,
+       substr(started_at, 1, {LONGEST_FIELD}) AS started_at, substr(ended_at, 1, {LONGEST_FIELD}) AS ended_at,
+       substr(outcome, 1, {LONGEST_FIELD}) AS outcome, substr(model, 1, {LONGEST_FIELD}) AS model,
+       tokens_in, tokens_out, tokens_cached, cost_usd, substr(continuation, 1, {LONGEST_FIELD}) AS continuation
+FROM (SELECT * FROM turns ORDER BY rowid DESC LIMIT {TURNS_KEPT}) ORDER BY started_at DESC LIMIT ?
+"""  # noqa: S608
+_PROGRESS = f"""
+SELECT substr(key, 1, {LONGEST_FIELD}) AS key, substr(value, 1, {LONGEST_FIELD}) AS value
+FROM container_state LIMIT {MOST_STATES}
+"""  # noqa: S608
 _USAGE = "SELECT tokens_in, tokens_out, tokens_cached, cost_usd FROM turns WHERE turn_id = ?"
 
 
@@ -445,23 +461,25 @@ class OutboundReader:
     def turns(self, *, limit: int = 20) -> list[Turn]:
         """The latest turns, newest first. A row that makes no sense is stepped over."""
         found = []
-        for row in self._db.execute("SELECT * FROM turns ORDER BY started_at DESC LIMIT ?", (limit,)):
+        for row in self._db.execute(_TURNS, (limit,)):
             with suppress(ValueError, TypeError, RecursionError):
                 found.append(Turn.from_row(row))
         return found
 
     def progress(self) -> dict[str, str]:
         """What the container says it is doing: container_state."""
-        return {row["key"]: row["value"] for row in self._db.execute("SELECT key, value FROM container_state LIMIT 50")}
+        return {row["key"]: row["value"] for row in self._db.execute(_PROGRESS)}
 
     def highest_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM messages_out").fetchone()[0])
 
 
 @contextmanager
-def reading_outbound(path: Path) -> Iterator[OutboundReader]:
-    """A snapshot of the runner's file. Raises what sqlite.reading raises; NotReady and Busy mean no news yet."""
-    with reading(path, OUTBOUND) as connection:
+def reading_outbound(
+    path: Path, *, busy_s: float = READ_BUSY_S, most_steps: int | None = None
+) -> Iterator[OutboundReader]:
+    """A snapshot of the runner's file. Takes and raises what `reading` does; NotReady and Busy mean no news yet."""
+    with reading(path, OUTBOUND, busy_s=busy_s, most_steps=most_steps) as connection:
         yield OutboundReader(connection)
 
 

@@ -7,17 +7,20 @@ truncate the shared-memory file under the host. Never `immutable`: it would skip
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 from nanohost_protocol import VERSION
-from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, VersionMismatch
+from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, TooMuch, VersionMismatch
+from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.schema import FileSchema
 
 READ_DEADLINE_S = 2.0
@@ -25,6 +28,9 @@ READ_DEADLINE_S = 2.0
 READ_BUSY_S = 0.2
 DEADLINE_STEPS = 10_000
 """Virtual-machine steps between two looks at the clock: about a millisecond."""
+LONGEST_VALUE = 4 * MAX_CONTENT_BYTES
+"""Bytes of one value or row that a reader takes from a file: the largest content allowed, and what is beside it. SQLite
+itself refuses longer ones, before it makes room for them."""
 
 _READER_PRAGMAS = (
     "query_only = 1",
@@ -56,6 +62,10 @@ def _translation(file: str, error: sqlite3.Error) -> ProtocolError:
         return NotOurs(f"{file} is not a database or is damaged ({error})")
     if name == "SQLITE_CANTOPEN":
         return NotReady(f"{file} is not there")
+    if name == "SQLITE_INTERRUPT":
+        return TooMuch(f"{file} takes longer to read than any mailbox")
+    if name == "SQLITE_TOOBIG":
+        return TooMuch(f"{file} holds a value of more than {LONGEST_VALUE // 1024**2} MiB")
     return ProtocolError(f"{file}: {error}")
 
 
@@ -134,16 +144,25 @@ def immediate(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path, schema: FileSchema, *, deadline_s: float = READ_DEADLINE_S) -> Iterator[sqlite3.Connection]:
+def reading(
+    path: Path,
+    schema: FileSchema,
+    *,
+    deadline_s: float = READ_DEADLINE_S,
+    busy_s: float = READ_BUSY_S,
+    most_steps: int | None = None,
+) -> Iterator[sqlite3.Connection]:
     """Open read-only, in one consistent snapshot, for the length of the block.
 
-    Raises NotReady (no news yet), NotOurs, VersionMismatch, Busy, and ProtocolError at the deadline.
+    `busy_s`: how long to wait for a lock. `most_steps`: of SQLite's virtual machine, all statements together; a count
+    is the same on a busy machine. Raises NotReady (no news yet), NotOurs, VersionMismatch, Busy, and TooMuch at the
+    deadline, at `most_steps`, or at a value that is too long.
     """
     with translated(str(path)):
         uri = f"file:{quote(str(path))}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=READ_BUSY_S, isolation_level=None)) as connection:
-            give_up_at = time.monotonic() + deadline_s
-            connection.set_progress_handler(lambda: time.monotonic() > give_up_at, DEADLINE_STEPS)
+        with closing(sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)) as connection:
+            connection.set_progress_handler(_limits(deadline_s, most_steps), DEADLINE_STEPS)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
             for pragma in _READER_PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.row_factory = sqlite3.Row
@@ -152,6 +171,14 @@ def reading(path: Path, schema: FileSchema, *, deadline_s: float = READ_DEADLINE
             check_version(connection, path, schema)
             _check_objects(connection, path, schema)
             yield connection
+
+
+def _limits(deadline_s: float, most_steps: int | None) -> Callable[[], bool]:
+    """Called every DEADLINE_STEPS; true ends the statement."""
+    give_up_at = time.monotonic() + deadline_s
+    calls = itertools.count(1)
+    most_calls = math.inf if most_steps is None else most_steps / DEADLINE_STEPS
+    return lambda: next(calls) > most_calls or time.monotonic() > give_up_at
 
 
 def _lenient_text(raw: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nanohost.channel_api import Sender
+from nanohost.mailbox import queries
 from nanohost.model import Role
 from nanohost.store import roles
 from tests.flows.stage import Stage
@@ -24,7 +25,7 @@ async def test_compact_of_an_admin_is_a_turn_of_its_own_and_is_answered(watched:
         await watched.fake.wait_for(2)
         await watched.fake.person_writes("hi", message_id="m3", sender=BOSS)
         await watched.fake.wait_for(3)
-        turns = await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.turns())
+        turns = await flow.host.mailboxes.outbound(await flow.session(), queries.turns())
     assert flow.texts() == ["Only an admin may use /compact here.", "Nothing to compact.", "echo: hi"]
     assert [one.reply_to for one in watched.fake.sent] == ["m1", "m2", "m3"]
     assert turns is not None

@@ -11,6 +11,7 @@ import pytest
 
 from nanohost.chat_commands.clear import FRESH
 from nanohost.chat_commands.stop import NOTHING, STOPPED
+from nanohost.mailbox import queries
 from nanohost.model import Session
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.payloads import SystemIn, encode
@@ -228,7 +229,7 @@ async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_fi
         assert await flow.containers() == []  # by itself it starts none
         await stage.fake.person_writes("three")
         await stage.fake.wait_for(3)
-        turns = await flow.host.mailboxes.outbound(session, lambda box: box.turns())
+        turns = await flow.host.mailboxes.outbound(session, queries.turns())
         assert turns is not None
         assert "w1" in turns[0].message_ids
 

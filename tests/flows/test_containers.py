@@ -11,6 +11,7 @@ from nanohost.clock import SystemClock
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.home import HomeBusy
+from nanohost.mailbox import queries
 from nanohost.runtimes.port import Container
 from nanohost.settings import Settings
 from tests.flows.stage import Stage
@@ -50,7 +51,7 @@ async def test_a_container_outlives_its_host_and_goes_on_with_the_next(stage: St
         await stage.fake.person_writes("two")
         await stage.fake.wait_for(2)
         assert list(await flow.containers()) == [before]
-        turns = await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.turns())
+        turns = await flow.host.mailboxes.outbound(await flow.session(), queries.turns())
     assert turns is not None
     assert {turn.attempt for turn in turns} == {1}
     assert flow.texts() == ["echo: one", "echo: two"]

@@ -9,6 +9,7 @@ import pytest
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.keeper.watchdog import NOT_YET
+from nanohost.mailbox import queries
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
@@ -76,7 +77,7 @@ async def test_who_writes_again_while_the_model_is_limited_is_not_told_again_and
         await watched.fake.person_writes("two")
         await watched.fake.person_writes("three")
         await watched.fake.wait_for(4, timeout_s=PATIENCE_S)
-        turns = await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.turns())
+        turns = await flow.host.mailboxes.outbound(await flow.session(), queries.turns())
     assert sorted(flow.texts()[1:]) == ["echo: one", "echo: three", "echo: two"]
     assert turns is not None
     assert max(turn.attempt for turn in turns) == 2

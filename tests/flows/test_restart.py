@@ -10,6 +10,7 @@ import pytest
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.errors import UsageError
+from nanohost.mailbox import queries
 from nanohost.settings import Settings
 from nanohost_protocol.rows import Turn
 from tests.flows.stage import Stage
@@ -53,7 +54,7 @@ async def replaced(flow: Flow, before: str | None) -> None:
 
 async def turns(flow: Flow) -> list[Turn]:
     """Newest first."""
-    return await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.turns()) or []
+    return await flow.host.mailboxes.outbound(await flow.session(), queries.turns()) or []
 
 
 @pytest.mark.behaviour("SE-14")

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from nanohost.mailbox import queries
 from nanohost_protocol.rows import AckStatus, ErrorClass
 from tests.flows.stage import Stage
 from tests.support.flow import Script
@@ -38,7 +39,7 @@ async def test_a_message_that_comes_during_a_turn_joins_it(stage: Stage) -> None
         await claimed(flow, 2)
         assert flow.texts() == []
         await stage.fake.wait_for(2)
-        turns = await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.turns())
+        turns = await flow.host.mailboxes.outbound(await flow.session(), queries.turns())
     assert flow.texts() == ["echo: first", "echo: second"]
     assert turns is not None
     assert [len(turn.message_ids) for turn in turns] == [2]
@@ -66,11 +67,11 @@ async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(stage: 
         await flow.wire(script=fails("rate_limited", once=True, retry_in_s=0.5))
         await stage.fake.person_writes("hi")
         [told, answer] = await stage.fake.wait_for(2)
-        acks = await flow.host.mailboxes.outbound(await flow.session(), lambda box: box.acks_after(0))
+        acks = await flow.host.mailboxes.outbound(await flow.session(), queries.acks_after(0))
     assert "limiting" in told.text
     assert answer.text == "echo: hi"
     assert acks is not None
-    assert [(ack.status, ack.tries) for ack in acks] == [(AckStatus.COMPLETED, 1)]
+    assert [(ack.status, ack.tries) for ack in acks.acks] == [(AckStatus.COMPLETED, 1)]
 
 
 @pytest.mark.behaviour("RU-04", "RU-08", "SE-03", "SE-07")

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost_protocol.outbound import OutboundReader, OutboundWriter
+from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
+from nanohost.model import SessionId
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost_protocol.outbound import OutboundWriter
+from nanohost_protocol.times import to_text
 from tests.support.a_session import SESSION
 
 
 @pytest.fixture
-async def mailboxes(tmp_path: Path) -> AsyncIterator[Mailboxes]:
-    boxes = Mailboxes(tmp_path, durable=False)
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def mailboxes(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Mailboxes]:
+    boxes = Mailboxes(tmp_path, durable=False, clock=clock)
     async with boxes.opened():
         layout = boxes.layout(SESSION)
         layout.out_dir.mkdir(parents=True)
@@ -23,12 +37,76 @@ async def mailboxes(tmp_path: Path) -> AsyncIterator[Mailboxes]:
         yield boxes
 
 
-@pytest.mark.parametrize("surprise", [ValueError, TypeError, OverflowError, RecursionError, KeyError])
-async def test_whatever_a_containers_rows_bring_about_is_an_error_of_its_session(
-    mailboxes: Mailboxes, surprise: type[Exception]
-) -> None:
-    def read(box: OutboundReader) -> None:
-        raise surprise("what nobody thought of")
+def _run(mailboxes: Mailboxes, insert_turn: str) -> None:
+    with closing(sqlite3.connect(mailboxes.layout(SESSION).outbound_db)) as database, database:
+        database.execute(insert_turn, ("t", json.dumps(["\ud800"]), to_text(START)))
 
-    with pytest.raises(MailboxError, match="s1 of main"):
-        await mailboxes.outbound(SESSION, read)
+
+def _locked(mailboxes: Mailboxes) -> sqlite3.Connection:
+    """Holds the write lock of the session's outbound.db until it is closed."""
+    connection = sqlite3.connect(mailboxes.layout(SESSION).outbound_db, isolation_level=None)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection
+
+
+async def test_what_nobody_thought_of_in_a_file_is_an_error_of_its_session(mailboxes: Mailboxes) -> None:
+    # Half a character, which no text that leaves the reader can hold.
+    _run(mailboxes, "INSERT INTO turns (turn_id, attempt, message_ids, started_at) VALUES (?, 1, ?, ?)")
+    with pytest.raises(MailboxError, match=r"s1 of main.*cannot be read: UnicodeEncodeError"):
+        await mailboxes.outbound(SESSION, queries.turns())
+
+
+async def test_a_locked_outbound_db_is_no_news_and_is_looked_at_again_after_growing_pauses(
+    mailboxes: Mailboxes, clock: ManualClock
+) -> None:
+    told: list[SessionId] = []
+    looks = 0
+    retrying = asyncio.create_task(mailboxes.retry(told.append))
+    with closing(_locked(mailboxes)):
+        for _ in range(400):
+            before = mailboxes.looks
+            assert await mailboxes.outbound(SESSION, queries.open_claims()) is None
+            looks += mailboxes.looks - before
+            await clock.advance(0.05)
+    assert looks < 20, "in twenty seconds"
+    assert told, "somebody is told to look again"
+    await clock.advance(LOCKED_LIMIT_S)
+    assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+    retrying.cancel()
+
+
+async def test_a_session_that_keeps_its_file_locked_is_named(mailboxes: Mailboxes, clock: ManualClock) -> None:
+    named: dict[SessionId, str] = {}
+    mailboxes.on_blocked(named.__setitem__)
+    with closing(_locked(mailboxes)):
+        while clock.monotonic() < LOCKED_LIMIT_S:
+            await mailboxes.outbound(SESSION, queries.open_claims())
+            assert not named
+            await clock.advance(1)
+        await clock.advance(LONGEST_PAUSE_S)
+        await mailboxes.outbound(SESSION, queries.open_claims())
+    assert "outbound.db has been locked for" in named[SESSION.id]
+
+
+async def test_a_session_whose_container_is_gone_is_looked_at_at_once(mailboxes: Mailboxes) -> None:
+    with closing(_locked(mailboxes)):
+        for _ in range(10):
+            await mailboxes.outbound(SESSION, queries.open_claims())
+    mailboxes.forgive(SESSION.id)
+    assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+
+
+async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(mailboxes: Mailboxes, clock: ManualClock) -> None:
+    named: dict[SessionId, str] = {}
+    mailboxes.on_blocked(named.__setitem__)
+    await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "b"}))
+    with closing(sqlite3.connect(mailboxes.layout(SESSION).inbound_db, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM meta").fetchall()
+        for _ in range(4):
+            with pytest.raises(MailboxError, match="held by the other side"):
+                await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "c"}))
+            await clock.advance(LOCKED_LIMIT_S / 3 + 1)
+    assert "inbound.db has been locked for" in named[SESSION.id]
+    await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "c"}))

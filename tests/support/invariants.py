@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from nanohost.clock import SystemClock
 from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
 from nanohost.model import Session
 from nanohost.verify.checks import verify
 from nanohost_protocol.inbound import reading_inbound
@@ -53,7 +54,7 @@ async def until(true: Callable[[], bool], *, limit_s: float = 10.0) -> None:
 async def claims_of(flow: Flow, session: Session) -> list[Ack]:
     """What a runner is working on; empty as long as its file cannot be read."""
     try:
-        return await flow.host.mailboxes.outbound(session, lambda box: box.open_claims()) or []
+        return await flow.host.mailboxes.outbound(session, queries.open_claims()) or []
     except MailboxError:
         return []
 

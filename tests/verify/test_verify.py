@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.mailbox import queries
 from nanohost.model import Session
 from nanohost.store import agent_groups, sessions
 from nanohost.verify.checks import RECHECK_PAUSE_S, RECHECKS, verify
@@ -93,7 +94,7 @@ async def test_claims_of_a_dead_container_are_fine_once_they_are_freed_or_while_
 
 async def test_an_outbound_file_that_only_a_runner_may_roll_back_is_fine(bench: Bench) -> None:
     _leave_a_hot_journal(bench, bench.rest)
-    assert await bench.mailboxes.outbound(bench.rest, lambda box: box.highest_seq()) is None
+    assert await bench.mailboxes.outbound(bench.rest, queries.progress()) is None
     bench.central(f"UPDATE sessions SET due_at = created_at WHERE id = '{bench.rest.id}'")
     assert await bench.verify() == []
 

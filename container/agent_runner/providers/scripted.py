@@ -17,6 +17,7 @@ message that no rule fits is echoed:
         {"hang": true},                                            never ends, until it is interrupted
         {"deaf": true},                                            the same, but then goes on, and is interrupted after
         {"error": "rate_limited", "retry_in_s": 5},                ends the turn with this class
+        {"start": ["python3", "program.py"]},                      starts a program in the agent's folder, and goes on
         {"crash": true},                                           kills the runner's process with SIGKILL
         {"conversation": "abc"},                                   tells a conversation's id
         {"expect_resume": "abc"},                                  ends the turn as invalid_session on any other id
@@ -165,6 +166,8 @@ class Scripted:
             case {"deaf": True}:
                 self._is_deaf = True
                 await self._interrupted.wait()
+            case {"start": list(command)}:
+                await asyncio.create_subprocess_exec(*command, cwd=self._context.agent_dir)
             case {"crash": True}:
                 os.kill(os.getpid(), signal.SIGKILL)
             case {"expect_resume": wanted} if self._context.resume != wanted:

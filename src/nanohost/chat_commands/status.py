@@ -10,12 +10,12 @@ from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, Contain
 from nanohost.chat_commands.pause import since_and_by
 from nanohost.chat_commands.waiting import waiting
 from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
 from nanohost.phrases import clock_time, counted
 from nanohost.store import paused, tasks, turn_failures
 from nanohost.store.tasks import Task, TaskStatus
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.outbound import OutboundReader
 
 TOOL_CHARACTERS = 40
 
@@ -71,18 +71,17 @@ async def _prepare(asked: Asked) -> CarryOut:
 
 async def _doing(asked: Asked) -> Doing:
     try:
-        return await asked.mailboxes.outbound(asked.session, _look) or Doing()
+        found = await asked.mailboxes.outbound(asked.session, queries.progress())
     except MailboxError:
         return Doing()
+    return Doing() if found is None else _shown(found)
 
 
-def _look(box: OutboundReader) -> Doing:
-    claims = box.open_claims()
-    running = [turn for turn in box.turns(limit=1) if turn.ended_at is None]
+def _shown(found: queries.Doing) -> Doing:
     return Doing(
-        claimed=frozenset(claim.message_id for claim in claims),
-        since=running[0].started_at if running and claims else None,
-        tool=_printable(box.progress().get("tool", "")) if claims else "",
+        claimed=frozenset(claim.message_id for claim in found.claims),
+        since=found.since,
+        tool=_printable(found.state.get("tool", "")) if found.claims else "",
     )
 
 

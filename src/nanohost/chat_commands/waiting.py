@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 
 from nanohost.chat_commands.command import Asked
 from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import InKind, MessageIn
 
@@ -18,7 +19,7 @@ async def claimed(asked: Asked) -> Collection[str]:
     """The messages that a container is working on, as far as that can be seen."""
     try:
         async with asyncio.timeout(LOOK_WITHIN_S):
-            claims = await asked.mailboxes.outbound(asked.session, lambda box: box.open_claims())
+            claims = await asked.mailboxes.outbound(asked.session, queries.open_claims())
     except (MailboxError, TimeoutError):
         return ()
     return {claim.message_id for claim in claims or ()}

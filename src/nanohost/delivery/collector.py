@@ -8,7 +8,6 @@ or does not; the entry's key (session, number) makes a repetition harmless.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import structlog
 
@@ -16,6 +15,7 @@ from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
 from nanohost.delivery.examine import concerns, examine
 from nanohost.guard.guard import record
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.store import actions, deliveries, questions, sessions
@@ -25,7 +25,7 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
-from nanohost_protocol.outbound import Malformed, OutboundReader
+from nanohost_protocol.outbound import Malformed
 from nanohost_protocol.rows import MessageOut, Origin, OutKind
 from nanohost_protocol.sequence import HIGHEST
 
@@ -57,7 +57,7 @@ class Collector:
         """Take over all that is new in the session's outbound.db. Raises MailboxError, StoreError."""
         while True:
             session = await sessions.get(self._store, id)
-            rows = await self._mailboxes.outbound(session, partial(_after, session.out_cursor))
+            rows = await self._mailboxes.outbound(session, queries.messages_after(session.out_cursor, limit=BATCH))
             if not rows:
                 return
             await self._enter(session, rows)
@@ -103,10 +103,6 @@ class Collector:
                 _log.warning("outbound_dropped", session=session.id, message=entry.out_id, reason=entry.reason)
         for lane in dict.fromkeys(entry.lane for entry in entries if entry.status is DeliveryStatus.PENDING):
             self._on_entry(lane)
-
-
-def _after(cursor: int, box: OutboundReader) -> list[MessageOut | Malformed]:
-    return box.messages_after(cursor, limit=BATCH)
 
 
 def _origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:

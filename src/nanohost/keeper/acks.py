@@ -15,6 +15,7 @@ from nanohost.keeper.endings import Taken, apply, chats_of, next_due, still_due
 from nanohost.keeper.holds import ended, failures_after, too_long
 from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
 from nanohost.keeper.verdict import Close, Verdict, lost, verdict
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.store import deliveries, sessions, spared_tries, turn_costs, turn_failures
@@ -24,7 +25,6 @@ from nanohost.store.turn_failures import TurnFailures
 from nanohost.tasks.ends import Closed
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
-from nanohost_protocol.outbound import OutboundReader
 from nanohost_protocol.rows import Ack, InKind, Usage
 
 
@@ -89,10 +89,10 @@ class AckTaker:
 
     async def take(self, session: Session) -> Standing | None:
         """Take over what changed. None: outbound.db cannot be read now. Raises MailboxError, StoreError."""
-        said = await self._mailboxes.outbound(session, lambda box: _read(box, session.ack_cursor))
-        if said is None:
+        news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
+        if news is None:
             return None
-        acks, claims, usages = said
+        acks, claims, usages = news.acks, news.claims, news.usages
         now = self._clock.now()
         failures = await self._failures(session, acks, now)
         verdicts = await self._verdicts(session, acks, claims, failures, now)
@@ -199,12 +199,6 @@ class AckTaker:
             self._held[session.id] = failures.until
         for notice in notices:
             self._on_notice(notice.lane)
-
-
-def _read(box: OutboundReader, cursor: int) -> tuple[list[Ack], list[Ack], dict[str, Usage]]:
-    acks, claims = box.acks_after(cursor), box.open_claims()
-    usages = {turn: box.usage(turn) for turn in {ack.turn_id for ack in (*acks, *claims)}}
-    return acks, claims, {turn: usage for turn, usage in usages.items() if usage is not None}
 
 
 def _orders(box: InboundReader, acks: Sequence[Ack]) -> set[str]:

@@ -16,9 +16,10 @@ from nanohost.errors import MailboxError
 from nanohost.keeper.footprint import footprint
 from nanohost.keeper.progress import Progress, Seen, Stamp
 from nanohost.keeper.stuck import Fine, Limits, Stuck, judge
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.queries import Doing
 from nanohost.model import LeaseId, Session
-from nanohost_protocol.outbound import OutboundReader
 
 LOOK_EVERY_S = 10.0
 
@@ -64,19 +65,19 @@ class Health:
 
     async def _read(self, session: Session, lease: LeaseId) -> tuple[Seen | None, str]:
         try:
-            return await self._mailboxes.outbound(session, lambda box: _seen(box, lease)), ""
+            doing = await self._mailboxes.outbound(session, queries.progress())
         except MailboxError as error:
             # What the machine refuses (no descriptor left, a disk that fails) is not the container's doing.
             return None, "" if isinstance(error.__cause__, OSError) else str(error.__cause__)
+        return None if doing is None else _seen(doing, lease), ""
 
 
-def _seen(box: OutboundReader, lease: LeaseId) -> Seen:
-    claims = [claim for claim in box.open_claims() if claim.container_id == lease]
-    state = box.progress()
+def _seen(doing: Doing, lease: LeaseId) -> Seen:
+    claims = [claim for claim in doing.claims if claim.container_id == lease]
     change = hash(
-        (tuple(state.items()), tuple((claim.message_id, claim.change) for claim in claims), box.highest_seq())
+        (tuple(doing.state.items()), tuple((claim.message_id, claim.change) for claim in claims), doing.highest_seq)
     )
-    return Seen(claims=len(claims), change=change, state=state)
+    return Seen(claims=len(claims), change=change, state=doing.state)
 
 
 def _stamp(heartbeat: Path) -> Stamp:

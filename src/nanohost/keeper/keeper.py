@@ -191,6 +191,13 @@ class Keeper:
         self._end(slot)
         return True
 
+    def stop_blocked(self, session: SessionId, why: str) -> None:
+        """Stop the session's container, which keeps its own files from being read or written: a death like any other.
+        `why` is for the operator."""
+        slot = self._slots.get(session)
+        if slot is not None and slot.state is SlotState.RUNNING:
+            self._stop_stuck_one(slot, Stuck(reason="mailbox", sentence=why))
+
     def rest(self) -> None:
         """Start nothing until `go_on`: who has work waits. May be called before the keeper is opened."""
         self._resting = True
@@ -351,6 +358,7 @@ class Keeper:
 
     async def _clear(self, id: SessionId, lease: LeaseId) -> None:
         await self._starter.clear(id, lease)
+        self._mailboxes.forgive(id)
         self._slots.remove(id)
         self._on_working(id, ())
         self._moved.set()
@@ -494,9 +502,12 @@ class Keeper:
                 continue
             found = await self._health.look(session, slot.lease, due=session.id in due, busy=slot.busy)
             if isinstance(found, Stuck) and slot.state is SlotState.RUNNING:
-                _log.warning("container_stuck", session=session.id, reason=found.reason, sentence=found.sentence)
-                slot.fault, slot.state = found.sentence, SlotState.STOPPING
-                self._stops.poke(session.id)
+                self._stop_stuck_one(slot, found)
+
+    def _stop_stuck_one(self, slot: Slot, found: Stuck) -> None:
+        _log.warning("container_stuck", session=slot.session_id, reason=found.reason, sentence=found.sentence)
+        slot.fault, slot.state = found.sentence, SlotState.STOPPING
+        self._stops.poke(slot.session_id)
 
     def _next_look_s(self) -> float:
         """Until somebody should look at the containers again: those that are idle and well wait for the sweep."""

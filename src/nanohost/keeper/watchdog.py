@@ -21,6 +21,7 @@ from nanohost.keeper.lateness import Waiting, late
 from nanohost.keeper.notices import LATE, Notice, about_delivery, about_event, delivery_of, notice_seqs
 from nanohost.keeper.pauses import Trouble
 from nanohost.keeper.slots import Slot
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.store import deliveries, events, paused, sessions, turn_failures
@@ -29,7 +30,7 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.late import Late, LateDelivery, LateEvent
-from nanohost_protocol.rows import ChatId, InKind, MessageIn, Origin
+from nanohost_protocol.rows import Ack, ChatId, InKind, MessageIn, Origin
 
 LOOK_EVERY_S = 60.0
 TOLD_FOR = timedelta(days=1)
@@ -183,10 +184,10 @@ class Watchdog:
         try:
             rows = await self._mailboxes.inbound(session, lambda box: _waiting(box.due(now + timedelta(days=1))))
             old = await self._old(session, rows, now)
-            claims = await self._mailboxes.outbound(session, lambda box: box.open_claims()) if old else []
+            claims = await self._claims(session) if old else []
         except MailboxError as error:
             return await self._unreadable(session, error, known, now)
-        claimed = {claim.message_id for claim in claims or () if claim.container_id == session.lease}
+        claimed = {claim.message_id for claim in claims if claim.container_id == session.lease}
         failures = await turn_failures.find(self._store, session.id) if old else None
         knowing = failures.told if failures is not None and failures.holds(now) else frozenset[ChatId]()
         by_chat: dict[ChatId, list[_Found]] = defaultdict(list)
@@ -203,6 +204,9 @@ class Watchdog:
                 )
                 by_chat[message.origin.chat].append(_Found(late=entry, notice=notice))
         return [one for found in by_chat.values() for one in _one_notice(found)]
+
+    async def _claims(self, session: Session) -> list[Ack]:
+        return await self._mailboxes.outbound(session, queries.open_claims()) or []
 
     async def _old(
         self, session: Session, rows: Sequence[MessageIn], now: datetime

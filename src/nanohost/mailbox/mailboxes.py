@@ -1,57 +1,113 @@
 """The host's half of all mailboxes: writes inbound.db, rings the runner, reads outbound.db.
 
-Promises: what `update` returned is on disk; one session's writes never overlap; all work happens in a small pool of
-threads, so that a thousand sessions cost no thread. Never: a write to outbound.db, or trust in what it holds.
+Promises: what `update` returned is on disk; one session's writes never overlap, nor do its looks; our own files are
+written by a small pool of threads, so that a thousand sessions cost no thread; what a container writes is opened in
+reader processes only, which can be killed. Every wait has a limit, and no session's files keep another waiting: see
+`patience`. Never: a write to outbound.db, or trust in what it holds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from nanohost.clock import Clock, SystemClock
 from nanohost.errors import MailboxError
 from nanohost.mailbox.paths import prepare, ring, session_layout
-from nanohost.mailbox.untrusted import check_outbound
+from nanohost.mailbox.patience import Patience
+from nanohost.mailbox.queries import Query
+from nanohost.mailbox.reader_client import LookHung
+from nanohost.mailbox.readers import Readers
 from nanohost.model import Session, SessionId
 from nanohost_protocol.errors import Busy as FileBusy
 from nanohost_protocol.errors import NotReady, ProtocolError
 from nanohost_protocol.inbound import InboundReader, InboundWriter, reading_inbound, writing
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.outbound import OutboundReader, reading_outbound
 from nanohost_protocol.rows import NewMessageIn
 
 T = TypeVar("T")
+
+OnBlocked = Callable[[SessionId, str], None]
+"""Told of a session that keeps its own files from being read or written, and how."""
 
 MOST_CONTEXT = 200
 """Messages that wake nobody and wait for one that does: more than a runner takes along, so that none is missed."""
 THREADS = 2
 """Session files are small and local: two threads keep up with thousands of sessions."""
+LOCK_WAIT_S = 0.05
+"""For which a reader process waits for a runner's commit; not at all where the file was locked the last time."""
+WRITE_BUSY_S = 0.01
+"""For which a thread waits for a reader of an inbound.db to finish; a runner reads for less than a millisecond."""
+WRITE_PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16)
+"""Between tries to write an inbound.db that a reader holds. Nothing waits in a thread meanwhile."""
+THREAD_LIMIT_S = 30.0
+"""A thread that does not come back for so long waits for a disk, or for a file that is none."""
+CLOSE_LIMIT_S = 5.0
+HINT = "nanohost verify shows what is wrong"
 
 
 class Mailboxes:
-    """All sessions' files below one folder."""
+    """All sessions' files below one folder. `clock` measures pauses; tests of their limits replace `readers`."""
 
-    def __init__(self, sessions: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        sessions: Path,
+        *,
+        durable: bool = True,
+        clock: Clock | None = None,
+        readers: Readers | None = None,
+    ) -> None:
         self._sessions = sessions
         self._durable = durable
+        self._clock = clock or SystemClock()
+        self._readers = readers or Readers()
         self._pool: ThreadPoolExecutor | None = None
+        self._in_threads: set[asyncio.Future[Any]] = set()
         self._writing: dict[SessionId, asyncio.Lock] = {}
+        self._looking: dict[SessionId, asyncio.Lock] = {}
+        self._reads: dict[SessionId, Patience] = {}
+        self._writes: dict[SessionId, Patience] = {}
+        self._retries: dict[SessionId, float] = {}
+        """When a session is looked at again that could not be looked at; monotonic seconds."""
+        self._retry_changed = asyncio.Event()
+        self.looks = 0
+        """How many looks into an outbound.db were made."""
+        self._on_blocked: OnBlocked = lambda _session, _why: None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Have the threads while entered; leaving waits for writes that began."""
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="mailbox")
-        try:
+        """Have the threads and the readers while entered; leaving waits for writes that began, but not for ever."""
+        async with AsyncExitStack() as stack:
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="mailbox")
+            stack.push_async_callback(self._close_pool, self._pool)
+            await stack.enter_async_context(self._readers.opened())
             yield
-        finally:
-            await asyncio.to_thread(self._pool.shutdown)
+
+    def on_blocked(self, told: OnBlocked) -> None:
+        """Call this for a session whose container is to be stopped: it must not block."""
+        self._on_blocked = told
 
     def layout(self, session: Session) -> SessionLayout:
         return session_layout(self._sessions, session.group_folder, session.id)
+
+    def forgive(self, session: SessionId) -> None:
+        """Its container is gone, and nothing that it held is held any more: look again at once."""
+        self._reads.pop(session, None)
+        self._writes.pop(session, None)
+
+    async def retry(self, tell: Callable[[SessionId], None]) -> None:
+        """For ever: tell of each session that could not be looked at, when its pause is over."""
+        while True:
+            self._retry_changed.clear()
+            now = self._clock.monotonic()
+            for session in [session for session, at in self._retries.items() if at <= now]:
+                del self._retries[session]
+                tell(session)
+            await self._until_retry(min(self._retries.values(), default=None))
 
     async def put(self, session: Session, messages: Sequence[NewMessageIn]) -> None:
         """Add messages in one transaction and wake the runner. Ids that are there already change nothing. Of those that
@@ -67,7 +123,8 @@ class Mailboxes:
         ring(self.layout(session))
 
     async def update(self, session: Session, change: Callable[[InboundWriter], T]) -> T:
-        """One transaction on inbound.db; the folder is made if it is not there.
+        """One transaction on inbound.db; the folder is made if it is not there. `change` may be called again, in
+        another transaction, if the first cannot be committed.
 
         Raises MailboxError: the file is damaged, of another version, held by a reader, or the disk refuses.
         """
@@ -76,33 +133,27 @@ class Mailboxes:
         def write() -> T:
             if not layout.inbound_db.exists():
                 prepare(layout)
-            with writing(layout.inbound_db, durable=self._durable) as box:
+            with writing(layout.inbound_db, durable=self._durable, busy_s=WRITE_BUSY_S) as box:
                 return change(box)
 
-        async with self._lock(session.id):
-            return await self._in_pool(session, write)
+        async with self._lock(self._writing, session.id):
+            return await self._translated(session, lambda: self._patiently(session, write))
 
-    async def outbound(self, session: Session, read: Callable[[OutboundReader], T]) -> T | None:
-        """Look into outbound.db, one snapshot. None means no news yet: not there, being rolled back, or locked.
+    async def outbound(self, session: Session, query: Query[T]) -> T | None:
+        """Look into outbound.db, one snapshot. None means no news yet: not there, being rolled back, or locked; whoever
+        serves `retry` is told when to look again.
 
         Raises MailboxError when the file is not one the host reads.
         """
-        path = self.layout(session).outbound_db
-
-        def look() -> T | None:
-            try:
-                check_outbound(path)
-                with reading_outbound(path) as box:
-                    return read(box)
-            except (NotReady, FileBusy):
+        async with self._lock(self._looking, session.id):
+            known = self._reads.get(session.id, Patience())
+            if self._clock.monotonic() < known.not_before:
+                self._retry_at(session.id, known.not_before)
                 return None
-            except (ProtocolError, OSError):
-                raise
-            except Exception as error:
-                # Whoever asks is ready for a MailboxError: what a container wrote must not end more than its session.
-                raise ProtocolError(f"{path} holds what cannot be read: {type(error).__name__}: {error}") from error
-
-        return await self._in_pool(session, look)
+            try:
+                return await self._look(session, query, known)
+            except (ProtocolError, OSError) as error:
+                raise self._error(session, error) from error
 
     async def needs_rollback(self, session: Session) -> bool:
         """Whether a dead runner left a journal that only a runner may roll back: nothing can be read until then."""
@@ -115,7 +166,7 @@ class Mailboxes:
             except FileNotFoundError:
                 return False
 
-        return await self._in_pool(session, look)
+        return await self._translated(session, lambda: self._in_thread(look))
 
     async def inbound(self, session: Session, read: Callable[[InboundReader], T]) -> T:
         """Look into our own inbound.db. Raises MailboxError."""
@@ -125,16 +176,100 @@ class Mailboxes:
             with reading_inbound(path) as box:
                 return read(box)
 
-        return await self._in_pool(session, look)
+        return await self._translated(session, lambda: self._in_thread(look))
 
-    async def _in_pool(self, session: Session, work: Callable[[], T]) -> T:
-        assert self._pool is not None, "mailboxes are opened before they are used"
+    async def _look(self, session: Session, query: Query[T], known: Patience) -> T | None:
+        busy_s = 0.0 if known.locked_in_a_row else LOCK_WAIT_S
+        path = self.layout(session).outbound_db
+        cpu_s = 0.0
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        except (ProtocolError, OSError) as error:
-            raise MailboxError(
-                f"session {session.id} of {session.group_folder}: {error}", hint="nanohost verify shows what is wrong"
-            ) from error
+            self.looks += 1
+            looked = await self._readers.look(path, query, busy_s=busy_s)
+            cpu_s = looked.cpu_s
+            value = looked.value(query, path)
+        except NotReady:
+            self._reads[session.id] = known.answered(self._clock.monotonic(), cpu_s=cpu_s)
+            return None
+        except FileBusy:
+            after = self._reads[session.id] = known.locked(self._clock.monotonic())
+            self._retry_at(session.id, after.not_before)
+            self._judge(session.id, after, path.name)
+            return None
+        except LookHung:
+            self._reads[session.id] = known.hanging(self._clock.monotonic())
+            self._judge(session.id, self._reads[session.id], path.name)
+            raise
+        except ProtocolError as error:
+            self._reads[session.id] = known.refusing(self._clock.monotonic(), cpu_s=cpu_s)
+            self._judge(session.id, self._reads[session.id], path.name, problem=str(error))
+            raise
+        self._reads[session.id] = known.answered(self._clock.monotonic(), cpu_s=cpu_s)
+        return value
 
-    def _lock(self, session: SessionId) -> asyncio.Lock:
-        return self._writing.setdefault(session, asyncio.Lock())
+    async def _patiently(self, session: Session, write: Callable[[], T]) -> T:
+        """Try again while a reader holds the file; fewer times where it did the last time."""
+        known = self._writes.get(session.id, Patience())
+        for pause_s in () if known.locked_in_a_row else WRITE_PAUSES_S:
+            try:
+                done = await self._in_thread(write)
+            except FileBusy:
+                await asyncio.sleep(pause_s)
+            else:
+                return done
+        try:
+            done = await self._in_thread(write)
+        except FileBusy:
+            self._writes[session.id] = known.locked(self._clock.monotonic())
+            self._judge(session.id, self._writes[session.id], self.layout(session).inbound_db.name)
+            raise
+        self._writes.pop(session.id, None)
+        return done
+
+    def _judge(self, session: SessionId, patience: Patience, file: str, *, problem: str = "") -> None:
+        if why := patience.verdict(file, self._clock.monotonic(), problem=problem):
+            self._on_blocked(session, why)
+
+    def _retry_at(self, session: SessionId, at: float) -> None:
+        self._retries[session] = min(at, self._retries.get(session, at))
+        self._retry_changed.set()
+
+    async def _until_retry(self, at: float | None) -> None:
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._retry_changed.wait())]
+        if at is not None:
+            waits.append(asyncio.ensure_future(self._clock.sleep(at - self._clock.monotonic())))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _translated(self, session: Session, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await work()
+        except (ProtocolError, OSError) as error:
+            raise self._error(session, error) from error
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Raises ProtocolError when the thread does not come back."""
+        assert self._pool is not None, "mailboxes are opened before they are used"
+        working = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        self._in_threads.add(working)
+        working.add_done_callback(self._in_threads.discard)
+        try:
+            return await asyncio.wait_for(asyncio.shield(working), THREAD_LIMIT_S)
+        except TimeoutError:
+            if working.done():
+                raise
+            raise ProtocolError(f"its files did not let themselves be used for {THREAD_LIMIT_S:g} s") from None
+
+    def _error(self, session: Session, error: Exception) -> MailboxError:
+        return MailboxError(f"session {session.id} of {session.group_folder}: {error}", hint=HINT)
+
+    async def _close_pool(self, pool: ThreadPoolExecutor) -> None:
+        pool.shutdown(wait=False)
+        if self._in_threads:
+            await asyncio.wait(self._in_threads, timeout=CLOSE_LIMIT_S)
+
+    @staticmethod
+    def _lock(locks: dict[SessionId, asyncio.Lock], session: SessionId) -> asyncio.Lock:
+        return locks.setdefault(session, asyncio.Lock())

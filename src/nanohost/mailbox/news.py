@@ -86,7 +86,7 @@ class OutboxNews:
             stamp = _stamp(watched.path)
             if stamp != watched.stamp:
                 watched.stamp = stamp if _settled(stamp) else None
-                self._changed(session)
+                self.changed(session)
 
     @property
     def has_events(self) -> bool:
@@ -99,11 +99,12 @@ class OutboxNews:
         async for session in self._events.changes():
             if session is None:
                 for active in list(self._active):
-                    self._changed(active)
+                    self.changed(active)
             elif session in self._active:
-                self._changed(session)
+                self.changed(session)
 
-    def _changed(self, session: SessionId) -> None:
+    def changed(self, session: SessionId) -> None:
+        """Tell that the session's outbound.db is to be looked at."""
         for listener in self._listeners:
             listener(session)
 

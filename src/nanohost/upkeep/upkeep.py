@@ -21,6 +21,7 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session
@@ -137,7 +138,8 @@ class Upkeep:
         layout = self._mailboxes.layout(session)
         if not await asyncio.to_thread(layout.inbound_db.exists):
             return 0, 0
-        claims = await self._mailboxes.outbound(session, lambda box: {ack.message_id for ack in box.open_claims()})
+        open_claims = await self._mailboxes.outbound(session, queries.open_claims())
+        claims = None if open_claims is None else {claim.message_id for claim in open_claims}
         rows = 0 if claims is None else await self._mailbox(session, before, claims)
         entries = await self._ledger(session, before, no_claims=claims == set())
         if session.lease is None:

@@ -1,7 +1,7 @@
 """One session as the central database and its two files show it at one moment: all that its checks look at.
 
-Promises: files are opened read-only, outbound.db after the checks that any untrusted file passes, each for less time
-than a writer waits; what is kept of a session is bounded, however much its files hold. Blocking: for threads.
+Promises: files are opened read-only, outbound.db in a process that can be killed, each for less time than a writer
+waits; what is kept of a session is bounded, however much its files hold. Blocking: for threads.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from nanohost.home import Home
+from nanohost.mailbox import queries
+from nanohost.mailbox.blocking_reader import BlockingReader, blocking_reader
 from nanohost.mailbox.paths import session_layout
-from nanohost.mailbox.untrusted import check_outbound
+from nanohost.mailbox.queries import Summary
 from nanohost.model import LeaseId, SessionId
 from nanohost.verify.finding import MOST_ROWS
 from nanohost.verify.store import snapshot
 from nanohost_protocol.errors import Busy, NotReady, ProtocolError
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.outbound import Malformed, OutboundReader, reading_outbound
-from nanohost_protocol.rows import Ack, MessageOut
+from nanohost_protocol.rows import Ack
 from nanohost_protocol.schema import INBOUND
-from nanohost_protocol.sqlite import reading
+from nanohost_protocol.sqlite import READ_BUSY_S, reading
 
 CHUNK = 2000
 """Routes looked up in one opening of inbound.db: a few milliseconds, so the host's writes need not wait."""
@@ -86,15 +87,6 @@ class Inbound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outbound:
-    """What outbound.db holds. `has_acks`: some were not taken over yet."""
-
-    rows: tuple[tuple[int, str], ...]
-    claims: tuple[Ack, ...]
-    has_acks: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
     """Routes against rows. `lost` are written routes without their row, `early` waiting ones that have it."""
 
@@ -113,7 +105,7 @@ class SessionView:
     host_running: bool
     inbound: Inbound | None
     inbound_problem: str | None
-    outbound: Outbound | None
+    outbound: Summary | None
     outbound_problem: str | None
     arrivals: Arrivals
 
@@ -125,7 +117,7 @@ class SessionView:
 
 def every_session(home: Home, *, host_running: bool) -> Generator[SessionView, None, None]:
     """All sessions, one after the other, against one snapshot of the central database. Raises StoreError."""
-    with snapshot(home.database) as central:
+    with snapshot(home.database) as central, blocking_reader() as reader:
         routes = _RoutesBySession(central.execute(ROUTES))
         for found in central.execute(SESSIONS):
             row = SessionRow(
@@ -137,7 +129,7 @@ def every_session(home: Home, *, host_running: bool) -> Generator[SessionView, N
                 due=bool(found["due"]),
             )
             layout = session_layout(home.sessions, row.group_folder, row.id)
-            yield _view(row, layout, routes.of(row.id), central, host_running=host_running)
+            yield _view(row, layout, routes.of(row.id), central, reader, host_running=host_running)
 
 
 class _RoutesBySession:
@@ -159,10 +151,11 @@ def _view(
     layout: SessionLayout,
     routes: Iterator[sqlite3.Row],
     central: sqlite3.Connection,
+    reader: BlockingReader,
     *,
     host_running: bool,
 ) -> SessionView:
-    outbound, outbound_problem = _outbound(layout.outbound_db, row)
+    outbound, outbound_problem = _outbound(layout.outbound_db, row, reader)
     inbound, inbound_problem = _inbound(layout.inbound_db, outbound.claims if outbound else (), row.lease)
     return SessionView(
         row=row,
@@ -177,31 +170,13 @@ def _view(
     )
 
 
-def _outbound(path: Path, row: SessionRow) -> tuple[Outbound | None, str | None]:
+def _outbound(path: Path, row: SessionRow, reader: BlockingReader) -> tuple[Summary | None, str | None]:
     try:
-        check_outbound(path)
-        with reading_outbound(path) as box:
-            return Outbound(
-                rows=tuple(islice(_outbound_rows(box), MOST_OUTBOUND)),
-                claims=tuple(box.open_claims()),
-                has_acks=bool(box.acks_after(row.ack_cursor, limit=1)),
-            ), None
+        return reader.look(path, queries.summary(row.ack_cursor, most=MOST_OUTBOUND), busy_s=READ_BUSY_S), None
     except (NotReady, Busy):
         return None, None
     except (ProtocolError, OSError) as error:
         return None, str(error)
-
-
-def _outbound_rows(box: OutboundReader) -> Iterator[tuple[int, str]]:
-    cursor = 0
-    while rows := box.messages_after(cursor):
-        for row in rows:
-            yield row.seq, _out_id(row)
-        cursor = rows[-1].seq
-
-
-def _out_id(row: MessageOut | Malformed) -> str:
-    return f"malformed-{row.seq}" if isinstance(row, Malformed) else row.id
 
 
 def _inbound(path: Path, claims: Sequence[Ack], lease: LeaseId | None) -> tuple[Inbound | None, str | None]:

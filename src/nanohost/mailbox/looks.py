@@ -1,0 +1,68 @@
+"""What can be asked of an outbound.db. Runs in a reader process: only the standard library and nanohost_protocol.
+
+A look is a name and some arguments, so that it can cross to that process; `queries` gives each its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from nanohost_protocol.outbound import Malformed, OutboundReader
+from nanohost_protocol.rows import Ack, MessageOut, Turn, Usage
+
+
+def messages_after(box: OutboundReader, cursor: int, limit: int) -> list[MessageOut | Malformed]:
+    return box.messages_after(cursor, limit=limit)
+
+
+def acks_after(box: OutboundReader, change: int) -> dict[str, object]:
+    """What changed, what is open, and what the turns of both took."""
+    acks, claims = box.acks_after(change), box.open_claims()
+    usages: dict[str, Usage | None] = {turn: box.usage(turn) for turn in {ack.turn_id for ack in (*acks, *claims)}}
+    return {"acks": acks, "claims": claims, "usages": {turn: usage for turn, usage in usages.items() if usage}}
+
+
+def open_claims(box: OutboundReader) -> list[Ack]:
+    return box.open_claims()
+
+
+def turns(box: OutboundReader, limit: int) -> list[Turn]:
+    return box.turns(limit=limit)
+
+
+def progress(box: OutboundReader) -> dict[str, object]:
+    """What the runner says it is doing. `since`: when the turn began that runs, if one does."""
+    claims = box.open_claims()
+    return {
+        "claims": claims,
+        "state": box.progress(),
+        "highest_seq": box.highest_seq(),
+        "since": _running_since(box) if claims else None,
+    }
+
+
+def summary(box: OutboundReader, change: int, most: int) -> dict[str, object]:
+    """For checks: number and id of at most so many rows, the open claims, and whether an ack is above `change`."""
+    rows: list[tuple[int, str]] = []
+    while len(rows) < most and (found := box.messages_after(rows[-1][0] if rows else 0)):
+        rows.extend((row.seq, _out_id(row)) for row in found)
+    return {
+        "rows": rows[:most],
+        "claims": box.open_claims(),
+        "has_acks": bool(box.acks_after(change, limit=1)),
+    }
+
+
+def _running_since(box: OutboundReader) -> datetime | None:
+    running = [turn for turn in box.turns(limit=1) if turn.ended_at is None]
+    return running[0].started_at if running else None
+
+
+def _out_id(row: MessageOut | Malformed) -> str:
+    return f"malformed-{row.seq}" if isinstance(row, Malformed) else row.id
+
+
+LOOKS: Mapping[str, Callable[..., object]] = {
+    look.__name__: look for look in (messages_after, acks_after, open_claims, turns, progress, summary)
+}

@@ -1,0 +1,99 @@
+"""The looks into an outbound.db with their types: what a reader process answers is checked before anybody uses it.
+
+A reader has opened a file that a container wrote. Should that file ever get the better of it, it can still say nothing
+but values of these shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from nanohost.mailbox import looks
+from nanohost_protocol.outbound import Malformed
+from nanohost_protocol.rows import Ack, MessageOut, Turn, Usage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[T]):
+    """A look by name, its arguments (plain JSON values), and what it answers."""
+
+    look: str
+    arguments: tuple[int | str, ...]
+    answer: TypeAdapter[T]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AckNews:
+    """Acks above a cursor, all open claims, and by turn what they took so far."""
+
+    acks: list[Ack]
+    claims: list[Ack]
+    usages: dict[str, Usage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """What a runner says of itself. `since`: when the turn that runs began; None when none does."""
+
+    claims: list[Ack]
+    state: dict[str, str]
+    highest_seq: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Number and id of the rows that wait in the file, its open claims, and whether acks wait to be taken over."""
+
+    rows: list[tuple[int, str]]
+    claims: list[Ack]
+    has_acks: bool
+
+
+_MESSAGES: TypeAdapter[list[MessageOut | Malformed]] = TypeAdapter(list[MessageOut | Malformed])
+_ACK_NEWS = TypeAdapter(AckNews)
+_CLAIMS = TypeAdapter(list[Ack])
+_TURNS = TypeAdapter(list[Turn])
+_DOING = TypeAdapter(Doing)
+_SUMMARY = TypeAdapter(Summary)
+
+
+def messages_after(cursor: int, *, limit: int) -> Query[list[MessageOut | Malformed]]:
+    """Rows above the cursor, lowest number first."""
+    return Query(_name(looks.messages_after), (cursor, limit), _MESSAGES)
+
+
+def acks_after(change: int) -> Query[AckNews]:
+    """What changed since that change, and what is open."""
+    return Query(_name(looks.acks_after), (change,), _ACK_NEWS)
+
+
+def open_claims() -> Query[list[Ack]]:
+    """What is being worked on, or was when the container died."""
+    return Query(_name(looks.open_claims), (), _CLAIMS)
+
+
+def turns(*, limit: int = 20) -> Query[list[Turn]]:
+    """The latest turns, newest first."""
+    return Query(_name(looks.turns), (limit,), _TURNS)
+
+
+def progress() -> Query[Doing]:
+    """What the runner says it is doing."""
+    return Query(_name(looks.progress), (), _DOING)
+
+
+def summary(change: int, *, most: int) -> Query[Summary]:
+    """All that `verify` compares, of at most so many rows."""
+    return Query(_name(looks.summary), (change, most), _SUMMARY)
+
+
+def _name(look: Callable[..., object]) -> str:
+    return look.__name__

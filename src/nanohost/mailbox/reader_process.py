@@ -1,0 +1,100 @@
+"""A process that reads outbound.db files for the host, and can be killed.
+
+A container writes the folder in which SQLite opens names beside the database (its journal, a write-ahead log): whatever
+it puts there, between any check and the open, an open may wait for ever, a read may take all memory, a parser may fall
+over. Here that ends one small process that holds nothing: no environment, no secret, no descriptor but its socket.
+
+Standard library and nanohost_protocol only. Protocol on descriptor 0, a stream socket: requests and answers alternate,
+each a length (4 bytes, big-endian) and that many bytes of JSON. A request is {path, look, arguments, busy_s,
+deadline_s}; an answer {"value": …, "cpu_s": …} or {"error": class name, "text": …, "errno": …, "cpu_s": …}. The end
+of the stream ends the process; so does a look that takes longer than its deadline, by SIGALRM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nanohost.mailbox.looks import LOOKS
+from nanohost.mailbox.untrusted import check_outbound
+from nanohost_protocol.errors import ProtocolError
+from nanohost_protocol.outbound import reading_outbound
+
+MOST_MEMORY = 1024**3
+"""Bytes of address space: an interpreter, SQLite's page cache (2 MB) and one answer are a tenth of it."""
+RETIRE_AT_KIB = 160 * 1024
+"""A reader whose memory once grew beyond this ends after its answer, and with it what the answer took."""
+MOST_STEPS = 2_000_000
+"""Of SQLite's virtual machine in one look. An ordinary look takes thousands, the largest allowed one some 100,000; a
+table of a million rows that has to be searched takes more than this."""
+MOST_DESCRIPTORS = 32
+LENGTH = 4
+
+
+def main() -> None:
+    """Serve descriptor 0 until it closes."""
+    _limit()
+    with os.fdopen(0, "rb") as requests, os.fdopen(os.dup(0), "wb") as answers:
+        while request := _read(requests):
+            signal.setitimer(signal.ITIMER_REAL, request["deadline_s"])
+            answer = _answer(request)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            answers.write(len(answer).to_bytes(LENGTH, "big") + answer)
+            answers.flush()
+            if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > RETIRE_AT_KIB:
+                return
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it has nothing to write, whatever a file makes SQLite try
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, MOST_DESCRIPTORS))
+
+
+def _read(requests: BinaryIO) -> dict[str, Any]:
+    length = int.from_bytes(requests.read(LENGTH), "big")
+    request: dict[str, Any] = json.loads(requests.read(length) or "{}")
+    return request
+
+
+def _answer(request: dict[str, Any]) -> bytes:
+    started = time.process_time()
+    try:
+        answer: dict[str, object] = {"value": _look(request)}
+        return _encoded(answer, started)
+    except ProtocolError as error:
+        answer = {"error": type(error).__name__, "text": str(error)}
+    except OSError as error:
+        answer = {"error": "OSError", "text": str(error), "errno": error.errno}
+    except Exception as error:
+        # Whoever asks is ready for an error of this file: what a container wrote must not end more than its session.
+        text = f"{request['path']} holds what cannot be read: {type(error).__name__}: {error}"
+        answer = {"error": ProtocolError.__name__, "text": text}
+    return _encoded(answer, started)
+
+
+def _look(request: dict[str, Any]) -> object:
+    path = Path(request["path"])
+    check_outbound(path)
+    with reading_outbound(path, busy_s=request["busy_s"], most_steps=MOST_STEPS) as box:
+        return LOOKS[request["look"]](box, *request["arguments"])
+
+
+def _encoded(answer: dict[str, object], started: float) -> bytes:
+    cpu_s = time.process_time() - started
+    return json.dumps({**answer, "cpu_s": cpu_s}, default=_plain, ensure_ascii=False).encode()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    assert dataclasses.is_dataclass(value), "looks answer with rows, times and plain values"
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -1,0 +1,75 @@
+"""Hostile agents beside good ones, in a whole host: real containers, in which `program.py` is let loose."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.bubblewrap import BubblewrapRuntime
+from nanohost.runtimes.docker import DockerRuntime
+from nanohost.runtimes.docker_image import ensure_image
+from nanohost.runtimes.port import Runtime
+from nanohost.runtimes.process import ProcessRuntime
+from tests.hostile import program
+from tests.support.flow import Flow, flowing, install_of, scripted_settings
+from tests.support.invariants import until
+
+RUNTIMES = (
+    "process",
+    pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+    pytest.param("docker", marks=pytest.mark.docker),
+)
+GOOD = "good"
+START_LIMIT_S = 90.0
+
+
+@asynccontextmanager
+async def hosting(root: Path, kind: str) -> AsyncIterator[Flow]:
+    """A host whose containers are of that kind. Skips the test where there are none."""
+    runtime = await _runtime(root, kind)
+    settings = scripted_settings(runtime=kind, poll_interval_s=0.2)
+    async with flowing(root, runtime=runtime, settings=settings) as flow:
+        yield flow
+
+
+async def let_loose(flow: Flow, name: str, *, chat: str = "bad") -> None:
+    """An agent of a chat of its own that has begun to be hostile, in the way of that program."""
+    rule = {"match": "begin", "actions": [{"start": ["python3", "program.py", name]}, {"answer": "begun"}]}
+    await flow.wire(chat, chat, script=[rule])
+    folder = flow.home.groups / chat
+    shutil.copy(program.__file__, folder / "program.py")
+    await flow.fake.person_writes("begin", chat=chat)
+    await until(lambda: (folder / "at-work").exists(), limit_s=START_LIMIT_S)
+
+
+async def ask(flow: Flow, text: str, *, chat: str = GOOD) -> str:
+    """What a person is answered who writes that."""
+    before = len(flow.texts(chat))
+    await flow.fake.person_writes(text, chat=chat)
+    await until(lambda: len(flow.texts(chat)) > before, limit_s=START_LIMIT_S)
+    return flow.texts(chat)[before]
+
+
+async def trouble(flow: Flow, chat: str = "bad") -> str:
+    """Wait until the chat's session was stopped, and return what the operator is told of it."""
+    session = await flow.session(chat)
+    await until(lambda: session.id in flow.host.keeper.troubles(), limit_s=START_LIMIT_S)
+    return flow.host.keeper.troubles()[session.id].reason
+
+
+async def _runtime(root: Path, kind: str) -> Runtime:
+    if kind == "process":
+        return ProcessRuntime(install=install_of(root))
+    if kind == "docker":
+        return DockerRuntime(install=install_of(root), image=await ensure_image(progress=lambda _: None))
+    runtime = BubblewrapRuntime(install=install_of(root))
+    try:
+        runtime.check()
+    except RuntimeUnavailable as why:
+        pytest.skip(str(why))
+    return runtime

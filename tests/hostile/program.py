@@ -1,0 +1,139 @@
+"""What a hostile agent does from inside its container: one program, started by a scripted agent in its folder.
+
+python3 program.py WHAT, where WHAT is one of PROGRAMS. It says that it is at work by making the file `at-work` in its
+folder, and goes on until it is killed. Standard library only: it runs in any container. Each is harmless to anything
+but the session that it runs in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+OUT = Path(os.environ.get("NANOHOST_WORKSPACE", "/workspace")) / "out"
+IN = OUT.parent / "in"
+DATABASE = OUT / "outbound.db"
+JOURNAL = OUT / "outbound.db-journal"
+EXCHANGE = 2
+"""RENAME_EXCHANGE of renameat2(2)."""
+FLOOD_ROWS = 900_000
+LARGE = 250 * 1024 * 1024
+LONGEST_S = 120.0
+
+
+def swap_journal() -> None:
+    """Has the journal be a pipe that nobody writes to, and a plain file, in turns of microseconds."""
+    pipe = OUT / "pipe"
+    os.mkfifo(pipe)
+    JOURNAL.touch()
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = (os.fsencode(pipe), os.fsencode(JOURNAL))
+    _at_work()
+    while True:
+        libc.renameat2(-100, names[0], -100, names[1], EXCHANGE)
+
+
+def lock() -> None:
+    """Holds the write lock of its outbound.db."""
+    connection = sqlite3.connect(DATABASE, isolation_level=None, timeout=60)
+    connection.execute("BEGIN EXCLUSIVE")
+    _at_work()
+    time.sleep(LONGEST_S)
+
+
+def lock_inbound() -> None:
+    """Reads the host's inbound.db and does not come to an end."""
+    connection = sqlite3.connect(f"file:{IN / 'inbound.db'}?mode=ro", uri=True, isolation_level=None, timeout=60)
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM meta").fetchall()
+    _at_work()
+    time.sleep(LONGEST_S)
+
+
+def fill_table() -> None:
+    """Has more acks than any look should search, and goes on touching its file."""
+    with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
+        database.execute("PRAGMA synchronous = OFF")
+        with database:
+            row = "'completed', 'c', 't', 0, '2026-01-01T00:00:00.000000Z', NULL, NULL, NULL"
+            database.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1000000 UNION ALL SELECT i + 1 FROM n LIMIT ?)"
+                f" INSERT INTO processing_ack SELECT 'x' || i, i, {row} FROM n",
+                (FLOOD_ROWS,),
+            )
+        _at_work()
+        _touch(database)
+
+
+def large_state() -> None:
+    """Keeps 250 MB in what a look reads of its state, and goes on touching its file."""
+    with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
+        database.execute("PRAGMA synchronous = OFF")
+        with database:
+            for number in range(LARGE // (8 * 1024 * 1024)):
+                database.execute(
+                    "INSERT OR REPLACE INTO container_state VALUES (?, hex(zeroblob(?)))",
+                    (f"key-{number}", 4 * 1024 * 1024),
+                )
+        _at_work()
+        _touch(database)
+
+
+def large_text() -> None:
+    """Says one text of 200 MB, and goes on touching its file."""
+    with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
+        database.execute("PRAGMA synchronous = OFF")
+        with database:
+            database.execute(
+                "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
+                " VALUES (100001, 'large', 't', '2026-01-01T00:00:00.000000Z', 'chat', hex(zeroblob(?)))",
+                (100 * 1024 * 1024,),
+            )
+        _at_work()
+        _touch(database)
+
+
+def flood_requests() -> None:
+    """Asks for something that is refused, as fast as it can."""
+    with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
+        database.execute("PRAGMA synchronous = OFF")
+        _at_work()
+        number = 100_001
+        until = time.monotonic() + LONGEST_S
+        while time.monotonic() < until:
+            with database:
+                for _ in range(100):
+                    number += 2
+                    database.execute(
+                        "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
+                        " VALUES (?, 'r' || ?, 't', '2026-01-01T00:00:00.000000Z', 'system',"
+                        """ '{"action": "format_disk", "arguments": "{}"}')""",
+                        (number, number),
+                    )
+
+
+def _touch(database: sqlite3.Connection) -> None:
+    until = time.monotonic() + LONGEST_S
+    while time.monotonic() < until:
+        with database:
+            database.execute("INSERT OR REPLACE INTO session_state VALUES ('touched', hex(randomblob(4)))")
+        time.sleep(0.05)
+
+
+def _at_work() -> None:
+    Path("at-work").touch()
+
+
+PROGRAMS: Mapping[str, Callable[[], None]] = {
+    program.__name__: program
+    for program in (swap_journal, lock, lock_inbound, fill_table, large_state, large_text, flood_requests)
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]]()

@@ -1,0 +1,85 @@
+"""What a container does with its own two files stops, slows and fills nobody but itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.agents import RUNTIMES, ask, hosting, let_loose, trouble
+from tests.support.engine import docker_engine
+from tests.support.flow import Flow
+
+__all__ = ["docker_engine"]
+
+MESSAGES = 10
+
+
+@pytest.fixture(autouse=True)
+def _engine(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("docker"):
+        request.getfixturevalue("docker_engine")
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06", "RT-03")
+async def test_a_journal_that_is_swapped_for_a_pipe_stops_its_own_session_alone(tmp_path: Path, kind: str) -> None:
+    async with hosting(tmp_path, kind) as flow:
+        await flow.wire("good", "good")
+        await let_loose(flow, "swap_journal")
+        asking = asyncio.create_task(_talk(flow))
+        assert "outbound.db" in await trouble(flow)
+        assert await asking == [f"echo: {number}" for number in range(MESSAGES)]
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06")
+async def test_a_session_that_only_holds_a_lock_is_stopped_and_named(tmp_path: Path, kind: str) -> None:
+    async with hosting(tmp_path, kind) as flow:
+        await let_loose(flow, "lock")
+        assert "outbound.db has been locked for" in await trouble(flow)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06")
+async def test_a_session_that_keeps_the_host_from_writing_is_stopped_and_named(tmp_path: Path, kind: str) -> None:
+    async with hosting(tmp_path, kind) as flow:
+        await let_loose(flow, "lock_inbound")
+        await flow.fake.person_writes("are you there?", chat="bad")
+        assert "inbound.db has been locked for" in await trouble(flow)
+
+
+@pytest.mark.parametrize("name", ["fill_table", "large_text"])
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06")
+async def test_a_file_that_takes_too_much_to_read_stops_its_own_session_alone(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    async with hosting(tmp_path, kind) as flow:
+        await flow.wire("good", "good")
+        await let_loose(flow, name)
+        assert "outbound.db cannot be read" in await trouble(flow)
+        assert await ask(flow, "hi") == "echo: hi"
+
+
+@pytest.mark.parametrize("name", ["large_state", "large_text"])
+async def test_what_a_container_keeps_in_its_file_is_not_kept_in_the_hosts_memory(tmp_path: Path, name: str) -> None:
+    async with hosting(tmp_path, "process") as flow:
+        await flow.wire("good", "good")
+        await ask(flow, "hi")
+        before = _resident_mb()
+        await let_loose(flow, name)
+        for number in range(MESSAGES):
+            await ask(flow, str(number))
+        assert _resident_mb() - before < 20
+
+
+async def _talk(flow: Flow) -> list[str]:
+    return [await ask(flow, str(number)) for number in range(MESSAGES)]
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
