@@ -39,6 +39,7 @@ async def test_a_journal_that_is_swapped_for_a_pipe_stops_its_own_session_alone(
 async def test_a_session_that_only_holds_a_lock_is_stopped_and_named(tmp_path: Path, kind: str) -> None:
     async with hosting(tmp_path, kind) as flow:
         await let_loose(flow, "lock")
+        await flow.fake.person_writes("are you there?", chat="bad")
         assert "outbound.db has been locked for" in await trouble(flow)
 
 

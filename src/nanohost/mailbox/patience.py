@@ -25,7 +25,7 @@ HUNG_LIMIT = 2
 REFUSED_LIMIT = 3
 """Looks that found what is no mailbox: a single one may have met a machine that is out of something."""
 REMEMBERED_S = 600.0
-"""For how long a look that hung or was refused counts, if no other follows. What succeeds in between proves nothing: one
+"""For how long a look that hung or was refused counts. What succeeds in between proves nothing: one
 question may have its answer where another has none."""
 
 

@@ -53,18 +53,30 @@ class Readers:
         self._idle: list[_Reader] = []
         self._asked: set[asyncio.Future[Looked]] = set()
         self._late = 0
+        self._is_open = False
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Leaving ends all readers, whatever they are at."""
+        self._is_open = True
         try:
             yield
         finally:
+            self._is_open = False
             for asked in self._asked:
                 asked.cancel()
             await asyncio.gather(*self._asked, return_exceptions=True)
             idle, self._idle = self._idle, []
             await asyncio.gather(*(reader.end() for reader in idle))
+
+    @property
+    def late(self) -> int:
+        """Looks that have given their place back and go on."""
+        return self._late
+
+    def processes(self) -> tuple[int, ...]:
+        """Process ids of the readers that wait for a look."""
+        return tuple(reader.pid for reader in self._idle)
 
     async def look(self, path: Path, query: Query[T], *, busy_s: float) -> Looked:
         """What the query finds in an outbound.db or why it cannot, and the processor seconds that took.
@@ -90,6 +102,8 @@ class Readers:
     async def _begin(self, words: bytes, path: Path) -> asyncio.Future[Looked]:
         """A look that has its answer, or is late."""
         async with self._places:
+            if not self._is_open:
+                raise ProtocolError(f"{path} is not looked at any more: the host is stopping")
             asking = asyncio.ensure_future(self._ask_one(words, path))
             self._asked.add(asking)
             asking.add_done_callback(self._asked.discard)
@@ -109,7 +123,7 @@ class Readers:
         except BaseException:
             await reader.end()
             raise
-        if len(self._idle) < MOST and reader.is_alive():
+        if self._is_open and len(self._idle) < MOST and reader.is_alive():
             self._idle.append(reader)
         else:
             await reader.end()
@@ -142,6 +156,10 @@ class _Reader:
         if length > MOST_ANSWER:
             raise ValueError(f"an answer of {length} bytes")
         return Looked.decoded(await self._incoming.readexactly(length))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def is_alive(self) -> bool:
         return self._process.poll() is None and not self._incoming.at_eof()

@@ -1,0 +1,150 @@
+"""Reader processes: whatever a file does to one, the host goes on, and every look ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from nanohost.mailbox import queries
+from nanohost.mailbox.blocking_reader import BlockingReader
+from nanohost.mailbox.reader_client import LookHung
+from nanohost.mailbox.readers import MOST, Readers
+from nanohost_protocol.errors import NotOurs, NotReady, ProtocolError, TooMuch
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.outbound import OutboundWriter
+from tests.hostile import program
+from tests.support.invariants import until
+
+DEADLINE_S = 0.3
+MOST_LOOKS = 2000
+
+
+def made(folder: Path) -> Path:
+    layout = SessionLayout(folder)
+    layout.out_dir.mkdir(parents=True)
+    OutboundWriter(layout.outbound_db, container_id="l", durable=False).close()
+    return layout.outbound_db
+
+
+@contextmanager
+def hostile(name: str, database: Path) -> Iterator[None]:
+    """That program at work on that file."""
+    root = database.parent.parent
+    environment = {**os.environ, "NANOHOST_WORKSPACE": str(root)}
+    with subprocess.Popen([sys.executable, program.__file__, name], cwd=root, env=environment) as process:
+        try:
+            while not (root / "at-work").exists():
+                assert process.poll() is None
+            yield
+        finally:
+            process.kill()
+
+
+@asynccontextmanager
+async def _opened() -> AsyncIterator[Readers]:
+    readers = Readers()
+    async with readers.opened():
+        yield readers
+
+
+async def hang(readers: Readers, path: Path) -> bool:
+    """Look until a look hangs: whether one did."""
+    for _ in range(MOST_LOOKS):
+        try:
+            (await readers.look(path, queries.open_claims(), busy_s=0)).value(queries.open_claims(), path)
+        except LookHung:
+            return True
+        except ProtocolError:
+            await asyncio.sleep(0)
+    return False
+
+
+async def test_a_look_that_waits_in_open_ends_and_others_are_answered_meanwhile(tmp_path: Path) -> None:
+    bad, good = made(tmp_path / "bad"), made(tmp_path / "good")
+    readers = Readers(late_s=0.02, deadline_s=DEADLINE_S)
+    async with readers.opened():
+        with hostile("swap_journal", bad):
+            hanging = [asyncio.create_task(hang(readers, bad)) for _ in range(2 * MOST)]
+            for _ in range(50):
+                looked = await readers.look(good, queries.open_claims(), busy_s=0)
+                assert looked.value(queries.open_claims(), good) == []
+            assert all(await asyncio.gather(*hanging))
+
+
+async def test_leaving_ends_a_look_that_would_wait_for_ever(tmp_path: Path) -> None:
+    bad = made(tmp_path / "bad")
+    readers = Readers(late_s=0.02, deadline_s=3600)
+    with hostile("swap_journal", bad):
+        async with readers.opened():
+            looks = [asyncio.create_task(hang(readers, bad)) for _ in range(MOST)]
+            await until(lambda: readers.late > 0)
+        assert not any(await asyncio.gather(*looks)), "none of them hung: they were ended"
+
+
+def test_a_check_that_runs_in_a_thread_ends_too(tmp_path: Path) -> None:
+    bad, good = made(tmp_path / "bad"), made(tmp_path / "good")
+    reader = BlockingReader(deadline_s=DEADLINE_S)
+    with hostile("swap_journal", bad):
+        for _ in range(MOST_LOOKS):
+            try:
+                reader.look(bad, queries.open_claims(), busy_s=0)
+            except LookHung:
+                break
+            except ProtocolError:
+                continue
+        else:
+            pytest.fail("no look hung")
+    assert reader.look(good, queries.open_claims(), busy_s=0) == []
+    reader.end()
+
+
+@pytest.mark.parametrize(
+    ("insert", "error", "words"),
+    [
+        ("INSERT INTO container_state VALUES ('a', hex(zeroblob(9000000)))", TooMuch, "more than 16 MiB"),
+        (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 900000) INSERT INTO processing_ack"
+            " SELECT i, i, 'completed', 'c', 't', 0, '2026-01-01', NULL, NULL, NULL FROM n",
+            TooMuch,
+            "longer to read",
+        ),
+        ("CREATE TABLE more (a)", NotOurs, "other tables"),
+    ],
+)
+async def test_a_file_that_is_no_mailbox_is_refused_with_the_reason(
+    tmp_path: Path, insert: str, error: type[ProtocolError], words: str
+) -> None:
+    path = made(tmp_path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(insert)
+    async with _opened() as readers:
+        looked = await readers.look(path, queries.progress(), busy_s=0)
+        with pytest.raises(error, match=words):
+            looked.value(queries.progress(), path)
+
+
+async def test_a_file_that_is_not_there_is_no_news(tmp_path: Path) -> None:
+    async with _opened() as readers:
+        looked = await readers.look(tmp_path / "outbound.db", queries.progress(), busy_s=0)
+        with pytest.raises(NotReady):
+            looked.value(queries.progress(), tmp_path)
+
+
+async def test_a_reader_has_no_environment_and_no_descriptor_of_the_hosts(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    async with _opened() as readers:
+        await readers.look(path, queries.progress(), busy_s=0)
+        [process] = readers.processes()
+        folder = Path("/proc") / str(process)
+        assert (folder / "environ").read_bytes() == b""
+        opened = {str(link.readlink()) for link in (folder / "fd").iterdir()}
+    assert {target for target in opened if not target.startswith("socket:")} == {"/dev/null"}
