@@ -29,6 +29,7 @@ from nanohost.mailbox.reader_client import (
     spawn,
 )
 from nanohost.mailbox.reader_process import LENGTH
+from nanohost_protocol.errors import ProtocolError
 
 T = TypeVar("T")
 
@@ -144,7 +145,15 @@ class _Reader:
     async def start() -> _Reader:
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.to_thread(spawn, theirs)
+            spawning = asyncio.ensure_future(asyncio.to_thread(spawn, theirs))
+            try:
+                process = await asyncio.shield(spawning)
+            except asyncio.CancelledError:
+                ours.close()
+                abandoned = await spawning  # a thread cannot be cancelled, and its process is to be reaped
+                abandoned.kill()
+                await asyncio.to_thread(abandoned.wait)
+                raise
         incoming, outgoing = await asyncio.open_connection(sock=ours, limit=STREAM_BUFFER)
         return _Reader(process, incoming, outgoing)
 
