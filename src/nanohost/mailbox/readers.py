@@ -97,6 +97,10 @@ class Readers:
                 self._late -= 1
         except TimeoutError:
             raise LookHung(f"{path} did not let itself be read") from None
+        except asyncio.CancelledError:
+            if self._is_open:
+                raise
+            raise _stopping(path) from None
         finally:
             asking.cancel()
 
@@ -104,7 +108,7 @@ class Readers:
         """A look that has its answer, or is late."""
         async with self._places:
             if not self._is_open:
-                raise ProtocolError(f"{path} is not looked at any more: the host is stopping")
+                raise _stopping(path)
             asking = asyncio.ensure_future(self._ask_one(words, path))
             self._asked.add(asking)
             asking.add_done_callback(self._asked.discard)
@@ -129,6 +133,10 @@ class Readers:
         else:
             await reader.end()
         return looked
+
+
+def _stopping(path: Path) -> ProtocolError:
+    return ProtocolError(f"{path} is not looked at any more: the host is stopping")
 
 
 class _Reader:
