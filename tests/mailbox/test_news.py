@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.clock import SystemClock
-from nanohost.mailbox.news import OutboxNews
+from nanohost.clock import Clock, SystemClock
+from nanohost.mailbox.news import MOST_EVENTS, QUIET_S, OutboxNews
 from nanohost.model import SessionId
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.layout import SessionLayout
@@ -127,10 +127,10 @@ async def test_without_file_events_there_is_nothing_to_listen_to() -> None:
 
 
 @asynccontextmanager
-async def listening(told: Told) -> AsyncIterator[OutboxNews]:
+async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[OutboxNews]:
     """File events alone: nobody polls."""
     pytest.importorskip("asyncinotify")
-    news = OutboxNews(SystemClock(), interval_s=3600, events=True)
+    news = OutboxNews(clock or SystemClock(), interval_s=3600, events=True)
     news.tell(told)
     async with news.opened():
         task = asyncio.create_task(news.listen())
@@ -151,6 +151,33 @@ async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> Non
             await told.something.wait()
         writer.close()
     assert set(told.sessions) == {ONE}
+
+
+async def test_a_folder_that_makes_too_many_events_is_left_to_the_poll_for_a_while(layout: SessionLayout) -> None:
+    told, clock = Told(), ManualClock()
+    files = [layout.out_dir / name for name in ("a", "b")]
+    async with listening(told, clock) as news:
+        news.watch(ONE, layout)
+        for number in range(MOST_EVENTS):
+            files[number % 2].write_text(str(number))  # in turns: the kernel makes one of what is the same twice
+        async with asyncio.timeout(30):
+            await told.something.wait()
+        told.something.clear()
+        commit(layout)
+        news.look()
+        assert told.something.is_set(), "the poll finds it"
+        await clock.advance(QUIET_S)
+        news.look()
+        told.something.clear()
+        commit(layout)
+        async with asyncio.timeout(30):
+            await told.something.wait()
+
+
+def commit(layout: SessionLayout) -> None:
+    writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
+    writer.begin_life(datetime.now(UTC))
+    writer.close()
 
 
 async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layout: SessionLayout) -> None:

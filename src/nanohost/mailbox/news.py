@@ -25,6 +25,12 @@ SETTLED_S = 0.02
 """File times have the kernel's tick: a file changed less than this ago may change again with the same time."""
 
 JOURNAL = "outbound.db-journal"
+MOST_EVENTS = 5_000
+"""Of one folder within a second. A commit makes about ten; a container can make hundreds of thousands, each of which is
+handled by the host's one loop."""
+WINDOW_S = 1.0
+QUIET_S = 10.0
+"""For how long a folder that made more is looked at by polls only."""
 
 Stamp = tuple[int, int, int] | None
 
@@ -54,7 +60,7 @@ class OutboxNews:
         if not self._use_events:
             yield
             return
-        with _folder_events() as self._events:
+        with _folder_events(self._clock) as self._events:
             yield
         self._events = None
 
@@ -87,6 +93,9 @@ class OutboxNews:
             if stamp != watched.stamp:
                 watched.stamp = stamp if _settled(stamp) else None
                 self.changed(session)
+        if self._events is not None:
+            for session in self._events.to_watch_again(self._clock.monotonic()):
+                self._events.add(session, self._active[session].path.parent)
 
     @property
     def has_events(self) -> bool:
@@ -121,17 +130,27 @@ def _settled(stamp: Stamp) -> bool:
     return stamp is not None and time.time_ns() - stamp[0] > SETTLED_S * 1e9
 
 
+@dataclass(slots=True)
+class _Count:
+    since: float
+    events: int = 0
+
+
 class FolderEvents:
     """One inotify instance, a watch a folder. Counted by the kernel per user, so there is one for all sessions."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         import asyncinotify
 
+        self._clock = clock
         self._mask = asyncinotify.Mask.MODIFY | asyncinotify.Mask.DELETE
         self._overflow = asyncinotify.Mask.Q_OVERFLOW
         self._inotify = asyncinotify.Inotify(cache_size=64)
         self._watches: dict[SessionId, asyncinotify.Watch] = {}
         self._sessions: dict[Path, SessionId] = {}
+        self._counts: dict[SessionId, _Count] = {}
+        self._quiet: dict[SessionId, float] = {}
+        """Folders that made too many events, and when they are watched again; monotonic seconds."""
 
     def add(self, session: SessionId, folder: Path) -> None:
         if session in self._watches:
@@ -144,6 +163,18 @@ class FolderEvents:
         self._sessions[folder] = session
 
     def remove(self, session: SessionId) -> None:
+        self._quiet.pop(session, None)
+        self._unwatch(session)
+
+    def to_watch_again(self, now: float) -> list[SessionId]:
+        """Whose pause is over."""
+        over = [session for session, until in self._quiet.items() if until <= now]
+        for session in over:
+            del self._quiet[session]
+        return over
+
+    def _unwatch(self, session: SessionId) -> None:
+        self._counts.pop(session, None)
         watch = self._watches.pop(session, None)
         if watch is None:
             return
@@ -156,8 +187,24 @@ class FolderEvents:
         async for event in self._inotify:
             if event.mask & self._overflow:
                 yield None
-            elif event.watch is not None and event.watch.path in self._sessions and _ends_a_commit(event):
-                yield self._sessions[event.watch.path]
+            elif event.watch is not None and event.watch.path in self._sessions:
+                session = self._sessions[event.watch.path]
+                if self._is_too_many(session) or _ends_a_commit(event):
+                    yield session
+
+    def _is_too_many(self, session: SessionId) -> bool:
+        """Count an event; the one that is too many ends the watch."""
+        now = self._clock.monotonic()
+        count = self._counts.setdefault(session, _Count(now))
+        if now - count.since > WINDOW_S:
+            count.since, count.events = now, 0
+        count.events += 1
+        if count.events <= MOST_EVENTS:
+            return False
+        _log.warning("file_events_too_many", session=session, effect=f"polled each second for {QUIET_S:g} s")
+        self._unwatch(session)
+        self._quiet[session] = now + QUIET_S
+        return True
 
     def close(self) -> None:
         self._inotify.close()
@@ -175,9 +222,9 @@ def _ends_a_commit(event: asyncinotify.Event) -> bool:
 
 
 @contextmanager
-def _folder_events() -> Iterator[FolderEvents | None]:
+def _folder_events(clock: Clock) -> Iterator[FolderEvents | None]:
     try:
-        events = FolderEvents()
+        events = FolderEvents(clock)
     except (ImportError, OSError) as error:
         _log.warning("no_file_events", error=str(error), effect="answers are found by a poll each second")
         yield None
