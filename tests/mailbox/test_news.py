@@ -158,7 +158,7 @@ async def test_a_folder_that_makes_too_many_events_is_left_to_the_poll_for_a_whi
     files = [layout.out_dir / name for name in ("a", "b")]
     async with listening(told, clock) as news:
         news.watch(ONE, layout)
-        for number in range(MOST_EVENTS):
+        for number in range(2 * MOST_EVENTS):
             files[number % 2].write_text(str(number))  # in turns: the kernel makes one of what is the same twice
         async with asyncio.timeout(30):
             await told.something.wait()
