@@ -138,7 +138,7 @@ async def keeping(
     """A keeper while entered. Its containers are left alive. `refuses`: whose containers cannot be attached."""
     clock = ManualClock()
     home = Home(root)
-    mailboxes = Mailboxes(home.sessions, durable=False)
+    mailboxes = Mailboxes(home.sessions, durable=False, clock=clock)
     services = Services(mailboxes, refuses)
     notices: list[LaneKey] = []
     news: list[SessionId] = []

@@ -74,7 +74,7 @@ def _cut(path: Path, sql: str) -> None:
 async def healthy(root: Path) -> AsyncIterator[Bench]:
     """The home while entered."""
     clock, home = ManualClock(), Home(root)
-    mailboxes = Mailboxes(home.sessions, durable=False)
+    mailboxes = Mailboxes(home.sessions, durable=False, clock=clock)
     async with opened_store(home, durable=False) as store, mailboxes.opened():
         made = [await _spoken_to(store, mailboxes, clock, folder) for folder in (REST, BUSY)]
         await _answer(store, mailboxes, clock, made[0])

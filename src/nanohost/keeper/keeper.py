@@ -316,6 +316,7 @@ class Keeper:
 
     def _came_up(self, slot: Slot, container: Container) -> None:
         slot.container = container
+        self._mailboxes.forgive(slot.session_id)
         self._moved.set()
         if slot.state is SlotState.STARTING:
             slot.state = SlotState.RUNNING

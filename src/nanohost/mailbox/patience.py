@@ -23,8 +23,9 @@ is locked on purpose, or by a process that hangs."""
 HUNG_LIMIT = 2
 """Looks that did not return: a single one may have met a machine that stood still."""
 REFUSED_LIMIT = 3
-"""Looks that found what is no mailbox: a single one may have met a machine that is out of something."""
-REMEMBERED_S = 600.0
+REFUSED_FOR_S = 8.0
+"""Looks that found what is no mailbox, and for how long: a runner that starts may put right what it was left."""
+REMEMBERED_S = 60.0
 """For how long a look that hung or was refused counts. What succeeds in between proves nothing: one
 question may have its answer where another has none."""
 
@@ -41,6 +42,7 @@ class Patience:
     refused: int = 0
     """Looks that found no mailbox, each less than REMEMBERED_S after the one before, the latest at `refused_at`."""
     refused_at: float = 0.0
+    refused_since: float = 0.0
     hung: int = 0
     """Looks that did not return, likewise."""
     hung_at: float = 0.0
@@ -53,7 +55,14 @@ class Patience:
         """What a look found is no mailbox, or more than any."""
         before = self.refused if now - self.refused_at < REMEMBERED_S else 0
         pause_s = max(_price_s(cpu_s), _growing_s(before))
-        return replace(self, not_before=now + pause_s, refused=before + 1, refused_at=now, locked_in_a_row=0)
+        return replace(
+            self,
+            not_before=now + pause_s,
+            refused=before + 1,
+            refused_at=now,
+            refused_since=self.refused_since if before else now,
+            locked_in_a_row=0,
+        )
 
     def locked(self, now: float) -> Patience:
         """The file was locked."""
@@ -74,7 +83,7 @@ class Patience:
         latest look met."""
         if self.hung >= HUNG_LIMIT:
             return f"its {file} does not let itself be read: looks at it do not return"
-        if self.refused >= REFUSED_LIMIT:
+        if self.refused >= REFUSED_LIMIT and self.refused_at - self.refused_since >= REFUSED_FOR_S:
             return f"its {file} cannot be read: {problem}"
         locked_s = now - self.locked_since
         if self.locked_in_a_row > 1 and locked_s >= LOCKED_LIMIT_S:
