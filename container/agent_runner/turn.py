@@ -347,5 +347,5 @@ def _sum(one: Usage, other: Usage) -> Usage:
         tokens_in=one.tokens_in + other.tokens_in,
         tokens_out=one.tokens_out + other.tokens_out,
         tokens_cached=one.tokens_cached + other.tokens_cached,
-        cost_usd=one.cost_usd + other.cost_usd,
+        cost_usd=(one.cost_usd or 0.0) + (other.cost_usd or 0.0),
     )

@@ -32,6 +32,7 @@ from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.prices import cost_usd
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.guard.guard import Guard
 from nanohost.guard.rule_ends import RuleEnds
@@ -221,7 +222,8 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     """Build the stages and tie them together. Nothing runs yet."""
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
     mailboxes = Mailboxes(home.sessions, durable=settings.host.durable, clock=clock)
-    gateway = Gateway(upstream=_upstream(settings), record=_recorder(store), clock=clock)
+    upstream = _upstream(settings)
+    gateway = Gateway(upstream=upstream, record=recorder(store, priced_as=upstream.host), clock=clock)
     connections = Connections(
         catalogue=await asyncio.to_thread(discover, home.channel_folders),
         wanted=_wanted(settings, parts),
@@ -496,7 +498,9 @@ def _upstream(settings: Settings) -> Upstream:
     )
 
 
-def _recorder(store: Store) -> Callable[[ModelCall], Coroutine[object, object, None]]:
+def recorder(store: Store, *, priced_as: str) -> Callable[[ModelCall], Coroutine[object, object, None]]:
+    """What keeps a call and what it cost at the host `priced_as`."""
+
     async def record(call: ModelCall) -> None:
         async with store.transaction() as tx:
             await model_calls.add(
@@ -510,6 +514,8 @@ def _recorder(store: Store) -> Callable[[ModelCall], Coroutine[object, object, N
                 tokens_out=call.usage.tokens_out,
                 tokens_cached=call.usage.tokens_cached,
                 tokens_cache_written=call.usage.tokens_cache_written,
+                tokens_cache_written_1h=call.usage.tokens_cache_written_1h,
+                cost_usd=cost_usd(call.model, call.usage, host=priced_as),
                 error=call.error or None,
             )
 

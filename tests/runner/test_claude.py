@@ -93,7 +93,7 @@ async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(host: H
     assert "mcp__nanohost__send_message" in first.tool_names
     assert not {"CronCreate", "SendMessage", "AskUserQuestion"} & set(first.tool_names)
     usage = host.turns()[0].usage
-    assert (usage.tokens_in, usage.tokens_out, usage.cost_usd > 0) == (20, 10, True)
+    assert (usage.tokens_in, usage.tokens_out, usage.cost_usd) == (20, 10, 0)
 
 
 async def test_without_tools_only_ours_are_left(host: HostSide, api: MessagesApi) -> None:
@@ -166,7 +166,7 @@ async def test_the_conversation_goes_on_in_the_next_container(host: HostSide, ap
     assert "question 0" in json.dumps(api.messages[-1].body["messages"])
     first, second = host.turns()
     assert first.continuation == second.continuation
-    assert second.usage.cost_usd == pytest.approx(first.usage.cost_usd, rel=0.5)
+    assert (second.usage.tokens_in, second.usage.tokens_out) == (first.usage.tokens_in, first.usage.tokens_out)
 
 
 @pytest.mark.behaviour("RU-05")

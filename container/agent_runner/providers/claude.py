@@ -75,8 +75,6 @@ OUTLIVING_A_TURN = (
 )
 """Tools of the command line that wait for something after the turn, or for someone at its terminal: nobody is there."""
 
-_COST = "cost_usd"
-
 
 class Claude:
     """See providers.Provider."""
@@ -87,8 +85,6 @@ class Claude:
         self._known = context.resume
         self._tool_names: dict[str, str] = {}
         self._stderr: deque[str] = deque(maxlen=20)
-        # The command line's cost runs through the whole conversation, over restarts too.
-        self._cost_usd = float(context.memory.get(_COST, "0"))
         # Of the turn that runs: what was asked, the ids not answered yet, and how many were handed over.
         self._prompts: list[str] = []
         self._open: list[str] = []
@@ -239,7 +235,6 @@ class Claude:
             prompts=self._begun - len(self._open),
             usage=self._usage(result),
             failure=self._failure(result) if result.is_error else None,
-            memory={_COST: str(self._cost_usd)},
         )
 
     def _cover(self, result: ResultMessage) -> None:
@@ -254,15 +249,13 @@ class Claude:
 
     def _usage(self, result: ResultMessage) -> Usage:
         counts = result.usage or {}
-        total = result.total_cost_usd or 0.0
-        # A lower total than before: the command line has forgotten its sum, and counts from zero.
-        cost, self._cost_usd = total - self._cost_usd if total >= self._cost_usd else total, total
+        # No dollars: the command line's are a running total that begins anew with a killed process, and models that it
+        # does not know are billed as the dearest one. The host counts at the gateway, which sees every call.
         return Usage(
             model=next(iter(result.model_usage or {}), None),
             tokens_in=_count(counts, "input_tokens") + _count(counts, "cache_creation_input_tokens"),
             tokens_out=_count(counts, "output_tokens"),
             tokens_cached=_count(counts, "cache_read_input_tokens"),
-            cost_usd=cost,
         )
 
     def _failure(self, result: ResultMessage) -> Failure:
