@@ -99,7 +99,11 @@ async def test_the_sum_is_right_at_every_step_however_often_the_container_is_kil
         await until(lambda: not command_lines())
         second = await it.turn(2, 150_000, dies=True)
         third = await it.turn(3, 100_000)
-    assert [told.rpartition(", ")[2] for told in (first, second, third)] == ["about $0.40", "about $1.00", "about $1.40"]
+    assert [told.rpartition(", ")[2] for told in (first, second, third)] == [
+        "about $0.40",
+        "about $1.00",
+        "about $1.40",
+    ]
     assert "tokens 350.0 k in" in third
 
 
