@@ -23,7 +23,7 @@ from nanohost.tasks import changes
 from nanohost.tasks.entries import name_of
 from nanohost.tasks.schedule import checked_zone
 from nanohost_protocol.ids import draw
-from nanohost_protocol.moments import is_counted, moment
+from nanohost_protocol.moments import coming, is_counted
 from nanohost_protocol.rows import Usage
 
 UNKNOWN = "unknown"
@@ -205,7 +205,7 @@ def _moment(text: str | None, timezone: str, context: CommandContext) -> datetim
     if text is None:
         return None
     try:
-        return moment(text, zone=ZoneInfo(timezone), now=context.clock.now())
+        return coming(text, zone=ZoneInfo(timezone), now=context.clock.now())
     except ValueError as error:
         raise UsageError(str(error), hint="nanohost tasks create --help") from None
 
