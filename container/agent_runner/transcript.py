@@ -19,7 +19,7 @@ def size(config_dir: Path, conversation: str | None) -> int:
     """Bytes of the record; 0 when there is none."""
     found = _find(config_dir, conversation)
     try:
-        return found.stat().st_size if found is not None else 0
+        return found.stat().st_size if found is not None and found.is_file() else 0
     except OSError:
         return 0
 

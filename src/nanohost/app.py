@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from nanohost.access.telling import tell_owners
 from nanohost.actions.actions import Actions
 from nanohost.actions.policy import policy_of
 from nanohost.aftermath import Aftermath
@@ -72,6 +73,10 @@ from nanohost.tasks.engine import Tasks
 from nanohost.upkeep.upkeep import Upkeep
 
 TERMINAL = ("terminal", "default")
+NOT_KEPT = (
+    "Session {session} answers, but its conversation is not kept: it is gone when its container ends. Its state folder"
+    " is full or cannot be written to: make room, or mend its rights. See: nanohost status"
+)
 """The one channel that needs no setting up."""
 
 _log = structlog.get_logger()
@@ -306,7 +311,18 @@ def _keeper(
         on_notice=delivery.on_entry,
         on_closed=tasks.closed,
         on_working=delivery.on_working,
+        on_unkept=partial(_tell_of_lost_conversation, ground, delivery),
     )
+
+
+async def _tell_of_lost_conversation(ground: Ground, delivery: Delivery, session: SessionId) -> None:
+    """Say it to the owners, once a session: only somebody at the machine can mend it."""
+    aftermath, cause = Aftermath(), f"not kept: {session}"
+    text = NOT_KEPT.format(session=session)
+    async with ground.store.transaction() as tx:
+        await tell_owners(tx, text, but=(), cause=cause, now=ground.clock.now(), aftermath=aftermath)
+    for lane in aftermath.lanes:
+        delivery.on_entry(lane)
 
 
 def _actions(ground: Ground, mailboxes: Mailboxes, tasks: Tasks, keeper: Keeper, follows: _Following) -> Actions:

@@ -593,7 +593,6 @@ async def test_what_came_out_before_a_limit_is_said_and_the_turn_is_not_tried_ag
     assert host.texts() == ["I look into it."]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="binds a folder over itself, read-only")
 async def test_a_conversation_that_is_not_kept_is_said_to_the_host(host: HostSide, api: MessagesApi) -> None:
     """The command line says nothing of a folder that it cannot write to, and forgets all at its end."""
     api.default = Text('<message to="home">Yes.</message>')
