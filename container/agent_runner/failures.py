@@ -19,6 +19,7 @@ SENTENCES: dict[ErrorClass, str] = {
 }
 
 
+TOO_MANY_TURNS = "This took more steps than I may take for one answer, so I stopped. Ask me to go on if I should."
 UNREACHABLE = "I cannot reach my model right now."
 """An overload whose cause is the way to the model: no network, a wrong address."""
 
@@ -26,12 +27,16 @@ UNREACHABLE = "I cannot reach my model right now."
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits; `sentence`
-    replaces that of the class."""
+    replaces that of the class. `keeps_text`: it is a limit that was reached, and what was said before is for people
+    all the same; only for classes that are not tried again, or they would read it twice. `history`: the model refuses
+    what it was sent, and this is what was said in the conversation, in words: a new one may be begun with it."""
 
     error_class: ErrorClass
     detail: str = ""
     retry_at: datetime | None = None
     sentence: str = ""
+    keeps_text: bool = False
+    history: str | None = None
 
     def for_people(self) -> TurnError:
         sentence = self.sentence or SENTENCES[self.error_class]

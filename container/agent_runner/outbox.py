@@ -25,7 +25,7 @@ from agent_runner.reply import Block
 from nanohost_protocol.errors import Busy, NotReady
 from nanohost_protocol.ids import out_id, task_id
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.moments import moment
+from nanohost_protocol.moments import coming
 from nanohost_protocol.payloads import (
     ChatOut,
     EditOut,
@@ -138,10 +138,10 @@ class Outbox:
         """What the host says of the session now, by key."""
         return (await self._mailbox.meta()).get(key)
 
-    def moment(self, text: str) -> datetime:
-        """What the agent wrote as a moment. Raises NotSent."""
+    def moment(self, text: str, *, timezone: str | None = None) -> datetime:
+        """What the agent wrote as a moment that is to come, by clocks there or else here. Raises NotSent."""
         try:
-            return moment(text, zone=self.zone, now=self._now())
+            return coming(text, zone=_zone(timezone) or self.zone, now=self._now())
         except ValueError as error:
             raise NotSent(f"{error}.") from None
 
@@ -241,6 +241,18 @@ class Outbox:
     def _take_back(self, row: NewMessageOut) -> None:
         """It came to nothing: the next one like it is the first again, as it will be when the turn is run again."""
         self._occurrences[str(row.kind), row.destination or "", row.content] -= 1
+
+
+def _zone(name: str | None) -> tzinfo | None:
+    """A time zone by name; None where it is left to the host to say that it is none."""
+    if name is None:
+        return None
+    from zoneinfo import ZoneInfo  # rarely needed, and a runner starts faster without it
+
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        raise NotSent(f"There is no time zone {name[:60]!r}: write for example Europe/Berlin.") from None
 
 
 def _is_in_a_chat(message: MessageIn | None) -> bool:

@@ -19,6 +19,7 @@ class Progress:
         self._current: dict[str, str] = {}
         self._written: dict[str, str] = {}
         self._asked_at: datetime | None = None
+        self._not_kept: datetime | None = None
 
     def turn(self, turn_id: str, since: datetime) -> None:
         self._current = {"state": "turn", "turn": turn_id, "since": to_text(since)}
@@ -42,6 +43,10 @@ class Progress:
     def idle(self) -> None:
         self._current, self._asked_at = {}, None
 
+    def kept(self, is_kept: bool, now: datetime) -> None:
+        """Whether the last turn is in the provider's record of the conversation."""
+        self._not_kept = None if is_kept else (self._not_kept or now)
+
     def limited(self, until: datetime) -> None:
         """The provider is not to be asked before."""
         self._current["rate_limited_until"] = to_text(until)
@@ -50,6 +55,8 @@ class Progress:
         current = dict(self._current)
         if self._asked_at is not None:
             current = {"tool": _QUESTION, "tool_since": to_text(self._asked_at), **current, "waiting": "person"}
+        if self._not_kept is not None:
+            current["not_kept"] = to_text(self._not_kept)
         if current != self._written:
             await self._mailbox.set_progress(current)
             self._written = current

@@ -114,6 +114,12 @@ def correction(problems: Sequence[str]) -> Prompt:
     return Prompt(text=f"{note}\nSend it again as it should have been, and nothing that did go out.")
 
 
+def carried_over(said: str) -> str:
+    """What was said in a conversation that has ended, for the one that takes its place."""
+    note = "This conversation goes on from an earlier one, of which this is left:"
+    return f"{note}\n{element('earlier-conversation', said)}\nNow:"
+
+
 def _message(one: Incoming, about: int | None, asked: str | None, view: View) -> str:
     row, chat = one.row, view.book.origin_name(one.row)
     common: dict[str, str | int | None] = {"id": row.seq, "time": _local(row.timestamp, view)}

@@ -2,8 +2,8 @@
 
 It hands prompts to the provider, takes what it says, and ends in one transaction: messages, acks and state together.
 Promises: a claim is closed only when the turn that contains it has ended; a turn that failed sends nothing of its
-answer and is never completed; a turn that is interrupted is given back whole; one that a person stops is over, and
-sends nothing more.
+answer, save what it had said when it reached a limit, and is never completed; a turn that is interrupted is given back
+whole; one that a person stops is over, and sends nothing more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agent_runner.log import log
 from agent_runner.mailbox import Begun, Mailbox, News
 from agent_runner.outbox import Now, Outbox
 from agent_runner.progress import Progress
-from agent_runner.prompt import Prompt, View, batch_prompt, correction, decoded, system_prompt
+from agent_runner.prompt import Prompt, View, batch_prompt, carried_over, correction, decoded, system_prompt
 from agent_runner.providers import (
     Answer,
     ConversationKnown,
@@ -45,6 +45,10 @@ from nanohost_protocol.rows import ErrorClass, MessageIn, NewMessageOut, Usage
 CORRECTIONS = 2
 """How often an agent is told in one turn that something it wrote reached nobody."""
 INTERRUPT_WITHIN_S = 1.0
+BEGUN_AFRESH = (
+    "My model refused to go on with our conversation because of something in it, such as a picture, so I have begun a"
+    " new one. I still have what was said, in words, but not pictures, files and what I had looked up."
+)
 ENDS_CONVERSATION = {ErrorClass.CONTEXT_FULL, ErrorClass.INVALID_SESSION}
 """After these the same conversation would fail for ever; the next try starts a new one."""
 
@@ -97,6 +101,11 @@ class Turn:
         self._usage = Usage()
         self._memory: dict[str, str] | None = None
         self._fresh_start = False
+        self._resumed = False
+        """There was a conversation before this turn."""
+        self._refused: str | None = None
+        """The conversation that the model would not go on with."""
+        self._unkept = False
         self._events: deque[TurnEvent | _HandedOver] = deque()
         self._handed_over = False
         self._unseen = False
@@ -122,9 +131,11 @@ class Turn:
             case Finished():
                 await self._finish(end.failure)
             case _Stopped():
-                self._messages = []
+                self._messages, self._refused = [], None
                 await self._finish(None)
             case None:
+                if self._refused is not None:
+                    await self._bench.conversation.known(self._refused)  # the next try is to see for itself
                 await self._bench.mailbox.release(self._batch.turn_id, self._bench.now())
 
     def _let_nothing_out(self) -> None:
@@ -133,25 +144,51 @@ class Turn:
         self._outbox.close()
 
     async def _until_finished(self) -> _End:
-        """What ends the turn. A lost conversation is begun afresh once."""
+        """What ends the turn. A conversation that is lost, or that the model refuses for what it holds, is begun
+        afresh once."""
         while True:
             finished = await self._attempted()
-            if not self._is_stale(finished):
+            said = self._refused_history(finished)
+            if said is not None:
+                log("conversation_refused", turn=self._batch.turn_id, carried_over=len(said))
+                self._refused = self._bench.conversation.id
+            elif self._is_stale(finished):
+                log("conversation_lost", turn=self._batch.turn_id)
+            else:
                 return finished
-            log("conversation_lost", turn=self._batch.turn_id)
             await self._bench.conversation.forget()
             self._fresh_start = True
-            self._start_over()
+            self._start_over(said or "")
+
+    def _tell_of_new_conversation(self) -> None:
+        """Said once, where it is answered: the next turn goes on with the new conversation."""
+        origin = self._outbox.origin()
+        said = self._outbox.answer(Block(text=BEGUN_AFRESH), origin)
+        if isinstance(said, NewMessageOut):
+            self._messages.insert(0, said)
 
     def _is_stale(self, end: _End) -> bool:
         failure = end.failure if isinstance(end, Finished) else None
         return failure is not None and failure.error_class is ErrorClass.INVALID_SESSION and not self._fresh_start
 
-    def _start_over(self) -> None:
-        """One prompt out of all that was pushed: the new conversation has seen none of it."""
-        if len(self._prompts) > 1:
+    def _refused_history(self, end: _End) -> str | None:
+        """What was said before this turn, if that is to be carried over into a new conversation; else None."""
+        failure = end.failure if isinstance(end, Finished) else None
+        if failure is None or failure.history is None or self._fresh_start or not self._resumed:
+            return None
+        if self._prompts[0].is_command:
+            return None
+        before = failure.history
+        for prompt in self._prompts:  # asked again anyway
+            before = before.replace(prompt.text, "")
+        return before
+
+    def _start_over(self, said: str) -> None:
+        """One prompt out of all that was pushed, below what was said before: the new conversation has seen none of
+        it."""
+        if len(self._prompts) > 1 or said:
             messages = tuple(message for prompt in self._prompts for message in prompt.messages)
-            text = "\n".join(prompt.text for prompt in self._prompts)
+            text = "\n".join([*([carried_over(said)] if said else []), *(prompt.text for prompt in self._prompts)])
             self._prompts = [Prompt(text=text, messages=messages, attempt=self._attempt)]
         self._answered, self._texts, self._messages = 0, [], []
         self._outbox.begin_afresh()
@@ -163,6 +200,7 @@ class Turn:
             provider = await self._bench.conversation.provider(self._system_prompt)
         except Exception as error:
             return Finished(prompts=0, failure=failure_of(error))
+        self._resumed = self._bench.conversation.id is not None
         pump = asyncio.create_task(self._pump(provider), name="provider events")
         try:
             return await self._consume(provider)
@@ -229,7 +267,10 @@ class Turn:
     async def _on_finished(self, finished: Finished, provider: Provider) -> Finished | None:
         self._usage = _sum(self._usage, finished.usage)
         self._memory = dict(finished.memory) if finished.memory is not None else self._memory
+        self._unkept = finished.unkept
         if finished.failure is not None:
+            if finished.failure.keeps_text:
+                self._settle(max(finished.prompts, self._answered))
             return finished
         problems = self._settle(finished.prompts)
         if problems and self._corrections < CORRECTIONS:
@@ -312,14 +353,21 @@ class Turn:
             log("turn_failed", turn=self._batch.turn_id, error_class=failure.error_class, detail=failure.detail)
             if failure.error_class in ENDS_CONVERSATION:
                 await conversation.forget()
+            elif self._refused is not None:
+                await conversation.known(self._refused)  # a new one did not help: nothing is to be lost for that
+        elif self._refused is not None:
+            self._tell_of_new_conversation()
         end = TurnEnd(
             turn_id=self._batch.turn_id,
-            messages=[] if failure is not None else self._messages,
+            messages=self._messages if failure is None or failure.keeps_text else [],
             usage=self._usage,
             error=failure.for_people() if failure is not None else None,
             continuation=conversation.id,
             state=conversation.state(self._memory),
         )
+        if self._unkept:
+            log("conversation_not_kept", turn=self._batch.turn_id, conversation=conversation.id)
+        self._bench.progress.kept(not self._unkept, self._bench.now())
         reach("runner.answered")
         await self._bench.mailbox.finish(end, self._bench.now())
         reach("runner.finished")
@@ -347,5 +395,5 @@ def _sum(one: Usage, other: Usage) -> Usage:
         tokens_in=one.tokens_in + other.tokens_in,
         tokens_out=one.tokens_out + other.tokens_out,
         tokens_cached=one.tokens_cached + other.tokens_cached,
-        cost_usd=one.cost_usd + other.cost_usd,
+        cost_usd=(one.cost_usd or 0.0) + (other.cost_usd or 0.0),
     )

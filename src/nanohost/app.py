@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from nanohost.access.telling import tell_owners
 from nanohost.actions.actions import Actions
 from nanohost.actions.policy import policy_of
 from nanohost.aftermath import Aftermath
@@ -32,6 +33,7 @@ from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.prices import cost_usd
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.guard.guard import Guard
 from nanohost.guard.rule_ends import RuleEnds
@@ -71,6 +73,10 @@ from nanohost.tasks.engine import Tasks
 from nanohost.upkeep.upkeep import Upkeep
 
 TERMINAL = ("terminal", "default")
+NOT_KEPT = (
+    "Session {session} answers, but its conversation is not kept: it is gone when its container ends. Its state folder"
+    " is full or cannot be written to: make room, or mend its rights. See: nanohost status"
+)
 """The one channel that needs no setting up."""
 
 _log = structlog.get_logger()
@@ -221,7 +227,8 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     """Build the stages and tie them together. Nothing runs yet."""
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
     mailboxes = Mailboxes(home.sessions, durable=settings.host.durable, clock=clock)
-    gateway = Gateway(upstream=_upstream(settings), record=_recorder(store), clock=clock)
+    upstream = _upstream(settings)
+    gateway = Gateway(upstream=upstream, record=recorder(store, priced_as=upstream.host), clock=clock)
     connections = Connections(
         catalogue=await asyncio.to_thread(discover, home.channel_folders),
         wanted=_wanted(settings, parts),
@@ -304,7 +311,18 @@ def _keeper(
         on_notice=delivery.on_entry,
         on_closed=tasks.closed,
         on_working=delivery.on_working,
+        on_unkept=partial(_tell_of_lost_conversation, ground, delivery),
     )
+
+
+async def _tell_of_lost_conversation(ground: Ground, delivery: Delivery, session: SessionId) -> None:
+    """Say it to the owners, once a session: only somebody at the machine can mend it."""
+    aftermath, cause = Aftermath(), f"not kept: {session}"
+    text = NOT_KEPT.format(session=session)
+    async with ground.store.transaction() as tx:
+        await tell_owners(tx, text, but=(), cause=cause, now=ground.clock.now(), aftermath=aftermath)
+    for lane in aftermath.lanes:
+        delivery.on_entry(lane)
 
 
 def _actions(ground: Ground, mailboxes: Mailboxes, tasks: Tasks, keeper: Keeper, follows: _Following) -> Actions:
@@ -496,7 +514,9 @@ def _upstream(settings: Settings) -> Upstream:
     )
 
 
-def _recorder(store: Store) -> Callable[[ModelCall], Coroutine[object, object, None]]:
+def recorder(store: Store, *, priced_as: str) -> Callable[[ModelCall], Coroutine[object, object, None]]:
+    """What keeps a call and what it cost at the host `priced_as`."""
+
     async def record(call: ModelCall) -> None:
         async with store.transaction() as tx:
             await model_calls.add(
@@ -510,6 +530,8 @@ def _recorder(store: Store) -> Callable[[ModelCall], Coroutine[object, object, N
                 tokens_out=call.usage.tokens_out,
                 tokens_cached=call.usage.tokens_cached,
                 tokens_cache_written=call.usage.tokens_cache_written,
+                tokens_cache_written_1h=call.usage.tokens_cache_written_1h,
+                cost_usd=cost_usd(call.model, call.usage, host=priced_as),
                 error=call.error or None,
             )
 

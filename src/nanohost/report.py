@@ -53,6 +53,10 @@ def report(
             }
             for session, trouble in keeper.troubles().items()
         ],
+        "conversations_not_kept": [
+            {"session": session, "since": since.isoformat(timespec="seconds")}
+            for session, since in keeper.unkept().items()
+        ],
         "waiting_for_a_container": list(keeper.waiting()),
         "services_in_trouble": [plain(service) for service in services if _is_in_trouble(service, clock.now())],
     }

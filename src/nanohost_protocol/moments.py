@@ -12,6 +12,9 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 LONGEST_WAIT = timedelta(days=366 * 10)
+JUST_NOW = timedelta(minutes=1)
+"""What has passed so lately is as good as now: whoever wrote it was thinking meanwhile."""
+DAY = timedelta(days=1)
 
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86_400}
 _UNITS |= {"day": 86_400, "w": 604_800, "week": 604_800}
@@ -32,6 +35,38 @@ def moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
     if found - now > LONGEST_WAIT:
         raise ValueError(f"{text[:60]!r} is more than ten years away")
     return found
+
+
+def coming(text: str, *, zone: tzinfo, now: datetime) -> datetime:
+    """The moment in UTC for what is to happen then. Raises ValueError with a sentence, also for one that has passed:
+    who counts with the wrong year would get an answer at once, and none on the day."""
+    found = moment(text, zone=zone, now=now)
+    if found >= now - JUST_NOW:
+        return found
+    local, meant = now.astimezone(zone), probably_meant(found, zone=zone, now=now)
+    raise ValueError(
+        f"{text[:60]!r} is in the past: it is {local:%A, %Y-%m-%dT%H:%M} now."
+        f" You probably meant {meant:%Y-%m-%dT%H:%M}: ask again with the time that you mean"
+    )
+
+
+def probably_meant(passed: datetime, *, zone: tzinfo, now: datetime) -> datetime:
+    """The next time, in the zone, that has the day and time of one that has passed, or its time alone if that was not
+    a day ago: a year is what gets mistaken most."""
+    local = passed.astimezone(zone)
+    if now - passed < DAY:
+        return local + DAY
+    for year in range(now.astimezone(zone).year, now.astimezone(zone).year + 9):
+        try:
+            found = local.replace(year=year)
+        except ValueError:  # the 29th of February
+            continue
+        if found >= now:
+            return found
+        if now - found < DAY:
+            tomorrow = found + DAY
+            return tomorrow if tomorrow >= now else tomorrow + DAY
+    return local
 
 
 def seconds(text: str) -> int | None:

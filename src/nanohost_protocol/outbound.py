@@ -294,7 +294,7 @@ class OutboundWriter:
                 "tokens_in": end.usage.tokens_in,
                 "tokens_out": end.usage.tokens_out,
                 "tokens_cached": end.usage.tokens_cached,
-                "cost_usd": end.usage.cost_usd,
+                "cost_usd": end.usage.cost_usd or 0.0,
                 "continuation": end.continuation,
             },
         )

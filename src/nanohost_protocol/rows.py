@@ -223,13 +223,13 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a turn took. Tokens, and US dollars where the provider says so."""
+    """What a turn took. Tokens, and US dollars where the provider says so; None: nobody knows a price."""
 
     model: str | None = None
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_cached: int = 0
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

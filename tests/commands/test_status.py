@@ -109,6 +109,16 @@ async def test_a_session_that_waits_is_shown_with_the_reason(
     assert session in shown
 
 
+async def test_a_conversation_that_is_not_kept_is_shown_with_its_folder(operator: Operator) -> None:
+    since = operator.context.clock.now() - timedelta(minutes=5)
+    rows: Json = [{"session": "s4kq", "since": since.isoformat()}]
+    shown = await running(operator, conversations_not_kept=rows).reads("status")
+    assert "Conversations that are not kept" in shown
+    assert "is the folder sessions/.../s4kq/state full, or read-only?" in shown
+    assert "5 min ago" in shown
+    assert "All is well" not in shown
+
+
 async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: Operator) -> None:
     session = await a_session(operator, due=True)
     now = operator.context.clock.now()

@@ -6,8 +6,11 @@ import pytest
 
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, messaging_groups, sessions
+from nanohost.store import agent_groups, messaging_groups, sessions, tasks
+from nanohost.store.tasks import RunOutcome
 from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.rows import Usage
+from nanohost_protocol.times import to_text
 from tests.commands.conftest import Operator
 
 CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
@@ -93,3 +96,28 @@ async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(o
     asked = await operator.asks("tasks run", id=made["id"])
     assert asked["next"] == "it runs when all goes on: nanohost resume"
     assert (await operator.asks("status"))["tasks_overdue"] == []
+
+
+async def test_a_time_that_has_passed_is_refused_with_the_one_that_was_probably_meant(operator: Operator) -> None:
+    session = await conversation(operator)
+    said = str(await refusal(operator, "tasks create", session=session, prompt="Water", at="2025-03-01T09:00"))
+    assert "is in the past: it is Thursday, 2026-01-01T" in said
+    assert "You probably meant 2026-03-01T09:00" in said
+
+
+async def test_a_run_whose_model_has_no_price_on_record_cost_nobody_knows_what(operator: Operator) -> None:
+    session, store = await conversation(operator), operator.context.store
+    made = await operator.asks("tasks create", session=session, prompt="Water", at="in 1 h")
+    now = operator.context.clock.now()
+    async with store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, started_at)"
+            " VALUES (?, ?, ?, 'k1', ?, ?)",
+            (made["id"], session, *[to_text(now)] * 3),
+        )
+    async with store.transaction() as tx:
+        [run] = await tasks.open_runs(tx, session)
+        usage = Usage(tokens_in=10, tokens_out=2, cost_usd=None)
+        await tasks.end_run(tx, run, RunOutcome.COMPLETED, now, usage=usage, error=None)
+    [row] = (await operator.asks("tasks show", id=made["id"]))["runs"]
+    assert (row["cost_usd"], row["tokens"]) == ("unknown", 12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,8 +14,11 @@ from nanohost.chat_commands.clear import FRESH
 from nanohost.errors import StoreError
 from nanohost.keeper.acks import AckTaker
 from nanohost.keeper.verdict import DIED
-from nanohost.model import LeaseId, Session
-from nanohost.store import sessions, spared_tries
+from nanohost.model import LeaseId, Session, SessionId
+from nanohost.store import model_calls, sessions, spared_tries, turn_costs
+from nanohost.store.database import Transaction
+from nanohost.store.turn_costs import Cost
+from nanohost.tasks.ends import Closed
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
@@ -166,6 +169,67 @@ async def test_a_runner_deletes_nothing_that_a_host_which_was_killed_has_not_on_
         await _taker(bench).take(await sessions.get(bench.store, session.id))
         [cost] = await bench.store.all("SELECT tokens_in FROM turn_costs")
         assert cost["tokens_in"] == 7
+
+
+async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_path: Path) -> None:
+    """Also of a turn that a runner has not a word about: its container was killed."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        closed: list[Closed] = []
+
+        async def on_closed(tx: Transaction, session: SessionId, ended: Sequence[Closed]) -> Callable[[], None]:
+            closed.extend(ended)
+            return lambda: None
+
+        costs = []
+        for chat, told, seen in (
+            ("c1", Usage(tokens_in=7), [(100, 0.5)]),
+            ("c2", Usage(tokens_in=7), [(100, 0.5), (1, None)]),
+            ("c3", Usage(), [(100, 0.5)]),
+            ("c4", Usage(tokens_in=7, cost_usd=9), []),
+        ):
+            session = await bench.session(chat)
+            async with bench.store.transaction() as tx:
+                for tokens, cost in seen:
+                    await a_call(tx, session.id, tokens, cost)
+            with _runner(bench, session) as runner:
+                runner.claim("t1", [await _message(bench, session)], START)
+                runner.finish(TurnEnd(turn_id="t1", messages=(), usage=told), floor=0, now=START)
+            taker = AckTaker(
+                store=bench.store,
+                mailboxes=bench.mailboxes,
+                clock=ManualClock(START),
+                alive=lambda session, lease: False,
+                ended_by_us=lambda lease: False,
+                on_notice=bench.notices.append,
+                on_closed=on_closed,
+            )
+            await taker.take(session)
+            costs.append(closed[-1].usage)
+        assert costs == [
+            Usage(tokens_in=100, cost_usd=0.5),
+            Usage(tokens_in=101, cost_usd=None),
+            Usage(tokens_in=100, cost_usd=0.5),
+            Usage(tokens_in=7, cost_usd=9),
+        ]
+        by_group = await turn_costs.since(bench.store, START - timedelta(days=1))
+        assert sum(by_group.values(), Cost()) == Cost(turns=4, tokens_in=308, cost_usd=10.5, unpriced=1)
+
+
+async def a_call(tx: Transaction, session: SessionId, tokens: int, cost: float | None) -> None:
+    await model_calls.add(
+        tx,
+        session=session,
+        model="m",
+        started_at=START,
+        duration_ms=1,
+        status=200,
+        tokens_in=tokens,
+        tokens_out=0,
+        tokens_cached=0,
+        tokens_cache_written=0,
+        error=None,
+        cost_usd=cost,
+    )
 
 
 @pytest.mark.behaviour("SE-07")

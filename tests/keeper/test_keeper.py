@@ -308,6 +308,26 @@ async def test_a_container_that_beats_is_stopped_only_when_its_turn_shows_nothin
         assert "in the tool Bash" in bench.keeper.troubles()[session.id].reason
 
 
+async def test_a_conversation_that_is_not_kept_is_known_until_a_turn_is_kept_again_and_told_when_it_is_seen(
+    tmp_path: Path,
+) -> None:
+    async with at_work(tmp_path) as (bench, session, runner):
+        told: list[SessionId] = []
+
+        async def tell(session: SessionId) -> None:
+            told.append(session)
+
+        bench.keeper._on_unkept = tell
+        for _ in range(2):
+            runner.set_progress({"state": "turn", "not_kept": "what a container says of the time is not asked for"})
+            await pass_looks(bench, session, 30, beating=True)
+            assert list(bench.keeper.unkept()) == told == [session.id]
+        runner.set_progress({"state": "turn"})
+        await pass_looks(bench, session, 10, beating=True)
+        assert bench.keeper.unkept() == {}
+        assert len(bench.runtime.living) == 1
+
+
 @pytest.mark.behaviour("SE-06")
 async def test_a_container_that_beats_and_takes_nothing_is_stopped(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost_protocol.moments import moment, seconds
+from nanohost_protocol.moments import coming, moment, seconds
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -76,3 +76,28 @@ def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
 def test_what_is_too_far_away_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"more than ten years away|is no time"):
         moment(text, zone=BERLIN, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "meant"),
+    [
+        ("2025-01-01T14:00", NOW, "2026-01-01T14:00"),  # the same day last year
+        ("2025-01-01T09:00", NOW, "2026-01-02T09:00"),
+        ("2025-12-31T14:00", NOW, "2026-01-01T14:00"),
+        ("2025-03-01T09:00", NOW, "2026-03-01T09:00"),
+        ("2025-11-01T09:00", datetime(2026, 11, 30, tzinfo=UTC), "2027-11-01T09:00"),
+        ("2024-02-29T09:00", NOW, "2028-02-29T09:00"),
+        ("2026-01-01T12:58:00", NOW, "2026-01-02T12:58"),
+    ],
+)
+def test_what_is_to_come_is_not_in_the_past_and_the_next_such_time_is_named(
+    text: str, now: datetime, meant: str
+) -> None:
+    with pytest.raises(ValueError, match="is in the past") as refused:
+        coming(text, zone=BERLIN, now=now)
+    assert f"it is {now.astimezone(BERLIN):%A, %Y-%m-%dT%H:%M} now" in str(refused.value)
+    assert f"You probably meant {meant}:" in str(refused.value)
+
+
+def test_what_has_just_passed_is_still_to_come() -> None:
+    assert coming("2026-01-01T12:59:30", zone=BERLIN, now=NOW) == NOW - timedelta(seconds=30)

@@ -89,6 +89,31 @@ async def test_a_task_is_asked_for_and_its_id_is_known_at_once(host: HostSide) -
     assert task_id(session=SESSION, request=row.id) in said
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("schedule_task", {"prompt": "water", "at": "2025-01-01T14:00"}),
+        ("schedule_task", {"prompt": "water", "at": "2025-01-01T22:00", "timezone": "Asia/Tokyo"}),
+        ("change_task", {"id": "j1", "change": "update", "at": "2025-01-01T14:00"}),
+        ("send_message", {"text": "water", "at": "2025-01-01T14:00"}),
+        ("send_message", {"text": "water", "at": "2025-01-01T14:00", "cron": "0 9 * * *"}),
+    ],
+)
+async def test_what_is_to_happen_in_the_past_is_refused_with_the_time_that_was_probably_meant(
+    host: HostSide, tool: str, arguments: dict[str, object]
+) -> None:
+    async with answering(host) as toolbox:
+        with pytest.raises(ToolRefused, match="is in the past: it is Thursday, 2026-01-01") as refused:
+            await toolbox.call(tool, arguments)
+    assert f"probably meant 2026-01-01T{'22' if 'timezone' in arguments else '14'}:00" in str(refused.value)
+    assert host.sent() == []
+
+
+async def test_clocks_elsewhere_say_what_is_past_there(host: HostSide) -> None:
+    said, [_] = await called(host, "schedule_task", prompt="water", at="2026-01-01T09:00", timezone="America/New_York")
+    assert said.startswith("Scheduled")
+
+
 async def test_a_turn_that_is_run_again_asks_for_nothing_twice(host: HostSide) -> None:
     first, _ = await called(host, "schedule_task", prompt="water", cron="0 9 * * *")
     again, rows = await called(host, "schedule_task", lease="l2", prompt="water", cron="0 9 * * *")

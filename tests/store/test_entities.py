@@ -399,8 +399,9 @@ async def test_a_delivery_that_breaks_a_rule_is_an_error_and_not_a_repeat(store:
 
 async def test_model_calls_add_up(store: Store) -> None:
     session = await a_session(store)
-    assert await model_calls.totals(store) == {"calls": 0, "tokens_in": 0, "tokens_out": 0}
-    for status, error in ((200, None), (0, "no answer")):
+    nothing = {"calls": 0, "tokens_in": 0, "tokens_out": 0, "cost_usd": 0.0, "unpriced": 0}
+    assert await model_calls.totals(store) == nothing
+    for status, error, cost in ((200, None, 0.5), (0, "no answer", None)):
         async with store.transaction() as tx:
             await model_calls.add(
                 tx,
@@ -414,8 +415,45 @@ async def test_model_calls_add_up(store: Store) -> None:
                 tokens_cached=0,
                 tokens_cache_written=0,
                 error=error,
+                cost_usd=cost,
             )
-    assert await model_calls.totals(store) == {"calls": 2, "tokens_in": 20, "tokens_out": 4}
+    sums = {"calls": 2, "tokens_in": 20, "tokens_out": 4, "cost_usd": 0.5, "unpriced": 1}
+    assert await model_calls.totals(store) == sums
+
+
+async def test_a_call_counts_to_the_turn_that_ended_first_after_it_began(store: Store) -> None:
+    """Of turns that are taken over together; what comes in late counts to the next one, so that the sum is right."""
+    session = await a_session(store)
+
+    async def call(at: datetime, tokens: int) -> None:
+        async with store.transaction() as tx:
+            await model_calls.add(
+                tx,
+                session=session,
+                model="m",
+                started_at=at,
+                duration_ms=1,
+                status=200,
+                tokens_in=tokens,
+                tokens_out=0,
+                tokens_cached=0,
+                tokens_cache_written=0,
+                error=None,
+                cost_usd=tokens / 4,
+            )
+
+    async def settled(**ends: int) -> dict[str, float]:
+        async with store.transaction() as tx:
+            moments = {turn: NOON + timedelta(minutes=end) for turn, end in ends.items()}
+            return {turn: spent.cost_usd for turn, spent in (await model_calls.settle(tx, session, moments)).items()}
+
+    for minute, tokens in ((1, 4), (2, 8), (6, 16), (12, 32)):
+        await call(NOON + timedelta(minutes=minute), tokens)
+    assert await settled(b=10, a=5) == {"a": 3, "b": 12}
+    assert await settled(b=10, a=5) == {"a": 3, "b": 12}
+    await call(NOON + timedelta(minutes=1), 64)
+    assert await settled() == {}
+    assert await settled(c=20) == {"c": 16}
 
 
 @pytest.mark.parametrize("sql", [host_messages.BY_OUT_ID, deliveries.STATUS_OF])

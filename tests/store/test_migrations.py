@@ -12,6 +12,7 @@ import pytest
 import nanohost.store
 from nanohost.errors import StoreError
 from nanohost.shipped import shipped_root
+from nanohost.store import model_calls, turn_costs
 from nanohost.store.migrations import Migration, migrate, read_sets
 
 ONE = Migration(set_name="core", name="0001_one", sql="CREATE TABLE one (x TEXT) STRICT;\n")
@@ -221,3 +222,19 @@ def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Pat
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         with pytest.raises(sqlite3.IntegrityError):
             db.execute("DELETE FROM inbound_events")
+
+
+def test_what_turns_cost_before_calls_had_a_price_counts_once_after_an_update(database: Path, backups: Path) -> None:
+    """As their runners told: the calls of those turns are on record, too, and are not counted beside them."""
+    shipped = read_sets([shipped_root() / "migrations"])
+    migrate(database, [one for one in shipped if one.name < "0019"], backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        db.executescript(
+            "INSERT INTO turn_costs VALUES ('s1', 't1', 'main', '2026-01-02T12:00:00.000Z', 10, 5, 0, 0.5);"
+            "INSERT INTO model_calls VALUES (1, 's1', 'm', '2026-01-02T11:59:00.000Z', 9, 200, 10, 5, 0, 0, NULL);"
+        )
+    migrate(database, shipped, backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        told = db.execute(turn_costs.SINCE, ("2026-01-01",)).fetchall()
+        seen = db.execute(model_calls.SINCE, ("2026-01-01",)).fetchall()
+    assert (told, seen) == ([("main", 1, 10, 5, 0, 0.5)], [])

@@ -370,6 +370,16 @@ CASES = (
         says="run 1 of task j1 in session s-other",
     ),
     Case(
+        check="turns took what passed the gateway",
+        name="a runner that overstates",
+        cut=central(
+            "INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,"
+            " cost_usd, seen_calls, seen_tokens) VALUES ('s-rest', 't1', 'rest', '2026-01-01', 90000, 0, 10000, 0, 1,"
+            " 60000), ('s-rest', 't2', 'rest', '2026-01-01', 500000, 0, 0, 0, NULL, NULL)"
+        ),
+        says="the runner of session s-rest tells of 100000 tokens, the gateway saw 60000",
+    ),
+    Case(
         check="runs under way are in the mailbox",
         name="nothing there",
         cut=lambda bench: bench.central(

@@ -83,13 +83,15 @@ class Finished:
     """`prompts` of this turn's prompts have been dealt with, counted from its beginning.
 
     Numbers in `usage` are those since the last Finished. A failure ends the turn. `memory`, if given, is kept across
-    containers together with the turn's end.
+    containers together with the turn's end. `unkept`: what was said is not on record, so that the next provider
+    will not know of it.
     """
 
     prompts: int
     usage: Usage = field(default_factory=Usage)
     failure: Failure | None = None
     memory: Mapping[str, str] | None = None
+    unkept: bool = False
 
 
 TurnEvent = ConversationKnown | Text | Answer | ToolStarted | ToolEnded | Finished

@@ -34,8 +34,9 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
 )
 
+from agent_runner import transcript
 from agent_runner.commands import NOTHING_TO_COMPACT
-from agent_runner.failures import UNREACHABLE, Failure, ProviderFailed
+from agent_runner.failures import TOO_MANY_TURNS, UNREACHABLE, Failure, ProviderFailed
 from agent_runner.log import log
 from agent_runner.prompt import Prompt
 from agent_runner.providers import (
@@ -56,7 +57,13 @@ PATIENCE_S = 5.0
 """A pause that the command line wants to make before it asks again. Above this the host does the waiting, and the
 person is told."""
 RETRIES = 2
+CONFIG_FOLDER = ".claude"
+"""Of the command line, in the session's state: its record of the conversation is below it."""
+RECORD_LOOKS, RECORD_PAUSE_S = 10, 0.2
 INTERRUPT_WITHIN_S = 1.0
+LONGEST_LINE_BYTES = 64 * 1024 * 1024
+"""Of what the command line prints, which holds every file that is read, in base64: more than a request to the model may
+have (32 MB). The SDK's own limit, 1 MiB, ends a turn over a scanned letter."""
 TOOL_TIMEOUT_S = 2 * 3600
 """For a call of one of our tools: more than a question may wait for its answer."""
 
@@ -75,8 +82,6 @@ OUTLIVING_A_TURN = (
 )
 """Tools of the command line that wait for something after the turn, or for someone at its terminal: nobody is there."""
 
-_COST = "cost_usd"
-
 
 class Claude:
     """See providers.Provider."""
@@ -85,10 +90,11 @@ class Claude:
         self._context = context
         self._client: ClaudeSDKClient | None = None
         self._known = context.resume
+        self._config_dir = context.state_dir / CONFIG_FOLDER
+        self._record: tuple[str | None, int] = (None, 0)
+        """The conversation whose record was looked at last, and its bytes then."""
         self._tool_names: dict[str, str] = {}
         self._stderr: deque[str] = deque(maxlen=20)
-        # The command line's cost runs through the whole conversation, over restarts too.
-        self._cost_usd = float(context.memory.get(_COST, "0"))
         # Of the turn that runs: what was asked, the ids not answered yet, and how many were handed over.
         self._prompts: list[str] = []
         self._open: list[str] = []
@@ -107,6 +113,7 @@ class Claude:
         self._clear()
         if self._client is None:
             await self._connect([])
+        self._record = await self._look_at_record()
         await self.push(prompt)
 
     async def _connect(self, texts: Sequence[str]) -> None:
@@ -157,8 +164,33 @@ class Claude:
         async for message in self._client.receive_messages():
             self._heard = True
             for event in self._translated(message):
-                yield event
+                yield await self._looked_up(event)
         raise CLIConnectionError("the command line has ended")
+
+    async def _looked_up(self, event: TurnEvent) -> TurnEvent:
+        """The event with what the command line's record of the conversation has to say about it."""
+        if not isinstance(event, Finished):
+            return event
+        if event.failure is None:
+            return event if self._command is not None else replace(event, unkept=not await self._has_grown())
+        if event.failure.history is None:
+            return event
+        words = await asyncio.to_thread(transcript.in_words, self._config_dir, self._known)
+        return replace(event, failure=replace(event.failure, history=words))
+
+    async def _has_grown(self) -> bool:
+        """Whether the record holds more than when this was last asked. It is written beside the answer, so that a
+        moment may pass."""
+        before = self._record
+        for _ in range(RECORD_LOOKS):
+            self._record = await self._look_at_record()
+            if self._record[1] > (before[1] if before[0] == self._known else 0):
+                return True
+            await asyncio.sleep(RECORD_PAUSE_S)
+        return False
+
+    async def _look_at_record(self) -> tuple[str | None, int]:
+        return self._known, await asyncio.to_thread(transcript.size, self._config_dir, self._known)
 
     async def interrupt(self) -> None:
         if self._client is not None:
@@ -239,7 +271,6 @@ class Claude:
             prompts=self._begun - len(self._open),
             usage=self._usage(result),
             failure=self._failure(result) if result.is_error else None,
-            memory={_COST: str(self._cost_usd)},
         )
 
     def _cover(self, result: ResultMessage) -> None:
@@ -254,15 +285,13 @@ class Claude:
 
     def _usage(self, result: ResultMessage) -> Usage:
         counts = result.usage or {}
-        total = result.total_cost_usd or 0.0
-        # A lower total than before: the command line has forgotten its sum, and counts from zero.
-        cost, self._cost_usd = total - self._cost_usd if total >= self._cost_usd else total, total
+        # No dollars: the command line's are a running total that begins anew with a killed process, and models that it
+        # does not know are billed as the dearest one. The host counts at the gateway, which sees every call.
         return Usage(
             model=next(iter(result.model_usage or {}), None),
             tokens_in=_count(counts, "input_tokens") + _count(counts, "cache_creation_input_tokens"),
             tokens_out=_count(counts, "output_tokens"),
             tokens_cached=_count(counts, "cache_read_input_tokens"),
-            cost_usd=cost,
         )
 
     def _failure(self, result: ResultMessage) -> Failure:
@@ -297,6 +326,7 @@ def options(context: ProviderContext, on_stderr: Callable[[str], None]) -> Claud
         strict_mcp_config=True,
         env=environment(context),
         stderr=on_stderr,
+        max_buffer_size=LONGEST_LINE_BYTES,
     )
 
 
@@ -306,7 +336,7 @@ def environment(context: ProviderContext) -> dict[str, str]:
         "ANTHROPIC_BASE_URL": "http://localhost",
         "ANTHROPIC_UNIX_SOCKET": str(context.gateway_socket),
         "ANTHROPIC_API_KEY": "the-gateway-has-it",
-        "CLAUDE_CONFIG_DIR": str(context.state_dir / ".claude"),
+        "CLAUDE_CONFIG_DIR": str(context.state_dir / CONFIG_FOLDER),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",
@@ -344,11 +374,21 @@ def failure_of_call(status: int | None, reason: str | None, detail: str) -> Fail
     """A failed call of the model, with words for one that never got there."""
     if status in NOT_REACHED or (status is None and any(words in detail.casefold() for words in _NO_WAY)):
         return Failure(error_class=ErrorClass.OVERLOADED, detail=detail, sentence=UNREACHABLE)
-    return Failure(error_class=error_class_of(status, reason, detail), detail=detail)
+    if reason in _SPENT:
+        return Failure(error_class=ErrorClass.BUDGET, detail=detail, keeps_text=True)
+    if reason in _TOO_MANY_TURNS:
+        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=TOO_MANY_TURNS, keeps_text=True)
+    error_class = error_class_of(status, reason, detail)
+    # What the model refuses may be in the conversation, which would make it refuse all that comes after it.
+    refused = status == 400 and error_class is ErrorClass.PERMANENT
+    return Failure(error_class=error_class, detail=detail, history="" if refused else None)
 
 
 NOT_REACHED = {502, 504}
 """What the gateway says when it gets no answer, and so do proxies on the way."""
+_SPENT = {"budget_exhausted", "error_max_budget_usd"}
+"""Limits of the command line's own, as terminal_reason or as subtype says: the next try would end the same way."""
+_TOO_MANY_TURNS = {"max_turns", "error_max_turns"}
 _NO_WAY = ("api error: connection error", "econnrefused", "unable to connect to api")
 
 
@@ -359,7 +399,7 @@ def error_class_of(status: int | None, reason: str | None, detail: str) -> Error
         return ErrorClass.INVALID_SESSION
     if reason == "prompt_too_long" or "prompt is too long" in words:
         return ErrorClass.CONTEXT_FULL
-    if reason == "error_max_budget_usd" or "credit balance is too low" in words or status == 402:
+    if "credit balance is too low" in words or status == 402:
         return ErrorClass.BUDGET
     if status in _BY_STATUS:
         return _BY_STATUS[status]

@@ -18,7 +18,7 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
     if (change == "update") != bool(new):
         raise ToolRefused("Say what is new with the change update, and with no other change.")
     if "due" in new:
-        outbox.moment(new["due"])
+        outbox.moment(new["due"], timezone=new.get("timezone"))
     await outbox.ask_host(f"tasks.{change}", {"id": id, **new})
     return f"Asked for. {TOLD_IF_NOT}"
 

@@ -11,9 +11,10 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
     prompt, at, cron = text_of(arguments, "prompt"), optional_text(arguments, "at"), optional_text(arguments, "cron")
     if at is None and cron is None:
         raise ToolRefused(f"Say when: at, {AT} Or cron, {CRON}")
+    timezone = optional_text(arguments, "timezone")
     if at is not None:
-        outbox.moment(at)  # the host decides; what is no time at all can be said at once
-    task = TaskOut(prompt=prompt, due=at or "", recurrence=cron, timezone=optional_text(arguments, "timezone"))
+        outbox.moment(at, timezone=timezone)  # the host decides; what is no time to come can be said at once
+    task = TaskOut(prompt=prompt, due=at or "", recurrence=cron, timezone=timezone)
     return f"Scheduled as task {await outbox.schedule(task)}. {TOLD_IF_NOT}"
 
 

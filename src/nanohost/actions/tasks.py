@@ -13,7 +13,7 @@ from nanohost.store.tasks import Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.schedule import checked_zone
 from nanohost_protocol.ids import task_id
-from nanohost_protocol.moments import is_counted, moment
+from nanohost_protocol.moments import coming, is_counted
 
 BY_AGENT = "agent"
 
@@ -44,7 +44,7 @@ def due_time(text: str | None, *, timezone: str, request: Request) -> datetime |
     if not text:
         return None
     try:
-        return moment(text, zone=ZoneInfo(checked_zone(timezone)), now=min(request.asked_at, request.now))
+        return coming(text, zone=ZoneInfo(checked_zone(timezone)), now=min(request.asked_at, request.now))
     except ValueError as error:
         raise UsageError(str(error)) from None
 

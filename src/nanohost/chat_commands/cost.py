@@ -1,6 +1,7 @@
 """/cost: what models have cost, by agent group, as far as it is on record. Short enough for a phone.
 
-Dollars are those that runners told of, never a guess: without them there are tokens alone.
+Dollars are list prices of the calls that passed the gateway, never a guess: calls without a known price are counted as
+such. Only a provider whose calls do not pass there is taken at its word.
 """
 
 from __future__ import annotations
@@ -76,11 +77,20 @@ def _group(title: str, windows: Windows, folders: Sequence[str]) -> list[str]:
 
 
 def _in_words(cost: Cost) -> str:
-    if not cost.turns:
+    if not (cost.turns or cost.tokens_in or cost.tokens_out or cost.tokens_cached):
         return "nothing"
     tokens = f"{_short(cost.tokens_in)} in, {_short(cost.tokens_cached)} cached, {_short(cost.tokens_out)} out"
-    dollars = f", about ${cost.cost_usd:.2f}" if cost.cost_usd else ""
-    return f"{counted(cost.turns, 'turn', 'turns')}, tokens {tokens}{dollars}"
+    turns = f"{counted(cost.turns, 'turn', 'turns')}, " if cost.turns else ""  # none has ended yet
+    return f"{turns}tokens {tokens}{_dollars(cost)}"
+
+
+def _dollars(cost: Cost) -> str:
+    known = f", about ${cost.cost_usd:.2f}" if cost.cost_usd else ""
+    if not cost.unpriced:
+        return known
+    if not known:
+        return ", cost unknown"
+    return f"{known} and {counted(cost.unpriced, 'call', 'calls')} of unknown cost"
 
 
 def _short(count: int) -> str:

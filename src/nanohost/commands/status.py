@@ -46,6 +46,11 @@ SECTIONS = (
     ),
     Section("services_in_trouble", "Services in trouble", "they are started again by themselves; why is in the log"),
     Section("sessions_in_trouble", "Sessions whose containers fail", "nanohost logs {session}"),
+    Section(
+        "conversations_not_kept",
+        "Conversations that are not kept, and gone with their container",
+        "is the folder sessions/.../{session}/state full, or read-only? nanohost logs {session}",
+    ),
     Section("models_failing", "Model calls that failed in the last 15 minutes", "{do}"),
     Section("turns_failing", "Sessions whose turns fail", "{do}"),
     Section("messages_late", "Messages that wait too long", "nanohost sessions list; why is in the last column"),
@@ -229,6 +234,7 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
         "channels_failed": failed,
         "services_in_trouble": host["services_in_trouble"],
         "sessions_in_trouble": host["sessions_in_trouble"],
+        "conversations_not_kept": host.get("conversations_not_kept", []),
     }
 
 

@@ -23,7 +23,11 @@ from nanohost.tasks import changes
 from nanohost.tasks.entries import name_of
 from nanohost.tasks.schedule import checked_zone
 from nanohost_protocol.ids import draw
-from nanohost_protocol.moments import is_counted, moment
+from nanohost_protocol.moments import coming, is_counted
+from nanohost_protocol.rows import Usage
+
+UNKNOWN = "unknown"
+"""What a run cost whose model has no price on record."""
 
 BY_OPERATOR = "operator"
 ID_LENGTH = 13
@@ -201,7 +205,7 @@ def _moment(text: str | None, timezone: str, context: CommandContext) -> datetim
     if text is None:
         return None
     try:
-        return moment(text, zone=ZoneInfo(timezone), now=context.clock.now())
+        return coming(text, zone=ZoneInfo(timezone), now=context.clock.now())
     except ValueError as error:
         raise UsageError(str(error), hint="nanohost tasks create --help") from None
 
@@ -231,10 +235,16 @@ def _run_row(run: Run) -> dict[str, Json]:
         "started": plain(run.started_at),
         "ended": plain(run.ended_at),
         "outcome": plain(run.outcome) or ("running" if run.started_at else "about to begin"),
-        "cost_usd": usage.cost_usd if usage else None,
+        "cost_usd": _cost(usage),
         "tokens": usage.tokens_in + usage.tokens_out if usage else None,
         "error": run.error,
     }
+
+
+def _cost(usage: Usage | None) -> Json:
+    if usage is None:
+        return None
+    return UNKNOWN if usage.cost_usd is None else usage.cost_usd
 
 
 def _render(result: Json) -> str:

@@ -30,12 +30,14 @@ class Usage:
     """Tokens of one answer as the service counted them.
 
     `tokens_in` is what was neither read from the service's cache (`tokens_cached`) nor written to it.
+    `tokens_cache_written_1h` is the part of `tokens_cache_written` that is to stay for an hour; the rest for 5 minutes.
     """
 
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_cached: int = 0
     tokens_cache_written: int = 0
+    tokens_cache_written_1h: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

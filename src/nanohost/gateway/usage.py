@@ -22,6 +22,8 @@ _FIELDS = {
     "cache_read_input_tokens": "tokens_cached",
     "cache_creation_input_tokens": "tokens_cache_written",
 }
+_WRITTEN = {"ephemeral_1h_input_tokens": "tokens_cache_written_1h"}
+"""In the `cache_creation` of a usage."""
 _WORTH_PARSING = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
 
 
@@ -65,10 +67,12 @@ class Findings:
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
-            for theirs, ours in _FIELDS.items():
-                count = usage.get(theirs)
-                if type(count) is int and 0 <= count <= MAX_TOKENS:
-                    self._tokens[ours] = count
+            written = usage.get("cache_creation")
+            for counts, fields in ((usage, _FIELDS), (written if isinstance(written, dict) else {}, _WRITTEN)):
+                for theirs, ours in fields.items():
+                    count = counts.get(theirs)
+                    if type(count) is int and 0 <= count <= MAX_TOKENS:
+                        self._tokens[ours] = count
 
     def _fail(self, error: object) -> None:
         fields = error if isinstance(error, dict) else {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nanohost.clock import Clock
+from nanohost.keeper import spending
 from nanohost.keeper.endings import Taken, apply, chats_of, next_due, still_due
 from nanohost.keeper.holds import ended, failures_after, too_long
 from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
@@ -18,9 +19,10 @@ from nanohost.keeper.verdict import Close, Verdict, lost, verdict
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
-from nanohost.store import deliveries, sessions, spared_tries, turn_costs, turn_failures
+from nanohost.store import deliveries, model_calls, sessions, spared_tries, turn_costs, turn_failures
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
+from nanohost.store.model_calls import Spent
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.tasks.ends import Closed
 from nanohost_protocol.crash_points import reach
@@ -108,7 +110,9 @@ class AckTaker:
         taken = await self._mailboxes.update(session, lambda box: apply(box, session, verdicts, now, failures))
         due_at = still_due(session.due_at, taken.due_at, now)
         reach("acks.applied")
-        await self._record(session, replace(taken, due_at=due_at), usages, cursor, now, failures)
+        taken = replace(taken, due_at=due_at)
+        ends = spending.ends(acks, [ack for ack, _ in taken.closed], now)
+        await self._record(session, taken, usages, ends, cursor, now, failures)
         return Standing(open_claims=living, due_at=due_at)
 
     async def _failures(self, session: Session, acks: Sequence[Ack], now: datetime) -> TurnFailures | None:
@@ -176,6 +180,7 @@ class AckTaker:
         session: Session,
         taken: Taken,
         usages: Mapping[str, Usage],
+        ends: Mapping[str, datetime],
         cursor: int,
         now: datetime,
         failures: TurnFailures | None,
@@ -187,12 +192,15 @@ class AckTaker:
             await sessions.set_ack_cursor(tx, session.id, cursor)
             await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
             await turn_failures.put(tx, session.id, failures)
-            await turn_costs.put(tx, session.id, agent_group=session.group_folder, usages=_spent(usages), now=now)
+            seen = await model_calls.settle(tx, session.id, ends)
+            told, group = _told(usages, seen), session.group_folder
+            await turn_costs.put(tx, session.id, agent_group=group, usages=told, seen=seen, now=now)
+            took = spending.took(usages, seen)
             await spared_tries.add(tx, session.id, taken.spared)
             await spared_tries.forget(tx, session.id, [ack.message_id for ack, _ in taken.closed])
             for notice in notices:
                 await deliveries.add(tx, notice)
-            after = await self._on_closed(tx, session.id, [_closed(ack, how, usages) for ack, how in taken.closed])
+            after = await self._on_closed(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed])
         after()
         self._held.pop(session.id, None)
         if failures is not None and failures.until is not None:
@@ -206,9 +214,10 @@ def _orders(box: InboundReader, acks: Sequence[Ack]) -> set[str]:
     return {row.id for row in found if row is not None and row.kind is InKind.CONTROL}
 
 
-def _spent(usages: Mapping[str, Usage]) -> dict[str, Usage]:
+def _told(usages: Mapping[str, Usage], seen: Mapping[str, Spent]) -> dict[str, Usage]:
     """Of the turns that came to anything: one that was cut off before its model answered took nothing."""
-    return {turn: usage for turn, usage in usages.items() if usage.tokens_in or usage.tokens_out or usage.cost_usd}
+    came = {turn: usage for turn, usage in usages.items() if usage.tokens_in or usage.tokens_out or usage.cost_usd}
+    return {turn: Usage() for turn, spent in seen.items() if spent.tokens} | came
 
 
 def _closed(ack: Ack, how: Close, usages: Mapping[str, Usage]) -> Closed:

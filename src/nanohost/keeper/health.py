@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from nanohost.clock import Clock
@@ -19,7 +20,7 @@ from nanohost.keeper.stuck import Fine, Limits, Stuck, judge
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.queries import Doing
-from nanohost.model import LeaseId, Session
+from nanohost.model import LeaseId, Session, SessionId
 
 LOOK_EVERY_S = 10.0
 
@@ -33,6 +34,12 @@ class Health:
         self._limits = limits
         self._progress: dict[LeaseId, Progress] = {}
         self._looked = clock.monotonic()
+        self._unkept: dict[SessionId, datetime] = {}
+
+    def unkept(self) -> dict[SessionId, datetime]:
+        """Sessions whose latest turns are in no record of the conversation, and since when that is known. What a
+        container said last counts until the next one says otherwise."""
+        return dict(self._unkept)
 
     def next_look_s(self) -> float:
         """Seconds until it is time to look again."""
@@ -58,10 +65,18 @@ class Health:
         if progress is None:
             progress = self._progress[lease] = Progress(_stamp(heartbeat), self._clock.monotonic())
         seen, refused = await self._read(session, lease)
+        if seen is not None:
+            self._note_record(session.id, is_kept="not_kept" not in seen.state)
         progress.look(_stamp(heartbeat), seen, self._clock.monotonic(), due=due, busy=busy, refused=refused)
         signs = progress.signs(self._clock.now())
         out = await asyncio.to_thread(footprint, self._mailboxes.layout(session).out_dir, limit=self._limits.out_bytes)
         return judge(replace(signs, out_bytes=out), self._limits)
+
+    def _note_record(self, session: SessionId, *, is_kept: bool) -> None:
+        if is_kept:
+            self._unkept.pop(session, None)
+        else:
+            self._unkept.setdefault(session, self._clock.now())
 
     async def _read(self, session: Session, lease: LeaseId) -> tuple[Seen | None, str]:
         try:

@@ -58,6 +58,14 @@ class KeeperSettings:
     limits: Limits
 
 
+OnUnkept = Callable[[SessionId], Awaitable[None]]
+"""Told of a session whose conversation is not kept, when that is first seen."""
+
+
+async def nobody_is_told(session: SessionId) -> None:
+    """An OnUnkept for a host that has nobody to tell."""
+
+
 class Keeper:
     """One per host. `on_news` is called when a session's outbound.db may hold something to deliver."""
 
@@ -75,6 +83,7 @@ class Keeper:
         on_notice: Callable[[LaneKey], None],
         on_closed: OnClosed = nobody_asks,
         on_working: OnWorking = nobody_looks,
+        on_unkept: OnUnkept = nobody_is_told,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -84,6 +93,7 @@ class Keeper:
         self._settings = settings
         self._on_news = on_news
         self._on_working = on_working
+        self._on_unkept = on_unkept
         self._starter = Starter(store=store, mailboxes=mailboxes, runtime=runtime, news=news, services=services)
         self._slots = Slots(settings.max_containers)
         self._ended: set[LeaseId] = set()
@@ -249,6 +259,10 @@ class Keeper:
     def troubles(self) -> dict[SessionId, Trouble]:
         """The sessions whose containers fail, and why."""
         return self._pauses.troubles()
+
+    def unkept(self) -> dict[SessionId, datetime]:
+        """The sessions whose conversations are not kept, and since when that is known."""
+        return self._health.unkept()
 
     def quiet_s(self, session: SessionId) -> float:
         """For how long the turn of the session's container has shown nothing; 0 when none runs."""
@@ -497,6 +511,7 @@ class Keeper:
     async def _stop_stuck(self, due: set[SessionId]) -> None:
         """Stop the containers that live and do not work: their claims are freed, as after any death."""
         self._health.begin_look({slot.lease for slot in self._slots})
+        before = self._health.unkept()
         for session in await sessions.leased(self._store):
             slot = self._slots.get(session.id)
             if slot is None or slot.lease != session.lease or slot.state is not SlotState.RUNNING:
@@ -504,6 +519,9 @@ class Keeper:
             found = await self._health.look(session, slot.lease, due=session.id in due, busy=slot.busy)
             if isinstance(found, Stuck) and slot.state is SlotState.RUNNING:
                 self._stop_stuck_one(slot, found)
+        for unkept in self._health.unkept().keys() - before.keys():
+            _log.warning("conversation_not_kept", session=unkept, hint="is its state folder full, or read-only?")
+            await self._on_unkept(unkept)
 
     def _stop_stuck_one(self, slot: Slot, found: Stuck) -> None:
         _log.warning("container_stuck", session=slot.session_id, reason=found.reason, sentence=found.sentence)

@@ -36,18 +36,20 @@ DELETE_EVENTS = "DELETE FROM inbound_events WHERE id IN (SELECT value FROM json_
 AGED_CALLS = "SELECT id FROM model_calls WHERE id < ? ORDER BY id LIMIT ?"
 SUM_CALLS = """
 INSERT INTO model_calls_by_day
-    (day, agent_group, model, calls, failed, tokens_in, tokens_out, tokens_cached, tokens_cache_written)
-SELECT substr(c.started_at, 1, 10), ifnull(g.folder, ''), ifnull(c.model, ''), count(*),
+    (day, agent_group, model, calls, failed, tokens_in, tokens_out, tokens_cached, tokens_cache_written, cost_usd,
+     unpriced)
+SELECT substr(c.started_at, 1, 10), c.agent_group, ifnull(c.model, ''), count(*),
     sum(c.status = 0 OR c.status >= 400), sum(c.tokens_in), sum(c.tokens_out), sum(c.tokens_cached),
-    sum(c.tokens_cache_written)
-FROM model_calls c LEFT JOIN sessions s ON s.id = c.session_id LEFT JOIN agent_groups g ON g.id = s.agent_group_id
+    sum(c.tokens_cache_written), total(c.cost_usd), sum(c.cost_usd IS NULL)
+FROM model_calls c
 WHERE c.id IN (SELECT value FROM json_each(?))
 GROUP BY 1, 2, 3
 ON CONFLICT (day, agent_group, model) DO UPDATE SET
     calls = calls + excluded.calls, failed = failed + excluded.failed,
     tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,
     tokens_cached = tokens_cached + excluded.tokens_cached,
-    tokens_cache_written = tokens_cache_written + excluded.tokens_cache_written
+    tokens_cache_written = tokens_cache_written + excluded.tokens_cache_written,
+    cost_usd = cost_usd + excluded.cost_usd, unpriced = unpriced + excluded.unpriced
 """
 DELETE_CALLS = "DELETE FROM model_calls WHERE id IN (SELECT value FROM json_each(?))"
 

@@ -1,33 +1,75 @@
-"""Model calls: one row for each answer that passed the gateway."""
+"""Model calls: one row for each answer that passed the gateway, and what it cost.
+
+What a session spent is counted here and not from what its runner tells: a runner may be killed, and its container may
+lie. A call belongs to the turn whose end came first after it; until then it belongs to none.
+"""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import SessionId
 from nanohost.store.database import Queries, Transaction
-from nanohost_protocol.times import to_text
+from nanohost_protocol.times import from_text, to_text
 
 ADD = """
 INSERT INTO model_calls
     (session_id, model, started_at, duration_ms, status, tokens_in, tokens_out, tokens_cached, tokens_cache_written,
-     error)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+     tokens_cache_written_1h, cost_usd, error, agent_group)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ifnull((
+    SELECT g.folder FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.id = ?), ''))
 """
 COUNT = """
 SELECT coalesce(sum(calls), 0) AS calls, coalesce(sum(tokens_in), 0) AS tokens_in,
-    coalesce(sum(tokens_out), 0) AS tokens_out
+    coalesce(sum(tokens_out), 0) AS tokens_out, total(cost_usd) AS cost_usd, coalesce(sum(unpriced), 0) AS unpriced
 FROM (
-    SELECT count(*) AS calls, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out FROM model_calls
-    UNION ALL SELECT sum(calls), sum(tokens_in), sum(tokens_out) FROM model_calls_by_day
+    SELECT count(*) AS calls, sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, total(cost_usd) AS cost_usd,
+        sum(cost_usd IS NULL) AS unpriced
+    FROM model_calls
+    UNION ALL SELECT sum(calls), sum(tokens_in), sum(tokens_out), sum(cost_usd), sum(unpriced) FROM model_calls_by_day
 )
 """
+_SUMS = """
+    count(*) AS calls, CAST(total(tokens_in + tokens_cache_written) AS INTEGER) AS tokens_in,
+    CAST(total(tokens_out) AS INTEGER) AS tokens_out, CAST(total(tokens_cached) AS INTEGER) AS tokens_cached,
+    total(cost_usd) AS cost_usd, ifnull(sum(cost_usd IS NULL), 0) AS unpriced
+"""
+SINCE = f"""
+SELECT agent_group, {_SUMS} FROM model_calls
+WHERE started_at >= ? AND (turn_id IS NULL OR turn_id != '') GROUP BY agent_group
+"""  # noqa: S608
+SETTLE = """
+UPDATE model_calls SET turn_id = ? WHERE session_id = ? AND turn_id IS NULL AND (started_at <= ? OR ?)
+"""
+OF_TURN = f"SELECT {_SUMS} FROM model_calls WHERE session_id = ? AND turn_id = ?"  # noqa: S608
+FIRST = "SELECT min(started_at) AS at FROM model_calls WHERE turn_id IS NULL OR turn_id != ''"
 FAILING = """
 SELECT ifnull(error, 'status ' || status) AS error, status, count(*) AS calls, max(started_at) AS latest
 FROM model_calls WHERE id > (SELECT max(id) FROM model_calls) - 1000 AND started_at >= ?
     AND (status = 0 OR status >= 400)
 GROUP BY 1, 2 ORDER BY latest DESC LIMIT 5
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """A sum over calls. `tokens_in` holds what was written to the service's cache, and not what was read from it.
+    `cost_usd`: dollars of those with a known price; `unpriced`: how many have none."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    cost_usd: float
+    unpriced: int
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.tokens_in + self.tokens_out + self.tokens_cached
 
 
 async def add(
@@ -43,8 +85,10 @@ async def add(
     tokens_cached: int,
     tokens_cache_written: int,
     error: str | None,
+    tokens_cache_written_1h: int = 0,
+    cost_usd: float | None = None,
 ) -> None:
-    """`status` is the HTTP status, 0 when the service gave no answer."""
+    """`status` is the HTTP status, 0 when the service gave no answer; `cost_usd` None: its price is not known."""
     values = (
         session,
         model,
@@ -55,18 +99,53 @@ async def add(
         tokens_out,
         tokens_cached,
         tokens_cache_written,
+        tokens_cache_written_1h,
+        cost_usd,
         error,
+        session,
     )
     await tx.run(ADD, values)
 
 
-async def totals(db: Queries) -> dict[str, int]:
-    """Calls and tokens since the beginning, for the status screen."""
+async def settle(tx: Transaction, session: SessionId, ends: Mapping[str, datetime]) -> dict[str, Spent]:
+    """Count the session's open calls to turns that ended: to the earliest that ended after a call began, else to the
+    last. Returns what each of these turns took, all its tries together; told again it is the same."""
+    order = sorted(ends, key=lambda turn: (ends[turn], turn))
+    for turn in order:
+        await tx.run(SETTLE, (turn, session, to_text(ends[turn]), turn == order[-1]))
+    return {turn: _spent(await tx.one(OF_TURN, (session, turn))) for turn in order}
+
+
+async def since(db: Queries, moment: datetime) -> dict[str, Spent]:
+    """By agent group's folder; calls from before costs were counted here are left out."""
+    return {row["agent_group"]: _spent(row) for row in await db.all(SINCE, (to_text(moment),))}
+
+
+async def first(db: Queries) -> datetime | None:
+    """Since when costs are counted here."""
+    row = await db.one(FIRST)
+    return None if row is None or row["at"] is None else from_text(row["at"])
+
+
+async def totals(db: Queries) -> dict[str, int | float]:
+    """Calls, tokens and dollars since the beginning, for the status screen. `unpriced`: calls without a price."""
     row = await db.one(COUNT)
     assert row is not None
-    return {"calls": row["calls"], "tokens_in": row["tokens_in"], "tokens_out": row["tokens_out"]}
+    return {name: row[name] for name in ("calls", "tokens_in", "tokens_out", "cost_usd", "unpriced")}
 
 
 async def failing(db: Queries, since: datetime) -> list[dict[str, str | int | None]]:
     """How calls since that moment failed, the latest first."""
     return [dict(row) for row in await db.all(FAILING, (to_text(since),))]
+
+
+def _spent(row: sqlite3.Row | None) -> Spent:
+    assert row is not None, "a sum has a row"
+    return Spent(
+        calls=row["calls"],
+        tokens_in=row["tokens_in"],
+        tokens_out=row["tokens_out"],
+        tokens_cached=row["tokens_cached"],
+        cost_usd=row["cost_usd"],
+        unpriced=row["unpriced"],
+    )

@@ -207,9 +207,15 @@ CREATE TABLE model_calls (
     tokens_out          INTEGER NOT NULL,
     tokens_cached       INTEGER NOT NULL,
     tokens_cache_written INTEGER NOT NULL,
-    error               TEXT
+    error               TEXT,
+    agent_group         TEXT NOT NULL DEFAULT '',  -- its folder; empty: not known
+    tokens_cache_written_1h INTEGER NOT NULL DEFAULT 0, -- part of tokens_cache_written
+    cost_usd            REAL,                      -- NULL: no price is known
+    turn_id             TEXT                       -- NULL: no turn has ended since; empty: from before this was kept
 ) STRICT;
 CREATE INDEX model_calls_session ON model_calls (session_id, started_at);
+CREATE INDEX model_calls_started ON model_calls (started_at);
+CREATE INDEX model_calls_turn ON model_calls (session_id, turn_id);
 
 -- What agents are to do, or to send, at a time: once or again and again. The central database is the truth; the
 -- session's mailbox gets a message when a task falls due.
@@ -329,6 +335,8 @@ CREATE TABLE model_calls_by_day (
     tokens_out           INTEGER NOT NULL,
     tokens_cached        INTEGER NOT NULL,
     tokens_cache_written INTEGER NOT NULL,
+    cost_usd             REAL NOT NULL DEFAULT 0, -- of those with a price
+    unpriced             INTEGER NOT NULL DEFAULT 0, -- calls without one
     PRIMARY KEY (day, agent_group, model)
 ) STRICT, WITHOUT ROWID;
 
@@ -519,7 +527,7 @@ CREATE TABLE paused (
     thread_id    TEXT
 ) STRICT;
 
--- What ended turns took, as their runners told: one row a turn, forgotten with age.
+-- What ended turns took, as their runners told, beside what passed the gateway: one row a turn, forgotten with age.
 CREATE TABLE turn_costs (
     session_id    TEXT NOT NULL,
     turn_id       TEXT NOT NULL,
@@ -528,7 +536,9 @@ CREATE TABLE turn_costs (
     tokens_in     INTEGER NOT NULL,
     tokens_out    INTEGER NOT NULL,
     tokens_cached INTEGER NOT NULL,
-    cost_usd      REAL NOT NULL,                   -- 0: the model's service names no price
+    cost_usd      REAL NOT NULL,                   -- as told; not asked for where calls passed the gateway
+    seen_calls    INTEGER,                         -- by the gateway; NULL: from before this was compared
+    seen_tokens   INTEGER,
     PRIMARY KEY (session_id, turn_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX turn_costs_ended ON turn_costs (ended_at);

@@ -373,7 +373,7 @@ def _task(row: sqlite3.Row) -> Task:
 
 def _run(row: sqlite3.Row) -> Run:
     usage = None
-    if row["cost_usd"] is not None:
+    if row["tokens_in"] is not None:
         usage = Usage(
             tokens_in=row["tokens_in"],
             tokens_out=row["tokens_out"],

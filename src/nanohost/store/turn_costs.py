@@ -1,27 +1,37 @@
-"""What turns took, as their runners told: tokens, and dollars where the model's service names a price."""
+"""What turns took, for people: tokens and dollars by agent group.
+
+Where a turn's calls passed the gateway, tokens and dollars are the gateway's (store/model_calls.py); a provider whose
+calls do not pass there is taken at its word. Both are kept a turn, so that they can be compared.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from nanohost.model import SessionId
+from nanohost.store import model_calls
 from nanohost.store.database import Queries, Transaction
+from nanohost.store.model_calls import Spent
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.times import from_text, to_text
 
 PUT = """
-INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached, cost_usd)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached, cost_usd,
+    seen_calls, seen_tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (session_id, turn_id) DO UPDATE SET ended_at = excluded.ended_at, tokens_in = excluded.tokens_in,
-    tokens_out = excluded.tokens_out, tokens_cached = excluded.tokens_cached, cost_usd = excluded.cost_usd
+    tokens_out = excluded.tokens_out, tokens_cached = excluded.tokens_cached, cost_usd = excluded.cost_usd,
+    seen_calls = excluded.seen_calls, seen_tokens = excluded.seen_tokens
 """
 # Containers say what they took: total() bears any sum of that, where sum() is an error beyond 2**63.
 SINCE = """
-SELECT agent_group, count(*) AS turns, CAST(total(tokens_in) AS INTEGER) AS tokens_in,
-    CAST(total(tokens_out) AS INTEGER) AS tokens_out, CAST(total(tokens_cached) AS INTEGER) AS tokens_cached,
-    total(cost_usd) AS cost_usd
+SELECT agent_group, count(*) AS turns, CAST(total(iif(seen_calls > 0, 0, tokens_in)) AS INTEGER) AS tokens_in,
+    CAST(total(iif(seen_calls > 0, 0, tokens_out)) AS INTEGER) AS tokens_out,
+    CAST(total(iif(seen_calls > 0, 0, tokens_cached)) AS INTEGER) AS tokens_cached,
+    total(iif(seen_calls > 0, 0, cost_usd)) AS cost_usd
 FROM turn_costs WHERE ended_at >= ? GROUP BY agent_group
 """
 FIRST = "SELECT min(ended_at) AS at FROM turn_costs"
@@ -33,13 +43,14 @@ DELETE FROM turn_costs WHERE (session_id, turn_id) IN (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """A sum over turns. `cost_usd` is 0 where no price was named."""
+    """A sum over turns. `cost_usd`: dollars of calls with a known price; `unpriced`: how many calls have none."""
 
     turns: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_cached: int = 0
     cost_usd: float = 0.0
+    unpriced: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -48,21 +59,30 @@ class Cost:
             tokens_out=self.tokens_out + other.tokens_out,
             tokens_cached=self.tokens_cached + other.tokens_cached,
             cost_usd=self.cost_usd + other.cost_usd,
+            unpriced=self.unpriced + other.unpriced,
         )
 
 
 async def put(
-    tx: Transaction, session: SessionId, *, agent_group: str, usages: Mapping[str, Usage], now: datetime
+    tx: Transaction,
+    session: SessionId,
+    *,
+    agent_group: str,
+    usages: Mapping[str, Usage],
+    now: datetime,
+    seen: Mapping[str, Spent] = MappingProxyType({}),
 ) -> None:
-    """What turns took, by their ids, all their tries together: told again, the later word counts."""
+    """What turns took, by their ids, all their tries together: told again, the later word counts. `seen`: what of it
+    passed the gateway."""
     for turn, usage in usages.items():
-        took = (usage.tokens_in, usage.tokens_out, usage.tokens_cached, usage.cost_usd)
-        await tx.run(PUT, (session, turn, agent_group, to_text(now), *took))
+        took = (usage.tokens_in, usage.tokens_out, usage.tokens_cached, usage.cost_usd or 0.0)
+        passed = (seen[turn].calls, seen[turn].tokens) if turn in seen else (0, 0)
+        await tx.run(PUT, (session, turn, agent_group, to_text(now), *took, *passed))
 
 
 async def since(db: Queries, moment: datetime) -> dict[str, Cost]:
     """By agent group's folder."""
-    return {
+    found = {
         row["agent_group"]: Cost(
             turns=row["turns"],
             tokens_in=row["tokens_in"],
@@ -72,12 +92,28 @@ async def since(db: Queries, moment: datetime) -> dict[str, Cost]:
         )
         for row in await db.all(SINCE, (to_text(moment),))
     }
+    for folder, spent in (await model_calls.since(db, moment)).items():
+        if spent.tokens or folder in found:
+            found[folder] = found.get(folder, Cost()) + _cost(spent)
+    return found
+
+
+def _cost(spent: Spent) -> Cost:
+    return Cost(
+        tokens_in=spent.tokens_in,
+        tokens_out=spent.tokens_out,
+        tokens_cached=spent.tokens_cached,
+        cost_usd=spent.cost_usd,
+        unpriced=spent.unpriced,
+    )
 
 
 async def first(db: Queries) -> datetime | None:
     """Since when there is anything on record."""
     row = await db.one(FIRST)
-    return None if row is None or row["at"] is None else from_text(row["at"])
+    told = None if row is None or row["at"] is None else from_text(row["at"])
+    seen = await model_calls.first(db)
+    return min((moment for moment in (told, seen) if moment is not None), default=None)
 
 
 async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:

@@ -89,7 +89,7 @@ class Upkeep:
         before = now - self._keep
         deleted = {
             "events": await self._events(now - max(self._keep, REPEATS_KEPT)),
-            "calls": await self._calls(before),
+            "calls": await self._calls(now - max(self._keep, COSTS_KEPT)),
             "runs": await self._in_batches(lambda tx: aged.delete_runs(tx, before=before)),
             "tasks": await self._in_batches(lambda tx: aged.delete_tasks(tx, before=before)),
             **{name: await self._forget(forget, now - max(self._keep, kept)) for name, forget, kept in _BY_AGE},

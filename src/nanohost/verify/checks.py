@@ -16,7 +16,7 @@ from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.home import Home
 from nanohost.store.database import Store, translated
-from nanohost.verify import decisions, held, ledger, mailboxes, sessions, store, tasks
+from nanohost.verify import costs, decisions, held, ledger, mailboxes, sessions, store, tasks
 from nanohost.verify.finding import MOST_ROWS, Finding, Install
 from nanohost.verify.session_view import SessionView, every_session
 
@@ -52,6 +52,7 @@ _CENTRAL: tuple[CentralCheck, ...] = (
     sessions.leases_are_of_one_session,
     sessions.folders_have_their_session,
     tasks.runs_belong_to_a_task,
+    costs.turns_took_what_passed_the_gateway,
 )
 _SESSION: tuple[SessionCheck, ...] = (
     sessions.session_has_its_folder,

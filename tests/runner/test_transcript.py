@@ -1,0 +1,53 @@
+"""The command line's record of a conversation, in words; lines as its release 2.1.329 writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from agent_runner.transcript import MOST_CHARACTERS, in_words, size
+
+
+def record(config: Path, *entries: object, torn: str = "") -> None:
+    folder = config / "projects" / "-work"
+    folder.mkdir(parents=True)
+    text = "".join(json.dumps(entry) + "\n" for entry in entries) + torn
+    (folder / "c1.jsonl").write_text(text, encoding="utf-8")
+
+
+def said(who: str, content: object, **more: object) -> dict[str, object]:
+    return {"type": who, "message": {"role": who, "content": content}, **more}
+
+
+def test_what_was_said_is_left_and_nothing_else(tmp_path: Path) -> None:
+    record(
+        tmp_path,
+        {"type": "queue-operation"},
+        said("user", "look <system-reminder>woven in</system-reminder>at it"),
+        said("assistant", [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "I look."}]),
+        said("assistant", [{"type": "tool_use", "name": "Read", "input": {}}]),
+        said("user", [{"type": "tool_result", "content": [{"type": "image", "source": {"data": "AAAA"}}]}]),
+        said("assistant", [{"type": "text", "text": "A cat."}]),
+        said("user", "woven in", isMeta=True),
+        said("assistant", [{"type": "text", "text": "of another agent"}], isSidechain=True),
+        said("assistant", [{"type": "text", "text": "API Error: 400"}], isApiErrorMessage=True),
+        [1, 2],
+        said("user", {"no": "content"}),
+        said("user", [{"type": "text"}, "odd"]),
+        torn='{"type": "user", "mess',
+    )
+    assert in_words(tmp_path, "c1").splitlines() == ["They: look at it", "You: I look.", "You: A cat."]
+
+
+def test_the_latest_of_a_long_conversation_is_left(tmp_path: Path) -> None:
+    record(tmp_path, said("user", "the first words"), said("assistant", "x" * MOST_CHARACTERS + " the last words"))
+    words = in_words(tmp_path, "c1")
+    assert len(words) == MOST_CHARACTERS + 1
+    assert words.startswith("…x")
+    assert words.endswith("the last words")
+
+
+def test_what_is_no_record_holds_nothing(tmp_path: Path) -> None:
+    assert (size(tmp_path, None), size(tmp_path, "c1"), in_words(tmp_path, "c1")) == (0, 0, "")
+    (tmp_path / "projects" / "-work" / "c1.jsonl").mkdir(parents=True)
+    assert (size(tmp_path, "c1"), in_words(tmp_path, "c1")) == (0, "")
