@@ -19,8 +19,8 @@ from requests.exceptions import RequestException
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
 
 REACH_LIMIT_S = 10
-"""How long an engine may take to answer its first question. Docker needs a few milliseconds; Podman starts three programs
-to tell its version, which on a busy machine took over 3 s."""
+"""How long an engine may take to answer its first question. Docker needs a few milliseconds; Podman starts three
+programs to tell its version, which on a busy machine took over 3 s."""
 
 CALL_LIMIT_S = 30
 """How long any later call may take. Creating and starting need some 200 ms on a busy machine of two cores."""
