@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 from docker import APIClient
 
 from nanohost.runtimes.docker_containers import DockerContainers
+from nanohost.runtimes.docker_deaths import DeathWatch
 from nanohost.runtimes.docker_engine import EngineKind, accept_engine
-from nanohost.testing.runtime_suite import STAND_IN, RuntimeBench, RuntimeSuite, Stage, report_of
+from nanohost.testing.runtime_suite import LIMIT_S, STAND_IN, RuntimeBench, RuntimeSuite, Stage, report_of
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import DockerBench
 
@@ -57,6 +60,27 @@ async def test_a_signal_to_a_container_that_has_just_ended_is_no_error(
     for name in ("SIGTERM", "SIGKILL"):
         await asyncio.to_thread(containers.signal, container.state["id"], name)
     assert (await asyncio.to_thread(containers.bury, container)).code == 7
+
+
+@pytest.mark.podman
+@pytest.mark.behaviour("SE-03")
+async def test_a_death_is_heard_as_an_event(stage: Stage, podman_engine: APIClient, podman_image: str) -> None:
+    spec = stage.spec("obey")
+    containers = DockerContainers(
+        podman_engine, install=stage.install, image=podman_image, command=STAND_IN, profile_by_path=True
+    )
+    heard: queue.Queue[str] = queue.Queue()
+    connected = threading.Event()
+    watch = DeathWatch(stage.install, on_death=heard.put, on_connect=connected.set)
+    watch.start()
+    try:
+        assert await asyncio.to_thread(connected.wait, LIMIT_S)
+        container = await asyncio.to_thread(containers.start, spec)
+        await report_of(spec)
+        stage.order_exit(spec)
+        assert await asyncio.to_thread(heard.get, timeout=LIMIT_S) == container.state["id"]
+    finally:
+        await asyncio.to_thread(watch.close)
 
 
 @pytest.mark.podman
