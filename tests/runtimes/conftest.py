@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.support.engine import docker_engine, python_image
+from tests.support.engine import docker_engine, podman_engine, podman_image, python_image
 
-__all__ = ["docker_engine", "python_image"]
+__all__ = ["docker_engine", "podman_engine", "podman_image", "python_image"]
 
 pytest.register_assert_rewrite("nanohost.testing.runtime_suite")

@@ -19,6 +19,7 @@ from nanohost.runtimes.procfs import processes_with
 from nanohost.runtimes.sandbox import system_arguments
 from nanohost.testing.runtime_suite import LIMIT_S, Stage, report_of
 from tests.runtimes.test_conformance import HERE, BubblewrapBench
+from tests.support.need import missing
 
 LIMITS = Limits(memory_bytes=1000, cpus=0.5, pids=7)
 
@@ -28,7 +29,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     try:
         BubblewrapRuntime(install="probe", command=HERE).check()
     except RuntimeUnavailable as error:
-        pytest.skip(str(error))
+        missing("BUBBLEWRAP", str(error))
     stage = Stage(BubblewrapBench(), tmp_path)
     yield stage
     await stage.clear()

@@ -13,6 +13,7 @@ from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.runtime_suite import STAND_IN, RuntimeBench, RuntimeSuite
+from tests.support.need import missing
 
 HERE = (sys.executable, *STAND_IN[1:])
 
@@ -50,7 +51,7 @@ class TestBubblewrapRuntime(RuntimeSuite):
         try:
             BubblewrapRuntime(install="probe", command=HERE).check()
         except RuntimeUnavailable as error:
-            pytest.skip(str(error))
+            missing("BUBBLEWRAP", str(error))
         return BubblewrapBench()
 
 

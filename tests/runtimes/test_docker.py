@@ -188,13 +188,13 @@ def test_a_container_is_asked_for_with_every_wall_up(tmp_path: Path) -> None:
         agent_dir=tmp_path / "agent",
         environment={},
     )
-    asked = create_arguments(spec, install="abcdefghij", image="image", command=None)
+    asked = create_arguments(spec, install="abcdefghij", image="image", command=None, seccomp="{}")
     host = asked["host_config"]
     assert asked["name"] == "nanohost-abcdefgh-s-01234567"
     assert not asked["user"].startswith("0:")
     assert host["NetworkMode"] == "none"
     assert host["CapDrop"] == ["ALL"]
-    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["SecurityOpt"] == ["no-new-privileges", "seccomp={}"]
     assert host["ReadonlyRootfs"] is True
     assert host["Init"] is True
     assert host["Memory"] == host["MemorySwap"] == spec.limits.memory_bytes

@@ -1,6 +1,6 @@
-"""The Docker engine for tests: there, or the test is skipped; with NANOHOST_REQUIRE_DOCKER=1 it fails instead.
+"""The engines for tests: there, or the test is skipped; with NANOHOST_REQUIRE_DOCKER=1 or _PODMAN=1 it fails instead.
 
-Import the fixtures into a conftest.py.
+Podman is looked for where CONTAINER_HOST says, or at Debian's own socket. Import the fixtures into a conftest.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 from docker import APIClient
@@ -16,6 +15,9 @@ from docker import APIClient
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_engine import reach_engine
 from nanohost.runtimes.docker_image import LOCAL_BASE, ensure_image
+from tests.support.need import missing
+
+PODMAN_SOCKET = "unix:///run/podman/podman.sock"
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +26,7 @@ def docker_engine() -> Iterator[APIClient]:
     try:
         client = reach_engine()
     except NanohostError as error:
-        missing(str(error))
+        missing("DOCKER", str(error))
     yield client
     client.close()
 
@@ -37,8 +39,21 @@ def python_image(docker_engine: APIClient) -> str:
     return asyncio.run(ensure_image(progress=print))
 
 
-def missing(why: str) -> NoReturn:
-    """End the test: skipped, or failed where Docker is required."""
-    if os.environ.get("NANOHOST_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"Docker is required here: {why}")
-    pytest.skip(why)
+@pytest.fixture
+def podman_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[APIClient]:
+    """A client of Podman's service, which answers for Docker as long as the test runs."""
+    monkeypatch.setenv("DOCKER_HOST", os.environ.get("CONTAINER_HOST", PODMAN_SOCKET))
+    try:
+        client = reach_engine()
+    except NanohostError as error:
+        missing("PODMAN", str(error))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def podman_image(podman_engine: APIClient) -> str:
+    """An image with a python3 on its path."""
+    if not podman_engine.images(name=LOCAL_BASE):
+        missing("PODMAN", f"Podman does not have the image {LOCAL_BASE}")
+    return LOCAL_BASE

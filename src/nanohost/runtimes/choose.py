@@ -87,10 +87,10 @@ def check_unsandboxed(isolation: Isolation, provider: str, tools: str, allow_uns
 
 
 def _try_engine() -> None:
-    from nanohost.runtimes.docker_engine import reach_engine, refuse_rootless
+    from nanohost.runtimes.docker_engine import accept_engine, reach_engine
 
     client = reach_engine()
     try:
-        refuse_rootless(client)
+        accept_engine(client)
     finally:
         client.close()

@@ -1,4 +1,5 @@
-"""Containers in a Docker engine: the fullest isolation, and the default where an engine answers.
+"""Containers in a Docker engine: the fullest isolation, and the default where an engine answers. Podman's socket serves
+as one (DOCKER_HOST=unix:///run/podman/podman.sock).
 
 Calls go to the engine from four threads, so that a slow one delays neither the event loop nor every other container.
 Deaths come from the engine's event stream. A dead container's output is saved in its session, then it is removed,
@@ -21,7 +22,7 @@ import structlog
 from nanohost.errors import NanohostError, RuntimeUnavailable
 from nanohost.runtimes.docker_containers import DockerContainers
 from nanohost.runtimes.docker_deaths import DeathWatch
-from nanohost.runtimes.docker_engine import reach_engine, refuse_rootless
+from nanohost.runtimes.docker_engine import EngineKind, accept_engine, reach_engine
 from nanohost.runtimes.launch import finished_or_undone
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.runtimes.remembered import Remembered
@@ -78,8 +79,14 @@ class DockerRuntime:
             on_connect=lambda: _tell(loop, self._reconnected),
         )
         try:
-            await asyncio.to_thread(refuse_rootless, client)
-            self._engine = DockerContainers(client, install=self.install, image=self.image, command=self._command)
+            kind = await asyncio.to_thread(accept_engine, client)
+            self._engine = DockerContainers(
+                client,
+                install=self.install,
+                image=self.image,
+                command=self._command,
+                profile_by_path=kind is EngineKind.PODMAN,
+            )
             self._on_death = on_death
             with ThreadPoolExecutor(THREADS, thread_name_prefix="docker") as self._threads:
                 watch.start()

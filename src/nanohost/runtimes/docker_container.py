@@ -57,8 +57,13 @@ def container_from(engine_id: str, found: Mapping[str, str]) -> Container:
     )
 
 
-def create_arguments(spec: ContainerSpec, *, install: str, image: str, command: Sequence[str] | None) -> dict[str, Any]:
-    """Keyword arguments for APIClient.create_container. `command` replaces the image's entry point."""
+def create_arguments(
+    spec: ContainerSpec, *, install: str, image: str, command: Sequence[str] | None, seccomp: str | None
+) -> dict[str, Any]:
+    """Keyword arguments for APIClient.create_container. `command` replaces the image's entry point.
+
+    `seccomp`: the system call filter's profile, its content (Docker) or its path (Podman); None: the engine's own.
+    """
     identity = Identity.of(spec)
     uid, gid = container_user()
     entrypoint, *arguments = command or ENTRYPOINT
@@ -72,18 +77,18 @@ def create_arguments(spec: ContainerSpec, *, install: str, image: str, command: 
         "environment": runner_environment(spec, workspace=WORKSPACE, path=_PATH),
         "labels": labels(install, spec),
         "hostname": "nanohost",
-        "host_config": _host_config(spec.limits, _mounts(spec)),
+        "host_config": _host_config(spec.limits, _mounts(spec), seccomp),
     }
 
 
-def _host_config(limits: Limits, mounts: list[Mount]) -> HostConfig:
+def _host_config(limits: Limits, mounts: list[Mount], seccomp: str | None) -> HostConfig:
     # The version only gates features older than any engine in use; docker-py wants to be told one.
     return HostConfig(
         version="1.41",
         mounts=mounts,
         network_mode="none",
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
+        security_opt=["no-new-privileges", *(() if seccomp is None else (f"seccomp={seccomp}",))],
         read_only=True,
         tmpfs={"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={_TMP_BYTES}"},  # noqa: S108 - inside the container
         mem_limit=limits.memory_bytes,

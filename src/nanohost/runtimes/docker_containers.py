@@ -6,8 +6,8 @@ Look-ups are one list request by label (some 7 ms for 30 containers); only a con
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from nanohost.runtimes.docker_engine import engine_errors
 from nanohost.runtimes.folders import open_log, prepare_folders
 from nanohost.runtimes.port import Container, ContainerSpec, Exited
 from nanohost.runtimes.runner_command import Identity
+from nanohost.runtimes.seccomp import engine_profile
+from nanohost_protocol.layout import SessionLayout
 
 _LIVING = ("running", "paused", "restarting")
 
@@ -56,13 +58,23 @@ class Listed:
 
 
 class DockerContainers:
-    """The containers of one install."""
+    """The containers of one install. `profile_by_path`: the engine opens the system call filter's profile as a file
+    (Podman), instead of taking its content (Docker)."""
 
-    def __init__(self, client: APIClient, *, install: str, image: str, command: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        client: APIClient,
+        *,
+        install: str,
+        image: str,
+        command: Sequence[str] | None,
+        profile_by_path: bool = False,
+    ) -> None:
         self._client = client
         self._install = install
         self._image = image
         self._command = command
+        self._profile_by_path = profile_by_path
 
     def start(self, spec: ContainerSpec) -> Container:
         """Create and start; one that already has this name and lease is used. Raises SpawnError, leaving nothing."""
@@ -78,17 +90,39 @@ class DockerContainers:
         return container_from(engine_id, labels(self._install, spec))
 
     def _created(self, spec: ContainerSpec) -> str:
-        arguments = create_arguments(spec, install=self._install, image=self._image, command=self._command)
         try:
-            return str(self._client.create_container(**arguments)["Id"])
-        except APIError as error:
-            if error.status_code != 409:
+            return self._create(spec)
+        except APIError:
+            # A name in use is 409 in Docker and 500 in Podman; what is there tells better than either.
+            there = self.listed(Identity.of(spec))
+            if not there:
                 raise
-        for there in self.listed(Identity.of(spec)):
-            if there.lives or there.state == "created":
-                return there.id
-            self.bury(there.container)
-        return str(self._client.create_container(**arguments)["Id"])
+        for each in there:
+            if each.lives or each.state == "created":
+                return each.id
+            self.bury(each.container)
+        return self._create(spec)
+
+    def _create(self, spec: ContainerSpec) -> str:
+        with self._seccomp(spec) as profile:
+            arguments = create_arguments(
+                spec, install=self._install, image=self._image, command=self._command, seccomp=profile
+            )
+            return str(self._client.create_container(**arguments)["Id"])
+
+    @contextmanager
+    def _seccomp(self, spec: ContainerSpec) -> Iterator[str | None]:
+        """The system call filter as the engine wants it; a file of it lies where no container can write."""
+        profile = engine_profile()
+        if profile is None or not self._profile_by_path:
+            yield profile
+            return
+        path = SessionLayout(spec.session_dir).log_dir / f"seccomp-{spec.lease}.json"
+        path.write_text(profile)
+        try:
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
 
     def listed(self, identity: Identity | None = None) -> list[Listed]:
         """All containers of this install, dead ones included, or those of one lease."""
@@ -105,9 +139,14 @@ class DockerContainers:
             try:
                 self._client.kill(engine_id, name)
             except APIError as error:
-                # 404: removed meanwhile; 409 and, in older engines, 500: not running.
-                if error.status_code not in (404, 409) and "not running" not in str(error.explanation):
+                if not _says_it_has_ended(error) and self._runs(engine_id):
                     raise
+
+    def _runs(self, engine_id: str) -> bool:
+        try:
+            return bool(self._client.inspect_container(engine_id)["State"]["Running"])
+        except NotFound:
+            return False
 
     def ending(self, engine_id: str) -> Exited:
         """How a dead container ended."""
@@ -137,3 +176,8 @@ class DockerContainers:
         """Remove a container, alive or dead. Fine if it is gone, or if the engine is: adopt comes by again."""
         with suppress(APIError, RuntimeUnavailable), engine_errors("The Docker engine does not remove a container"):
             self._client.remove_container(engine_id, force=True, v=True)
+
+
+def _says_it_has_ended(error: APIError) -> bool:
+    """404: removed meanwhile; 409 and, in older engines, 500: not running."""
+    return error.status_code in (404, 409) or "not running" in str(error.explanation)

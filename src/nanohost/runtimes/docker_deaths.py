@@ -30,12 +30,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 OVERLAP_S = 2
 """How far back a new connection asks; the engine keeps its last 256 events."""
 
+_A_DEATH = ["die", "died"]
+"""Either. Podman 4.3 calls the event `die`, and finds it only when asked for `died`."""
+
 
 class DeathWatch:
     """Calls `on_death(container id)` for each death in the install, from its own thread, between enter and exit."""
 
     def __init__(self, install: str, *, on_death: Callable[[str], None], on_connect: Callable[[], None]) -> None:
-        self._filters = {"type": "container", "event": "die", "label": f"{LABEL_INSTALL}={install}"}
+        self._filters = {"type": "container", "event": _A_DEATH, "label": f"{LABEL_INSTALL}={install}"}
         self._on_death = on_death
         self._on_connect = on_connect
         self._closing = threading.Event()

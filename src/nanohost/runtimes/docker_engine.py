@@ -1,6 +1,7 @@
 """The Docker engine: how it is reached, and its errors in our words.
 
-docker-py blocks, so everything here is called from a thread, never on the event loop. Podman's socket answers too.
+docker-py blocks, so everything here is called from a thread, never on the event loop. Podman's socket answers too, with
+a few differences: accept_engine tells which of the two it is.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 
 from docker import APIClient
 from docker.errors import APIError, DockerException, ImageNotFound
@@ -16,8 +18,9 @@ from requests.exceptions import RequestException
 
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
 
-REACH_LIMIT_S = 3
-"""How long an engine may take to answer its first question; a healthy one needs a few milliseconds."""
+REACH_LIMIT_S = 10
+"""How long an engine may take to answer its first question. Docker needs a few milliseconds; Podman starts three
+programs to tell its version, which on a busy machine took over 3 s."""
 
 CALL_LIMIT_S = 30
 """How long any later call may take. Creating and starting need some 200 ms on a busy machine of two cores."""
@@ -47,15 +50,25 @@ def _knock(url: str) -> None:
             door.connect(path)
 
 
-def refuse_rootless(client: APIClient) -> None:
-    """Raises RuntimeUnavailable for an engine without root: its users are not ours, so files would be nobody's."""
+class EngineKind(Enum):
+    """Who answers. Podman's differences are minded where this is asked for."""
+
+    DOCKER = auto()
+    PODMAN = auto()
+
+
+def accept_engine(client: APIClient) -> EngineKind:
+    """Which engine this is. Raises RuntimeUnavailable for one without root: its users are not ours, so files would be
+    nobody's."""
     with engine_errors("The Docker engine does not answer"):
-        options = client.info().get("SecurityOptions") or ()
-    if any("rootless" in option for option in options):
+        info = client.info()
+    if any("rootless" in option for option in info.get("SecurityOptions") or ()):
         raise RuntimeUnavailable(
             "The Docker engine runs rootless, where a container's files cannot be shared with the host.",
             hint='set [host] runtime = "bubblewrap", which needs no root either',
         )
+    # Only Podman builds with Buildah, and says so.
+    return EngineKind.PODMAN if "BuildahVersion" in info else EngineKind.DOCKER
 
 
 @contextmanager

@@ -1,130 +1,145 @@
-"""The system calls a sandbox must not make, as a classic BPF program for bubblewrap's --seccomp.
+"""The system call policy in the two forms that it is handed over in.
 
-Docker brings a filter of its own; bubblewrap brings none. This is a denylist: what changes mounts, namespaces, the
-kernel or other processes is refused with EPERM, everything else passes. It never kills: a program that tries a
-refused call sees an error and goes on. clone3 is refused with ENOSYS, because its flags lie in memory where a filter
-cannot look; the C library then falls back to clone, whose flags it can.
+bubblewrap takes a classic BPF program; Docker and Podman take a profile in JSON, which they compile themselves. Neither
+form ever kills for a call of the machine's own kind: a program that tries a refused call sees an error and goes on.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import platform
 import struct
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from nanohost.runtimes.syscall_policy import (
+    ABSENT,
+    ALLOWED,
+    CHECKED,
+    MACHINES,
+    NEWEST_REFUSED,
+    Alternative,
+    numbers,
+)
 
 # linux/bpf_common.h, linux/seccomp.h: the six instructions needed, all on 32-bit words.
 _LOAD = 0x20
 _JUMP_EQUAL = 0x15
 _JUMP_AT_LEAST = 0x35
-_JUMP_ANY_BIT = 0x45
+_MASK = 0x54
 _RETURN = 0x06
 
 _ALLOW = 0x7FFF0000
-_ERRNO = 0x00050000
+_REFUSE = 0x00050000 | errno.EPERM
+_NO_SUCH_CALL = 0x00050000 | errno.ENOSYS
 
 # struct seccomp_data: number, architecture, instruction pointer, six arguments of 64 bits (low word first here).
-_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
-
-_NEW_NAMESPACE = 0x7E020000
-"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
-
-_TERMINAL_INPUT = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX: typing into the terminal of whoever started us."""
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A machine's audit number (linux/audit.h) and its numbers for the calls below."""
+    """A machine's audit number (linux/audit.h) and its name in a profile (libseccomp's)."""
 
     audit: int
-    ioctl: int
-    clone: int
-    denied: tuple[int, ...]
+    profile_name: str
     foreign_from: int | None = None
-    """Numbers from here on belong to another calling convention (x32) and are refused whole."""
+    """Numbers from here on belong to another calling convention (x32), which does not exist here."""
 
 
-_CLONE3 = 435
-
-_DENIED_EVERYWHERE = (
-    *(428, 429, 430, 431, 432, 433, 442),  # open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
-    *(425, 426, 427),  # io_uring_setup io_uring_enter io_uring_register
-    *(438, 443),  # pidfd_getfd quotactl_fd
-)
-
-_X86_64 = Architecture(
-    audit=0xC000003E,
-    ioctl=16,
-    clone=56,
-    foreign_from=0x40000000,
-    denied=(
-        *(165, 166, 155, 161),  # mount umount2 pivot_root chroot
-        *(272, 308, 101, 310, 311, 312),  # unshare setns ptrace process_vm_readv process_vm_writev kcmp
-        *(248, 249, 250),  # add_key request_key keyctl
-        *(321, 298, 323, 300),  # bpf perf_event_open userfaultfd fanotify_init
-        *(246, 320, 175, 313, 176),  # kexec_load kexec_file_load init_module finit_module delete_module
-        *(169, 167, 168, 163, 179),  # reboot swapon swapoff acct quotactl
-        *(303, 304, 212, 103, 153),  # name_to_handle_at open_by_handle_at lookup_dcookie syslog vhangup
-        *(164, 227, 170, 171),  # settimeofday clock_settime sethostname setdomainname
-        *(172, 173),  # iopl ioperm
-    ),
-)
-
-_AARCH64 = Architecture(
-    audit=0xC00000B7,
-    ioctl=29,
-    clone=220,
-    denied=(
-        *(40, 39, 41, 51),  # mount umount2 pivot_root chroot
-        *(97, 268, 117, 270, 271, 272),  # unshare setns ptrace process_vm_readv process_vm_writev kcmp
-        *(217, 218, 219),  # add_key request_key keyctl
-        *(280, 241, 282, 262),  # bpf perf_event_open userfaultfd fanotify_init
-        *(104, 294, 105, 273, 106),  # kexec_load kexec_file_load init_module finit_module delete_module
-        *(142, 224, 225, 89, 60),  # reboot swapon swapoff acct quotactl
-        *(264, 265, 18, 116, 58),  # name_to_handle_at open_by_handle_at lookup_dcookie syslog vhangup
-        *(170, 112, 161, 162),  # settimeofday clock_settime sethostname setdomainname
-    ),
-)
-
-ARCHITECTURES = {"x86_64": _X86_64, "aarch64": _AARCH64}
+ARCHITECTURES = {
+    "x86_64": Architecture(audit=0xC000003E, profile_name="SCMP_ARCH_X86_64", foreign_from=0x40000000),
+    "aarch64": Architecture(audit=0xC00000B7, profile_name="SCMP_ARCH_AARCH64"),
+}
 
 
 def sandbox_filter(machine: str | None = None) -> bytes | None:
     """The program for this machine (or the named one); None where its call numbers are not known."""
+    wanted = machine or platform.machine()
+    return assemble(wanted) if wanted in MACHINES else None
+
+
+@cache
+def engine_profile(machine: str | None = None) -> str | None:
+    """The profile for an engine on this machine (or the named one), as JSON; None where sandbox_filter has none.
+
+    No sub-architectures: a program that makes calls of the 32-bit or the x32 kind is ended by SIGSYS.
+    """
     architecture = ARCHITECTURES.get(machine or platform.machine())
-    return None if architecture is None else assemble(architecture)
+    if architecture is None:
+        return None
+    profile = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": errno.EPERM,
+        "archMap": [{"architecture": architecture.profile_name, "subArchitectures": []}],
+        "syscalls": [
+            {"names": list(ALLOWED), "action": "SCMP_ACT_ALLOW"},
+            *(
+                {"names": [name], "action": "SCMP_ACT_ALLOW", "args": _arguments(alternative)}
+                for name, alternatives in CHECKED.items()
+                for alternative in alternatives
+            ),
+            {"names": list(ABSENT), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+        ],
+    }
+    return json.dumps(profile, separators=(",", ":"))
 
 
-def assemble(architecture: Architecture) -> bytes:
-    """The filter as an array of struct sock_filter."""
-    deny, absent = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
+def _arguments(alternative: Alternative) -> list[dict[str, Any]]:
+    return [
+        {"index": each.argument, "value": each.mask, "valueTwo": each.value, "op": "SCMP_CMP_MASKED_EQ"}
+        for each in alternative
+    ]
+
+
+def assemble(machine: str) -> bytes:
+    """The filter for one of ARCHITECTURES as an array of struct sock_filter."""
+    architecture, known = ARCHITECTURES[machine], numbers(machine)
     program = [
         _step(_LOAD, _ARCHITECTURE),
         _step(_JUMP_EQUAL, architecture.audit, yes=1),
-        _step(_RETURN, absent),
+        _step(_RETURN, _NO_SUCH_CALL),
         _step(_LOAD, _NUMBER),
     ]
     if architecture.foreign_from is not None:
-        program += [_step(_JUMP_AT_LEAST, architecture.foreign_from, no=1), _step(_RETURN, absent)]
-    program += [_step(_JUMP_EQUAL, _CLONE3, no=1), _step(_RETURN, absent)]
-    for number in (*architecture.denied, *_DENIED_EVERYWHERE):
-        program += [_step(_JUMP_EQUAL, number, no=1), _step(_RETURN, deny)]
-    first, second = _TERMINAL_INPUT
-    program += [
-        _step(_JUMP_EQUAL, architecture.ioctl, no=5),
-        _step(_LOAD, _ARGUMENT_1),
-        _step(_JUMP_EQUAL, first, yes=1),
-        _step(_JUMP_EQUAL, second, no=1),
-        _step(_RETURN, deny),
-        _step(_RETURN, _ALLOW),
-        _step(_JUMP_EQUAL, architecture.clone, no=3),
-        _step(_LOAD, _ARGUMENT_0),
-        _step(_JUMP_ANY_BIT, _NEW_NAMESPACE, no=1),
-        _step(_RETURN, deny),
-        _step(_RETURN, _ALLOW),
-    ]
+        program += [_step(_JUMP_AT_LEAST, architecture.foreign_from, no=1), _step(_RETURN, _NO_SUCH_CALL)]
+    for name, alternatives in CHECKED.items():
+        checks = [step for alternative in alternatives for step in _check(alternative)]
+        program += [_step(_JUMP_EQUAL, known[name], no=len(checks) + 1), *checks, _step(_RETURN, _REFUSE)]
+    program += _by_number(
+        {
+            **{known[name]: _ALLOW for name in ALLOWED if name in known},
+            **{known[name]: _NO_SUCH_CALL for name in ABSENT},
+        }
+    )
     return b"".join(program)
+
+
+def _check(alternative: Alternative) -> list[bytes]:
+    """Allow when all conditions hold; otherwise go on with what follows."""
+    left = 3 * len(alternative)
+    steps = []
+    for each in alternative:
+        steps += [_step(_LOAD, _FIRST_ARGUMENT + 8 * each.argument), _step(_MASK, each.mask)]
+        left -= 3
+        steps.append(_step(_JUMP_EQUAL, each.value, no=left + 1))
+    return [*steps, _step(_RETURN, _ALLOW)]
+
+
+def _by_number(answers: dict[int, int]) -> list[bytes]:
+    """One comparison for each run of numbers with the same answer, from the highest run down."""
+    steps: list[bytes] = []
+    for number in range(max(*answers, NEWEST_REFUSED) + 1, 0, -1):
+        here = _answer(answers, number)
+        if here != _answer(answers, number - 1):
+            steps += [_step(_JUMP_AT_LEAST, number, no=1), _step(_RETURN, here)]
+    return [*steps, _step(_RETURN, _answer(answers, 0))]
+
+
+def _answer(answers: dict[int, int], number: int) -> int:
+    return answers.get(number, _REFUSE if number <= NEWEST_REFUSED else _NO_SUCH_CALL)
 
 
 def _step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:

@@ -46,9 +46,16 @@ HOST_SECRET = "a-secret-of-the-host"  # noqa: S105 - made up, so that the suite 
 
 ADDED_NAMES = {
     *("HOME", "PATH", "LANG", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"),
-    *("NANOHOST_WORKSPACE", "PWD", "HOSTNAME", "LC_CTYPE"),
+    *("NANOHOST_WORKSPACE", "PWD", "HOSTNAME", "LC_CTYPE", "TERM", "container"),
 }
 """What a runtime, its engine or Python itself may add to a spec's environment."""
+
+
+MUST_BE_REFUSED = (
+    *("io_uring_setup", "ptrace", "process_vm_readv", "AF_VSOCK", "AF_ALG", "AF_PACKET", "unshare", "clone"),
+    *("add_key", "keyctl", "bpf", "userfaultfd", "perf_event_open", "mount", "kexec_load", "open_by_handle_at"),
+)
+"""The least that a container is refused; the stand-in tries more."""
 
 
 class RuntimeBench(ABC):
@@ -419,6 +426,26 @@ class RuntimeSuite:
         assert report["no_new_privileges"] == "1"
         assert report["seccomp"] == "2"
         assert report["attempts"]["new user namespace"] == "EPERM"
+
+    async def test_a_container_cannot_make_the_system_calls_that_holes_are_made_of(self, stage: Stage) -> None:
+        attempts = (await _isolated_report(stage))["attempts"]
+        calls = {name.removeprefix("call "): result for name, result in attempts.items() if name.startswith("call ")}
+        assert calls.pop("clone3") == "ENOSYS"
+        for other_kind in ("32-bit call", "x32 call"):
+            assert calls.pop(other_kind, "ENOSYS") in ("ENOSYS", "SIGSYS"), other_kind
+        assert set(MUST_BE_REFUSED) <= set(calls)
+        assert {name: result for name, result in calls.items() if result != "EPERM"} == {}
+
+    async def test_a_container_can_do_what_every_agent_needs(self, stage: Stage) -> None:
+        spec = stage.spec(environment={"TRY_WORK": "yes"})
+        async with stage.opened() as runtime:
+            await runtime.start(spec)
+            attempts = (await report_of(spec))["attempts"]
+        works = {name.removeprefix("do "): result for name, result in attempts.items() if name.startswith("do ")}
+        assert {"threads", "programs", "pools", "event loops", "databases", "interfaces", "versions"} == set(works)
+        if works["versions"] == "not there":
+            del works["versions"]
+        assert {name: result for name, result in works.items() if result != "done"} == {}
 
     async def test_a_container_cannot_start_processes_without_end(self, stage: Stage) -> None:
         report = await _isolated_report(stage, behaves="crowd", limits=Limits(pids=32))

@@ -12,26 +12,69 @@ variable STAND_IN says:
     hoard       use more and more memory
 
 Whatever it does, out/alive is locked as long as it or a child of it lives.
+
+With TRY_WALLS set it also tries what a container must not do, with TRY_WORK what every agent needs.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import fcntl
 import json
+import mmap
 import os
+import platform
+import shutil
 import signal
 import socket
+import sqlite3
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 CROWD = 400
 HOARD_BYTES = 4 * 1024**3
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNS = 0x00020000
+ADDR_NO_RANDOMIZE = 0x0040000
+TIOCSTI = 0x5412
+X32 = 0x40000000
+NETLINK_AUDIT = 9
+
+NUMBERS = {
+    name: {"x86_64": x86_64, "aarch64": aarch64}[platform.machine()]
+    for name, x86_64, aarch64 in (
+        *(("clone", 56, 220), ("clone3", 435, 435), ("unshare", 272, 97), ("setns", 308, 268), ("mount", 165, 40)),
+        *(("open_tree", 428, 428), ("fsopen", 430, 430), ("io_uring_setup", 425, 425), ("ptrace", 101, 117)),
+        *(("process_vm_readv", 310, 270), ("process_vm_writev", 311, 271), ("kcmp", 312, 272)),
+        *(("add_key", 248, 217), ("request_key", 249, 218), ("keyctl", 250, 219), ("bpf", 321, 280)),
+        *(("userfaultfd", 323, 282), ("perf_event_open", 298, 241), ("kexec_load", 246, 104)),
+        *(("init_module", 175, 105), ("open_by_handle_at", 304, 265), ("name_to_handle_at", 303, 264)),
+        *(("pidfd_getfd", 438, 438), ("personality", 135, 92), ("mbind", 237, 235), ("fanotify_init", 300, 262)),
+    )
+    if platform.machine() in ("x86_64", "aarch64")
+}
+"""System calls that a container must not make, and their numbers."""
+
+ARGUMENTS: dict[str, tuple[int | bytes, ...]] = {
+    "unshare": (CLONE_NEWUSER,),
+    "clone": (CLONE_NEWNS | signal.SIGCHLD,),
+    "io_uring_setup": (4, bytes(120)),
+    "add_key": (b"user", b"nanohost", b"x", 1, -2),
+    "userfaultfd": (1,),
+    "personality": (ADDR_NO_RANDOMIZE,),
+    "setns": (-1, 0),
+    "pidfd_getfd": (-1, 0, 0),
+}
+"""What lets a call succeed where it is allowed, or fail in another way than a filter; all zero for the others."""
 
 
 def main() -> None:
@@ -80,9 +123,12 @@ def findings(workspace: Path) -> dict[str, Any]:
 
 def actions(workspace: Path) -> dict[str, Callable[[], object]]:
     """What is tried. Against walls only when asked: without any the attempts would do what they say."""
+    wanted = allowed(workspace)
     if "TRY_WALLS" in os.environ:
-        return {**allowed(workspace), **forbidden(workspace)}
-    return allowed(workspace)
+        wanted |= forbidden(workspace) | system_calls()
+    if "TRY_WORK" in os.environ:
+        wanted |= work()
+    return wanted
 
 
 def allowed(workspace: Path) -> dict[str, Callable[[], object]]:
@@ -130,6 +176,8 @@ def attempt(action: Callable[[], object]) -> str:
         return errno.errorcode.get(error.errno or 0, str(error))
     except KeyError:
         return "not asked"
+    except subprocess.CalledProcessError as error:
+        return f"failed: {error.stderr!r}"
     return "done"
 
 
@@ -143,14 +191,138 @@ def replace_by_link(path: Path) -> None:
 
 
 def new_user_namespace() -> None:
-    # In a child, so that a success does not change what the next attempts mean.
+    in_child(partial(call, "unshare"))
+
+
+def system_calls() -> dict[str, Callable[[], object]]:
+    """Each in a child, so that one that is allowed does not change what the next attempts mean."""
+    tried: dict[str, Callable[[], object]] = {name: partial(call, name) for name in NUMBERS}
+    tried |= {
+        "AF_VSOCK": partial(socket.socket, 40, socket.SOCK_STREAM),
+        "AF_ALG": partial(socket.socket, 38, socket.SOCK_SEQPACKET),
+        "AF_PACKET": partial(socket.socket, 17, socket.SOCK_DGRAM),
+        "AF_BLUETOOTH": partial(socket.socket, 31, socket.SOCK_RAW),
+        "NETLINK_AUDIT": partial(socket.socket, socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_AUDIT),
+        "SCTP": partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+        "TIOCSTI": lambda: fcntl.ioctl(os.pipe()[0], TIOCSTI, b"x"),
+    }
+    if platform.machine() == "x86_64":
+        tried |= {"32-bit call": call_as_32_bit, "x32 call": lambda: checked(libc().syscall(X32 | 39))}
+    return {f"call {name}": partial(in_child, action) for name, action in tried.items()}
+
+
+def libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def checked(result: int) -> None:
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def call(name: str) -> None:
+    """Make this system call, whatever it does."""
+    arguments = [*ARGUMENTS.get(name, ()), *[0] * 6][:6]
+    wide = [each if isinstance(each, bytes) else ctypes.c_long(each) for each in arguments]
+    checked(libc().syscall(ctypes.c_long(NUMBERS[name]), *wide))
+
+
+def call_as_32_bit() -> None:
+    """getpid as a program of 32 bits asks for it: mov eax, 20; int 0x80; ret."""
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(bytes.fromhex("b814000000cd80c3"))
+    result = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+
+
+def in_child(action: Callable[[], object]) -> None:
+    """Do it in a child of ours. Raises OSError with its error, or with the name of the signal that ended it."""
     child = os.fork()
     if child == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        os._exit(0 if libc.unshare(CLONE_NEWUSER) == 0 else ctypes.get_errno())
+        try:
+            action()
+        except OSError as error:
+            os._exit(error.errno or 255)
+        os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        raise OSError(signal.Signals(-code).name)
     if code:
         raise OSError(code, os.strerror(code))
+
+
+def work() -> dict[str, Callable[[], object]]:
+    """What every agent needs, and must not be refused."""
+    return {
+        "do threads": work_in_threads,
+        "do programs": lambda: subprocess.run(["/bin/sh", "-c", "ls / | cat"], stdout=subprocess.DEVNULL, check=True),
+        "do pools": work_in_processes,
+        "do event loops": lambda: asyncio.run(talk_to_ourselves()),
+        "do databases": work_with_a_database,
+        "do interfaces": socket.if_nameindex,
+        "do versions": keep_versions,
+    }
+
+
+def work_in_threads() -> None:
+    threads = [threading.Thread(target=os.getpid) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def work_in_processes() -> None:
+    with ProcessPoolExecutor(2) as pool:
+        if list(pool.map(abs, (-1, -2))) != [1, 2]:
+            raise OSError("wrong answer")
+
+
+async def talk_to_ourselves() -> None:
+    """Over TCP and over a local socket."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    local = await asyncio.start_unix_server(echo, Path(tempfile.mkdtemp(), "socket"))
+    async with server, local:
+        pairs = [
+            await asyncio.open_connection(*server.sockets[0].getsockname()),
+            await asyncio.open_unix_connection(local.sockets[0].getsockname()),
+        ]
+        for reader, writer in pairs:
+            writer.write(b"hello\n")
+            if await reader.readline() != b"hello\n":
+                raise OSError("wrong answer")
+            writer.close()
+
+
+def work_with_a_database() -> None:
+    for journal in ("delete", "wal"):
+        database = sqlite3.connect(Path(tempfile.mkdtemp(), "database"))
+        database.execute(f"PRAGMA journal_mode = {journal}")
+        database.execute("CREATE TABLE things (id INTEGER PRIMARY KEY)")
+        database.execute("INSERT INTO things DEFAULT VALUES")
+        database.commit()
+        database.close()
+
+
+def keep_versions() -> None:
+    if shutil.which("git") is None:
+        raise OSError("not there")
+    folder = tempfile.mkdtemp()
+    who = ("-c", "user.name=agent", "-c", "user.email=agent@localhost")
+    for words in (
+        ("init", "-q"),
+        (*who, "commit", "-q", "--allow-empty", "-m", "first"),
+        ("gc", "-q"),
+        ("status", "-s"),
+    ):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)  # noqa: S603, S607
 
 
 def lock(path: Path) -> None:

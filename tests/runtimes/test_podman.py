@@ -1,0 +1,93 @@
+"""Podman's socket in place of Docker's: the runtime suite, and what is particular to it."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from docker import APIClient
+
+from nanohost.runtimes.docker_containers import DockerContainers
+from nanohost.runtimes.docker_deaths import DeathWatch
+from nanohost.runtimes.docker_engine import EngineKind, accept_engine
+from nanohost.testing.runtime_suite import LIMIT_S, STAND_IN, RuntimeBench, RuntimeSuite, Stage, report_of
+from nanohost_protocol.layout import SessionLayout
+from tests.runtimes.test_conformance import DockerBench
+
+
+@pytest.mark.podman
+@pytest.mark.behaviour("SE-01", "SE-03", "SE-10", "SE-11")
+class TestPodman(RuntimeSuite):
+    @pytest.fixture
+    def bench(self, podman_image: str) -> RuntimeBench:
+        return DockerBench(podman_image)
+
+
+@pytest.fixture
+async def stage(podman_image: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    stage = Stage(DockerBench(podman_image), tmp_path)
+    yield stage
+    await stage.clear()
+
+
+@pytest.mark.podman
+def test_podman_is_known_from_docker(podman_engine: APIClient) -> None:
+    assert accept_engine(podman_engine) is EngineKind.PODMAN
+
+
+@pytest.mark.docker
+def test_docker_is_known_from_podman(docker_engine: APIClient) -> None:
+    assert accept_engine(docker_engine) is EngineKind.DOCKER
+
+
+@pytest.mark.podman
+@pytest.mark.behaviour("SE-03")
+async def test_a_signal_to_a_container_that_has_just_ended_is_no_error(
+    stage: Stage, podman_engine: APIClient, podman_image: str
+) -> None:
+    spec = stage.spec("obey")
+    containers = DockerContainers(
+        podman_engine, install=stage.install, image=podman_image, command=STAND_IN, profile_by_path=True
+    )
+    container = await asyncio.to_thread(containers.start, spec)
+    await report_of(spec)
+    stage.order_exit(spec)
+    await asyncio.to_thread(podman_engine.wait, container.state["id"])
+    for name in ("SIGTERM", "SIGKILL"):
+        await asyncio.to_thread(containers.signal, container.state["id"], name)
+    assert (await asyncio.to_thread(containers.bury, container)).code == 7
+
+
+@pytest.mark.podman
+@pytest.mark.behaviour("SE-03")
+async def test_a_death_is_heard_as_an_event(stage: Stage, podman_engine: APIClient, podman_image: str) -> None:
+    spec = stage.spec("obey")
+    containers = DockerContainers(
+        podman_engine, install=stage.install, image=podman_image, command=STAND_IN, profile_by_path=True
+    )
+    heard: queue.Queue[str] = queue.Queue()
+    connected = threading.Event()
+    watch = DeathWatch(stage.install, on_death=heard.put, on_connect=connected.set)
+    watch.start()
+    try:
+        assert await asyncio.to_thread(connected.wait, LIMIT_S)
+        container = await asyncio.to_thread(containers.start, spec)
+        await report_of(spec)
+        stage.order_exit(spec)
+        assert await asyncio.to_thread(heard.get, timeout=LIMIT_S) == container.state["id"]
+    finally:
+        await asyncio.to_thread(watch.close)
+
+
+@pytest.mark.podman
+async def test_the_filter_handed_over_as_a_file_is_gone_after_the_start(stage: Stage) -> None:
+    spec = stage.spec()
+    async with stage.opened() as runtime:
+        await runtime.start(spec)
+        report = await report_of(spec)
+    assert report["seccomp"] == "2"
+    assert list(SessionLayout(spec.session_dir).log_dir.glob("*.json")) == []

@@ -1,0 +1,15 @@
+"""What tests need of the machine: without it they are skipped, or fail where NANOHOST_REQUIRE_<NAME>=1 is set."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+
+def missing(name: str, why: str) -> NoReturn:
+    """End the test. `name`: DOCKER, PODMAN or BUBBLEWRAP."""
+    if os.environ.get(f"NANOHOST_REQUIRE_{name}") == "1":
+        pytest.fail(f"{name.capitalize()} is required here: {why}")
+    pytest.skip(why)
