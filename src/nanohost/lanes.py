@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -159,3 +160,18 @@ def is_cancelled() -> bool:
     lets whoever waits for it have one too, and work must not end by that."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+class OneAtATime(Generic[K]):
+    """Turns on a key, for work that several lanes may come to. Keys do not wait for each other; who waits is served in
+    the order of coming. Not reentrant. A key that nobody works on is not kept."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[K, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(self, key: K) -> AsyncIterator[None]:
+        """Alone with this key while entered."""
+        lock = self._locks.setdefault(key, asyncio.Lock())  # lives as long as somebody holds it or waits
+        async with lock:
+            yield

@@ -16,14 +16,15 @@ from nanohost.model import EngageMode, EventId, Role, SessionId, UnknownSender
 from nanohost.routing.answers import SETTLED, Answers, Taken
 from nanohost.routing.run import ANOTHERS_CARD
 from nanohost.shipped import shipped_root
-from nanohost.store import agent_groups, deliveries, dropped, events, messaging_groups, questions, wirings
+from nanohost.store import agent_groups, deliveries, dropped, events, messaging_groups, questions, roles, wirings
 from nanohost.store.cards import value_of
 from nanohost.store.database import open_store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
 from nanohost.store.migrations import migrate, read_sets
-from nanohost.store.questions import LONGEST_ASKED
+from nanohost.store.questions import LONGEST_ASKED, QuestionStatus
 from nanohost_protocol.payloads import ChatIn, EditOut, QuestionOut, decode_in, decode_out, encode
 from tests.routing.test_router import CHAT, NOON, World
+from tests.support.between import WatchedStore
 
 pytestmark = pytest.mark.behaviour("AP-09")
 
@@ -281,3 +282,28 @@ async def test_an_event_that_is_done_again_is_what_it_was(tmp_path: Path) -> Non
 
 async def _asked(world: World) -> tuple[SessionId, str]:
     return (await world.session("a")).id, "q1"
+
+
+async def test_who_loses_their_place_while_their_answer_is_taken_answers_nothing(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        async with world.store.transaction() as tx:
+            await tx.run("UPDATE messaging_groups SET unknown_sender = 'strict'")
+            await roles.grant(tx, user_id="fake:u1", role=Role.MEMBER, agent_group=None, now=NOON)
+        store, lost = WatchedStore(world.store), list[bool]()
+
+        async def loses_it() -> None:
+            async with world.store.transaction() as tx:
+                lost.append(await roles.revoke(tx, user_id="fake:u1", role=Role.MEMBER, agent_group=None))
+
+        await world.says("2")
+        stored = await events.get(world.store, EventId(2))
+        store.before_write = loses_it
+        assert await Answers(store=store, clock=world.clock, on_entry=world.answered.append).take(stored) is None
+        assert lost == [True], "it would have been taken"
+        question = await questions.find(world.store, *await _first(world))
+        assert question is not None
+        assert (question.status, question.answer) == (QuestionStatus.OPEN, None)
+
+
+async def _first(world: World) -> tuple[SessionId, int]:
+    return (await world.session("a")).id, 1

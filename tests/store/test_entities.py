@@ -243,12 +243,12 @@ async def test_a_due_time_is_replaced_only_if_nobody_changed_it(store: Store) ->
     assert (await sessions.get(store, session)).due_at is None
 
 
-async def test_cursors_never_go_back(store: Store) -> None:
+async def test_cursors_never_go_back_and_move_only_for_who_knows_where_they_are(store: Store) -> None:
     session = await a_session(store)
-    async with store.transaction() as tx:
-        for cursor in (5, 3):
-            await sessions.set_out_cursor(tx, session, cursor, LATER)
-            await sessions.set_ack_cursor(tx, session, cursor)
+    for seen, cursor, moves in ((0, 5, True), (0, 7, False), (5, 3, True)):
+        async with store.transaction() as tx:
+            assert await sessions.advance_out_cursor(tx, session, seen=seen, cursor=cursor, now=LATER) is moves
+            assert await sessions.advance_ack_cursor(tx, session, seen=seen, cursor=cursor) is moves
     found = await sessions.get(store, session)
     assert (found.out_cursor, found.ack_cursor, found.last_active_at) == (5, 5, LATER)
 

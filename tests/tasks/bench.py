@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -131,14 +131,17 @@ class Bench:
 
 
 @asynccontextmanager
-async def engine_in(root: Path, clock: ManualClock) -> AsyncIterator[Bench]:
-    """An engine that serves while entered; entered again with the same root it is the same install."""
+async def engine_in(
+    root: Path, clock: ManualClock, *, watched: Callable[[Store], Store] = lambda store: store
+) -> AsyncIterator[Bench]:
+    """An engine that serves while entered; entered again with the same root it is the same install. `watched`: the
+    store as the engine has it."""
     home = Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
     woken: list[SessionId] = []
     lanes: list[LaneKey] = []
     async with opened_store(home, durable=False) as store, mailboxes.opened():
-        engine = Tasks(store=store, mailboxes=mailboxes, clock=clock, wake=woken.append, on_entry=lanes.append)
+        engine = Tasks(store=watched(store), mailboxes=mailboxes, clock=clock, wake=woken.append, on_entry=lanes.append)
         async with engine.opened():
             service = asyncio.create_task(engine.run())
             try:

@@ -13,6 +13,7 @@ import pytest
 
 from nanohost.model import Session
 from nanohost.store import deliveries, sessions, tasks
+from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
 from nanohost.tasks import changes
@@ -23,6 +24,7 @@ from nanohost.tasks.misfire import STILL_RUNNING
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import TaskIn, decode_in
 from nanohost_protocol.rows import InKind, Usage
+from tests.support.between import WatchedStore
 from tests.tasks.bench import CHAT, Bench, engine_in
 
 HOURLY = "0 * * * *"
@@ -320,3 +322,29 @@ async def test_tasks_that_are_over_cost_nothing_however_many_an_agent_leaves_beh
             looks = [step for step in plan if re.match(r"(SCAN|SEARCH) \w+", step) and "(subquery" not in step]
             assert looks
             assert all(re.search(r"INDEX (tasks|task_runs)_(open|due|asked|unstarted)\b", step) for step in looks), plan
+
+
+@pytest.mark.behaviour("TK-06")
+async def test_what_is_changed_while_it_is_decided_on_runs_as_it_is_then(tmp_path: Path) -> None:
+    """Cancelled or with another text: what was read before is of the past."""
+    watched: list[WatchedStore] = []
+
+    def watch(store: Store) -> Store:
+        watched.append(WatchedStore(store))
+        return watched[0]
+
+    async with engine_in(tmp_path, ManualClock(), watched=watch) as bench:
+        task = await bench.task(in_s=60, kind=TaskKind.MESSAGE)
+        await bench.rested()
+
+        async def is_cancelled() -> None:
+            async with bench.store.transaction() as tx:
+                await changes.cancel(tx, task.id, bench.clock.now())
+
+        async with bench.store.transaction() as tx:
+            await tasks.ask_for_run(tx, task.id, bench.clock.now())
+        watched[0].before_write = is_cancelled
+        bench.engine.changed(task.session_id)
+        await bench.rested()
+        assert (await bench.as_it_is(task)).run_asked is None, "it was decided on"
+        assert (bench.lanes, await bench.runs(task)) == ([], [])

@@ -2,12 +2,14 @@
 entered as an action.
 
 The rows and the cursor that says how far we are go into the database in one transaction, so a crash repeats the step
-or does not; the entry's key (session, number) makes a repetition harmless.
+or does not; the entry's key (session, number) makes a repetition harmless. Where a row may go is asked in that very
+transaction, and nothing is entered if the cursor was moved since the rows were read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -21,7 +23,7 @@ from nanohost.model import Session, SessionId
 from nanohost.store import actions, deliveries, questions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Store
+from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
@@ -69,33 +71,37 @@ class Collector:
         origins, numbered, told = await self._mailboxes.inbound(
             session, lambda box: (_origins(box, answered), _numbered(box, about), box.destinations())
         )
-        for number in about - numbered.keys():
-            if (ours := await deliveries.find(self._store, session.id, number)) is not None:
-                numbered[number] = _place(ours)
-        book = as_told(await address_book(self._store, session), told)
         now = self._clock.now()
-        entries = []
-        for row in rows:
-            entry = examine(row, session=session.id, book=book, origins=origins, now=now, numbered=numbered)
-            entries.append(entry)
-            if isinstance(entry, Delivery) and entry.seq in about and entry.lane.platform_id:
-                numbered[entry.seq] = _place(entry)  # changed later in the same breath
         async with self._store.transaction() as tx:
+            last = rows[-1].seq
+            if not await sessions.advance_out_cursor(tx, session.id, seen=session.out_cursor, cursor=last, now=now):
+                return  # entered by somebody else; some of it may be forgotten again by now
+            for number in about - numbered.keys():
+                if (ours := await deliveries.find(tx, session.id, number)) is not None:
+                    numbered[number] = _place(ours)
+            book = as_told(await address_book(tx, session), told)
+            entries = []
+            for row in rows:
+                entry = examine(row, session=session.id, book=book, origins=origins, now=now, numbered=numbered)
+                entries.append(entry)
+                if isinstance(entry, Delivery) and entry.seq in about and entry.lane.platform_id:
+                    numbered[entry.seq] = _place(entry)  # changed later in the same breath
             for entry in entries:
-                if isinstance(entry, ActionRow):
-                    is_new = await actions.add(tx, entry)
-                    if is_new and entry.status is ActionStatus.REFUSED:
-                        await record(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
-                else:
-                    await deliveries.add(tx, entry)
-                    if entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
-                        await questions.add(tx, entry, now)
-            await sessions.set_out_cursor(tx, session.id, rows[-1].seq, now)
+                await self._put(tx, entry, now)
             reach("collector.open")
         reach("collector.committed")
         if any(isinstance(entry, ActionRow) for entry in entries):
             self._on_request(session.id)
         self._announce(session, [entry for entry in entries if isinstance(entry, Delivery)])
+
+    async def _put(self, tx: Transaction, entry: Delivery | ActionRow, now: datetime) -> None:
+        if isinstance(entry, ActionRow):
+            if await actions.add(tx, entry) and entry.status is ActionStatus.REFUSED:
+                await record(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
+            return
+        await deliveries.add(tx, entry)
+        if entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
+            await questions.add(tx, entry, now)
 
     def _announce(self, session: Session, entries: Sequence[Delivery]) -> None:
         for entry in entries:

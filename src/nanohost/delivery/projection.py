@@ -11,6 +11,7 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
+from nanohost.lanes import OneAtATime
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST, Session, SessionId
 from nanohost.store import deliveries, sessions
@@ -31,11 +32,16 @@ class Projection:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
+        self._writing = OneAtATime[SessionId]()
 
     async def refresh(self, id: SessionId, *, limit: int = LATEST) -> None:
         """Bring the mailbox up to date. A mailbox that refuses is left for the next time."""
         if id == HOST:
             return  # it has no mailbox, and no agent that would refer to anything
+        async with self._writing.turn(id):  # each chat's lane comes here: none may write what it read before another
+            await self._write(id, limit)
+
+    async def _write(self, id: SessionId, limit: int) -> None:
         session = await sessions.get(self._store, id)
         rows = await self.latest(session, limit=limit)
         cursor = str(session.out_cursor)

@@ -1,7 +1,8 @@
 """Takes over what a runner said of its messages: closes them, or makes them due again, and says so to people.
 
 Everything here can be done twice: closing a closed message or raising tries that are raised changes nothing, and a
-notice has one place in the ledger. So a crash between the two files only repeats it, notice included.
+notice has one place in the ledger. So a crash between the two files only repeats it, notice included. What is counted
+(failures in a row) is counted once, whoever hears of the acks: in a transaction that finds the session as it was read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nanohost.keeper.endings import Taken, apply, chats_of, next_due, still_due
 from nanohost.keeper.holds import ended, failures_after, too_long
 from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
 from nanohost.keeper.verdict import Close, Verdict, lost, verdict
+from nanohost.lanes import OneAtATime
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
@@ -28,6 +30,20 @@ from nanohost.tasks.ends import Closed
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.rows import Ack, InKind, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a runner said since the acks that are taken over. `lost`: the claims of containers that were gone before."""
+
+    acks: Sequence[Ack]
+    claims: Sequence[Ack]
+    lost: Sequence[Ack]
+    usages: Mapping[str, Usage]
+
+
+class _Outdated(Exception):
+    """Something else was written of the session since it was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +96,7 @@ class AckTaker:
         self._on_closed = on_closed
         self._on_working = on_working
         self._held: dict[SessionId, datetime] = {}
+        self._taking = OneAtATime[SessionId]()
 
     async def restore(self) -> None:
         """Know again for which sessions nothing is to be started now."""
@@ -90,19 +107,30 @@ class AckTaker:
         return session in self._held and self._clock.now() < self._held[session]
 
     async def take(self, session: Session) -> Standing | None:
-        """Take over what changed. None: outbound.db cannot be read now. Raises MailboxError, StoreError."""
-        news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
-        if news is None:
+        """Take over what changed, as the session is on record by now. Waits for who does so for the same session.
+
+        None: outbound.db cannot be read now. Raises MailboxError, StoreError.
+        """
+        async with self._taking.turn(session.id):
+            while True:
+                try:
+                    return await self._take(await sessions.get(self._store, session.id))
+                except _Outdated:
+                    continue  # who wrote it has got on, so this ends
+
+    async def _take(self, session: Session) -> Standing | None:
+        """Raises _Outdated: nothing is on record, what is in the mailbox is put right by doing it again."""
+        said = await self._look(session)
+        if said is None:
             return None
-        acks, claims, usages = news.acks, news.claims, news.usages
         now = self._clock.now()
-        failures = await self._failures(session, acks, now)
-        verdicts = await self._verdicts(session, acks, claims, failures, now)
-        working = [claim.message_id for claim in claims if self._alive(session, LeaseId(claim.container_id))]
+        known = await turn_failures.find(self._store, session.id)
+        failures = await self._failures(session, known, said.acks, now)
+        verdicts = await self._verdicts(session, said, failures, now)
+        working = [one.message_id for one in said.claims if self._alive(session, LeaseId(one.container_id))]
         living = len(working)
         self._on_working(session.id, working)
-        cursor = max((ack.change for ack in acks), default=session.ack_cursor)
-        if not acks and not verdicts and not self.is_held(session.id):
+        if not said.acks and not verdicts and not self.is_held(session.id):
             due_at = session.due_at if living else await self._checked_due(session, now)
             return Standing(open_claims=living, due_at=due_at)
         if failures is not None and too_long(failures):
@@ -111,13 +139,28 @@ class AckTaker:
         due_at = still_due(session.due_at, taken.due_at, now)
         reach("acks.applied")
         taken = replace(taken, due_at=due_at)
-        ends = spending.ends(acks, [ack for ack, _ in taken.closed], now)
-        await self._record(session, taken, usages, ends, cursor, now, failures)
+        await self._record(session, taken, said, now, known, failures)
         return Standing(open_claims=living, due_at=due_at)
 
-    async def _failures(self, session: Session, acks: Sequence[Ack], now: datetime) -> TurnFailures | None:
+    async def _look(self, session: Session) -> _Said | None:
+        """What a container left is complete only when it is read after its end: its turn may end just before."""
+        news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
+        gone = self._gone(session, news.claims if news is not None else ())
+        if gone:
+            news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
+        if news is None:
+            return None
+        left = [claim for claim in news.claims if claim.container_id in gone]
+        return _Said(acks=news.acks, claims=news.claims, lost=left, usages=news.usages)
+
+    def _gone(self, session: Session, claims: Sequence[Ack]) -> set[str]:
+        """The containers that claimed something and are not there any more."""
+        return {one.container_id for one in claims if not self._alive(session, LeaseId(one.container_id))}
+
+    async def _failures(
+        self, session: Session, known: TurnFailures | None, acks: Sequence[Ack], now: datetime
+    ) -> TurnFailures | None:
         """How the session stands after these acks. An order that a runner obeyed says nothing of its model."""
-        known = await turn_failures.find(self._store, session.id)
         if known is not None and acks:
             orders = await self._mailboxes.inbound(session, lambda box: _orders(box, acks))
             acks = [ack for ack in acks if ack.message_id not in orders]
@@ -155,41 +198,40 @@ class AckTaker:
             self._on_notice(notice.lane)
 
     async def _verdicts(
-        self,
-        session: Session,
-        acks: Sequence[Ack],
-        claims: Sequence[Ack],
-        failures: TurnFailures | None,
-        now: datetime,
+        self, session: Session, said: _Said, failures: TurnFailures | None, now: datetime
     ) -> list[tuple[Ack, Verdict]]:
         found = []
-        spared = await spared_tries.of_session(self._store, session.id) if acks or claims else {}
-        for ack in acks:
+        spared = await spared_tries.of_session(self._store, session.id) if said.acks or said.lost else {}
+        for ack in said.acks:
             orderly = self._ended_by_us(LeaseId(ack.container_id))
             judged = verdict(_counted(ack, spared), now, orderly=orderly, failures=failures)
             if judged is not None:
                 found.append((ack, judged))
-        for claim in claims:
-            lease = LeaseId(claim.container_id)
-            if not self._alive(session, lease):
-                found.append((claim, lost(_counted(claim, spared), now, orderly=self._ended_by_us(lease))))
+        for claim in said.lost:
+            orderly = self._ended_by_us(LeaseId(claim.container_id))
+            found.append((claim, lost(_counted(claim, spared), now, orderly=orderly)))
         return found
 
     async def _record(
         self,
         session: Session,
         taken: Taken,
-        usages: Mapping[str, Usage],
-        ends: Mapping[str, datetime],
-        cursor: int,
+        said: _Said,
         now: datetime,
+        known: TurnFailures | None,
         failures: TurnFailures | None,
     ) -> None:
+        """Raises _Outdated if `known`, or how far the acks are taken over, is not what is on record."""
+        cursor, usages = max((ack.change for ack in said.acks), default=session.ack_cursor), said.usages
+        ends = spending.ends(said.acks, [ack for ack, _ in taken.closed], now)
         notices = [delivery_of(session, notice, now) for notice in taken.notices]
         if failures is not None:
             failures = replace(failures, told=failures.told | chats_of(taken.notices, HELD))
         async with self._store.transaction() as tx:
-            await sessions.set_ack_cursor(tx, session.id, cursor)
+            if not await sessions.advance_ack_cursor(tx, session.id, seen=session.ack_cursor, cursor=cursor):
+                raise _Outdated
+            if await turn_failures.find(tx, session.id) != known:
+                raise _Outdated
             await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
             await turn_failures.put(tx, session.id, failures)
             seen = await model_calls.settle(tx, session.id, ends)

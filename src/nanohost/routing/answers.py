@@ -36,7 +36,7 @@ from nanohost.store import (
     users,
     wirings,
 )
-from nanohost.store.database import Store, Transaction
+from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.questions import Asked, Question, QuestionStatus
@@ -121,13 +121,13 @@ class Answers:
         if not await events.is_new(self._store, stored.id):
             # What came with it in a batch failed, and all of the batch is done again: as it was.
             return SETTLED if is_press else None
-        if (denied := await self._denied(stored, group, wiring)) is not None:
+        if (denied := await self._denied(self._store, stored, group, wiring)) is not None:
             return await self._refuse(stored, session, question, denied, NOT_THEIRS) if is_press else None
         if question.status is not QuestionStatus.OPEN:
             return await self._too_late(stored, session, question, found.text)
         if not found.is_meant and not _would_hear(wiring, group, stored, question):
             return None
-        return taken if await self._claim(stored, found) else await self.take(stored)
+        return taken if await self._claim(stored, found, group, wiring) else await self.take(stored)
 
     async def answered_by(self, stored: StoredEvent) -> Question | None:
         """The question that this event is the answer to, with the answer."""
@@ -154,7 +154,7 @@ class Answers:
         deaf = set[SessionId]()
         for id in {one.question.session_id for one in asked if is_beside(stored.event, one)}:
             wiring = await self._wiring(await sessions.get(self._store, id), group)
-            if wiring is None or await self._denied(stored, group, wiring) is not None:
+            if wiring is None or await self._denied(self._store, stored, group, wiring) is not None:
                 deaf.add(id)
         return deaf
 
@@ -179,16 +179,19 @@ class Answers:
             there = [one for one in await wirings.every(self._store) if one.session_mode is SessionMode.AGENT_SHARED]
         return next((one for one in there if _is_agents(one, session)), None)
 
-    async def _denied(self, stored: StoredEvent, group: MessagingGroup, wiring: Wiring) -> str | None:
+    async def _denied(self, db: Queries, stored: StoredEvent, group: MessagingGroup, wiring: Wiring) -> str | None:
         """Judged for the chat that it comes from."""
         scope = wiring.sender_scope if wiring.messaging_group_id == group.id else SenderScope.ALL
-        grants = await roles.of_user(self._store, stored.user)
+        grants = await roles.of_user(db, stored.user)
         access = may_talk(grants, group.unknown_sender, wiring.agent_group_id, scope)
         return None if access.allowed else why_denied(access)
 
-    async def _claim(self, stored: StoredEvent, found: _Found) -> bool:
+    async def _claim(self, stored: StoredEvent, found: _Found, group: MessagingGroup, wiring: Wiring) -> bool:
+        """False: it is answered or closed, or they may not talk to the agent any more."""
         now, question = self._clock.now(), found.question
         async with self._store.transaction() as tx:
+            if await self._denied(tx, stored, group, wiring) is not None:
+                return False
             won = await questions.claim(tx, question, answer=found.text, user=stored.user, event=stored.id, now=now)
             if not won:
                 return False

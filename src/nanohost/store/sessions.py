@@ -33,8 +33,10 @@ UPDATE sessions SET due_at = CASE WHEN :at <= :now THEN :at ELSE min(ifnull(due_
 WHERE id = :id
 """
 REPLACE_DUE = "UPDATE sessions SET due_at = :due WHERE id = :id AND due_at IS :seen"
-SET_OUT_CURSOR = "UPDATE sessions SET out_cursor = max(out_cursor, ?), last_active_at = ? WHERE id = ?"
-SET_ACK_CURSOR = "UPDATE sessions SET ack_cursor = max(ack_cursor, ?) WHERE id = ?"
+ADVANCE_OUT_CURSOR = """
+UPDATE sessions SET out_cursor = max(out_cursor, ?), last_active_at = ? WHERE id = ? AND out_cursor = ?
+"""
+ADVANCE_ACK_CURSOR = "UPDATE sessions SET ack_cursor = max(ack_cursor, ?) WHERE id = ? AND ack_cursor = ?"
 LEASE = "UPDATE sessions SET lease = ?, runtime = ?, runtime_state = '{}' WHERE id = ?"
 SET_RUNTIME_STATE = "UPDATE sessions SET runtime_state = ? WHERE id = ? AND lease = ?"
 RELEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
@@ -111,14 +113,16 @@ async def replace_due(tx: Transaction, session: SessionId, *, seen: datetime | N
     return await tx.run(REPLACE_DUE, values) == 1
 
 
-async def set_out_cursor(tx: Transaction, session: SessionId, cursor: int, now: datetime) -> None:
-    """Outbound rows up to here are in the ledger. Never goes back."""
-    await tx.run(SET_OUT_CURSOR, (cursor, to_text(now), session))
+async def advance_out_cursor(tx: Transaction, session: SessionId, *, seen: int, cursor: int, now: datetime) -> bool:
+    """Outbound rows up to here are in the ledger. Never goes back. False, and nothing is changed, if it is not at
+    `seen` any more: somebody else has taken rows over since."""
+    return await tx.run(ADVANCE_OUT_CURSOR, (cursor, to_text(now), session, seen)) == 1
 
 
-async def set_ack_cursor(tx: Transaction, session: SessionId, cursor: int) -> None:
-    """Acks up to this change are taken over. Never goes back."""
-    await tx.run(SET_ACK_CURSOR, (cursor, session))
+async def advance_ack_cursor(tx: Transaction, session: SessionId, *, seen: int, cursor: int) -> bool:
+    """Acks up to this change are taken over. Never goes back. False, and nothing is changed, if it is not at `seen` any
+    more: somebody else has taken acks over since."""
+    return await tx.run(ADVANCE_ACK_CURSOR, (cursor, session, seen)) == 1
 
 
 async def lease(tx: Transaction, session: SessionId, lease: LeaseId, runtime: str) -> None:

@@ -19,7 +19,7 @@ from nanohost.clock import Clock
 from nanohost.errors import MailboxError, UsageError
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import Session, SessionId
+from nanohost.model import Session, SessionId, TaskId
 from nanohost.store import deliveries, paused, sessions, tasks
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
@@ -127,30 +127,33 @@ class Tasks:
             return
         if await paused.find(self._store) is None:  # else it is decided when all goes on, by each task's policy
             for task in await tasks.due_of_session(self._store, id, self._clock.now()):
-                await self._decide(task)
+                await self._decide(task.id)
             await self._write(session)
         await self._project(session)
 
     # --- decide ---
 
-    async def _decide(self, task: Task) -> None:
-        """Put on record what is to run now, and when the task is due next, in one transaction."""
+    async def _decide(self, id: TaskId) -> None:
+        """Put on record what is to run now, and when the task is due next, in one transaction: as it is in there, for
+        a person or an agent may change it meanwhile."""
         now = self._clock.now()
-        try:
-            planned = plan(task, now, running=await tasks.is_running(self._store, task)) if _is_due(task, now) else None
-        except UsageError as error:
-            async with self._store.transaction() as tx:
-                await changes.pause(tx, task.id, now, reason=str(error))
-            _log.error("task_paused", task=task.id, session=task.session_id, reason=str(error))
-            return
         async with self._store.transaction() as tx:
-            lanes = await self._record(tx, task, planned, now)
+            task = await tasks.find(tx, id)
+            lanes = [] if task is None else await self._plan(tx, task, now)
         reach("tasks.decided")
         for lane in lanes:
             self._on_entry(lane)
 
+    async def _plan(self, tx: Transaction, task: Task, now: datetime) -> list[LaneKey]:
+        try:
+            planned = plan(task, now, running=await tasks.is_running(tx, task)) if _is_due(task, now) else None
+        except UsageError as error:
+            await changes.pause(tx, task.id, now, reason=str(error))
+            _log.error("task_paused", task=task.id, session=task.session_id, reason=str(error))
+            return []
+        return await self._record(tx, task, planned, now)
+
     async def _record(self, tx: Transaction, task: Task, planned: Plan | None, now: datetime) -> list[LaneKey]:
-        """Nothing comes of a plan for a task that was changed meanwhile: it is looked at again."""
         runs: list[Planned] = []
         if task.run_asked is not None:
             await tasks.forget_asked(tx, task.id)

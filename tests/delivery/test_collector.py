@@ -1,0 +1,119 @@
+"""What a session wrote is entered once and by what holds at that moment, whatever else goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+
+from nanohost.delivery.collector import Collector
+from nanohost.delivery.projection import Projection
+from nanohost.model import LeaseId, MessagingGroupId, Session, UnknownSender
+from nanohost.store import destinations, messaging_groups, sessions
+from nanohost.store.database import Store
+from nanohost_protocol.outbound import OutboundWriter
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import NewMessageOut, OutKind
+from tests.keeper.bench import Bench, PaperRuntime, keeping
+from tests.support.between import WatchedMailboxes, WatchedStore
+
+
+def _collector(bench: Bench, *, store: Store | None = None, mailboxes: WatchedMailboxes | None = None) -> Collector:
+    return Collector(
+        store=store or bench.store,
+        mailboxes=mailboxes or bench.mailboxes,
+        clock=bench.clock,
+        on_entry=bench.notices.append,
+    )
+
+
+def _says(bench: Bench, session: Session, destination: str | None = None) -> None:
+    row = NewMessageOut(
+        id="o1", turn_id="t", kind=OutKind.CHAT, destination=destination, content=encode(ChatOut(text="hello"))
+    )
+    with closing(
+        OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l"), durable=False)
+    ) as box:
+        box.say(row, floor=0, now=bench.clock.now())
+
+
+async def _ledger(bench: Bench) -> list[tuple[str, str]]:
+    rows = await bench.store.all("SELECT out_id, status FROM deliveries")
+    return [(row["out_id"], row["status"]) for row in rows]
+
+
+async def test_what_was_sent_and_forgotten_meanwhile_is_not_entered_anew(tmp_path: Path) -> None:
+    """Its number is in the ledger no more, so only the cursor knows that it was there."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        _says(bench, session)
+        files = WatchedMailboxes(bench.mailboxes)
+
+        async def another_collects_and_all_of_it_is_forgotten() -> None:
+            await _collector(bench).collect(session.id)
+            async with bench.store.transaction() as tx:
+                await tx.run("DELETE FROM deliveries")
+
+        files.after_look = another_collects_and_all_of_it_is_forgotten
+        await _collector(bench, mailboxes=files).collect(session.id)
+        assert await _ledger(bench) == []
+        assert (await sessions.get(bench.store, session.id)).out_cursor == 1
+
+
+async def test_a_destination_that_is_taken_back_while_a_row_is_taken_over_gets_it_no_more(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        chat = await _chat(bench, "c2")
+        async with bench.store.transaction() as tx:
+            given = await destinations.add(
+                tx,
+                agent_group=session.agent_group_id,
+                name="team",
+                messaging_group=chat,
+                created_by="test",
+                now=bench.clock.now(),
+            )
+        _says(bench, session, "team")
+        store = WatchedStore(bench.store)
+
+        async def is_taken_back() -> None:
+            async with bench.store.transaction() as tx:
+                await destinations.delete(tx, given.id)
+
+        store.before_write = is_taken_back
+        await _collector(bench, store=store).collect(session.id)
+        assert await _ledger(bench) == [("o1", "dropped")]
+
+
+async def test_the_lanes_of_two_chats_tell_one_runner_in_turn(tmp_path: Path) -> None:
+    """Whoever read first may not write last: the runner would be told of an outcome that is none any more."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session, other = await bench.session("c1"), await bench.session("c2")
+        files = WatchedMailboxes(bench.mailboxes)
+        projection = Projection(store=bench.store, mailboxes=files, clock=bench.clock)
+        second: list[asyncio.Task[None]] = []
+
+        async def another_lane_comes() -> None:
+            second.append(asyncio.create_task(projection.refresh(session.id)))
+            await projection.refresh(other.id)  # waits for nobody
+
+        files.before_change = another_lane_comes
+        await projection.refresh(session.id)
+        assert files.changes == [session.id, other.id]
+        await asyncio.gather(*second)
+        assert files.changes == [session.id, other.id, session.id]
+
+
+async def _chat(bench: Bench, platform_id: str) -> MessagingGroupId:
+    async with bench.store.transaction() as tx:
+        chat = await messaging_groups.add(
+            tx,
+            channel_type="fake",
+            instance="default",
+            platform_id=platform_id,
+            is_group=False,
+            name=platform_id,
+            unknown_sender=UnknownSender.PUBLIC,
+            now=bench.clock.now(),
+        )
+    return chat.id
