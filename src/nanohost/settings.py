@@ -121,7 +121,7 @@ class HostSettings(Section):
         description="true or false",
     )
     allow_unsandboxed: bool = Field(
-        title="Let Claude use its tools in a plain process, with nothing around it.",
+        title="Let an agent use its tools in a plain process, with nothing around it.",
         default=False,
         description="true or false",
     )

@@ -6,14 +6,18 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from structlog.testing import capture_logs
 
+from agent_runner import providers
 from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
 from nanohost.runtimes.choose import check_unsandboxed, choose_runtime, first_that_works
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import ProcessRuntime
+from nanohost.settings import Provider
+from nanohost_protocol.providers import KNOWN
 
 Way = Callable[[], Awaitable[Runtime]]
 
@@ -76,6 +80,21 @@ def test_a_real_agent_with_tools_is_not_let_loose_without_walls() -> None:
         check_unsandboxed(Isolation.NONE, "claude", "all", allow_unsandboxed=False)
     assert "[host] allow_unsandboxed = true" in caught.value.hint
     assert '[agent] tools = "none"' in caught.value.hint
+
+
+@pytest.mark.parametrize("tools", ["all", "none"])
+def test_a_provider_of_which_nothing_is_known_is_not_let_loose_without_walls(tools: str) -> None:
+    """That it obeys `tools` is not known either, so it is no way out."""
+    with pytest.raises(SpawnError, match="'new'") as caught:
+        check_unsandboxed(Isolation.NONE, "new", tools, allow_unsandboxed=False)
+    assert "tools =" not in caught.value.hint
+    check_unsandboxed(Isolation.SANDBOX, "new", tools, allow_unsandboxed=False)
+    check_unsandboxed(Isolation.NONE, "new", tools, allow_unsandboxed=True)
+
+
+def test_of_each_provider_that_there_is_it_is_known_whether_it_runs_tools() -> None:
+    """A new one is a new line in nanohost_protocol/providers.py; without it, it is never started without a sandbox."""
+    assert set(providers.names()) == set(KNOWN) == set(get_args(Provider))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import UNSANDBOXED_WARNING, ProcessRuntime
+from nanohost_protocol.providers import may_run_tools
 
 if TYPE_CHECKING:
     from nanohost.runtimes.docker_image import Progress
@@ -74,15 +75,19 @@ async def first_that_works(ways: dict[str, Callable[[], Awaitable[Runtime]]]) ->
 
 
 def check_unsandboxed(isolation: Isolation, provider: str, tools: str, allow_unsandboxed: bool) -> None:
-    """Refuse to let a real agent use tools with nothing around it, unless the operator said so.
+    """Refuse to let an agent use tools with nothing around it, unless the operator said so. A provider of which it is
+    not known that it runs none may run them.
 
     Raises SpawnError. Settings may have changed since, so it is asked before every start.
     """
-    if isolation is not Isolation.NONE or provider != "claude" or tools == "none" or allow_unsandboxed:
+    if isolation is not Isolation.NONE or allow_unsandboxed or not may_run_tools(provider, tools):
         return
+    without = [] if may_run_tools(provider, "none") else ['set [agent] tools = "none"']
+    ways = ["install Docker or bubblewrap", *without, "set [host] allow_unsandboxed = true"]
     raise SpawnError(
-        "The agent has tools and no sandbox: a plain process can read and change everything you can.",
-        hint='install Docker or bubblewrap, or set [agent] tools = "none", or [host] allow_unsandboxed = true',
+        f"The provider {provider!r} may run tools and has no sandbox: a plain process can read and change everything "
+        "you can.",
+        hint=", or ".join(ways),
     )
 
 
