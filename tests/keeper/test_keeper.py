@@ -79,6 +79,23 @@ async def test_work_that_its_runner_was_done_with_before_it_was_on_record_is_not
         assert (await sessions.get(bench.store, session.id)).due_at is None
 
 
+@pytest.mark.behaviour("SE-07")
+async def test_what_another_container_of_the_session_claims_is_freed_whoever_lives_now(tmp_path: Path) -> None:
+    """The claim of a dead one would be kept for as long as there is a container, and its message never answered."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await until(lambda: not bench.keeper._starts.busy())
+        path = bench.mailboxes.layout(session).outbound_db
+        with closing(OutboundWriter(path, container_id="l-gone", durable=False)) as gone:
+            await takes(bench, session, gone)
+        message = await bench.mailboxes.inbound(session, lambda box: box.find("m-a"))
+        assert message is not None
+        assert (message.status, message.tries) == ("pending", 1)
+        assert len(bench.runtime.living) == 1
+
+
 @pytest.mark.behaviour("SE-01")
 async def test_a_container_that_was_stopped_is_buried_once_though_two_bring_the_news(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:

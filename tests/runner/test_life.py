@@ -155,6 +155,26 @@ async def test_a_failed_turn_is_never_completed_and_has_words(host: HostSide, er
 
 
 @pytest.mark.behaviour("RU-04")
+async def test_a_turn_that_fails_after_it_has_answered_sends_nothing_of_it(host: HostSide) -> None:
+    """All of it is tried again, so what it had said so far would be said twice."""
+    host.script(
+        {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]},
+        {"match": "^and", "attempt": 1, "actions": [{"error": "overloaded"}]},
+    )
+    host.say("m1", "wait")
+    async with running(host):
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        host.say("m2", "and this")
+        await host.acked("m2", status=AckStatus.PROCESSING)
+        (host.layout.agent_dir / "go").touch()
+        acks = await host.acked("m1", "m2", status=AckStatus.FAILED)
+        assert host.texts() == []
+        host.retry(*acks.values())
+        await host.acked("m1", "m2")
+    assert host.texts() == ["done", "echo: and this"]
+
+
+@pytest.mark.behaviour("RU-04")
 async def test_a_provider_that_breaks_is_a_transient_failure(host: HostSide) -> None:
     (host.layout.agent_dir / "script.json").write_text("no json")
     host.say("m1", "hi")
