@@ -346,6 +346,16 @@ async def test_a_conversation_that_is_not_kept_is_known_until_a_turn_is_kept_aga
 
 
 @pytest.mark.behaviour("SE-06")
+async def test_a_container_is_not_stopped_for_what_is_on_record_of_another_one(tmp_path: Path) -> None:
+    """What is read of a session may be of the container before: its heart stopped, and this one's did not."""
+    async with at_work(tmp_path) as (bench, session, _):
+        async with bench.store.transaction() as tx:
+            await sessions.lease(tx, session.id, LeaseId("l-before"), "paper")
+        await pass_looks(bench, session, 60, beating=False)
+        assert len(bench.runtime.living) == 1
+
+
+@pytest.mark.behaviour("SE-06")
 async def test_a_container_that_beats_and_takes_nothing_is_stopped(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("a")

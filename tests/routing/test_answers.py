@@ -13,7 +13,7 @@ import pytest
 from nanohost.channel_api import EventKind
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, EventId, Role, SessionId, UnknownSender
-from nanohost.routing.answers import SETTLED, Answers, Taken
+from nanohost.routing.answers import NOT_THEIRS, SETTLED, Answers, Taken
 from nanohost.routing.run import ANOTHERS_CARD
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, deliveries, dropped, events, messaging_groups, questions, roles, wirings
@@ -199,6 +199,22 @@ async def test_who_answered_without_a_name_is_somebody(tmp_path: Path) -> None:
         await world.route()
         [told] = await world.store.all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert "Somebody answered already: Blue" in told["content"]
+
+
+async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_no_answer(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        [chat] = await messaging_groups.every(world.store)
+        async with world.store.transaction() as tx:
+            await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.STRICT)
+        await world.grant("fake:u1", Role.MEMBER)
+        for sender in ("eve", "eve", "u1"):
+            await world.says("", kind=EventKind.CLICK, value=value_of(*await _asked(world), 1), sender=sender)
+        await world.route()
+        assert await said(world) == [("ask me", None), ("Red", "q1")]
+        [asked] = await world.store.all("SELECT answered_by FROM questions")
+        [told] = await world.store.all("SELECT content FROM deliveries WHERE session_id = 'host'")
+    assert asked["answered_by"] == "fake:u1"
+    assert NOT_THEIRS in told["content"]
 
 
 @pytest.mark.behaviour("RT-10")

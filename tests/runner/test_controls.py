@@ -14,6 +14,7 @@ from nanohost_protocol.rows import Ack, AckStatus, InKind, NewMessageIn
 from tests.runner.host_side import HostSide, chat, running, until
 
 WORKS = {"match": "long", "actions": [{"narration": '<message to="home">half</message>'}, {"hang": True}]}
+HANGS = {"actions": [{"tool": "look", "takes_s": 600}]}
 REMEMBERS = {"match": "remember", "actions": [{"conversation": "abc"}, {"answer": "noted"}]}
 RESUMES = {"match": "resume", "actions": [{"expect_resume": "abc"}, {"answer": "I know you"}]}
 
@@ -36,6 +37,22 @@ async def test_stop_ends_the_turn_completed_and_sends_nothing_of_it(tmp_path: Pa
         host.say("m2", "hi")
         await host.acked("m2")
     assert host.texts() == ["echo: hi"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_stop_sends_nothing_of_a_turn_that_had_answered_some_of_its_messages(tmp_path: Path) -> None:
+    host = HostSide(tmp_path)
+    host.script({"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]}, {"match": "long", **HANGS})
+    async with running(host):
+        host.say("m1", "wait")
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        host.say("m2", "long")
+        await host.acked("m2", status=AckStatus.PROCESSING)
+        (host.layout.agent_dir / "go").touch()
+        await until(lambda: host.progress().get("tool") == "look")
+        host.put(control("stop", STOP))
+        await host.acked("m1", "m2", "stop")
+    assert host.texts() == []
 
 
 @pytest.mark.behaviour("SE-12")
