@@ -102,6 +102,7 @@ async def test_no_container_is_started_for_a_session_whose_model_is_limited_not_
         await until(lambda: not bench.keeper._deaths.busy())
     async with keeping(tmp_path, runtime) as bench, sweeping(bench):
         await writes(bench, session, "more")
+        assert bench.keeper.containers() == [], "not even one that is yet to start"
         await bench.clock.somebody_sleeps()
         await bench.clock.advance(590)
         assert len(runtime.started) == 1

@@ -107,6 +107,19 @@ async def test_a_container_that_was_stopped_is_buried_once_though_two_bring_the_
         assert (await sessions.get(bench.store, session.id)).lease is None
 
 
+@pytest.mark.behaviour("SE-04")
+async def test_who_waits_for_a_place_gets_none_from_a_host_that_ends(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime(), max_containers=1) as bench:
+        first, second, third = [await bench.session(name) for name in ("a", "b", "c")]
+        bench.keeper.wake(first.id)
+        bench.keeper.wake(second.id)
+        await until(partial(has_started, bench, 1))
+        await bench.keeper.stop_all()
+        bench.keeper.wake(third.id)
+        assert bench.keeper.containers() == []
+        assert [container.session_id for container in bench.runtime.started] == [first.id]
+
+
 @pytest.mark.behaviour("SE-01")
 async def test_a_death_that_is_told_late_does_not_touch_the_next_container(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):

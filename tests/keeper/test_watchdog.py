@@ -25,7 +25,7 @@ from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.events import ChatKey
 from nanohost.store.late import Late
 from nanohost.store.routes import Route, RouteOutcome
-from nanohost_protocol.outbound import TurnEnd
+from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import ErrorClass, TurnError, Usage
 from tests.keeper.bench import Bench, PaperRuntime, keeping, message
 from tests.keeper.test_keeper import has_started, pass_looks, runs, takes
@@ -89,6 +89,16 @@ async def its_container_takes_nothing(bench: Bench) -> None:
     bench.keeper.wake((await bench.session("a")).id)
     await until(partial(has_started, bench, 1))
     await bench.clock.advance(DEADLINE_S + 1)
+
+
+async def one_that_is_gone_claims_it(bench: Bench) -> None:
+    """What a container of before is on record with is no turn that goes on."""
+    await its_container_takes_nothing(bench)
+    [session] = await sessions.every(bench.store)
+    rows = await bench.mailboxes.inbound(session, lambda box: list(box.due(bench.clock.now())))
+    path = bench.mailboxes.layout(session).outbound_db
+    with closing(OutboundWriter(path, container_id="l-gone", durable=False)) as gone:
+        gone.claim("t", rows, bench.clock.now())
 
 
 async def its_turn_shows_nothing(bench: Bench) -> None:
@@ -218,6 +228,7 @@ async def answer(bench: Bench, session: Session, status: DeliveryStatus, *, not_
         (nothing_is_started, "not started", NOT_YET),
         (all_containers_are_taken, "queued", NOT_YET),
         (its_container_takes_nothing, "not taken", NOT_YET),
+        (one_that_is_gone_claims_it, "not taken", NOT_YET),
         (its_turn_shows_nothing, "silent turn", NOT_YET),
         (its_tries_fail, "failing", NOT_YET),
         (its_mailbox_refuses, "mailbox", NOT_YET),
