@@ -217,6 +217,18 @@ async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_no_answer(tm
     assert NOT_THEIRS in told["content"]
 
 
+async def test_a_press_from_another_chat_than_the_question_was_asked_in_is_no_answer(tmp_path: Path) -> None:
+    """Whoever learned what a button says could answer from anywhere, under the rules of a chat of their own."""
+    async with asking(tmp_path) as world:
+        found = await agent_groups.find(world.store, "a")
+        assert found is not None
+        await world.wire(await world.chat("c2"), found)
+        await world.says("", chat="c2", kind=EventKind.CLICK, value=value_of(*await _asked(world), 1))
+        await world.route()
+        [asked] = await world.store.all("SELECT status, answer FROM questions")
+        assert tuple(asked) == ("open", None)
+
+
 @pytest.mark.behaviour("RT-10")
 @pytest.mark.parametrize("listens", [True, False])
 async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_no_more(

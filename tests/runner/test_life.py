@@ -294,6 +294,27 @@ async def test_a_turn_that_loses_its_conversation_after_it_said_something_does_n
     assert host.texts() == ["working", "working", "done"]
 
 
+@pytest.mark.behaviour("RU-08")
+async def test_what_was_answered_in_a_conversation_that_was_lost_is_not_sent_beside_the_new_answer(
+    host: HostSide,
+) -> None:
+    writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
+    writer.set_state("conversation:scripted", "stale")
+    writer.close()
+    host.script(
+        {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]},
+        {"match": "^and", "actions": [{"expect_resume": None}, {"answer": "this"}]},
+    )
+    host.say("m1", "wait")
+    async with running(host):
+        await host.acked("m1", status=AckStatus.PROCESSING)
+        host.say("m2", "and this")
+        await host.acked("m2", status=AckStatus.PROCESSING)
+        (host.layout.agent_dir / "go").touch()
+        await host.acked("m1", "m2")
+    assert host.texts() == ["done", "this"]
+
+
 @pytest.mark.behaviour("RU-05")
 async def test_another_provider_s_conversation_is_left_alone(host: HostSide) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
