@@ -59,9 +59,8 @@ class Provisioning:
         """Write names and limits into the mailbox and say how to start. Raises MailboxError, SpawnError."""
         group = await agent_groups.get(self._store, session.agent_group_id)
         spec = await self.spec(session, lease)
-        chats = await chats_of(self._store, session)
-        latest = await self._projection.latest(session)
-        await self._mailboxes.update(session, partial(self._describe, session, group, chats, latest))
+        while not await self._described(session, group):
+            pass  # where it may send was changed meanwhile, and who told it so may have come before us
         self._on_prepared(session.id)
         if not spec.agent_dir.exists():  # made by a word in a chat, which touches no folder
             await asyncio.to_thread(self._home.begin_group, group.folder, group.name)
@@ -87,6 +86,13 @@ class Provisioning:
 
     async def detach(self, session: SessionId) -> None:
         await self._gateway.detach(session)
+
+    async def _described(self, session: Session, group: AgentGroup) -> bool:
+        """False if where it may send is something else by now. Raises MailboxError."""
+        chats = await chats_of(self._store, session)
+        latest = await self._projection.latest(session)
+        await self._mailboxes.update(session, partial(self._describe, session, group, chats, latest))
+        return await chats_of(self._store, session) == chats
 
     def _describe(
         self,

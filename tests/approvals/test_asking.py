@@ -17,6 +17,7 @@ from nanohost.channel_api import Address, ChannelDown, Refused, Sender
 from nanohost.chat_commands.host_command import Actor
 from nanohost.model import ApprovalId, Role
 from nanohost.store import approvals, dropped, roles, users
+from nanohost.store.approvals import ApprovalStatus
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.times import to_text
@@ -316,6 +317,23 @@ async def test_while_one_platform_does_not_answer_the_next_one_is_asked(tmp_path
         await here.writes(BOB, "hello")
         card = await here.card()
         assert card.address.platform_id == OLGAS
+
+
+@pytest.mark.behaviour("AP-04", "AP-01")
+async def test_what_is_decided_while_a_chat_is_being_opened_is_asked_nobody_more(tmp_path: Path) -> None:
+    fake = SlowToOpen()
+    async with hall(tmp_path, fake=fake) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        await asyncio.wait_for(fake.opening.wait(), 10)
+        [approval] = await here.statuses("pending")
+        async with here.flow.host.store.transaction() as tx:
+            await approvals.close(
+                tx, approval.id, ApprovalStatus.DENIED, by=None, choice=None, reason=None, now=approval.created_at
+            )
+        fake.may_open.set()
+        await until(lambda: not here.flow.host.approvals._lanes.busy())
+        assert here.cards() == []
 
 
 @pytest.mark.behaviour("AP-03", "AP-01")

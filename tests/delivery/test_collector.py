@@ -6,6 +6,7 @@ import asyncio
 from contextlib import closing
 from pathlib import Path
 
+from nanohost.delivery.addresses import tell_addresses
 from nanohost.delivery.collector import Collector
 from nanohost.delivery.projection import Projection
 from nanohost.model import LeaseId, MessagingGroupId, Session, UnknownSender
@@ -102,6 +103,31 @@ async def test_the_lanes_of_two_chats_tell_one_runner_in_turn(tmp_path: Path) ->
         assert files.changes == [session.id, other.id]
         await asyncio.gather(*second)
         assert files.changes == [session.id, other.id, session.id]
+
+
+async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_of_others(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        async with bench.store.transaction() as tx:
+            await sessions.lease(tx, session.id, LeaseId("l1"), "paper")
+        chat = await _chat(bench, "c2")
+        files = WatchedMailboxes(bench.mailboxes)
+
+        async def is_given() -> None:
+            async with bench.store.transaction() as tx:
+                await destinations.add(
+                    tx,
+                    agent_group=session.agent_group_id,
+                    name="team",
+                    messaging_group=chat,
+                    created_by="test",
+                    now=bench.clock.now(),
+                )
+
+        files.before_change = is_given
+        await tell_addresses(bench.store, files, session.agent_group_id)
+        told = await bench.mailboxes.inbound(session, lambda box: box.destinations())
+        assert [one.name for one in told] == ["c1", "team"]
 
 
 async def _chat(bench: Bench, platform_id: str) -> MessagingGroupId:

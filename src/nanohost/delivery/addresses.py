@@ -90,12 +90,19 @@ async def tell_addresses(db: Queries, mailboxes: Mailboxes, agent_group: AgentGr
     for session in await sessions.leased(db):
         if session.agent_group_id != agent_group:
             continue
-        chats = await chats_of(db, session)
         try:
-            told = await mailboxes.inbound(session, lambda box: box.destinations())
-            await mailboxes.update(session, partial(_tell, retold(told, destinations(chats)), chats))
+            while not await _told(db, mailboxes, session):
+                pass  # changed meanwhile: whoever writes last has written what holds
         except MailboxError as error:
             _log.warning("addresses_not_told", session=session.id, reason=str(error))
+
+
+async def _told(db: Queries, mailboxes: Mailboxes, session: Session) -> bool:
+    """Tell one session's agent. False if it is something else by now. Raises MailboxError."""
+    chats = await chats_of(db, session)
+    told = await mailboxes.inbound(session, lambda box: box.destinations())
+    await mailboxes.update(session, partial(_tell, retold(told, destinations(chats)), chats))
+    return await chats_of(db, session) == chats
 
 
 def _tell(names: Sequence[Destination], chats: Chats, box: InboundWriter) -> None:
