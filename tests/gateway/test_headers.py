@@ -17,6 +17,13 @@ def test_the_clients_own_credentials_are_replaced_by_the_key() -> None:
     }
 
 
+@pytest.mark.behaviour("GW-01")
+@pytest.mark.parametrize("key", [None, "sk-ant-oat01-t", "sk-ant-api03-k"])
+def test_whatever_the_key_is_nothing_of_the_clients_own_goes_beside_it(key: str | None) -> None:
+    received = CIMultiDict({"X-Api-Key": "worthless", "Authorization": "Bearer worthless", "Cookie": "a=worthless"})
+    assert "worthless" not in str(request_headers(received, key))
+
+
 def test_what_the_api_needs_to_know_passes() -> None:
     received = CIMultiDict({"anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "User-Agent": "cli"})
     sent = request_headers(received, None)

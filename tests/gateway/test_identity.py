@@ -17,7 +17,7 @@ from nanohost.gateway.model_call import CallOutcome
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 from tests.gateway.conftest import KEY, MESSAGES, Host, Ledger, question
-from tests.support.messages_api import UNAUTHORIZED, Cut, MessagesApi, Text
+from tests.support.messages_api import UNAUTHORIZED, Cut, Failure, MessagesApi, Text
 
 S1 = SessionId("s1")
 
@@ -53,6 +53,20 @@ async def test_calls_belong_to_the_session_of_the_socket_whatever_the_client_say
         async with who.post(MESSAGES, json=question(), headers=headers) as answer:
             assert answer.status == 200
     assert sorted(call.session_id for call in await ledger.wait(2)) == ["s1", "s2"]
+
+
+@pytest.mark.behaviour("GW-01")
+async def test_what_the_service_would_know_a_client_by_goes_to_no_other_session(host: Host, api: MessagesApi) -> None:
+    """By a name: of an address no client keeps cookies."""
+    base_url = api.base_url.replace("127.0.0.1", "localhost")
+    gateway = await host.open(Upstream(base_url=base_url, api_key=KEY))
+    cookie = {"Set-Cookie": "who=s1; Path=/"}
+    api.replies.append(Failure(529, "overloaded_error", "Overloaded", cookie))
+    for name in ("s1", "s2", "s1"):
+        client = await host.session(gateway, name)
+        async with client.post(MESSAGES, json=question()) as answer:
+            await answer.read()
+    assert [asked.headers.get("cookie") for asked in api.messages] == [None, None, None]
 
 
 @pytest.mark.behaviour("GW-02")
