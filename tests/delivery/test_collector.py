@@ -100,9 +100,9 @@ async def test_the_lanes_of_two_chats_tell_one_runner_in_turn(tmp_path: Path) ->
 
         files.before_change = another_lane_comes
         await projection.refresh(session.id)
-        assert files.changes == [session.id, other.id]
+        assert files.changed == [session.id, other.id]
         await asyncio.gather(*second)
-        assert files.changes == [session.id, other.id, session.id]
+        assert files.changed == [session.id, other.id, session.id]
 
 
 async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_of_others(tmp_path: Path) -> None:

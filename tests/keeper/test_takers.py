@@ -121,9 +121,9 @@ async def test_two_who_take_over_for_one_session_go_one_after_the_other(tmp_path
 
         files.after_look = another_comes
         await taker.take(session)
-        assert files.looks == [session.id, other.id]
+        assert files.looked == [session.id, other.id]
         await asyncio.gather(*second)
-        assert files.looks == [session.id, other.id, session.id]
+        assert files.looked == [session.id, other.id, session.id]
 
 
 @pytest.mark.behaviour("SE-07")

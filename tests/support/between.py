@@ -15,6 +15,7 @@ from nanohost.mailbox.queries import Query
 from nanohost.model import Session, SessionId
 from nanohost.store.database import Store, Transaction, Values
 from nanohost_protocol.inbound import InboundReader, InboundWriter
+from nanohost_protocol.layout import SessionLayout
 
 T = TypeVar("T")
 Happens = Callable[[], Awaitable[object]]
@@ -26,14 +27,17 @@ class WatchedMailboxes(Mailboxes):
 
     def __init__(self, files: Mailboxes) -> None:
         self._files = files
-        self.looks: list[SessionId] = []
+        self.looked: list[SessionId] = []
         self.after_look: Happens | None = None
-        self.changes: list[SessionId] = []
+        self.changed: list[SessionId] = []
         self.before_change: Happens | None = None
         self.after_change: Happens | None = None
 
+    def layout(self, session: Session) -> SessionLayout:
+        return self._files.layout(session)
+
     async def outbound(self, session: Session, query: Query[T]) -> T | None:
-        self.looks.append(session.id)
+        self.looked.append(session.id)
         found = await self._files.outbound(session, query)
         happens, self.after_look = self.after_look, None
         await _now(happens)
@@ -43,7 +47,7 @@ class WatchedMailboxes(Mailboxes):
         return await self._files.inbound(session, read)
 
     async def update(self, session: Session, change: Callable[[InboundWriter], T]) -> T:
-        self.changes.append(session.id)
+        self.changed.append(session.id)
         happens, self.before_change = self.before_change, None
         await _now(happens)
         changed = await self._files.update(session, change)

@@ -1,0 +1,63 @@
+"""What a session's container is given, as it is when it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nanohost.gateway.gateway import Gateway
+from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.upstream import Upstream
+from nanohost.home import Home
+from nanohost.model import LeaseId, UnknownSender
+from nanohost.provisioning import Provisioning
+from nanohost.runtimes.port import Isolation
+from nanohost.settings import Settings
+from nanohost.store import destinations, messaging_groups
+from tests.keeper.bench import PaperRuntime, keeping
+from tests.support.between import WatchedMailboxes
+
+
+async def _records(_: ModelCall) -> None:
+    """Nobody asks a model here."""
+
+
+async def test_an_agent_that_starts_knows_of_a_destination_that_is_given_just_then(tmp_path: Path) -> None:
+    """Who gave it has told all that run, and this one before it was told where it may send at all."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        files = WatchedMailboxes(bench.mailboxes)
+        provisioning = Provisioning(
+            store=bench.store,
+            mailboxes=files,
+            gateway=Gateway(upstream=Upstream(), record=_records, clock=bench.clock),
+            home=Home(tmp_path),
+            settings=Settings(),
+            isolation=Isolation.CONTAINER,
+            clock=bench.clock,
+        )
+
+        async def is_given() -> None:
+            async with bench.store.transaction() as tx:
+                chat = await messaging_groups.add(
+                    tx,
+                    channel_type="fake",
+                    instance="default",
+                    platform_id="c2",
+                    is_group=False,
+                    name="c2",
+                    unknown_sender=UnknownSender.PUBLIC,
+                    now=bench.clock.now(),
+                )
+                await destinations.add(
+                    tx,
+                    agent_group=session.agent_group_id,
+                    name="team",
+                    messaging_group=chat.id,
+                    created_by="test",
+                    now=bench.clock.now(),
+                )
+
+        files.before_change = is_given
+        await provisioning.prepare(session, LeaseId("l1"))
+        told = await bench.mailboxes.inbound(session, lambda box: box.destinations())
+        assert [one.name for one in told] == ["c1", "team"]
