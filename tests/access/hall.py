@@ -102,6 +102,12 @@ class Hall:
         [*_, stored] = await events.new_in_chat(self.store, chat, limit=1000)
         return await self._reception.takes(stored)
 
+    async def again(self) -> bool:
+        """What came last is done once more, as after a batch that failed. Whether it was for the host."""
+        row = await self.store.one("SELECT max(id) AS id FROM inbound_events")
+        assert row is not None
+        return await self._reception.takes(await events.get(self.store, row["id"]))
+
     async def told(self, user: str) -> list[str]:
         """What stands in a chat (a user's direct one, or CHANNEL:CHAT) from the host."""
         channel, _, chat = user.partition(":")

@@ -108,6 +108,16 @@ async def test_a_code_works_once(hall: Hall) -> None:
     assert not await hall.is_owner(EVE)
 
 
+async def test_an_event_that_is_done_again_is_no_second_visit(hall: Hall) -> None:
+    """What came with it in a batch failed: the code would be called a used one, and a wrong one counted twice."""
+    code = await hall.pair()
+    await hall.write(ADA, code)
+    told = await hall.told(ADA)
+    assert await hall.again()
+    assert await hall.told(ADA) == told
+    assert await hall.is_owner(ADA)
+
+
 async def test_of_two_who_type_a_code_at_once_one_is_meant(hall: Hall) -> None:
     code = await hall.pair()
     await asyncio.gather(hall.write(ADA, code), hall.write(BOB, code))
