@@ -14,7 +14,8 @@ from nanohost.store.events import ChatKey
 @dataclass(slots=True, kw_only=True)
 class Aftermath:
     """`lanes` have something to send, `chats` events to route, `mailboxes` rows that wait to be written; agents'
-    requests of `requests` may go on; `approvals` are new or changed; `paused`: that nothing goes on was changed."""
+    requests of `requests` may go on; `approvals` are new or changed; `paused`: that nothing goes on was
+    changed; sessions of `held` were put on hold or let go on."""
 
     lanes: list[LaneKey] = field(default_factory=list)
     chats: list[ChatKey] = field(default_factory=list)
@@ -22,6 +23,7 @@ class Aftermath:
     requests: list[SessionId] = field(default_factory=list)
     approvals: list[ApprovalId] = field(default_factory=list)
     paused: bool = False
+    held: list[SessionId] = field(default_factory=list)
 
 
 class Follows(Protocol):

@@ -29,6 +29,7 @@ from nanohost.chat_commands.desk import Desk
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.show import Json
 from nanohost.delivery.addresses import tell_addresses
+from nanohost.delivery.budget import Rates
 from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
 from nanohost.gateway.gateway import Gateway
@@ -40,6 +41,7 @@ from nanohost.guard.rule_ends import RuleEnds
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
 from nanohost.keeper.clock_watch import ClockWatch
+from nanohost.keeper.disk import DiskReserve
 from nanohost.keeper.keeper import Keeper, KeeperSettings
 from nanohost.keeper.orders import answer_to
 from nanohost.keeper.restart import restart
@@ -118,6 +120,7 @@ class Host:
     actions: Actions
     approvals: Approvals
     watchdog: Watchdog
+    disk: DiskReserve
     pausing: Pausing
     router: Router
     supervisor: Supervisor
@@ -138,6 +141,8 @@ class Host:
             provider=provider_for(self.ground.settings),
             connections=self.connections,
             keeper=self.keeper,
+            slowed=self.delivery.slowed(),
+            is_short_of_disk=self.disk.short,
             services=[*self.supervisor.services(), *self.receivers.services()],
             clock=self.clock,
         )
@@ -170,6 +175,9 @@ class Host:
         for session in aftermath.mailboxes:
             self.router.resume(session)
         for session in aftermath.requests:
+            self.actions.on_request(session)
+        for session in aftermath.held:
+            self.keeper.on_hold(session)
             self.actions.on_request(session)
         for approval in aftermath.approvals:
             self.approvals.poke(approval)
@@ -237,7 +245,16 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         made=parts.channels,
     )
     delivery = Delivery(
-        store=store, mailboxes=mailboxes, clock=clock, channels=connections, ask=settings.host.ambiguous == "ask"
+        store=store,
+        mailboxes=mailboxes,
+        clock=clock,
+        channels=connections,
+        ask=settings.host.ambiguous == "ask",
+        rates=Rates(
+            rows=settings.host.session_rows_per_hour,
+            bytes=settings.host.session_mb_per_hour * 1024**2,
+            requests=settings.host.session_requests_per_hour,
+        ),
     )
     tasks = Tasks(
         store=store,
@@ -264,6 +281,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         news=news,
         keeper=keeper,
         watchdog=_watchdog(ground, mailboxes, delivery, keeper),
+        disk=_disk_reserve(ground, delivery, keeper, follows),
         tasks=tasks,
         actions=actions,
         approvals=Approvals(store=store, clock=clock, channels=connections, zone=zone, follows=follows),
@@ -305,7 +323,10 @@ def _keeper(
                 heartbeat_s=settings.host.heartbeat_limit_s,
                 first_s=2 * settings.host.heartbeat_limit_s,
                 turn_s=settings.host.turn_limit_s,
+                session_bytes=settings.host.session_disk_mb * 1024**2,
+                workspace_bytes=settings.host.workspace_mb * 1024**2,
             ),
+            groups=ground.home.groups,
         ),
         on_news=delivery.on_news,
         on_notice=delivery.on_entry,
@@ -347,6 +368,18 @@ def _watchdog(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, keeper: 
         session_for=Speaker(ground.store, ground.clock).session_for,
         on_notice=delivery.on_entry,
         deadline_s=ground.settings.host.answer_deadline_s,
+    )
+
+
+def _disk_reserve(ground: Ground, delivery: Delivery, keeper: Keeper, follows: _Following) -> DiskReserve:
+    return DiskReserve(
+        store=ground.store,
+        clock=ground.clock,
+        folder=ground.home.root,
+        reserve=ground.settings.host.disk_reserve_mb * 1024**2,
+        containers=keeper,
+        takes=delivery,
+        follows=follows,
     )
 
 
@@ -420,6 +453,7 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     await stack.enter_async_context(host.actions.opened())
     await stack.enter_async_context(host.approvals.opened())
     host.supervisor.start("sweep", host.keeper.sweep)
+    host.supervisor.start("disk reserve", host.disk.watch)
     host.supervisor.start("watchdog", host.watchdog.watch)
     host.supervisor.start("tasks", host.tasks.run)
     host.supervisor.start("clock", _clock_watch(host).run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from nanohost import __version__
@@ -11,6 +11,7 @@ from nanohost.channels.connections import Connections
 from nanohost.clock import Clock
 from nanohost.commands.show import Json, plain
 from nanohost.keeper.keeper import Keeper
+from nanohost.model import SessionId
 from nanohost.runtimes.port import Runtime
 from nanohost.supervisor import Service, ServiceState
 
@@ -24,6 +25,8 @@ def report(
     provider: str,
     connections: Connections,
     keeper: Keeper,
+    slowed: Mapping[SessionId, str],
+    is_short_of_disk: bool,
     services: Sequence[Service],
     clock: Clock,
 ) -> dict[str, Json]:
@@ -57,6 +60,8 @@ def report(
             {"session": session, "since": since.isoformat(timespec="seconds")}
             for session, since in keeper.unkept().items()
         ],
+        "short_of_disk": is_short_of_disk,
+        "sessions_slowed": [{"session": session, "reason": reason} for session, reason in slowed.items()],
         "waiting_for_a_container": list(keeper.waiting()),
         "services_in_trouble": [plain(service) for service in services if _is_in_trouble(service, clock.now())],
     }

@@ -143,6 +143,42 @@ class HostSettings(Section):
         ge=0,
         description="a whole number of bytes, 0 or more",
     )
+    session_rows_per_hour: int = Field(
+        title="How many messages and requests of one session are taken over in an hour; what is more waits.",
+        default=7_200,
+        ge=60,
+        description="a whole number, 60 or more",
+    )
+    session_mb_per_hour: int = Field(
+        title="How many MiB of messages of one session are taken over in an hour; what is more waits.",
+        default=24,
+        ge=1,
+        description="a whole number of MiB, 1 or more",
+    )
+    session_requests_per_hour: int = Field(
+        title="How many requests of one session to the host are taken over in an hour; what is more waits.",
+        default=600,
+        ge=6,
+        description="a whole number, 6 or more",
+    )
+    session_disk_mb: int = Field(
+        title="What each of a session's folders out and state may take of the disk, in MiB; beyond it is held.",
+        default=2048,
+        ge=1,
+        description="a whole number of MiB, 1 or more",
+    )
+    workspace_mb: int = Field(
+        title="What an agent group's folder may take of the disk, in MiB; beyond the group is held.",
+        default=10_240,
+        ge=1,
+        description="a whole number of MiB, 1 or more",
+    )
+    disk_reserve_mb: int = Field(
+        title="Free disk, in MiB, that is kept for the host: below it containers stop. At most a 20th of the disk.",
+        default=512,
+        ge=0,
+        description="a whole number of MiB, 0 or more",
+    )
     durable: bool = Field(
         title="Whether each commit waits for the disk. Turn it off for tests only.",
         default=True,

@@ -15,7 +15,7 @@ from nanohost.actions.registry import Action, Arguments, Request
 from nanohost.errors import UsageError
 from nanohost.guard.guard import Guard
 from nanohost.guard.ruling import Ruling
-from nanohost.store import actions, sessions
+from nanohost.store import actions, holds, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.database import Transaction
 from nanohost_protocol.ids import notice_id
@@ -211,3 +211,24 @@ def test_every_action_has_a_name_of_its_subject() -> None:
     assert {"tasks.create", "tasks.update", "tasks.pause", "tasks.resume", "tasks.cancel", "messages.repeat"} <= set(
         registry.registered()
     )
+
+
+async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(bench: Bench) -> None:
+    async with bench.store.transaction() as tx:
+        await holds.on_session(tx, bench.session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
+    await bench.ask("wish", wanted("yes"))
+    await bench.settle()
+    assert (await name_of_main(bench), await bench.statuses()) == ("main", ["pending"])
+    async with bench.store.transaction() as tx:
+        await holds.release_session(tx, bench.session.id)
+    await bench.settle()
+    assert (await name_of_main(bench), await bench.statuses()) == ("yes", ["done"])
+
+
+async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(bench: Bench) -> None:
+    await bench.ask("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
+    await bench.ask("wish", wanted("yes"))
+    await bench.settle()
+    refused, done = await actions.of_session(bench.store, bench.session.id)
+    assert (refused.status, len(refused.arguments)) == (ActionStatus.REFUSED, 2_000)
+    assert done.arguments == wanted("yes")

@@ -31,6 +31,8 @@ class Live:
             "channels": [{"name": "terminal", "instance": "default", "state": "connected", "detail": ""}],
             "containers": [],
             "sessions_in_trouble": [],
+            "sessions_slowed": [],
+            "short_of_disk": False,
             "waiting_for_a_container": [],
             "services_in_trouble": [],
         }
@@ -259,3 +261,34 @@ async def _call(operator: Operator, code: int, error: str, *, ago: timedelta = t
             tokens_cache_written=0,
             error=error,
         )
+
+
+async def test_who_is_on_hold_is_named_with_the_reason_and_how_it_is_released(operator: Operator) -> None:
+    session = await a_session(operator, due=True)
+    await operator.asks("sessions hold", id=session, reason="too loud")
+    text = await running(operator).reads("status")
+    assert f"On hold: nothing is started, messages wait   → nanohost sessions release {session}" in text
+    assert "too loud" in text
+    assert "it is on hold" in text
+    await operator.asks("sessions release", id=session)
+    assert "On hold" not in await running(operator).reads("status")
+
+
+async def test_an_agent_on_hold_is_released_by_its_folder(operator: Operator) -> None:
+    await a_session(operator)
+    await operator.asks("agents hold", folder="work", reason="its folder is full")
+    assert "nanohost groups release work" in await operator.reads("status")
+
+
+async def test_who_writes_too_much_is_named_with_what_it_is(operator: Operator) -> None:
+    slowed: list[Json] = [{"session": "s1", "reason": "more than 600 requests an hour"}]
+    text = await running(operator, sessions_slowed=slowed).reads("status")
+    assert "Sessions that write more than they may" in text
+    assert "nanohost sessions hold s1" in text
+    assert "more than 600 requests an hour" in text
+
+
+async def test_a_disk_that_is_kept_for_the_host_says_what_that_stops(operator: Operator) -> None:
+    text = await running(operator, short_of_disk=True).reads("status")
+    assert "The disk is nearly full" in text
+    assert "all containers are stopped until there is room" in text

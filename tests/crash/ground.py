@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from functools import partial
 from pathlib import Path
 
-from nanohost.keeper.sentences import CRASHES
+from nanohost.keeper.held import WORDS as ON_HOLD
 from tests.crash.faults import EngineDoor, filled, no_writing, remount, small_disk
 from tests.crash.measured import Result
 from tests.crash.moods import AT_MOST, bad_days
@@ -32,6 +32,8 @@ HOUR_S = 3600.0
 LOOK_S = 0.1
 MOST_GONE = 4
 """One a session: those that the case itself killed may be told of late."""
+SMALL: Mapping[str, object] = {**RESTLESS, "session_disk_mb": 16}
+"""So little that a test can fill it."""
 ODD_HOST = Path(__file__).with_name("odd_host.py")
 PROCESS: Mapping[str, object] = {"runtime": "process"}
 
@@ -157,13 +159,13 @@ async def deaf_runners(root: Path) -> Result:
 
 
 async def hoarders(root: Path) -> Result:
-    """A container fills its folder: it is stopped, status and the person are told, nothing of it is deleted, and when
-    somebody made room all is answered."""
-    async with _odd("container fills its disk", root, mode="hoarder", chats=1, settings=RESTLESS) as (scene, _):
+    """A container fills its folder: it is stopped and held, status and the person are told, nothing of it is deleted,
+    and when somebody made room and released it all is answered."""
+    async with _odd("container fills its disk", root, mode="hoarder", chats=1, settings=SMALL) as (scene, _):
         scene.host.start()
         await scene.write(2)
         await scene.until("the log says why it was stopped", partial(_said, scene.host, '"reason": "disk"'))
-        told = ("c0", CRASHES)
+        told = ("c0", ON_HOLD)
         await scene.until("its person is told", lambda: told in scene.platform.texts(), within_s=60)
         status = await asyncio.to_thread(scene.host.command, "status")
         assert "its out folder has grown" in status.stdout, status.stdout + status.stderr
@@ -171,6 +173,8 @@ async def hoarders(root: Path) -> Result:
         assert len(hoard) == HOARD_MB, "something of it was deleted"
         for file in hoard:
             file.unlink()
+        session = hoard[0].parent.parent.name
+        await asyncio.to_thread(scene.host.command, "sessions", "release", session)
         await scene.write(2)
         result = await scene.result(_containers_gone(scene.host))
         assert result.notices == 1, f"{result.notices} notices"
@@ -282,8 +286,9 @@ MEANINGS: Mapping[str, str] = {
     "bad channel": "the platform answers 429, fails before and after it has a message, cuts the connection after it"
     " has one, or never answers, by chance",
     "bad channel, no keys": "the same on a platform that shows a message twice when it is sent twice",
-    "container fills its disk": "a container writes more than it may into its folder: it is stopped as stuck, its"
-    " person is told once, `nanohost status` names it, nothing is deleted; when the files are removed it goes on",
+    "container fills its disk": "a container writes more than it may into its folder: it is stopped and held, its"
+    " person is told once, `nanohost status` names it, nothing is deleted; when the files are removed and it is"
+    " released it goes on",
     "deaf container": "a container lives and takes no message: it is stopped as stuck",
     "full disk": "the home's disk has no byte left while messages come; the same host goes on when there is room",
     "no write succeeds": "every write of host and runners to a file fails for a while; the same host goes on",

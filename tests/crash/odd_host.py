@@ -2,8 +2,7 @@
 
     python -P tests/crash/odd_host.py HOME OFFSET MODE
 
-OFFSET is a file that holds seconds, read at every look at the clock. MODE is odd_runner's. Of a session's folder
-so little is allowed that a test can fill it.
+OFFSET is a file that holds seconds, read at every look at the clock. MODE is odd_runner's.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ import os
 import sys
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import structlog
 
-from nanohost import app
 from nanohost.app import Parts, opened_store, running_host
 from nanohost.cli.hosting import holding
 from nanohost.cli.stop_signal import Stopped, stoppable
@@ -26,13 +23,11 @@ from nanohost.clock import SystemClock
 from nanohost.commands.context import CommandContext
 from nanohost.control.server import serving
 from nanohost.home import Home
-from nanohost.keeper.stuck import Limits
 from nanohost.logs import set_up_logs
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import load_settings
 from nanohost.store import install
 
-OUT_BYTES = 16 * 1024**2
 RUNNER = Path(__file__).with_name("odd_runner.py")
 
 
@@ -64,7 +59,6 @@ async def serve(home: Home, offset: Path, mode: str) -> None:
 
 
 async def main() -> None:
-    vars(app).update(Limits=partial(Limits, out_bytes=OUT_BYTES))
     set_up_logs(os.environ)
     with suppress(Stopped):
         async with stoppable():

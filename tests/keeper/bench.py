@@ -11,7 +11,7 @@ from nanohost.app import opened_store
 from nanohost.errors import HomeError
 from nanohost.home import Home
 from nanohost.keeper.keeper import Keeper, KeeperSettings
-from nanohost.keeper.stuck import Limits
+from nanohost.keeper.stuck import SESSION_BYTES, WORKSPACE_BYTES, Limits
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId, UnknownSender
@@ -133,7 +133,13 @@ def message(chat: str, clock: ManualClock) -> NewMessageIn:
 
 @asynccontextmanager
 async def keeping(
-    root: Path, runtime: PaperRuntime, *, max_containers: int = 8, refuses: SessionId | None = None
+    root: Path,
+    runtime: PaperRuntime,
+    *,
+    max_containers: int = 8,
+    refuses: SessionId | None = None,
+    session_bytes: int = SESSION_BYTES,
+    workspace_bytes: int = WORKSPACE_BYTES,
 ) -> AsyncIterator[Bench]:
     """A keeper while entered. Its containers are left alive. `refuses`: whose containers cannot be attached."""
     clock = ManualClock()
@@ -154,7 +160,14 @@ async def keeping(
                 max_containers=max_containers,
                 idle_timeout_s=600,
                 sweep_interval_s=60,
-                limits=Limits(heartbeat_s=30, first_s=60, turn_s=1800),
+                limits=Limits(
+                    heartbeat_s=30,
+                    first_s=60,
+                    turn_s=1800,
+                    session_bytes=session_bytes,
+                    workspace_bytes=workspace_bytes,
+                ),
+                groups=home.groups,
             ),
             on_news=news.append,
             on_notice=notices.append,

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from nanohost.keeper.footprint import Grown
 from nanohost.keeper.progress import LONGEST_TOOL_S, MOST_A_LOOK_S, Progress, Seen
-from nanohost.keeper.stuck import OUT_BYTES, Fine, Limits, Signs, Stuck, judge
+from nanohost.keeper.stuck import Fine, Limits, Signs, Stuck, judge
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.times import to_text
 
@@ -41,8 +42,7 @@ IDLE = Seen(claims=0, change=1, state={})
         (Signs(quiet_s=6 * 3600 + 1, limited=True), "turn", "in its turn"),
         (Signs(silent_s=31, tool="Bash", tool_timeout_s=3600), "heartbeat", "heartbeat"),
         (Signs(silent_s=99, refused="it is a link"), "mailbox", "it is a link"),
-        (Signs(out_bytes=OUT_BYTES), None, ""),
-        (Signs(out_bytes=OUT_BYTES + 1), "disk", "beyond 2,048 MiB"),
+        (Signs(grown=Grown(sentence="it has grown", of_group=False)), "disk", "it has grown"),
     ],
 )
 def test_each_sign_has_its_limit_and_its_reason(signs: Signs, reason: str | None, says: str) -> None:

@@ -29,7 +29,7 @@ from nanohost.guard.ruling import Decision, Ruling
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import actions, agent_groups, approvals, audit, paused, rules, sessions
+from nanohost.store import actions, agent_groups, approvals, audit, holds, paused, rules, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
@@ -132,7 +132,7 @@ class Actions:
         wanted = found.checked(action.arguments)
         aftermath = Aftermath()
         async with self._store.transaction() as tx:
-            if await paused.find(tx) is not None:
+            if await paused.find(tx) is not None or await holds.find(tx, action.session_id) is not None:
                 raise _NotNow
             approval = None if action.approval_id is None else await approvals.find(tx, action.approval_id)
             request = await self._request(tx, action, approval)

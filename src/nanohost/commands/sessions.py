@@ -33,7 +33,10 @@ async def _stop(context: CommandContext, arguments: Stop) -> Json:
         raise UsageError("no host runs, so there is nothing that could stop it", hint="nanohost run")
     if not context.live.stop_container(session):
         raise UsageError(f"session {session.id} has no container that runs", hint="nanohost sessions list")
-    return {"session": session.id, "container": "is being stopped; the next message starts another"}
+    return {
+        "session": session.id,
+        "container": "is being stopped; the next message starts another, unless it is held: nanohost sessions hold",
+    }
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:

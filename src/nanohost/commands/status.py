@@ -16,7 +16,7 @@ from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.show import Json, harmless, table
 from nanohost.home import Home
-from nanohost.store import model_calls, overview, paused
+from nanohost.store import holds, model_calls, overview, paused
 from nanohost.store.paused import Paused
 
 FAILING_FOR = timedelta(minutes=15)
@@ -24,6 +24,8 @@ FAILING_FOR = timedelta(minutes=15)
 LOW_DISK_BYTES = 1_000_000_000
 MOMENTS = {"since", "latest", "due", "changed_at", "received_at", "held_until", "until"}
 """Columns that are told as how long ago or ahead."""
+UNSHOWN = {"do", "noun", "held"}
+"""What is only there for the advice."""
 Rows = Sequence[Mapping[str, Json]]
 
 
@@ -43,6 +45,16 @@ SECTIONS = (
         "channels_failed",
         "Channels that are not connected",
         "nanohost channels check {name}:{instance}; mend it, then nanohost run",
+    ),
+    Section(
+        "holds",
+        "On hold: nothing is started, messages wait",
+        "nanohost {noun} release {held}, when the reason is gone",
+    ),
+    Section(
+        "sessions_slowed",
+        "Sessions that write more than they may",
+        "nothing is lost, it is taken over later; to stop one: nanohost sessions hold {session}",
     ),
     Section("services_in_trouble", "Services in trouble", "they are started again by themselves; why is in the log"),
     Section("sessions_in_trouble", "Sessions whose containers fail", "nanohost logs {session}"),
@@ -98,11 +110,13 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     lists: dict[str, Json] = {
         **await overview.lists(context.store, now),
         "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
-        "disk": await asyncio.to_thread(_disk, context.home),
+        "disk": await asyncio.to_thread(_disk, context.home, is_kept=bool(report and report.get("short_of_disk"))),
+        "holds": [_hold(row) for row in await holds.listed(context.store)],
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
-    lists["sessions_waiting"] = [_why(row, report, pause) for row in _rows(lists["sessions_waiting"])]
+    held = _rows(lists["holds"])
+    lists["sessions_waiting"] = [_why(row, report, pause, held) for row in _rows(lists["sessions_waiting"])]
     return {
         "home": str(context.home.root),
         "time": now.isoformat(timespec="seconds"),
@@ -144,15 +158,24 @@ def _moment(moment: datetime | None) -> Json:
     return None if moment is None else moment.isoformat(timespec="seconds")
 
 
-def _why(row: Mapping[str, Json], report: Mapping[str, Json] | None, pause: Paused | None) -> Mapping[str, Json]:
+def _why(
+    row: Mapping[str, Json], report: Mapping[str, Json] | None, pause: Paused | None, held: Rows
+) -> Mapping[str, Json]:
     """The row of a session that waits, with the reason."""
-    why = "everything is paused" if pause is not None else _reason(row, report)
+    if pause is not None:
+        why = "everything is paused"
+    elif any(one["held"] in (row["session"], row["agent_group"]) for one in held):
+        why = "it is on hold"
+    else:
+        why = _reason(row, report)
     return {**{name: row[name] for name in ("session", "agent_group", "due")}, "why": why}
 
 
 def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
     if report is None:
         return "no host runs"
+    if report.get("short_of_disk"):
+        return "the disk is nearly full, and no container is started"
     for trouble in _rows(report.get("sessions_in_trouble")):
         if trouble["session"] == row["session"]:
             return f"its container failed; next try in {trouble['next_try_in_s']} s"
@@ -164,12 +187,23 @@ def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
     return "its container is about to start"
 
 
-def _disk(home: Home) -> Rows:
-    """One row when the disk is nearly full. Blocking."""
+def _disk(home: Home, *, is_kept: bool) -> Rows:
+    """One row when the disk is nearly full; `is_kept`: so full that the host keeps the rest for itself. Blocking."""
     usage = shutil.disk_usage(home.root)
-    if usage.free >= LOW_DISK_BYTES:
+    if usage.free >= LOW_DISK_BYTES and not is_kept:
         return []
-    return [{"folder": str(home.root), "free_mb": usage.free // 1_000_000, "used": f"{usage.used / usage.total:.0%}"}]
+    row: dict[str, Json] = {
+        "folder": str(home.root),
+        "free_mb": usage.free // 1_000_000,
+        "used": f"{usage.used / usage.total:.0%}",
+    }
+    return [{**row, "effect": "all containers are stopped until there is room"} if is_kept else row]
+
+
+def _hold(row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The row of a hold, with what its release is called by."""
+    whole = not row["session"]
+    return {**row, "noun": "groups" if whole else "sessions", "held": row["agent_group" if whole else "session"]}
 
 
 def _render(result: Json) -> str:
@@ -235,12 +269,13 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
         "services_in_trouble": host["services_in_trouble"],
         "sessions_in_trouble": host["sessions_in_trouble"],
         "conversations_not_kept": host.get("conversations_not_kept", []),
+        "sessions_slowed": host["sessions_slowed"],
     }
 
 
 def _section(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
     advice = harmless(section.advice.format(**rows[0]))
-    shown = [{name: value for name, value in row.items() if name != "do"} for row in rows]
+    shown = [{name: value for name, value in row.items() if name not in UNSHOWN} for row in rows]
     yield from _table(f"{section.title}   → {advice}", shown, now)
 
 

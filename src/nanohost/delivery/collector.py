@@ -4,18 +4,25 @@ entered as an action.
 The rows and the cursor that says how far we are go into the database in one transaction, so a crash repeats the step
 or does not; the entry's key (session, number) makes a repetition harmless. Where a row may go is asked in that very
 transaction, and nothing is entered if the cursor was moved since the rows were read.
+
+A session is entered within its budget only (see budget.py): what is over it waits in outbound.db, and nothing is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
+from nanohost.access.telling import tell_owners
+from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
-from nanohost.delivery.examine import concerns, examine
+from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, TOLD_AFTER_PAUSES, Budget, Rates, Weight
+from nanohost.delivery.examine import AddressBook, concerns, examine, is_too_late, refuse
+from nanohost.delivery.requests import is_request
 from nanohost.guard.guard import record
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -32,13 +39,19 @@ from nanohost_protocol.rows import MessageOut, Origin, OutKind
 from nanohost_protocol.sequence import HIGHEST
 
 BATCH = 200
+TOO_MANY_LATER = f"{MOST_SCHEDULED} messages wait for a later time already; wait until one of them is sent"
 
 _log = structlog.get_logger()
 
 
+async def _later(_: float) -> bool:
+    return False
+
+
 class Collector:
     """`on_entry` is called for each lane that got something to send, `on_request` for a session that asked for
-    something; both after it is on record."""
+    something; both after it is on record. `pause` waits so many seconds before a session that is over its budget is
+    looked at again; False: not now."""
 
     def __init__(
         self,
@@ -48,23 +61,89 @@ class Collector:
         clock: Clock,
         on_entry: Callable[[LaneKey], None],
         on_request: Callable[[SessionId], None] = lambda _: None,
+        pause: Callable[[float], Awaitable[bool]] = _later,
+        rates: Rates | None = None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
         self._on_entry = on_entry
         self._on_request = on_request
+        self._pause = pause
+        self._rates = rates or Rates()
+        self._budgets: dict[SessionId, Budget] = {}
+        self._takes = True
+        self._skipped: set[SessionId] = set()
 
     async def collect(self, id: SessionId) -> None:
-        """Take over all that is new in the session's outbound.db. Raises MailboxError, StoreError."""
+        """Take over all that is new in the session's outbound.db, as fast as its budget allows. Raises MailboxError,
+        StoreError."""
+        budget = self._budgets.setdefault(id, Budget(self._rates, self._clock.monotonic()))
         while True:
+            if not self._takes:
+                self._skipped.add(id)
+                return
             session = await sessions.get(self._store, id)
             rows = await self._mailboxes.outbound(session, queries.messages_after(session.out_cursor, limit=BATCH))
             if not rows:
+                budget.rest()
                 return
-            await self._enter(session, rows)
+            admitted, later = await self._admitted(budget, session, rows)
+            if admitted:
+                await self._enter(session, rows[:admitted], later=later)
+            if budget.over and not await self._slow_down(session, budget):
+                return
 
-    async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed]) -> None:
+    def slowed(self) -> dict[SessionId, str]:
+        """The sessions that are over their budget, and what they have too much of."""
+        return {id: budget.over for id, budget in self._budgets.items() if budget.over and budget.pauses}
+
+    def stop_taking(self) -> None:
+        """Enter nothing until `take_again`."""
+        self._takes = False
+
+    def take_again(self) -> list[SessionId]:
+        """Enter again. Returns whom nobody looked at meanwhile."""
+        self._takes = True
+        skipped, self._skipped = list(self._skipped), set()
+        return skipped
+
+    async def _admitted(
+        self, budget: Budget, session: Session, rows: Sequence[MessageOut | Malformed]
+    ) -> tuple[int, int]:
+        """How many of these rows are entered now, and how many of the session's messages wait for a later time."""
+        now = self._clock.now()
+        waiting, later = await deliveries.count_waiting(self._store, session.id, now=now, most=MOST_WAITING)
+        room = MOST_WAITING - waiting - await actions.count_open(self._store, session.id, most=MOST_WAITING)
+        if room <= 0:
+            budget.over = f"{MOST_WAITING:,} of its messages and requests wait already"
+            return 0, later
+        return budget.take([_weight(row, now) for row in rows[:room]], self._clock.monotonic()), later
+
+    async def _slow_down(self, session: Session, budget: Budget) -> bool:
+        """Wait before the next look. False: not now."""
+        pause_s = budget.pause_s()
+        if budget.pauses == 1:
+            _log.warning("session_over_budget", session=session.id, over=budget.over, next_look_in_s=pause_s)
+        if budget.pauses >= TOLD_AFTER_PAUSES:
+            await self._tell(session, budget.over)
+        return await self._pause(pause_s)
+
+    async def _tell(self, session: Session, over: str) -> None:
+        """Those who can act, once a day."""
+        now, aftermath = self._clock.now(), Aftermath()
+        text = (
+            f"The agent {session.group_folder} writes too much in session {session.id}: {over}. It is slowed down, and "
+            f"nothing is lost. To stop it: nanohost sessions hold {session.id}"
+        )
+        async with self._store.transaction() as tx:
+            cause = f"budget {session.id} {now:%Y-%m-%d}"
+            await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
+        for lane in aftermath.lanes:
+            self._on_entry(lane)
+
+    async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed], *, later: int) -> None:
+        """`later`: how many of its messages wait for a later time."""
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
         named = {concerns(row) for row in rows if isinstance(row, MessageOut)}
         about = {number for number in named if number is not None and 0 < number <= HIGHEST}
@@ -80,12 +159,8 @@ class Collector:
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
                     numbered[number] = _place(ours)
             book = as_told(await address_book(tx, session), told)
-            entries = []
-            for row in rows:
-                entry = examine(row, session=session.id, book=book, origins=origins, now=now, numbered=numbered)
-                entries.append(entry)
-                if isinstance(entry, Delivery) and entry.seq in about and entry.lane.platform_id:
-                    numbered[entry.seq] = _place(entry)  # changed later in the same breath
+            context = _Context(session=session.id, book=book, origins=origins, about=about, numbered=numbered)
+            entries = _entries(rows, context, now, later)
             for entry in entries:
                 await self._put(tx, entry, now)
             reach("collector.open")
@@ -109,6 +184,52 @@ class Collector:
                 _log.warning("outbound_dropped", session=session.id, message=entry.out_id, reason=entry.reason)
         for lane in dict.fromkeys(entry.lane for entry in entries if entry.status is DeliveryStatus.PENDING):
             self._on_entry(lane)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Context:
+    """What rows are examined with. `about`: the numbers of what is changed or reacted to, `numbered`: where that is."""
+
+    session: SessionId
+    book: AddressBook
+    origins: Mapping[str, Origin]
+    about: Collection[int]
+    numbered: dict[int, Origin]
+
+
+def _entries(
+    rows: Sequence[MessageOut | Malformed], known: _Context, now: datetime, later: int
+) -> list[Delivery | ActionRow]:
+    """What each row is entered as. `later`: how many of the session's messages wait for a later time."""
+    entries = []
+    session, book, origins = known.session, known.book, known.origins
+    for row in rows:
+        entry = examine(row, session=session, book=book, origins=origins, now=now, numbered=known.numbered)
+        if isinstance(row, MessageOut) and _waits_for_later(entry, now):
+            later += 1
+            if later > MOST_SCHEDULED:
+                entry = refuse(row, TOO_MANY_LATER, session=session, book=book, origins=origins, now=now)
+        entries.append(entry)
+        if isinstance(entry, Delivery) and entry.seq in known.about and entry.lane.platform_id:
+            known.numbered[entry.seq] = _place(entry)  # changed later in the same breath
+    return entries
+
+
+def _weight(row: MessageOut | Malformed, now: datetime) -> Weight:
+    if isinstance(row, Malformed):
+        return Weight(len(row.problem), is_request=False)
+    others = (row.id, row.turn_id, row.kind, row.destination or "", row.recurrence or "", row.in_reply_to or "")
+    size = len(row.content.encode("utf-8", "replace")) + sum(map(len, others))
+    return Weight(size, is_request=is_request(row) or is_too_late(row, now))
+
+
+def _waits_for_later(entry: Delivery | ActionRow, now: datetime) -> bool:
+    return (
+        isinstance(entry, Delivery)
+        and entry.status is DeliveryStatus.PENDING
+        and entry.not_before is not None
+        and entry.not_before > now
+    )
 
 
 def _origins(box: InboundReader, message_ids: set[str]) -> dict[str, Origin]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from nanohost.clock import Clock
+from nanohost.delivery.budget import Rates
 from nanohost.delivery.collector import Collector
 from nanohost.delivery.projection import Projection
 from nanohost.delivery.sender import Channels, Sender
@@ -21,9 +22,17 @@ class Delivery:
     """Told which sessions have news, it sees to the rest."""
 
     def __init__(
-        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels, ask: bool = False
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        channels: Channels,
+        ask: bool = False,
+        rates: Rates | None = None,
     ) -> None:
-        """`ask`: what may have been sent waits for an operator's word; see Sender."""
+        """`ask`: what may have been sent waits for an operator's word; see Sender. `rates`: how much a session may have
+        entered in an hour."""
         self._on_request: Callable[[SessionId], None] = lambda _: None
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
         self._typing = Typing(store=store, mailboxes=mailboxes, clock=clock, channels=channels)
@@ -36,14 +45,16 @@ class Delivery:
             ask=ask,
             on_saying=self._typing.on_saying,
         )
-        collector = Collector(
+        self._collector = Collector(
             store=store,
             mailboxes=mailboxes,
             clock=clock,
             on_entry=self._sender.lanes.poke,
             on_request=lambda session: self._on_request(session),
+            pause=lambda seconds: self._collecting.nap(seconds),
+            rates=rates,
         )
-        self._collecting = Lanes[SessionId]("collecting", collector.collect, clock)
+        self._collecting = Lanes[SessionId]("collecting", self._collector.collect, clock)
 
     def tell(self, on_request: Callable[[SessionId], None]) -> None:
         """Call this for a session whose agent asked the host for something, after that is on record."""
@@ -63,6 +74,19 @@ class Delivery:
     def on_entry(self, lane: LaneKey) -> None:
         """The ledger got an entry from elsewhere: the lane looks again at once."""
         self._sender.lanes.poke(lane)
+
+    def slowed(self) -> dict[SessionId, str]:
+        """The sessions that write more than they may, and what they have too much of."""
+        return self._collector.slowed()
+
+    def stop_taking(self) -> None:
+        """The disk is nearly full: what agents say stays in their outbound.db until `take_again`."""
+        self._collector.stop_taking()
+
+    def take_again(self) -> None:
+        """There is room again."""
+        for session in self._collector.take_again():
+            self._collecting.poke(session)
 
     async def go_on(self) -> None:
         """All was paused: send what waits. Raises StoreError."""

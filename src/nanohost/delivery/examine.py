@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from nanohost.delivery.render import problem_of
@@ -44,6 +44,11 @@ def chat_of(place: Origin) -> ChatId:
     return ChatId(place.channel_type, place.instance, place.platform_id)
 
 
+LATEST = timedelta(days=366)
+"""How far ahead a message may be sent: what is due later stays in the ledger for longer than anybody plans."""
+TOO_LATE = "deliver_after is more than a year ahead; send it later, or name a time within a year"
+MOST_DROPPED = 2_000
+"""Characters of the content that are kept of a row that is not sent: enough to see what was meant."""
 NOWHERE = Origin(channel_type="", instance="", platform_id="")
 
 
@@ -63,6 +68,8 @@ def examine(
     """
     if isinstance(row, Malformed):
         return _entry(row, session, NOWHERE, now, f"the row is malformed: {row.problem}")
+    if is_too_late(row, now):
+        return refuse(row, TOO_LATE, session=session, book=book, origins=origins, now=now)
     if (number := concerns(row)) is not None:
         return _about(row, numbered.get(number), session, book, now)
     target = _target(row, book, origins)
@@ -71,6 +78,19 @@ def examine(
     if target is None:
         return _entry(row, session, NOWHERE, now, _nowhere(row, book))
     return _entry(row, session, _answering(row, target, origins), now, problem_of(row.kind, row.content))
+
+
+def is_too_late(row: MessageOut, now: datetime) -> bool:
+    """Whether it is to be sent at a time that is further ahead than anybody plans."""
+    return row.deliver_after is not None and row.deliver_after > now + LATEST
+
+
+def refuse(
+    row: MessageOut, why: str, *, session: SessionId, book: AddressBook, origins: Mapping[str, Origin], now: datetime
+) -> ActionRow:
+    """A row that is not entered as what it is: its agent is told why, in words."""
+    target = _target(row, book, origins)
+    return request(row, session=session, target=target, nowhere="", now=now, refused=why)
 
 
 def concerns(row: MessageOut) -> int | None:
@@ -143,7 +163,7 @@ def _entry(
         kind=row.kind,
         thread_id=target.thread_id,
         reply_to=target.platform_message_id,
-        content=row.content,
+        content=row.content if problem is None else row.content[:MOST_DROPPED],
         status=DeliveryStatus.PENDING if problem is None else DeliveryStatus.DROPPED,
         not_before=row.deliver_after,
         reason=problem,

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from nanohost.delivery.render import problem_of
 from nanohost.model import SessionId
-from nanohost.store.actions import ActionRow, ActionStatus
+from nanohost.store.actions import MOST_REFUSED, ActionRow, ActionStatus
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.ids import notice_id
 from nanohost_protocol.payloads import SystemOut, decode_out
@@ -21,6 +21,7 @@ from nanohost_protocol.times import to_text
 CREATE_TASK = "tasks.create"
 REPEAT_MESSAGE = "messages.repeat"
 UNREADABLE = "unreadable"
+SEND_LATER = "messages.send_later"
 
 _REQUESTS = (OutKind.TASK, OutKind.SYSTEM)
 _REPEATABLE = (OutKind.CHAT, OutKind.CARD)
@@ -32,13 +33,21 @@ def is_request(row: MessageOut) -> bool:
     return row.kind in _REQUESTS or row.recurrence is not None
 
 
-def request(row: MessageOut, *, session: SessionId, target: Origin | None, nowhere: str, now: datetime) -> ActionRow:
+def request(
+    row: MessageOut,
+    *,
+    session: SessionId,
+    target: Origin | None,
+    nowhere: str,
+    now: datetime,
+    refused: str | None = None,
+) -> ActionRow:
     """The request a row makes. `target`: where answers go; without one `nowhere` says why. What can never be done is
-    refused at once, on record."""
-    problem = None
+    refused at once, on record, its arguments cut; as is all with `refused`, the reason."""
+    problem = refused
     try:
         name, arguments = _asked(row)
-        if row.recurrence is not None and name == REPEAT_MESSAGE:
+        if problem is None and row.recurrence is not None and name == REPEAT_MESSAGE:
             problem = nowhere if target is None else why_not_repeatable(row.kind, row.content)
     except PayloadError as error:
         name, arguments, problem = UNREADABLE, row.content, str(error)
@@ -48,7 +57,7 @@ def request(row: MessageOut, *, session: SessionId, target: Origin | None, nowhe
         out_id=row.id,
         # JSON can name half a character; no database takes one.
         name=_whole(name)[:LONGEST_NAME],
-        arguments=_whole(arguments),
+        arguments=_whole(arguments)[: None if problem is None else MOST_REFUSED],
         origin=target,
         # The container's clock may be wrong, and its word may be a lie: nothing was asked for in the future.
         asked_at=min(row.timestamp, now),
@@ -69,9 +78,8 @@ def _asked(row: MessageOut) -> tuple[str, str]:
         assert isinstance(payload, SystemOut), "decoded as its kind says"
         return payload.action, payload.arguments
     due = None if row.deliver_after is None else to_text(row.deliver_after)
-    return REPEAT_MESSAGE, json.dumps(
-        {"kind": row.kind, "content": row.content, "due": due, "recurrence": row.recurrence}
-    )
+    name = SEND_LATER if row.recurrence is None else REPEAT_MESSAGE
+    return name, json.dumps({"kind": row.kind, "content": row.content, "due": due, "recurrence": row.recurrence})
 
 
 def why_not_repeatable(kind: str, content: str) -> str | None:

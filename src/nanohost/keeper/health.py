@@ -7,6 +7,7 @@ less stuck than it is for longer than a day.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
-from nanohost.keeper.footprint import footprint
+from nanohost.keeper.footprint import Footprint, Watched, look_at
 from nanohost.keeper.progress import Progress, Seen, Stamp
 from nanohost.keeper.stuck import Fine, Limits, Stuck, judge
 from nanohost.mailbox import queries
@@ -28,11 +29,14 @@ LOOK_EVERY_S = 10.0
 class Health:
     """One per keeper; remembers each living container's progress."""
 
-    def __init__(self, mailboxes: Mailboxes, clock: Clock, limits: Limits) -> None:
+    def __init__(self, mailboxes: Mailboxes, clock: Clock, limits: Limits, groups: Path | None = None) -> None:
+        """`groups`: where the agent groups' folders are; None: they are not watched."""
         self._mailboxes = mailboxes
         self._clock = clock
         self._limits = limits
         self._progress: dict[LeaseId, Progress] = {}
+        self._groups = groups
+        self._footprints: dict[LeaseId, Sequence[Footprint]] = {}
         self._looked = clock.monotonic()
         self._unkept: dict[SessionId, datetime] = {}
 
@@ -49,6 +53,7 @@ class Health:
         """A round of looks begins; whoever is not among the living is forgotten."""
         self._looked = self._clock.monotonic()
         self._progress = {lease: one for lease, one in self._progress.items() if lease in living}
+        self._footprints = {lease: one for lease, one in self._footprints.items() if lease in living}
 
     def doubtful(self, lease: LeaseId) -> bool:
         """Whether something about the container is worth a look sooner than usual."""
@@ -69,8 +74,18 @@ class Health:
             self._note_record(session.id, is_kept="not_kept" not in seen.state)
         progress.look(_stamp(heartbeat), seen, self._clock.monotonic(), due=due, busy=busy, refused=refused)
         signs = progress.signs(self._clock.now())
-        out = await asyncio.to_thread(footprint, self._mailboxes.layout(session).out_dir, limit=self._limits.out_bytes)
-        return judge(replace(signs, out_bytes=out), self._limits)
+        footprints = self._footprints.setdefault(lease, [Footprint(one) for one in self._writable(session)])
+        grown = await asyncio.to_thread(look_at, footprints)
+        return judge(replace(signs, grown=grown), self._limits)
+
+    def _writable(self, session: Session) -> Iterator[Watched]:
+        """All that the session's container may write on this disk."""
+        layout, limits = self._mailboxes.layout(session), self._limits
+        yield Watched(name="out", path=layout.out_dir, limit=limits.session_bytes)
+        yield Watched(name="state", path=layout.state_dir, limit=limits.session_bytes)
+        if self._groups is not None:
+            path = self._groups / session.group_folder
+            yield Watched(name="workspace", path=path, limit=limits.workspace_bytes, of_group=True)
 
     def _note_record(self, session: SessionId, *, is_kept: bool) -> None:
         if is_kept:

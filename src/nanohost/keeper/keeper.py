@@ -2,8 +2,9 @@
 
 Promises: a session has at most one container, because its lease is in the database before the container is started;
 whatever is due gets one, in order of arrival, as far as `max_containers` goes; a container that dies takes nothing
-with it: its claims become due again. One that is stuck is stopped, which counts as a death. Living containers outlast
-the host and are adopted at the next start. One whose runner does not obey a person is ended within two seconds.
+with it: its claims become due again. One that is stuck is stopped, which counts as a death; one that fills the disk is
+held, too. Living containers outlast the host and are adopted at the next start. One whose runner does not obey a person
+is ended within two seconds.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 
 from nanohost.chat_commands.command import ContainerState, Look
 from nanohost.clock import Clock
-from nanohost.errors import NanohostError
+from nanohost.errors import NanohostError, StoreError
 from nanohost.keeper.acks import AckTaker, OnClosed, OnWorking, nobody_asks, nobody_looks
 from nanohost.keeper.adoption import is_outdated, look_around
 from nanohost.keeper.burial import Burial
 from nanohost.keeper.health import Health
+from nanohost.keeper.held import Holding, SessionHeld
 from nanohost.keeper.orders import DISOBEDIENT_GRACE_S, OBEY_WITHIN_S, Orders
 from nanohost.keeper.pauses import Pauses, Trouble
 from nanohost.keeper.sentences import CRASHES, no_container
@@ -34,7 +37,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container, Exited, Runtime
-from nanohost.store import sessions
+from nanohost.store import holds, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost_protocol.crash_points import reach
@@ -56,6 +59,8 @@ class KeeperSettings:
     idle_timeout_s: float
     sweep_interval_s: float
     limits: Limits
+    groups: Path | None = None
+    """Where the agent groups' folders are."""
 
 
 OnUnkept = Callable[[SessionId], Awaitable[None]]
@@ -100,18 +105,21 @@ class Keeper:
         self._causes: dict[LeaseId, str] = {}
         """Why those containers died whose place is free and whose claims may not be: kept until all of it is done."""
         self._pauses = Pauses()
-        self._health = Health(mailboxes, clock, settings.limits)
+        self._health = Health(mailboxes, clock, settings.limits, settings.groups)
         self._looked = clock.monotonic()
         self._kick = asyncio.Event()
         self._moved = asyncio.Event()
         """A container came up or went: one that is starting can be stopped, one that was stopped is buried."""
         self._closing = False
         self._resting = False
+        self._short_of_disk = False
         self._starts = Lanes[SessionId]("start", self._start, clock)
         self._stops = Lanes[SessionId]("stop", self._stop, clock)
         self._acks = Lanes[SessionId]("acks", self._take_acks, clock)
         self._deaths = Lanes[tuple[SessionId, LeaseId]]("death", self._bury, clock)
         self._obeying = Lanes[SessionId]("obey", self._see_obeyed, clock)
+        self._holds = Lanes[SessionId]("holds", self._see_hold, clock)
+        self._holding = Holding(store=store, mailboxes=mailboxes, clock=clock, on_notice=on_notice)
         self._taken: dict[SessionId, asyncio.Event] = {}
         """Set for who waits until acks were taken over."""
         self._again: set[SessionId] = set()
@@ -138,7 +146,7 @@ class Keeper:
         `keep_containers`: leave them running for the next host, or stop them.
         """
         async with AsyncExitStack() as stack:
-            for lanes in (self._acks, self._deaths, self._stops, self._starts, self._obeying):
+            for lanes in (self._acks, self._deaths, self._stops, self._starts, self._obeying, self._holds):
                 await stack.enter_async_context(lanes.opened())
             await self._taker.restore()
             await self._adopt()
@@ -206,7 +214,23 @@ class Keeper:
         `why` is for the operator."""
         slot = self._slots.get(session)
         if slot is not None and slot.state is SlotState.RUNNING:
+            slot.fault = why
             self._stop_stuck_one(slot, Stuck(reason="mailbox", sentence=why))
+
+    def on_hold(self, session: SessionId) -> None:
+        """The session, or its agent group, was put on hold or let go on: that is on record."""
+        self._holds.hurry(session)
+
+    def stop_for_disk(self) -> None:
+        """The disk is nearly full: stop every container in order, and start nothing until `disk_has_room`."""
+        self._short_of_disk = True
+        self.cut()
+
+    def disk_has_room(self) -> None:
+        """Start what waits, unless all is paused."""
+        self._short_of_disk = False
+        self._kick.set()
+        self._pump()
 
     def rest(self) -> None:
         """Start nothing until `go_on`: who has work waits. May be called before the keeper is opened."""
@@ -272,7 +296,7 @@ class Keeper:
     # --- start and stop ---
 
     def _pump(self) -> None:
-        if self._closing or self._resting:
+        if self._closing or self._resting or self._short_of_disk:
             return
         while (session := self._slots.next()) is not None:
             now = self._clock.monotonic()
@@ -289,7 +313,7 @@ class Keeper:
 
     def _end_if_resting(self, slot: Slot) -> None:
         """One that is just starting is ended as soon as it has started, if all rests by then."""
-        if not self._resting or slot.state is SlotState.STARTING:
+        if not (self._resting or self._short_of_disk) or slot.state is SlotState.STARTING:
             return
         slot.grace_s = CUT_GRACE_S
         if slot.state is SlotState.RUNNING:
@@ -303,12 +327,34 @@ class Keeper:
             await self._starter.start(slot, self._came_up)
             await self._see_whether_it_lives(slot)
             self._end_if_resting(slot)
+        except SessionHeld:
+            await self._start_later(slot)
         except Exception as error:
             await self._give_up_start(slot, error)
         else:
             self._acks.poke(id)
             self._on_news(id)
             self._kick.set()  # it is to be looked at from now on, and not from the next sweep on
+            self._holds.poke(id)  # it may have been put on hold meanwhile
+
+    async def _start_later(self, slot: Slot) -> None:
+        """It is held: nothing failed, and its place is free for others."""
+        self._slots.remove(slot.session_id)
+        self._moved.set()
+        self._pump()
+        await self._see_hold(slot.session_id)
+
+    async def _see_hold(self, id: SessionId) -> None:
+        """Stop the container of a session that is held; wake one that goes on."""
+        session, hold = await sessions.get(self._store, id), await holds.find(self._store, id)
+        if hold is None:
+            if self._slots.get(id) is None and _is_due(session.due_at, self._clock.now()):
+                self._pauses.forget(id)
+                self.wake(id)
+            return
+        if self.stop(id):
+            _log.warning("container_held", session=id, by=hold.by, reason=hold.reason)
+        await self._holding.tell_waiting(session, hold)
 
     async def _give_up_start(self, slot: Slot, error: Exception) -> None:
         expected = isinstance(error, NanohostError)
@@ -482,6 +528,7 @@ class Keeper:
         self._acks.poke(session.id)
         self._on_news(session.id)
         self._obeying.poke(session.id)
+        self._holds.poke(session.id)
         _log.info("container_adopted", session=session.id, group=session.group_folder, outdated=slot.retiring)
         await self._see_whether_it_lives(slot)
 
@@ -518,15 +565,28 @@ class Keeper:
                 continue
             found = await self._health.look(session, slot.lease, due=session.id in due, busy=slot.busy)
             if isinstance(found, Stuck) and slot.state is SlotState.RUNNING:
+                if not found.hold or not await self._hold(session, found):
+                    slot.fault = found.sentence
                 self._stop_stuck_one(slot, found)
         for unkept in self._health.unkept().keys() - before.keys():
             _log.warning("conversation_not_kept", session=unkept, hint="is its state folder full, or read-only?")
             await self._on_unkept(unkept)
 
     def _stop_stuck_one(self, slot: Slot, found: Stuck) -> None:
+        """Its end counts as a death if it has a fault."""
         _log.warning("container_stuck", session=slot.session_id, reason=found.reason, sentence=found.sentence)
-        slot.fault, slot.state = found.sentence, SlotState.STOPPING
-        self._stops.poke(slot.session_id)
+        self._end(slot)
+
+    async def _hold(self, session: Session, found: Stuck) -> bool:
+        """Have it stay stopped. False: the disk refuses even that; its end then counts as a death, with its pauses."""
+        try:
+            concerned = await self._holding.hold_for_disk(session, found)
+        except StoreError as error:
+            _log.error("not_held", session=session.id, error=str(error), hint=error.hint)
+            return False
+        for id in concerned:
+            self.on_hold(id)
+        return True
 
     def _next_look_s(self) -> float:
         """Until somebody should look at the containers again: those that are idle and well wait for the sweep."""

@@ -25,7 +25,9 @@ HELD = NOTICES_A_MESSAGE - 4
 """Its model cannot be asked for a while."""
 NO_TRY = NOTICES_A_MESSAGE - 5
 """No container: no try is possible."""
-LAST_TRY = NOTICES_A_MESSAGE - 6
+ON_HOLD = NOTICES_A_MESSAGE - 6
+"""Its session, or its agent group, is held by an operator or for the disk."""
+LAST_TRY = NOTICES_A_MESSAGE - 7
 _OF_MESSAGES = -(2**62)
 """Far above the numbers of what tasks send (see tasks/entries.py)."""
 _OF_EVENTS = _OF_MESSAGES + 2**60
@@ -71,7 +73,7 @@ def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery
 
 def notice_seq(message: MessageIn, number: int) -> int:
     """The number of a notice in the ledger."""
-    number = number if number in (NO_TRY, GIVEN_UP, LATE, HELD) else min(number, LAST_TRY)
+    number = number if number in (NO_TRY, GIVEN_UP, LATE, HELD, ON_HOLD) else min(number, LAST_TRY)
     return _OF_MESSAGES + message.seq * NOTICES_A_MESSAGE + number
 
 

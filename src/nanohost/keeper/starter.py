@@ -12,12 +12,13 @@ from typing import Protocol
 import structlog
 
 from nanohost.keeper.adoption import remembered
+from nanohost.keeper.held import SessionHeld
 from nanohost.keeper.slots import Slot
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container, ContainerSpec, Runtime
-from nanohost.store import sessions
+from nanohost.store import holds, sessions
 from nanohost.store.database import Store
 from nanohost_protocol.crash_points import reach
 
@@ -56,9 +57,11 @@ class Starter:
 
     async def start(self, slot: Slot, came_up: Callable[[Slot, Container], None]) -> None:
         """Start the slot's container. `came_up` is told as soon as there is one, whatever fails after that. Raises
-        NanohostError."""
+        SessionHeld if it may have none now, NanohostError."""
         session = await sessions.get(self._store, slot.session_id)
         async with self._store.transaction() as tx:
+            if (hold := await holds.find(tx, session.id)) is not None:
+                raise SessionHeld(f"session {session.id} is held: {hold.reason}")
             await sessions.lease(tx, session.id, slot.lease, self._runtime.name)
         reach("keeper.leased")
         spec = await self._services.prepare(session, slot.lease)

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OUT_BYTES = 2 * 1024**3
-"""Its files, what it sends and nothing else belong there; no group's disk is another's to fill."""
+from nanohost.keeper.footprint import Grown
+
+SESSION_BYTES = 2 * 1024**3
+"""For `out` (its mailbox, and the files that it sends) and for `state` (its conversation) each: no group's disk is
+another's to fill."""
+WORKSPACE_BYTES = 10 * 1024**3
+"""For the agent group's folder, where work of many months may lie."""
 LONGEST_FOR_A_PERSON_S = 24 * 3600.0
 LONGEST_LIMITED_S = 6 * 3600.0
 """What a turn says of itself is believed for so long: for ever is no answer."""
@@ -24,7 +29,8 @@ class Limits:
     heartbeat_s: float
     first_s: float
     turn_s: float
-    out_bytes: int = OUT_BYTES
+    session_bytes: int = SESSION_BYTES
+    workspace_bytes: int = WORKSPACE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +53,8 @@ class Signs:
     """The provider is not to be asked yet, the turn says."""
     refused: str = ""
     """Why outbound.db is not a file that the host reads."""
-    out_bytes: int = 0
-    """What its out folder takes of the disk."""
+    grown: Grown | None = None
+    """A folder of its that takes more of the disk than it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +64,21 @@ class Fine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stuck:
-    """It is to be stopped. `reason` is a stable word for counters, `sentence` is for the operator."""
+    """It is to be stopped. `reason` is a stable word for counters, `sentence` is for the operator. `hold`: and not
+    started again by itself, nor, with `of_group`, any other of its agent group."""
 
     reason: str
     sentence: str
+    hold: bool = False
+    of_group: bool = False
 
 
 def judge(signs: Signs, limits: Limits) -> Fine | Stuck:
     """The surest sign first."""
     if signs.refused:
         return Stuck(reason="mailbox", sentence=f"its outbound.db cannot be read: {signs.refused}")
-    if signs.out_bytes > limits.out_bytes:
-        most = f"{limits.out_bytes / 1024**2:,.0f} MiB"
-        return Stuck(reason="disk", sentence=f"its out folder has grown beyond {most}: remove what should not be there")
+    if signs.grown is not None:
+        return Stuck(reason="disk", sentence=signs.grown.sentence, hold=True, of_group=signs.grown.of_group)
     if not signs.has_beaten and signs.silent_s > limits.first_s:
         return Stuck(reason="start", sentence=f"it gave no sign of life for {signs.silent_s:.0f} s")
     if signs.has_beaten and signs.silent_s > limits.heartbeat_s:

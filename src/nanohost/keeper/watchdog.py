@@ -24,7 +24,7 @@ from nanohost.keeper.slots import Slot
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
-from nanohost.store import deliveries, events, paused, sessions, turn_failures
+from nanohost.store import deliveries, events, holds, paused, sessions, turn_failures
 from nanohost.store import late as late_messages
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, LaneKey
@@ -189,7 +189,9 @@ class Watchdog:
             return await self._unreadable(session, error, known, now)
         claimed = {claim.message_id for claim in claims if claim.container_id == session.lease}
         failures = await turn_failures.find(self._store, session.id) if old else None
+        hold = await holds.find(self._store, session.id) if old else None
         knowing = failures.told if failures is not None and failures.holds(now) else frozenset[ChatId]()
+        knowing |= hold.told if hold is not None else frozenset()
         by_chat: dict[ChatId, list[_Found]] = defaultdict(list)
         for message, since in old:
             assert message.origin is not None

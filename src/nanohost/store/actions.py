@@ -29,19 +29,24 @@ WHERE status != 'held' AND (status = 'pending' OR told = 0) AND session_id = ? O
 """
 BY_KEY = "SELECT * FROM actions WHERE session_id = ? AND seq = ?"
 OPEN_SESSIONS = "SELECT DISTINCT session_id FROM actions WHERE status != 'held' AND (status = 'pending' OR told = 0)"
-SETTLE = """
-UPDATE actions SET status = :status, reason = :reason, notice_id = :notice_id, done_at = :now,
+MOST_REFUSED = 2_000
+"""Characters of the arguments that are kept of what was not done: enough to see what was meant."""
+_CUT = f"substr(arguments, 1, {MOST_REFUSED})"
+SETTLE = f"""
+UPDATE actions SET status = :status, arguments = iif(:status = 'done', arguments, {_CUT}),
+    reason = :reason, notice_id = :notice_id, done_at = :now,
     told = CASE WHEN :notice_id IS NULL THEN 1 ELSE 0 END
 WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
-"""
+"""  # noqa: S608
 HOLD = "UPDATE actions SET status = 'held', approval_id = ? WHERE session_id = ? AND seq = ? AND status = 'pending'"
 HELD_FOR = "SELECT * FROM actions WHERE approval_id = ? AND status = 'held' ORDER BY session_id, seq"
 RELEASE = "UPDATE actions SET status = 'pending' WHERE session_id = ? AND seq = ? AND status = 'held'"
 # Told of as what is refused at once: by the session's lane.
-TURN_DOWN = """
-UPDATE actions SET status = 'refused', reason = :reason, notice_id = :notice_id, done_at = :now, told = 0
+TURN_DOWN = f"""
+UPDATE actions SET status = 'refused', arguments = {_CUT}, reason = :reason, notice_id = :notice_id,
+    done_at = :now, told = 0
 WHERE session_id = :session_id AND seq = :seq AND status = 'held'
-"""
+"""  # noqa: S608
 IN_VAIN = """
 SELECT count(*) AS times FROM actions
 WHERE status IN ('refused', 'failed') AND session_id = :session_id AND name = :name AND approval_id IS NOT NULL
@@ -61,6 +66,10 @@ SELECT * FROM actions WHERE (:status IS NULL OR status = :status) AND (:session 
 ORDER BY created_at DESC, seq DESC LIMIT :limit
 """
 OF_SESSION = "SELECT * FROM actions WHERE session_id = ? ORDER BY seq"
+OPEN_COUNT = """
+SELECT count(*) AS found FROM (
+    SELECT 1 FROM actions WHERE session_id = ? AND status != 'held' AND (status = 'pending' OR told = 0) LIMIT ?)
+"""
 
 
 class ActionStatus(StrEnum):
@@ -123,6 +132,13 @@ async def next_open(db: Queries, session: SessionId) -> ActionRow | None:
 async def find(db: Queries, session: SessionId, seq: int) -> ActionRow | None:
     row = await db.one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
+
+
+async def count_open(db: Queries, session: SessionId, *, most: int) -> int:
+    """How many requests of the session are not settled, but no more than `most`."""
+    row = await db.one(OPEN_COUNT, (session, most))
+    assert row is not None, "an aggregate has a row"
+    return int(row["found"])
 
 
 async def open_sessions(db: Queries) -> list[SessionId]:

@@ -49,6 +49,10 @@ WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
     AND status IN ('pending', 'sending')
 ORDER BY seq
 """
+COUNT_WAITING = """
+SELECT count(*) AS found, count(CASE WHEN not_before > ?2 THEN 1 END) AS later FROM (
+    SELECT not_before FROM deliveries WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
+"""
 SETTLED = """
 SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
 ORDER BY seq DESC LIMIT ?
@@ -285,6 +289,14 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> lis
         sooner = max(now, delivery.next_try_at - by)
         await tx.run(TRY_AT, (to_text(sooner), delivery.lane.session_id, delivery.seq))
     return list(dict.fromkeys(delivery.lane for delivery in later))
+
+
+async def count_waiting(db: Queries, session: SessionId, *, now: datetime, most: int) -> tuple[int, int]:
+    """How many of the session's messages are on their way, but no more than `most`; and how many of these wait for a
+    later time."""
+    row = await db.one(COUNT_WAITING, (session, to_text(now), most))
+    assert row is not None, "an aggregate has a row"
+    return row["found"], row["later"]
 
 
 async def settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:

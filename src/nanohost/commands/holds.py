@@ -1,0 +1,148 @@
+"""Hold and release: have one conversation, or all of an agent group, start nothing until it is let go on."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import Field
+
+from nanohost.aftermath import Aftermath
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
+from nanohost.commands.context import CommandContext
+from nanohost.commands.setup import known_group, known_session
+from nanohost.commands.show import Json
+from nanohost.errors import UsageError
+from nanohost.model import SessionId
+from nanohost.store import audit, holds
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Transaction
+
+NO_REASON = "held by command"
+GROUP_NOUNS = ("groups", "agents")
+"""`agents` is what people call them who have not read what an agent group is."""
+
+
+class HoldSession(Arguments):
+    id: str = Field(description="the session's id, or its beginning")
+    reason: str = Field(NO_REASON, min_length=1, max_length=500, description="why, for the status screen")
+
+
+class ReleaseSession(Arguments):
+    id: str = Field(description="the session's id, or its beginning")
+
+
+class HoldGroup(Arguments):
+    folder: str = Field(description="the folder's name")
+    reason: str = Field(NO_REASON, min_length=1, max_length=500, description="why, for the status screen")
+
+
+class ReleaseGroup(Arguments):
+    folder: str = Field(description="the folder's name")
+
+
+async def _hold_session(context: CommandContext, arguments: HoldSession) -> Json:
+    session = await known_session(context.store, arguments.id)
+    now, again = context.clock.now(), f"nanohost sessions release {session.id}"
+    async with context.store.transaction() as tx:
+        if not await holds.on_session(tx, session.id, by=context.who, at=now, reason=arguments.reason):
+            raise UsageError(f"session {session.id} is held already", hint=again)
+        await _record(context, tx, "sessions.hold", session.id, reason=arguments.reason)
+    _follow(context, [session.id])
+    return {"session": session.id, "held": f"its messages wait until {again}"}
+
+
+async def _release_session(context: CommandContext, arguments: ReleaseSession) -> Json:
+    session = await known_session(context.store, arguments.id)
+    async with context.store.transaction() as tx:
+        with_its_group = await holds.with_its_group(tx, session.id)
+        if not await holds.release_session(tx, session.id):
+            hint = f"nanohost groups release {session.group_folder}" if with_its_group else "nanohost status"
+            what = "is held with its agent group only" if with_its_group else "is not held"
+            raise UsageError(f"session {session.id} {what}", hint=hint)
+        await _record(context, tx, "sessions.release", session.id)
+    _follow(context, [session.id])
+    still = f"held with its agent group still: nanohost groups release {session.group_folder}"
+    return {"session": session.id, "released": still if with_its_group else "it goes on"}
+
+
+async def _hold_group(context: CommandContext, arguments: HoldGroup) -> Json:
+    group = await known_group(context.store, arguments.folder)
+    now, again = context.clock.now(), f"nanohost groups release {group.folder}"
+    async with context.store.transaction() as tx:
+        if not await holds.on_group(tx, group.id, by=context.who, at=now, reason=arguments.reason):
+            raise UsageError(f"the agent group {group.folder} is held already", hint=again)
+        concerned = await holds.sessions_of(tx, group.id)
+        await _record(context, tx, "groups.hold", group.folder, reason=arguments.reason)
+    _follow(context, concerned)
+    return {"group": group.folder, "held": f"the messages of its {len(concerned)} sessions wait until {again}"}
+
+
+async def _release_group(context: CommandContext, arguments: ReleaseGroup) -> Json:
+    group = await known_group(context.store, arguments.folder)
+    async with context.store.transaction() as tx:
+        if not await holds.release_group(tx, group.id):
+            raise UsageError(f"the agent group {group.folder} is not held", hint="nanohost status")
+        concerned = await holds.sessions_of(tx, group.id)
+        await _record(context, tx, "groups.release", group.folder)
+    _follow(context, concerned)
+    return {"group": group.folder, "released": "it goes on, but for sessions that are held by themselves"}
+
+
+async def _record(context: CommandContext, tx: Transaction, what: str, about: str, **details: str) -> None:
+    await audit.record(
+        tx,
+        who=context.who,
+        what=what,
+        about=about,
+        origin=audit.LOCAL,
+        outcome=AuditOutcome.DONE,
+        now=context.clock.now(),
+        details=details,
+    )
+
+
+def _follow(context: CommandContext, concerned: list[SessionId]) -> None:
+    if context.live is not None:
+        context.live.follow(Aftermath(held=concerned))
+
+
+_session = partial(Command, positional=("id",))
+_group = partial(Command, positional=("folder",))
+
+COMMANDS = (
+    _session(
+        words="sessions hold",
+        help="stop a conversation's container and start none until it is released; its messages wait",
+        example='nanohost sessions hold s4kq --reason "it fills the disk"',
+        arguments=HoldSession,
+        run=_hold_session,
+    ),
+    _session(
+        words="sessions release",
+        help="let a conversation that is held go on",
+        example="nanohost sessions release s4kq",
+        arguments=ReleaseSession,
+        run=_release_session,
+    ),
+    *(
+        command
+        for noun in GROUP_NOUNS
+        for command in (
+            _group(
+                words=f"{noun} hold",
+                help="stop all containers of an agent group and start none until it is released; messages wait",
+                example=f'nanohost {noun} hold main --reason "it fills the disk"',
+                arguments=HoldGroup,
+                run=_hold_group,
+            ),
+            _group(
+                words=f"{noun} release",
+                help="let an agent group that is held go on",
+                example=f"nanohost {noun} release main",
+                arguments=ReleaseGroup,
+                run=_release_group,
+            ),
+        )
+    ),
+)

@@ -1,0 +1,97 @@
+"""Sessions that are held: who waits for them is told once a hold and chat, and the host itself holds what fills the
+disk.
+
+A hold is a row that the start of a container reads in the transaction that takes its lease (see store/holds.py). Saying
+it twice is saying it once: the chats that know are on record with the hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from nanohost.access.telling import tell_owners
+from nanohost.aftermath import Aftermath
+from nanohost.clock import Clock
+from nanohost.errors import MailboxError, NanohostError
+from nanohost.keeper.notices import ON_HOLD, Notice, delivery_of
+from nanohost.keeper.stuck import Stuck
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import Session, SessionId
+from nanohost.store import deliveries, holds
+from nanohost.store.database import Store
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.holds import BY_THE_HOST, Hold
+from nanohost_protocol.ids import derive
+from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.rows import InKind, MessageIn
+from nanohost_protocol.times import to_text
+
+WORDS = "I am on hold and do not work right now. I keep your message; whoever runs me can let me go on."
+
+_log = structlog.get_logger()
+
+
+class SessionHeld(NanohostError):
+    """No container is started for a session that is held."""
+
+    reason = "held"
+
+
+class Holding:
+    """One per keeper."""
+
+    def __init__(
+        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, on_notice: Callable[[LaneKey], None]
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._on_notice = on_notice
+
+    async def tell_waiting(self, session: Session, hold: Hold) -> None:
+        """Say it to those who wait and do not know. A mailbox that refuses is told of at the next try."""
+        try:
+            waiting = await self._mailboxes.update(session, _from_people)
+        except MailboxError as error:
+            _log.error("nobody_told", session=session.id, error=str(error), hint=error.hint)
+            return
+        latest = {one.origin.chat: one for one in waiting if one.origin is not None}
+        unknowing = {chat: message for chat, message in latest.items() if chat not in hold.told}
+        if not unknowing:
+            return
+        now = self._clock.now()
+        notices = [
+            delivery_of(session, Notice(message=one, number=ON_HOLD, sentence=WORDS), now) for one in unknowing.values()
+        ]
+        async with self._store.transaction() as tx:
+            for notice in notices:
+                await deliveries.add(tx, notice)
+            await holds.note_told(tx, hold, unknowing)
+        for notice in notices:
+            self._on_notice(notice.lane)
+
+    async def hold_for_disk(self, session: Session, found: Stuck) -> list[SessionId]:
+        """Hold who fills the disk, and tell the owners: the agent group if it is its folder. Returns whom that
+        concerns. Raises StoreError."""
+        now, aftermath = self._clock.now(), Aftermath()
+        what = f"The agent {session.group_folder}" if found.of_group else f"Session {session.id}"
+        release = f"groups release {session.group_folder}" if found.of_group else f"sessions release {session.id}"
+        text = f"{what} is on hold: {found.sentence}. When that is done: nanohost {release}"
+        async with self._store.transaction() as tx:
+            if found.of_group:
+                await holds.on_group(tx, session.agent_group_id, by=BY_THE_HOST, at=now, reason=found.sentence)
+                concerned = await holds.sessions_of(tx, session.agent_group_id)
+            else:
+                await holds.on_session(tx, session.id, by=BY_THE_HOST, at=now, reason=found.sentence)
+                concerned = [session.id]
+            cause = derive("hold", session.id, to_text(now))
+            await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
+        for lane in aftermath.lanes:
+            self._on_notice(lane)
+        return concerned
+
+
+def _from_people(box: InboundWriter) -> Sequence[MessageIn]:
+    return [one for one in box.pending() if one.trigger and one.origin and one.kind is not InKind.CONTROL]

@@ -1,0 +1,111 @@
+"""Holds: while one is on record for a session, or for its agent group, no container is started for it and none of its
+requests is carried out. What people write waits.
+
+Whoever starts a container, or does what an agent asks for, looks here in the transaction that begins it: a hold counts
+from its commit on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.model import AgentGroupId, SessionId
+from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.rows import ChatId
+from nanohost_protocol.times import from_text, to_text
+
+BY_THE_HOST = "host"
+OF_SESSION = """
+SELECT rowid, * FROM holds WHERE session_id = :session
+UNION ALL
+SELECT h.rowid, h.* FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = :session
+LIMIT 1
+"""
+PLACE = """
+INSERT INTO holds (session_id, agent_group_id, by, at, reason) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+RELEASE_SESSION = "DELETE FROM holds WHERE session_id = ?"
+RELEASE_GROUP = "DELETE FROM holds WHERE agent_group_id = ?"
+OF_GROUP = "SELECT id FROM sessions WHERE agent_group_id = ? ORDER BY id"
+ALSO_OF_GROUP = """
+SELECT 1 FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = ?
+"""
+NOTE_TOLD = "UPDATE holds SET told = ? WHERE rowid = ? AND at = ?"
+LISTED = """
+SELECT coalesce(h.session_id, '') AS session, coalesce(g.folder, o.folder) AS agent_group, h.at AS since, h.by, h.reason
+FROM holds h LEFT JOIN agent_groups g ON g.id = h.agent_group_id
+LEFT JOIN sessions s ON s.id = h.session_id LEFT JOIN agent_groups o ON o.id = s.agent_group_id
+ORDER BY h.at LIMIT 20
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """`reason` is for the operator. `told`: chats whose people know of it. `id`: its row."""
+
+    id: int
+    by: str
+    at: datetime
+    reason: str
+    told: frozenset[ChatId]
+
+
+async def find(db: Queries, session: SessionId) -> Hold | None:
+    """The session's own hold, or that of its agent group; None: it goes on."""
+    row = await db.one(OF_SESSION, {"session": session})
+    return None if row is None else _from_row(row)
+
+
+async def on_session(tx: Transaction, session: SessionId, *, by: str, at: datetime, reason: str) -> bool:
+    """False: it is held already."""
+    return await tx.run(PLACE, (session, None, by, to_text(at), reason)) == 1
+
+
+async def on_group(tx: Transaction, group: AgentGroupId, *, by: str, at: datetime, reason: str) -> bool:
+    """The same for all sessions of an agent group, those to come included."""
+    return await tx.run(PLACE, (None, group, by, to_text(at), reason)) == 1
+
+
+async def release_session(tx: Transaction, session: SessionId) -> bool:
+    """False: it was not held, or only with its agent group."""
+    return await tx.run(RELEASE_SESSION, (session,)) == 1
+
+
+async def release_group(tx: Transaction, group: AgentGroupId) -> bool:
+    """Holds of single sessions stay. False: it was not held."""
+    return await tx.run(RELEASE_GROUP, (group,)) == 1
+
+
+async def with_its_group(db: Queries, session: SessionId) -> bool:
+    """Whether the session's agent group is held."""
+    return await db.one(ALSO_OF_GROUP, (session,)) is not None
+
+
+async def sessions_of(db: Queries, group: AgentGroupId) -> list[SessionId]:
+    """Whom a hold on this agent group concerns."""
+    return [SessionId(row["id"]) for row in await db.all(OF_GROUP, (group,))]
+
+
+async def note_told(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:
+    """The people of these chats know, too."""
+    told = sorted([chat.channel_type, chat.instance, chat.platform_id] for chat in hold.told | set(chats))
+    await tx.run(NOTE_TOLD, (json.dumps(told), hold.id, to_text(hold.at)))
+
+
+async def listed(db: Queries) -> list[dict[str, str | int | None]]:
+    """For the status screen: at most twenty, the oldest first. `session` is empty for a whole agent group."""
+    return [dict(row) for row in await db.all(LISTED)]
+
+
+def _from_row(row: sqlite3.Row) -> Hold:
+    return Hold(
+        id=row["rowid"],
+        by=row["by"],
+        at=from_text(row["at"]),
+        reason=row["reason"],
+        told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
+    )

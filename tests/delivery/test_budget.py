@@ -1,0 +1,203 @@
+"""A session that writes more than it may is slowed down: nothing of it is lost, and nothing else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from nanohost.app import opened_store
+from nanohost.delivery.delivery import Delivery
+from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import LeaseId, Role, Session, UnknownSender
+from nanohost.store import agent_groups, messaging_groups, roles, sessions, users
+from nanohost.store.database import Store
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.outbound import OutboundWriter
+from nanohost_protocol.payloads import ChatIn, ChatOut, SystemOut, encode
+from nanohost_protocol.rows import InKind, NewMessageIn, Origin, OutKind
+from nanohost_protocol.times import to_text
+from tests.support.invariants import until
+
+LEASE = LeaseId("l1")
+HELLO = encode(ChatOut(text="hello"))
+ASKS = encode(SystemOut(action="tasks.pause", arguments="{}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    store: Store
+    mailboxes: Mailboxes
+    clock: ManualClock
+    delivery: Delivery
+    session: Session
+
+    def writes(
+        self, count: int, *, kind: OutKind = OutKind.CHAT, content: str = HELLO, after: str | None = None
+    ) -> None:
+        """What a container may do: so many rows, past all of our own code."""
+        path = self.mailboxes.layout(self.session).outbound_db
+        with closing(sqlite3.connect(path)) as outbound, outbound:
+            (highest,) = outbound.execute("SELECT ifnull(max(seq), -1) FROM messages_out").fetchone()
+            outbound.executemany(
+                "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content, deliver_after, in_reply_to)"
+                " VALUES (?, ?, 't', ?, ?, ?, ?, ?)",
+                [
+                    (seq, f"o{seq}", to_text(self.clock.now()), kind, content, after, "m1")
+                    for seq in range(highest + 2, highest + 2 + 2 * count, 2)
+                ],
+            )
+
+    async def entered(self, status: str = "%") -> int:
+        row = await self.store.one(
+            "SELECT (SELECT count(*) FROM deliveries WHERE session_id != 'host' AND status LIKE ?1)"
+            " + (SELECT count(*) FROM actions WHERE status LIKE ?1) AS found",
+            (status,),
+        )
+        assert row is not None
+        return int(row["found"])
+
+    async def looks_until(self, count: int, status: str = "%") -> None:
+        """Until so much is entered: fails when it never is."""
+        self.delivery.on_news(self.session.id)
+        async with asyncio.timeout(10):
+            while await self.entered(status) < count:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+
+    async def owner_heard(self) -> list[str]:
+        rows = await self.store.all("SELECT content FROM deliveries WHERE session_id = 'host' ORDER BY seq")
+        return [json.loads(row["content"])["text"] for row in rows]
+
+
+@asynccontextmanager
+async def desk(root: Path) -> AsyncIterator[Desk]:
+    """A session with a mailbox, and an owner who can be written to. Nothing is sent: there is no channel."""
+    clock, home = ManualClock(), Home(root)
+    mailboxes = Mailboxes(home.sessions, durable=False)
+    async with opened_store(home, durable=False) as store, mailboxes.opened():
+        now = clock.now()
+        async with store.transaction() as tx:
+            group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
+            chat = await messaging_groups.add(
+                tx,
+                channel_type="fake",
+                instance="default",
+                platform_id="c1",
+                is_group=False,
+                name="c1",
+                unknown_sender=UnknownSender.PUBLIC,
+                now=now,
+            )
+            id = await sessions.add(tx, agent_group=group.id, messaging_group=chat.id, thread_id=None, now=now)
+            await users.seen(tx, "fake:boss", name="Boss", now=now)
+            await users.learn_dm(tx, "fake:boss", Origin(channel_type="fake", instance="default", platform_id="d"), now)
+            await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
+        session = await sessions.get(store, id)
+        home_chat = Origin(channel_type="fake", instance="default", platform_id="c1")
+        content = encode(ChatIn(text="hi", sender="Ann", sender_id="u1"))
+        asked = NewMessageIn(id="m1", kind=InKind.CHAT, timestamp=now, content=content, origin=home_chat)
+        await mailboxes.put(session, [asked])
+        OutboundWriter(mailboxes.layout(session).outbound_db, container_id=LEASE, durable=False).close()
+        delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={})
+        async with delivery.opened():
+            yield Desk(store=store, mailboxes=mailboxes, clock=clock, delivery=delivery, session=session)
+
+
+async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(1_500)
+        at.delivery.on_news(at.session.id)
+        await until(lambda: bool(at.delivery.slowed()))
+        assert await at.entered() == 1_200, "a sixth of an hour's 7,200"
+        assert at.delivery.slowed() == {at.session.id: "more than 7,200 messages an hour"}
+        await passes(at, lambda count: count == 1_500)
+        await until(lambda: not at.delivery.slowed())
+        assert await at.owner_heard() == [
+            f"The agent main writes too much in session {at.session.id}: more than 7,200 messages an hour. It is "
+            f"slowed down, and nothing is lost. To stop it: nanohost sessions hold {at.session.id}"
+        ]
+
+
+async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_comes_later(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(1_000, kind=OutKind.SYSTEM, content=ASKS)
+        at.delivery.on_news(at.session.id)
+        await until(lambda: bool(at.delivery.slowed()))
+        assert await at.entered() == 100, "a sixth of an hour's 600"
+        before = at.clock.monotonic()
+        await passes(at, lambda count: count >= 130, exactly=True)
+        assert 150 <= at.clock.monotonic() - before <= 300, "one in six seconds"
+
+
+async def test_bytes_count_and_what_is_larger_than_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(30, content=encode(ChatOut(text="x" * 200_000)))
+        at.delivery.on_news(at.session.id)
+        await until(lambda: bool(at.delivery.slowed()))
+        assert await at.entered() == 21, "the last was begun within the 4 MiB that may come at once"
+        assert at.delivery.slowed() == {at.session.id: "more than 24 MiB of messages an hour"}
+
+
+async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_is_less(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(1_100)
+        await at.looks_until(1_100)
+        await at.clock.advance(600)
+        at.writes(1_100)
+        at.delivery.on_news(at.session.id)
+        await until(lambda: bool(at.delivery.slowed()))
+        assert await at.entered() == 2_000
+        assert at.delivery.slowed() == {at.session.id: "2,000 of its messages and requests wait already"}
+        async with at.store.transaction() as tx:
+            await tx.run("UPDATE deliveries SET status = 'dropped' WHERE seq < 1000")
+        await passes(at, lambda count: count == 2_200)
+
+
+async def test_a_message_for_a_time_after_a_year_is_refused_in_words(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(1, after=to_text(at.clock.now() + timedelta(days=365)))
+        at.writes(1, after=to_text(at.clock.now() + timedelta(days=400)), content=encode(ChatOut(text="x" * 9_000)))
+        await at.looks_until(2)
+        assert (await at.entered("pending"), await at.entered("refused")) == (1, 1)
+        row = await at.store.one("SELECT name, reason, arguments, notice_id FROM actions")
+        assert row is not None
+        assert row["name"] == "messages.send_later"
+        assert "more than a year ahead" in row["reason"]
+        assert row["notice_id"], "the agent is to be told"
+        assert len(row["arguments"]) == 2_000
+
+
+async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are_not_in_their_way(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(510, after=to_text(at.clock.now() + timedelta(days=30)))
+        at.writes(1)
+        await at.looks_until(511)
+        assert (await at.entered(), await at.entered("refused")) == (511, 10)
+
+
+async def test_what_is_dropped_keeps_its_beginning_only(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(1, content="no JSON " * 10_000)
+        await at.looks_until(1, "dropped")
+        row = await at.store.one("SELECT length(content) AS size FROM deliveries WHERE status = 'dropped'")
+        assert row is not None
+        assert row["size"] == 2_000
+
+
+async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = False) -> None:
+    """Time goes on in seconds until as much is entered. `exactly`: only while the collector pauses, which is seen where
+    nothing else waits for the clock."""
+    while not enough(await at.entered()):
+        if exactly:
+            await at.clock.somebody_sleeps()
+        await at.clock.advance(1.0)
+        await asyncio.sleep(0.02)  # a look is another process's doing
+        assert at.clock.monotonic() < 10_000, f"only {await at.entered()} are entered"

@@ -1,0 +1,220 @@
+"""Sessions that are on hold: nothing is started for them, what people write waits, and who writes is told once."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nanohost.keeper.held import WORDS
+from nanohost.keeper.slots import SlotState
+from nanohost.model import Role, Session
+from nanohost.store import holds, roles, sessions, users
+from nanohost_protocol.rows import Origin
+from tests.keeper.bench import Bench, PaperRuntime, keeping, message
+from tests.keeper.test_keeper import beat, has_started, runs, sweeping, takes
+from tests.keeper.test_rest import SlowToStart
+from tests.keeper.test_watchdog import DEADLINE_S, delivered, found, watchdog
+from tests.support.invariants import until
+
+MIB = 1024**2
+
+
+async def hold(bench: Bench, session: Session) -> None:
+    async with bench.store.transaction() as tx:
+        await holds.on_session(tx, session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
+    await follows(bench, session)
+
+
+async def release(bench: Bench, session: Session) -> None:
+    async with bench.store.transaction() as tx:
+        await holds.release_session(tx, session.id)
+    await follows(bench, session)
+
+
+async def follows(bench: Bench, session: Session) -> None:
+    bench.keeper.on_hold(session.id)
+    await rests(bench)
+
+
+async def rests(bench: Bench) -> None:
+    keeper = bench.keeper
+    await until(
+        lambda: not any(lanes.busy() for lanes in (keeper._holds, keeper._starts, keeper._deaths, keeper._acks))
+    )
+
+
+async def writes(bench: Bench, session: Session, id: str, chat: str = "a") -> None:
+    await bench.mailboxes.put(session, [replace(message(chat, bench.clock), id=id)])
+    async with bench.store.transaction() as tx:
+        await sessions.make_due(tx, session.id, at=bench.clock.now(), now=bench.clock.now())
+    bench.keeper.wake(session.id)
+    await rests(bench)
+
+
+async def told(bench: Bench) -> list[tuple[str, str]]:
+    rows = await bench.store.all("SELECT platform_id, content FROM deliveries ORDER BY created_at, seq")
+    return [(row["platform_id"], json.loads(row["content"])["text"]) for row in rows]
+
+
+async def test_a_held_session_is_stopped_and_the_next_message_starts_nothing(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await hold(bench, session)
+        await until(lambda: not bench.keeper.containers())
+        await writes(bench, session, "more")
+        assert (bench.runtime.living, len(bench.runtime.started)) == ([], 1)
+        assert bench.keeper.troubles() == {}, "nothing failed"
+        await release(bench, session)
+        await until(lambda: len(bench.runtime.started) == 2)
+
+
+async def test_who_waits_is_told_once_a_hold_and_chat_and_is_not_late(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        await hold(bench, session)
+        for number in range(3):
+            await writes(bench, session, f"more-{number}")
+        await writes(bench, session, "elsewhere", chat="b")
+        assert await told(bench) == [("a", WORDS), ("b", WORDS)]
+        await delivered(bench)
+        await bench.clock.advance(2 * DEADLINE_S)
+        await watchdog(bench).look()
+        assert await found(bench) == []
+        await release(bench, session)
+        await hold(bench, session)
+        later = sorted(await told(bench))
+        assert later == [("a", WORDS), ("a", WORDS), ("b", WORDS)], "another hold; of b's message it was said"
+
+
+async def test_a_hold_of_an_agent_group_is_one_of_all_its_sessions_and_of_no_other(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        held, other = await bench.session("a"), await bench.session("b")
+        async with bench.store.transaction() as tx:
+            await holds.on_group(tx, held.agent_group_id, by="local:ann", at=bench.clock.now(), reason="too loud")
+        for session in (held, other):
+            bench.keeper.wake(session.id)
+        await rests(bench)
+        assert [one.session_id for one in bench.runtime.started] == [other.id]
+
+
+async def test_a_container_that_was_just_starting_when_it_was_put_on_hold_is_stopped(tmp_path: Path) -> None:
+    runtime = SlowToStart()
+    async with keeping(tmp_path, runtime) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await runtime.asked.wait()
+        async with bench.store.transaction() as tx:
+            await holds.on_session(tx, session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
+        bench.keeper.on_hold(session.id)
+        await until(lambda: not bench.keeper._holds.busy())
+        runtime.ready.set()
+        await until(lambda: bool(runtime.started) and not bench.keeper.containers())
+        assert runtime.living == []
+
+
+async def test_a_living_container_of_a_session_that_was_held_without_a_host_is_stopped_at_the_start(
+    tmp_path: Path,
+) -> None:
+    runtime = PaperRuntime()
+    async with keeping(tmp_path, runtime) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await rests(bench)
+        async with bench.store.transaction() as tx:
+            await holds.on_session(tx, session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
+    async with keeping(tmp_path, runtime) as bench:
+        await until(lambda: not runtime.living)
+        await until(lambda: not bench.keeper.containers())
+
+
+@pytest.mark.behaviour("SE-06")
+@pytest.mark.parametrize("name", ["out", "state"])
+async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_told_which(
+    tmp_path: Path, name: str
+) -> None:
+    async with keeping(tmp_path, PaperRuntime(), session_bytes=MIB) as bench:
+        await has_an_owner(bench)
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await rests(bench)
+        folder = bench.mailboxes.layout(session).root / name
+        (folder / "hoard").write_bytes(b"\1" * 2 * MIB)
+        with closing(runs(bench, session)) as runner:
+            await takes(bench, session, runner)
+        await looks(bench, session)
+        await until(lambda: not bench.keeper.containers())
+        await rests(bench)
+        await writes(bench, session, "more")
+        assert (bench.runtime.living, len(bench.runtime.started), bench.keeper.troubles()) == ([], 1, {})
+        reason = f"its {name} folder has grown beyond 1 MiB: remove what should not be there ({folder})"
+        (row,) = await holds.listed(bench.store)
+        assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
+        owner = f"Session {session.id} is on hold: {reason}. When that is done: nanohost sessions release {session.id}"
+        assert sorted(await told(bench)) == sorted([("a", WORDS), ("d", owner)])
+        (folder / "hoard").unlink()
+        await release(bench, session)
+        await until(lambda: len(bench.runtime.started) == 2)
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_an_agent_whose_folder_has_grown_too_large_is_held_with_all_its_sessions(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime(), workspace_bytes=MIB) as bench:
+        session = await bench.session("a")
+        async with bench.store.transaction() as tx:
+            other = await sessions.add(
+                tx, agent_group=session.agent_group_id, messaging_group=None, thread_id="t", now=bench.clock.now()
+            )
+        workspace = tmp_path / "groups" / "a"
+        workspace.mkdir()
+        bench.keeper.wake(session.id)
+        bench.keeper.wake(other)
+        await until(partial(has_started, bench, 2))
+        await rests(bench)
+        (workspace / "hoard").write_bytes(b"\1" * 2 * MIB)
+        await looks(bench, session)
+        await until(lambda: not bench.keeper.containers())
+        (row,) = await holds.listed(bench.store)
+        assert (row["session"], row["agent_group"]) == ("", "a")
+        assert f"its workspace folder has grown beyond 1 MiB: remove what should not be there ({workspace})" in str(row)
+        bench.keeper.wake(other)
+        await rests(bench)
+        assert len(bench.runtime.started) == 2
+
+
+async def test_a_disk_that_is_nearly_full_stops_all_and_all_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):
+        running = await bench.session("a")
+        bench.keeper.wake(running.id)
+        await until(partial(has_started, bench, 1))
+        bench.keeper.stop_for_disk()
+        await until(lambda: not bench.keeper.containers())
+        waiting = await bench.session("b")
+        bench.keeper.wake(waiting.id)
+        bench.keeper.go_on()  # a pause ended meanwhile
+        assert (bench.runtime.living, bench.keeper.troubles()) == ([], {})
+        bench.keeper.disk_has_room()
+        await until(lambda: len(bench.runtime.living) == 2)
+        assert {slot.state for slot in bench.keeper.containers()} <= {SlotState.STARTING, SlotState.RUNNING}
+
+
+async def has_an_owner(bench: Bench) -> None:
+    now, place = bench.clock.now(), Origin(channel_type="fake", instance="default", platform_id="d")
+    async with bench.store.transaction() as tx:
+        await users.seen(tx, "fake:boss", name="Boss", now=now)
+        await users.learn_dm(tx, "fake:boss", place, now)
+        await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
+
+
+async def looks(bench: Bench, session: Session) -> None:
+    beat(bench, session)
+    await bench.clock.advance(10)
+    await bench.keeper._sweep_once(bench.clock.now())
