@@ -338,7 +338,7 @@ async def test_what_is_settled_is_late_no_more(tmp_path: Path) -> None:
         await nothing_is_started(bench)
         await watchdog(bench).look()
         assert len(await found(bench)) == 1
-        [session] = await sessions.every(bench.store)
+        [session] = await sessions.every(bench.store.reports)
         await closed(bench, session)
         await watchdog(bench).look()
         assert await found(bench) == []
