@@ -48,7 +48,7 @@ _MANY = (
     f"""INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, done_at)
     SELECT 'sBig', 2 * i, 'a' || i, 'tasks.list', '{{}}', {_TIME}, 'done', 1, {_TIME}, {_TIME} FROM n""",
     f"""INSERT INTO model_calls (session_id, started_at, duration_ms, status, tokens_in, tokens_out, tokens_cached,
-        tokens_cache_written) SELECT 'sBig', {_TIME}, 1, 200, 1, 1, 1, 1 FROM n""",
+        tokens_cache_written, turn_id) SELECT 'sBig', {_TIME}, 1, 200, 1, 1, 1, 1, 't' || i FROM n""",
     f"""INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,
         cost_usd) SELECT 'sBig', 't' || i, 'main', {_TIME}, 1, 1, 1, 0.1 FROM n""",
     f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)
@@ -151,6 +151,8 @@ def _column(before: str) -> str:
         return "json"
     if re.search(r"\bLIMIT $", before):
         return "limit"
+    if re.search(r"\b(?:AND|OR|NOT|WHEN) $", before) and not re.search(r"BETWEEN \? AND $", before):
+        return "again"
     if between := re.search(r"(\w+) (?:NOT )?BETWEEN (?:\? AND )?$", before):
         return between[1]
     if coalesced := re.search(r"ifnull\((?:\w+\.)?(\w+),[^)]*\)\s*=\s*ifnull\($", before):
