@@ -16,6 +16,8 @@ SOURCE = Path(nanohost.__file__).parent
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|REPLACE)\b")
 OTHER_FILES = {"nanohost.wa_bridge.spool"}
 """Modules whose statements are for a database of their own."""
+TESTING = "nanohost.testing"
+"""Stand-ins: no host runs them."""
 MIGRATING = {"nanohost.store.migrations"}
 """Runs before the host does."""
 VERIFY = "nanohost.verify"
@@ -47,7 +49,7 @@ def loose_sql() -> list[str]:
     found = []
     for path in sorted(SOURCE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        if _module(path) in OTHER_FILES | MIGRATING:
+        if _is_left_out(_module(path)):
             continue
         for body in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             found += [f"{path.name}: {_text(node)[:60]}" for node in ast.walk(body) if SQL.match(_text(node))]
@@ -57,7 +59,7 @@ def loose_sql() -> list[str]:
 def _of_module(path: Path) -> Iterator[Statement]:
     module = _module(path)
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    if module in OTHER_FILES | MIGRATING or not any(SQL.match(_text(node)) for node in ast.walk(tree)):
+    if _is_left_out(module) or not any(SQL.match(_text(node)) for node in ast.walk(tree)):
         return
     values = vars(importlib.import_module(module))
     uses = _uses(tree)
@@ -66,6 +68,10 @@ def _of_module(path: Path) -> Iterator[Statement]:
         if isinstance(sql, str) and SQL.match(sql) and uses.get(name):
             reports = module.startswith(VERIFY) or all(_takes_reports(one) for one in uses[name])
             yield Statement(module=module, name=name, sql=sql, is_report=reports)
+
+
+def _is_left_out(module: str) -> bool:
+    return module in OTHER_FILES | MIGRATING or module.startswith(TESTING)
 
 
 def _module(path: Path) -> str:
