@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import hostile, idle, round_trips, scale, stops
+from benchmarks import history, hostile, idle, round_trips, scale, stops
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -32,7 +32,9 @@ A round trip is measured in a whole host: from the event being handed to intake 
 Containers are Docker's, with every limit and wall on; the disk is synced at each step that must survive. The agent is
 scripted and thinks for no time, or it is Claude's real command line asking a stand-in of the Messages API on loopback.
 A cold round trip begins with no container: `engine` is routing and Docker until the container's first process,
-`interpreter` until our first statement, `first poll` until the message is claimed. The idle host is `nanohost run`.
+`interpreter` until our first statement, `first poll` until the message is claimed. The session with 50000 sent rows has
+their events, attempts and costs on record too; its trips and those of an empty one are made in one host, by turns. The
+idle host is `nanohost run`.
 """
 
 
@@ -59,6 +61,7 @@ async def _measure() -> list[Measurement]:
             *await stops.measure(root / "stops", image),
             *await scale.measure(root / "scale", image),
             *await hostile.measure(root / "hostile", image),
+            *await history.measure(root / "history", image),
             *await idle.measure(root),
         ]
 

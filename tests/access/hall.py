@@ -122,7 +122,7 @@ class Hall:
 
     async def record(self, what: str) -> list[Audit]:
         """Newest first."""
-        return await audit.latest(self.store, limit=100, what=what)
+        return await audit.latest(self.store.reports, limit=100, what=what)
 
 
 @asynccontextmanager

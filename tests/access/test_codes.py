@@ -167,7 +167,7 @@ async def test_a_flood_of_guesses_is_one_answer_one_entry_and_a_count(hall: Hall
     assert not await hall.is_owner(EVE)
     assert len(await hall.told(EVE)) == 1
     assert len(await hall.record("codes.guess")) == 1
-    [counted] = await dropped.latest(hall.store, limit=10, user=EVE)
+    [counted] = await dropped.latest(hall.store.reports, limit=10, user=EVE)
     assert counted.count == 51
     await hall.write(ADA, code)
     assert await hall.is_owner(ADA), "whoever is silent voids nothing"
@@ -403,8 +403,15 @@ async def test_whoever_types_an_old_code_is_told_so_although_others_were_forgott
 async def forget_all(hall: Hall) -> None:
     """Two days on, upkeep was there."""
     await hall.clock.advance(timedelta(days=2).total_seconds())
+    await forget_old(hall)
+
+
+async def forget_old(hall: Hall) -> None:
+    now = hall.clock.now()
     async with hall.store.transaction() as tx:
-        await codes.forget(tx, hall.clock.now())
+        await codes.expire(tx, now)
+        await codes.forget(tx, before=now - codes.KEPT, limit=50)
+        await codes.forget_guesses(tx, before=now - codes.KEPT, limit=50)
 
 
 @pytest.mark.behaviour("AC-03")
@@ -448,8 +455,7 @@ async def test_old_codes_and_guesses_are_forgotten(hall: Hall) -> None:
         await hall.pair()
     await hall.write(EVE, f"/pair {NONE}")
     await hall.clock.advance(timedelta(days=2).total_seconds())
-    async with hall.store.transaction() as tx:
-        await codes.forget(tx, hall.clock.now())
+    await forget_old(hall)
     assert await hall.store.all("SELECT * FROM codes") == []
     assert await hall.store.all("SELECT * FROM code_guesses") == []
 

@@ -91,7 +91,7 @@ class Bench:
         )
 
     async def statuses(self) -> list[str]:
-        return [str(row.status) for row in await actions.of_session(self.store, self.session.id)]
+        return [str(row.status) for row in await actions.of_session(self.store.reports, self.session.id)]
 
     def notices(self) -> list[MessageIn]:
         """What the agent was told, in order."""

@@ -204,7 +204,7 @@ async def test_a_request_on_record_is_kept_as_it_was(bench: Bench) -> None:
     )
     await bench.enter(row)
     await bench.enter(replace(row, name="another"))
-    assert await actions.of_session(bench.store, bench.session.id) == [row]
+    assert await actions.of_session(bench.store.reports, bench.session.id) == [row]
 
 
 def test_every_action_has_a_name_of_its_subject() -> None:

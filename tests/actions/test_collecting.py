@@ -50,13 +50,13 @@ async def test_whatever_a_container_asks_for_is_on_record_and_refused(bench: Ben
     assert await collected(bench, *rows) == [bench.session.id]
     session = await sessions.get(bench.store, bench.session.id)
     assert session.out_cursor == 2 * len(WRITTEN) - 1
-    found = await actions.of_session(bench.store, bench.session.id)
+    found = await actions.of_session(bench.store.reports, bench.session.id)
     assert [row.out_id for row in found] == [f"r{at}" for at in range(len(WRITTEN) - 1)]
     [sent] = await bench.store.all("SELECT out_id FROM deliveries")
     assert sent["out_id"] == f"r{len(WRITTEN) - 1}"
     await bench.settle()
     assert set(await bench.statuses()) == {"refused"}
-    kept = await audit.latest(bench.store, limit=100, who=f"agent:{bench.session.id}")
+    kept = await audit.latest(bench.store.reports, limit=100, who=f"agent:{bench.session.id}")
     assert (len(kept), {str(one.outcome) for one in kept}) == (len(found), {"refused"})
     assert len(bench.told()) == len(found)
 

@@ -109,7 +109,7 @@ async def say(
 
 async def outcomes(bench: Bench) -> list[str]:
     """What is on record of the wishes, oldest first."""
-    found = await audit.latest(bench.store, limit=100, what="wish")
+    found = await audit.latest(bench.store.reports, limit=100, what="wish")
     return [str(one.outcome) for one in reversed(found)]
 
 
@@ -129,7 +129,7 @@ async def test_a_request_that_needs_a_yes_waits_holds_up_nothing_and_is_done_whe
     assert bench.notices()[-1].trigger is True
     assert bench.changed == [bench.session.id]
     assert await outcomes(bench) == ["held", "done"]
-    [held, done] = reversed(await audit.latest(bench.store, limit=10, what="wish"))
+    [held, done] = reversed(await audit.latest(bench.store.reports, limit=10, what="wish"))
     assert {held.about, done.about} == {approval}
     assert done.who == f"agent:{bench.session.id}"
     assert (done.origin, done.details["arguments"]) == ("fake:c1", wanted("gold"))
@@ -168,7 +168,7 @@ async def test_a_request_that_is_not_byte_for_byte_what_was_shown_is_refused_and
             await tx.run("UPDATE actions SET arguments = ?", ('{"id": "j1"}',))
     await bench.settle()
     assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
-    [latest] = await audit.latest(bench.store, limit=1, about=approval)
+    [latest] = await audit.latest(bench.store.reports, limit=1, about=approval)
     assert (latest.outcome, latest.what) == ("refused", "wish" if column == "arguments" else "tasks.pause")
     assert "was refused" in bench.told()[-1]
 
@@ -238,7 +238,7 @@ async def test_a_rules_no_is_counted_as_used_and_the_record_names_it(bench: Benc
     found = await rules.find(bench.store, number)
     assert found is not None
     assert (await bench.statuses(), found.uses, found.last_used_at) == (["refused"], 1, bench.clock.now())
-    [refused] = await audit.latest(bench.store, limit=1, what="wish")
+    [refused] = await audit.latest(bench.store.reports, limit=1, what="wish")
     assert (refused.outcome, refused.details["rule"]) == ("denied", number)
 
 
@@ -254,7 +254,7 @@ async def test_a_permission_that_is_given_meanwhile_lets_go_on_what_waits_and_no
     await bench.settle()
     assert (await bench.statuses(), await granted(bench)) == (["done", "done"], ["gold", "silver"])
     assert len(bench.told()) == 2, "both had waited"
-    [allowed] = await rules.every(bench.store, limit=9)
+    [allowed] = await rules.every(bench.store.reports, limit=9)
     assert allowed.uses == 1
 
 
@@ -292,7 +292,7 @@ async def test_a_permission_that_is_taken_back_before_it_was_used_leaves_what_wa
         await rules.end(tx, number, by="local:root", now=bench.clock.now())
     await bench.settle()
     assert (await bench.statuses(), await granted(bench)) == (["held"], [])
-    [row] = await actions.of_session(bench.store, bench.session.id)
+    [row] = await actions.of_session(bench.store.reports, bench.session.id)
     assert row.approval_id not in (None, approval)
 
 
@@ -479,9 +479,9 @@ async def test_allowed_for_thirty_days_spares_the_question_until_they_are_over(b
     await bench.ask("wish", wanted("silver"))
     await bench.settle()
     assert (await granted(bench), len(set(bench.aftermath.approvals))) == (["gold", "silver"], 1)
-    [rule] = await rules.every(bench.store, limit=10)
+    [rule] = await rules.every(bench.store.reports, limit=10)
     assert (rule.kind, rule.uses, rule.last_used_at) == ("wish", 1, bench.clock.now())
-    [spared] = await audit.latest(bench.store, limit=1, what="wish")
+    [spared] = await audit.latest(bench.store.reports, limit=1, what="wish")
     assert (spared.outcome, spared.details["rule"]) == ("done", rule.id)
     await bench.clock.advance(timedelta(days=30).total_seconds())
     await bench.ask("wish", wanted("copper"))
@@ -626,5 +626,5 @@ async def test_what_the_operator_holds_is_held_whatever_the_action_says_of_itsel
 
 async def test_requests_that_wait_are_on_record_as_they_were(bench: Bench) -> None:
     approval = await asked(bench)
-    [row] = await actions.of_session(bench.store, bench.session.id)
+    [row] = await actions.of_session(bench.store.reports, bench.session.id)
     assert (row.status, row.approval_id, row.arguments) == ("held", approval, wanted("gold"))

@@ -102,7 +102,7 @@ class Hall:
 
     async def approvals(self) -> list[Approval]:
         """Newest first."""
-        return await approvals.latest(self.flow.host.store, limit=100)
+        return await approvals.latest(self.flow.host.store.reports, limit=100)
 
 
 @asynccontextmanager

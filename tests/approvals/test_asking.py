@@ -174,7 +174,7 @@ async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_
         await here.writes(BOB, "hello?")
         await here.routed()
         assert len(await here.approvals()) == 1, "not at once"
-        counted = await dropped.latest(here.flow.host.store, limit=5, user="fake:bob")
+        counted = await dropped.latest(here.flow.host.store.reports, limit=5, user="fake:bob")
         assert {one.reason for one in counted} == {NOBODY_LEFT}
         fake.reachable = {"olga"}
         async with here.flow.host.store.transaction() as tx:
@@ -412,5 +412,5 @@ async def test_what_this_host_does_not_know_any_more_ends_on_record_and_all_are_
         assert not here.cards(), "its buttons are gone"
         await here.presses(OLGA, card, "Let them in")
         await here.routed()
-        counted = await dropped.latest(here.flow.host.store, limit=5, user="fake:bob")
+        counted = await dropped.latest(here.flow.host.store.reports, limit=5, user="fake:bob")
         assert [one.reason for one in counted] == [gone.REASON]

@@ -205,7 +205,7 @@ async def test_nobody_is_asked_about_the_chats_of_somebody_who_was_refused_for_a
         await here.writes(BOB, "hello", chat="x1", group=group)
         await here.routed()
         assert await here.approvals() == []
-        [counted] = await dropped.latest(store, limit=10)
+        [counted] = await dropped.latest(store.reports, limit=10)
         assert (counted.user_id, counted.reason.startswith("the sender was refused on")) == ("fake:bob", True)
         await here.writes(CARL, "hello", chat="x1", group=group)
         await here.statuses("pending")

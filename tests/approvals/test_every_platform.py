@@ -48,7 +48,7 @@ async def test_a_card_is_decided_by_whom_it_is_for_and_by_no_made_up_press(tmp_p
         await platform.press(seen, LET_IN, person=BOB)
         await platform.write(platform.dm, "and now?")
         await platform.until(lambda: "echo: and now?" in read_by(platform), limit_s=20)
-        [one] = await approvals.latest(flow.host.store, limit=9)
+        [one] = await approvals.latest(flow.host.store.reports, limit=9)
         assert one.status == "pending"
         await platform.press(card, LET_IN)
         bobs = bobs_chat(platform)

@@ -55,7 +55,7 @@ async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_
         assert "may talk to main without it by now" in here.fake.edits[0][1]
         await here.presses(OLGA, card, "Let them in")
         await here.reads(OLGAS, "Settled already")
-        [record] = await audit.latest(here.flow.host.store, limit=9, what="approval.withdrawn")
+        [record] = await audit.latest(here.flow.host.store.reports, limit=9, what="approval.withdrawn")
         assert record.outcome is AuditOutcome.DONE
         await assert_clean(here.flow)
 
@@ -130,7 +130,7 @@ async def test_a_wiring_that_is_deleted_takes_the_question_with_it_and_what_wait
         found = await here.flow.host.store.all("SELECT * FROM roles WHERE user_id = 'fake:bob'")
         assert found == []
         await here.reads("c1", NOT_NOW)
-        [lost] = await dropped.latest(here.flow.host.store, limit=9)
+        [lost] = await dropped.latest(here.flow.host.store.reports, limit=9)
         assert (lost.user_id, lost.reason, lost.agent_group, lost.count) == ("fake:bob", UNWIRED, "main", 1)
         await assert_clean(here.flow)
 

@@ -39,7 +39,7 @@ async def test_a_stranger_who_is_let_in_is_a_member_and_all_they_wrote_meanwhile
         assert not here.cards(), "the buttons are gone"
         grants = await roles.of_user(here.flow.host.store, "fake:bob")
         assert [one.role for one in grants] == [Role.MEMBER]
-        audits = {one.what for one in await latest(here.flow.host.store, limit=50)}
+        audits = {one.what for one in await latest(here.flow.host.store.reports, limit=50)}
         assert {"approval.asked", "approval.approved", "members.create"} <= audits
 
 
@@ -56,9 +56,11 @@ async def test_a_stranger_who_is_refused_stays_refused_and_nobody_is_asked_again
         await here.reads("c1", "I may")
         await here.routed()
         assert len(await here.approvals()) == 1
-        [rule] = await rules.every(here.flow.host.store, limit=10)
+        [rule] = await rules.every(here.flow.host.store.reports, limit=10)
         assert (rule.effect, rule.subject, rule.uses) == ("deny", "fake:bob", 2)
-        assert sum(one.count for one in await dropped.latest(here.flow.host.store, limit=9, user="fake:bob")) == 3
+        assert (
+            sum(one.count for one in await dropped.latest(here.flow.host.store.reports, limit=9, user="fake:bob")) == 3
+        )
         assert "Denied by `Olga`" in here.fake.edits[0][1]
 
 
@@ -89,7 +91,7 @@ async def test_a_flood_makes_one_card_holds_ten_messages_and_is_counted(tmp_path
         [row] = await here.flow.host.store.all("SELECT count(*) AS held FROM routes WHERE outcome = 'held'")
         assert row["held"] == 10
         assert len(here.cards()) == len(await here.approvals()) == 1
-        counted = await dropped.latest(here.flow.host.store, limit=9, user="fake:bob")
+        counted = await dropped.latest(here.flow.host.store.reports, limit=9, user="fake:bob")
         assert sum(one.count for one in counted) == 15
         await here.presses(OLGA, card, "Let them in")
         await here.reads("c1", "message 9")
@@ -152,7 +154,9 @@ async def test_two_who_press_at_once_have_one_effect_and_the_second_reads_what_w
         [approval] = await here.approvals()
         winner = {"fake:olga": "Olga", "fake:carl": "Carl"}[approval.decided_by or ""]
         assert f"`{winner}`" in said.text
-        decisions = [one for one in await latest(here.flow.host.store, limit=50) if one.what.startswith("approval.")]
+        decisions = [
+            one for one in await latest(here.flow.host.store.reports, limit=50) if one.what.startswith("approval.")
+        ]
         assert len(decisions) == 2, "it was asked, and decided once"
 
 
@@ -182,7 +186,7 @@ async def test_a_press_that_was_made_up_or_comes_from_another_chat_does_nothing(
         await here.writes(OLGA, "are you there?")
         await here.reads("c1", "are you there?")
         await here.statuses("pending")
-        [counted] = await dropped.latest(here.flow.host.store, limit=9, user="fake:olga")
+        [counted] = await dropped.latest(here.flow.host.store.reports, limit=9, user="fake:olga")
         assert counted.reason == "the button is on a card of another chat"
 
 
@@ -288,5 +292,5 @@ async def test_a_flood_of_strangers_makes_no_more_cards_than_somebody_can_read(t
         await here.card(most)
         await here.routed()
         assert len(await here.approvals()) == len(here.cards()) == most
-        counted = await dropped.latest(here.flow.host.store, limit=50)
+        counted = await dropped.latest(here.flow.host.store.reports, limit=50)
         assert sum(one.count for one in counted) == 5

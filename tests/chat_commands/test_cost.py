@@ -41,8 +41,9 @@ async def took(store: Store, turn: str, folder: str, ago: timedelta, usage: Usag
 
 
 async def said(store: Store, actor: Actor = LOCAL) -> Sequence[str]:
+    seen = await COMMAND.seen(store.reports, NOW, BERLIN)
     async with store.transaction() as tx:
-        asked = HostAsked(tx=tx, actor=actor, now=NOW, zone=BERLIN, aftermath=Aftermath())
+        asked = HostAsked(tx=tx, actor=actor, now=NOW, zone=BERLIN, aftermath=Aftermath(), seen=seen)
         return (await COMMAND.carry_out(asked, COMMAND.typed(""))).splitlines()
 
 

@@ -58,7 +58,7 @@ async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_
 async def test_of_a_long_message_it_is_shown_how_much_is_sent(operator: Operator) -> None:
     session = await entered(operator, DeliveryStatus.SENDING)
     store, now = operator.context.store, operator.context.clock.now()
-    [delivery] = await deliveries.latest(store, status=None, session=SessionId(session), limit=1)
+    [delivery] = await deliveries.latest(store.reports, status=None, session=SessionId(session), limit=1)
     first, last = (StoredPart(number=number, of=2, text="t", plain="t") for number in range(2))
     async with store.transaction() as tx:
         await deliveries.add_parts(tx, delivery, [first, last])

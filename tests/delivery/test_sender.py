@@ -31,7 +31,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def _enter(store: Store, clock: ManualClock, text: str, seq: int) -> LaneKey:
     now = clock.now()
     async with store.transaction() as tx:
-        found = await sessions.every(tx)
+        found = await sessions.starting_with(tx, "")
         if found:
             id = found[0].id
         else:

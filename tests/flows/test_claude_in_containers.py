@@ -72,7 +72,7 @@ async def claude_works(runtime: Runtime, root: Path) -> None:
             await flow.wire()
             await flow.fake.person_writes("hello")
             sent = await flow.fake.wait_for(2, LIMIT_S)
-            calls = await model_calls.totals(flow.host.store)
+            calls = await model_calls.totals(flow.host.store.reports)
     assert [message.text for message in sent] == ["one moment", "the answer"]
     assert calls["calls"] == 3
     assert "42" in api.messages[2].user_text

@@ -76,7 +76,7 @@ async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_t
         await press(fake, card, "Allow once")
         told = await seen(fake, "c1", "told: ")
         [task] = await changes.of_session(flow.host.store, session.id)
-        kept = await audit.latest(flow.host.store, limit=10, what="tasks")
+        kept = await audit.latest(flow.host.store.reports, limit=10, what="tasks")
     assert (task.content, task.cron) == ("water the plants", "0 9 * * *")
     assert told.text == "told: Your request tasks.create was approved and is done."
     assert [str(one.outcome) for one in reversed(kept)] == ["held", "done"]

@@ -58,7 +58,7 @@ async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is
         await press(fake, card, "Allow once")
         session = await flow.session()
         async with asyncio.timeout(10):
-            while not await audit.latest(flow.host.store, limit=1, what="approval.approved"):
+            while not await audit.latest(flow.host.store.reports, limit=1, what="approval.approved"):
                 pass
         assert await changes.of_session(flow.host.store, session.id) == []
         await owner(flow, "/resume")

@@ -78,7 +78,7 @@ async def test_a_bot_is_answered_where_a_wiring_lets_bots_speak_and_is_on_record
         await change(flow, bots=1)
         await watched.fake.person_writes("build two", sender=BOT, group=True)
         await watched.fake.wait_for(1)
-        [lost] = await dropped.latest(flow.host.store, limit=9)
+        [lost] = await dropped.latest(flow.host.store.reports, limit=9)
     assert flow.texts() == ["echo: build two"]
     assert (lost.user_id, lost.reason, lost.count) == ("fake:ci", "another bot wrote it", 1)
 
@@ -92,7 +92,7 @@ async def test_bots_that_answer_each_other_for_ever_are_cut_short_until_a_person
             await watched.fake.person_writes(f"beep {number}", sender=BOT, group=True)
         await routed(flow)
         assert (await outcomes(flow)).count("written") == MOST_BOTS
-        [lost] = await dropped.latest(flow.host.store, limit=9)
+        [lost] = await dropped.latest(flow.host.store.reports, limit=9)
         assert (lost.user_id, lost.reason, lost.count) == ("fake:ci", BOTS_ALONE, 5)
         await watched.fake.person_writes("go on, you two", group=True)
         await watched.fake.person_writes("boop", sender=BOT, group=True)
@@ -122,7 +122,7 @@ async def test_a_pattern_from_before_that_cannot_be_tried_any_more_is_told_on_re
         await change(flow, engage_pattern=".")
         await watched.fake.person_writes("hi")
         await watched.fake.wait_for(1)
-        [lost] = await dropped.latest(flow.host.store, limit=9)
+        [lost] = await dropped.latest(flow.host.store.reports, limit=9)
     assert "the wiring's pattern cannot be used" in lost.reason
     assert flow.texts() == ["echo: hi"]
 
@@ -148,7 +148,7 @@ async def test_on_a_new_install_a_direct_message_is_told_what_to_type_on_the_mac
         await flow.wire("c2")
         await watched.fake.person_writes("hi", chat="c2")
         await watched.fake.wait_for(2)
-        lost = await dropped.latest(flow.host.store, limit=9)
+        lost = await dropped.latest(flow.host.store.reports, limit=9)
     assert flow.texts() == [NOBODY.format(channel="fake"), "echo: hi"]
     assert sum(one.count for one in lost) == 3
 

@@ -110,11 +110,11 @@ async def test_months_pass_and_what_was_allowed_for_thirty_days_ends_and_its_mak
         " time on 2026-01-11. You will be asked again."
     ]
     assert (await register.said(), register.poked) == (said, ["dm-of-owner"])
-    assert [rule.id for rule in await rules.every(register.store, limit=10)] == [lasting.id]
+    assert [rule.id for rule in await rules.every(register.store.reports, limit=10)] == [lasting.id]
     ended = await rules.find(register.store, unused.id)
     assert ended is not None
     assert (ended.ended_by, ended.ended_at) == ("host", START + timedelta(days=30))
-    kept = await audit.latest(register.store, limit=10, what="rules.end")
+    kept = await audit.latest(register.store.reports, limit=10, what="rules.end")
     assert {(one.who, one.about) for one in kept} == {("host", str(unused.id)), ("host", str(used.id))}
 
 
@@ -139,7 +139,7 @@ async def test_a_rule_made_at_the_machine_or_by_one_who_is_nowhere_to_be_told_en
     async with register.kept():
         await register.pass_days(2)
     assert await register.said() == []
-    assert await rules.every(register.store, limit=10) == []
+    assert await rules.every(register.store.reports, limit=10) == []
 
 
 async def test_many_that_end_together_are_one_message(register: Register) -> None:

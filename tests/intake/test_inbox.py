@@ -428,5 +428,5 @@ async def test_what_is_dropped_at_once_is_counted_by_who_where_and_why(inbox: Ch
         await inbox.accept(
             replace(EVENT, platform_message_id=str(number), sender=Sender(handle="b", name="", is_bot=True))
         )
-    [counted] = await dropped.latest(store, limit=9)
+    [counted] = await dropped.latest(store.reports, limit=9)
     assert (counted.chat, counted.user_id, counted.reason, counted.count) == (CHAT, "fake:b", "another bot wrote it", 3)

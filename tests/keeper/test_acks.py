@@ -211,7 +211,7 @@ async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_
             Usage(tokens_in=100, cost_usd=0.5),
             Usage(tokens_in=7, cost_usd=9),
         ]
-        by_group = await turn_costs.since(bench.store, START - timedelta(days=1))
+        by_group = await turn_costs.since(bench.store.reports, START - timedelta(days=1))
         assert sum(by_group.values(), Cost()) == Cost(turns=4, tokens_in=308, cost_usd=10.5, unpriced=1)
 
 

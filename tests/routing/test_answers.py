@@ -243,7 +243,7 @@ async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_
                 await wirings.delete(tx, (await wirings.of_chat(tx, chat.id))[0].id)
         await world.says("", kind=EventKind.CLICK, value=value)
         await world.route()
-        lost = [(one.agent_group, one.reason) for one in await dropped.latest(world.store, limit=9)]
+        lost = [(one.agent_group, one.reason) for one in await dropped.latest(world.store.reports, limit=9)]
         assert lost == ([] if listens else [("b", ANOTHERS_CARD)])
 
 

@@ -54,7 +54,7 @@ def test_every_command_says_what_it_is_for() -> None:
 
 
 async def answers(world: World) -> list[str]:
-    rows = await deliveries.latest(world.store, status=DeliveryStatus.PENDING, session=None, limit=20)
+    rows = await deliveries.latest(world.store.reports, status=DeliveryStatus.PENDING, session=None, limit=20)
     return [json.loads(row.content)["text"] for row in sorted(rows, key=lambda row: row.seq)]
 
 

@@ -213,7 +213,9 @@ class World:
                 pass
 
     async def session(self, folder: str, thread: str | None = None) -> Session:
-        (found,) = [s for s in await sessions.every(self.store) if (s.group_folder, s.thread_id) == (folder, thread)]
+        (found,) = [
+            s for s in await sessions.every(self.store.reports) if (s.group_folder, s.thread_id) == (folder, thread)
+        ]
         return found
 
     async def mailbox(self, folder: str, thread: str | None = None) -> list[str]:
@@ -291,7 +293,7 @@ async def test_a_second_message_finds_the_firsts_session(world: World) -> None:
         await world.says(text)
         await world.route()
     assert await world.mailbox("a") == ["one", "two"]
-    assert len(await sessions.every(world.store)) == 1
+    assert len(await sessions.every(world.store.reports)) == 1
 
 
 @pytest.mark.behaviour("RT-01")
@@ -334,7 +336,7 @@ async def test_what_nobody_is_wired_to_is_dropped_with_the_reason(world: World) 
     await world.says("to no agent", chat="c2", is_group=True)
     await world.route()
     assert await world.drops() == [("to nobody", NO_CHAT), ("to no agent", NO_WIRING)]
-    assert (world.woken, await sessions.every(world.store)) == ([], [])
+    assert (world.woken, await sessions.every(world.store.reports)) == ([], [])
 
 
 @pytest.mark.behaviour("AC-02", "RT-07", "RT-10")
@@ -359,12 +361,12 @@ async def test_who_was_turned_away_is_shown_until_they_have_a_role(world: World)
     await world.wire(await world.chat(unknown=UnknownSender.STRICT), agent)
     await world.says("stranger", sender="u1")
     await world.route()
-    [shown] = (await overview.lists(world.store, NOON))["senders_denied"]
+    [shown] = (await overview.lists(world.store.reports, NOON))["senders_denied"]
     assert shown["user"] == "fake:u1"
     async with world.store.transaction() as tx:
         later = NOON + timedelta(days=10_000)
         await roles.grant(tx, user_id="fake:u1", role=Role.MEMBER, agent_group=agent.id, now=later)
-    assert (await overview.lists(world.store, NOON))["senders_denied"] == []
+    assert (await overview.lists(world.store.reports, NOON))["senders_denied"] == []
 
 
 @pytest.mark.behaviour("RT-04")
@@ -378,7 +380,7 @@ async def test_a_mention_sticks_to_its_thread(world: World) -> None:
     await world.says("later", thread="7", is_group=True)
     await world.route()
     assert await world.mailbox("a", "7") == ["@nan", "same batch", "later"]
-    assert len(await sessions.every(world.store)) == 1
+    assert len(await sessions.every(world.store.reports)) == 1
 
 
 @pytest.mark.behaviour("RT-04")
@@ -534,7 +536,7 @@ async def test_a_crash_between_mailbox_and_record_changes_nothing(world: World) 
     await crash(world)
     await world.route()
     assert (await world.mailbox("a"), await world.mailbox("b")) == (["one", "two"], ["one", "two"])
-    assert len(await sessions.every(world.store)) == 2
+    assert len(await sessions.every(world.store.reports)) == 2
     assert len(set(world.woken)) == 2
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import StoreError
-from nanohost.store.database import PartFailed, Store, Transaction, open_store
+from nanohost.store.database import MOST_REPORTS, PartFailed, Store, Transaction, open_store
 
 LIMIT_S = 20.0
 ADD = "INSERT INTO notes (text) VALUES (?)"
@@ -381,3 +381,60 @@ async def test_closing_in_an_emergency_waits_as_well(path: Path) -> None:
             raise RuntimeError
     async with asyncio.timeout(LIMIT_S):
         await asyncio.gather(*early)
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+
+
+@asynccontextmanager
+async def endless_reports(store: Store, count: int) -> AsyncIterator[list[asyncio.Task[list[sqlite3.Row]]]]:
+    """Reports that never come to an end, until they are cancelled."""
+    reports = [asyncio.create_task(store.reports.all(ENDLESS)) for _ in range(count)]
+    while len(store.reports._all) < min(count, MOST_REPORTS) or store.reports._idle:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    try:
+        yield reports
+    finally:
+        for report in reports:
+            report.cancel()
+        await asyncio.gather(*reports, return_exceptions=True)
+
+
+async def test_reports_that_take_for_ever_delay_no_message(notes: Store) -> None:
+    async with asyncio.timeout(LIMIT_S), endless_reports(notes, MOST_REPORTS):
+        await add(notes, "a message")
+        assert await texts(notes) == ["a message"]
+
+
+async def test_a_report_waits_for_no_other_one(notes: Store) -> None:
+    await add(notes, "a message")
+    async with asyncio.timeout(LIMIT_S), endless_reports(notes, MOST_REPORTS - 1):
+        assert [row["text"] for row in await notes.reports.all("SELECT text FROM notes")] == ["a message"]
+
+
+async def test_a_report_that_nobody_waits_for_any_more_makes_room_for_the_next(notes: Store) -> None:
+    async with asyncio.timeout(LIMIT_S), endless_reports(notes, MOST_REPORTS) as reports:
+        waiting = asyncio.create_task(notes.reports.one("SELECT 1 AS it"))
+        reports[0].cancel()
+        row = await waiting
+        assert row is not None
+        assert row["it"] == 1
+
+
+async def test_a_report_sees_what_was_just_committed_and_changes_nothing(notes: Store) -> None:
+    await add(notes, "one")
+    assert len(await notes.reports.all("SELECT * FROM notes")) == 1
+    await add(notes, "two")
+    assert len(await notes.reports.all("SELECT * FROM notes")) == 2
+    with pytest.raises(StoreError, match="readonly"):
+        await notes.reports.all("DELETE FROM notes")
+
+
+async def test_a_store_is_closed_while_a_report_is_read(path: Path) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        async with open_store(path, durable=False) as store:
+            report = asyncio.create_task(store.reports.all(ENDLESS))
+            while not store.reports._all or store.reports._idle:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        with pytest.raises(StoreError, match="interrupted"):
+            await report

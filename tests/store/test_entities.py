@@ -207,7 +207,7 @@ async def test_a_session_is_found_by_its_key_and_made_once(store: Store) -> None
             async with store.transaction() as tx:
                 await sessions.add(tx, agent_group=agent.id, messaging_group=group, thread_id=thread, now=NOON)
     assert await sessions.find(store, SessionId("nobody")) is None
-    assert len(await sessions.every(store)) == 3
+    assert len(await sessions.every(store.reports)) == 3
 
 
 async def test_due_work_is_found_when_its_time_has_come(store: Store) -> None:
@@ -400,7 +400,7 @@ async def test_a_delivery_that_breaks_a_rule_is_an_error_and_not_a_repeat(store:
 async def test_model_calls_add_up(store: Store) -> None:
     session = await a_session(store)
     nothing = {"calls": 0, "tokens_in": 0, "tokens_out": 0, "cost_usd": 0.0, "unpriced": 0}
-    assert await model_calls.totals(store) == nothing
+    assert await model_calls.totals(store.reports) == nothing
     for status, error, cost in ((200, None, 0.5), (0, "no answer", None)):
         async with store.transaction() as tx:
             await model_calls.add(
@@ -418,7 +418,7 @@ async def test_model_calls_add_up(store: Store) -> None:
                 cost_usd=cost,
             )
     sums = {"calls": 2, "tokens_in": 20, "tokens_out": 4, "cost_usd": 0.5, "unpriced": 1}
-    assert await model_calls.totals(store) == sums
+    assert await model_calls.totals(store.reports) == sums
 
 
 async def test_a_call_counts_to_the_turn_that_ended_first_after_it_began(store: Store) -> None:

@@ -197,7 +197,7 @@ async def test_a_message_that_recurs_is_entered_for_its_chat_each_time_and_wakes
             await bench.clock.advance(HOUR_S)
             await bench.started(task, hour)
             await bench.rested()
-        entered = await deliveries.latest(bench.store, status=None, session=session.id, limit=10)
+        entered = await deliveries.latest(bench.store.reports, status=None, session=session.id, limit=10)
         runs = await bench.runs(task)
         by_number = sorted(entered, key=lambda one: one.seq)
         assert [one.out_id for one in by_number] == [run.message_id for run in runs]
@@ -252,7 +252,7 @@ async def test_a_series_that_fails_again_and_again_is_paused_and_its_chat_told_o
         assert paused.status is TaskStatus.PAUSED
         assert paused.reason is not None
         assert "It broke." in paused.reason
-        [notice] = await deliveries.latest(bench.store, status=None, session=session.id, limit=10)
+        [notice] = await deliveries.latest(bench.store.reports, status=None, session=session.id, limit=10)
         assert f"nanohost tasks resume {task.id}" in json.loads(notice.content)["text"]
         assert bench.lanes == [notice.lane]
         run = (await bench.runs(task))[0]

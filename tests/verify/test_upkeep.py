@@ -143,11 +143,11 @@ async def test_what_model_calls_used_is_known_after_they_are_gone(bench: Bench) 
                 error=None,
                 cost_usd=0.5 if status == 200 else None,
             )
-    before = await model_calls.totals(bench.store)
+    before = await model_calls.totals(bench.store.reports)
     await bench.clock.advance(MONTHS_S)
     await upkeep(bench).tidy()
     assert await count(bench, "model_calls") == 0
-    assert await model_calls.totals(bench.store) == before
+    assert await model_calls.totals(bench.store.reports) == before
     assert before == {"calls": 2, "tokens_in": 6, "tokens_out": 8, "cost_usd": 0.5, "unpriced": 1}
     [day] = await bench.store.all("SELECT agent_group, model, calls, failed FROM model_calls_by_day")
     assert tuple(day) == (REST, "m", 2, 1)

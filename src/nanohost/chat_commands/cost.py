@@ -13,10 +13,11 @@ from nanohost.access.decision import is_admin
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
+from nanohost.errors import UsageError
 from nanohost.model import Role
 from nanohost.phrases import counted
 from nanohost.store import agent_groups, turn_costs
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, Reports
 from nanohost.store.turn_costs import Cost
 
 MOST_GROUPS = 6
@@ -27,17 +28,20 @@ Windows = Mapping[str, Mapping[str, Cost]]
 """What each agent group took, by folder, within each span of time, longest last."""
 
 
+async def _look(reports: Reports, now: datetime, zone: tzinfo) -> Windows:
+    midnight = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    begins = {"today": midnight, "7 days": now - WEEK, "30 days": now - MONTH}
+    return {name: await turn_costs.since(reports, moment) for name, moment in begins.items()}
+
+
 async def _cost(asked: HostAsked, _: Arguments) -> str:
-    midnight = asked.now.astimezone(asked.zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    begins = {"today": midnight, "7 days": asked.now - WEEK, "30 days": asked.now - MONTH}
     shown = await _administered(asked.tx, asked.actor)
+    every: Windows | None = asked.seen
+    if every is None:  # nothing was read for somebody who had no right to it a moment ago
+        raise UsageError("what you may do has just changed", hint=asked.actor.types("cost"))
     windows = {
-        name: {
-            folder: cost
-            for folder, cost in (await turn_costs.since(asked.tx, moment)).items()
-            if shown is None or folder in shown
-        }
-        for name, moment in begins.items()
+        name: {folder: cost for folder, cost in window.items() if shown is None or folder in shown}
+        for name, window in every.items()
     }
     first = await turn_costs.first(asked.tx)
     return costs(windows, first=first, now=asked.now, zone=asked.zone)
@@ -105,5 +109,6 @@ COMMAND = HostCommand(
     help="what models have cost today, in 7 and in 30 days",
     example="/cost",
     carry_out=_cost,
+    look=_look,
     who=Who.ADMIN,
 )

@@ -18,7 +18,7 @@ from nanohost.chat_commands.command import Who
 from nanohost.errors import UsageError
 from nanohost.model import Role
 from nanohost.store import audit
-from nanohost.store.database import Transaction
+from nanohost.store.database import Reports, Transaction
 from nanohost.store.roles import Grant
 from nanohost_protocol.rows import Origin
 
@@ -65,7 +65,7 @@ class Actor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAsked:
     """What a command works with. `zone` is that of the times people read, `channels` are the names of those that are
-    set up."""
+    set up, `seen` is what the command's `look` found."""
 
     tx: Transaction
     actor: Actor
@@ -73,12 +73,13 @@ class HostAsked:
     zone: tzinfo
     aftermath: Aftermath
     channels: Collection[str] = ()
+    seen: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCommand:
     """`carry_out` returns what is said to whoever gave the command. It raises UsageError, whose sentence they read,
-    before it changes anything.
+    before it changes anything. `look` reads what may take long, before the transaction: nobody who writes waits for it.
 
     In a chat arguments are typed in the order of the model's fields, a word each, all the rest for the last one.
     `private`: in a chat it is for direct messages alone. `in_shell`: it is a command of `nanohost`, too.
@@ -94,6 +95,11 @@ class HostCommand:
     private: bool = False
     in_shell: bool = True
     shown: bool = True
+    look: Callable[[Reports, datetime, tzinfo], Awaitable[Any]] | None = None
+
+    async def seen(self, reports: Reports, now: datetime, zone: tzinfo) -> Any:
+        """What `carry_out` gets as `asked.seen`. Raises StoreError."""
+        return None if self.look is None else await self.look(reports, now, zone)
 
     def typed(self, words: str) -> Arguments:
         """What stands behind the name in a chat. Raises UsageError."""

@@ -24,7 +24,7 @@ class List(Arguments):
 async def _list(context: CommandContext, arguments: List) -> Json:
     session = await known_session(context.store, arguments.session) if arguments.session is not None else None
     found = await actions.latest(
-        context.store,
+        context.store.reports,
         status=arguments.status,
         session=session.id if session else None,
         limit=arguments.limit,

@@ -21,7 +21,7 @@ from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, ApprovalId
 from nanohost.store import agent_groups, approvals
 from nanohost.store.approvals import Approval, ApprovalStatus, Card
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, Reports
 
 MOST = 100
 
@@ -127,7 +127,7 @@ async def _deny(decided: Callable[..., Awaitable[str]], arguments: Deny) -> str:
     return await decided(verdict=Verdict.DENY, reason=arguments.reason)
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[ApprovalRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[ApprovalRow]:
     found = await approvals.latest(db, limit=arguments.limit or MOST, status=arguments.status, kind=arguments.kind)
     folders = await agent_groups.folders(db)
     return [_row(one, folders) for one in found]

@@ -12,7 +12,7 @@ from nanohost.commands.resource import ListArguments, Listing, Number, Resource,
 from nanohost.errors import UsageError
 from nanohost.store import audit
 from nanohost.store.audit import AuditOutcome
-from nanohost.store.database import Queries
+from nanohost.store.database import Reports
 from nanohost_protocol.moments import moment, seconds
 
 MOST = 100
@@ -40,7 +40,7 @@ class List(ListArguments):
     since: str | None = Field(None, description="only from then on: 2026-03-01T09:00, or 3h for the last three hours")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[AuditRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[AuditRow]:
     found = await audit.latest(
         db,
         limit=arguments.limit or MOST,

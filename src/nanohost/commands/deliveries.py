@@ -41,7 +41,7 @@ class Drop(One):
 async def _list(context: CommandContext, arguments: List) -> Json:
     session = await known_session(context.store, arguments.session) if arguments.session is not None else None
     found = await deliveries.latest(
-        context.store,
+        context.store.reports,
         status=arguments.status,
         session=session.id if session else None,
         limit=arguments.limit,
@@ -51,7 +51,7 @@ async def _list(context: CommandContext, arguments: List) -> Json:
 
 async def _show(context: CommandContext, arguments: One) -> Json:
     delivery = await _known(context.store, arguments)
-    sent, parts = await deliveries.progress(context.store, delivery)
+    sent, parts = await deliveries.progress(context.store.reports, delivery)
     return {
         **_row(delivery),
         "thread": delivery.thread_id,
@@ -62,7 +62,7 @@ async def _show(context: CommandContext, arguments: One) -> Json:
         "next_try": plain(delivery.next_try_at),
         "operator_said": plain(delivery.decision),
         "platform_message_ids": list(delivery.receipt),
-        "tries": plain(await deliveries.attempts(context.store, delivery)),
+        "tries": plain(await deliveries.attempts(context.store.reports, delivery)),
     }
 
 

@@ -14,7 +14,7 @@ from nanohost.commands.setup import channel_name, chat_place, ensure_chat, in_fu
 from nanohost.delivery.withdrawal import withdraw
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, destinations, messaging_groups, sessions
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.destinations import NAME, NamedChat
 
 
@@ -61,7 +61,7 @@ class Create(One):
     chat: str = Field(description="the platform's id of the chat; it is made known if it is new")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[DestinationRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[DestinationRow]:
     if arguments.group is None:
         found = await destinations.every(db)
     else:
@@ -120,9 +120,8 @@ async def _tell_agents(context: CommandContext, row: DestinationRow | Deleted) -
     group = await known_group(context.store, row.group)
     await context.live.addresses_changed(group.id)
     if isinstance(row, Deleted) and row.tasks:
-        for session in await sessions.every(context.store):
-            if session.agent_group_id == group.id:
-                context.live.tasks_changed(session.id)
+        for session in await sessions.of_agent_group(context.store, group.id):
+            context.live.tasks_changed(session.id)
     return row
 
 

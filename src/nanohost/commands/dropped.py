@@ -10,7 +10,7 @@ from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Change, ListArguments, Listing, Number, Resource, Row
 from nanohost.store import dropped
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Reports, Transaction
 from nanohost.store.dropped import Dropped
 
 MOST = 100
@@ -46,7 +46,7 @@ class Clear(Arguments):
     user: str | None = Field(None, description="only of this user (default: of everybody)")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[DroppedRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[DroppedRow]:
     found = await dropped.latest(db, limit=arguments.limit or MOST, user=arguments.user, channel_type=arguments.channel)
     return [_row(one) for one in found]
 

@@ -26,7 +26,7 @@ class Retry(Arguments):
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:
-    return [_row(stored) for stored in await events.that_are_set_aside(context.store, limit=MOST)]
+    return [_row(stored) for stored in await events.that_are_set_aside(context.store.reports, limit=MOST)]
 
 
 async def _retry(context: CommandContext, arguments: Retry) -> Json:

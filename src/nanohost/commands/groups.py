@@ -46,7 +46,7 @@ async def _restart(context: CommandContext, arguments: Restart) -> Json:
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:
-    return plain(await agent_groups.every(context.store))
+    return plain(await agent_groups.every(context.store.reports))
 
 
 async def _show(context: CommandContext, arguments: Show) -> Json:

@@ -23,14 +23,17 @@ def local_actor(context: CommandContext) -> Actor:
 def _in_shell(one: HostCommand) -> Command:
     async def run(context: CommandContext, arguments: Arguments) -> Json:
         aftermath = Aftermath()
+        now, zone = context.clock.now(), ZoneInfo(context.settings.host.timezone)
+        seen = await one.seen(context.store.reports, now, zone)
         async with context.store.transaction() as tx:
             asked = HostAsked(
                 tx=tx,
                 actor=local_actor(context),
-                now=context.clock.now(),
-                zone=ZoneInfo(context.settings.host.timezone),
+                now=now,
+                zone=zone,
                 aftermath=aftermath,
                 channels={one.name for one in channel_instances(context.settings)},
+                seen=seen,
             )
             said = await one.carry_out(asked, arguments)
         if context.live is not None:

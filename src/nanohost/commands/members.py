@@ -13,7 +13,7 @@ from nanohost.commands.resource import Change, ListArguments, Listing, Resource,
 from nanohost.commands.roles import Granted, Revoked
 from nanohost.model import Role
 from nanohost.store import users
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Reports, Transaction
 
 
 class MemberRow(Row):
@@ -34,7 +34,7 @@ class One(Arguments):
     group: str | None = Field(None, description="only in this agent group (default: everywhere)")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[MemberRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[MemberRow]:
     rows = []
     for one in await roles.granted(db, user=None, role=Role.MEMBER, folder=arguments.group):
         known = await users.find(db, one.user)

@@ -16,7 +16,7 @@ from nanohost.commands.show import plain
 from nanohost.errors import UsageError
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
 from nanohost.store import audit, destinations, messaging_groups, sessions, wirings
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 
 
 class ChatRow(Row):
@@ -67,7 +67,7 @@ class Update(One):
     unknown: UnknownSender | None = Field(None, description="what senders without a role may do")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[ChatRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[ChatRow]:
     chats = await messaging_groups.every(db)
     return [_row(chat) for chat in chats if arguments.channel in (None, chat.channel_type)]
 
@@ -111,7 +111,7 @@ async def _refuse_in_use(tx: Transaction, chat: MessagingGroup) -> None:
         raise UsageError(f"{what} is wired to an agent", hint=f"nanohost wirings delete {wired[0].id}")
     if named := await destinations.of_chat(tx, chat.id):
         raise UsageError(f"{what} is the destination {named[0].name}", hint="nanohost destinations list")
-    if kept := [one for one in await sessions.every(tx) if one.messaging_group_id == chat.id]:
+    if kept := await sessions.of_chat(tx, chat.id):
         place = shlex.quote(audit.about_chat(chat))
         raise UsageError(
             f"{what} has conversations, and those are kept: {kept[0].id}",

@@ -84,25 +84,25 @@ class Verb:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing(Verb):
-    """`run` answers with rows."""
+    """`run` gets the database's Reports, and answers with rows."""
 
     word: str = "list"
     arguments: type[Arguments] = ListArguments
 
     async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
-        rows: Sequence[Row] = await self.run(context, context.store, arguments)
+        rows: Sequence[Row] = await self.run(context, context.store.reports, arguments)
         limit = arguments.limit if isinstance(arguments, ListArguments) else None
         return [row.as_json() for row in rows[:limit]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look(Verb):
-    """`run` answers with the row of a key, or None."""
+    """`run` gets the database's Reports, and answers with the row of a key, or None."""
 
     word: str = "get"
 
     async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
-        row: Row | None = await self.run(context, context.store, arguments)
+        row: Row | None = await self.run(context, context.store.reports, arguments)
         if row is None:
             raise resource.unknown(self, arguments)
         return row.as_json()

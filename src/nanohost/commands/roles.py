@@ -17,7 +17,7 @@ from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, Role
 from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, roles
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 
 USER = re.compile(r"[a-z][a-z0-9_-]*:.+")
 EVERYWHERE = "everywhere"
@@ -113,7 +113,7 @@ async def revoke(context: CommandContext, tx: Transaction, arguments: One) -> Re
     return Revoked(user=arguments.user, role=arguments.role, group=arguments.group or EVERYWHERE, revoked="now")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[RoleRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[RoleRow]:
     return await granted(db, user=arguments.user, role=arguments.role, folder=arguments.group)
 
 

@@ -19,7 +19,7 @@ from nanohost.commands.roles import checked_user
 from nanohost.commands.setup import known_group
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, rules
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.rules import Rule, RuleEffect
 from nanohost_protocol.moments import moment
 
@@ -70,7 +70,7 @@ class Create(Arguments):
     until: str | None = Field(None, description="2026-03-01T09:00, or 30d from now (default: until it is deleted)")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[RuleRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[RuleRow]:
     found = await rules.every(db, limit=arguments.limit or ALL, ended=arguments.ended)
     return [await _described(db, rule) for rule in found]
 

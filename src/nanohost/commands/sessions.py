@@ -40,7 +40,7 @@ async def _stop(context: CommandContext, arguments: Stop) -> Json:
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:
-    return [_row(session) for session in await sessions.every(context.store)]
+    return [_row(session) for session in await sessions.every(context.store.reports)]
 
 
 async def _show(context: CommandContext, arguments: Show) -> Json:

@@ -130,7 +130,7 @@ async def known_group(db: Queries, folder: str) -> AgentGroup:
 async def known_session(db: Queries, beginning: str) -> Session:
     """The one session whose id begins so. Raises UsageError when there is none, or more; nothing at all, as a shell
     makes of a variable that is not set, is no beginning."""
-    found = [session for session in await sessions.every(db) if beginning and session.id.startswith(beginning)]
+    found = await sessions.starting_with(db, beginning) if beginning else []
     if len(found) != 1:
         what = "no session" if not found else f"{len(found)} sessions"
         raise UsageError(f"there is {what} whose id begins with {beginning[:80]!r}", hint="nanohost sessions list")

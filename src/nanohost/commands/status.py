@@ -105,10 +105,10 @@ class Status(Arguments):
 async def _status(context: CommandContext, arguments: Status) -> Json:
     now = context.clock.now()
     report = context.live.report() if context.live else None
-    pause = await paused.find(context.store)
-    failing = await model_calls.failing(context.store, now - FAILING_FOR)
+    pause = await paused.find(context.store.reports)
+    failing = await model_calls.failing(context.store.reports, now - FAILING_FOR)
     lists: dict[str, Json] = {
-        **await overview.lists(context.store, now),
+        **await overview.lists(context.store.reports, now),
         "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
         "disk": await asyncio.to_thread(_disk, context.home, is_kept=bool(report and report.get("short_of_disk"))),
         "holds": [_hold(row) for row in await holds.listed(context.store)],
@@ -123,8 +123,8 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         "running": report is not None,
         "paused": None if pause is None else _paused(pause),
         "host": report,
-        "counts": dict(await overview.counts(context.store)),
-        "model_calls": dict(await model_calls.totals(context.store)),
+        "counts": dict(await overview.counts(context.store.reports)),
+        "model_calls": dict(await model_calls.totals(context.store.reports)),
         **lists,
     }
 

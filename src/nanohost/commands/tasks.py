@@ -69,14 +69,14 @@ class Update(One):
 async def _list(context: CommandContext, arguments: List) -> Json:
     session = await known_session(context.store, arguments.session) if arguments.session is not None else None
     found = await tasks.latest(
-        context.store, session=session.id if session else None, ended=arguments.all, limit=arguments.limit
+        context.store.reports, session=session.id if session else None, ended=arguments.all, limit=arguments.limit
     )
     return [_row(task) for task in found]
 
 
 async def _show(context: CommandContext, arguments: One) -> Json:
     known = await _known(context.store, arguments.id)
-    runs = await tasks.runs(context.store, known.id, limit=RUNS_SHOWN)
+    runs = await tasks.runs(context.store.reports, known.id, limit=RUNS_SHOWN)
     task = await _known(context.store, known.id)  # again: what is said of it is no older than what is said of its runs
     return {
         **_row(task),
@@ -193,7 +193,7 @@ async def _session(db: Queries, arguments: Create) -> Session:
         return await known_session(db, arguments.session)
     assert arguments.group is not None
     group = await known_group(db, arguments.group)
-    found = [session for session in await sessions.every(db) if session.agent_group_id == group.id]
+    found = await sessions.of_agent_group(db, group.id)
     if not found:
         raise UsageError(f"{group.folder} has no conversation yet", hint="write to it first")
     if len(found) > 1:

@@ -13,7 +13,7 @@ from nanohost.commands.resource import Change, ListArguments, Listing, Look, Res
 from nanohost.commands.roles import channels_on
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, dropped, roles, users
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.users import User
 
 ALL = -1
@@ -56,7 +56,7 @@ class Link(One):
     other: str = Field(description="another user who is the same human")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: ListArguments) -> list[UserRow]:
+async def _list(context: CommandContext, db: Reports, arguments: ListArguments) -> list[UserRow]:
     return [_row(user) for user in await users.every(db, limit=arguments.limit or ALL)]
 
 

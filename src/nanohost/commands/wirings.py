@@ -35,7 +35,7 @@ from nanohost.model import (
 )
 from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, dropped, events, messaging_groups, routes, wirings
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 
 UNWIRED = "it waited still when its wiring was deleted"
 ENGAGE = "always, mention, mention-sticky or pattern:REGEX"
@@ -117,7 +117,7 @@ class Update(One):
     bots: bool | None = Field(None, description="whether to listen to other bots, too")
 
 
-async def _list(context: CommandContext, db: Queries, arguments: List) -> list[WiringRow]:
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[WiringRow]:
     if arguments.group is not None:
         await known_group(db, arguments.group)
     rows = [await _described(db, wiring) for wiring in await wirings.every(db)]

@@ -84,7 +84,7 @@ class ChannelInbox:
 
     async def latest(self) -> Mapping[str, str]:
         return await events.latest_messages(
-            self._store, channel_type=self._channel_type, instance=self._instance, limit=LATEST_CHATS
+            self._store.reports, channel_type=self._channel_type, instance=self._instance, limit=LATEST_CHATS
         )
 
 

@@ -7,6 +7,8 @@ is one ever good where a wrong one would have been no guess.
 
 from __future__ import annotations
 
+from datetime import datetime, tzinfo
+
 from nanohost.access import codes as access
 from nanohost.access.acquaintance import meet
 from nanohost.access.codes import Typed, Word
@@ -17,7 +19,7 @@ from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.reception.visit import Visit
 from nanohost.store import codes, dropped
 from nanohost.store.codes import Code, CodeStatus, Purpose
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, Reports
 from nanohost.store.events import StoredEvent
 
 SILENT = "codes are not looked at for an hour after a wrong one"
@@ -46,6 +48,9 @@ class Codes:
         if typed is None:
             return bool(await access.open_in(db, stored.event))
         return typed.word in (Word.PAIR, Word.LINK) or await _may_be_one(db, typed)
+
+    async def look(self, reports: Reports, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
+        return None
 
     async def serve(self, visit: Visit) -> bool:
         await codes.expire(visit.tx, visit.now)

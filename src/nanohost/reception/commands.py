@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import datetime, tzinfo
 
 from nanohost.channel_api import EventKind, InboundEvent
-from nanohost.chat_commands.host_command import HostAsked, HostCommand, refusal
+from nanohost.chat_commands.host_command import HostAsked, HostCommand, is_for, refusal
 from nanohost.chat_commands.registry import host_commands
 from nanohost.errors import UsageError
 from nanohost.phrases import sentence
 from nanohost.reception.visit import Visit
-from nanohost.store.database import Queries
+from nanohost.store import roles
+from nanohost.store.database import Queries, Reports
 from nanohost.store.events import StoredEvent
 
 _WORD = re.compile(r"/([a-z][a-z0-9_-]*)(?:@\w+)?(?=\s|$)", re.IGNORECASE)
@@ -32,6 +34,13 @@ class Commands:
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
         return command_of(stored.event) is not None
 
+    async def look(self, reports: Reports, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
+        found = command_of(stored.event)
+        if found is None or found[0].look is None:
+            return None
+        grants = await roles.of_user(reports, stored.user)
+        return await found[0].seen(reports, now, zone) if is_for(found[0].who, [one.role for one in grants]) else None
+
     async def serve(self, visit: Visit) -> bool:
         """Somebody with no role who is not allowed to is like one who wrote anything else: False."""
         found = command_of(visit.stored.event)
@@ -47,6 +56,7 @@ class Commands:
             zone=visit.zone,
             aftermath=visit.aftermath,
             channels=self._channels,
+            seen=visit.seen,
         )
         await visit.say(await _answer(command, asked, words))
         return True

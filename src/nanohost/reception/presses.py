@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, tzinfo
+
 import structlog
 
 from nanohost.approvals.decide import NotTheirs, press
@@ -12,7 +14,7 @@ from nanohost.phrases import sentence
 from nanohost.reception.visit import Visit
 from nanohost.store import approvals, cards, dropped
 from nanohost.store.cards import Choice
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, Reports
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import StoredEvent
 
@@ -28,6 +30,9 @@ class Presses:
 
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
         return await _chosen(db, stored) is not None
+
+    async def look(self, reports: Reports, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
+        return None
 
     async def serve(self, visit: Visit) -> bool:
         choice = await _chosen(visit.tx, visit.stored)

@@ -8,7 +8,7 @@ in, and an admin be asked, where no agent listens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from typing import Protocol
 
 from nanohost.access.acquaintance import meet
@@ -16,7 +16,7 @@ from nanohost.aftermath import Follows
 from nanohost.clock import Clock
 from nanohost.reception.visit import Visit
 from nanohost.store import events, roles
-from nanohost.store.database import Queries, Store
+from nanohost.store.database import Queries, Reports, Store
 from nanohost.store.events import StoredEvent
 from nanohost_protocol.crash_points import reach
 
@@ -26,6 +26,10 @@ class Counter(Protocol):
 
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
         """Whether this event is for it. Costs next to nothing for an ordinary message."""
+        ...
+
+    async def look(self, reports: Reports, stored: StoredEvent, now: datetime, zone: tzinfo) -> object:
+        """What takes long to read, before the transaction that everybody who writes waits for. None: nothing."""
         ...
 
     async def serve(self, visit: Visit) -> bool:
@@ -58,7 +62,8 @@ class Reception:
         return [counter for counter in self._counters if await counter.wants(self._store, stored)]
 
     async def _serve(self, stored: StoredEvent, counters: Sequence[Counter]) -> bool:
-        user = stored.user
+        user, now = stored.user, self._clock.now()
+        looked = [await counter.look(self._store.reports, stored, now, self._zone) for counter in counters]
         async with self._store.transaction() as tx:
             if not await events.is_new(tx, stored.id):
                 return True  # what came with it in a batch failed, and all of the batch is done again
@@ -67,8 +72,9 @@ class Reception:
                 stored=stored,
                 user=user,
                 grants=await roles.of_user(tx, user),
-                now=self._clock.now(),
+                now=now,
                 zone=self._zone,
+                seen=next((found for found in looked if found is not None), None),
             )
             for counter in counters:
                 if await counter.serve(visit):

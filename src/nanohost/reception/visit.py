@@ -21,7 +21,7 @@ from nanohost_protocol.rows import Origin
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
     """`user` is the sender as <channel>:<handle>; `grants` are those of all their identities. All that is done goes
-    through `tx`, which also marks the event as dealt with: it happens once."""
+    through `tx`, which also marks the event as dealt with: it happens once. `seen`: what was read before it began."""
 
     tx: Transaction
     stored: StoredEvent
@@ -30,6 +30,7 @@ class Visit:
     now: datetime
     zone: tzinfo
     aftermath: Aftermath = field(default_factory=Aftermath)
+    seen: object = None
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import ApprovalId, SessionId
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.ids import notice_id as notice_id_of
 from nanohost_protocol.rows import Origin
@@ -24,7 +24,7 @@ VALUES
 ON CONFLICT (session_id, seq) DO NOTHING
 """
 NEXT = """
-SELECT * FROM actions
+SELECT * FROM actions INDEXED BY actions_open
 WHERE status != 'held' AND (status = 'pending' OR told = 0) AND session_id = ? ORDER BY seq LIMIT 1
 """
 BY_KEY = "SELECT * FROM actions WHERE session_id = ? AND seq = ?"
@@ -228,12 +228,12 @@ async def bad_before(db: Queries, action: ActionRow, *, since: datetime, until: 
     return 0 if row is None else int(row["bad"])
 
 
-async def latest(db: Queries, *, status: ActionStatus | None, session: SessionId | None, limit: int) -> list[ActionRow]:
+async def latest(db: Reports, *, status: ActionStatus | None, session: SessionId | None, limit: int) -> list[ActionRow]:
     """What was asked for last, latest first; of one status or session, where given."""
     return [_from_row(row) for row in await db.all(LATEST, {"status": status, "session": session, "limit": limit})]
 
 
-async def of_session(db: Queries, session: SessionId) -> list[ActionRow]:
+async def of_session(db: Reports, session: SessionId) -> list[ActionRow]:
     """All requests of a session, in order."""
     return [_from_row(row) for row in await db.all(OF_SESSION, (session,))]
 

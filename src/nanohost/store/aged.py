@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from nanohost.model import HOST, SessionId
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.times import to_text
 
 BATCH = 200
@@ -55,44 +55,49 @@ DELETE_CALLS = "DELETE FROM model_calls WHERE id IN (SELECT value FROM json_each
 
 REFERRED_TO = """
 SELECT message_id FROM routes WHERE message_id IN (SELECT value FROM json_each(:ids))
-UNION SELECT message_id FROM task_runs WHERE session_id = :session AND ended_at IS NULL
+UNION ALL SELECT message_id FROM task_runs WHERE session_id = :session AND ended_at IS NULL
 """
 # At rest nothing is left that a notice could be about, so none that is deleted can be said again.
 AT_REST = """
 SELECT 1 FROM sessions WHERE id = :session AND due_at IS NULL
-AND NOT EXISTS (SELECT 1 FROM deliveries WHERE session_id = :session AND status IN ('pending', 'sending'))
-AND NOT EXISTS (SELECT 1 FROM deliveries WHERE session_id = :session AND status = 'unknown')
-AND NOT EXISTS (SELECT 1 FROM routes WHERE session_id = :session AND outcome = 'waiting')
-AND NOT EXISTS (SELECT 1 FROM task_runs WHERE session_id = :session AND ended_at IS NULL)
+AND NOT EXISTS (
+    SELECT 1 FROM deliveries INDEXED BY deliveries_open
+    WHERE session_id = :session AND status IN ('pending', 'sending'))
+AND NOT EXISTS (
+    SELECT 1 FROM deliveries INDEXED BY deliveries_unknown WHERE session_id = :session AND status = 'unknown')
+AND NOT EXISTS (SELECT 1 FROM routes INDEXED BY routes_waiting WHERE session_id = :session AND outcome = 'waiting')
+AND NOT EXISTS (SELECT 1 FROM task_runs INDEXED BY task_runs_open WHERE session_id = :session AND ended_at IS NULL)
 AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'new' AND received_at < :before)
 AND NOT EXISTS (SELECT 1 FROM inbound_events WHERE status = 'set_aside')
 """
 AGED_DELIVERIES = """
-SELECT seq FROM deliveries d
+SELECT seq FROM deliveries d INDEXED BY deliveries_settled
 WHERE session_id = :session AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before AND (seq > 0 OR :rest)
     AND NOT EXISTS (
         SELECT 1 FROM questions q WHERE q.session_id = d.session_id AND q.seq = d.seq AND q.status = 'open')
-ORDER BY seq LIMIT :limit
+LIMIT :limit
 """
 # Never the last one, whose number would be given again; nor a card whose approval is on record, nor anything in a chat
 # that something is on its way to: it may be a change of an earlier message.
 AGED_SAID = """
-SELECT seq FROM deliveries d
+SELECT seq FROM deliveries d INDEXED BY deliveries_settled
 WHERE session_id = :host AND status IN ('sent', 'dropped', 'dead') AND changed_at < :before
     AND seq < (SELECT max(seq) FROM deliveries WHERE session_id = :host)
     AND NOT EXISTS (SELECT 1 FROM approval_cards c WHERE c.seq = d.seq)
     AND NOT EXISTS (
-        SELECT 1 FROM deliveries o WHERE o.status IN ('pending', 'sending') AND o.session_id = d.session_id
+        SELECT 1 FROM deliveries o INDEXED BY deliveries_open
+        WHERE o.status IN ('pending', 'sending') AND o.session_id = d.session_id
         AND o.channel_type = d.channel_type AND o.instance = d.instance AND o.platform_id = d.platform_id)
     AND NOT EXISTS (
-        SELECT 1 FROM deliveries o WHERE o.status = 'unknown' AND o.session_id = d.session_id
+        SELECT 1 FROM deliveries o INDEXED BY deliveries_unknown
+        WHERE o.status = 'unknown' AND o.session_id = d.session_id
         AND o.channel_type = d.channel_type AND o.instance = d.instance AND o.platform_id = d.platform_id)
-ORDER BY seq LIMIT :limit
+LIMIT :limit
 """
 AGED_ACTIONS = """
-SELECT seq FROM actions
+SELECT seq FROM actions INDEXED BY actions_settled
 WHERE session_id = :session AND status != 'pending' AND told = 1 AND ifnull(done_at, created_at) < :before
-ORDER BY seq LIMIT :limit
+LIMIT :limit
 """
 DELETE_ATTEMPTS = "DELETE FROM delivery_attempts WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
 DELETE_DELIVERIES = "DELETE FROM deliveries WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))"
@@ -103,7 +108,7 @@ ON CONFLICT (session_id) DO UPDATE SET up_to_seq = max(up_to_seq, excluded.up_to
 """
 # The latest run of a task stays with its task; and the last of all, whose number would be given again.
 AGED_RUNS = """
-SELECT r.id FROM task_runs r
+SELECT r.id FROM task_runs r INDEXED BY task_runs_ended
 WHERE r.ended_at < :before AND r.id < (SELECT max(id) FROM task_runs)
     AND EXISTS (SELECT 1 FROM task_runs l WHERE l.task_id = r.task_id AND l.due > r.due)
 LIMIT :limit
@@ -129,7 +134,7 @@ async def delete_events(tx: Transaction, *, after: int, below: int) -> list[int]
     return ids
 
 
-async def first_young_event(db: Queries, before: datetime) -> int:
+async def first_young_event(db: Reports, before: datetime) -> int:
     """Events with a lower number came before that moment."""
     return await _first_young(db, FIRST_YOUNG_EVENT, LAST_EVENT, before)
 
@@ -141,7 +146,7 @@ async def sum_up_calls(tx: Transaction, *, below: int) -> int:
     return await tx.run(DELETE_CALLS, (ids,))
 
 
-async def first_young_call(db: Queries, before: datetime) -> int:
+async def first_young_call(db: Reports, before: datetime) -> int:
     return await _first_young(db, FIRST_YOUNG_CALL, LAST_CALL, before)
 
 
@@ -192,6 +197,6 @@ async def delete_tasks(tx: Transaction, *, before: datetime) -> int:
     return await tx.run(DELETE_TASKS, (ids,))
 
 
-async def _first_young(db: Queries, young: str, last: str, before: datetime) -> int:
+async def _first_young(db: Reports, young: str, last: str, before: datetime) -> int:
     row = await db.one(young, (to_text(before),)) or await db.one(last)
     return int(row["id"] or 0) if row else 0

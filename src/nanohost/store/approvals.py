@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import AgentGroupId, ApprovalId, SessionId
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
@@ -17,7 +17,7 @@ from nanohost_protocol.times import from_text, to_text
 BY_ID = "SELECT * FROM approvals WHERE id = ?"
 OPEN = "SELECT * FROM approvals WHERE status = 'pending' AND kind = ? AND subject = ?"
 LAST = "SELECT * FROM approvals WHERE kind = ? AND subject = ? ORDER BY created_at DESC, rowid DESC LIMIT 1"
-ALL_OPEN = "SELECT * FROM approvals WHERE status = 'pending' ORDER BY created_at, rowid"
+ALL_OPEN = "SELECT * FROM approvals INDEXED BY approvals_waiting WHERE status = 'pending' ORDER BY created_at, rowid"
 COUNT_OPEN = """
 SELECT count(*) AS found FROM approvals
 WHERE status = 'pending' AND kind = :kind AND (:by IS NULL OR requested_by = :by)
@@ -45,7 +45,7 @@ FAIL = "UPDATE approvals SET status = 'failed', reason = ?, outcome = ? WHERE id
 # What was allowed is carried out with its approval in hand.
 FORGET = """
 DELETE FROM approvals WHERE id IN (
-    SELECT id FROM approvals a WHERE a.status != 'pending' AND a.decided_at < ?
+    SELECT id FROM approvals a INDEXED BY approvals_decided WHERE a.status != 'pending' AND a.decided_at < ?
         AND NOT EXISTS (SELECT 1 FROM actions x WHERE x.approval_id = a.id AND x.status IN ('held', 'pending'))
     LIMIT ?)
 """
@@ -151,7 +151,7 @@ async def count_open(db: Queries, kind: str, *, by: str | None = None) -> int:
 
 
 async def latest(
-    db: Queries, *, limit: int, status: ApprovalStatus | None = None, kind: str | None = None
+    db: Reports, *, limit: int, status: ApprovalStatus | None = None, kind: str | None = None
 ) -> list[Approval]:
     """Newest first."""
     values: dict[str, Value] = {"status": status, "kind": kind, "limit": limit}

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import MessagingGroup, SessionId
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Reports, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
@@ -109,7 +109,7 @@ async def record(
 
 
 async def latest(
-    db: Queries,
+    db: Reports,
     *,
     limit: int,
     who: str | None = None,

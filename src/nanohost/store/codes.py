@@ -17,7 +17,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 FIND = "SELECT * FROM codes WHERE hash = ?"
 ANY_OPEN = "SELECT 1 FROM codes WHERE status = 'open' LIMIT 1"
-ALL_OPEN = "SELECT * FROM codes WHERE status = 'open' ORDER BY id"
+ALL_OPEN = "SELECT * FROM codes WHERE status = 'open'"
 CLOSE = "UPDATE codes SET status = ?, used_by = ?, closed_at = ? WHERE id = ? AND status = 'open'"
 # How old one is that was made in the future nobody knows: the clock was set back since.
 EXPIRE = """
@@ -30,7 +30,7 @@ REPLACE = """
 UPDATE codes SET status = 'burned', closed_at = :now
 WHERE status = 'open' AND purpose = :purpose AND created_by = :by AND channel_type IS :channel
 """
-FORGET = "DELETE FROM codes WHERE closed_at < ?"
+FORGET = "DELETE FROM codes WHERE id IN (SELECT id FROM codes INDEXED BY codes_closed WHERE closed_at < ? LIMIT ?)"
 GUESSED = """
 INSERT INTO code_guesses (user_id, count, last_at) VALUES (:user, 1, :now)
 ON CONFLICT (user_id) DO UPDATE SET count = iif(last_at > :over AND last_at <= :now, count + 1, 1),
@@ -38,8 +38,12 @@ ON CONFLICT (user_id) DO UPDATE SET count = iif(last_at > :over AND last_at <= :
 """
 LAST_GUESS = "SELECT last_at FROM code_guesses WHERE user_id = ?"
 LATE_GUESSES = "SELECT * FROM code_guesses WHERE last_at > ? AND last_at <= ? ORDER BY last_at"
-FORGET_GUESSES = "DELETE FROM code_guesses WHERE last_at < ?"
+FORGET_GUESSES = """
+DELETE FROM code_guesses WHERE user_id IN (SELECT user_id FROM code_guesses WHERE last_at < ? LIMIT ?)
+"""
 
+KEPT = timedelta(days=1)
+"""How long what is void is known: whoever types it late is told so."""
 NO_JUMP = timedelta(seconds=10)
 """By which a clock that is kept right may be set back in small steps."""
 
@@ -114,8 +118,8 @@ async def any_open(db: Queries) -> bool:
 
 
 async def all_open(db: Queries) -> list[Code]:
-    """Those that may be typed, as far as `expire` has been told the time."""
-    return [_from_row(row) for row in await db.all(ALL_OPEN)]
+    """Those that may be typed, as far as `expire` has been told the time; oldest first."""
+    return sorted((_from_row(row) for row in await db.all(ALL_OPEN)), key=lambda code: code.id)
 
 
 async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, now: datetime) -> bool:
@@ -128,12 +132,14 @@ async def expire(tx: Transaction, now: datetime) -> None:
     await tx.run(EXPIRE, {"now": to_text(now), "soon": to_text(now + NO_JUMP)})
 
 
-async def forget(tx: Transaction, now: datetime) -> None:
-    """Codes that are void for a day, and wrong ones that were typed then."""
-    await expire(tx, now)
-    yesterday = to_text(now - timedelta(days=1))
-    await tx.run(FORGET, (yesterday,))
-    await tx.run(FORGET_GUESSES, (yesterday,))
+async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Codes that were void before that moment. Returns how many; there may be more while it is `limit`."""
+    return await tx.run(FORGET, (to_text(before), limit))
+
+
+async def forget_guesses(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Wrong ones that were typed before that moment. Returns how many; there may be more while it is `limit`."""
+    return await tx.run(FORGET_GUESSES, (to_text(before), limit))
 
 
 async def burn(tx: Transaction, purposes: Collection[Purpose], now: datetime) -> int:

@@ -1,7 +1,8 @@
 """The central database: one file, one process, one writer.
 
 Promises: a transaction that was left without an exception is on disk. Transactions that wait for each other are
-committed together (one sync for all of them), and each still fails alone. Reads see what is committed.
+committed together (one sync for all of them), and each still fails alone. Reads see what is committed. Lists, reports
+and status read on connections of their own (`Store.reports`): no message waits for them.
 Never: a write outside `transaction`, SQL built from values.
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -25,6 +26,10 @@ Values = Sequence[Value] | Mapping[str, Value]
 
 BUSY_S = 5.0
 """Only a person with a database shell can make us wait: there is one process."""
+MOST_REPORTS = 4
+"""Reads of lists and reports at once; more wait for these. Each has a thread and a page cache of 2 MB."""
+STEPS = 10_000
+"""Of SQLite's virtual machine, half a millisecond: after so many a report looks whether anybody still waits for it."""
 MOST_IN_A_COMMIT = 256
 """After so many the group is committed even if more wait, so that nobody waits without end."""
 
@@ -104,18 +109,78 @@ class _Group:
         self.committed.exception()
 
 
+class Reports:
+    """Reads for lists, reports and status, which may walk through everything that is on record. Each read has a
+    connection of its own, so that no message, poll or sweep waits for it, and reports wait only when MOST_REPORTS are
+    under way. A read whose caller is cancelled is interrupted. Raises StoreError.
+    """
+
+    def __init__(self, path: Path, translated: Callable[[], AbstractContextManager[None]]) -> None:
+        self._path = path
+        self._translated = translated
+        self._places = asyncio.Semaphore(MOST_REPORTS)
+        self._idle: list[aiosqlite.Connection] = []
+        self._all: list[aiosqlite.Connection] = []
+        self._closed = False
+
+    async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
+        """The first row, or None."""
+        return next(iter(await self.all(sql, values)), None)
+
+    async def all(self, sql: str, values: Values = ()) -> list[sqlite3.Row]:
+        is_over = False
+
+        def is_to_end() -> int:
+            return int(is_over or self._closed)
+
+        with self._translated():
+            async with self._places:
+                if self._closed:
+                    raise StoreError("the central database is closed")
+                connection = self._idle.pop() if self._idle else await self._open()
+                try:
+                    # Not interrupt(): it is lost on a statement that its thread has not begun yet.
+                    await connection.set_progress_handler(is_to_end, STEPS)
+                    return list(await connection.execute_fetchall(sql, values))
+                finally:
+                    is_over = True
+                    self._idle.append(connection)
+
+    async def _open(self) -> aiosqlite.Connection:
+        connection = await _reader_of(self._path)
+        connection.row_factory = sqlite3.Row
+        self._all.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        """End what is being read and close every connection."""
+        self._closed = True
+        for _ in range(MOST_REPORTS):
+            await self._places.acquire()
+        for connection in self._all:
+            await connection.close()
+        for _ in range(MOST_REPORTS):
+            self._places.release()
+
+
 class Store:
     """The open database. Made by `open_store`."""
 
-    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection, path: Path) -> None:
         self._writer = writer
         self._reader = reader
+        self._reports = Reports(path, self._translated)
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._group: _Group | None = None
         self._leaver: asyncio.Future[None] | None = None
         self._closed = False
         self._damage = ""
+
+    @property
+    def reports(self) -> Reports:
+        """Where lists, reports and status are read."""
+        return self._reports
 
     @property
     def damage(self) -> str:
@@ -264,6 +329,10 @@ def translated() -> Iterator[None]:
         ) from error
 
 
+def _reader_of(path: Path) -> aiosqlite.Connection:
+    return aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None)
+
+
 @asynccontextmanager
 async def open_store(path: Path, *, durable: bool = True) -> AsyncIterator[Store]:
     """Open a migrated database (see migrations.py) and close it when left, after the writer has drained.
@@ -272,14 +341,15 @@ async def open_store(path: Path, *, durable: bool = True) -> AsyncIterator[Store
     """
     async with (
         aiosqlite.connect(path, timeout=BUSY_S, isolation_level=None) as writer,
-        aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None) as reader,
+        _reader_of(path) as reader,
     ):
         for connection in (writer, reader):
             connection.row_factory = sqlite3.Row
             await connection.execute("PRAGMA foreign_keys = ON")
         await writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-        store = Store(writer, reader)
+        store = Store(writer, reader, path)
         try:
             yield store
         finally:
             await store.drain()
+            await store.reports.close()

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.model import SessionId
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import from_text, to_text
 
@@ -28,15 +28,16 @@ ON CONFLICT (session_id, seq) DO NOTHING
 _GOES_ON = """
 (NOT EXISTS (SELECT 1 FROM paused) OR session_id = 'host' OR seq BETWEEN -8000000000000000000 AND -1)
 """
+# By the index of what is open, or the session's whole history is gone through: SQLite would take the primary key.
 NEXT_IN_LANE = f"""
-SELECT * FROM deliveries
+SELECT * FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_type = :channel_type
     AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
     AND {_GOES_ON}
 ORDER BY seq LIMIT 1
 """  # noqa: S608
 LANE_GOES_ON = f"""
-SELECT min(not_before) AS at FROM deliveries
+SELECT min(not_before) AS at FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
     AND {_GOES_ON}
 """  # noqa: S608
@@ -44,7 +45,7 @@ OPEN_LANES = """
 SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
 """
 WAITING = """
-SELECT * FROM deliveries
+SELECT * FROM deliveries INDEXED BY deliveries_open
 WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
     AND status IN ('pending', 'sending')
 ORDER BY seq
@@ -101,14 +102,15 @@ WHERE session_id = :session_id AND seq = :seq AND outcome = 'ambiguous' AND numb
 LIMIT 1
 """
 CHANGED_LATER = """
-SELECT 1 FROM deliveries
-WHERE status = 'pending' AND session_id = :session_id AND channel_type = :channel_type AND instance = :instance
+SELECT 1 FROM deliveries INDEXED BY deliveries_open
+WHERE status IN ('pending', 'sending') AND status = 'pending'
+    AND session_id = :session_id AND channel_type = :channel_type AND instance = :instance
     AND platform_id = :platform_id AND kind = 'edit' AND seq > :seq
     AND json_extract(content, '$.message') = :message
 LIMIT 1
 """
 SAID_LATER = """
-SELECT 1 FROM deliveries
+SELECT 1 FROM deliveries INDEXED BY deliveries_said
 WHERE session_id = :session_id AND seq > :seq AND channel_type = :channel_type AND instance = :instance
     AND platform_id = :platform_id AND kind IN ('chat', 'card', 'question', 'file') AND status != 'dropped'
 LIMIT 1
@@ -120,7 +122,9 @@ WHERE session_id = :session_id AND seq = :seq AND status = 'pending'
 POSTPONE = "UPDATE deliveries SET not_before = :until WHERE session_id = :session_id AND seq = :seq"
 BY_CARD = "SELECT * FROM deliveries WHERE card = ?"
 FORGET_PARTS = "DELETE FROM delivery_parts WHERE session_id = ? AND seq = ?"
-TRIED_LATER = "SELECT * FROM deliveries WHERE status = 'pending' AND next_try_at > ?"
+TRIED_LATER = """
+SELECT * FROM deliveries WHERE status IN ('pending', 'sending') AND status = 'pending' AND next_try_at > ?
+"""
 TRY_AT = "UPDATE deliveries SET next_try_at = ? WHERE session_id = ? AND seq = ?"
 
 BY_KEY = "SELECT * FROM deliveries WHERE session_id = ? AND seq = ?"
@@ -435,7 +439,7 @@ async def status_of(db: Queries, session: SessionId, out_id: str) -> DeliverySta
 
 
 async def latest(
-    db: Queries, *, status: DeliveryStatus | None, session: SessionId | None, limit: int
+    db: Reports, *, status: DeliveryStatus | None, session: SessionId | None, limit: int
 ) -> list[Delivery]:
     """The deliveries that changed last, newest first; of one status or session, where given."""
     return [_from_row(row) for row in await db.all(LATEST, {"status": status, "session": session, "limit": limit})]

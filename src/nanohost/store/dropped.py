@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Reports, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost_protocol.times import from_text, to_text
 
@@ -22,7 +22,8 @@ SELECT * FROM dropped_messages
 WHERE (:user IS NULL OR user_id = :user) AND (:channel IS NULL OR channel_type = :channel)
 ORDER BY last_at DESC LIMIT :limit
 """
-CLEAR = "DELETE FROM dropped_messages WHERE (:user IS NULL OR user_id = :user)"
+CLEAR = "DELETE FROM dropped_messages"
+CLEAR_OF_USER = "DELETE FROM dropped_messages WHERE user_id = ?"
 FORGET = """
 DELETE FROM dropped_messages WHERE (channel_type, instance, platform_id, user_id, reason, agent_group) IN (
     SELECT channel_type, instance, platform_id, user_id, reason, agent_group FROM dropped_messages
@@ -51,7 +52,7 @@ async def count(
     await tx.run(COUNT, (*place, user_id, reason, agent_group, times, to_text(now), to_text(now)))
 
 
-async def latest(db: Queries, *, limit: int, user: str | None = None, channel_type: str | None = None) -> list[Dropped]:
+async def latest(db: Reports, *, limit: int, user: str | None = None, channel_type: str | None = None) -> list[Dropped]:
     """Newest first."""
     values: dict[str, Value] = {"user": user, "channel": channel_type, "limit": limit}
     return [_from_row(row) for row in await db.all(LATEST, values)]
@@ -59,7 +60,7 @@ async def latest(db: Queries, *, limit: int, user: str | None = None, channel_ty
 
 async def clear(tx: Transaction, *, user: str | None = None) -> int:
     """Forget all counts, or those of one user. How many rows there were."""
-    return await tx.run(CLEAR, {"user": user})
+    return await tx.run(CLEAR) if user is None else await tx.run(CLEAR_OF_USER, (user,))
 
 
 async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.model import ApprovalId, EventId
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -138,7 +138,7 @@ async def chats_with_new(db: Queries) -> list[ChatKey]:
     return [ChatKey(row["channel_type"], row["instance"], row["platform_id"]) for row in rows]
 
 
-async def latest_messages(db: Queries, *, channel_type: str, instance: str, limit: int) -> dict[str, str]:
+async def latest_messages(db: Reports, *, channel_type: str, instance: str, limit: int) -> dict[str, str]:
     """The newest message by chat, dropped ones included; the chats that were written in last."""
     rows = await db.all(LATEST_MESSAGES, (channel_type, instance, limit))
     return {row["platform_id"]: row["platform_message_id"] for row in rows}

@@ -17,7 +17,7 @@ from nanohost_protocol.times import from_text, to_text
 MOST = 50
 """Of each kind in one look: the rest comes when these are settled."""
 
-ALL = "SELECT * FROM late_messages ORDER BY since"
+ALL = "SELECT * FROM late_messages"
 PUT = """
 INSERT OR REPLACE INTO late_messages
     (name, session_id, channel, platform_id, cause, sentence, since, found_at, told)
@@ -36,7 +36,7 @@ UNION ALL SELECT * FROM (
     WHERE status = 'set_aside' ORDER BY id DESC LIMIT :most)
 UNION ALL SELECT * FROM (
     SELECT e.id, r.session_id, 'waiting' AS status, r.reason, e.received_at
-    FROM routes r JOIN inbound_events e ON e.id = r.event_id
+    FROM routes r INDEXED BY routes_waiting JOIN inbound_events e ON e.id = r.event_id
     WHERE r.outcome = 'waiting' AND e.received_at <= :before AND NOT EXISTS (
         SELECT 1 FROM approvals a WHERE a.id IN (r.approval_id, e.approval_id) AND a.decided_at > :before)
     LIMIT :most)
@@ -101,8 +101,9 @@ class LateDelivery:
 
 
 async def known(db: Queries) -> dict[str, Late]:
-    """What was found late and is not settled, by name."""
-    return {row["name"]: _from_row(row) for row in await db.all(ALL)}
+    """What was found late and is not settled, by name; the oldest first."""
+    found = sorted((_from_row(row) for row in await db.all(ALL)), key=lambda late: late.since)
+    return {late.name: late for late in found}
 
 
 async def put(tx: Transaction, late: Late, now: datetime) -> None:

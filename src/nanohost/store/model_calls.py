@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import SessionId
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -116,7 +116,7 @@ async def settle(tx: Transaction, session: SessionId, ends: Mapping[str, datetim
     return {turn: _spent(await tx.one(OF_TURN, (session, turn))) for turn in order}
 
 
-async def since(db: Queries, moment: datetime) -> dict[str, Spent]:
+async def since(db: Reports, moment: datetime) -> dict[str, Spent]:
     """By agent group's folder; calls from before costs were counted here are left out."""
     return {row["agent_group"]: _spent(row) for row in await db.all(SINCE, (to_text(moment),))}
 
@@ -127,14 +127,14 @@ async def first(db: Queries) -> datetime | None:
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
-async def totals(db: Queries) -> dict[str, int | float]:
+async def totals(db: Reports) -> dict[str, int | float]:
     """Calls, tokens and dollars since the beginning, for the status screen. `unpriced`: calls without a price."""
     row = await db.one(COUNT)
     assert row is not None
     return {name: row[name] for name in ("calls", "tokens_in", "tokens_out", "cost_usd", "unpriced")}
 
 
-async def failing(db: Queries, since: datetime) -> list[dict[str, str | int | None]]:
+async def failing(db: Reports, since: datetime) -> list[dict[str, str | int | None]]:
     """How calls since that moment failed, the latest first."""
     return [dict(row) for row in await db.all(FAILING, (to_text(since),))]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from nanohost.store.database import Queries
+from nanohost.store.database import Reports
 from nanohost_protocol.times import to_text
 
 OVERDUE = timedelta(minutes=2)
@@ -124,14 +124,14 @@ LISTS = {
 }
 
 
-async def counts(db: Queries) -> dict[str, int]:
+async def counts(db: Reports) -> dict[str, int]:
     """How much there is of what, by name."""
     row = await db.one(COUNTS)
     assert row is not None
     return dict(row)
 
 
-async def lists(db: Queries, now: datetime) -> dict[str, list[dict[str, str | int | None]]]:
+async def lists(db: Reports, now: datetime) -> dict[str, list[dict[str, str | int | None]]]:
     """What needs a look, by name; at most twenty lines each, latest or most first."""
     times = {"now": to_text(now), "overdue": to_text(now - OVERDUE)}
     return {name: [dict(row) for row in await db.all(sql, times)] for name, sql in LISTS.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -29,14 +30,13 @@ ON CONFLICT (session_id, seq) DO NOTHING
 """
 FIND = "SELECT * FROM questions WHERE session_id = ? AND seq = ?"
 ANSWERED_BY_EVENT = "SELECT * FROM questions WHERE event_id = ?"
-# What nobody can have seen is answered by nobody. The clock may have been set back between two questions: none is later
-# than what its session asked after it.
+# What nobody can have seen is answered by nobody.
 OPEN_IN_CHAT = """
-SELECT q.*, d.content, d.receipt FROM questions q JOIN deliveries d USING (session_id, seq)
+SELECT q.*, d.content, d.receipt FROM questions q INDEXED BY questions_open
+CROSS JOIN deliveries d USING (session_id, seq)
 WHERE q.status = 'open' AND q.channel_type = ? AND q.instance = ? AND q.platform_id = ?
     AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped') AND length(d.content) <= ?
-ORDER BY min(q.asked_at) OVER (
-    PARTITION BY q.session_id ORDER BY q.seq ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) DESC, q.seq DESC LIMIT ?
+ORDER BY q.asked_at DESC LIMIT ?
 """
 # One look for an ordinary message, for which both are no.
 MAY_CONCERN = """
@@ -47,19 +47,21 @@ CLAIM = """
 UPDATE questions SET status = 'answered', answer = :answer, answered_by = :user, answered_at = :now, event_id = :event
 WHERE session_id = :session AND seq = :seq AND status = 'open'
 """
-CLOSE_ALL = "UPDATE questions SET status = 'closed' WHERE session_id = ? AND status = 'open'"
+CLOSE_ALL = (
+    "UPDATE questions INDEXED BY questions_of_session SET status = 'closed' WHERE session_id = ? AND status = 'open'"
+)
 CLOSE_IN_CHAT = """
-UPDATE questions SET status = 'closed'
+UPDATE questions INDEXED BY questions_of_session SET status = 'closed'
 WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? AND status = 'open'
 """
 IS_OPEN_IN_CHAT = """
-SELECT 1 FROM questions
+SELECT 1 FROM questions INDEXED BY questions_of_session
 WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? AND status = 'open' LIMIT 1
 """
 CLOSE_OLD = "UPDATE questions SET status = 'closed' WHERE status = 'open' AND asked_at < ?"
 FORGET = """
 DELETE FROM questions WHERE (session_id, seq) IN (
-    SELECT session_id, seq FROM questions WHERE status != 'open' AND asked_at < ? LIMIT ?)
+    SELECT session_id, seq FROM questions INDEXED BY questions_asked WHERE status != 'open' AND asked_at < ? LIMIT ?)
 """
 
 
@@ -122,7 +124,18 @@ async def may_concern(db: Queries, event: EventId, chat: ChatKey) -> bool:
 async def open_in_chat(db: Queries, chat: ChatKey) -> list[Asked]:
     """Those that people can see and nobody has answered, the latest first."""
     rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, LONGEST_ASKED, MOST_OPEN))
-    return [_asked(row) for row in rows]
+    return [_asked(row) for row in _latest_first(rows)]
+
+
+def _latest_first(rows: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:
+    """The clock may have been set back between two questions: none is later than what its session asked after it."""
+    moments: dict[tuple[str, int], str] = {}
+    after: dict[str, str] = {}
+    for row in sorted(rows, key=lambda row: int(row["seq"]), reverse=True):
+        session = row["session_id"]
+        after[session] = min(row["asked_at"], after.get(session, row["asked_at"]))
+        moments[session, row["seq"]] = after[session]
+    return sorted(rows, key=lambda row: (moments[row["session_id"], row["seq"]], int(row["seq"])), reverse=True)
 
 
 async def claim(tx: Transaction, question: Question, *, answer: str, user: str, event: EventId, now: datetime) -> bool:

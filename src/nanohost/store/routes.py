@@ -12,15 +12,16 @@ from nanohost_protocol.times import to_text
 
 ADD = """
 INSERT OR REPLACE INTO routes
-    (event_id, wiring_id, outcome, reason, session_id, message_id, approval_id, trigger)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    (event_id, wiring_id, outcome, reason, session_id, message_id, approval_id, trigger, thread_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT thread_id FROM inbound_events WHERE id = ?))
 """
 WAITING = """
-SELECT event_id, wiring_id, trigger FROM routes WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
+SELECT event_id, wiring_id, trigger FROM routes INDEXED BY routes_waiting
+WHERE outcome = 'waiting' AND session_id = ? ORDER BY event_id LIMIT ?
 """
 REACHED = """
-SELECT 1 FROM routes r JOIN inbound_events e ON e.id = r.event_id
-WHERE r.session_id = ? AND r.wiring_id = ? AND r.trigger = 1 AND e.thread_id IS ? LIMIT 1
+SELECT 1 FROM routes INDEXED BY routes_thread
+WHERE session_id = ? AND wiring_id = ? AND trigger = 1 AND thread_id IS ? LIMIT 1
 """
 BOTS_LAST = """
 SELECT count(*) AS found FROM (
@@ -28,14 +29,19 @@ SELECT count(*) AS found FROM (
     WHERE r.session_id = ? AND r.wiring_id = ? AND r.trigger = 1 ORDER BY r.event_id DESC LIMIT ?)
 WHERE sender_is_bot = 1 AND received_at > ?
 """
-WAITS = "SELECT 1 FROM routes WHERE outcome = 'waiting' AND session_id = ? LIMIT 1"
-SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes WHERE outcome = 'waiting'"
+WAITS = "SELECT 1 FROM routes INDEXED BY routes_waiting WHERE outcome = 'waiting' AND session_id = ? LIMIT 1"
+SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes INDEXED BY routes_waiting WHERE outcome = 'waiting'"
 WRITTEN = """
 UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '' WHERE event_id = ? AND wiring_id = ?
 """
-EXPLAIN = "UPDATE routes SET reason = ? WHERE outcome = 'waiting' AND session_id = ?"
-HELD = "SELECT event_id, wiring_id FROM routes WHERE outcome = 'held' AND approval_id = ? ORDER BY event_id, wiring_id"
-UNSETTLED = "SELECT event_id FROM routes WHERE wiring_id = ? AND outcome IN ('held', 'waiting') ORDER BY event_id"
+EXPLAIN = "UPDATE routes INDEXED BY routes_waiting SET reason = ? WHERE outcome = 'waiting' AND session_id = ?"
+HELD = """
+SELECT event_id, wiring_id FROM routes INDEXED BY routes_held
+WHERE outcome = 'held' AND approval_id = ? ORDER BY event_id, wiring_id
+"""
+UNSETTLED = """
+SELECT event_id FROM routes INDEXED BY routes_wiring WHERE wiring_id = ? AND outcome IN ('held', 'waiting')
+"""
 RELEASE = """
 UPDATE routes SET outcome = 'waiting', session_id = ?, reason = 'it was held until somebody approved its sender'
 WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
@@ -79,7 +85,7 @@ class Waiting:
 
 
 async def add(tx: Transaction, route: Route) -> None:
-    reached = (route.session_id, route.message_id, route.approval_id, int(route.trigger))
+    reached = (route.session_id, route.message_id, route.approval_id, int(route.trigger), route.event_id)
     await tx.run(ADD, (route.event_id, route.wiring_id, route.outcome, route.reason, *reached))
 
 
@@ -129,7 +135,7 @@ async def held(db: Queries, approval: ApprovalId) -> list[tuple[EventId, WiringI
 
 async def unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
     """What this wiring was to bring to its agent and has not brought yet, oldest first."""
-    return [EventId(row["event_id"]) for row in await db.all(UNSETTLED, (wiring,))]
+    return sorted(EventId(row["event_id"]) for row in await db.all(UNSETTLED, (wiring,)))
 
 
 async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId) -> None:

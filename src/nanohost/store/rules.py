@@ -8,17 +8,17 @@ from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import AgentGroupId
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.times import from_text, to_text
 
-# A rule about just this comes before one about anything, one about just this agent before one about all, a no before
-# a yes.
+# One look for a rule about just this, and one for those about anything.
 APPLIES = """
-SELECT * FROM rules
-WHERE kind = :kind AND (subject IS NULL OR subject = :subject)
-    AND (agent_group_id IS NULL OR agent_group_id IS :group)
-    AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
-ORDER BY subject IS NULL, agent_group_id IS NULL, effect = 'allow', id LIMIT 1
+SELECT * FROM rules INDEXED BY rules_live
+WHERE ended_at IS NULL AND kind = :kind AND subject = :subject
+    AND (agent_group_id IS NULL OR agent_group_id IS :group) AND (expires_at IS NULL OR expires_at > :now)
+UNION ALL SELECT * FROM rules INDEXED BY rules_live
+WHERE ended_at IS NULL AND kind = :kind AND subject IS NULL
+    AND (agent_group_id IS NULL OR agent_group_id IS :group) AND (expires_at IS NULL OR expires_at > :now)
 """
 ADD = """
 INSERT INTO rules (kind, effect, agent_group_id, subject, created_by, created_at, expires_at)
@@ -28,13 +28,14 @@ USED = "UPDATE rules SET uses = uses + 1, last_used_at = ? WHERE id = ?"
 END = "UPDATE rules SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS NULL"
 ALL = "SELECT * FROM rules WHERE :ended OR ended_at IS NULL ORDER BY id DESC LIMIT :limit"
 BY_ID = "SELECT * FROM rules WHERE id = ?"
-OVER = "SELECT * FROM rules WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at"
+OVER = "SELECT * FROM rules INDEXED BY rules_expires WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at"
 # The newest stays: its number is no other rule's.
 FORGET = """
 DELETE FROM rules WHERE id IN (
-    SELECT id FROM rules WHERE ended_at < ? AND id < (SELECT max(id) FROM rules) LIMIT ?)
+    SELECT id FROM rules INDEXED BY rules_ended
+    WHERE ended_at IS NOT NULL AND ended_at < ? AND id < (SELECT max(id) FROM rules) LIMIT ?)
 """
-NEXT_END = "SELECT min(expires_at) AS at FROM rules WHERE ended_at IS NULL"
+NEXT_END = "SELECT min(expires_at) AS at FROM rules INDEXED BY rules_expires WHERE ended_at IS NULL"
 
 
 class RuleEffect(StrEnum):
@@ -65,8 +66,14 @@ async def that_applies(
 ) -> Rule | None:
     """The live rule that is closest to the case."""
     values: dict[str, Value] = {"kind": kind, "subject": subject, "group": agent_group, "now": to_text(now)}
-    row = await db.one(APPLIES, values)
-    return None if row is None else _from_row(row)
+    found = [_from_row(row) for row in await db.all(APPLIES, values)]
+    return min(found, key=_rank, default=None)
+
+
+def _rank(rule: Rule) -> tuple[bool, bool, bool, int]:
+    """A rule about just this comes before one about anything, one about just this agent before one about all, a no
+    before a yes, and the oldest of what is left."""
+    return rule.subject is None, rule.agent_group_id is None, rule.effect is RuleEffect.ALLOW, rule.id
 
 
 async def add(
@@ -96,7 +103,7 @@ async def end(tx: Transaction, rule: int, *, by: str, now: datetime) -> bool:
     return await tx.run(END, (to_text(now), by, rule)) == 1
 
 
-async def every(db: Queries, *, limit: int, ended: bool = False) -> list[Rule]:
+async def every(db: Reports, *, limit: int, ended: bool = False) -> list[Rule]:
     """Newest first; with those that have ended, if asked."""
     return [_from_row(row) for row in await db.all(ALL, {"ended": int(ended), "limit": limit})]
 

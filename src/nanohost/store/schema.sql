@@ -50,6 +50,7 @@ CREATE TABLE wirings (
     bots               INTEGER NOT NULL DEFAULT 0 CHECK (bots IN (0, 1)),  -- whether other bots may speak here
     UNIQUE (messaging_group_id, agent_group_id)
 ) STRICT;
+CREATE INDEX wirings_in_order ON wirings (messaging_group_id, priority, id);
 
 -- Users are <channel>:<handle>. A role without an agent group is global.
 CREATE TABLE roles (
@@ -79,6 +80,7 @@ CREATE UNIQUE INDEX sessions_key
     ON sessions (agent_group_id, ifnull(messaging_group_id, 0), ifnull(thread_id, ''));
 CREATE INDEX sessions_due ON sessions (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX sessions_leased ON sessions (lease) WHERE lease IS NOT NULL;
+CREATE INDEX sessions_chat ON sessions (messaging_group_id);
 
 -- Tries of messages that ended because the host stopped the container in order: they do not count.
 CREATE TABLE spared_tries (
@@ -131,12 +133,17 @@ CREATE TABLE routes (
     message_id TEXT,
     approval_id TEXT,
     trigger    INTEGER NOT NULL DEFAULT 1 CHECK (trigger IN (0, 1)),  -- 0: it wakes nobody, also when it waits first
+    thread_id  TEXT,                               -- the event's
     PRIMARY KEY (event_id, wiring_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX routes_waiting ON routes (session_id, event_id) WHERE outcome = 'waiting';
 CREATE INDEX routes_session ON routes (session_id, wiring_id, trigger) WHERE session_id IS NOT NULL;
 CREATE INDEX routes_message ON routes (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX routes_held ON routes (approval_id) WHERE outcome = 'held';
+CREATE INDEX routes_thread ON routes (session_id, wiring_id, thread_id)
+    WHERE trigger = 1 AND session_id IS NOT NULL;
+CREATE INDEX routes_written ON routes (session_id, event_id) WHERE outcome = 'written';
+CREATE INDEX routes_wiring ON routes (wiring_id, outcome);
 
 -- What goes out: the ledger. Numbers above zero are those of the agent's rows; below zero are the host's own notices.
 -- Of the session 'host', which is none, all is the host's own: what it says to people outside of any conversation.
@@ -170,6 +177,9 @@ CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
 CREATE INDEX deliveries_unknown ON deliveries (changed_at) WHERE status = 'unknown';
 CREATE INDEX deliveries_card ON deliveries (card) WHERE card IS NOT NULL;
 CREATE INDEX deliveries_by_out_id ON deliveries (session_id, out_id);
+CREATE INDEX deliveries_settled ON deliveries (session_id, changed_at) WHERE status IN ('sent', 'dropped', 'dead');
+CREATE INDEX deliveries_said ON deliveries (session_id, channel_type, instance, platform_id, seq)
+    WHERE kind IN ('chat', 'card', 'question', 'file') AND status != 'dropped';
 
 CREATE TABLE delivery_attempts (
     session_id TEXT NOT NULL,
@@ -245,7 +255,8 @@ CREATE TABLE tasks (
 ) STRICT;
 CREATE INDEX tasks_due ON tasks (next_due) WHERE status = 'active';
 CREATE INDEX tasks_asked ON tasks (run_asked) WHERE run_asked IS NOT NULL;
-CREATE INDEX tasks_open ON tasks (session_id) WHERE status IN ('active', 'paused');
+CREATE INDEX tasks_open ON tasks (session_id, created_at, id) WHERE status IN ('active', 'paused');
+CREATE INDEX tasks_ended ON tasks (changed_at) WHERE status IN ('done', 'cancelled');
 
 -- One row a time that a task fell due and was acted upon.
 CREATE TABLE task_runs (
@@ -267,6 +278,7 @@ CREATE TABLE task_runs (
 ) STRICT;
 CREATE INDEX task_runs_open ON task_runs (session_id) WHERE ended_at IS NULL;
 CREATE INDEX task_runs_unstarted ON task_runs (id) WHERE started_at IS NULL AND ended_at IS NULL;
+CREATE INDEX task_runs_ended ON task_runs (ended_at) WHERE ended_at IS NOT NULL;
 
 -- What agents ask of the host, in place of a delivery. The effect and `done` are one transaction; what the agent is
 -- told of it comes after, under an id that makes a repetition harmless.
@@ -293,6 +305,8 @@ CREATE TABLE actions (
 CREATE INDEX actions_open ON actions (session_id, seq) WHERE status != 'held' AND (status = 'pending' OR told = 0);
 CREATE INDEX actions_approval ON actions (approval_id) WHERE approval_id IS NOT NULL;
 CREATE INDEX actions_done ON actions (session_id, done_at) WHERE status IN ('refused', 'failed');
+CREATE INDEX actions_settled ON actions (session_id, ifnull(done_at, created_at))
+    WHERE status != 'pending' AND told = 1;
 
 -- How the latest turns of a session failed. While `until` is to come, nothing is started for it.
 CREATE TABLE turn_failures (
@@ -305,6 +319,7 @@ CREATE TABLE turn_failures (
     until       TEXT,                       -- NULL: the session may go on
     told        TEXT NOT NULL DEFAULT '[]'  -- JSON: the chats that know of the pause
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX turn_failures_held ON turn_failures (until) WHERE until IS NOT NULL;
 
 -- Messages of people that nothing became of in time.
 CREATE TABLE late_messages (
@@ -377,6 +392,7 @@ CREATE TABLE dropped_messages (
     PRIMARY KEY (channel_type, instance, platform_id, user_id, reason, agent_group)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dropped_messages_last ON dropped_messages (last_at);
+CREATE INDEX dropped_messages_user ON dropped_messages (user_id);
 
 -- One-time codes: whoever types one in a direct message is who was meant. Only their hashes are kept.
 CREATE TABLE codes (
@@ -393,6 +409,7 @@ CREATE TABLE codes (
     closed_at    TEXT
 ) STRICT;
 CREATE INDEX codes_open ON codes (expires_at) WHERE status = 'open';
+CREATE INDEX codes_closed ON codes (closed_at) WHERE closed_at IS NOT NULL;
 
 -- Wrong codes by who typed them: one guess, then silence for a while.
 CREATE TABLE code_guesses (
@@ -400,6 +417,7 @@ CREATE TABLE code_guesses (
     count   INTEGER NOT NULL,
     last_at TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX code_guesses_last ON code_guesses (last_at);
 
 -- What waits for a person's yes, and what became of it. `shown` is the card's text, `payload` is what runs: both stay
 -- as they were when it was asked.
@@ -432,6 +450,9 @@ CREATE TABLE approvals (
 CREATE UNIQUE INDEX approvals_open ON approvals (kind, subject) WHERE status = 'pending';
 CREATE INDEX approvals_request ON approvals (session_id, seq) WHERE session_id IS NOT NULL;
 CREATE INDEX approvals_expires ON approvals (expires_at) WHERE status = 'pending';
+CREATE INDEX approvals_about ON approvals (kind, subject, created_at);
+CREATE INDEX approvals_waiting ON approvals (created_at) WHERE status = 'pending';
+CREATE INDEX approvals_decided ON approvals (decided_at) WHERE status != 'pending';
 
 -- Whom an approval was shown to: one card each, a message of the host.
 CREATE TABLE approval_cards (
@@ -469,6 +490,8 @@ CREATE TABLE rules (
     ended_by       TEXT
 ) STRICT;
 CREATE INDEX rules_live ON rules (kind, subject) WHERE ended_at IS NULL;
+CREATE INDEX rules_expires ON rules (expires_at) WHERE ended_at IS NULL;
+CREATE INDEX rules_ended ON rules (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Questions of agents, by the message that asks. The first allowed answer is the answer.
 CREATE TABLE questions (
@@ -487,7 +510,9 @@ CREATE TABLE questions (
     event_id     INTEGER,                          -- the event that is the answer
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX questions_open ON questions (channel_type, instance, platform_id) WHERE status = 'open';
+CREATE INDEX questions_open ON questions (channel_type, instance, platform_id, asked_at) WHERE status = 'open';
+CREATE INDEX questions_of_session ON questions (session_id) WHERE status = 'open';
+CREATE INDEX questions_asked ON questions (asked_at) WHERE status != 'open';
 CREATE INDEX questions_event ON questions (event_id) WHERE event_id IS NOT NULL;
 
 -- Who did what, where, when, and what came of it. Rows are only ever added, and forgotten with age.
@@ -514,6 +539,7 @@ CREATE TABLE destinations (
     created_at         TEXT NOT NULL,
     UNIQUE (agent_group_id, name)
 ) STRICT;
+CREATE INDEX destinations_chat ON destinations (messaging_group_id);
 
 -- While there is a row nothing is started and nothing is sent, but for what the host itself says.
 CREATE TABLE paused (

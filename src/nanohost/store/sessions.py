@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, LeaseId, MessagingGroupId, Session, SessionId
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost_protocol.ids import draw
 from nanohost_protocol.times import from_text, to_text
 
@@ -22,7 +22,16 @@ BY_KEY = _SELECT + (
 DUE = _SELECT + " WHERE s.due_at IS NOT NULL AND s.due_at <= ? ORDER BY s.due_at"
 DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
-LEASED = _SELECT + " WHERE s.lease IS NOT NULL ORDER BY s.id"
+LEASED = """
+SELECT s.*, g.folder AS group_folder FROM sessions s INDEXED BY sessions_leased
+JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.lease IS NOT NULL
+"""
+LIKE = _SELECT + (
+    " WHERE s.id >= :start AND s.id < :start || char(1114111) AND substr(s.id, 1, length(:start)) = :start"
+    " ORDER BY s.id LIMIT 100"
+)
+OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ?"
+OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ?"
 ADD = """
 INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
 VALUES (?, ?, ?, ?, ?, ?)
@@ -42,7 +51,8 @@ SET_RUNTIME_STATE = "UPDATE sessions SET runtime_state = ? WHERE id = ? AND leas
 RELEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
 
 
-async def every(db: Queries) -> list[Session]:
+async def every(db: Reports) -> list[Session]:
+    """All there are, which may be many."""
     return [_from_row(row) for row in await db.all(ALL)]
 
 
@@ -82,7 +92,22 @@ async def next_due(db: Queries, now: datetime) -> datetime | None:
 
 async def leased(db: Queries) -> list[Session]:
     """Sessions whose container may be alive."""
-    return [_from_row(row) for row in await db.all(LEASED)]
+    return sorted((_from_row(row) for row in await db.all(LEASED)), key=lambda session: session.id)
+
+
+async def starting_with(db: Queries, start: str) -> list[Session]:
+    """Those whose ids begin so, the first hundred."""
+    return [_from_row(row) for row in await db.all(LIKE, {"start": start})]
+
+
+async def of_agent_group(db: Queries, agent_group: AgentGroupId) -> list[Session]:
+    """Those of one agent, in all its chats."""
+    return [_from_row(row) for row in await db.all(OF_AGENT_GROUP, (agent_group,))]
+
+
+async def of_chat(db: Queries, chat: MessagingGroupId) -> list[Session]:
+    """Those of one chat, of all its agents and threads."""
+    return [_from_row(row) for row in await db.all(OF_CHAT, (chat,))]
 
 
 async def add(

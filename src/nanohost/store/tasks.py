@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.model import SessionId, TaskId
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.rows import Origin, Usage
 from nanohost_protocol.times import from_text, to_text
@@ -28,25 +28,28 @@ VALUES
 ON CONFLICT (id) DO NOTHING
 """
 BY_ID = "SELECT * FROM tasks WHERE id = ?"
-LIKE = "SELECT * FROM tasks WHERE substr(id, 1, length(:start)) = :start ORDER BY id LIMIT 2"
+LIKE = """
+SELECT * FROM tasks
+WHERE id >= :start AND id < :start || char(1114111) AND substr(id, 1, length(:start)) = :start ORDER BY id LIMIT 2
+"""
 LATEST = """
 SELECT * FROM tasks
 WHERE (:session IS NULL OR session_id = :session) AND (:all OR status IN ('active', 'paused'))
 ORDER BY created_at, id LIMIT :limit
 """
 OPEN_OF_SESSION = """
-SELECT * FROM tasks WHERE session_id = ? AND status IN ('active', 'paused') ORDER BY created_at, id
+SELECT * FROM tasks INDEXED BY tasks_open
+WHERE session_id = ? AND status IN ('active', 'paused') ORDER BY created_at, id
 """
 SESSIONS_DUE = """
 SELECT session_id FROM tasks WHERE status = 'active' AND next_due <= :now
-UNION SELECT session_id FROM tasks WHERE run_asked IS NOT NULL
-UNION SELECT session_id FROM task_runs WHERE started_at IS NULL AND ended_at IS NULL
+UNION ALL SELECT session_id FROM tasks WHERE run_asked IS NOT NULL
+UNION ALL SELECT session_id FROM task_runs WHERE started_at IS NULL AND ended_at IS NULL
 """
 DUE_OF_SESSION = """
 SELECT * FROM tasks
 WHERE session_id = :session AND status IN ('active', 'paused') AND status = 'active' AND next_due <= :now
-UNION SELECT * FROM tasks WHERE session_id = :session AND run_asked IS NOT NULL
-ORDER BY next_due, id
+UNION ALL SELECT * FROM tasks WHERE session_id = :session AND run_asked IS NOT NULL
 """
 NEXT_DUE = "SELECT min(next_due) AS due FROM tasks WHERE status = 'active' AND next_due > ?"
 ADVANCE = """
@@ -210,7 +213,7 @@ async def starting_with(db: Queries, start: str) -> list[Task]:
     return [_task(row) for row in await db.all(LIKE, {"start": start})]
 
 
-async def latest(db: Queries, *, session: SessionId | None, ended: bool, limit: int) -> list[Task]:
+async def latest(db: Reports, *, session: SessionId | None, ended: bool, limit: int) -> list[Task]:
     """Tasks in the order they were made; `ended`: cancelled and done ones too."""
     values: dict[str, Value] = {"session": session, "all": int(ended), "limit": limit}
     return [_task(row) for row in await db.all(LATEST, values)]
@@ -223,11 +226,15 @@ async def open_of_session(db: Queries, session: SessionId) -> list[Task]:
 
 async def sessions_due(db: Queries, now: datetime) -> list[SessionId]:
     """Sessions with a task that is due, or with a run that is decided and not written yet."""
-    return [SessionId(row["session_id"]) for row in await db.all(SESSIONS_DUE, {"now": to_text(now)})]
+    rows = await db.all(SESSIONS_DUE, {"now": to_text(now)})
+    return sorted({SessionId(row["session_id"]) for row in rows})
 
 
 async def due_of_session(db: Queries, session: SessionId, now: datetime) -> list[Task]:
-    return [_task(row) for row in await db.all(DUE_OF_SESSION, {"session": session, "now": to_text(now)})]
+    """Those whose time has come, or that somebody asked for a run of; in the order they fall due."""
+    rows = await db.all(DUE_OF_SESSION, {"session": session, "now": to_text(now)})
+    once = {row["id"]: row for row in rows}
+    return [_task(row) for row in sorted(once.values(), key=lambda row: (row["next_due"] or "", row["id"]))]
 
 
 async def next_due(db: Queries, now: datetime) -> datetime | None:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from nanohost.model import SessionId
 from nanohost.store import model_calls
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.model_calls import Spent
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.times import from_text, to_text
@@ -80,7 +80,7 @@ async def put(
         await tx.run(PUT, (session, turn, agent_group, to_text(now), *took, *passed))
 
 
-async def since(db: Queries, moment: datetime) -> dict[str, Cost]:
+async def since(db: Reports, moment: datetime) -> dict[str, Cost]:
     """By agent group's folder."""
     found = {
         row["agent_group"]: Cost(

@@ -13,7 +13,7 @@ from nanohost_protocol.rows import ChatId, ErrorClass
 from nanohost_protocol.times import from_text, to_text
 
 OF_SESSION = "SELECT * FROM turn_failures WHERE session_id = ?"
-HELD = "SELECT session_id, until FROM turn_failures WHERE until IS NOT NULL AND until > ?"
+HELD = "SELECT session_id, until FROM turn_failures INDEXED BY turn_failures_held WHERE until IS NOT NULL AND until > ?"
 SET = """
 INSERT OR REPLACE INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until, told)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
@@ -20,7 +20,7 @@ SELECT 1 FROM users WHERE user_id = :user_id AND last_seen_at > :since AND :name
             AND platform_id = :platform_id AND thread_id IS NULL))
 """
 IDENTITIES = """
-SELECT * FROM users WHERE person = (SELECT person FROM users WHERE user_id = ?) ORDER BY last_seen_at DESC, id
+SELECT * FROM users WHERE person = (SELECT person FROM users WHERE user_id = ?)
 """
 SEEN = """
 INSERT INTO users (user_id, name, person, first_seen_at, last_seen_at)
@@ -44,7 +44,7 @@ INSERT INTO dms (user_id, channel_type, instance, platform_id, thread_id, learne
 ON CONFLICT (user_id, instance) DO UPDATE SET
     platform_id = excluded.platform_id, thread_id = excluded.thread_id, learned_at = excluded.learned_at
 """
-DMS = "SELECT * FROM dms WHERE user_id = ? ORDER BY learned_at DESC"
+DMS = "SELECT * FROM dms WHERE user_id = ?"
 FORGET_DMS = "DELETE FROM dms WHERE user_id = ?"
 
 
@@ -59,7 +59,7 @@ class User:
     last_seen_at: datetime
 
 
-async def every(db: Queries, *, limit: int) -> list[User]:
+async def every(db: Reports, *, limit: int) -> list[User]:
     """Identities of one human together."""
     return [_from_row(row) for row in await db.all(ALL, (limit,))]
 
@@ -80,7 +80,8 @@ async def is_known(db: Queries, user_id: str, *, name: str, direct: Origin | Non
 
 async def identities(db: Queries, user_id: str) -> list[User]:
     """All identities of this user's human, itself included, the one seen last first; none if it was never seen."""
-    return [_from_row(row) for row in await db.all(IDENTITIES, (user_id,))]
+    rows = sorted(await db.all(IDENTITIES, (user_id,)), key=lambda row: int(row["id"]))
+    return sorted(map(_from_row, rows), key=lambda user: user.last_seen_at, reverse=True)
 
 
 async def seen(tx: Transaction, user_id: str, *, name: str, now: datetime) -> None:
@@ -137,7 +138,7 @@ async def dms(db: Queries, user_id: str) -> list[Origin]:
             platform_id=row["platform_id"],
             thread_id=row["thread_id"],
         )
-        for row in await db.all(DMS, (user_id,))
+        for row in sorted(await db.all(DMS, (user_id,)), key=lambda row: str(row["learned_at"]), reverse=True)
     ]
 
 

@@ -83,7 +83,9 @@ class Upkeep:
         now = self._clock.now()
         async with self._store.transaction() as tx:
             await questions.close_old(tx, before=now - QUESTIONS_OPEN)
-            await codes.forget(tx, now)
+            await codes.expire(tx, now)
+        for forget in (codes.forget, codes.forget_guesses):
+            await self._forget(forget, now - codes.KEPT)
         if not self._keep:
             return
         before = now - self._keep
@@ -96,7 +98,7 @@ class Upkeep:
             "mailbox_rows": 0,
             "deliveries": 0,
         }
-        for session in await sessions.every(self._store):
+        for session in await sessions.every(self._store.reports):
             try:
                 rows, entries = await self._session(session, before)
             except (MailboxError, OSError) as error:
@@ -107,7 +109,7 @@ class Upkeep:
         _log.info("upkeep_done", before=before.isoformat(timespec="seconds"), **deleted)
 
     async def _events(self, before: datetime) -> int:
-        below = await aged.first_young_event(self._store, before)
+        below = await aged.first_young_event(self._store.reports, before)
         after, count = 0, 0
         while True:
             async with self._store.transaction() as tx:
@@ -117,7 +119,7 @@ class Upkeep:
             after, count = ids[-1], count + len(ids)
 
     async def _calls(self, before: datetime) -> int:
-        below = await aged.first_young_call(self._store, before)
+        below = await aged.first_young_call(self._store.reports, before)
         return await self._in_batches(lambda tx: aged.sum_up_calls(tx, below=below))
 
     async def _forget(self, forget: _Forgets, before: datetime) -> int:

@@ -97,7 +97,7 @@ async def verify(store: Store, home: Home, *, clock: Clock, host_running: bool) 
     `host_running`: whether a host serves this home now; what may be a step in progress is then looked at again, for
     about a second. A check that cannot be made is a finding, not an exception.
     """
-    install = Install(store=store, home=home, host_running=host_running)
+    install = Install(store=store.reports, home=home, host_running=host_running)
     found = await _look(install, CHECKS)
     for _ in range(RECHECKS if host_running else 0):
         passing = found.keys() - _LASTING

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nanohost.home import Home
-from nanohost.store.database import Store
+from nanohost.store.database import Reports
 
 MOST_ROWS = 100
 """Rows named for one check: who has more than that has one cause, not a hundred."""
@@ -23,6 +23,6 @@ class Finding:
 class Install:
     """The data directory under the glass. `host_running`: things change while we look."""
 
-    store: Store
+    store: Reports
     home: Home
     host_running: bool

@@ -1,0 +1,176 @@
+"""A central database with 100,000 rows in every table that grows, all settled, and a little that is open."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping
+
+ROWS = 100_000
+BIG = "sBig"
+"""The session that all the history is of."""
+EARLY, LATE = "2000-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z"
+"""Before and after every moment that is on record."""
+
+_TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i, 'unixepoch')"
+_PLACE = "'fake', 'default', 'c1'"
+
+_FIRST = """
+INSERT INTO agent_groups (id, folder, name, created_at) VALUES (1, 'main', 'Main', :t), (2, 'other', 'Other', :t);
+INSERT INTO messaging_groups (id, channel_type, instance, platform_id, is_group, name, unknown_sender, created_at)
+VALUES (1, 'fake', 'default', 'c1', 1, '', 'public', :t), (2, 'fake', 'default', 'c2', 1, '', 'public', :t),
+    (3, 'fake', 'default', 'c3', 1, '', 'public', :t);
+INSERT INTO wirings
+    (id, messaging_group_id, agent_group_id, engage_mode, engage_pattern, session_mode, priority, created_at)
+VALUES (1, 1, 1, 'pattern', '.', 'shared', 0, :t), (3, 2, 1, 'pattern', '.', 'shared', 0, :t);
+INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
+VALUES ('sBig', 1, 1, NULL, :t, :t), ('host', 2, NULL, NULL, :t, :t);
+"""
+_MANY = (
+    f"""INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
+    SELECT 's' || i, 2, 2, 't' || i, {_TIME}, {_TIME} FROM n""",
+    f"""INSERT INTO inbound_events (id, channel_type, instance, platform_id, platform_message_id, event_kind, thread_id,
+        is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, sent_at, received_at,
+        status)
+    SELECT i, {_PLACE}, 'm' || i, 'message', 't1', 1, 1, 'u' || i, 'Ada', 0, 'chat', 'hello', {_TIME}, {_TIME}, 'routed'
+    FROM n""",
+    """INSERT INTO routes (event_id, wiring_id, outcome, reason, session_id, message_id, thread_id)
+    SELECT i, 1, iif(i % 2, 'written', 'denied'), '', 'sBig', 'i' || i, 't1' FROM n""",
+    f"""INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status,
+        attempts, created_at, changed_at)
+    SELECT 'sBig', 2 * i + 1, 'o' || i, iif(i % 9, 'chat', 'edit'), {_PLACE}, json_object('message', i),
+        'sent', 1, {_TIME}, {_TIME} FROM n""",
+    f"""INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status,
+        attempts, created_at, changed_at)
+    SELECT 'host', 2 * i + 1, 'h' || i, 'chat', {_PLACE}, '{{}}', 'sent', 1, {_TIME}, {_TIME} FROM n""",
+    f"""INSERT INTO delivery_attempts (session_id, seq, number, started_at, ended_at, outcome)
+    SELECT 'sBig', 2 * i + 1, 1, {_TIME}, {_TIME}, 'sent' FROM n""",
+    f"""INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, done_at)
+    SELECT 'sBig', 2 * i, 'a' || i, 'tasks.list', '{{}}', {_TIME}, 'done', 1, {_TIME}, {_TIME} FROM n""",
+    f"""INSERT INTO model_calls (session_id, started_at, duration_ms, status, tokens_in, tokens_out, tokens_cached,
+        tokens_cache_written, turn_id) SELECT 'sBig', {_TIME}, 1, 200, 1, 1, 1, 1, 't' || i FROM n""",
+    f"""INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,
+        cost_usd) SELECT 'sBig', 't' || i, 'main', {_TIME}, 1, 1, 1, 0.1 FROM n""",
+    f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)
+    SELECT 's' || i, 'model', '', {_TIME}, {_TIME}, 1 FROM n""",
+    f"""INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, status, misfire, created_by, created_at,
+        changed_at)
+    SELECT 't' || i, 'sBig', 'agent', 'x', 'UTC', {_TIME}, iif(i > 1, 'done', 'active'), 'latest', 'x', {_TIME}, {_TIME}
+    FROM n""",
+    f"""INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, started_at, ended_at, outcome)
+    SELECT 't1', 'sBig', {_TIME}, 'r' || i, {_TIME}, {_TIME}, {_TIME}, 'completed' FROM n""",
+    f"""INSERT INTO users (user_id, name, person, first_seen_at, last_seen_at)
+    SELECT 'fake:u' || i, 'Ada', i, {_TIME}, {_TIME} FROM n""",
+    f"INSERT INTO dms SELECT 'fake:u' || i, {_PLACE}, NULL, {_TIME} FROM n",
+    f"INSERT INTO dropped_messages SELECT {_PLACE}, 'fake:u' || i, 'x', '', 1, {_TIME}, {_TIME} FROM n",
+    f"""INSERT INTO codes (hash, purpose, created_by, created_at, expires_at, status, closed_at)
+    SELECT 'h' || i, 'link', 'x', {_TIME}, {_TIME}, 'expired', {_TIME} FROM n""",
+    f"INSERT INTO code_guesses SELECT 'fake:u' || i, 1, {_TIME} FROM n",
+    f"""INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, session_id, seq, created_at,
+        expires_at, status, decided_at, digest)
+    SELECT 'p' || i, 'sender', 'x', '', '[]', '{{}}', 'x', 'sBig', i, {_TIME}, {_TIME}, 'approved', {_TIME}, ''
+    FROM n""",
+    f"INSERT INTO approval_cards SELECT 'p' || i, 1, 'fake:u1', 1000000 + i, {_TIME}, NULL FROM n",
+    "INSERT INTO approval_refusals SELECT 'p' || i, 'fake:u1', 1 FROM n",
+    f"""INSERT INTO rules (kind, effect, subject, created_by, created_at, ended_at)
+    SELECT 'sender', 'allow', 's' || i, 'x', {_TIME}, iif(i % 2, {_TIME}, NULL) FROM n""",
+    f"""INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, asked_at, status)
+    SELECT 'sBig', 2 * i + 1, 'o' || i, {_PLACE}, {_TIME}, 'closed' FROM n""",
+    f"""INSERT INTO audit_log (at, who, what, about, origin, outcome, details)
+    SELECT {_TIME}, 'host', 'x', 'x', '', 'done', '{{}}' FROM n""",
+)
+
+
+def fill(db: sqlite3.Connection) -> None:
+    """Make the history. Foreign keys are off meanwhile: the order of tables is ours."""
+    db.execute("PRAGMA synchronous = OFF")
+    db.execute("BEGIN")
+    for statement in _FIRST.split(";")[:-1]:
+        db.execute(statement, {"t": EARLY})
+    numbers = f"n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {ROWS})"
+    for statement in _MANY:
+        into, select = statement.split("SELECT", 1)
+        db.execute(f"{into} WITH RECURSIVE {numbers} SELECT{select}")
+    db.execute("COMMIT")
+
+
+_NAMED: Mapping[str, object] = {
+    "session_id": BIG, "session": BIG, "host": "host", "channel_type": "fake", "instance": "default",
+    "platform_id": "c1", "thread_id": "t2", "channel": "fake", "kind": "sender", "subject": "x", "group": 1,
+    "agent_group_id": 1, "messaging_group_id": 1, "wiring_id": 1, "event_id": 1, "folder": "main", "name": "x",
+    "seq": 3, "number": 1, "out_id": "none", "card": "none", "message": 0, "message_id": "none", "approval_id": "none",
+    "task_id": "t1", "hash": "none", "user_id": "fake:u1", "user": "fake:u1", "by": "x", "one": "fake:u1",
+    "other": "fake:u2", "person": 1, "status": "done", "purpose": "link", "lease": "none", "limit": 200, "most": 50,
+    "after": 0, "below": ROWS, "rest": 1, "id": 3, "ids": "[1, 2, 3]", "json": "[1, 2, 3]", "start": "t1",
+    "turn_id": "t1", "event_kind": "message", "platform_message_id": "none", "notice_id": "none", "event": 1,
+    "role": "member", "trigger": 1, "up_to_seq": 1, "tries": 1, "only": 1, "again": 1, "reason": "x", "ended_by": "x",
+    "thread": "t2", "wiring": 1, "agent_group": "main", "content": 20_000, "cut": "", "model": None, "choice": None,
+    "outcome": "x", "problem": None, "who": "x", "used_by": None, "receipt": "[]", "unknown_sender": "public",
+    "is_group": 1, "answer": "x", "ended": 0, "out_cursor": 1, "ack_cursor": 1, "runtime": "x", "runtime_state": "{}",
+    "all": 0, "counted": 0, "engage_mode": "pattern", "engage_pattern": ".", "session_mode": "shared", "priority": 0,
+    "sender_scope": "all", "ignored": "drop", "bots": 0, "cron": None, "timezone": "UTC", "failures_in_a_row": 0,
+    "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
+    "misfire": "latest",
+}  # fmt: skip
+_TEXT_IDS = {"sessions": BIG, "tasks": "t1", "approvals": "p1"}
+_TIMES = re.compile(
+    r"(now|before|since|until|lately|over|overdue|soon|seen|at|due|[a-z_]*_(at|due|asked|before)|asked)"
+)
+_QUOTED = re.compile(r"'[^']*'")
+_BEFORE = re.compile(r"([a-z_.]+)\)?\s*(?:=|<=|>=|<|>|!=|IS NOT|IS)\s*(?:ifnull\()?$")
+
+
+def nothing(sql: str) -> dict[str, None] | list[None]:
+    """NULL for everything: a plan is the same for all values."""
+    sql = _QUOTED.sub("''", sql)
+    names = re.findall(r"(?<!\w):(\w+)", sql)
+    return dict.fromkeys(names) if names else [None] * sql.count("?")
+
+
+class Unknown(Exception):
+    """A placeholder that stands for something that nobody has said what it is."""
+
+
+def values(sql: str, moment: str) -> dict[str, object] | list[object]:
+    """What to run a statement with: the big session, its chat, and this moment wherever a time is asked for.
+
+    Raises Unknown for a name that is new: give it a value in `_NAMED`.
+    """
+    table = re.search(r"\b(?:FROM|INTO|UPDATE)\s+(\w+)", sql)
+    ids = {"id": _TEXT_IDS.get(table[1] if table else "", 3)}
+    sql = _QUOTED.sub("''", sql)
+    names = re.findall(r"(?<!\w):(\w+)", sql)
+    if names:
+        return {name: _value(name, ids, moment) for name in names}
+    return [_value(_column(sql[: mark.start()]), ids, moment) for mark in re.finditer(r"\?", sql)]
+
+
+def _column(before: str) -> str:
+    """What a placeholder stands for, by what is written before it."""
+    if before.endswith("json_each("):
+        return "json"
+    if re.search(r"\bLIMIT $", before):
+        return "limit"
+    if re.search(r"\b(?:AND|OR|NOT|WHEN) $", before) and not re.search(r"BETWEEN \? AND $", before):
+        return "again"
+    if between := re.search(r"(\w+) (?:NOT )?BETWEEN (?:\? AND )?$", before):
+        return between[1]
+    if coalesced := re.search(r"ifnull\((?:\w+\.)?(\w+),[^)]*\)\s*=\s*ifnull\($", before):
+        return coalesced[1]
+    if aggregate := re.search(r"(?:max|min|ifnull|nullif)\((\w+), $", before):
+        return aggregate[1]
+    if inside := re.search(r"([a-z_.]+) (?:NOT )?IN \([?, ]*$", before):
+        return inside[1]
+    found = _BEFORE.search(before)
+    name = found[1] if found else before[-40:]
+    return name if name in _NAMED else name.split(".")[-1]
+
+
+def _value(name: str, ids: Mapping[str, object], moment: str) -> object:
+    if name in ids:
+        return ids[name]
+    if name in _NAMED:
+        return _NAMED[name]
+    if _TIMES.fullmatch(name):
+        return moment
+    raise Unknown(name)
