@@ -31,6 +31,7 @@ from nanohost.commands.show import Json
 from nanohost.delivery.addresses import tell_addresses
 from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
+from nanohost.fair_share import FairShare
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.prices import cost_usd
@@ -101,6 +102,7 @@ class Ground:
     store: Store
     install: str
     runtime: Runtime
+    fair: FairShare = field(default_factory=FairShare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +239,12 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         made=parts.channels,
     )
     delivery = Delivery(
-        store=store, mailboxes=mailboxes, clock=clock, channels=connections, ask=settings.host.ambiguous == "ask"
+        store=store,
+        mailboxes=mailboxes,
+        clock=clock,
+        channels=connections,
+        ask=settings.host.ambiguous == "ask",
+        fair=ground.fair,
     )
     tasks = Tasks(
         store=store,
@@ -391,6 +398,7 @@ def _router(
         ),
         reception=reception,
         follows=follows,
+        fair=ground.fair,
     )
 
 
@@ -450,6 +458,7 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             store=host.store,
             clock=host.clock,
             on_accepted=accepted,
+            fair=host.ground.fair,
         )
 
     return make

@@ -29,7 +29,7 @@ from nanohost_protocol.outbound import Malformed
 from nanohost_protocol.rows import MessageOut, Origin, OutKind
 from nanohost_protocol.sequence import HIGHEST
 
-BATCH = 200
+BATCH = 32
 
 _log = structlog.get_logger()
 
@@ -81,15 +81,14 @@ class Collector:
             if isinstance(entry, Delivery) and entry.seq in about and entry.lane.platform_id:
                 numbered[entry.seq] = _place(entry)  # changed later in the same breath
         async with self._store.transaction() as tx:
+            await deliveries.add_all(tx, [entry for entry in entries if isinstance(entry, Delivery)])
             for entry in entries:
                 if isinstance(entry, ActionRow):
                     is_new = await actions.add(tx, entry)
                     if is_new and entry.status is ActionStatus.REFUSED:
                         await record(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
-                else:
-                    await deliveries.add(tx, entry)
-                    if entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
-                        await questions.add(tx, entry, now)
+                elif entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
+                    await questions.add(tx, entry, now)
             await sessions.set_out_cursor(tx, session.id, rows[-1].seq, now)
             reach("collector.open")
         reach("collector.committed")

@@ -10,6 +10,7 @@ from nanohost.delivery.collector import Collector
 from nanohost.delivery.projection import Projection
 from nanohost.delivery.sender import Channels, Sender
 from nanohost.delivery.typing import Typing
+from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
@@ -21,9 +22,16 @@ class Delivery:
     """Told which sessions have news, it sees to the rest."""
 
     def __init__(
-        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, channels: Channels, ask: bool = False
+        self,
+        *,
+        store: Store,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        channels: Channels,
+        ask: bool = False,
+        fair: FairShare | None = None,
     ) -> None:
-        """`ask`: what may have been sent waits for an operator's word; see Sender."""
+        """`ask`: what may have been sent waits for an operator's word; see Sender. `fair` holds back a long queue."""
         self._on_request: Callable[[SessionId], None] = lambda _: None
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
         self._typing = Typing(store=store, mailboxes=mailboxes, clock=clock, channels=channels)
@@ -35,6 +43,7 @@ class Delivery:
             projection=projection,
             ask=ask,
             on_saying=self._typing.on_saying,
+            fair=fair,
         )
         collector = Collector(
             store=store,
