@@ -15,6 +15,7 @@ from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.show import Json, harmless, table
+from nanohost.exposed_files import exposed
 from nanohost.home import Home
 from nanohost.store import model_calls, overview, paused
 from nanohost.store.paused import Paused
@@ -39,6 +40,7 @@ class Section:
 
 SECTIONS = (
     Section("disk", "The disk is nearly full", "make room: df -h, nanohost sessions list, [host] keep_days"),
+    Section("files_exposed", "Files that others on this machine can read", "{do}"),
     Section(
         "channels_failed",
         "Channels that are not connected",
@@ -99,6 +101,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         **await overview.lists(context.store, now),
         "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
         "disk": await asyncio.to_thread(_disk, context.home),
+        "files_exposed": await asyncio.to_thread(_exposed, context),
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
@@ -170,6 +173,13 @@ def _disk(home: Home) -> Rows:
     if usage.free >= LOW_DISK_BYTES:
         return []
     return [{"folder": str(home.root), "free_mb": usage.free // 1_000_000, "used": f"{usage.used / usage.total:.0%}"}]
+
+
+def _exposed(context: CommandContext) -> Rows:
+    """Blocking."""
+    return [
+        {"path": str(one.path), "problem": one.problem, "do": one.do} for one in exposed(context.home, context.settings)
+    ]
 
 
 def _render(result: Json) -> str:
