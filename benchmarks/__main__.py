@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import history, hostile, idle, round_trips, scale, stops
+from benchmarks import fairness, history, hostile, idle, round_trips, scale, stops
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -62,6 +62,7 @@ async def _measure() -> list[Measurement]:
             *await scale.measure(root / "scale", image),
             *await hostile.measure(root / "hostile", image),
             *await history.measure(root / "history", image),
+            *await fairness.measure(root / "fairness", image),
             *await idle.measure(root),
         ]
 

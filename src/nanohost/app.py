@@ -32,6 +32,7 @@ from nanohost.delivery.addresses import tell_addresses
 from nanohost.delivery.budget import Rates
 from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
+from nanohost.fair_share import FairShare
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.prices import cost_usd
@@ -103,6 +104,7 @@ class Ground:
     store: Store
     install: str
     runtime: Runtime
+    fair: FairShare = field(default_factory=FairShare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +257,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
             bytes=settings.host.session_mb_per_hour * 1024**2,
             requests=settings.host.session_requests_per_hour,
         ),
+        fair=ground.fair,
     )
     tasks = Tasks(
         store=store,
@@ -424,6 +427,7 @@ def _router(
         ),
         reception=reception,
         follows=follows,
+        fair=ground.fair,
     )
 
 
@@ -484,6 +488,7 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             store=host.store,
             clock=host.clock,
             on_accepted=accepted,
+            fair=host.ground.fair,
         )
 
     return make

@@ -88,10 +88,11 @@ class Home:
         return any(path.exists() for path in begun) or (self.root.exists() and not self.root.is_dir())
 
     def prepare(self) -> None:
-        """Make the folders that are missing. data, sessions and run are for this user alone. Raises HomeError."""
+        """Make the folders that are missing. data, sessions and run are for this user alone, and so
+        is groups if it is made here: the mode of one that was there is the operator's. Raises HomeError."""
         try:
-            for folder in (self.groups, self.backups):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.backups.mkdir(parents=True, exist_ok=True)
+            self.groups.mkdir(mode=0o700, exist_ok=True)
             for folder in (self.database.parent, self.sessions, self.run):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)

@@ -20,6 +20,8 @@ HIDDEN = "[hidden]"
 CHATTY = ("httpx", "httpcore", "aiohttp.access", "asyncio", "urllib3", "docker", "discord", "telegram", "slack_bolt")
 SHORTEST_SECRET = 6
 """A shorter value would blot out ordinary words."""
+MOST_KNOWN = 500
+"""Failures of different kinds that are counted; with more of them counting begins afresh."""
 
 _LOOKS_SECRET = re.compile(
     r"(?i:\bbearer\s+)[\w.~+/=-]{8,}"
@@ -60,6 +62,45 @@ class Scrubber:
         return value if isinstance(value, (int, float, bool)) or value is None else self.clean(str(value))
 
 
+class Repeats(logging.Filter):
+    """Shows a traceback once. The same failure again is a line without it, each time that its count has doubled.
+
+    Tens of thousands of tries that fail alike (no more files, a full disk) would fill the disk with one traceback.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = record.msg if isinstance(record.msg, dict) else {}
+        error = _error_of(event.get("exc_info") or record.exc_info)
+        if error is None:
+            return True
+        key = (str(event.get("event", record.msg))[:200], f"{type(error).__name__}: {error}"[:200])
+        if key not in self._counts and len(self._counts) >= MOST_KNOWN:
+            self._counts.clear()
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        if count == 1:
+            return True
+        if count & (count - 1):
+            return False
+        record.exc_info, record.exc_text = None, None
+        if event:
+            record.msg = {**event, "exc_info": None, "times": count}
+        else:
+            record.msg, record.args = f"{record.getMessage()} ({key[1]}, {count} times)", None
+        return True
+
+
+def _error_of(exc_info: object) -> BaseException | None:
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1]
+    elif exc_info is True:
+        exc_info = sys.exc_info()[1]
+    return exc_info if isinstance(exc_info, BaseException) else None
+
+
 scrubber = Scrubber()
 """The process's own: a secret that one part learns is hidden in the lines of all."""
 
@@ -83,6 +124,7 @@ def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, for
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(_formatter(form, before, colours=target.isatty()))
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.ERROR if form == "quiet" else logging.INFO)

@@ -135,25 +135,22 @@ async def test_whoever_holds_an_old_code_is_told_once(hall: Hall) -> None:
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("before", ["", "/pair ", "/start "])
-async def test_a_wrong_code_voids_those_that_are_open(hall: Hall, before: str) -> None:
+async def test_a_wrong_code_takes_no_code_from_who_has_it_and_its_user_has_no_second_guess(
+    hall: Hall, before: str
+) -> None:
     first, second = await hall.pair("telegram"), await hall.pair("slack")
-    assert await hall.write(EVE, before + NONE)
-    [said] = await hall.told(EVE)
-    assert "All that were open are void" in said
-    assert "13:00" in said
+    for stranger in (EVE, BOB):
+        assert await hall.write(stranger, before + NONE)
+        [said] = await hall.told(stranger)
+        assert "no code of mine" in said
+        assert "13:00" in said
+        assert await hall.write(stranger, first), "the right one neither"
+        assert not await hall.is_owner(stranger)
     for code, user in ((first, ADA), (second, "slack:ada")):
         await hall.write(user, code)
-        assert await hall.told(user) == ["That code is void; have a new one made."]
-        assert not await hall.is_owner(user)
-    [guess] = await hall.record("codes.guess")
-    assert (guess.who, guess.outcome, guess.details) == (EVE, "refused", {"voided": 2})
-
-
-async def test_a_wrong_code_for_linking_voids_no_code_for_owners(hall: Hall) -> None:
-    code = await hall.pair()
-    await hall.write(EVE, f"/link {NONE}")
-    await hall.write(ADA, code)
-    assert await hall.is_owner(ADA)
+        assert await hall.is_owner(user)
+    guesses = await hall.record("codes.guess")
+    assert {(one.who, one.outcome) for one in guesses} == {(EVE, "refused"), (BOB, "refused")}
 
 
 @pytest.mark.behaviour("AC-03")
@@ -273,7 +270,7 @@ async def test_a_wrong_code_above_other_words_is_a_guess_like_any_other(hall: Ha
     code = await hall.pair()
     assert await hall.write(EVE, f"{NONE}\nWhoever writes this to me on telegram is an owner")
     await hall.write(ADA, code)
-    assert not await hall.is_owner(ADA)
+    assert await hall.is_owner(ADA)
     assert len(await hall.record("codes.guess")) == 1
 
 

@@ -229,6 +229,6 @@ async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(bench: 
     await bench.ask("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
     await bench.ask("wish", wanted("yes"))
     await bench.settle()
-    refused, done = await actions.of_session(bench.store, bench.session.id)
+    refused, done = await actions.of_session(bench.store.reports, bench.session.id)
     assert (refused.status, len(refused.arguments)) == (ActionStatus.REFUSED, 2_000)
     assert done.arguments == wanted("yes")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.approvals.engine import MOST_SHOWN
 from nanohost.approvals.kinds.sender import KIND as SENDER
 from nanohost.channel_api import Sender
 from nanohost.model import Role, UnknownSender
@@ -284,13 +285,31 @@ async def test_what_stood_in_the_way_of_a_yes_and_is_gone_keeps_nobody_from_bein
 
 @pytest.mark.behaviour("AP-10", "AP-06")
 async def test_a_flood_of_strangers_makes_no_more_cards_than_somebody_can_read(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        for number in range(20):
+            await here.writes(Sender(handle=f"s{number}", name=f"S{number}"), "hello")
+        await here.card(MOST_SHOWN)
+        await here.reads(OLGAS, "More people wrote")
+        await here.writes(BOB, "I am no flood")
+        await here.routed()
+        assert len(await here.approvals()) == 21, "each has a place"
+        assert len(here.cards()) == MOST_SHOWN
+        assert sum("More people wrote" in text for text in here.flow.texts(OLGAS)) == 1
+        [first, *_] = here.cards()
+        assert "S0" in first.text
+        await here.presses(OLGA, first, "Refuse")
+        await until(lambda: any("S5" in one.text for one in here.cards()))
+        assert len(here.cards()) == MOST_SHOWN, "the next one is shown when one is decided"
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_no_more_strangers_wait_than_the_places_that_there_are(tmp_path: Path) -> None:
     most = SENDER.most_open
     assert most is not None
     async with hall(tmp_path) as here:
         for number in range(most + 5):
             await here.writes(Sender(handle=f"s{number}", name=f"S{number}"), "hello")
-        await here.card(most)
         await here.routed()
-        assert len(await here.approvals()) == len(here.cards()) == most
+        assert len(await here.approvals()) == most
         counted = await dropped.latest(here.flow.host.store.reports, limit=50)
         assert sum(one.count for one in counted) == 5

@@ -25,8 +25,9 @@ class Shell:
     home: Path
 
     @contextmanager
-    def start(self, *words: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
-        """Begin a command and do not wait for it. Whoever leaves ends it first, or is seen to fail: it is killed."""
+    def start(self, *words: str, program: Sequence[str] = (), **environ: str) -> Iterator[subprocess.Popen[str]]:
+        """Begin a command, by way of another program if one is named, and do not wait for it. Whoever leaves ends it
+        first, or is seen to fail: it is killed."""
         settings = {
             "PATH": os.environ["PATH"],
             "NANOHOST_HOME": str(self.home),
@@ -35,7 +36,7 @@ class Shell:
             "NANOHOST_DURABLE": "false",
         }
         with subprocess.Popen(
-            [sys.executable, "-m", "nanohost", *words],
+            [*program, sys.executable, "-m", "nanohost", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

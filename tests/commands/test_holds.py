@@ -53,7 +53,7 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
     with pytest.raises(UsageError, match="is not held"):
         await at.asks("sessions release", id=session)
     assert live.held == [session, session]
-    recorded = [one.what for one in await audit.latest(at.context.store, limit=10)]
+    recorded = [one.what for one in await audit.latest(at.context.store.reports, limit=10)]
     assert recorded == ["sessions.release", "sessions.hold"]
 
 

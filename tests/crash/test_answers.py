@@ -24,7 +24,7 @@ ASK = {
     "arguments": {"question": "Which?", "options": ["Red", "Blue"]},
     "answer": "so: {result}",
 }
-QUESTION = "Which?\n1. Red\n2. Blue"
+QUESTION = "From the agent `main`:\nWhich?\n1. Red\n2. Blue"
 
 
 def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:

@@ -42,6 +42,7 @@ KINDS = {
     FileOut: "file",
     ReactionOut: "reaction",
 }
+FROM = "From the agent `main`:\n"
 WHICH = QuestionOut(text="Which *one*?", options=("Red", "Blue"))
 
 
@@ -93,7 +94,7 @@ async def test_a_question_has_buttons_and_each_of_them_leads_back_to_it(bench: B
     await enter(bench, WHICH)
     await bench.settled(1)
     [shown] = able.sent
-    assert (shown.text, [button.label for button in shown.buttons]) == ("Which *one*?", ["Red", "Blue"])
+    assert (shown.text, [button.label for button in shown.buttons]) == (f"{FROM}Which *one*?", ["Red", "Blue"])
     assert all(len(button.value.encode()) <= 32 for button in shown.buttons)
     choice = await chosen(bench.store, shown.buttons[1].value)
     assert choice is not None
@@ -116,7 +117,7 @@ async def test_labels_that_are_too_long_are_numbered_and_the_text_says_them_in_f
     await bench.settled(1)
     [shown] = able.sent
     assert [button.label for button in shown.buttons] == ["1. Short", "2. Much longer than…"]
-    assert shown.text == "**T**\nB\n1. Short\n2. Much longer than a button can be"
+    assert shown.text == f"{FROM}**T**\nB\n1. Short\n2. Much longer than a button can be"
 
 
 @pytest.mark.behaviour("DL-09")
@@ -144,7 +145,7 @@ async def test_a_question_without_enough_buttons_is_numbered_words(tmp_path: Pat
         await enter(bench, WHICH)
         await bench.settled(1)
     [shown] = channel.sent
-    assert (shown.text, shown.buttons) == ("Which *one*?\n1. Red\n2. Blue", ())
+    assert (shown.text, shown.buttons) == (f"{FROM}Which *one*?\n1. Red\n2. Blue", ())
 
 
 @pytest.mark.behaviour("DL-06", "DL-09")

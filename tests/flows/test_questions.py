@@ -98,7 +98,7 @@ async def test_without_buttons_a_number_or_the_words_are_the_answer_and_need_no_
         await flow.wire(script=ASKS, engage=EngageMode.MENTION)
         await watched.fake.person_writes("ask me", group=True, mentions=True)
         [question] = await watched.fake.wait_for(1)
-        assert question.text == "Which colour?\n1. Red\n2. Light blue"
+        assert question.text == "From the agent `main`:\nWhich colour?\n1. Red\n2. Light blue"
         await watched.fake.person_writes("chatter", group=True)
         await watched.fake.person_writes(typed, group=True, sender=BOB)
         *_, answer = await watched.fake.wait_for(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -14,7 +15,7 @@ import pytest
 from nanohost.channel_api import Capabilities, EventKind, InboundEvent, Sender
 from nanohost.errors import StoreError
 from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT
-from nanohost.intake.inbox import ChannelInbox
+from nanohost.intake.inbox import AT_ONCE, ChannelInbox
 from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
 from nanohost.routing.message import message_for
 from nanohost.shipped import shipped_root
@@ -430,3 +431,19 @@ async def test_what_is_dropped_at_once_is_counted_by_who_where_and_why(inbox: Ch
         )
     [counted] = await dropped.latest(store.reports, limit=9)
     assert (counted.chat, counted.user_id, counted.reason, counted.count) == (CHAT, "fake:b", "another bot wrote it", 3)
+
+
+async def test_an_event_has_a_few_of_a_flooded_chat_before_it_and_not_all(store: Store, make_inbox: MakeInbox) -> None:
+    inbox = make_inbox()
+    flood = [
+        asyncio.ensure_future(inbox.accept(replace(EVENT, platform_message_id=f"flood {number}")))
+        for number in range(500)
+    ]
+    await asyncio.sleep(0)  # all of them are under way
+    await inbox.accept(replace(EVENT, platform_id="c2"))
+    before = sum(one.done() for one in flood)
+    assert before <= 4 * AT_ONCE, f"{before} events of another chat came first"
+    await asyncio.gather(*flood)
+    assert [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=500)] == [
+        f"flood {number}" for number in range(500)
+    ]

@@ -200,7 +200,7 @@ async def event(bench: Bench, session: Session, outcome: RouteOutcome | None) ->
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=outcome, session_id=session.id, message_id="x")
         async with bench.store.transaction() as tx:
             await routes.add(tx, route)
-            await events.mark_routed(tx, stored.id)
+            await events.mark_routed(tx, [stored.id])
     return stored.id
 
 

@@ -90,3 +90,20 @@ def test_quiet_lets_errors_through_only(lines: Lines) -> None:
     structlog.get_logger().error("said")
     assert "not_said" not in quiet.getvalue()
     assert "said" in quiet.getvalue()
+
+
+def test_a_failure_that_repeats_is_told_at_length_once(lines: Lines) -> None:
+    mine, librarys = structlog.get_logger(), logging.getLogger("asyncio")
+    for number in range(10_000):
+        try:
+            raise OSError(24, "Too many open files")
+        except OSError as error:
+            mine.warning("work_failed", lane="routing", key=str(number), exc_info=error)
+            librarys.error("socket.accept() out of system resource", exc_info=error)
+    mine.warning("work_failed", lane="routing", key="another", exc_info=KeyError("another"))
+    *_, before_last, last_of_librarys, other = [json.loads(line) for line in lines()]
+    assert sum("exception" in json.loads(line) for line in lines()) == 3, "one of each kind"
+    assert len(lines()) <= 2 * 15 + 1
+    assert before_last["times"] == 8192
+    assert "8192 times" in last_of_librarys["event"]
+    assert other["key"] == "another"

@@ -438,3 +438,22 @@ async def test_a_store_is_closed_while_a_report_is_read(path: Path) -> None:
                 await asyncio.sleep(0)
         with pytest.raises(StoreError, match="interrupted"):
             await report
+
+
+async def test_a_stream_of_others_keeps_no_commit_waiting(notes: Store) -> None:
+    others: list[asyncio.Task[None]] = []
+
+    async def one_more() -> None:
+        async with notes.transaction() as tx:
+            await tx.run(ADD, (f"theirs {len(others)}",))
+            if len(others) < 200:  # somebody waits at each moment
+                others.append(asyncio.create_task(one_more()))
+                await asyncio.sleep(0)
+
+    others.append(asyncio.create_task(one_more()))
+    await add(notes, "mine")
+    came_first = len(others)
+    while unfinished := [one for one in others if not one.done()]:
+        await asyncio.wait(unfinished)
+    assert came_first <= 10, f"{came_first} transactions of others came first"
+    assert len(await texts(notes)) == 201

@@ -300,7 +300,7 @@ async def test_events_wait_by_chat_in_order_until_they_are_dealt_with(store: Sto
     waiting = await events.new_in_chat(store, CHAT, limit=2)
     assert [stored.event.platform_message_id for stored in waiting] == ["0", "1"]
     async with store.transaction() as tx:
-        await events.mark_routed(tx, waiting[0].id)
+        await events.mark_routed(tx, [waiting[0].id])
         await events.mark_dropped(tx, waiting[1].id, "why not")
     assert [each.event.platform_message_id for each in await events.new_in_chat(store, CHAT, limit=9)] == ["2"]
 

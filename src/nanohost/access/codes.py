@@ -1,7 +1,7 @@
 """One-time codes: whoever types one in a direct message is who was meant.
 
-Promises: a code works once, in a direct message only, and for minutes; a wrong one voids all that are open, and whoever
-typed it is not heard for an hour. So everybody has one guess at what 39 bits say.
+Promises: a code works once, in a direct message only, and for minutes; whoever types a wrong one is not heard for an
+hour, and nobody else notices. So every account has one guess at what 39 bits say, and takes no code from who has it.
 Never: a code on record, anywhere but in what its owner is told and what people write. Its hash is.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -50,14 +50,6 @@ class Word(StrEnum):
     START = "start"
     """Telegram's deep links say so."""
     NONE = ""
-
-
-_MEANT: Mapping[Word, Collection[Purpose]] = {
-    Word.PAIR: (Purpose.OWNER,),
-    Word.LINK: (Purpose.LINK,),
-    Word.START: tuple(Purpose),
-    Word.NONE: tuple(Purpose),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,9 +146,8 @@ async def is_silent(db: Queries, user_id: str, now: datetime) -> bool:
     return since is not None and timedelta() <= now - since < SILENCE
 
 
-async def guess(tx: Transaction, what: Typed, *, user_id: str, origin: str, now: datetime) -> datetime:
-    """A wrong code: all that it may have meant are void. Until when its user is not heard."""
-    burned = await codes.burn(tx, _MEANT[what.word], now)
+async def guess(tx: Transaction, *, user_id: str, origin: str, now: datetime) -> datetime:
+    """A wrong code. Until when its user is not heard."""
     await codes.count_guess(tx, user_id, now=now, silence=SILENCE)
     await audit.record(
         tx,
@@ -165,7 +156,6 @@ async def guess(tx: Transaction, what: Typed, *, user_id: str, origin: str, now:
         outcome=AuditOutcome.REFUSED,
         now=now,
         origin=origin,
-        details={"voided": burned},
     )
     return now + SILENCE
 

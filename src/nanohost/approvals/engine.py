@@ -32,6 +32,7 @@ from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
 
 SENT_WITHIN = timedelta(seconds=60)
@@ -44,6 +45,12 @@ LONGEST_NAP_S = 3600.0
 """Until an approval expires: the clock of the machine may be set meanwhile."""
 OPEN_LIMIT_S = 20.0
 """For a platform to open a direct chat."""
+MOST_SHOWN = 5
+"""Cards about strangers that wait for a decision at a time. The others are named in a message, and shown one by one."""
+MORE = (
+    "More people wrote to me and wait to be let in. I show {most} at a time, oldest first, so that they keep nothing of"
+    " yours waiting. All of them: `nanohost approvals list`"
+)
 NOBODY_LEFT = "nobody who may decide could be reached"
 NO_ANSWER = "nobody decided in time"
 _LOST = (DeliveryStatus.DEAD, DeliveryStatus.DROPPED)
@@ -94,6 +101,7 @@ class Approvals:
         while not self._lanes.closing:
             approval = await approvals.find(self._store, id)
             if approval is None or approval.status is not ApprovalStatus.PENDING:
+                await self._make_room()
                 return
             kind = kinds().get(approval.kind)
             if kind is None:
@@ -102,6 +110,17 @@ class Approvals:
             wait_s = await self._step(approval, kind)
             if wait_s > 0:
                 await self._lanes.light_nap(id, wait_s)
+
+    async def _make_room(self) -> None:
+        """One is over: the next one of those that wait for their card may be shown."""
+        theirs = {name for name, kind in kinds().items() if kind.by_strangers}
+        waiting = {one.id for one in await approvals.all_open(self._store) if one.kind in theirs}
+        self._lanes.poke_napping(lambda id: id in waiting)
+
+    async def _is_crowded_out(self, db: Queries, approval: Approval, kind: Kind) -> bool:
+        """Whether enough of what strangers asked for is shown already, or comes first."""
+        theirs = [each.name for each in kinds().values() if each.by_strangers]
+        return kind.by_strangers and await approvals.ahead(db, approval.id, theirs) >= MOST_SHOWN
 
     async def _step(self, approval: Approval, kind: Kind) -> float:
         """Do what is to be done now; how many seconds there is nothing more to do."""
@@ -166,6 +185,9 @@ class Approvals:
 
     async def _ask_next(self, approval: Approval, kind: Kind, cards: Sequence[Card]) -> float | None:
         """Ask the next one. How many seconds there is nothing more to do; None: there is nobody left."""
+        if not cards and await self._is_crowded_out(self._store, approval, kind):
+            await self._tell_of_more()
+            return LONGEST_NAP_S
         left = await self._left(self._store, approval, kind, cards)
         for ways in left:
             if await self._ask(approval, kind, ways):
@@ -212,6 +234,8 @@ class Approvals:
             if not kind.may_decide(await roles.of_user(tx, way.identity.user_id), kind.whose(approval)):
                 return  # they lost the role since: what the card shows is not for them
             number = len(await approvals.cards(tx, approval.id)) + 1
+            if number == 1 and await self._is_crowded_out(tx, approval, kind):
+                return  # another one was quicker
             out_id = derive("h", approval.id, str(number))
             shown = card(approval, kind, self._zone)
             delivery = await host_messages.say(tx, place, shown, out_id=out_id, now=now)
@@ -278,6 +302,29 @@ class Approvals:
     async def _groups(self, db: Queries) -> set[tuple[str, str, str]]:
         every = await messaging_groups.every(db)
         return {(one.channel_type, one.instance, one.platform_id) for one in every if one.is_group}
+
+    async def _tell_of_more(self) -> None:
+        """Whoever has cards about strangers hears, once an hour, that there are more than they were shown."""
+        aftermath, now = Aftermath(), self._clock.now()
+        async with self._store.transaction() as tx:
+            for place in await self._places_of_strangers(tx):
+                out_id = derive("h", "more strangers", place.channel_type, place.platform_id, f"{now:%Y-%m-%d %H}")
+                said = await host_messages.say(
+                    tx, place, ChatOut(text=MORE.format(most=MOST_SHOWN)), out_id=out_id, now=now
+                )
+                aftermath.lanes.append(said.lane)
+        self._follows.follow(aftermath)
+
+    async def _places_of_strangers(self, db: Queries) -> list[Origin]:
+        """Where cards about strangers are shown."""
+        places = {}
+        for one in await approvals.all_open(db):
+            kind = kinds().get(one.kind)
+            for each in await approvals.cards(db, one.id) if kind is not None and kind.by_strangers else []:
+                delivery = None if each.seq is None else await host_messages.find(db, each.seq)
+                if delivery is not None:
+                    places[delivery.lane] = host_messages.place_of(delivery)
+        return list(places.values())
 
     async def _give_up(self, approval: Approval, kind: Kind) -> None:
         """It fails, unless somebody was given a role in the last moment: then they are asked."""

@@ -72,7 +72,7 @@ async def _not_settled(lapsed: Lapsed) -> str | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """`scoped`: admins of the agent group that it is about may decide, too. `most_open`: how many of its kind wait at a
-    time.
+    time. `by_strangers`: anybody can bring it about, so only a few cards of such kinds are shown at a time.
 
     `approve` and `deny` return in a sentence what became of it. `approve` raises UsageError, before it changes
     anything, for what cannot be any more; all else it takes from the approval as it is stored. `lapse` ends what waits.
@@ -89,6 +89,7 @@ class Kind:
     deny: Callable[[Decided], Awaitable[str]]
     lapse: Lapse
     most_open: int | None = None
+    by_strangers: bool = False
     more: Callable[[Queries, str], Awaitable[str | None]] = _no_more
     typed: Callable[[Approval], str] = lambda _: ""
     settled: Callable[[Lapsed], Awaitable[str | None]] = _not_settled

@@ -12,6 +12,8 @@ import structlog
 from nanohost.app import Host, running_host
 from nanohost.commands.context import CommandContext
 from nanohost.control.server import serving
+from nanohost.exposed_files import exposed
+from nanohost.file_limit import raise_file_limit
 from nanohost.home import Holding, Home, HomeBusy, hold
 from nanohost.logs import scrubber
 from nanohost.runtimes.choose import UNSANDBOXED_WARNING
@@ -31,6 +33,10 @@ async def hosting(
 ) -> AsyncIterator[Host]:
     """Hold the home and serve while entered. Raises NanohostError."""
     scrubber.learn(secrets_of(settings))
+    if (too_few := raise_file_limit()) is not None:
+        warn(too_few)
+    for one in await asyncio.to_thread(exposed, home, settings):
+        warn(f"{one.path}: {one.problem}. Mend it with: {one.do}")
     async with (
         holding(home),
         running_host(home, settings, progress=progress, keep_containers=keep_containers) as host,

@@ -94,7 +94,7 @@ def _words(result: Json) -> str:
         f"    {result['code']}",
         "",
         *([f"or open {result['link']}", ""] if result["link"] else []),
-        "Whoever does is an owner and may do everything. It works once, and a wrong code makes it void.",
+        "Whoever does is an owner and may do everything. It works once; after a wrong one they wait an hour.",
     ]
     if result["state"] == NO_HOST:
         lines.append("No host runs yet, so nobody reads it: start one with nanohost run.")

@@ -15,6 +15,7 @@ from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.show import Json, harmless, table
+from nanohost.exposed_files import exposed
 from nanohost.home import Home
 from nanohost.store import holds, model_calls, overview, paused
 from nanohost.store.paused import Paused
@@ -41,6 +42,7 @@ class Section:
 
 SECTIONS = (
     Section("disk", "The disk is nearly full", "make room: df -h, nanohost sessions list, [host] keep_days"),
+    Section("files_exposed", "Files that others on this machine can read", "{do}"),
     Section(
         "channels_failed",
         "Channels that are not connected",
@@ -111,7 +113,8 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         **await overview.lists(context.store.reports, now),
         "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
         "disk": await asyncio.to_thread(_disk, context.home, is_kept=bool(report and report.get("short_of_disk"))),
-        "holds": [_hold(row) for row in await holds.listed(context.store)],
+        "holds": [_hold(row) for row in await holds.listed(context.store.reports)],
+        "files_exposed": await asyncio.to_thread(_exposed, context),
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
@@ -204,6 +207,13 @@ def _hold(row: Mapping[str, Json]) -> Mapping[str, Json]:
     """The row of a hold, with what its release is called by."""
     whole = not row["session"]
     return {**row, "noun": "groups" if whole else "sessions", "held": row["agent_group" if whole else "session"]}
+
+
+def _exposed(context: CommandContext) -> Rows:
+    """Blocking."""
+    return [
+        {"path": str(one.path), "problem": one.problem, "do": one.do} for one in exposed(context.home, context.settings)
+    ]
 
 
 def _render(result: Json) -> str:

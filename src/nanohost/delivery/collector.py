@@ -38,7 +38,7 @@ from nanohost_protocol.outbound import Malformed
 from nanohost_protocol.rows import MessageOut, Origin, OutKind
 from nanohost_protocol.sequence import HIGHEST
 
-BATCH = 200
+BATCH = 32
 TOO_MANY_LATER = f"{MOST_SCHEDULED} messages wait for a later time already; wait until one of them is sent"
 
 _log = structlog.get_logger()
@@ -161,6 +161,7 @@ class Collector:
             book = as_told(await address_book(tx, session), told)
             context = _Context(session=session.id, book=book, origins=origins, about=about, numbered=numbered)
             entries = _entries(rows, context, now, later)
+            await deliveries.add_all(tx, [entry for entry in entries if isinstance(entry, Delivery)])
             for entry in entries:
                 await self._put(tx, entry, now)
             reach("collector.open")
@@ -170,12 +171,11 @@ class Collector:
         self._announce(session, [entry for entry in entries if isinstance(entry, Delivery)])
 
     async def _put(self, tx: Transaction, entry: Delivery | ActionRow, now: datetime) -> None:
+        """A request, and what belongs to a message beside its entry."""
         if isinstance(entry, ActionRow):
             if await actions.add(tx, entry) and entry.status is ActionStatus.REFUSED:
                 await record(tx, entry, AuditOutcome.REFUSED, reason=entry.reason or "", now=now)
-            return
-        await deliveries.add(tx, entry)
-        if entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
+        elif entry.kind == OutKind.QUESTION and entry.status is DeliveryStatus.PENDING:
             await questions.add(tx, entry, now)
 
     def _announce(self, session: Session, entries: Sequence[Delivery]) -> None:

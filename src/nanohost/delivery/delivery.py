@@ -11,6 +11,7 @@ from nanohost.delivery.collector import Collector
 from nanohost.delivery.projection import Projection
 from nanohost.delivery.sender import Channels, Sender
 from nanohost.delivery.typing import Typing
+from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
@@ -30,9 +31,10 @@ class Delivery:
         channels: Channels,
         ask: bool = False,
         rates: Rates | None = None,
+        fair: FairShare | None = None,
     ) -> None:
         """`ask`: what may have been sent waits for an operator's word; see Sender. `rates`: how much a session may have
-        entered in an hour."""
+        entered in an hour. `fair` holds back a long queue."""
         self._on_request: Callable[[SessionId], None] = lambda _: None
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
         self._typing = Typing(store=store, mailboxes=mailboxes, clock=clock, channels=channels)
@@ -44,6 +46,7 @@ class Delivery:
             projection=projection,
             ask=ask,
             on_saying=self._typing.on_saying,
+            fair=fair,
         )
         self._collector = Collector(
             store=store,

@@ -30,6 +30,7 @@ from nanohost.channel_api import (
 from nanohost.delivery import files
 from nanohost.delivery.cutting import cut, passes_unchanged
 from nanohost.delivery.manner import Manner, choices, fits_a_caption, manner_of, reaction
+from nanohost.delivery.marks import HOST_HEADER, disarmed, from_agent
 from nanohost.delivery.render import render
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST, SessionId
@@ -102,7 +103,18 @@ class Kinds:
             of = len(parts) + 1
             words = [replace(part, of=of) for part in parts]
             return [*words, StoredPart(number=of - 1, of=of, text="", plain="")]
+        if manner is Manner.CARD and len(parts) > 1:
+            return await self._with_buttons_apart(delivery, parts, channel)
         return parts
+
+    async def _with_buttons_apart(
+        self, delivery: Delivery, parts: Sequence[StoredPart], channel: Channel
+    ) -> Sequence[StoredPart]:
+        """A card that takes several messages: its buttons stand below words of ours, never below the end of theirs."""
+        of = len(parts) + 1
+        words = f"{await self._header(delivery)} {'decide here' if delivery.lane.session_id == HOST else 'choose here'}"
+        [last] = await self._cut(delivery, StoredPart(number=0, of=1, text=words, plain=words), channel)
+        return [*(replace(part, of=of) for part in parts), replace(last, number=of - 1, of=of)]
 
     async def send(self, channel: Channel, delivery: Delivery, part: StoredPart, key: str) -> Receipt:
         """Hand one part to the channel. Raises ChannelError, and whatever a channel should not raise."""
@@ -165,7 +177,21 @@ class Kinds:
         return manner_of(payload, channel, file_size=size)
 
     async def _text(self, delivery: Delivery, channel: Channel | None, manner: Manner) -> str:
-        """What it says, in Markdown; for a card or a file what is said beside the buttons or the file."""
+        """What it says, in Markdown, and by whom where there is something to choose; see marks.py."""
+        said = await self._said(delivery, channel, manner)
+        if delivery.lane.session_id == HOST:
+            return f"{HOST_HEADER}\n{said}" if delivery.kind == OutKind.CARD else said
+        if delivery.kind == OutKind.CARD or options_of(delivery.kind, delivery.content):
+            return f"{await self._header(delivery)}\n{disarmed(said)}"
+        return disarmed(said)
+
+    async def _header(self, delivery: Delivery) -> str:
+        if delivery.lane.session_id == HOST:
+            return HOST_HEADER
+        return from_agent((await sessions.get(self._store, delivery.lane.session_id)).group_folder)
+
+    async def _said(self, delivery: Delivery, channel: Channel | None, manner: Manner) -> str:
+        """In Markdown; for a card or a file what is said beside the buttons or the file."""
         kind, content = delivery.kind, delivery.content
         if manner is Manner.REACTION:
             return ""

@@ -17,6 +17,7 @@ from nanohost.channel_api import (
     SendsCards,
     SendsFiles,
 )
+from nanohost.delivery.marks import disarmed
 from nanohost.rendering import Part
 from nanohost.rendering.form import length
 from nanohost.store.cards import value_of
@@ -140,7 +141,7 @@ def fits_a_caption(part: StoredPart | Part, can: Capabilities) -> bool:
 
 def _readable(option: str) -> str:
     """On one line, without what nobody sees; "" where nothing is left to be read."""
-    label = " ".join(_UNSHOWN.sub(" ", option).split())
+    label = " ".join(_UNSHOWN.sub(" ", disarmed(option)).split())
     return label if any(unicodedata.category(char)[0] not in "CZ" for char in label) else ""
 
 

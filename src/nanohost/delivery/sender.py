@@ -10,6 +10,7 @@ part, an attempt each, and goes on at the first part that is not sent, whatever 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
@@ -34,6 +35,7 @@ from nanohost.delivery.kinds import Kinds
 from nanohost.delivery.outcome import failed, sent, unknown
 from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
+from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
@@ -46,6 +48,10 @@ from nanohost_protocol.rows import OutKind
 
 SEND_LIMIT_S = 60.0
 """A channel that has not answered by then may have sent or not."""
+BACKLOG = 16
+"""Messages that a lane sends in one go before others come first; see FairShare."""
+OF_OURS_S = 0.02
+"""The most that a message costs this process; the rest of the time it waits for the platform."""
 TURN_PAUSE = timedelta(seconds=2)
 """How often it is looked whether a turn is over that only then tells what is to be sent."""
 
@@ -71,12 +77,14 @@ class Sender:
         projection: Projection,
         ask: bool = False,
         on_saying: Callable[[LaneKey], None] = lambda _: None,
+        fair: FairShare | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._channels = channels
         self._projection = projection
         self._ask = ask
+        self._fair = fair or FairShare()
         self._on_saying = on_saying
         self._pacing = Pacing(clock)
         self._kinds = Kinds(store, mailboxes)
@@ -106,13 +114,13 @@ class Sender:
         self.lanes.hurry(lane)
 
     async def _serve(self, lane: LaneKey) -> None:
-        to_tell, poked, has_turn = 0, False, False
+        to_tell, poked, has_turn, in_one_go = 0, False, False, 0
         while True:
             delivery = await deliveries.next_in_lane(self._store, lane, self._clock.now())
             if delivery is None:
                 if not await self._rest(lane, to_tell):
                     return
-                to_tell = 0
+                to_tell = in_one_go = 0
                 continue
             wait = (delivery.next_try_at - self._clock.now()).total_seconds() if delivery.next_try_at else 0.0
             if wait > 0 and not (poked and _waits_for_its_channel(delivery)):
@@ -131,9 +139,16 @@ class Sender:
             if has_turn := delivery.kind == OutKind.EDIT and await self._leave_out(delivery):
                 to_tell += 1
                 continue
-            await self._attempt(delivery)
+            in_one_go += 1
+            await self._attempt_in_turn(delivery, in_one_go)
             # What an operator sent again may be older than the latest few.
             to_tell = LATEST if delivery.tries_from else to_tell + 1
+
+    async def _attempt_in_turn(self, delivery: Delivery, in_one_go: int) -> None:
+        began = time.monotonic()
+        await self._attempt(delivery)
+        if in_one_go >= BACKLOG:
+            await self._fair.give_way(delivery.lane.chat, min(time.monotonic() - began, OF_OURS_S))
 
     async def _leave_out(self, delivery: Delivery) -> bool:
         """Whether it is not to be sent any more, or not before the turn is over: what comes after it goes on."""

@@ -7,13 +7,19 @@ and a one-time code, so that others may talk there at whatever length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
 from nanohost.access.codes import open_in
 from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.clock import Clock
+from nanohost.fair_share import FairShare
 from nanohost.intake.cleaning import cleaned, problem_of, recordable
 from nanohost.store import cards, dropped, events, wirings
 from nanohost.store.database import Store
@@ -22,8 +28,19 @@ from nanohost_protocol.crash_points import reach
 
 LATEST_CHATS = 200
 ANOTHER_BOT = "another bot wrote it"
+AT_ONCE = 4
+"""Events of one chat that wait for the database at a time; the rest of them wait for these. However many there are in
+one chat, an event of another one has this many before it: enough to share a commit, too few to be noticed."""
 
 _log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Of one chat: in order of arrival. `users`: how many events are in it or wait."""
+
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    users: int = 0
 
 
 class ChannelInbox:
@@ -38,6 +55,7 @@ class ChannelInbox:
         store: Store,
         clock: Clock,
         on_accepted: Callable[[ChatKey], None],
+        fair: FairShare | None = None,
     ) -> None:
         self._channel_type = channel_type
         self._instance = instance
@@ -45,6 +63,8 @@ class ChannelInbox:
         self._store = store
         self._clock = clock
         self._on_accepted = on_accepted
+        self._fair = fair or FairShare()
+        self._queues: dict[ChatKey, _Queue] = {}
 
     async def accept(self, event: InboundEvent) -> Accepted:
         """Commit the event, or the fact that it cannot be used; what nobody listens to leaves nothing. Raises
@@ -53,6 +73,27 @@ class ChannelInbox:
         problem = problem_of(event)
         kept = cleaned(event, threads=self._threads) if problem is None else recordable(event, now)
         chat = ChatKey(self._channel_type, self._instance, kept.platform_id)
+        async with self._turn(chat) as queue:
+            began = time.monotonic()
+            accepted = await self._keep(chat, kept, problem, now)
+            self._fair.heard(chat)
+            if queue.users > AT_ONCE:
+                await self._fair.give_way(chat, time.monotonic() - began)
+            return accepted
+
+    @asynccontextmanager
+    async def _turn(self, chat: ChatKey) -> AsyncIterator[_Queue]:
+        queue = self._queues.setdefault(chat, _Queue())
+        queue.users += 1
+        try:
+            async with queue.places:
+                yield queue
+        finally:
+            queue.users -= 1
+            if queue.users == 0:
+                del self._queues[chat]
+
+    async def _keep(self, chat: ChatKey, kept: InboundEvent, problem: str | None, now: datetime) -> Accepted:
         if problem is None and (kept.sender.is_bot or not _is_said_to_us(kept)):
             listening = await wirings.listening(self._store, chat)
             if not listening.to_people and not _is_said_to_us(kept) and not await self._is_about_ours(chat, kept):

@@ -72,7 +72,7 @@ async def _serve_typed(visit: Visit, typed: Typed) -> bool:
     if await access.is_silent(visit.tx, visit.user, visit.now):
         await _ignore(visit)
     elif code is None:
-        await _refuse(visit, typed)
+        await _refuse(visit)
     else:
         await visit.say(await _use(visit, code), once=code.hash)
     return True
@@ -99,12 +99,9 @@ async def _ignore(visit: Visit) -> None:
     await dropped.count(visit.tx, visit.stored.chat, visit.user, SILENT, now=visit.now)
 
 
-async def _refuse(visit: Visit, typed: Typed) -> None:
-    until = await access.guess(visit.tx, typed, user_id=visit.user, origin=visit.origin, now=visit.now)
-    await visit.say(
-        "That is no code of mine. All that were open are void now, to be safe: have a new one made. Until "
-        f"{until.astimezone(visit.zone):%H:%M} I look at no code of yours."
-    )
+async def _refuse(visit: Visit) -> None:
+    until = await access.guess(visit.tx, user_id=visit.user, origin=visit.origin, now=visit.now)
+    await visit.say(f"That is no code of mine. Until {until.astimezone(visit.zone):%H:%M} I look at no code of yours.")
 
 
 async def _use(visit: Visit, code: Code) -> str:

@@ -10,6 +10,7 @@ the desk's.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from nanohost.channel_api import EventKind
 from nanohost.chat_commands.desk import Desk, Entry, Written
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError
+from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.model import MessagingGroup, Session, SessionId, WiringId
 from nanohost.routing.answers import Answers, Taken
@@ -41,7 +43,7 @@ from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route, RouteOutcome, Waiting
 from nanohost_protocol.crash_points import reach
 
-BATCH = 64
+BATCH = 16
 """Events dealt with in one go: their rows share one commit a mailbox."""
 MOST_TRIES = 8
 """Of an event that fails for no reason known: half a minute of growing pauses, then its chat goes on without it."""
@@ -61,7 +63,7 @@ class Router:
     """Deals with accepted events. `wake` is called for each session whose agent got something, `obey` for each whose
     runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record. `attachments`
     fetches what comes with a message. `reception` is asked first of all; `follows` looks where something was said to
-    strangers, or asked about them."""
+    strangers, or asked about them. `fair` holds back a chat with a long queue."""
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Router:
         attachments: Attachments | None = None,
         reception: Receives | None = None,
         follows: Follows | None = None,
+        fair: FairShare | None = None,
     ) -> None:
         self._store = store
         self._desk = desk
@@ -85,6 +88,7 @@ class Router:
         self._attachments = attachments
         self._reception = reception
         self._follows = follows
+        self._fair = fair or FairShare()
         self._deciding = Deciding(store, clock)
         self._answers = Answers(store=store, clock=clock, on_entry=on_answer)
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
@@ -110,6 +114,7 @@ class Router:
 
     async def _route_chat(self, chat: ChatKey) -> None:
         while batch := await events.new_in_chat(self._store, chat, limit=BATCH):
+            began = time.monotonic()
             try:
                 await self._deal_with(chat, batch)
             except (NanohostError, OSError):
@@ -117,6 +122,8 @@ class Router:
             except Exception:
                 for stored in batch:
                     await self._deal_with_alone(chat, stored)
+            if len(batch) == BATCH:
+                await self._fair.give_way(chat, time.monotonic() - began)
 
     async def _deal_with_alone(self, chat: ChatKey, stored: StoredEvent) -> None:
         """One event of a batch that failed, so that it is known which one it is. Raises while it is to be tried again:
@@ -274,8 +281,7 @@ class Router:
         async with self._store.transaction() as tx:
             door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
             made = await put(door, run, made)
-            for stored in {route.event_id for route in made}:
-                await events.mark_routed(tx, stored)
+            await events.mark_routed(tx, sorted({route.event_id for route in made}))
             for session, what in written.items():
                 await self._record_written(tx, session, what)
             await count(door, run, made)

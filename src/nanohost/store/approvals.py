@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +22,13 @@ ALL_OPEN = "SELECT * FROM approvals INDEXED BY approvals_waiting WHERE status = 
 COUNT_OPEN = """
 SELECT count(*) AS found FROM approvals
 WHERE status = 'pending' AND kind = :kind AND (:by IS NULL OR requested_by = :by)
+"""
+# Of several kinds: those that have a card, and those that were there before this one and have none yet.
+AHEAD = """
+SELECT count(*) AS found FROM approvals a
+WHERE status = 'pending' AND kind IN (SELECT value FROM json_each(:kinds)) AND id != :id
+    AND (rowid < (SELECT rowid FROM approvals WHERE id = :id)
+        OR EXISTS (SELECT 1 FROM approval_cards c WHERE c.approval_id = a.id))
 """
 LATEST = """
 SELECT * FROM approvals WHERE (:status IS NULL OR status = :status) AND (:kind IS NULL OR kind = :kind)
@@ -147,6 +155,12 @@ async def all_open(db: Queries) -> list[Approval]:
 async def count_open(db: Queries, kind: str, *, by: str | None = None) -> int:
     """How many of this kind wait for a decision; `by`: only those that this user asked for."""
     row = await db.one(COUNT_OPEN, {"kind": kind, "by": by})
+    return 0 if row is None else int(row["found"])
+
+
+async def ahead(db: Queries, approval: ApprovalId, kinds: Sequence[str]) -> int:
+    """How many open ones of these kinds are shown, or are to be shown before this one."""
+    row = await db.one(AHEAD, {"kinds": json.dumps(list(kinds)), "id": approval})
     return 0 if row is None else int(row["found"])
 
 

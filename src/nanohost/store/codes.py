@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,7 +23,6 @@ EXPIRE = """
 UPDATE codes SET status = 'expired', closed_at = min(expires_at, :now)
 WHERE status = 'open' AND (expires_at <= :now OR created_at > :soon)
 """
-BURN = "UPDATE codes SET status = 'burned', closed_at = ? WHERE status = 'open' AND purpose = ?"
 # The one that was asked for last is the one that counts.
 REPLACE = """
 UPDATE codes SET status = 'burned', closed_at = :now
@@ -61,7 +59,7 @@ class CodeStatus(StrEnum):
     OPEN = "open"
     USED = "used"
     BURNED = "burned"
-    """Somebody guessed, it was typed where others read it, or a newer one took its place."""
+    """It was typed where others read it, or a newer one took its place."""
     EXPIRED = "expired"
 
 
@@ -140,11 +138,6 @@ async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
 async def forget_guesses(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Wrong ones that were typed before that moment. Returns how many; there may be more while it is `limit`."""
     return await tx.run(FORGET_GUESSES, (to_text(before), limit))
-
-
-async def burn(tx: Transaction, purposes: Collection[Purpose], now: datetime) -> int:
-    """Void all open codes of these purposes; how many there were."""
-    return sum([await tx.run(BURN, (to_text(now), purpose)) for purpose in purposes])
 
 
 async def count_guess(tx: Transaction, user_id: str, *, now: datetime, silence: timedelta) -> None:

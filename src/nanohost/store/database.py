@@ -97,10 +97,12 @@ class Transaction:
 
 
 class _Group:
-    """Transactions that share a commit."""
+    """Transactions that share a commit: the first, and those who waited when it was through. Who comes later waits for
+    the next one, or a stream of others would keep everybody's commit waiting."""
 
     def __init__(self) -> None:
         self.members = 0
+        self.most = MOST_IN_A_COMMIT
         self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: BaseException) -> None:
@@ -258,7 +260,9 @@ class Store:
         if group.members > 0:
             await self._writer.execute("RELEASE member")
         group.members += 1
-        if self._waiting == 0 or group.members >= MOST_IN_A_COMMIT:
+        if group.members == 1:
+            group.most = min(1 + self._waiting, MOST_IN_A_COMMIT)
+        if self._waiting == 0 or group.members >= group.most:
             await self._commit(group)
 
     async def _undo(self, group: _Group) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.model import SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.events import ChatKey
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import from_text, to_text
 
@@ -190,6 +191,10 @@ class LaneKey:
     instance: str
     platform_id: str
 
+    @property
+    def chat(self) -> ChatKey:
+        return ChatKey(self.channel_type, self.instance, self.platform_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
@@ -233,7 +238,16 @@ class Attempt:
 
 async def add(tx: Transaction, delivery: Delivery) -> bool:
     """Enter a message into the ledger. False if it is there already."""
-    values: dict[str, Value] = {
+    return await tx.run(ADD, _values(delivery)) == 1
+
+
+async def add_all(tx: Transaction, entries: Iterable[Delivery]) -> None:
+    """Enter messages into the ledger, but for those that are there already."""
+    await tx.run_many(ADD, [_values(entry) for entry in entries])
+
+
+def _values(delivery: Delivery) -> dict[str, Value]:
+    return {
         "session_id": delivery.lane.session_id,
         "seq": delivery.seq,
         "out_id": delivery.out_id,
@@ -252,7 +266,6 @@ async def add(tx: Transaction, delivery: Delivery) -> bool:
         "created_at": to_text(delivery.created_at),
         "changed_at": to_text(delivery.created_at),
     }
-    return await tx.run(ADD, values) == 1
 
 
 async def next_in_lane(db: Queries, lane: LaneKey, now: datetime) -> Delivery | None:

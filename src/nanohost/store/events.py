@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -155,8 +156,8 @@ async def is_new(db: Queries, event: EventId) -> bool:
     return await db.one(IS_NEW, (event,)) is not None
 
 
-async def mark_routed(tx: Transaction, event: EventId) -> None:
-    await tx.run(CLOSE, ("routed", None, event))
+async def mark_routed(tx: Transaction, events: Iterable[EventId]) -> None:
+    await tx.run_many(CLOSE, [("routed", None, event) for event in events])
 
 
 async def mark_for_host(tx: Transaction, event: EventId) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import ApprovalId, EventId, SessionId, WiringId
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Transaction, Values
 from nanohost_protocol.times import to_text
 
 ADD = """
@@ -85,8 +86,16 @@ class Waiting:
 
 
 async def add(tx: Transaction, route: Route) -> None:
+    await add_all(tx, [route])
+
+
+async def add_all(tx: Transaction, routes: Sequence[Route]) -> None:
+    await tx.run_many(ADD, [_values(route) for route in routes])
+
+
+def _values(route: Route) -> Values:
     reached = (route.session_id, route.message_id, route.approval_id, int(route.trigger), route.event_id)
-    await tx.run(ADD, (route.event_id, route.wiring_id, route.outcome, route.reason, *reached))
+    return (route.event_id, route.wiring_id, route.outcome, route.reason, *reached)
 
 
 async def waiting(db: Queries, session: SessionId, *, limit: int) -> list[Waiting]:

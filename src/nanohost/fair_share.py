@@ -1,0 +1,48 @@
+"""Chats share one event loop and one writer: who has a long queue gives way while people elsewhere are about.
+
+Promises: a chat that is alone goes at full speed; with others about, what has a backlog works a part of the time and
+pauses for the rest, so that an answer elsewhere takes at most about twice as long. Never: a pause for what came singly.
+Its times are the machine's, not the host's clock: it shares out computing time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from nanohost.store.events import ChatKey
+
+ABOUT_S = 5.0
+"""For how long after an event people are about in a chat: as long as they wait for its answer, as a rule."""
+PART = 3
+"""So many times as long as it worked a backlog pauses: a quarter of the time is its own."""
+LONGEST_PAUSE_S = 0.5
+
+
+class FairShare:
+    """One per host. `now`: seconds that only grow; replaced by tests, as `sleep` is."""
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._last: tuple[ChatKey | None, float] = (None, float("-inf"))
+        self._before = float("-inf")
+        """The last event of any chat but that of `_last`."""
+
+    def heard(self, chat: ChatKey) -> None:
+        """The chat has a new event."""
+        last, at = self._last
+        if chat != last:
+            self._before = at
+        self._last = (chat, self._now())
+
+    def pause_s(self, chat: ChatKey, worked_s: float) -> float:
+        """How long a backlog of this chat is to pause after it was worked on for `worked_s`."""
+        last, at = self._last
+        others = self._before if last == chat else at
+        if self._now() - others > ABOUT_S:
+            return 0.0
+        return min(PART * worked_s, LONGEST_PAUSE_S)
+
+    async def give_way(self, chat: ChatKey, worked_s: float) -> None:
+        await asyncio.sleep(self.pause_s(chat, worked_s))

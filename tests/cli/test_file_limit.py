@@ -1,0 +1,52 @@
+"""A host that may have few files open raises its limit, says where that is not enough, and does not fill its log."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from tests.cli.conftest import Shell
+
+SENTENCE = "This process may have"
+
+
+@contextmanager
+def host_with(shell: Shell, limits: tuple[int, int]) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
+    """A host that is started with these limits of open files, soft and hard, once it is ready; and a way to end it that
+    returns all that it logged."""
+    with shell.start("run", program=["prlimit", f"--nofile={limits[0]}:{limits[1]}"], NANOHOST_LOG="json") as host:
+        lines = []
+        assert host.stderr is not None
+        for line in host.stderr:
+            lines.append(line)
+            if "host_ready" in line:
+                break
+
+        def end() -> str:
+            host.terminate()
+            _, rest = host.communicate(timeout=30)
+            return "".join(lines) + rest
+
+        yield host, end
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(shell: Shell) -> None:
+    with host_with(shell, (200, 4096)) as (host, end):
+        assert resource.prlimit(host.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
+        assert SENTENCE not in end()
+
+
+def test_a_host_that_runs_out_of_files_says_so_once_and_fills_no_log(shell: Shell) -> None:
+    with host_with(shell, (64, 64)) as (_, end), ExitStack() as stack:
+        for _number in range(100):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(0)
+            with suppress(OSError):
+                client.connect(str(shell.home / "run" / "control.sock"))
+        logged = end()
+    assert logged.count(f"{SENTENCE} 64 files open") == 1
+    assert logged.count("Traceback") <= 20
+    assert len(logged) <= 200_000

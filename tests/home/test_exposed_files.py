@@ -1,0 +1,70 @@
+"""What others on this machine can read is named, with the command that mends it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nanohost.exposed_files import exposed
+from nanohost.home import Home
+from nanohost.settings import load_settings
+from tests.cli.conftest import Daemon, Shell, daemon, shell
+
+__all__ = ["daemon", "shell"]
+INLINE = '[agent]\napi_key = "sk-secret-of-this-file"\n'
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.prepare()
+    return home
+
+
+def test_a_new_home_shows_nothing_to_others(home: Home) -> None:
+    assert home.groups.stat().st_mode & 0o777 == 0o700
+    assert exposed(home, load_settings(home.root, {})) == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_secrets_in_a_file_that_others_can_read_are_named_and_the_command_mends_it(home: Home, mode: int) -> None:
+    file = home.root / "nanohost.toml"
+    file.write_text(INLINE)
+    file.chmod(mode)
+    [found] = exposed(home, load_settings(home.root, {}))
+    assert found.path == file
+    subprocess.run(found.do, shell=True, check=True)
+    assert exposed(home, load_settings(home.root, {})) == []
+
+
+def test_a_file_without_secrets_may_be_read_by_all(home: Home) -> None:
+    file = home.root / "nanohost.toml"
+    file.write_text('[host]\nprovider = "demo"\n')
+    file.chmod(0o644)
+    assert exposed(home, load_settings(home.root, {"ANTHROPIC_API_KEY": "sk-from-the-environment"})) == []
+
+
+def test_open_agent_folders_are_named_and_the_command_mends_it(home: Home) -> None:
+    home.groups.chmod(0o755)
+    [found] = exposed(home, load_settings(home.root, {}))
+    assert found.path == home.groups
+    subprocess.run(found.do, shell=True, check=True)
+    assert exposed(home, load_settings(home.root, {})) == []
+    home.prepare()
+    assert home.groups.stat().st_mode & 0o777 == 0o700
+
+
+def test_status_and_the_start_of_a_host_say_so(shell: Shell, daemon: Daemon) -> None:
+    assert shell.reads("status")["files_exposed"] == []
+    (shell.home / "groups").chmod(0o755)
+    [row] = shell.reads("status")["files_exposed"]
+    assert row["do"].startswith("chmod 700 ")
+    assert row["do"] in shell.types("status").out
+    daemon.stop()
+    with shell.start("run", NANOHOST_LOG="json") as host:
+        assert host.stderr is not None
+        assert any(row["do"] in line for line in host.stderr)
+        host.terminate()
+        host.communicate(timeout=30)
