@@ -156,7 +156,7 @@ async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_t
         await writes(bench, session, "more")
         assert (bench.runtime.living, len(bench.runtime.started), bench.keeper.troubles()) == ([], 1, {})
         reason = f"its {name} folder has grown beyond 1 MiB: remove what should not be there ({folder})"
-        (row,) = await holds.listed(bench.store)
+        (row,) = await holds.listed(bench.store.reports)
         assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
         owner = f"Session {session.id} is on hold: {reason}. When that is done: nanohost sessions release {session.id}"
         assert sorted(await told(bench)) == sorted([("a", WORDS), ("d", owner)])
@@ -182,7 +182,7 @@ async def test_an_agent_whose_folder_has_grown_too_large_is_held_with_all_its_se
         (workspace / "hoard").write_bytes(b"\1" * 2 * MIB)
         await looks(bench, session)
         await until(lambda: not bench.keeper.containers())
-        (row,) = await holds.listed(bench.store)
+        (row,) = await holds.listed(bench.store.reports)
         assert (row["session"], row["agent_group"]) == ("", "a")
         assert f"its workspace folder has grown beyond 1 MiB: remove what should not be there ({workspace})" in str(row)
         bench.keeper.wake(other)

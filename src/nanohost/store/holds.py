@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, SessionId
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction
 from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import from_text, to_text
 
@@ -30,7 +30,7 @@ INSERT INTO holds (session_id, agent_group_id, by, at, reason) VALUES (?, ?, ?, 
 """
 RELEASE_SESSION = "DELETE FROM holds WHERE session_id = ?"
 RELEASE_GROUP = "DELETE FROM holds WHERE agent_group_id = ?"
-OF_GROUP = "SELECT id FROM sessions WHERE agent_group_id = ? ORDER BY id"
+OF_GROUP = "SELECT id FROM sessions WHERE agent_group_id = ?"
 ALSO_OF_GROUP = """
 SELECT 1 FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = ?
 """
@@ -96,9 +96,9 @@ async def note_told(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> N
     await tx.run(NOTE_TOLD, (json.dumps(told), hold.id, to_text(hold.at)))
 
 
-async def listed(db: Queries) -> list[dict[str, str | int | None]]:
+async def listed(reports: Reports) -> list[dict[str, str | int | None]]:
     """For the status screen: at most twenty, the oldest first. `session` is empty for a whole agent group."""
-    return [dict(row) for row in await db.all(LISTED)]
+    return [dict(row) for row in await reports.all(LISTED)]
 
 
 def _from_row(row: sqlite3.Row) -> Hold:
