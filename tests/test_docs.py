@@ -65,3 +65,15 @@ def test_every_command_that_an_error_tells_to_type_exists() -> None:
 
 def _is_command(first: str, second: str, words: set[str]) -> bool:
     return first in commands() or f"{first} {second}" in words or not second
+
+
+NAMED_TEST = re.compile(r"`((?:tests|src)/[a-z_/]+\.py)?::(\w+)`")
+
+
+def test_each_test_that_the_security_page_names_exists() -> None:
+    file, missing = "", []
+    for named, test in NAMED_TEST.findall((ROOT / "docs" / "security.md").read_text(encoding="utf-8")):
+        file = named or file  # a name alone is of the file before it
+        if f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8"):
+            missing.append(f"{file}::{test}")
+    assert missing == []

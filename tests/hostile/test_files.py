@@ -72,6 +72,7 @@ async def test_what_a_container_keeps_in_its_file_is_not_kept_in_the_hosts_memor
         await ask(flow, "hi")
         before = _resident_mb()
         await let_loose(flow, name)
+        await ask(flow, "/status", chat="bad")  # reads what the container says of its turn
         for number in range(MESSAGES):
             await ask(flow, str(number))
         assert _resident_mb() - before < 20
