@@ -68,7 +68,8 @@ ORDER BY created_at DESC, seq DESC LIMIT :limit
 OF_SESSION = "SELECT * FROM actions WHERE session_id = ? ORDER BY seq"
 OPEN_COUNT = """
 SELECT count(*) AS found FROM (
-    SELECT 1 FROM actions INDEXED BY actions_open WHERE session_id = ? AND status != 'held' AND (status = 'pending' OR told = 0) LIMIT ?)
+    SELECT 1 FROM actions INDEXED BY actions_open
+    WHERE session_id = ? AND status != 'held' AND (status = 'pending' OR told = 0) LIMIT ?)
 """
 
 
