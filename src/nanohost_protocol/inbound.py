@@ -217,6 +217,11 @@ class InboundReader:
         row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
+    def known(self, message_ids: Iterable[str]) -> set[str]:
+        """Which of these are ids of messages."""
+        sql = "SELECT 1 FROM messages_in WHERE id = ?"
+        return {id for id in message_ids if self._db.execute(sql, (id,)).fetchone()}
+
     def numbered(self, seq: int) -> MessageIn | None:
         """The message with this number."""
         row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()

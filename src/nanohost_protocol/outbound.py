@@ -368,16 +368,21 @@ MOST_CHARACTERS = MAX_CONTENT_BYTES // 4
 """Content taken over in one look, about; the rest comes with the next."""
 LONGEST_LIST = 64 * 1024
 """Characters of the ids of a turn's messages, as JSON; a turn with a longer list is stepped over."""
+ACKS_A_LOOK = 200
+"""Each costs the host some statements; more come with the next look."""
+CLAIMS_A_LOOK = 500
+"""A batch of a turn is much smaller."""
 MOST_STATES = 50
 """Entries of container_state that are read; a runner makes five."""
 
-# Nothing is read in full before its length is known: a field may hold as much as the file does.
+# Nothing is read in full before its length is known: a field may hold as much as the file does. Lengths are of bytes:
+# length() of a text ends at its first NUL.
 _MESSAGES = f"""
 SELECT seq, substr(id, 1, {LONGEST_FIELD}) AS id, substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id,
        substr(in_reply_to, 1, {LONGEST_FIELD}) AS in_reply_to, substr(timestamp, 1, {LONGEST_FIELD}) AS timestamp,
        substr(deliver_after, 1, {LONGEST_FIELD}) AS deliver_after, substr(kind, 1, {LONGEST_FIELD}) AS kind,
        substr(destination, 1, {LONGEST_FIELD}) AS destination, substr(recurrence, 1, {LONGEST_FIELD}) AS recurrence,
-       CASE WHEN length(content) <= {MAX_CONTENT_BYTES} THEN content ELSE '' END AS content
+       CASE WHEN length(CAST(content AS BLOB)) <= {MAX_CONTENT_BYTES} THEN content ELSE '' END AS content
 FROM messages_out WHERE seq > :cursor AND seq <= {HIGHEST} ORDER BY seq LIMIT :limit
 """  # noqa: S608
 _ACKS = f"""
@@ -392,7 +397,7 @@ _CHANGED = _ACKS + f"WHERE change > :change AND change <= {HIGHEST} ORDER BY cha
 _OPEN = _ACKS + "WHERE status = 'processing' LIMIT :limit"
 _TURNS = f"""
 SELECT substr(turn_id, 1, {LONGEST_FIELD}) AS turn_id, attempt,
-       CASE WHEN length(message_ids) <= {LONGEST_LIST} THEN message_ids END AS message_ids,
+       CASE WHEN length(CAST(message_ids AS BLOB)) <= {LONGEST_LIST} THEN message_ids END AS message_ids,
        substr(started_at, 1, {LONGEST_FIELD}) AS started_at, substr(ended_at, 1, {LONGEST_FIELD}) AS ended_at,
        substr(outcome, 1, {LONGEST_FIELD}) AS outcome, substr(model, 1, {LONGEST_FIELD}) AS model,
        tokens_in, tokens_out, tokens_cached, cost_usd, substr(continuation, 1, {LONGEST_FIELD}) AS continuation
@@ -437,11 +442,11 @@ class OutboundReader:
                 break
         return found
 
-    def acks_after(self, change: int, *, limit: int = 1000) -> list[Ack]:
+    def acks_after(self, change: int, *, limit: int = ACKS_A_LOOK) -> list[Ack]:
         """Acks that changed after `change`, oldest change first. A row that makes no sense is stepped over."""
         return _sensible(self._db.execute(_CHANGED, {"change": change, "limit": limit}))
 
-    def open_claims(self, *, limit: int = 1000) -> list[Ack]:
+    def open_claims(self, *, limit: int = CLAIMS_A_LOOK) -> list[Ack]:
         """What is being worked on, or was when the container died."""
         return _sensible(self._db.execute(_OPEN, {"limit": limit}))
 
@@ -494,6 +499,8 @@ def _check_types(row: sqlite3.Row, *, nullable: tuple[str, ...]) -> None:
 def _sensible(rows: Iterable[sqlite3.Row]) -> list[Ack]:
     found = []
     for row in rows:
+        if not row["message_id"] or not row["turn_id"]:
+            continue  # no message and no turn has an empty name, and the host keeps that for what has none
         with suppress(ValueError, TypeError):
             _check_types(row, nullable=("error_class", "sentence", "retry_at"))
             found.append(Ack.from_row(row))

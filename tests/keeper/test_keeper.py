@@ -146,6 +146,7 @@ async def test_a_container_that_dies_again_and_again_is_started_ever_later_and_t
             await until(partial(has_started, bench, count))
             bench.runtime.die(bench.runtime.living[0])
             await until(partial(has_died, bench, session.id, count))
+            await until(lambda: not bench.keeper._deaths.busy())
             if pause_s:
                 await bench.clock.somebody_sleeps()
                 await bench.clock.advance(pause_s - 0.1)

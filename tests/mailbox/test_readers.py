@@ -15,7 +15,7 @@ import pytest
 
 from nanohost.mailbox import queries
 from nanohost.mailbox.blocking_reader import BlockingReader
-from nanohost.mailbox.reader_client import LookHung
+from nanohost.mailbox.reader_client import AllLate, LookHung
 from nanohost.mailbox.readers import MOST, Readers
 from nanohost_protocol.errors import NotOurs, NotReady, ProtocolError, TooMuch
 from nanohost_protocol.layout import SessionLayout
@@ -62,9 +62,18 @@ async def hang(readers: Readers, path: Path) -> bool:
             (await readers.look(path, queries.open_claims(), busy_s=0)).value(queries.open_claims(), path)
         except LookHung:
             return True
-        except ProtocolError:
+        except (ProtocolError, AllLate):
             await asyncio.sleep(0)
     return False
+
+
+async def answered(readers: Readers, path: Path) -> bool:
+    """Whether the file's look has its answer; not so when it was given up for others that are late."""
+    try:
+        looked = await readers.look(path, queries.open_claims(), busy_s=0)
+    except AllLate:
+        return False
+    return looked.value(queries.open_claims(), path) == []
 
 
 async def test_a_look_that_waits_in_open_ends_and_others_are_answered_meanwhile(tmp_path: Path) -> None:
@@ -73,9 +82,7 @@ async def test_a_look_that_waits_in_open_ends_and_others_are_answered_meanwhile(
     async with readers.opened():
         with hostile("swap_journal", bad):
             hanging = [asyncio.create_task(hang(readers, bad)) for _ in range(2 * MOST)]
-            for _ in range(50):
-                looked = await readers.look(good, queries.open_claims(), busy_s=0)
-                assert looked.value(queries.open_claims(), good) == []
+            assert sum([await answered(readers, good) for _ in range(100)]) > 50
             assert all(await asyncio.gather(*hanging))
 
 

@@ -40,6 +40,8 @@ class _Said:
     claims: Sequence[Ack]
     lost: Sequence[Ack]
     usages: Mapping[str, Usage]
+    cursor: int
+    """How far its acks are read."""
 
 
 class _Outdated(Exception):
@@ -48,10 +50,12 @@ class _Outdated(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a session stands after its acks were taken over. `open_claims`: messages a living container works on."""
+    """How a session stands after its acks were taken over. `open_claims`: messages a living container works on.
+    `acted`: its runner took one, or was done with one."""
 
     open_claims: int
     due_at: datetime | None
+    acted: bool = False
 
 
 OnClosed = Callable[[Transaction, SessionId, Sequence[Closed]], Awaitable[Callable[[], None]]]
@@ -130,7 +134,7 @@ class AckTaker:
         working = [one.message_id for one in said.claims if self._alive(session, LeaseId(one.container_id))]
         living = len(working)
         self._on_working(session.id, working)
-        if not said.acks and not verdicts and not self.is_held(session.id):
+        if said.cursor == session.ack_cursor and not verdicts and not self.is_held(session.id):
             due_at = session.due_at if living else await self._checked_due(session, now)
             return Standing(open_claims=living, due_at=due_at)
         if failures is not None and too_long(failures):
@@ -140,7 +144,7 @@ class AckTaker:
         reach("acks.applied")
         taken = replace(taken, due_at=due_at)
         await self._record(session, taken, said, now, known, failures)
-        return Standing(open_claims=living, due_at=due_at)
+        return Standing(open_claims=living, due_at=due_at, acted=bool(said.acks))
 
     async def _look(self, session: Session) -> _Said | None:
         """What a container left is complete only when it is read after its end: its turn may end just before."""
@@ -150,8 +154,19 @@ class AckTaker:
             news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
         if news is None:
             return None
-        left = [claim for claim in news.claims if claim.container_id in gone]
-        return _Said(acks=news.acks, claims=news.claims, lost=left, usages=news.usages)
+        cursor = max((ack.change for ack in news.acks), default=session.ack_cursor)
+        acks, claims = await self._meant(session, news.acks), await self._meant(session, news.claims)
+        left = [claim for claim in claims if claim.container_id in gone]
+        turns = {one.turn_id for one in (*acks, *claims)}
+        usages = {turn: usage for turn, usage in news.usages.items() if turn in turns}
+        return _Said(acks=acks, claims=claims, lost=left, usages=usages, cursor=cursor)
+
+    async def _meant(self, session: Session, acks: Sequence[Ack]) -> list[Ack]:
+        """Those of messages that were given to the session: an ack of anything else costs nobody more than this."""
+        if not acks:
+            return []
+        known = await self._mailboxes.inbound(session, lambda box: box.known({ack.message_id for ack in acks}))
+        return [ack for ack in acks if ack.message_id in known]
 
     def _gone(self, session: Session, claims: Sequence[Ack]) -> set[str]:
         """The containers that claimed something and are not there any more."""
@@ -222,7 +237,7 @@ class AckTaker:
         failures: TurnFailures | None,
     ) -> None:
         """Raises _Outdated if `known`, or how far the acks are taken over, is not what is on record."""
-        cursor, usages = max((ack.change for ack in said.acks), default=session.ack_cursor), said.usages
+        cursor, usages = said.cursor, said.usages
         ends = spending.ends(said.acks, [ack for ack, _ in taken.closed], now)
         notices = [delivery_of(session, notice, now) for notice in taken.notices]
         if failures is not None:

@@ -449,7 +449,7 @@ class Keeper:
         progress = after.ack_cursor > before.ack_cursor
         if (slot := self._slots.get(id)) is not None:
             slot.busy = standing.open_claims > 0 or _is_due(after.due_at, self._clock.now())
-            if progress:
+            if standing.acted:
                 self._pauses.forget(id)
             if slot.retiring and not standing.open_claims and slot.state is SlotState.RUNNING:
                 _log.info("container_replaced", session=id)

@@ -39,6 +39,8 @@ class BlockingReader:
             looked = self._ask(words)
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
             raise ended(path, self.end(), self._deadline_s) from error
+        if looked.is_last:
+            self.end()
         return looked.value(query, path)
 
     def end(self) -> int:
@@ -60,8 +62,6 @@ class BlockingReader:
         return Looked.decoded(_exactly(connection, length))
 
     def _connected(self) -> socket.socket:
-        if self._process is not None and self._process.poll() is not None:
-            self.end()
         if self._socket is None:
             self._socket, theirs = socket.socketpair()
             self._socket.settimeout(self._deadline_s + NET_S)

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from nanohost.clock import Clock, SystemClock
 from nanohost.errors import MailboxError
 from nanohost.mailbox.paths import prepare, ring, session_layout
-from nanohost.mailbox.patience import Patience
+from nanohost.mailbox.patience import FIRST_PAUSE_S, Patience
 from nanohost.mailbox.queries import Query
-from nanohost.mailbox.reader_client import LookHung
+from nanohost.mailbox.reader_client import AllLate, LookHung
 from nanohost.mailbox.readers import Readers
 from nanohost.model import Session, SessionId
 from nanohost_protocol.errors import Busy as FileBusy
@@ -71,6 +71,8 @@ class Mailboxes:
         self._looking: dict[SessionId, asyncio.Lock] = {}
         self._reads: dict[SessionId, Patience] = {}
         self._writes: dict[SessionId, Patience] = {}
+        self._lives: dict[SessionId, int] = {}
+        """Grows with `forgive`: what a look finds that began before counts against nobody."""
         self._retries: dict[SessionId, float] = {}
         """When a session is looked at again that could not be looked at; monotonic seconds."""
         self._retry_changed = asyncio.Event()
@@ -95,7 +97,8 @@ class Mailboxes:
         return session_layout(self._sessions, session.group_folder, session.id)
 
     def forgive(self, session: SessionId) -> None:
-        """Its container is gone, and nothing that it held is held any more: look again at once."""
+        """It has another container, or none: nothing that the last one held is held any more. Look again at once."""
+        self._lives[session] = self._lives.get(session, 0) + 1
         self._reads.pop(session, None)
         self._writes.pop(session, None)
 
@@ -180,30 +183,38 @@ class Mailboxes:
 
     async def _look(self, session: Session, query: Query[T], known: Patience) -> T | None:
         busy_s = 0.0 if known.locked_in_a_row else LOCK_WAIT_S
-        path = self.layout(session).outbound_db
+        path, life = self.layout(session).outbound_db, self._lives.get(session.id, 0)
         cpu_s = 0.0
+
+        def note(after: Patience, *, is_well: bool = False, problem: str = "") -> None:
+            if life == self._lives.get(session.id, 0):
+                self._reads[session.id] = after
+                if not is_well:
+                    self._judge(session.id, after, path.name, problem=problem)
+
         try:
             self.looks += 1
             looked = await self._readers.look(path, query, busy_s=busy_s)
             cpu_s = looked.cpu_s
             value = looked.value(query, path)
+        except AllLate:
+            self._retry_at(session.id, self._clock.monotonic() + FIRST_PAUSE_S)
+            return None
         except NotReady:
-            self._reads[session.id] = known.answered(self._clock.monotonic(), cpu_s=cpu_s)
+            note(known.answered(self._clock.monotonic(), cpu_s=cpu_s), is_well=True)
             return None
         except FileBusy:
-            after = self._reads[session.id] = known.locked(self._clock.monotonic())
+            after = known.locked(self._clock.monotonic())
             self._retry_at(session.id, after.not_before)
-            self._judge(session.id, after, path.name)
+            note(after)
             return None
         except LookHung:
-            self._reads[session.id] = known.hanging(self._clock.monotonic())
-            self._judge(session.id, self._reads[session.id], path.name)
+            note(known.hanging(self._clock.monotonic()))
             raise
         except ProtocolError as error:
-            self._reads[session.id] = known.refusing(self._clock.monotonic(), cpu_s=cpu_s)
-            self._judge(session.id, self._reads[session.id], path.name, problem=str(error))
+            note(known.refusing(self._clock.monotonic(), cpu_s=cpu_s), problem=str(error))
             raise
-        self._reads[session.id] = known.answered(self._clock.monotonic(), cpu_s=cpu_s)
+        note(known.answered(self._clock.monotonic(), cpu_s=cpu_s), is_well=True)
         return value
 
     async def _patiently(self, session: Session, write: Callable[[], T]) -> T:

@@ -1,9 +1,9 @@
 """How long a session's files are left alone after they were locked, slow to read, or did not answer. Facts in, facts
 out: the caller brings the time and does the waiting.
 
-Each session pays for what it takes: a file that is locked is tried again after pauses that double, and one that costs
-processor time is read again only when SHARE times as long has passed. So no number of sessions, each of them at its
-worst, takes the readers from the others.
+Each session pays for what it takes: a file that is locked is tried again after pauses that double, and processor time
+beyond a first amount is paid back SHARE times as long, however many looks it was spent on. So no number of sessions,
+each of them at its worst, takes the readers from the others.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 """Between two tries of a locked file. A runner holds its lock for the length of a commit, some milliseconds."""
-FREE_CPU_S = 0.02
-"""Processor seconds that a look may take without a pause: a hundred times what an ordinary one does."""
+FREE_CPU_S = 0.5
+"""Processor seconds of looks that a session has for nothing: a burst of a thousand messages takes about as much."""
 SHARE = 20.0
-"""A look that took longer is followed by a pause this many times as long: five per cent of one processor."""
+"""How much time pays for a look: five per cent of one processor. An ordinary look takes half a millisecond."""
 LOCKED_LIMIT_S = 8.0
 """A runner's commits take milliseconds, on the slowest disk a second. A file that was locked at each try for this long
 is locked on purpose, or by a process that hangs."""
@@ -36,6 +36,9 @@ class Patience:
 
     not_before: float = 0.0
     """It is not looked at before."""
+    owed_s: float = 0.0
+    """Processor seconds that its looks took and time has not paid for yet, at `owed_at`."""
+    owed_at: float = 0.0
     locked_in_a_row: int = 0
     locked_since: float = 0.0
     """When the first of those tries was."""
@@ -49,15 +52,15 @@ class Patience:
 
     def answered(self, now: float, *, cpu_s: float) -> Patience:
         """A look found what it looked for, in that much processor time."""
-        return replace(self, not_before=now + _price_s(cpu_s), locked_in_a_row=0)
+        return replace(self._charged(now, cpu_s), locked_in_a_row=0)
 
     def refusing(self, now: float, *, cpu_s: float) -> Patience:
         """What a look found is no mailbox, or more than any."""
         before = self.refused if now - self.refused_at < REMEMBERED_S else 0
-        pause_s = max(_price_s(cpu_s), _growing_s(before))
+        charged = self._charged(now, cpu_s)
         return replace(
-            self,
-            not_before=now + pause_s,
+            charged,
+            not_before=max(charged.not_before, now + _growing_s(before)),
             refused=before + 1,
             refused_at=now,
             refused_since=self.refused_since if before else now,
@@ -78,6 +81,10 @@ class Patience:
         hung = self.hung + 1 if now - self.hung_at < REMEMBERED_S else 1
         return replace(self, not_before=now + FIRST_PAUSE_S, hung=hung, hung_at=now)
 
+    def _charged(self, now: float, cpu_s: float) -> Patience:
+        owed_s = max(0.0, self.owed_s - max(0.0, now - self.owed_at) / SHARE) + cpu_s
+        return replace(self, not_before=now + SHARE * max(0.0, owed_s - FREE_CPU_S), owed_s=owed_s, owed_at=now)
+
     def verdict(self, file: str, now: float, *, problem: str = "") -> str:
         """Why the session's container is to be stopped, for an operator; empty while it is not. `problem`: what the
         latest look met."""
@@ -93,7 +100,3 @@ class Patience:
 
 def _growing_s(in_a_row: int) -> float:
     return min(FIRST_PAUSE_S * 2.0 ** min(in_a_row, 10), LONGEST_PAUSE_S)
-
-
-def _price_s(cpu_s: float) -> float:
-    return SHARE * cpu_s if cpu_s > FREE_CPU_S else 0.0

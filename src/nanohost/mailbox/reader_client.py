@@ -35,12 +35,18 @@ class LookHung(ProtocolError):
     """A look did not return within its deadline, and the process that looked was ended."""
 
 
+class AllLate(Exception):
+    """A look was given up because too many others are late. It says nothing of this file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What a look came to, as JSON that nobody checked yet, and the processor seconds it took."""
 
     answer: dict[str, Any]
     cpu_s: float
+    is_last: bool
+    """The process that looked ends by itself."""
 
     def value(self, query: Query[T], path: Path) -> T:
         """What was found. Raises ProtocolError and OSError: why nothing was."""
@@ -58,7 +64,7 @@ class Looked:
     def decoded(answer: bytes) -> Looked:
         """Raises ValueError, KeyError, TypeError for what is no answer."""
         found = json.loads(answer)
-        return Looked(found, float(found["cpu_s"]))
+        return Looked(found, float(found["cpu_s"]), bool(found["last"]))
 
 
 def spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:

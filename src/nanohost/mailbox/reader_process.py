@@ -6,8 +6,9 @@ over. Here that ends one small process that holds nothing: no environment, no se
 
 Standard library and nanohost_protocol only. Protocol on descriptor 0, a stream socket: requests and answers alternate,
 each a length (4 bytes, big-endian) and that many bytes of JSON. A request is {path, look, arguments, busy_s,
-deadline_s}; an answer {"value": …, "cpu_s": …} or {"error": class name, "text": …, "errno": …, "cpu_s": …}. The end
-of the stream ends the process; so does a look that takes longer than its deadline, by SIGALRM.
+deadline_s}; an answer {"value": …} or {"error": class name, "text": …, "errno": …}, with "cpu_s" and whether it is the
+"last" of this process. The end of the stream ends the process; so does a look that takes longer than its deadline, by
+SIGALRM.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ def main() -> None:
     with os.fdopen(0, "rb") as requests, os.fdopen(os.dup(0), "wb") as answers:
         while request := _read(requests):
             signal.setitimer(signal.ITIMER_REAL, request["deadline_s"])
-            answer = _answer(request)
+            answer, is_last = _answer(request)
             signal.setitimer(signal.ITIMER_REAL, 0)
             answers.write(len(answer).to_bytes(LENGTH, "big") + answer)
             answers.flush()
-            if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > RETIRE_AT_KIB:
+            if is_last:
                 return
 
 
@@ -65,7 +66,7 @@ def _read(requests: BinaryIO) -> dict[str, Any]:
     return request
 
 
-def _answer(request: dict[str, Any]) -> bytes:
+def _answer(request: dict[str, Any]) -> tuple[bytes, bool]:
     started = time.process_time()
     try:
         answer: dict[str, object] = {"value": _look(request)}
@@ -88,9 +89,15 @@ def _look(request: dict[str, Any]) -> object:
         return LOOKS[request["look"]](box, *request["arguments"])
 
 
-def _encoded(answer: dict[str, object], started: float) -> bytes:
+def _encoded(answer: dict[str, object], started: float) -> tuple[bytes, bool]:
     cpu_s = time.process_time() - started
-    return json.dumps({**answer, "cpu_s": cpu_s}, default=_plain, ensure_ascii=False).encode()
+    is_last = _is_last()
+    whole = {**answer, "cpu_s": cpu_s, "last": is_last}
+    return json.dumps(whole, default=_plain, ensure_ascii=False).encode(), is_last
+
+
+def _is_last() -> bool:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > RETIRE_AT_KIB
 
 
 def _plain(value: object) -> object:

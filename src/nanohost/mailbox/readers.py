@@ -22,6 +22,7 @@ from nanohost.mailbox.reader_client import (
     DEADLINE_S,
     MOST_ANSWER,
     NET_S,
+    AllLate,
     Looked,
     LookHung,
     ended,
@@ -82,14 +83,14 @@ class Readers:
     async def look(self, path: Path, query: Query[T], *, busy_s: float) -> Looked:
         """What the query finds in an outbound.db or why it cannot, and the processor seconds that took.
 
-        `busy_s`: how long to wait for a lock. Raises LookHung, and ProtocolError when the process ended for another
-        reason.
+        `busy_s`: how long to wait for a lock. Raises LookHung, AllLate, and ProtocolError when the process ended for
+        another reason.
         """
         words = request(path, query, busy_s=busy_s, deadline_s=self._deadline_s)
         asking = await self._begin(words, path)
         try:
             if not asking.done() and self._late >= MOST_LATE:
-                raise TimeoutError
+                raise AllLate
             self._late += 1
             try:
                 return await asyncio.wait_for(asyncio.shield(asking), self._deadline_s + NET_S)
@@ -109,7 +110,8 @@ class Readers:
         async with self._places:
             if not self._is_open:
                 raise _stopping(path)
-            asking = asyncio.ensure_future(self._ask_one(words, path))
+            reader = self._idle.pop() if self._idle else await _Reader.start()
+            asking = asyncio.ensure_future(self._ask_one(reader, words, path))
             self._asked.add(asking)
             asking.add_done_callback(self._asked.discard)
             try:
@@ -119,8 +121,7 @@ class Readers:
                 raise
         return asking
 
-    async def _ask_one(self, words: bytes, path: Path) -> Looked:
-        reader = self._idle.pop() if self._idle else await _Reader.start()
+    async def _ask_one(self, reader: _Reader, words: bytes, path: Path) -> Looked:
         try:
             looked = await reader.ask(words)
         except (EOFError, ConnectionError, ValueError, KeyError, TypeError) as error:
@@ -128,7 +129,7 @@ class Readers:
         except BaseException:
             await reader.end()
             raise
-        if self._is_open and len(self._idle) < MOST and reader.is_alive():
+        if self._is_open and len(self._idle) < MOST and not looked.is_last:
             self._idle.append(reader)
         else:
             await reader.end()
@@ -177,9 +178,6 @@ class _Reader:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None and not self._incoming.at_eof()
 
     async def end(self) -> int:
         """Kill it if it is still there. Its exit code; KILLED for one that the kernel does not let go."""
