@@ -16,10 +16,13 @@ import pytest
 from nanohost.mailbox import queries
 from nanohost.mailbox.blocking_reader import BlockingReader
 from nanohost.mailbox.reader_client import AllLate, LookHung
+from nanohost.mailbox.reader_process import RETIRE_AT
 from nanohost.mailbox.readers import MOST, Readers
 from nanohost_protocol.errors import NotOurs, NotReady, ProtocolError, TooMuch
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter
+from nanohost_protocol.payloads import MAX_CONTENT_BYTES
+from nanohost_protocol.rows import MessageOut
 from tests.hostile import program
 from tests.support.invariants import until
 
@@ -155,3 +158,47 @@ async def test_a_reader_has_no_environment_and_no_descriptor_of_the_hosts(tmp_pa
         assert (folder / "environ").read_bytes() == b""
         opened = {str(link.readlink()) for link in (folder / "fd").iterdir()}
     assert {target for target in opened if not target.startswith("socket:")} == {"/dev/null"}
+
+
+async def test_a_reader_serves_many_looks_however_large_its_host_is(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    large = bytearray(b"1" * (2 * RETIRE_AT))
+    async with _opened() as readers:
+        processes = set[int]()
+        for _ in range(3):
+            await readers.look(path, queries.progress(), busy_s=0)
+            processes |= set(readers.processes())
+    assert len(processes) == 1
+    assert len(large) > RETIRE_AT
+
+
+async def test_a_reader_that_took_much_memory_is_replaced(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
+            " VALUES (1, 'o', 't', '2026-01-01T00:00:00.000000Z', 'chat', ?)",
+            ("\x00" * 4_000_000,),
+        )
+    query = queries.messages_after(0, limit=10)
+    async with _opened() as readers:
+        for _ in range(3):
+            looked = await readers.look(path, query, busy_s=0)
+            [row] = looked.value(query, path)
+            assert isinstance(row, MessageOut)
+            assert len(row.content) == 4_000_000
+
+
+async def test_content_whose_length_ends_at_its_first_nul_is_left_out_when_it_is_too_long(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
+            " VALUES (1, 'o', 't', '2026-01-01T00:00:00.000000Z', 'chat', ?)",
+            ("\x00" * (MAX_CONTENT_BYTES + 1),),
+        )
+    query = queries.messages_after(0, limit=10)
+    async with _opened() as readers:
+        [row] = (await readers.look(path, query, busy_s=0)).value(query, path)
+    assert isinstance(row, MessageOut)
+    assert row.content == ""

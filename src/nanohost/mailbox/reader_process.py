@@ -30,8 +30,8 @@ from nanohost_protocol.outbound import reading_outbound
 
 MOST_MEMORY = 1024**3
 """Bytes of address space: an interpreter, SQLite's page cache (2 MB) and one answer are a tenth of it."""
-RETIRE_AT_KIB = 160 * 1024
-"""A reader whose memory once grew beyond this ends after its answer, and with it what the answer took."""
+RETIRE_AT = 64 * 1024**2
+"""A reader that holds more bytes than this after an answer ends, and with it what the answer took."""
 MOST_STEPS = 2_000_000
 """Of SQLite's virtual machine in one look. An ordinary look takes thousands, the largest allowed one some 100,000; a
 table of a million rows that has to be searched takes more than this."""
@@ -97,7 +97,12 @@ def _encoded(answer: dict[str, object], started: float) -> tuple[bytes, bool]:
 
 
 def _is_last() -> bool:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > RETIRE_AT_KIB
+    # Not ru_maxrss: Linux carries the peak of the parent over into it, and a large host would have readers of one look.
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return False
+    return pages * resource.getpagesize() > RETIRE_AT
 
 
 def _plain(value: object) -> object:
