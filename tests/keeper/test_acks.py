@@ -299,3 +299,33 @@ async def test_a_claim_of_the_dead_does_not_make_the_session_due_anew_at_every_l
             standing = await _taker(bench, now=START + timedelta(seconds=seconds)).take(session)
             assert standing is not None
             assert standing.due_at == session.due_at == await _due(bench, session)
+
+
+async def test_acks_of_messages_that_were_never_given_cost_nothing_and_end_no_pause(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        async with bench.store.transaction() as tx:
+            await a_call(tx, session.id, 100, 0.5)
+        given = await _message(bench, session)
+        with _runner(bench, session) as runner:
+            runner.claim("made-up", [replace(given, id=f"made-up-{number}") for number in range(20)], START)
+            runner.finish(TurnEnd(turn_id="made-up", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
+        standing = await _taker(bench).take(session)
+        turns = await bench.store.all("SELECT turn_id FROM turn_costs")
+        on_record = await sessions.get(bench.store, session.id)
+    assert standing is not None
+    assert (standing.acted, on_record.ack_cursor > 0, turns) == (False, True, [])
+
+
+async def test_an_ack_of_a_turn_without_a_name_is_stepped_over(tmp_path: Path) -> None:
+    """The host keeps the empty name for calls from before turns were counted: they would vanish from the costs."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        async with bench.store.transaction() as tx:
+            await a_call(tx, session.id, 100, 0.5)
+        with _runner(bench, session) as runner:
+            runner.claim("", [await _message(bench, session)], START)
+            runner.finish(TurnEnd(turn_id="", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
+        await _taker(bench).take(session)
+        hidden = await bench.store.all("SELECT 1 FROM model_calls WHERE turn_id = ''")
+    assert hidden == []
