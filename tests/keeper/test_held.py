@@ -75,6 +75,17 @@ async def test_a_held_session_is_stopped_and_the_next_message_starts_nothing(tmp
         await until(lambda: len(bench.runtime.started) == 2)
 
 
+async def test_a_held_session_with_work_asks_for_no_place_at_a_sweep(tmp_path: Path) -> None:
+    """Or an idle container of somebody else would have to go for it."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        await hold(bench, session)
+        await bench.keeper._sweep_once(bench.clock.now())
+        assert (bench.keeper.waiting(), bench.keeper.containers()) == ((), [])
+        await release(bench, session)
+        await until(lambda: len(bench.runtime.started) == 1)
+
+
 async def test_who_waits_is_told_once_a_hold_and_chat_and_is_not_late(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("a")
