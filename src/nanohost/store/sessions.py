@@ -22,7 +22,7 @@ BY_KEY = _SELECT + (
 DUE = _SELECT + (
     " WHERE s.due_at IS NOT NULL AND s.due_at <= ? AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.session_id = s.id)"
     " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.agent_group_id = s.agent_group_id) ORDER BY s.due_at"
-)
+)  # noqa: S608
 DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
 LEASED = """
