@@ -19,10 +19,10 @@ BY_KEY = _SELECT + (
     " WHERE s.agent_group_id = ? AND ifnull(s.messaging_group_id, 0) = ifnull(?, 0)"
     " AND ifnull(s.thread_id, '') = ifnull(?, '')"
 )
-DUE = _SELECT + (
+DUE = _SELECT + (  # noqa: S608
     " WHERE s.due_at IS NOT NULL AND s.due_at <= ? AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.session_id = s.id)"
     " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.agent_group_id = s.agent_group_id) ORDER BY s.due_at"
-)  # noqa: S608
+)
 DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
 LEASED = """
