@@ -204,7 +204,7 @@ class Household:
                 done = f"Your request destinations.add was approved and is done. You can send to {text} now."
                 return {echo, (chat, f"told: {done}")}
             case What.ASK:
-                return {echo, (chat, f"and {text}?")}
+                return {echo, (chat, f"From the agent `{FOLDER}`:\nand {text}?")}
             case What.COMMAND:
                 unknown = quoting.name(text.removeprefix("/approve "))
                 return {(chat, f"Nothing with the id {unknown} waits for you.\nTry: look at the id on its card")}

@@ -56,8 +56,11 @@ class Spending:
 
     async def told(self) -> str:
         """Of the longest span that /cost tells of."""
+        now = SystemClock().now()
+        assert COMMAND.look is not None
+        seen = await COMMAND.look(self.store.reports, now, UTC)
         async with self.store.transaction() as tx:
-            asked = HostAsked(tx=tx, actor=LOCAL, now=SystemClock().now(), zone=UTC, aftermath=Aftermath())
+            asked = HostAsked(tx=tx, actor=LOCAL, now=now, zone=UTC, aftermath=Aftermath(), seen=seen)
             return (await COMMAND.carry_out(asked, COMMAND.typed(""))).splitlines()[3]
 
 
