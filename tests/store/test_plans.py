@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.shipped import shipped_root
+from nanohost.store import deliveries
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.verify import finding
 from tests.store import long_history
@@ -149,3 +150,11 @@ def test_no_statement_walks_through_the_history(history: sqlite3.Connection, sta
 
 def test_verify_reads_on_connections_of_its_own() -> None:
     assert finding.Install.__annotations__["store"] == "Reports"
+
+
+def test_what_a_session_has_under_way_is_counted_without_its_history() -> None:
+    """The key's first column would be a search, too: through all that the session ever sent."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript((Path(deliveries.__file__).parent / "schema.sql").read_text(encoding="utf-8"))
+        plan = database.execute(f"EXPLAIN QUERY PLAN {deliveries.COUNT_WAITING}", ("s", "t", 1)).fetchall()
+    assert any("INDEX deliveries_open (session_id=?)" in row[3] for row in plan), plan

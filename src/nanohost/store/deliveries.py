@@ -53,7 +53,8 @@ ORDER BY seq
 """
 COUNT_WAITING = """
 SELECT count(*) AS found, count(CASE WHEN not_before > ?2 THEN 1 END) AS later FROM (
-    SELECT not_before FROM deliveries WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
+    SELECT not_before FROM deliveries INDEXED BY deliveries_open
+    WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
 """
 SETTLED = """
 SELECT * FROM deliveries WHERE session_id = ? AND seq > 0 AND status NOT IN ('pending', 'sending')
