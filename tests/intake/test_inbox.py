@@ -9,18 +9,19 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nanohost.channel_api import Capabilities, EventKind, InboundEvent, Sender
 from nanohost.errors import StoreError
 from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT
-from nanohost.intake.inbox import AT_ONCE, ChannelInbox
+from nanohost.intake.inbox import BATCH, ChannelInbox
 from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
 from nanohost.routing.message import message_for
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, cards, dropped, events, host_messages, messaging_groups, wirings
-from nanohost.store.database import Store, open_store
+from nanohost.store.database import Store, Transaction, open_store
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
@@ -398,6 +399,18 @@ async def test_an_edit_where_no_agent_listens_is_kept_while_what_it_is_about_wai
     assert (await inbox.accept(edit)).new == (status != "dropped")
 
 
+@pytest.mark.behaviour("RT-08", "RT-11")
+async def test_an_edit_that_comes_together_with_what_it_is_about_is_kept_with_it(
+    inbox: ChannelInbox, store: Store
+) -> None:
+    said = replace(CHATTER, mentions_bot=True)
+    edit = replace(CHATTER, platform_message_id="1:2", kind=EventKind.EDIT, refers_to="1")
+    accepted = await asyncio.gather(
+        inbox.accept(replace(said, platform_message_id="0")), *map(inbox.accept, (said, edit))
+    )
+    assert [one.new for one in accepted] == [True, True, True]
+
+
 @pytest.mark.behaviour("RT-08")
 async def test_a_press_on_the_hosts_own_card_needs_no_agent_and_none_of_another_chat(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]
@@ -442,8 +455,58 @@ async def test_an_event_has_a_few_of_a_flooded_chat_before_it_and_not_all(store:
     await asyncio.sleep(0)  # all of them are under way
     await inbox.accept(replace(EVENT, platform_id="c2"))
     before = sum(one.done() for one in flood)
-    assert before <= 4 * AT_ONCE, f"{before} events of another chat came first"
+    assert before <= 2 * BATCH, f"{before} events of another chat came first"
     await asyncio.gather(*flood)
     assert [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=500)] == [
         f"flood {number}" for number in range(500)
     ]
+
+
+@pytest.mark.behaviour("IN-01", "IN-02")
+async def test_events_that_came_together_are_each_accepted_as_what_they_are(inbox: ChannelInbox, store: Store) -> None:
+    robot = replace(EVENT, platform_message_id="3", sender=Sender(handle="b", name="", is_bot=True))
+    accepted = await asyncio.gather(
+        *map(inbox.accept, (EVENT, replace(EVENT, platform_message_id="2"), robot, EVENT, replace(EVENT, text="more")))
+    )
+    assert [one.new for one in accepted] == [True, True, True, False, False]
+    assert [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=9)] == ["1", "2"]
+    [counted] = await dropped.latest(store.reports, limit=9)
+    assert (counted.user_id, counted.count) == ("fake:b", 1)
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_an_event_that_came_together_with_one_that_cannot_be_written_is_kept(
+    inbox: ChannelInbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = events.add
+
+    async def refuses_one(tx: Transaction, chat: ChatKey, event: InboundEvent, **how: Any) -> bool:
+        if event.platform_message_id == "bad":
+            raise RuntimeError("cannot be written")
+        return await put(tx, chat, event, **how)
+
+    monkeypatch.setattr(events, "add", refuses_one)
+    names = ("1", "2", "bad", "4")
+    results = await asyncio.gather(
+        *(inbox.accept(replace(EVENT, platform_message_id=name)) for name in names), return_exceptions=True
+    )
+    assert [isinstance(one, RuntimeError) for one in results] == [False, False, True, False]
+    assert [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=9)] == ["1", "2", "4"]
+
+
+@pytest.mark.behaviour("IN-01")
+async def test_a_channel_that_leaves_while_it_hands_in_an_event_takes_no_other_with_it(
+    inbox: ChannelInbox, store: Store
+) -> None:
+    handed_in = [
+        asyncio.ensure_future(inbox.accept(replace(EVENT, platform_message_id=str(number)))) for number in range(12)
+    ]
+    async with store.transaction():
+        await asyncio.sleep(0)  # all of them are under way, the first waits for its turn to write
+        for leaving in (0, 3, 9):
+            handed_in[leaving].cancel()
+    results = await asyncio.gather(*handed_in, return_exceptions=True)
+    stayed = [str(number) for number in range(12) if number not in {0, 3, 9}]
+    assert [number for number, one in enumerate(results) if isinstance(one, asyncio.CancelledError)] == [0, 3, 9]
+    kept_now = [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=20)]
+    assert [name for name in kept_now if name in stayed] == stayed

@@ -15,6 +15,7 @@ import pytest
 from nanohost.aftermath import Aftermath
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.errors import MailboxError, StoreError
+from nanohost.fair_share import FairShare
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import (
     HOST,
@@ -161,6 +162,7 @@ class World:
         kind: type[Router] = Router,
         reception: Receives | None = None,
         attachments: Attachments | None = None,
+        fair: FairShare | None = None,
     ) -> Router:
         return router_of(
             self.store,
@@ -173,6 +175,7 @@ class World:
             reception=reception,
             follows=self,
             attachments=attachments,
+            fair=fair,
         )
 
     def follow(self, aftermath: Aftermath) -> None:
@@ -739,6 +742,28 @@ async def test_a_disk_that_refuses_sets_nothing_aside_however_often(world: World
     assert await events.that_are_set_aside(world.store, limit=10) == []
     await world.route()
     assert await world.mailbox("a") == ["one"]
+
+
+class GivesWay(FairShare):
+    """Pauses for no time, and knows who did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gave_way: list[str] = []
+
+    async def give_way(self, chat: ChatKey, worked_s: float) -> None:
+        self.gave_way.append(chat.platform_id)
+
+
+async def test_a_chat_gives_way_after_each_lot_of_events_however_few_and_never_after_one(world: World) -> None:
+    fair = GivesWay()
+    for chat in ("c1", "c2"):
+        await world.wire(await world.chat(chat), await world.agent(chat))
+    await world.says("one", "two", chat="c1")
+    await world.says("alone", chat="c2")
+    async with world.router(fair=fair).opened():
+        await world.until(world.nothing_new)
+    assert fair.gave_way == ["c1"]
 
 
 def test_the_reasons_say_what_to_type() -> None:

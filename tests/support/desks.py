@@ -9,6 +9,7 @@ from nanohost.aftermath import Follows
 from nanohost.chat_commands.command import ContainerState, Look, Shop
 from nanohost.chat_commands.desk import Desk
 from nanohost.clock import Clock
+from nanohost.fair_share import FairShare
 from nanohost.keeper.orders import answer_to
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
@@ -41,6 +42,7 @@ def router_of(
     reception: Receives | None = None,
     follows: Follows | None = None,
     attachments: Attachments | None = None,
+    fair: FairShare | None = None,
 ) -> Router:
     """A router that tells these of what it did."""
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
@@ -55,4 +57,5 @@ def router_of(
         reception=reception,
         follows=follows,
         attachments=attachments,
+        fair=fair,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,28 +19,39 @@ import structlog
 from nanohost.access.codes import open_in
 from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.clock import Clock
+from nanohost.errors import NanohostError
 from nanohost.fair_share import FairShare
 from nanohost.intake.cleaning import cleaned, problem_of, recordable
 from nanohost.store import cards, dropped, events, wirings
-from nanohost.store.database import Store
+from nanohost.store.database import Store, Transaction
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
 
 LATEST_CHATS = 200
 ANOTHER_BOT = "another bot wrote it"
-AT_ONCE = 4
-"""Events of one chat that wait for the database at a time; the rest of them wait for these. However many there are in
-one chat, an event of another one has this many before it: enough to share a commit, too few to be noticed."""
+BATCH = 8
+"""Events of one chat that are written in one transaction. One transaction of a chat waits for the database at a time:
+however many events there are, an event of another chat has one before it; this many statements are not noticed."""
 
 _log = structlog.get_logger()
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An event that came and is not written yet. `accepted` is set by whoever writes it."""
+
+    event: InboundEvent
+    problem: str | None
+    at: datetime
+    accepted: Accepted | None = None
+
+
 @dataclass(slots=True)
 class _Queue:
-    """Of one chat: in order of arrival. `users`: how many events are in it or wait."""
+    """Of one chat, in order of arrival. Who has the turn writes for those behind it, too."""
 
-    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    users: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: list[_Waiting] = field(default_factory=list)
 
 
 class ChannelInbox:
@@ -73,53 +84,85 @@ class ChannelInbox:
         problem = problem_of(event)
         kept = cleaned(event, threads=self._threads) if problem is None else recordable(event, now)
         chat = ChatKey(self._channel_type, self._instance, kept.platform_id)
-        async with self._turn(chat) as queue:
-            began = time.monotonic()
-            accepted = await self._keep(chat, kept, problem, now)
-            self._fair.heard(chat)
-            if queue.users > AT_ONCE:
-                await self._fair.give_way(chat, time.monotonic() - began)
-            return accepted
+        waiting = _Waiting(kept, problem, now)
+        async with self._queued(chat, waiting) as queue, queue.turn:
+            if waiting.accepted is None:
+                began = time.monotonic()
+                await self._write_with_others(chat, waiting, queue)
+                self._fair.heard(chat)
+                if queue.waiting:
+                    await self._fair.give_way(chat, time.monotonic() - began)
+        assert waiting.accepted is not None, "what waits longest is the event of whoever has the turn"
+        return waiting.accepted
 
     @asynccontextmanager
-    async def _turn(self, chat: ChatKey) -> AsyncIterator[_Queue]:
+    async def _queued(self, chat: ChatKey, waiting: _Waiting) -> AsyncIterator[_Queue]:
         queue = self._queues.setdefault(chat, _Queue())
-        queue.users += 1
+        queue.waiting.append(waiting)
         try:
-            async with queue.places:
-                yield queue
+            yield queue
         finally:
-            queue.users -= 1
-            if queue.users == 0:
+            queue.waiting = [one for one in queue.waiting if one is not waiting]
+            if not queue.waiting and self._queues.get(chat) is queue:
                 del self._queues[chat]
 
-    async def _keep(self, chat: ChatKey, kept: InboundEvent, problem: str | None, now: datetime) -> Accepted:
-        if problem is None and (kept.sender.is_bot or not _is_said_to_us(kept)):
-            listening = await wirings.listening(self._store, chat)
-            if not listening.to_people and not _is_said_to_us(kept) and not await self._is_about_ours(chat, kept):
-                return Accepted(new=False)
-            problem = ANOTHER_BOT if kept.sender.is_bot and not listening.to_bots else None
-        async with self._store.transaction() as tx:
-            new = await events.add(tx, chat, kept, now=now, dropped=problem)
-            if new and problem is not None and not kept.sender.is_self:
-                await dropped.count(tx, chat, chat.user(kept.sender.handle), problem, now=now)
-            reach("intake.open")
-        reach("intake.committed")
-        if problem is not None:
-            _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=problem)
-        else:
-            self._on_accepted(chat)  # of a repeat, too: the first delivery may have been cut off right here
-        return Accepted(new=new)
+    async def _write_with_others(self, chat: ChatKey, waiting: _Waiting, queue: _Queue) -> None:
+        """Its own, and what came next; its own alone if that fails, so that no event fails for another."""
+        try:
+            await self._write(chat, queue.waiting[:BATCH])
+        except NanohostError:
+            raise  # the disk: no event is to blame
+        except Exception:
+            await self._write(chat, [waiting])
+        queue.waiting = [one for one in queue.waiting if one.accepted is None]
 
-    async def _is_about_ours(self, chat: ChatKey, event: InboundEvent) -> bool:
+    async def _write(self, chat: ChatKey, batch: Sequence[_Waiting]) -> None:
+        kept = await self._decided(chat, batch)
+        new: list[bool] = []
+        if kept:
+            async with self._store.transaction() as tx:
+                new = [await self._put(tx, chat, one) for one in kept]
+                reach("intake.open")
+            reach("intake.committed")
+        for one, is_new in zip(kept, new, strict=True):
+            one.accepted = Accepted(new=is_new)
+            if one.problem is not None:
+                _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=one.problem)
+        if any(one.problem is None for one in kept):
+            self._on_accepted(chat)  # of a repeat, too: the first delivery may have been cut off right here
+
+    async def _put(self, tx: Transaction, chat: ChatKey, one: _Waiting) -> bool:
+        """False: it is there already."""
+        new = await events.add(tx, chat, one.event, now=one.at, dropped=one.problem)
+        if new and one.problem is not None and not one.event.sender.is_self:
+            user = chat.user(one.event.sender.handle)
+            await dropped.count(tx, chat, user, one.problem, now=one.at)
+        return new
+
+    async def _decided(self, chat: ChatKey, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        """What of these is kept: as what, is said in `problem`. What leaves nothing is accepted by that."""
+        kept: list[_Waiting] = []
+        for one in batch:
+            if one.problem is None and (one.event.sender.is_bot or not _is_said_to_us(one.event)):
+                listening = await wirings.listening(self._store, chat)
+                heard = listening.to_people or _is_said_to_us(one.event)
+                if not heard and not await self._is_about_ours(chat, one.event, kept):
+                    one.accepted = Accepted(new=False)
+                    continue
+                one.problem = ANOTHER_BOT if one.event.sender.is_bot and not listening.to_bots else None
+            kept.append(one)
+        return kept
+
+    async def _is_about_ours(self, chat: ChatKey, event: InboundEvent, before: Sequence[_Waiting]) -> bool:
         """Where no agent listens: a press on a card that was sent there, an edit of what waits to be let in, or a code
-        that somebody else could type now."""
+        that somebody else could type now. `before`: what came before it and is not written yet."""
         match event.kind:
             case EventKind.CLICK:
                 choice = await cards.chosen(self._store, event.value)
                 return choice is not None and choice.is_in(chat)
             case EventKind.EDIT if event.refers_to is not None:
-                if await events.is_open(self._store, chat, event.refers_to):
+                waits = any(one.event.platform_message_id == event.refers_to for one in before if one.problem is None)
+                if waits or await events.is_open(self._store, chat, event.refers_to):
                     return True
         return not event.sender.is_bot and bool(await open_in(self._store, event))
 

@@ -122,7 +122,7 @@ class Router:
             except Exception:
                 for stored in batch:
                     await self._deal_with_alone(chat, stored)
-            if len(batch) == BATCH:
+            if len(batch) > 1:
                 await self._fair.give_way(chat, time.monotonic() - began)
 
     async def _deal_with_alone(self, chat: ChatKey, stored: StoredEvent) -> None:
