@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from nanohost.exposed_files import exposed
 from nanohost.home import Home
+from nanohost.runtimes.folders import CONTAINER_UID
 from nanohost.settings import load_settings
 from tests.cli.conftest import Daemon, Shell, daemon, shell
 
@@ -54,6 +57,25 @@ def test_open_agent_folders_are_named_and_the_command_mends_it(home: Home) -> No
     assert exposed(home, load_settings(home.root, {})) == []
     home.prepare()
     assert home.groups.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers have a number of their own for root only")
+def test_open_agent_folders_of_a_root_host_are_said_to_be_in_the_hands_of_whoever_has_the_containers_number(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of this machine's users is replaced: a test adds nobody to it."""
+    ann = pwd.struct_passwd(("ann", "x", CONTAINER_UID, 100, "", "/home/ann", "/bin/sh"))
+    home.groups.chmod(0o755)
+    with monkeypatch.context() as machine:
+        machine.setattr(pwd, "getpwuid", {CONTAINER_UID: ann}.__getitem__)
+        [found] = exposed(home, load_settings(home.root, {}))
+        assert found.problem.endswith("and ann, whose number containers have, can change it")
+        machine.setattr(pwd, "getpwuid", {}.__getitem__)
+        [found] = exposed(home, load_settings(home.root, {}))
+        assert found.problem == "others on this machine can enter it, and read what agents keep"
+        home.groups.chmod(0o700)
+        machine.setattr(pwd, "getpwuid", {CONTAINER_UID: ann}.__getitem__)
+        assert exposed(home, load_settings(home.root, {})) == [], "whoever has the number cannot get there"
 
 
 def test_status_and_the_start_of_a_host_say_so(shell: Shell, daemon: Daemon) -> None:
