@@ -7,6 +7,7 @@ received, and receiving stops first.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ class Host:
             connections=self.connections,
             keeper=self.keeper,
             slowed=self.delivery.slowed(),
-            is_short_of_disk=self.disk.short,
+            disks_short=self.disk.shorts(),
             services=[*self.supervisor.services(), *self.receivers.services()],
             clock=self.clock,
         )
@@ -328,6 +329,7 @@ def _keeper(
                 turn_s=settings.host.turn_limit_s,
                 session_bytes=settings.host.session_disk_mb * 1024**2,
                 workspace_bytes=settings.host.workspace_mb * 1024**2,
+                reserve_bytes=settings.host.disk_reserve_mb * 1024**2,
             ),
             groups=ground.home.groups,
         ),
@@ -378,12 +380,20 @@ def _disk_reserve(ground: Ground, delivery: Delivery, keeper: Keeper, follows: _
     return DiskReserve(
         store=ground.store,
         clock=ground.clock,
-        folder=ground.home.root,
+        folders=_written(ground),
         reserve=ground.settings.host.disk_reserve_mb * 1024**2,
         containers=keeper,
         takes=delivery,
         follows=follows,
     )
+
+
+def _written(ground: Ground) -> list[Path]:
+    """What is watched for room: all that the host writes, and what all containers do. A single agent's folder may be a
+    file system of its own: to fill that is its own affair. Plain processes write the machine's /tmp, too."""
+    home = ground.home
+    folders = [home.root, home.database.parent, home.sessions, home.groups, home.run]
+    return [*folders, Path(tempfile.gettempdir())] if ground.runtime.isolation is Isolation.NONE else folders
 
 
 def _pausing(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, tasks: Tasks, keeper: Keeper) -> Pausing:

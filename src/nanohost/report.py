@@ -10,7 +10,9 @@ from nanohost import __version__
 from nanohost.channels.connections import Connections
 from nanohost.clock import Clock
 from nanohost.commands.show import Json, plain
+from nanohost.keeper.disk import Short
 from nanohost.keeper.keeper import Keeper
+from nanohost.keeper.space import Scarce
 from nanohost.model import SessionId
 from nanohost.runtimes.port import Runtime
 from nanohost.supervisor import Service, ServiceState
@@ -26,7 +28,7 @@ def report(
     connections: Connections,
     keeper: Keeper,
     slowed: Mapping[SessionId, str],
-    is_short_of_disk: bool,
+    disks_short: Sequence[Short],
     services: Sequence[Service],
     clock: Clock,
 ) -> dict[str, Json]:
@@ -60,11 +62,27 @@ def report(
             {"session": session, "since": since.isoformat(timespec="seconds")}
             for session, since in keeper.unkept().items()
         ],
-        "short_of_disk": is_short_of_disk,
+        "disks_short": [_short(short) for short in disks_short],
+        "folders_large": [
+            {
+                "whose": watched.whose,
+                "folder": str(watched.path),
+                "size_mb": size // 1024**2,
+                "limit_mb": watched.limit // 1024**2,
+                "setting": watched.setting,
+            }
+            for watched, size in keeper.large_folders()
+        ],
         "sessions_slowed": [{"session": session, "reason": reason} for session, reason in slowed.items()],
         "waiting_for_a_container": list(keeper.waiting()),
         "services_in_trouble": [plain(service) for service in services if _is_in_trouble(service, clock.now())],
     }
+
+
+def _short(short: Short) -> Json:
+    space = short.space
+    left = f"{space.free // 1024**2:,} MiB" if short.what is Scarce.BYTES else f"{space.free_inodes:,} files"
+    return {"folder": str(short.folder), "left": left, "grew_most": short.grew or "not known"}
 
 
 def _is_in_trouble(service: Service, now: datetime) -> bool:

@@ -32,7 +32,8 @@ class Live:
             "containers": [],
             "sessions_in_trouble": [],
             "sessions_slowed": [],
-            "short_of_disk": False,
+            "disks_short": [],
+            "folders_large": [],
             "waiting_for_a_container": [],
             "services_in_trouble": [],
         }
@@ -288,7 +289,30 @@ async def test_who_writes_too_much_is_named_with_what_it_is(operator: Operator) 
     assert "more than 600 requests an hour" in text
 
 
-async def test_a_disk_that_is_kept_for_the_host_says_what_that_stops(operator: Operator) -> None:
-    text = await running(operator, short_of_disk=True).reads("status")
+async def test_a_disk_that_is_kept_for_the_host_says_who_filled_it_and_what_that_stops(operator: Operator) -> None:
+    grew = "the workspace folder of the agent bad grew by 600 MiB to 700 MiB"
+    rows: list[Json] = [{"folder": "/srv/groups", "left": "410 MiB", "grew_most": grew}]
+    session = await a_session(operator, due=True)
+    text = await running(operator, disks_short=rows).reads("status")
     assert "The disk is nearly full" in text
     assert "all containers are stopped until there is room" in text
+    assert "410 MiB" in text
+    assert grew in text
+    assert session in text
+    assert "the disk is nearly full, and no container is started" in text
+
+
+async def test_a_folder_that_was_above_its_limit_when_it_was_first_seen_is_shown_with_the_setting(
+    operator: Operator,
+) -> None:
+    row: Json = {
+        "whose": "the agent work",
+        "folder": "/srv/groups/work",
+        "size_mb": 20_000,
+        "limit_mb": 10_240,
+        "setting": "workspace_mb",
+    }
+    text = await running(operator, folders_large=[row]).reads("status")
+    assert "Folders above their limit" in text
+    assert "or raise [host] workspace_mb and start nanohost again" in text
+    assert "/srv/groups/work" in text

@@ -1,10 +1,12 @@
-"""Some of the disk is kept for the host: when only that is left, containers stop, until there is room."""
+"""Some of each disk is kept for the host: when only that is left, containers stop, until there is room, and who made it
+so is named."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -13,11 +15,14 @@ import pytest
 from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.home import Home
-from nanohost.keeper.disk import DiskReserve, Space, is_short, space_of
-from nanohost.model import Role
+from nanohost.keeper.cause import Growth, clear_cause, in_words, most_grown
+from nanohost.keeper.disk import DiskReserve, looked_at
+from nanohost.keeper.footprint import Count, Mark, Watched
+from nanohost.keeper.space import INODE_BYTES, Scarce, Space, has_plenty, short_of, space_of
+from nanohost.model import AgentGroupId, Role, Session, SessionId
 from nanohost.store import roles, users
 from nanohost.store.database import Store
-from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import Origin
 
 MIB = 1024**2
@@ -26,8 +31,19 @@ MIB = 1024**2
 class Told:
     """Satisfies Containers, Takes and Follows: what each was told, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, growths: Sequence[Growth] = (), *, refusals: int = 0) -> None:
         self.words: list[str] = []
+        self._growths = growths
+        self._refusals = refusals
+
+    async def growths(self) -> list[Growth]:
+        return list(self._growths)
+
+    async def hold_for_disk(self, session: Session, sentence: str, *, of_group: bool) -> bool:
+        self._refusals -= 1
+        if self._refusals < 0:
+            self.words.append(f"hold {session.group_folder if of_group else session.id}: {sentence}")
+        return self._refusals < 0
 
     def stop_for_disk(self) -> None:
         self.words.append("stop")
@@ -57,10 +73,11 @@ async def store_with_owner(root: Path, clock: ManualClock) -> AsyncIterator[Stor
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """A disk of its own. Skips without the right to mount."""
+def small_disk(folder: Path, megabytes: int, *, inodes: int = 0) -> Iterator[None]:
+    """A disk of its own. `inodes`: so many files, 0 for any number. Skips without the right to mount."""
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "nanohost-small-disk", str(folder)]
+    options = f"size={megabytes}m,nr_inodes={inodes}"
+    words = ["mount", "-t", "tmpfs", "-o", options, "nanohost-small-disk", str(folder)]
     if subprocess.run(words, check=False, capture_output=True).returncode:
         pytest.skip("no right to mount a small disk")
     try:
@@ -84,11 +101,12 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 def test_the_reserve_is_what_was_set_but_a_twentieth_of_a_small_disk(
     space: Space, was_short: bool, short: bool
 ) -> None:
-    assert is_short(space, 512 * MIB, was_short=was_short) is short
+    was = frozenset({Scarce.BYTES} if was_short else ())
+    assert short_of(space, 512 * MIB, was=was) == ({Scarce.BYTES} if short else set())
 
 
 def test_no_reserve_is_none_even_on_a_full_disk() -> None:
-    assert not is_short(Space(total=MIB, free=0), 0, was_short=False)
+    assert not short_of(Space(total=MIB, free=0, inodes=10, free_inodes=0), 0)
 
 
 async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_goes_on_with_room(
@@ -98,7 +116,7 @@ async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_g
     with small_disk(disk, 40):
         async with store_with_owner(tmp_path / "home", clock) as store:
             reserve = DiskReserve(
-                store=store, clock=clock, folder=disk, reserve=512 * MIB, containers=told, takes=told, follows=told
+                store=store, clock=clock, folders=[disk], reserve=512 * MIB, containers=told, takes=told, follows=told
             )
             await reserve.look()
             assert told.words == []
@@ -118,7 +136,7 @@ async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path
     with small_disk(disk, 40):
         async with store_with_owner(disk, clock) as store:
             reserve = DiskReserve(
-                store=store, clock=clock, folder=disk, reserve=512 * MIB, containers=told, takes=told, follows=told
+                store=store, clock=clock, folders=[disk], reserve=512 * MIB, containers=told, takes=told, follows=told
             )
             with suppress(OSError), (disk / "hoard").open("wb", buffering=0) as hoard:
                 while True:
@@ -128,3 +146,223 @@ async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path
             os.truncate(disk / "hoard", 38 * MIB)
             await reserve.look()
             assert told.words == ["stop taking", "stop", "owner in d"]
+
+
+@pytest.mark.parametrize(
+    ("inodes", "free", "was_short", "short"),
+    [
+        (10_000_000, 32_768, False, False),
+        (10_000_000, 32_767, False, True),
+        (10_000_000, 40_000, True, True),
+        (10_000_000, 40_960, True, False),
+        (1_000, 50, False, False),
+        (1_000, 49, False, True),
+        (0, 0, False, False),
+    ],
+)
+def test_the_reserve_of_inodes_is_as_large_a_part_and_none_where_they_are_made_as_needed(
+    inodes: int, free: int, was_short: bool, short: bool
+) -> None:
+    assert 512 * MIB // INODE_BYTES == 32_768
+    space = Space(total=100_000 * MIB, free=50_000 * MIB, inodes=inodes, free_inodes=free)
+    was = frozenset({Scarce.INODES} if was_short else ())
+    assert short_of(space, 512 * MIB, was=was) == ({Scarce.INODES} if short else set())
+
+
+def test_what_ran_short_has_to_have_room_again_and_not_what_never_did() -> None:
+    space = Space(total=100_000 * MIB, free=600 * MIB, inodes=10_000_000, free_inodes=33_000)
+    assert short_of(space, 512 * MIB, was=frozenset({Scarce.BYTES})) == {Scarce.BYTES}
+    assert short_of(space, 512 * MIB, was=frozenset({Scarce.INODES})) == {Scarce.INODES}
+    assert short_of(space, 512 * MIB) == set()
+    assert not has_plenty(space, 512 * MIB)
+
+
+async def test_a_disk_without_free_inodes_stops_containers_as_one_without_bytes_does(tmp_path: Path) -> None:
+    disk, clock, told = tmp_path / "disk", ManualClock(), Told()
+    with small_disk(disk, 40, inodes=1000):
+        async with store_with_owner(tmp_path / "home", clock) as store:
+            reserve = DiskReserve(
+                store=store, clock=clock, folders=[disk], reserve=512 * MIB, containers=told, takes=told, follows=told
+            )
+            await reserve.look()
+            assert told.words == []
+            for number in range(space_of(disk).free_inodes - 49):
+                (disk / str(number)).touch()
+            await reserve.look()
+            assert told.words == ["stop taking", "stop", "owner in d"]
+            text = await told_owner(store)
+            assert text.startswith(f"The disk can hold hardly any more files: 49 are left in {disk}.")
+            for number in range(100):
+                (disk / str(number)).unlink()
+            await reserve.look()
+            assert told.words[3:] == ["take", "start"]
+
+
+async def test_every_file_system_that_is_written_is_watched_and_the_one_that_is_short_is_named(tmp_path: Path) -> None:
+    home, disk, clock, told = tmp_path / "home", tmp_path / "groups", ManualClock(), Told()
+    with small_disk(disk, 40):
+        async with store_with_owner(home, clock) as store:
+            folders = [home, home / "data", disk, tmp_path / "gone"]
+            reserve = DiskReserve(
+                store=store, clock=clock, folders=folders, reserve=512 * MIB, containers=told, takes=told, follows=told
+            )
+            (disk / "hoard").write_bytes(b"\1" * (space_of(disk).free - MIB))
+            await reserve.look()
+            assert [short.folder for short in reserve.shorts()] == [disk]
+            assert f"1 MiB are free in {disk}" in await told_owner(store)
+
+
+def test_a_file_system_is_asked_once_however_many_folders_lie_on_it(tmp_path: Path) -> None:
+    asked: list[Path] = []
+
+    def space(folder: Path) -> Space:
+        asked.append(folder)
+        return Space(total=1, free=1)
+
+    looked_at([tmp_path, tmp_path.parent, tmp_path.parent.parent], space)
+    assert asked == [tmp_path]
+
+
+def grown(
+    name: str, before_mb: int | None, now_mb: int, *, disk_mb: tuple[int, int] = (1024, 500), device: int = 1
+) -> Growth:
+    """A workspace; `disk_mb`: what the disk had left when it was counted before, and now."""
+    path = Path("/groups", name)
+    watched = Watched(name="workspace", path=path, limit=10_000 * MIB, whose=f"the agent {name}", of_group=True)
+    session = Session(
+        id=SessionId(f"s-{name}"),
+        agent_group_id=AgentGroupId(1),
+        group_folder=name,
+        messaging_group_id=None,
+        thread_id=None,
+        out_cursor=0,
+        ack_cursor=0,
+        due_at=None,
+        lease=None,
+        runtime=None,
+        runtime_state={},
+        created_at=START,
+        last_active_at=START,
+    )
+    return Growth(
+        watched=watched,
+        session=session,
+        device=device,
+        now=mark(now_mb, disk_mb[1]),
+        before=None if before_mb is None else mark(before_mb, disk_mb[0]),
+    )
+
+
+def mark(taken_mb: int, free_mb: int) -> Mark:
+    taken = taken_mb * MIB
+    return Mark(
+        count=Count(bytes=taken, blocks=taken, entries=taken_mb), space=Space(total=100_000 * MIB, free=free_mb * MIB)
+    )
+
+
+SHORT = Space(total=100_000 * MIB, free=500 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("growths", "cause"),
+    [
+        ([grown("a", 0, 524)], "a"),
+        ([grown("a", 0, 524), grown("b", 9_000, 9_000)], "a"),
+        ([grown("a", 0, 400), grown("b", 0, 124)], "a"),
+        ([grown("a", 0, 262), grown("b", 0, 262)], None),
+        ([grown("a", 0, 250)], None),
+        ([grown("a", 9_000, 9_010, disk_mb=(515, 500))], None),
+        ([grown("a", None, 9_000)], None),
+        ([grown("a", 500, 200)], None),
+        ([], None),
+    ],
+    ids=[
+        "all of it",
+        "the largest did not grow",
+        "most of it",
+        "two alike",
+        "less than half: others wrote too, who are not known",
+        "a disk that was nearly full anyway",
+        "nobody knows how large it was",
+        "it became smaller",
+        "nothing is known",
+    ],
+)
+def test_who_grew_by_more_than_all_others_and_leaves_room_without_it_is_clearly_the_cause(
+    growths: Sequence[Growth], cause: str | None
+) -> None:
+    found = clear_cause(growths, SHORT, 512 * MIB, Scarce.BYTES)
+    assert (found.session.group_folder if found else None) == cause
+
+
+def test_the_folder_that_grew_most_is_named_and_the_largest_if_none_is_known_to_have_grown() -> None:
+    small, large, unknown = grown("small", 0, 524), grown("large", 9_000, 9_000), grown("unknown", None, 9_500)
+    assert most_grown([small, large, unknown], Scarce.BYTES) is small
+    assert in_words(small, Scarce.BYTES) == (
+        "the workspace folder of the agent small grew by 524 MiB to 524 MiB (/groups/small)"
+    )
+    assert most_grown([large, unknown], Scarce.BYTES) is unknown
+    assert in_words(unknown, Scarce.BYTES) == (
+        "the workspace folder of the agent unknown is the largest with 9,500 MiB (/groups/unknown)"
+    )
+    assert in_words(small, Scarce.INODES).endswith("grew by 524 files to 524 files (/groups/small)")
+
+
+async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_before_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    clock, left = ManualClock(), [2000, 500]
+    device = tmp_path.stat().st_dev
+    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device), grown("far", 0, 1900, device=device + 1)])
+    async with store_with_owner(tmp_path / "home", clock) as store:
+        reserve = DiskReserve(
+            store=store,
+            clock=clock,
+            folders=[tmp_path],
+            reserve=512 * MIB,
+            containers=told,
+            takes=told,
+            follows=told,
+            space=lambda _: Space(total=100_000 * MIB, free=left[-1] * MIB),
+        )
+        await reserve.look()
+        reason = "its workspace folder grew by 1,500 MiB to 1,500 MiB while the disk got short"
+        [*stopped, held, owner] = told.words
+        assert (stopped, owner) == (["stop taking", "stop"], "owner in d")
+        assert held == f"hold bad: {reason}: remove what should not be there (/groups/bad)"
+        named = "The workspace folder of the agent bad grew by 1,500 MiB to 1,500 MiB (/groups/bad)."
+        assert named in await told_owner(store)
+        assert [short.grew for short in reserve.shorts()] == [named[0].lower() + named[1:-1]]
+        left.append(2000)
+        await reserve.look()
+        assert told.words[4:] == ["take", "start"]
+
+
+async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on(tmp_path: Path) -> None:
+    clock, left = ManualClock(), [500]
+    device = tmp_path.stat().st_dev
+    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
+    async with store_with_owner(tmp_path / "home", clock) as store:
+        reserve = DiskReserve(
+            store=store,
+            clock=clock,
+            folders=[tmp_path],
+            reserve=512 * MIB,
+            containers=told,
+            takes=told,
+            follows=told,
+            space=lambda _: Space(total=100_000 * MIB, free=left[-1] * MIB),
+        )
+        await reserve.look()
+        await reserve.look()
+        assert told.words == ["stop taking", "stop", "owner in d"]
+        left.append(2000)
+        await reserve.look()
+        assert [word.partition(":")[0] for word in told.words[3:]] == ["hold bad", "take", "start"]
+
+
+async def told_owner(store: Store) -> str:
+    """The one thing that the owner was told."""
+    [row] = await store.all("SELECT content FROM deliveries")
+    text: str = json.loads(row["content"])["text"]
+    return text

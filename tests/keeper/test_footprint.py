@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from nanohost.keeper import footprint
-from nanohost.keeper.footprint import ENTRIES_A_CHECK, ENTRY_BYTES, STEP_S, Footprint, Grown, Watched, look_at
+from nanohost.keeper.footprint import (
+    ENTRIES_A_CHECK,
+    ENTRY_BYTES,
+    LOST_COUNTS,
+    MOST_DEPTH,
+    REST_AGAIN_S,
+    STEP_S,
+    Footprint,
+    Grown,
+    Uncounted,
+    Watched,
+    allowed,
+)
+from nanohost.keeper.space import Space
 
 STANDS: Callable[[], float] = lambda: 0.0  # noqa: E731
+EMPTY_BEFORE: Callable[[], int] = lambda: 1  # noqa: E731 - whatever is found was made after the first look
+MIB = 1024**2
 
 
 def watched(path: Path, *, limit: int, name: str = "out") -> Footprint:
-    """Counted to its end by one look: time stands still."""
-    return Footprint(Watched(name=name, path=path, limit=limit), STANDS)
+    """Counted to its end by one look: time stands still. Nothing of what it takes was there before."""
+    return Footprint(Watched(name=name, path=path, limit=limit), STANDS, EMPTY_BEFORE)
 
 
 @pytest.mark.behaviour("SE-06")
@@ -43,13 +60,34 @@ def test_links_lead_nowhere_and_a_folder_that_is_gone_takes_nothing(tmp_path: Pa
 
 
 @pytest.mark.behaviour("SE-06")
-def test_the_folder_that_has_grown_is_named_and_whose_it_is(tmp_path: Path) -> None:
-    for name in ("out", "state", "workspace"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "state" / "hoard").write_bytes(b"\1" * 3 * 1024**2)
-    folders = [watched(tmp_path / name, limit=1024**2, name=name) for name in ("out", "state", "workspace")]
-    sentence = f"its state folder has grown beyond 1 MiB: remove what should not be there ({tmp_path / 'state'})"
-    assert look_at(folders) == Grown(sentence=sentence, of_group=False)
+def test_a_link_that_is_put_in_the_middle_of_a_path_after_it_was_listed_leads_nowhere(tmp_path: Path) -> None:
+    """Listed as out/a and then out/a/b: by the time b is opened, a is a link to a folder of the host's that has a b."""
+    out, host = tmp_path / "out", tmp_path / "host"
+    for folder in (out / "a" / "b", host / "b"):
+        folder.mkdir(parents=True)
+    (host / "b" / "secret").write_bytes(b"\1" * 10 * MIB)
+    for number in range(2 * ENTRIES_A_CHECK):
+        (out / "a" / str(number)).touch()
+    ticks = count(step=STEP_S)
+    slow = Footprint(Watched(name="out", path=out, limit=5 * MIB), ticks.__next__, EMPTY_BEFORE)
+    assert slow.look() is None
+    assert slow.is_counting(), "it stopped in the middle of a"
+    (out / "a").rename(out / "elsewhere")
+    (out / "a").symlink_to(host)
+    while slow.is_counting():
+        assert slow.look() is None
+    assert slow.latest is None, "what was in a may have been more: it was no whole count"
+
+
+@pytest.mark.behaviour("SE-06")
+def test_the_folder_that_has_grown_is_named_with_the_setting_that_says_how_large_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "hoard").write_bytes(b"\1" * 3 * MIB)
+    folder = Watched(name="state", path=tmp_path, limit=MIB, setting="session_disk_mb")
+    sentence = (
+        f"its state folder has grown beyond 1 MiB: remove what should not be there ({tmp_path}), or raise "
+        "session_disk_mb in [host] of nanohost.toml and start nanohost again"
+    )
+    assert Footprint(folder, STANDS, EMPTY_BEFORE).look() == Grown(sentence=sentence, of_group=False)
 
 
 @pytest.mark.behaviour("SE-06")
@@ -57,31 +95,223 @@ def test_a_look_ends_after_a_moment_and_the_next_goes_on_where_it_ended(tmp_path
     for number in range(3 * ENTRIES_A_CHECK):
         (tmp_path / str(number)).touch()
     ticks = count(step=STEP_S)
-    slow = Footprint(Watched(name="out", path=tmp_path, limit=(3 * ENTRIES_A_CHECK - 1) * ENTRY_BYTES), ticks.__next__)
-    looks = [slow.look() is not None for _ in range(3)]
-    assert looks == [False, False, True]
+    folder = Watched(name="out", path=tmp_path, limit=(3 * ENTRIES_A_CHECK - 1) * ENTRY_BYTES)
+    slow = Footprint(folder, ticks.__next__, EMPTY_BEFORE)
+    looks = [slow.look() is not None for _ in range(5)]
+    assert looks == [False] * 4 + [True]
 
 
 @pytest.mark.behaviour("SE-06")
 def test_more_folders_than_can_be_remembered_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprint, "MOST_PENDING", 10 * len(str(tmp_path)))
+    monkeypatch.setattr(footprint, "MOST_PENDING", 10 * footprint.PENDING_BYTES)
     for number in range(20):
         (tmp_path / str(number)).mkdir()
     grown = watched(tmp_path, limit=1024**3).look()
-    assert grown is not None
+    assert isinstance(grown, Grown)
     assert "more folders than can be counted" in grown.sentence
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_folder_too_deep_to_be_opened_hides_nothing(tmp_path: Path) -> None:
-    here = os.open(tmp_path, os.O_RDONLY)
-    name = "d" * 200
-    for _ in range(25):  # 5,000 characters: no path leads there
+@pytest.mark.parametrize("name", ["d" * 200, "d"])
+def test_a_folder_too_deep_to_be_opened_hides_nothing(tmp_path: Path, name: str) -> None:
+    nested(tmp_path, name, MOST_DEPTH + 1)
+    grown = watched(tmp_path, limit=1024**3).look()
+    assert isinstance(grown, Grown)
+    assert "nested deeper than can be counted" in grown.sentence
+
+
+@pytest.mark.behaviour("SE-06")
+def test_a_file_at_the_end_of_a_path_too_long_for_the_system_counts_and_few_descriptors_are_open(
+    tmp_path: Path,
+) -> None:
+    bottom = nested(tmp_path, "d" * 200, 25)  # 5,000 characters: no path leads there
+    large = os.open("large", os.O_WRONLY | os.O_CREAT, dir_fd=bottom)
+    os.write(large, b"\1" * MIB)
+    os.close(large)
+    os.close(bottom)
+    before = open_descriptors()
+    ticks = count(step=STEP_S)
+    slow = Footprint(Watched(name="out", path=tmp_path, limit=1024**3), ticks.__next__, EMPTY_BEFORE)
+    while slow.latest is None:
+        slow.look()
+        assert open_descriptors() <= before + 2
+    assert slow.latest.count.blocks >= MIB
+    assert slow.latest.count.entries == 26
+    assert open_descriptors() == before
+
+
+@pytest.mark.behaviour("SE-06")
+def test_what_is_renamed_all_the_time_is_to_be_counted_at_rest_and_is_found_there(tmp_path: Path) -> None:
+    """A thread gives the folder that holds nearly all another name again and again, faster than it can be opened."""
+    (tmp_path / "name-0").mkdir()
+    (tmp_path / "name-0" / "hoard").write_bytes(b"\1" * 3 * MIB)
+    disk = Disk(1000 * MIB)
+    folder = Watched(name="out", path=tmp_path, limit=MIB)
+    found = Footprint(folder, STANDS, EMPTY_BEFORE, space=disk.space)
+    with always_renamed(tmp_path):
+        verdict: Grown | Uncounted | None = first_verdict(found)
+    if isinstance(verdict, Uncounted):
+        assert found.needs_rest
+        found.begin_at_rest()
+        verdict = found.look()
+        found.end_rest()
+    assert isinstance(verdict, Grown)
+    assert "has grown beyond 1 MiB" in verdict.sentence
+
+
+@pytest.mark.behaviour("SE-06")
+def test_three_counts_in_a_row_that_lost_something_are_no_count_if_that_may_be_too_much(tmp_path: Path) -> None:
+    disk, time = Disk(1000 * MIB), [0.0]
+    found = Footprint(Watched(name="out", path=tmp_path, limit=100 * MIB), lambda: time[0], space=disk.space)
+    assert found.look() is None
+    assert found.latest is not None
+    lose = Losing(found, tmp_path)
+    for _ in range(5):
+        assert lose.once() is None, "the disk lost nothing: it cannot hide much"
+    disk.free -= 101 * MIB
+    assert isinstance(lose.once(), Uncounted)
+    found.begin_at_rest()
+    assert found.look() is None
+    found.end_rest()
+    disk.free -= 101 * MIB
+    assert [lose.once() for _ in range(LOST_COUNTS + 1)] == [None] * (LOST_COUNTS + 1), "not again so soon"
+    time[0] += REST_AGAIN_S
+    assert isinstance(lose.once(), Uncounted)
+
+
+@pytest.mark.behaviour("SE-06")
+def test_a_count_that_lost_nothing_between_two_that_did_is_one(tmp_path: Path) -> None:
+    disk = Disk(1000 * MIB)
+    found = Footprint(Watched(name="out", path=tmp_path, limit=100 * MIB), STANDS, space=disk.space)
+    lose = Losing(found, tmp_path)
+    found.look()
+    disk.free -= 500 * MIB
+    for _ in range(LOST_COUNTS):
+        assert lose.once() is None
+        assert found.look() is None
+
+
+@pytest.mark.parametrize(("first_seen", "most"), [(0, 1000), (1000, 1000), (1001, 1101), (5000, 5100)])
+def test_what_was_above_the_limit_when_it_was_first_seen_may_grow_by_a_tenth_of_the_limit(
+    first_seen: int, most: int
+) -> None:
+    assert allowed(1000, first_seen) == most
+
+
+@pytest.mark.behaviour("SE-06")
+def test_a_folder_that_is_large_when_it_is_first_seen_is_held_when_it_grows_on_and_not_before(tmp_path: Path) -> None:
+    (tmp_path / "work").write_bytes(b"\1" * 15 * MIB)
+    after = (tmp_path / "work").stat().st_ctime_ns + 1
+    found = Footprint(Watched(name="workspace", path=tmp_path, limit=10 * MIB), STANDS, lambda: after)
+    assert found.look() is None
+    assert found.first_seen == 15 * MIB
+    (tmp_path / "a little").write_bytes(b"\1" * (MIB - 1))
+    assert found.look() is None
+    (tmp_path / "more").write_bytes(b"\1" * 4096)
+    grown = found.look()
+    assert isinstance(grown, Grown)
+    assert "has grown beyond 10 MiB by more than 1 MiB" in grown.sentence
+
+
+@pytest.mark.behaviour("SE-06")
+def test_what_is_written_while_a_large_folder_is_counted_for_the_first_time_was_not_there_before(
+    tmp_path: Path,
+) -> None:
+    """Or who fills it fast enough would be let off, up to whatever it had written by the end of the first count."""
+    (tmp_path / "old").write_bytes(b"\1" * 15 * MIB)
+    begun = (tmp_path / "old").stat().st_ctime_ns + 1
+    new = tmp_path / "new"
+    new.touch()
+    while new.stat().st_ctime_ns < begun:
+        new.touch()  # the clock of a file system moves every few milliseconds
+    (tmp_path / "new").write_bytes(b"\1" * 3 * MIB)
+    found = Footprint(Watched(name="workspace", path=tmp_path, limit=10 * MIB), STANDS, lambda: begun)
+    assert isinstance(found.look(), Grown)
+
+
+@pytest.mark.behaviour("SE-06")
+def test_a_large_folder_that_was_tidied_has_its_limit_back(tmp_path: Path) -> None:
+    (tmp_path / "work").write_bytes(b"\1" * 15 * MIB)
+    after = (tmp_path / "work").stat().st_ctime_ns + 1
+    found = Footprint(Watched(name="workspace", path=tmp_path, limit=10 * MIB), STANDS, lambda: after)
+    found.look()
+    os.truncate(tmp_path / "work", 12 * MIB)
+    assert found.look() is None
+    assert found.first_seen == 12 * MIB
+    os.truncate(tmp_path / "work", 9 * MIB)
+    assert found.look() is None
+    assert found.first_seen == 0
+    (tmp_path / "more").write_bytes(b"\1" * 2 * MIB)
+    assert isinstance(found.look(), Grown)
+
+
+class Disk:
+    """A file system of which only the free bytes matter."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+    def space(self, folder: Path) -> Space:
+        return Space(total=10 * 1024**3, free=self.free)
+
+
+class Losing:
+    """Counts of a folder during which a folder in it vanishes, between being listed and being opened."""
+
+    def __init__(self, found: Footprint, path: Path) -> None:
+        self._found = found
+        self._path = path
+
+    def once(self) -> Grown | Uncounted | None:
+        short_lived = self._path / "short-lived"
+        short_lived.mkdir()
+        for number in range(ENTRIES_A_CHECK):
+            (self._path / str(number)).touch()
+        monotonic, ticks = self._found.monotonic, count(step=STEP_S)
+        self._found.monotonic = ticks.__next__
+        self._found.look()  # stops within the first folder, of which all names have been read
+        self._found.monotonic = monotonic
+        short_lived.rmdir()
+        return self._found.look()
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def nested(path: Path, name: str, depth: int) -> int:
+    """Folders in one another. Returns a descriptor of the last one."""
+    here = os.open(path, os.O_RDONLY)
+    for _ in range(depth):
         os.mkdir(name, dir_fd=here)
         deeper = os.open(name, os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = deeper
-    os.close(here)
-    grown = watched(tmp_path, limit=1024**3).look()
-    assert grown is not None
-    assert "nested deeper than can be counted" in grown.sentence
+    return here
+
+
+def first_verdict(found: Footprint) -> Grown | Uncounted:
+    for _ in range(10_000):
+        if (verdict := found.look()) is not None:
+            return verdict
+    raise AssertionError("it was never found")
+
+
+@contextmanager
+def always_renamed(path: Path) -> Iterator[None]:
+    """While entered the only folder in there has another name each moment."""
+    stop = threading.Event()
+
+    def rename() -> None:
+        for number in count():
+            if stop.is_set():
+                return
+            (path / f"name-{number}").rename(path / f"name-{number + 1}")
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

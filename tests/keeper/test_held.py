@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.keeper.health import LOOK_EVERY_S
 from nanohost.keeper.held import WORDS
 from nanohost.keeper.slots import SlotState
+from nanohost.keeper.space import Scarce
 from nanohost.model import Role, Session
 from nanohost.store import holds, roles, sessions, users
 from nanohost_protocol.rows import Origin
@@ -166,7 +168,10 @@ async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_t
         await rests(bench)
         await writes(bench, session, "more")
         assert (bench.runtime.living, len(bench.runtime.started), bench.keeper.troubles()) == ([], 1, {})
-        reason = f"its {name} folder has grown beyond 1 MiB: remove what should not be there ({folder})"
+        reason = (
+            f"its {name} folder has grown beyond 1 MiB: remove what should not be there ({folder}), or raise "
+            "session_disk_mb in [host] of nanohost.toml and start nanohost again"
+        )
         (row,) = await holds.listed(bench.store.reports)
         assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
         owner = f"Session {session.id} is on hold: {reason}. When that is done: nanohost sessions release {session.id}"
@@ -199,6 +204,121 @@ async def test_an_agent_whose_folder_has_grown_too_large_is_held_with_all_its_se
         bench.keeper.wake(other)
         await rests(bench)
         assert len(bench.runtime.started) == 2
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_an_idle_container_is_looked_at_as_often_as_a_busy_one(tmp_path: Path) -> None:
+    """It may have left something running that writes."""
+    async with keeping(tmp_path, PaperRuntime(), session_bytes=MIB) as bench, sweeping(bench):
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await rests(bench)
+        bench.keeper.containers()[0].busy = False
+        (bench.mailboxes.layout(session).out_dir / "hoard").write_bytes(b"\1" * 2 * MIB)
+        bench.keeper._kick.set()
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(LOOK_EVERY_S)
+        await until(lambda: not bench.keeper.containers())
+        assert len(await holds.listed(bench.store.reports)) == 1
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_what_was_too_large_before_the_host_first_looked_is_told_once_and_held_when_it_grows_on(
+    tmp_path: Path,
+) -> None:
+    workspace = tmp_path / "groups" / "a"
+    runtime = PaperRuntime()
+    async with keeping(tmp_path, runtime, workspace_bytes=10 * MIB) as bench:
+        await has_an_owner(bench)
+        session = await bench.session("a")
+        workspace.mkdir(parents=True)
+        (workspace / "work").write_bytes(b"\1" * 15 * MIB)
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await rests(bench)
+        await looks(bench, session)
+        await looks(bench, session)
+        warning = (
+            "The agent a goes on, but its workspace folder takes 15 MiB, more than the 10 MiB it may. It was so when I "
+            "first looked, so I stop nothing until it grows by 1 MiB more: remove what should not be there "
+            f"({workspace}), or raise workspace_mb in [host] of nanohost.toml and start nanohost again."
+        )
+        assert await told(bench) == [("d", warning)]
+        assert [(one.setting, size) for one, size in bench.keeper.large_folders()] == [("workspace_mb", 15 * MIB)]
+        assert len(runtime.living) == 1
+    async with keeping(tmp_path, runtime, workspace_bytes=10 * MIB) as bench:
+        await rests(bench)
+        await looks(bench, session)
+        assert await told(bench) == [("d", warning)], "it was told by the host before"
+        (workspace / "more").write_bytes(b"\1" * 2 * MIB)
+        await looks(bench, session)
+        await until(lambda: not runtime.living)
+        [row] = await holds.listed(bench.store.reports)
+        assert "its workspace folder has grown beyond 10 MiB by more than 1 MiB" in str(row["reason"])
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_folder_that_cannot_be_counted_while_it_is_written_is_counted_before_the_next_container(
+    tmp_path: Path,
+) -> None:
+    """And all containers that write it are stopped, in order: no try is used up, and nobody is held for it."""
+    async with keeping(tmp_path, PaperRuntime(), workspace_bytes=10 * MIB) as bench, sweeping(bench):
+        session = await bench.session("a")
+        async with bench.store.transaction() as tx:
+            other = await sessions.add(
+                tx, agent_group=session.agent_group_id, messaging_group=None, thread_id="t", now=bench.clock.now()
+            )
+            await sessions.make_due(tx, other, at=bench.clock.now(), now=bench.clock.now())
+        workspace = tmp_path / "groups" / "a"
+        workspace.mkdir(parents=True)
+        bench.keeper.wake(session.id)
+        bench.keeper.wake(other)
+        await until(partial(has_started, bench, 2))
+        await rests(bench)
+        footprint = next(one for one in bench.keeper._health.folders._of(session) if one.watched.of_group)
+        footprint.needs_rest = True
+        assert await bench.keeper._stop_writers(session) == {session.id, other}
+        await until(lambda: len(bench.runtime.started) == 4)
+        assert not footprint.needs_rest
+        assert (bench.keeper.troubles(), await holds.listed(bench.store.reports)) == ({}, [])
+        footprint.needs_rest = True
+        await bench.keeper._stop_writers(session)
+        (workspace / "hoard").write_bytes(b"\1" * 11 * MIB)
+        await until(lambda: not bench.runtime.living)
+        bench.keeper.wake(other)
+        await until(lambda: not bench.keeper.containers())
+        await rests(bench)
+        [row] = await holds.listed(bench.store.reports)
+        assert "its workspace folder has grown beyond 10 MiB" in str(row["reason"])
+        assert len(bench.runtime.started) == 4
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_how_folders_have_grown_is_known_once_all_are_stopped_for_a_disk_that_is_short(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        filler, other = await bench.session("a"), await bench.session("b")
+        for session in (filler, other):
+            bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 2))
+        await rests(bench)
+        folders = bench.keeper._health.folders
+        for known in folders._known.values():
+            known.footprint.has_plenty = lambda _: False  # it gets short from here on
+        state = bench.mailboxes.layout(filler).state_dir
+        (state / "hoard").write_bytes(b"\1" * 3 * MIB)
+        bench.keeper.stop_for_disk()
+        grown = [one for one in await bench.keeper.growths() if one.grown(Scarce.BYTES) > MIB]
+        assert bench.runtime.living == []
+        assert [(one.watched.path, one.grown(Scarce.BYTES)) for one in grown] == [(state, 3 * MIB)]
+        assert grown[0].watched.whose == f"session {filler.id} of the agent a"
+        assert await bench.keeper.hold_for_disk(grown[0].session, "it grew", of_group=False)
+        bench.keeper.disk_has_room()
+        bench.keeper.wake(other.id)
+        bench.keeper.wake(filler.id)
+        await until(lambda: len(bench.runtime.started) == 3)
+        await rests(bench)
+        assert [one.session_id for one in bench.runtime.living] == [other.id]
 
 
 async def test_a_disk_that_is_nearly_full_stops_all_and_all_goes_on_when_there_is_room(tmp_path: Path) -> None:

@@ -41,7 +41,12 @@ class Section:
 
 
 SECTIONS = (
-    Section("disk", "The disk is nearly full", "make room: df -h, nanohost sessions list, [host] keep_days"),
+    Section("disk", "The disk is nearly full", "make room: df -h, df -i, nanohost sessions list, [host] keep_days"),
+    Section(
+        "folders_large",
+        "Folders above their limit, and so when they were first seen",
+        "what grows on is held: remove what should not be there, or raise [host] {setting} and start nanohost again",
+    ),
     Section("files_exposed", "Files that others on this machine can read", "{do}"),
     Section(
         "channels_failed",
@@ -112,7 +117,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     lists: dict[str, Json] = {
         **await overview.lists(context.store.reports, now),
         "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
-        "disk": await asyncio.to_thread(_disk, context.home, is_kept=bool(report and report.get("short_of_disk"))),
+        "disk": [*_kept_disks(report)] or await asyncio.to_thread(_disk, context.home),
         "holds": [_hold(row) for row in await holds.listed(context.store.reports)],
         "files_exposed": await asyncio.to_thread(_exposed, context),
     }
@@ -177,7 +182,7 @@ def _why(
 def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
     if report is None:
         return "no host runs"
-    if report.get("short_of_disk"):
+    if report.get("disks_short"):
         return "the disk is nearly full, and no container is started"
     for trouble in _rows(report.get("sessions_in_trouble")):
         if trouble["session"] == row["session"]:
@@ -190,17 +195,24 @@ def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
     return "its container is about to start"
 
 
-def _disk(home: Home, *, is_kept: bool) -> Rows:
-    """One row when the disk is nearly full; `is_kept`: so full that the host keeps the rest for itself. Blocking."""
+def _kept_disks(report: Mapping[str, Json] | None) -> Rows:
+    """The disks that are so full that the host keeps the rest for itself."""
+    effect = "all containers are stopped until there is room"
+    return [{**row, "effect": effect} for row in _rows(report.get("disks_short"))] if report else []
+
+
+def _disk(home: Home) -> Rows:
+    """One row when the disk is nearly full. Blocking."""
     usage = shutil.disk_usage(home.root)
-    if usage.free >= LOW_DISK_BYTES and not is_kept:
+    if usage.free >= LOW_DISK_BYTES:
         return []
-    row: dict[str, Json] = {
-        "folder": str(home.root),
-        "free_mb": usage.free // 1_000_000,
-        "used": f"{usage.used / usage.total:.0%}",
-    }
-    return [{**row, "effect": "all containers are stopped until there is room"} if is_kept else row]
+    return [
+        {
+            "folder": str(home.root),
+            "free_mb": usage.free // 1_000_000,
+            "used": f"{usage.used / usage.total:.0%}",
+        }
+    ]
 
 
 def _hold(row: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -280,6 +292,7 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
         "sessions_in_trouble": host["sessions_in_trouble"],
         "conversations_not_kept": host.get("conversations_not_kept", []),
         "sessions_slowed": host["sessions_slowed"],
+        "folders_large": host.get("folders_large", []),
     }
 
 

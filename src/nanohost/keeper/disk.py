@@ -1,15 +1,14 @@
-"""Keeps some of the disk for the host itself: below that containers are stopped, and nothing of theirs is taken over.
+"""Keeps some of each disk for the host itself: below that containers are stopped, and nothing of theirs is taken over.
 
-The host then still has room for what people write, for its own notices and for what an operator says. What was stopped
-is run again when there is room, and counts as no try.
+The host then still has room for what people write, for its own notices and for what an operator says. Who made the disk
+short is named, and held if that is clear. What was stopped is run again when there is room, and counts as no try.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,33 +18,27 @@ from nanohost.access.telling import tell_owners
 from nanohost.aftermath import Aftermath, Follows
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
+from nanohost.keeper.cause import Growth, clear_cause, in_words, most_grown, why_held
+from nanohost.keeper.space import Scarce, Space, short_of, space_of
+from nanohost.model import Session
 from nanohost.store.database import Store
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import to_text
 
 LOOK_EVERY_S = 0.5
 """A container writes a gigabyte a second at the most: what is usual as a reserve lasts from one look to the next."""
-SHARE = 0.05
-"""Of the disk: the reserve is never more, so that a small disk can be used at all. ext4 keeps as much for root."""
-GO_ON = 1.25
-"""Times the reserve: so much is free before containers start again, or one that fills the rest would be stopped and
-started in turn."""
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
-    """Bytes of a disk: all of it, and what we may still write."""
-
-    total: int
-    free: int
 
 
 class Containers(Protocol):
     """Whoever starts and stops them: the keeper."""
 
     def stop_for_disk(self) -> None: ...
+
+    async def growths(self) -> list[Growth]: ...
+
+    async def hold_for_disk(self, session: Session, sentence: str, *, of_group: bool) -> bool: ...
 
     def disk_has_room(self) -> None: ...
 
@@ -58,27 +51,55 @@ class Takes(Protocol):
     def take_again(self) -> None: ...
 
 
-def space_of(folder: Path) -> Space:
-    """Blocking. Raises OSError."""
-    found = os.statvfs(folder)
-    return Space(total=found.f_blocks * found.f_frsize, free=found.f_bavail * found.f_frsize)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Short:
+    """A file system that is short: one of its folders, what it is short of, and who made it so, in words."""
+
+    folder: Path
+    space: Space
+    of: frozenset[Scarce]
+    grew: str = ""
+
+    @property
+    def what(self) -> Scarce:
+        """What to speak of."""
+        return Scarce.BYTES if Scarce.BYTES in self.of else Scarce.INODES
 
 
-def is_short(space: Space, reserve: int, *, was_short: bool) -> bool:
-    """Whether the host keeps what is left for itself. `reserve` in bytes, as it is set. Pure."""
-    kept = min(reserve, int(space.total * SHARE))
-    return space.free < (kept * GO_ON if was_short else kept)
+def looked_at(folders: Iterable[Path], space: Callable[[Path], Space] = space_of) -> dict[int, tuple[Path, Space]]:
+    """Each file system once, by its device: the first of the folders that lies on it, and what it has left. One that
+    cannot be asked is left out. Blocking."""
+    found: dict[int, tuple[Path, Space]] = {}
+    for folder in folders:
+        try:
+            device = folder.stat().st_dev
+            if device not in found:
+                found[device] = (folder, space(folder))
+        except OSError as error:
+            _log.warning("disk_unknown", folder=str(folder), error=str(error))
+    return found
+
+
+def shortages(found: Mapping[int, tuple[Path, Space]], reserve: int, before: Mapping[int, Short]) -> dict[int, Short]:
+    """The file systems that are short by now. Pure."""
+    shorts: dict[int, Short] = {}
+    for device, (folder, space) in found.items():
+        was = before.get(device)
+        if of := short_of(space, reserve, was=was.of if was else frozenset()):
+            shorts[device] = replace(was, space=space, of=of) if was else Short(folder=folder, space=space, of=of)
+    return shorts
 
 
 class DiskReserve:
-    """One per host. `short`: containers are stopped."""
+    """One per host. `folders`: what we and containers write, each perhaps on a file system of its own. `short`:
+    containers are stopped."""
 
     def __init__(
         self,
         *,
         store: Store,
         clock: Clock,
-        folder: Path,
+        folders: Sequence[Path],
         reserve: int,
         containers: Containers,
         takes: Takes,
@@ -87,14 +108,24 @@ class DiskReserve:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._folder = folder
+        self._folders = folders
         self._reserve = reserve
         self._containers = containers
         self._takes = takes
         self._follows = follows
         self._space = space
-        self.short = False
+        self._shorts: dict[int, Short] = {}
         self._untold = ""
+        self._to_hold: list[tuple[Growth, Scarce]] = []
+        """Who is the cause, and not on hold yet."""
+
+    @property
+    def short(self) -> bool:
+        return bool(self._shorts)
+
+    def shorts(self) -> list[Short]:
+        """The file systems that are short."""
+        return list(self._shorts.values())
 
     async def watch(self) -> None:
         """For ever: look twice a second."""
@@ -104,33 +135,48 @@ class DiskReserve:
 
     async def look(self) -> None:
         """Stop what is to be stopped, and let it go on. The owners are told as soon as the disk allows."""
-        try:
-            space = await asyncio.to_thread(self._space, self._folder)
-        except OSError as error:
-            _log.warning("disk_unknown", folder=str(self._folder), error=str(error))
-            return
-        was, self.short = self.short, is_short(space, self._reserve, was_short=self.short)
-        free_mb = space.free // 1024**2
-        if self.short and not was:
-            _log.error("disk_short", folder=str(self._folder), free_mb=free_mb, effect="containers are stopped")
-            self._untold = to_text(self._clock.now())
-            self._takes.stop_taking()
-            self._containers.stop_for_disk()
-        elif was and not self.short:
-            _log.warning("disk_has_room", folder=str(self._folder), free_mb=free_mb)
+        found = await asyncio.to_thread(looked_at, self._folders, self._space)
+        before, self._shorts = self._shorts, shortages(found, self._reserve, self._shorts)
+        new = self._shorts.keys() - before.keys()
+        if new:
+            await self._begin(new)
+        await self._hold()
+        if before and not self._shorts:
+            _log.warning("disk_has_room", folders=[str(one.folder) for one in before.values()])
             self._untold = ""
             self._takes.take_again()
             self._containers.disk_has_room()
         if self._untold:
-            await self._tell(free_mb)
+            await self._tell()
 
-    async def _tell(self, free_mb: int) -> None:
+    async def _begin(self, devices: Iterable[int]) -> None:
+        """Stop all, then find out who it was: nothing that runs can hide from a count, and nothing grows meanwhile."""
+        for device in devices:
+            _log.error("disk_short", **_fields(self._shorts[device]), effect="containers are stopped")
+        self._untold = to_text(self._clock.now())
+        self._takes.stop_taking()
+        self._containers.stop_for_disk()
+        growths = await self._containers.growths()
+        for device in devices:
+            short = self._shorts[device]
+            here = [one for one in growths if one.device == device]
+            if (most := most_grown(here, short.what)) is None:
+                continue
+            self._shorts[device] = replace(short, grew=in_words(most, short.what))
+            _log.error("disk_filled", folder=str(short.folder), what=self._shorts[device].grew)
+            if (cause := clear_cause(here, short.space, self._reserve, short.what)) is not None:
+                self._to_hold.append((cause, short.what))
+
+    async def _hold(self) -> None:
+        for cause, what in list(self._to_hold):
+            sentence, of_group = why_held(cause, what), cause.watched.of_group
+            if await self._containers.hold_for_disk(cause.session, sentence, of_group=of_group):
+                self._to_hold.remove((cause, what))
+
+    async def _tell(self) -> None:
         """The owners, once each time it begins."""
         aftermath = Aftermath()
-        text = (
-            f"The disk is nearly full: {free_mb:,} MiB are free. I stopped all agents and keep the rest for myself. "
-            "They go on by themselves when there is room: nanohost status, df -h"
-        )
+        text = " ".join([*(_notice(short) for short in self._shorts.values()), _GOES_ON])
         cause = derive("disk", self._untold)
         try:
             async with self._store.transaction() as tx:
@@ -140,3 +186,22 @@ class DiskReserve:
             return
         self._untold = ""
         self._follows.follow(aftermath)
+
+
+_GOES_ON = (
+    "I stopped all agents and keep the rest for myself. They go on by themselves when there is room: "
+    "nanohost status, df -h, df -i"
+)
+
+
+def _notice(short: Short) -> str:
+    if short.what is Scarce.BYTES:
+        left = f"The disk is nearly full: {short.space.free // 1024**2:,} MiB are free in {short.folder}."
+    else:
+        left = f"The disk can hold hardly any more files: {short.space.free_inodes:,} are left in {short.folder}."
+    return f"{left} {short.grew[0].upper()}{short.grew[1:]}." if short.grew else left
+
+
+def _fields(short: Short) -> dict[str, str | int]:
+    fields: dict[str, str | int] = {"folder": str(short.folder), "free_mb": short.space.free // 1024**2}
+    return fields if short.what is Scarce.BYTES else {**fields, "free_inodes": short.space.free_inodes}

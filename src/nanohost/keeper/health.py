@@ -6,8 +6,7 @@ less stuck than it is for longer than a day.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +14,8 @@ from pathlib import Path
 
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
-from nanohost.keeper.footprint import Footprint, Watched, look_at
+from nanohost.keeper.folders import Folders
+from nanohost.keeper.footprint import Grown, Uncounted
 from nanohost.keeper.progress import Progress, Seen, Stamp
 from nanohost.keeper.stuck import Fine, Limits, Stuck, judge
 from nanohost.mailbox import queries
@@ -31,12 +31,11 @@ class Health:
 
     def __init__(self, mailboxes: Mailboxes, clock: Clock, limits: Limits, groups: Path | None = None) -> None:
         """`groups`: where the agent groups' folders are; None: they are not watched."""
+        self.folders = Folders(mailboxes, clock, limits, groups)
         self._mailboxes = mailboxes
         self._clock = clock
         self._limits = limits
         self._progress: dict[LeaseId, Progress] = {}
-        self._groups = groups
-        self._footprints: dict[LeaseId, Sequence[Footprint]] = {}
         self._looked = clock.monotonic()
         self._unkept: dict[SessionId, datetime] = {}
 
@@ -49,11 +48,11 @@ class Health:
         """Seconds until it is time to look again."""
         return max(0.0, self._looked + LOOK_EVERY_S - self._clock.monotonic())
 
-    def begin_look(self, living: AbstractSet[LeaseId]) -> None:
-        """A round of looks begins; whoever is not among the living is forgotten."""
+    def begin_look(self, living: AbstractSet[LeaseId], sessions: Collection[Session]) -> None:
+        """A round of looks begins; whoever is not among the living is forgotten. `sessions`: whose they are."""
         self._looked = self._clock.monotonic()
         self._progress = {lease: one for lease, one in self._progress.items() if lease in living}
-        self._footprints = {lease: one for lease, one in self._footprints.items() if lease in living}
+        self.folders.rest(sessions)
 
     def doubtful(self, lease: LeaseId) -> bool:
         """Whether something about the container is worth a look sooner than usual."""
@@ -63,7 +62,7 @@ class Health:
         """For how long the container's turn has shown nothing; 0 when none runs, or nobody looked yet."""
         return self._progress[lease].quiet_s if lease in self._progress else 0.0
 
-    async def look(self, session: Session, lease: LeaseId, *, due: bool, busy: bool) -> Fine | Stuck:
+    async def look(self, session: Session, lease: LeaseId, *, due: bool, busy: bool) -> Fine | Stuck | Uncounted:
         """Look at a running container. `due`: messages wait for it. `busy`: it is known to work."""
         heartbeat = self._mailboxes.layout(session).heartbeat
         progress = self._progress.get(lease)
@@ -74,18 +73,11 @@ class Health:
             self._note_record(session.id, is_kept="not_kept" not in seen.state)
         progress.look(_stamp(heartbeat), seen, self._clock.monotonic(), due=due, busy=busy, refused=refused)
         signs = progress.signs(self._clock.now())
-        footprints = self._footprints.setdefault(lease, [Footprint(one) for one in self._writable(session)])
-        grown = await asyncio.to_thread(look_at, footprints)
-        return judge(replace(signs, grown=grown), self._limits)
-
-    def _writable(self, session: Session) -> Iterator[Watched]:
-        """All that the session's container may write on this disk."""
-        layout, limits = self._mailboxes.layout(session), self._limits
-        yield Watched(name="out", path=layout.out_dir, limit=limits.session_bytes)
-        yield Watched(name="state", path=layout.state_dir, limit=limits.session_bytes)
-        if self._groups is not None:
-            path = self._groups / session.group_folder
-            yield Watched(name="workspace", path=path, limit=limits.workspace_bytes, of_group=True)
+        found = await self.folders.look(session)
+        if isinstance(found, Grown):
+            signs = replace(signs, grown=found)
+        verdict = judge(signs, self._limits)
+        return found if isinstance(found, Uncounted) and isinstance(verdict, Fine) else verdict
 
     def _note_record(self, session: SessionId, *, is_kept: bool) -> None:
         if is_kept:

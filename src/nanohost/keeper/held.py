@@ -14,7 +14,8 @@ import structlog
 from nanohost.access.telling import tell_owners
 from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
-from nanohost.errors import MailboxError, NanohostError
+from nanohost.errors import MailboxError, NanohostError, StoreError
+from nanohost.keeper.footprint import Watched, warning
 from nanohost.keeper.notices import ON_HOLD, Notice, delivery_of
 from nanohost.keeper.stuck import Stuck
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -91,6 +92,24 @@ class Holding:
         for lane in aftermath.lanes:
             self._on_notice(lane)
         return concerned
+
+    async def warn_of_size(self, session: Session, watched: Watched, size: int) -> bool:
+        """Tell the owners of a folder that takes more than it may and is not held for it. Once a folder and limit.
+        False: the disk refuses even that."""
+        now, aftermath = self._clock.now(), Aftermath()
+        what = f"The agent {session.group_folder}" if watched.of_group else f"Session {session.id}"
+        text = f"{what} goes on, but {warning(watched, size)}."
+        _log.warning("folder_above_limit", session=session.id, sentence=text)
+        cause = derive("large", str(watched.path), str(watched.limit))
+        try:
+            async with self._store.transaction() as tx:
+                await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
+        except StoreError as error:
+            _log.warning("owners_not_told", error=str(error), hint=error.hint)
+            return False
+        for lane in aftermath.lanes:
+            self._on_notice(lane)
+        return True
 
 
 def _from_people(box: InboundWriter) -> Sequence[MessageIn]:

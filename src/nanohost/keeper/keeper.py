@@ -24,6 +24,8 @@ from nanohost.errors import NanohostError, StoreError
 from nanohost.keeper.acks import AckTaker, OnClosed, OnWorking, nobody_asks, nobody_looks
 from nanohost.keeper.adoption import is_outdated, look_around
 from nanohost.keeper.burial import Burial
+from nanohost.keeper.cause import Growth
+from nanohost.keeper.footprint import Uncounted, Watched
 from nanohost.keeper.health import Health
 from nanohost.keeper.held import Holding, SessionHeld
 from nanohost.keeper.orders import DISOBEDIENT_GRACE_S, OBEY_WITHIN_S, Orders
@@ -113,6 +115,8 @@ class Keeper:
         self._closing = False
         self._resting = False
         self._short_of_disk = False
+        self._warned: set[Path] = set()
+        """Folders whose size the owners were told of."""
         self._starts = Lanes[SessionId]("start", self._start, clock)
         self._stops = Lanes[SessionId]("stop", self._stop, clock)
         self._acks = Lanes[SessionId]("acks", self._take_acks, clock)
@@ -226,6 +230,23 @@ class Keeper:
         self._short_of_disk = True
         self.cut()
 
+    async def growths(self) -> list[Growth]:
+        """After `stop_for_disk`: how much the folders have grown that were written lately. Waits for the containers to
+        be gone, but not long for one that does not go."""
+        until = self._clock.monotonic() + STOP_GRACE_S
+        while len(self._slots) and (left_s := until - self._clock.monotonic()) > 0:
+            self._moved.clear()
+            await _first_of(self._clock.sleep(left_s), self._moved.wait())
+        return await self._health.folders.growths()
+
+    async def hold_for_disk(self, session: Session, sentence: str, *, of_group: bool) -> bool:
+        """Have who made the disk short stay stopped. False: the disk refuses even that."""
+        return await self._hold(session, Stuck(reason="disk", sentence=sentence, hold=True, of_group=of_group))
+
+    def large_folders(self) -> list[tuple[Watched, int]]:
+        """The folders that are above their limit and not held for it, and the bytes they took when first seen."""
+        return [(watched, size) for _, watched, size in self._health.folders.above().values()]
+
     def disk_has_room(self) -> None:
         """Start what waits, unless all is paused."""
         self._short_of_disk = False
@@ -324,6 +345,7 @@ class Keeper:
         if slot is None or slot.state is not SlotState.STARTING or slot.container is not None:
             return
         try:
+            await self._count_folders(id)
             await self._starter.start(slot, self._came_up)
             await self._see_whether_it_lives(slot)
             self._end_if_resting(slot)
@@ -336,6 +358,20 @@ class Keeper:
             self._on_news(id)
             self._kick.set()  # it is to be looked at from now on, and not from the next sweep on
             self._holds.poke(id)  # it may have been put on hold meanwhile
+
+    async def _count_folders(self, id: SessionId) -> None:
+        """What was in the session's folders before its container writes there, and all that is if that cannot be
+        counted while it does. Raises SessionHeld if it is too much, StoreError if that cannot be put on record."""
+        session = await sessions.get(self._store, id)
+        while await self._stop_writers(session):
+            self._moved.clear()
+            await self._moved.wait()
+        if (grown := await self._health.folders.before_start(session)) is None:
+            return
+        found = Stuck(reason="disk", sentence=grown.sentence, hold=True, of_group=grown.of_group)
+        for other in await self._holding.hold_for_disk(session, found):
+            self.on_hold(other)
+        raise SessionHeld(f"session {id} is held: {grown.sentence}")
 
     async def _start_later(self, slot: Slot) -> None:
         """It is held: nothing failed, and its place is free for others."""
@@ -557,9 +593,10 @@ class Keeper:
 
     async def _stop_stuck(self, due: set[SessionId]) -> None:
         """Stop the containers that live and do not work: their claims are freed, as after any death."""
-        self._health.begin_look({slot.lease for slot in self._slots})
+        leased = await sessions.leased(self._store)
+        self._health.begin_look({slot.lease for slot in self._slots}, leased)
         before = self._health.unkept()
-        for session in await sessions.leased(self._store):
+        for session in leased:
             slot = self._slots.get(session.id)
             if slot is None or slot.lease != session.lease or slot.state is not SlotState.RUNNING:
                 continue
@@ -568,9 +605,30 @@ class Keeper:
                 if not found.hold or not await self._hold(session, found):
                     slot.fault = found.sentence
                 self._stop_stuck_one(slot, found)
+            elif isinstance(found, Uncounted):
+                _log.warning("folder_not_counted", session=session.id, sentence=found.sentence)
+                await self._stop_writers(session)
+        await self._warn_of_large_folders()
         for unkept in self._health.unkept().keys() - before.keys():
             _log.warning("conversation_not_kept", session=unkept, hint="is its state folder full, or read-only?")
             await self._on_unkept(unkept)
+
+    async def _warn_of_large_folders(self) -> None:
+        """The owners, once a folder and limit; it is on the status screen for as long as it lasts."""
+        for path, (session, watched, size) in self._health.folders.above().items():
+            if path not in self._warned and await self._holding.warn_of_size(session, watched, size):
+                self._warned.add(path)
+
+    async def _stop_writers(self, session: Session) -> set[SessionId]:
+        """Stop, in order, all containers that write what has to be counted at rest. Returns whose still live."""
+        resting = self._health.folders.needs_rest(session)
+        writers = {session.id} if resting else set()
+        if any(watched.of_group for watched in resting):
+            writers |= set(await holds.sessions_of(self._store, session.agent_group_id))
+        living = {slot.session_id for slot in self._slots if slot.container is not None} & writers
+        for id in living:
+            self.stop(id)
+        return living
 
     def _stop_stuck_one(self, slot: Slot, found: Stuck) -> None:
         """Its end counts as a death if it has a fault."""
@@ -589,10 +647,8 @@ class Keeper:
         return True
 
     def _next_look_s(self) -> float:
-        """Until somebody should look at the containers again: those that are idle and well wait for the sweep."""
-        watched = any(
-            slot.state is SlotState.RUNNING and (slot.busy or self._health.doubtful(slot.lease)) for slot in self._slots
-        )
+        """Until somebody should look at the containers again: also at idle ones, which may write all the same."""
+        watched = any(slot.state is SlotState.RUNNING for slot in self._slots)
         return self._health.next_look_s() if watched else self._settings.sweep_interval_s
 
     def _look_everywhere(self) -> None:

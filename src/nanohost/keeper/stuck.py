@@ -17,6 +17,8 @@ SESSION_BYTES = 2 * 1024**3
 another's to fill."""
 WORKSPACE_BYTES = 10 * 1024**3
 """For the agent group's folder, where work of many months may lie."""
+RESERVE_BYTES = 512 * 1024**2
+"""Of the disk, for the host itself."""
 LONGEST_FOR_A_PERSON_S = 24 * 3600.0
 LONGEST_LIMITED_S = 6 * 3600.0
 """What a turn says of itself is believed for so long: for ever is no answer."""
@@ -31,6 +33,7 @@ class Limits:
     turn_s: float
     session_bytes: int = SESSION_BYTES
     workspace_bytes: int = WORKSPACE_BYTES
+    reserve_bytes: int = RESERVE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
