@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ from nanohost.keeper.footprint import (
 from nanohost.keeper.space import Space
 
 STANDS: Callable[[], float] = lambda: 0.0  # noqa: E731
+LONG_AFTER: Callable[[], int] = lambda: 10**20  # noqa: E731 - all was there before, and nothing changed just now
 EMPTY_BEFORE: Callable[[], int] = lambda: 1  # noqa: E731 - whatever is found was made after the first look
 MIB = 1024**2
 
@@ -142,12 +145,16 @@ def test_a_file_at_the_end_of_a_path_too_long_for_the_system_counts_and_few_desc
 
 @pytest.mark.behaviour("SE-06")
 def test_what_is_renamed_all_the_time_is_to_be_counted_at_rest_and_is_found_there(tmp_path: Path) -> None:
-    """A thread gives the folder that holds nearly all another name again and again, faster than it can be opened."""
+    """The folder that holds nearly all gets another name again and again, faster than it can be opened after the many
+    that are listed with it."""
+    for number in range(2000):
+        (tmp_path / f"empty-{number}").mkdir()
     (tmp_path / "name-0").mkdir()
-    (tmp_path / "name-0" / "hoard").write_bytes(b"\1" * 3 * MIB)
+    (tmp_path / "name-0" / "hoard").write_bytes(b"\1" * 9 * MIB)
     disk = Disk(1000 * MIB)
-    folder = Watched(name="out", path=tmp_path, limit=MIB)
-    found = Footprint(folder, STANDS, EMPTY_BEFORE, space=disk.space)
+    folder = Watched(name="out", path=tmp_path, limit=10 * MIB)
+    times = chain([1], (time.time_ns() for _ in count()))  # first looked at long ago
+    found = Footprint(folder, STANDS, times.__next__, space=disk.space)
     with always_renamed(tmp_path):
         verdict: Grown | Uncounted | None = first_verdict(found)
     if isinstance(verdict, Uncounted):
@@ -156,13 +163,15 @@ def test_what_is_renamed_all_the_time_is_to_be_counted_at_rest_and_is_found_ther
         verdict = found.look()
         found.end_rest()
     assert isinstance(verdict, Grown)
-    assert "has grown beyond 1 MiB" in verdict.sentence
+    assert "has grown beyond 10 MiB" in verdict.sentence
 
 
 @pytest.mark.behaviour("SE-06")
 def test_three_counts_in_a_row_that_lost_something_are_no_count_if_that_may_be_too_much(tmp_path: Path) -> None:
-    disk, time = Disk(1000 * MIB), [0.0]
-    found = Footprint(Watched(name="out", path=tmp_path, limit=100 * MIB), lambda: time[0], space=disk.space)
+    disk, clock = Disk(1000 * MIB), [0.0]
+    found = Footprint(
+        Watched(name="out", path=tmp_path, limit=100 * MIB), lambda: clock[0], LONG_AFTER, space=disk.space
+    )
     assert found.look() is None
     assert found.latest is not None
     lose = Losing(found, tmp_path)
@@ -175,14 +184,14 @@ def test_three_counts_in_a_row_that_lost_something_are_no_count_if_that_may_be_t
     found.end_rest()
     disk.free -= 101 * MIB
     assert [lose.once() for _ in range(LOST_COUNTS + 1)] == [None] * (LOST_COUNTS + 1), "not again so soon"
-    time[0] += REST_AGAIN_S
+    clock[0] += REST_AGAIN_S
     assert isinstance(lose.once(), Uncounted)
 
 
 @pytest.mark.behaviour("SE-06")
 def test_a_count_that_lost_nothing_between_two_that_did_is_one(tmp_path: Path) -> None:
     disk = Disk(1000 * MIB)
-    found = Footprint(Watched(name="out", path=tmp_path, limit=100 * MIB), STANDS, space=disk.space)
+    found = Footprint(Watched(name="out", path=tmp_path, limit=100 * MIB), STANDS, LONG_AFTER, space=disk.space)
     lose = Losing(found, tmp_path)
     found.look()
     disk.free -= 500 * MIB
@@ -291,27 +300,30 @@ def nested(path: Path, name: str, depth: int) -> int:
 
 
 def first_verdict(found: Footprint) -> Grown | Uncounted:
-    for _ in range(10_000):
+    for _ in range(LOST_COUNTS):
         if (verdict := found.look()) is not None:
             return verdict
     raise AssertionError("it was never found")
 
 
+RENAMER = """
+import os, sys
+os.chdir(sys.argv[1])
+names, number = ("name-%d", "other-%d"), 0
+print("at work", flush=True)
+while True:
+    number += 1
+    os.rename(names[1 - number % 2] % (number - 1), names[number % 2] % number)
+"""
+
+
 @contextmanager
 def always_renamed(path: Path) -> Iterator[None]:
-    """While entered the only folder in there has another name each moment."""
-    stop = threading.Event()
-
-    def rename() -> None:
-        for number in count():
-            if stop.is_set():
-                return
-            (path / f"name-{number}").rename(path / f"name-{number + 1}")
-
-    thread = threading.Thread(target=rename)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    """While entered a process of its own gives the folder name-0 another name each moment."""
+    with subprocess.Popen([sys.executable, "-c", RENAMER, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.kill()

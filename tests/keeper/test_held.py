@@ -16,7 +16,8 @@ from nanohost.keeper.slots import SlotState
 from nanohost.keeper.space import Scarce
 from nanohost.model import Role, Session
 from nanohost.store import holds, roles, sessions, users
-from nanohost_protocol.rows import Origin
+from nanohost_protocol.outbound import TurnEnd
+from nanohost_protocol.rows import Origin, Usage
 from tests.keeper.bench import Bench, PaperRuntime, keeping, message
 from tests.keeper.test_keeper import beat, has_started, runs, sweeping, takes
 from tests.keeper.test_rest import SlowToStart
@@ -214,10 +215,15 @@ async def test_an_idle_container_is_looked_at_as_often_as_a_busy_one(tmp_path: P
         bench.keeper.wake(session.id)
         await until(partial(has_started, bench, 1))
         await rests(bench)
-        bench.keeper.containers()[0].busy = False
+        with closing(runs(bench, session)) as runner:
+            await takes(bench, session, runner)
+            runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), floor=0, now=bench.clock.now())
+            bench.keeper.on_change(session.id)
+            await until(lambda: not bench.keeper.containers()[0].busy)
+        beat(bench, session)
+        await bench.clock.advance(LOOK_EVERY_S)
+        await rests(bench)
         (bench.mailboxes.layout(session).out_dir / "hoard").write_bytes(b"\1" * 2 * MIB)
-        bench.keeper._kick.set()
-        await bench.clock.somebody_sleeps()
         await bench.clock.advance(LOOK_EVERY_S)
         await until(lambda: not bench.keeper.containers())
         assert len(await holds.listed(bench.store.reports)) == 1

@@ -2,7 +2,8 @@
 
 Promises: follows no link, wherever in a path it is put; has at most four descriptors open, two between looks; works for
 a bounded time a look, and goes on from there at the next; keeps a bounded amount in memory; never raises. What cannot
-be read counts nothing. What is gone when it is its turn may only have another name by then: such a count is not whole.
+be read counts nothing. What is gone when it is its turn may only have another name by then, and what is renamed while
+the names of a folder are read may be missed: such a count is not whole.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ PENDING_BYTES = 100
 """Of memory for a folder that is still to be looked into, beside its name."""
 MOST_DEPTH = 256
 """Folders in one another: each is opened from above, step by step."""
+AT_ONCE = 100
+"""Names of a folder that the system reads in one step, however long they are: nothing is missed among these."""
+TICK_NS = 20_000_000
+"""Times of files are that coarse, or finer: of two changes within it the second may not be seen."""
 GROWS_ON = 0.1
 """Of the limit: what was above it when it was first seen may grow by so much. An honest agent writes that in days."""
 LOST_COUNTS = 3
@@ -125,7 +130,7 @@ class Footprint:
         until = self.looked + STEP_S
         self._since_ns = self._since_ns or self.now_ns()
         if self._walk is None or self._steps is None:
-            self._walk = _Walk(self.watched.path, since_ns=self._since_ns)
+            self._walk = _Walk(self.watched.path, since_ns=self._since_ns, now_ns=self.now_ns)
             self._steps = self._walk.steps()
         for _ in self._steps:
             if judge and (problem := self._problem(self._walk, is_whole=False)):
@@ -248,12 +253,13 @@ class _Walk:
     """One count from beginning to end. `old`: bytes of what has not changed since `since_ns`: the kernel sets that time
     (ctime), and no container can set it back."""
 
-    def __init__(self, root: Path, *, since_ns: int) -> None:
+    def __init__(self, root: Path, *, since_ns: int, now_ns: Callable[[], int]) -> None:
         self.bytes = self.blocks = self.entries = self.old = 0
         self.has_lost = False
         self.problem = ""
         self._root = root
         self._since_ns = since_ns
+        self._now_ns = now_ns
         self._pending: list[_Folder] = []
         self._pending_bytes = 0
         self._effort = 0
@@ -286,6 +292,7 @@ class _Walk:
             self._above = None
 
     def _list(self, folder: _Folder, descriptor: int) -> Iterator[None]:
+        entries, changed_ns, begun_ns = self.entries, os.fstat(descriptor).st_ctime_ns, self._now_ns()
         try:
             with os.scandir(descriptor) as found:
                 for entry in found:
@@ -295,6 +302,9 @@ class _Walk:
                     if self._effort >= ENTRIES_A_CHECK:
                         self._effort = 0
                         yield None
+            if self.entries - entries > AT_ONCE:
+                was_changing = changed_ns > begun_ns - TICK_NS
+                self.has_lost = self.has_lost or was_changing or os.fstat(descriptor).st_ctime_ns != changed_ns
         except OSError:
             self.has_lost = True
 
