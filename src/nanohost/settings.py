@@ -174,7 +174,7 @@ class HostSettings(Section):
         description="a whole number of MiB, 1 or more",
     )
     disk_reserve_mb: int = Field(
-        title="Free disk, in MiB, that is kept for the host: below it containers stop. At most a 20th of the disk.",
+        title="Free MiB, and an inode for each 16 KiB, kept for the host: below it containers stop. At most a 20th.",
         default=512,
         ge=0,
         description="a whole number of MiB, 0 or more",

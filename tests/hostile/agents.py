@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
+from nanohost.store import holds
 from tests.hostile import program
 from tests.support.flow import Flow, flowing, install_of, scripted_settings
 from tests.support.invariants import until
@@ -29,10 +31,10 @@ START_LIMIT_S = 90.0
 
 
 @asynccontextmanager
-async def hosting(root: Path, kind: str) -> AsyncIterator[Flow]:
-    """A host whose containers are of that kind. Skips the test where there are none."""
+async def hosting(root: Path, kind: str, **host: object) -> AsyncIterator[Flow]:
+    """A host whose containers are of that kind, with these settings of [host]. Skips the test where there are none."""
     runtime = await _runtime(root, kind)
-    settings = scripted_settings(runtime=kind, poll_interval_s=0.2)
+    settings = scripted_settings(runtime=kind, poll_interval_s=0.2, **host)
     async with flowing(root, runtime=runtime, settings=settings) as flow:
         yield flow
 
@@ -60,6 +62,16 @@ async def trouble(flow: Flow, chat: str = "bad") -> str:
     session = await flow.session(chat)
     await until(lambda: session.id in flow.host.keeper.troubles(), limit_s=START_LIMIT_S)
     return flow.host.keeper.troubles()[session.id].reason
+
+
+async def held(flow: Flow, agent: str) -> str:
+    """Wait until the agent, or its session, is on hold, and return the reason."""
+    async with asyncio.timeout(START_LIMIT_S):
+        while True:
+            for row in await holds.listed(flow.host.store.reports):
+                if row["agent_group"] == agent:
+                    return str(row["reason"])
+            await asyncio.sleep(0.05)
 
 
 async def _runtime(root: Path, kind: str) -> Runtime:

@@ -24,6 +24,7 @@ EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2(2)."""
 FLOOD_ROWS = 900_000
 LARGE = 250 * 1024 * 1024
+MIB = 1024 * 1024
 LONGEST_S = 120.0
 
 
@@ -125,6 +126,52 @@ def flood_requests() -> None:
             time.sleep(0.2)
 
 
+def fill_out() -> None:
+    """Takes 24 MB in the folder of what it sends."""
+    _hoard(OUT)
+
+
+def fill_state() -> None:
+    """Takes 24 MB in the folder of its conversation."""
+    _hoard(OUT.parent / "state")
+
+
+def fill_workspace() -> None:
+    """Takes 24 MB in the folder that all sessions of the agent have."""
+    _hoard(Path.cwd())
+
+
+def fill_renamed() -> None:
+    """Takes 24 MB in a folder that has another name each moment, among so many that reading their names takes long."""
+    for number in range(2000):
+        Path("many", str(number)).mkdir(parents=True)
+    hidden = Path("many", "hidden-0")
+    hidden.mkdir()
+    _hoard(hidden)
+    os.chdir("many")
+    until, number = time.monotonic() + LONGEST_S, 0
+    while time.monotonic() < until:
+        number += 1
+        os.rename(f"hidden-{number - 1}", f"hidden-{number}")  # noqa: PTH104 - as fast as can be
+
+
+def fill_disk() -> None:
+    """Takes most of a disk of 200 MB at once, and what is left slowly enough to be noticed."""
+    with Path("hoard").open("wb") as hoard:
+        os.posix_fallocate(hoard.fileno(), 0, 160 * MIB)
+        _at_work()
+        hoard.seek(0, os.SEEK_END)
+        for _ in range(40):
+            hoard.write(b"\1" * MIB)
+            hoard.flush()
+            time.sleep(0.2)
+
+
+def _hoard(folder: Path) -> None:
+    (folder / "hoard").write_bytes(b"\1" * 24 * MIB)
+    _at_work()
+
+
 def _touch(database: sqlite3.Connection) -> None:
     until = time.monotonic() + LONGEST_S
     while time.monotonic() < until:
@@ -139,7 +186,20 @@ def _at_work() -> None:
 
 PROGRAMS: Mapping[str, Callable[[], None]] = {
     program.__name__: program
-    for program in (swap_journal, lock, lock_inbound, fill_table, large_state, large_text, flood_requests)
+    for program in (
+        swap_journal,
+        lock,
+        lock_inbound,
+        fill_table,
+        large_state,
+        large_text,
+        flood_requests,
+        fill_out,
+        fill_state,
+        fill_workspace,
+        fill_renamed,
+        fill_disk,
+    )
 }
 
 if __name__ == "__main__":

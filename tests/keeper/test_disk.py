@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from nanohost.store import roles, users
 from nanohost.store.database import Store
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import Origin
+from tests.support.small_disk import small_disk
 
 MIB = 1024**2
 
@@ -70,21 +70,6 @@ async def store_with_owner(root: Path, clock: ManualClock) -> AsyncIterator[Stor
             await users.learn_dm(tx, "fake:boss", place, clock.now())
             await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=clock.now())
         yield store
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int, *, inodes: int = 0) -> Iterator[None]:
-    """A disk of its own. `inodes`: so many files, 0 for any number. Skips without the right to mount."""
-    folder.mkdir()
-    options = f"size={megabytes}m,nr_inodes={inodes}"
-    words = ["mount", "-t", "tmpfs", "-o", options, "nanohost-small-disk", str(folder)]
-    if subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk")
-    try:
-        yield
-    finally:
-        with suppress(subprocess.SubprocessError):
-            subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ class Folders:
         self._groups = groups
         self._known: dict[Path, _Folder] = {}
         self._counting = asyncio.Lock()
+        """Held for each step: one thread at a time counts."""
+        self._resting = asyncio.Lock()
+        """Held for a whole count at rest."""
 
     async def look(self, session: Session) -> Grown | Uncounted | None:
         """Count on in each folder of a running container. The first with which something is wrong, if any is."""
@@ -70,11 +73,13 @@ class Folders:
         """The folders that are to be counted while no container writes them."""
         return [one.watched for one in self._of(session) if one.needs_rest]
 
-    def rest(self, living: Collection[Session]) -> None:
+    async def rest(self, living: Collection[Session]) -> None:
         """Only these run: of others nothing is kept open, and of many not all is remembered."""
         written = {watched.path for session in living for watched in self._writable(session)}
-        for path, known in list(self._known.items()):
-            if path not in written:
+        async with self._counting:  # what is being counted in a thread is left alone
+            for path, known in list(self._known.items()):
+                if path in written or known.footprint.is_at_rest:
+                    continue
                 known.footprint.interrupt()
                 if len(self._known) > MOST_KEPT and not known.footprint.needs_rest:
                     del self._known[path]
@@ -110,12 +115,15 @@ class Folders:
             footprint.end_rest()
 
     async def _to_the_end(self, footprint: Footprint) -> Grown | Uncounted | None:
-        footprint.begin_at_rest()
-        found = await self._step(footprint)
-        while found is None and footprint.is_counting():
+        async with self._resting:
+            if not footprint.needs_rest:
+                return None  # it was counted for another session just now
+            footprint.begin_at_rest()
             found = await self._step(footprint)
-        footprint.end_rest()
-        return found
+            while found is None and footprint.is_counting():
+                found = await self._step(footprint)
+            footprint.end_rest()
+            return found
 
     async def _step(self, footprint: Footprint, *, judge: bool = True) -> Grown | Uncounted | None:
         async with self._counting:

@@ -132,14 +132,15 @@ class Footprint:
         if self._walk is None or self._steps is None:
             self._walk = _Walk(self.watched.path, since_ns=self._since_ns, now_ns=self.now_ns)
             self._steps = self._walk.steps()
+        walk = self._walk
         for _ in self._steps:
-            if judge and (problem := self._problem(self._walk, is_whole=False)):
+            if judge and (problem := self._problem(walk, is_whole=False)):
                 self.interrupt()
                 return Grown(sentence=problem, of_group=self.watched.of_group)
             if self.monotonic() >= until:
-                self._walk.let_go()
+                walk.let_go()
                 return None
-        return self._end(self._walk, judge=judge)
+        return self._end(walk, judge=judge)
 
     def begin_at_rest(self) -> None:
         """From now on until `end_rest` no container writes it. What was counted before does not count."""

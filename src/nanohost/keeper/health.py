@@ -48,11 +48,11 @@ class Health:
         """Seconds until it is time to look again."""
         return max(0.0, self._looked + LOOK_EVERY_S - self._clock.monotonic())
 
-    def begin_look(self, living: AbstractSet[LeaseId], sessions: Collection[Session]) -> None:
+    async def begin_look(self, living: AbstractSet[LeaseId], sessions: Collection[Session]) -> None:
         """A round of looks begins; whoever is not among the living is forgotten. `sessions`: whose they are."""
         self._looked = self._clock.monotonic()
         self._progress = {lease: one for lease, one in self._progress.items() if lease in living}
-        self.folders.rest(sessions)
+        await self.folders.rest(sessions)
 
     def doubtful(self, lease: LeaseId) -> bool:
         """Whether something about the container is worth a look sooner than usual."""

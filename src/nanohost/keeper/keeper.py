@@ -594,7 +594,7 @@ class Keeper:
     async def _stop_stuck(self, due: set[SessionId]) -> None:
         """Stop the containers that live and do not work: their claims are freed, as after any death."""
         leased = await sessions.leased(self._store)
-        self._health.begin_look({slot.lease for slot in self._slots}, leased)
+        await self._health.begin_look({slot.lease for slot in self._slots}, leased)
         before = self._health.unkept()
         for session in leased:
             slot = self._slots.get(session.id)

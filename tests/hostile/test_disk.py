@@ -1,0 +1,102 @@
+"""What a container writes into its folders fills nobody's disk but its own share, and who does it is held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.keeper import health
+from nanohost.model import Role
+from nanohost.store import roles, users
+from nanohost_protocol.rows import Origin
+from tests.hostile.agents import RUNTIMES, START_LIMIT_S, ask, held, hosting, let_loose
+from tests.support.engine import docker_engine
+from tests.support.flow import Flow
+from tests.support.invariants import until
+from tests.support.small_disk import small_disk
+
+__all__ = ["docker_engine"]
+
+
+@pytest.fixture(autouse=True)
+def _engine(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("docker"):
+        request.getfixturevalue("docker_engine")
+
+
+@pytest.fixture(autouse=True)
+def _frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each second and not each ten: the tests are many, and wait for several."""
+    monkeypatch.setattr(health, "LOOK_EVERY_S", 1.0)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06")
+async def test_who_fills_a_folder_is_held_and_everybody_else_goes_on(tmp_path: Path, kind: str) -> None:
+    async with hosting(tmp_path, kind, session_disk_mb=8, workspace_mb=8) as flow:
+        await flow.wire("good", "good")
+        for name in ("out", "state", "workspace"):
+            await let_loose(flow, f"fill_{name}", chat=name)
+            reason = await held(flow, name)
+            assert f"its {name} folder has grown beyond 8 MiB" in reason
+            setting = "workspace_mb" if name == "workspace" else "session_disk_mb"
+            assert f"raise {setting} in [host] of nanohost.toml" in reason
+        await until(lambda: not flow.host.keeper.containers(), limit_s=START_LIMIT_S)
+        await flow.fake.person_writes("begin", chat="state")
+        assert await ask(flow, "hi") == "echo: hi"
+        good = await flow.session("good")
+        assert [slot.session_id for slot in flow.host.keeper.containers()] == [good.id]
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06")
+async def test_what_is_renamed_so_often_that_it_cannot_be_counted_is_found_when_it_rests(
+    tmp_path: Path, kind: str
+) -> None:
+    async with hosting(tmp_path, kind, workspace_mb=24) as flow:
+        await let_loose(flow, "fill_renamed")
+        await until(lambda: not flow.host.keeper.containers(), limit_s=START_LIMIT_S)
+        await flow.fake.person_writes("are you there?", chat="bad")
+        assert "its workspace folder has grown beyond 24 MiB" in await held(flow, "bad")
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06")
+async def test_who_makes_the_disk_short_is_named_and_held_and_everybody_else_goes_on_when_there_is_room(
+    tmp_path: Path, kind: str
+) -> None:
+    home = tmp_path / "home"
+    with small_disk(home, 200):
+        async with hosting(home, kind) as flow:
+            await has_an_owner(flow)
+            await flow.wire("good", "good")
+            assert await ask(flow, "hi") == "echo: hi"
+            await let_loose(flow, "fill_disk")
+            reason = await held(flow, "bad")
+            assert "its workspace folder grew by" in reason
+            assert "while the disk got short" in reason
+            hoard = home / "groups" / "bad" / "hoard"
+            [short] = flow.host.disk.shorts()
+            assert short.grew.startswith("the workspace folder of the agent bad grew by")
+            assert f" to {hoard.stat().st_blocks * 512 / 1024**2:.0f} MiB" in short.grew
+            await until(lambda: len(flow.texts("boss")) == 2, limit_s=START_LIMIT_S)
+            [notice] = [text for text in flow.texts("boss") if text.startswith("The disk is nearly full")]
+            assert "The workspace folder of the agent bad grew by" in notice
+            before = len(flow.texts("good"))
+            await flow.fake.person_writes("later", chat="good")
+            await flow.fake.person_writes("begin", chat="bad")
+            hoard.unlink()
+            await until(lambda: len(flow.texts("good")) > before, limit_s=START_LIMIT_S)
+            assert flow.texts("good")[before:] == ["echo: later"]
+            good = await flow.session("good")
+            assert [slot.session_id for slot in flow.host.keeper.containers()] == [good.id]
+            assert not hoard.exists()
+
+
+async def has_an_owner(flow: Flow) -> None:
+    now, place = flow.host.clock.now(), Origin(channel_type="fake", instance="default", platform_id="boss")
+    async with flow.host.store.transaction() as tx:
+        await users.seen(tx, "fake:boss", name="Boss", now=now)
+        await users.learn_dm(tx, "fake:boss", place, now)
+        await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
