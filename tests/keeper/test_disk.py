@@ -209,14 +209,21 @@ def test_a_file_system_is_asked_once_however_many_folders_lie_on_it(tmp_path: Pa
 
 
 def grown(
-    name: str, before_mb: int | None, now_mb: int, *, disk_mb: tuple[int, int] = (1024, 500), device: int = 1
+    name: str,
+    before_mb: int | None,
+    now_mb: int,
+    *,
+    disk_mb: tuple[int, int] = (1024, 500),
+    device: int = 1,
+    session: str = "",
 ) -> Growth:
-    """A workspace; `disk_mb`: what the disk had left when it was counted before, and now."""
+    """A workspace of an agent, or a folder of one of its sessions; `disk_mb`: what the disk had left when it was
+    counted before, and now."""
     path = Path("/groups", name)
-    watched = Watched(name="workspace", path=path, limit=10_000 * MIB, whose=f"the agent {name}", of_group=True)
-    session = Session(
-        id=SessionId(f"s-{name}"),
-        agent_group_id=AgentGroupId(1),
+    watched = Watched(name="workspace", path=path, limit=10_000 * MIB, whose=f"the agent {name}", of_group=not session)
+    its = Session(
+        id=SessionId(session or f"s-{name}"),
+        agent_group_id=AgentGroupId(ord(name[0])),
         group_folder=name,
         messaging_group_id=None,
         thread_id=None,
@@ -231,7 +238,7 @@ def grown(
     )
     return Growth(
         watched=watched,
-        session=session,
+        session=its,
         device=device,
         now=mark(now_mb, disk_mb[1]),
         before=None if before_mb is None else mark(before_mb, disk_mb[0]),
@@ -254,6 +261,9 @@ SHORT = Space(total=100_000 * MIB, free=500 * MIB)
         ([grown("a", 0, 524)], "a"),
         ([grown("a", 0, 524), grown("b", 9_000, 9_000)], "a"),
         ([grown("a", 0, 400), grown("b", 0, 124)], "a"),
+        ([grown("a", 0, 260), grown("a", 0, 130, session="s-a"), grown("a", 0, 130, session="s-a")], "a"),
+        ([grown("a", 0, 100, session="s1"), grown("a", 0, 400, session="s2")], "s2"),
+        ([grown("a", 0, 250, session="s1"), grown("a", 0, 250, session="s2")], "a"),
         ([grown("a", 0, 262), grown("b", 0, 262)], None),
         ([grown("a", 0, 250)], None),
         ([grown("a", 9_000, 9_010, disk_mb=(515, 500))], None),
@@ -265,6 +275,9 @@ SHORT = Space(total=100_000 * MIB, free=500 * MIB)
         "all of it",
         "the largest did not grow",
         "most of it",
+        "all of it in three folders",
+        "a session of two",
+        "two sessions of one agent",
         "two alike",
         "less than half: others wrote too, who are not known",
         "a disk that was nearly full anyway",
@@ -277,7 +290,8 @@ def test_who_grew_by_more_than_all_others_and_leaves_room_without_it_is_clearly_
     growths: Sequence[Growth], cause: str | None
 ) -> None:
     found = clear_cause(growths, SHORT, 512 * MIB, Scarce.BYTES)
-    assert (found.session.group_folder if found else None) == cause
+    named = None if found is None else found.session.group_folder if found.of_group else found.session.id
+    assert named == cause
 
 
 def test_the_folder_that_grew_most_is_named_and_the_largest_if_none_is_known_to_have_grown() -> None:
@@ -311,7 +325,9 @@ async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_be
             space=lambda _: Space(total=100_000 * MIB, free=left[-1] * MIB),
         )
         await reserve.look()
-        reason = "its workspace folder grew by 1,500 MiB to 1,500 MiB while the disk got short"
+        reason = (
+            "it took 1,500 MiB while the disk got short, most of it in its workspace folder, which takes 1,500 MiB now"
+        )
         [*stopped, held, owner] = told.words
         assert (stopped, owner) == (["stop taking", "stop"], "owner in d")
         assert held == f"hold bad: {reason}: remove what should not be there (/groups/bad)"

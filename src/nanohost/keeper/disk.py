@@ -18,7 +18,7 @@ from nanohost.access.telling import tell_owners
 from nanohost.aftermath import Aftermath, Follows
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
-from nanohost.keeper.cause import Growth, clear_cause, in_words, most_grown, why_held
+from nanohost.keeper.cause import Cause, Growth, clear_cause, in_words, most_grown, why_held
 from nanohost.keeper.space import Scarce, Space, short_of, space_of
 from nanohost.model import Session
 from nanohost.store.database import Store
@@ -116,7 +116,7 @@ class DiskReserve:
         self._space = space
         self._shorts: dict[int, Short] = {}
         self._untold = ""
-        self._to_hold: list[tuple[Growth, Scarce]] = []
+        self._to_hold: list[tuple[Cause, Scarce]] = []
         """Who is the cause, and not on hold yet."""
 
     @property
@@ -169,8 +169,7 @@ class DiskReserve:
 
     async def _hold(self) -> None:
         for cause, what in list(self._to_hold):
-            sentence, of_group = why_held(cause, what), cause.watched.of_group
-            if await self._containers.hold_for_disk(cause.session, sentence, of_group=of_group):
+            if await self._containers.hold_for_disk(cause.session, why_held(cause, what), of_group=cause.of_group):
                 self._to_hold.remove((cause, what))
 
     async def _tell(self) -> None:
