@@ -54,10 +54,6 @@ class Health:
         self._progress = {lease: one for lease, one in self._progress.items() if lease in living}
         await self.folders.rest(sessions)
 
-    def doubtful(self, lease: LeaseId) -> bool:
-        """Whether something about the container is worth a look sooner than usual."""
-        return lease in self._progress and self._progress[lease].doubtful
-
     def quiet_s(self, lease: LeaseId) -> float:
         """For how long the container's turn has shown nothing; 0 when none runs, or nobody looked yet."""
         return self._progress[lease].quiet_s if lease in self._progress else 0.0

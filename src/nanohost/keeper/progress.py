@@ -68,11 +68,6 @@ class Progress:
             self._change, self._state = seen.change, seen.state
 
     @property
-    def doubtful(self) -> bool:
-        """Worth another look soon."""
-        return bool(self._silent_s or self._unclaimed_s or self._quiet_s or self._refused[1])
-
-    @property
     def quiet_s(self) -> float:
         """Since the running turn last showed anything; 0 when none runs."""
         return self._quiet_s
