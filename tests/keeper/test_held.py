@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -298,6 +300,32 @@ async def test_a_folder_that_cannot_be_counted_while_it_is_written_is_counted_be
         [row] = await holds.listed(bench.store.reports)
         assert "its workspace folder has grown beyond 10 MiB" in str(row["reason"])
         assert len(bench.runtime.started) == 4
+
+
+async def test_a_round_of_looks_at_others_leaves_alone_what_is_counted_at_rest(tmp_path: Path) -> None:
+    """Its session has no container yet, so nothing of it is to be kept open; and its count is under way in a thread."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        folders, counts, goes_on = bench.keeper._health.folders, threading.Event(), threading.Event()
+        first = next(folders._of(session))
+        loop = threading.current_thread()
+
+        def waits() -> float:
+            if threading.current_thread() is not loop and first.is_counting():
+                counts.set()
+                assert goes_on.wait(10)
+            return 0.0
+
+        first.needs_rest, first.monotonic = True, waits
+        before = asyncio.create_task(folders.before_start(session))
+        await asyncio.to_thread(counts.wait, 10)
+        looks_at_others = asyncio.create_task(folders.rest([]))
+        await asyncio.sleep(0)
+        assert first.is_counting()
+        goes_on.set()
+        await looks_at_others
+        assert await before is None
+        assert first.latest is not None
 
 
 @pytest.mark.behaviour("SE-06")
