@@ -3,8 +3,16 @@ signals that they are sent, also where the tests run in the background of a shel
 """
 
 import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from nanohost.removal import remove
+
+SHARED_MEMORY = Path("/dev/shm")
 
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_signal) is signal.SIG_IGN:
@@ -12,3 +20,11 @@ for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 settings.register_profile("nanohost", deadline=None)
 settings.load_profile("nanohost")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty one; in memory where there is such a place, so that very many files are made quickly."""
+    made = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else tmp_path, prefix="nanohost-test-"))
+    yield made
+    remove(made)

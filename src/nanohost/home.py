@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -108,8 +108,9 @@ class Home:
         """Make an agent group's folder, with a CLAUDE.md to begin with if it has none. Raises OSError."""
         character = self.groups / folder / "CLAUDE.md"
         character.parent.mkdir(parents=True, exist_ok=True)
-        if not character.exists():
-            character.write_text(CHARACTER.format(name=name), encoding="utf-8")
+        # Exclusively: a container may have left a link there that leads nowhere yet.
+        with suppress(FileExistsError), character.open("x", encoding="utf-8") as file:
+            file.write(CHARACTER.format(name=name))
 
 
 def home_of(database: Path) -> Home:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from nanohost.delivery.files import forget, in_words
+from nanohost.delivery.files import forget_some, in_words
+from nanohost.removal import Progress
 from nanohost_protocol.layout import SessionLayout
 
 
@@ -46,19 +45,18 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(layout: SessionLayout, 
     assert in_words(layout, "o2", "secret") == "secret, which is not there"
 
 
-def test_a_folder_that_is_too_deep_to_be_removed_does_no_harm(layout: SessionLayout) -> None:
-    above = os.open(layout.out_dir, os.O_RDONLY)
-    try:
-        for name in ("outbox", "o1", *["d"] * 1500):
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=above)
-            below = os.open(name, os.O_RDONLY, dir_fd=above)
-            os.close(above)
-            above = below
-    finally:
-        os.close(above)
-    forget(layout, "o1")
-
-
 def test_a_name_that_no_file_can_have_is_not_there(layout: SessionLayout) -> None:
     assert in_words(layout, "o1", "half\ud800").endswith("which is not there")
+    assert forget_some(layout, "half\ud800") is Progress.STUCK
+
+
+@pytest.mark.parametrize("linked", ["outbox", "outbox/o1"])
+def test_a_link_that_is_swapped_in_leads_nowhere(layout: SessionLayout, tmp_path: Path, linked: str) -> None:
+    (tmp_path / "host" / "o1").mkdir(parents=True)
+    for folder in (tmp_path / "host", tmp_path / "host" / "o1"):
+        (folder / "precious").write_text("12345")
+    (layout.out_dir / "outbox").rename(layout.out_dir / "was")
+    (layout.out_dir / linked).parent.mkdir(exist_ok=True)
+    (layout.out_dir / linked).symlink_to(tmp_path / "host")
+    forget_some(layout, "o1")
+    assert sorted(path.name for path in (tmp_path / "host").rglob("*")) == ["o1", "precious", "precious"]

@@ -109,3 +109,12 @@ def test_a_holder_that_has_not_written_its_name_yet_is_refused_all_the_same(tmp_
         with pytest.raises(HomeBusy, match="another nanohost holds") as caught, hold(Home(tmp_path)):
             pass
     assert caught.value.holder is None
+
+
+def test_an_agents_character_is_written_through_no_link(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    (home.groups / "main").mkdir()
+    (home.groups / "main" / "CLAUDE.md").symlink_to(tmp_path / "elsewhere")
+    home.begin_group("main", "main")
+    assert not (tmp_path / "elsewhere").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import MailboxError
+from nanohost.mailbox import mailboxes as mailboxes_module
 from nanohost.mailbox import queries
-from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.mailboxes import THREADS, Mailboxes
 from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
 from nanohost.model import SessionId
 from nanohost.testing.manual_clock import START, ManualClock
@@ -110,3 +112,29 @@ async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(mailboxes: Ma
             await clock.advance(LOCKED_LIMIT_S / 3 + 1)
     assert "inbound.db has been locked for" in named[SESSION.id]
     await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "c"}))
+
+
+async def test_work_in_what_a_container_writes_keeps_nothing_else_waiting(mailboxes: Mailboxes) -> None:
+    hangs = threading.Event()
+    hanging = [asyncio.create_task(mailboxes.in_folder(hangs.wait)) for _ in range(3 * THREADS)]
+    try:
+        async with asyncio.timeout(5):
+            await mailboxes.update(SESSION, lambda box: box.set_meta({"agent_name": "main"}))
+            await mailboxes.inbound(SESSION, lambda box: None)
+            assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+            assert await asyncio.to_thread(lambda: "others go on") == "others go on"
+    finally:
+        hangs.set()
+        await asyncio.gather(*hanging)
+
+
+async def test_a_folder_that_does_not_answer_is_not_waited_for_without_end(
+    mailboxes: Mailboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailboxes_module, "FOLDER_LIMIT_S", 0.01)
+    hangs = threading.Event()
+    try:
+        with pytest.raises(OSError, match="timed out"):
+            await mailboxes.in_folder(hangs.wait)
+    finally:
+        hangs.set()

@@ -66,7 +66,12 @@ class Delivery:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Deliver while entered, beginning with what was left; on leaving, sends under way may finish."""
-        async with self._typing.opened(), self._sender.lanes.opened(grace_s=10.0), self._collecting.opened():
+        async with (
+            self._typing.opened(),
+            self._sender.removals.opened(),
+            self._sender.lanes.opened(grace_s=10.0),
+            self._collecting.opened(),
+        ):
             await self._sender.resume()
             yield
 

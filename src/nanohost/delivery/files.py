@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from nanohost.removal import Progress, opened, remove, remove_some
 from nanohost_protocol.layout import SessionLayout
 
 
@@ -45,7 +45,7 @@ def copy(layout: SessionLayout, out_id: str, name: str, most_bytes: int) -> Path
     if not _is_bare(out_id):
         raise FileNotFoundError(errno.ENOENT, "it has no bare name")
     folder = _private(layout, out_id)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     folder.mkdir(parents=True, mode=0o700)
     into = folder / "content"
     try:
@@ -59,29 +59,37 @@ def copy(layout: SessionLayout, out_id: str, name: str, most_bytes: int) -> Path
     return into
 
 
-def drop_copy(layout: SessionLayout, out_id: str) -> None:
-    """The copy is not needed any more."""
+def empty_copy(layout: SessionLayout, out_id: str) -> None:
+    """It is sent: what is left of the copy says that outbox/<row> is still to be removed."""
     if _is_bare(out_id):
-        shutil.rmtree(_private(layout, out_id), ignore_errors=True)
+        (_private(layout, out_id) / "content").unlink(missing_ok=True)
+
+
+def drop_copy(layout: SessionLayout, out_id: str) -> None:
+    """The copy is not needed any more, nor what is left of it."""
+    if _is_bare(out_id):
+        remove(_private(layout, out_id))
 
 
 def copies(layout: SessionLayout) -> list[str]:
-    """The rows of which there is a copy."""
+    """The rows of which there is a copy, or what is left of one."""
     try:
         return [entry.name for entry in os.scandir(layout.root / "sending")]
     except OSError:
         return []
 
 
-def forget(layout: SessionLayout, out_id: str) -> None:
-    """Remove outbox/<row>: what was in it is sent. A folder that cannot be removed stays, and does no harm."""
+def forget_some(layout: SessionLayout, out_id: str) -> Progress:
+    """Remove for a moment what is in outbox/<row>, which is sent. What cannot be removed stays, and does no harm."""
     if not _is_bare(out_id):
-        return
-    # RecursionError: a container may nest folders deeper than they can be walked.
-    with suppress(OSError, RecursionError), ExitStack() as stack:
-        folder = stack.enter_context(_opened(layout.out_dir, None))
-        folder = stack.enter_context(_opened("outbox", folder))
-        shutil.rmtree(out_id, dir_fd=folder, ignore_errors=True)
+        return Progress.STUCK
+    try:
+        with opened(layout.out_dir, None) as out, opened("outbox", out) as outbox:
+            return remove_some(out_id, outbox)
+    except FileNotFoundError:
+        return Progress.GONE
+    except (OSError, ValueError):  # ValueError: half a character, which no file system can be asked for
+        return Progress.STUCK
 
 
 def shown_name(name: str) -> str:
@@ -113,9 +121,9 @@ def _found(layout: SessionLayout, out_id: str, name: str) -> Iterator[int]:
     if not _is_bare(name) or not _is_bare(out_id):
         raise FileNotFoundError(errno.ENOENT, "it has no bare name")
     with ExitStack() as stack:
-        folder = stack.enter_context(_opened(layout.out_dir, None))
+        folder = stack.enter_context(opened(layout.out_dir, None))
         for each in ("outbox", out_id):
-            folder = stack.enter_context(_opened(each, folder))
+            folder = stack.enter_context(opened(each, folder))
         # Without waiting: what looks like a file may be a pipe that nobody writes to.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=folder)
@@ -123,12 +131,3 @@ def _found(layout: SessionLayout, out_id: str, name: str) -> Iterator[int]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileNotFoundError(errno.ENOENT, "it is no plain file")
         yield descriptor
-
-
-@contextmanager
-def _opened(folder: Path | str, above: int | None) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

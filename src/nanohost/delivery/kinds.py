@@ -31,6 +31,7 @@ from nanohost.delivery import files
 from nanohost.delivery.cutting import cut, passes_unchanged
 from nanohost.delivery.manner import Manner, choices, fits_a_caption, manner_of, reaction
 from nanohost.delivery.marks import HOST_HEADER, disarmed, from_agent
+from nanohost.delivery.removals import Removals
 from nanohost.delivery.render import render
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST, SessionId
@@ -53,9 +54,10 @@ _log = structlog.get_logger()
 class Kinds:
     """One per host."""
 
-    def __init__(self, store: Store, mailboxes: Mailboxes) -> None:
+    def __init__(self, store: Store, mailboxes: Mailboxes, removals: Removals) -> None:
         self._store = store
         self._mailboxes = mailboxes
+        self._removals = removals
 
     async def left_out(self, delivery: Delivery, channel: Channel) -> str | None:
         """Why this is not to be sent any more, with nothing wrong about it; None for most messages."""
@@ -153,8 +155,10 @@ class Kinds:
             return
         layout = await self._layout(delivery)
         if channel is not None and await self._manner(delivery, channel) is Manner.FILE:
-            await asyncio.to_thread(files.forget, layout, delivery.out_id)
-        await asyncio.to_thread(files.drop_copy, layout, delivery.out_id)
+            await self._mailboxes.in_folder(files.empty_copy, layout, delivery.out_id)
+            self._removals.add(delivery.lane.session_id, layout, delivery.out_id)
+        else:
+            await self._mailboxes.in_folder(files.drop_copy, layout, delivery.out_id)
 
     async def tidy(self) -> None:
         """Do what the last host was killed before: a copy that is left says that its row was sent as a file."""
@@ -163,9 +167,9 @@ class Kinds:
             for out_id in copies:
                 status = await deliveries.status_of(self._store, id, out_id)
                 if status is DeliveryStatus.SENT:
-                    await asyncio.to_thread(files.forget, layouts[id], out_id)
-                if status not in (DeliveryStatus.PENDING, DeliveryStatus.SENDING):
-                    await asyncio.to_thread(files.drop_copy, layouts[id], out_id)
+                    self._removals.add(id, layouts[id], out_id)
+                elif status not in (DeliveryStatus.PENDING, DeliveryStatus.SENDING):
+                    await self._mailboxes.in_folder(files.drop_copy, layouts[id], out_id)
 
     async def _manner(self, delivery: Delivery, channel: Channel) -> Manner:
         if delivery.kind == OutKind.CHAT:
@@ -173,7 +177,8 @@ class Kinds:
         payload = decode_out(delivery.kind, delivery.content)
         size = None
         if isinstance(payload, FileOut) and isinstance(channel, SendsFiles):
-            size = await asyncio.to_thread(files.size_of, await self._layout(delivery), delivery.out_id, payload.name)
+            layout = await self._layout(delivery)
+            size = await self._mailboxes.in_folder(files.size_of, layout, delivery.out_id, payload.name)
         return manner_of(payload, channel, file_size=size)
 
     async def _text(self, delivery: Delivery, channel: Channel | None, manner: Manner) -> str:
@@ -204,7 +209,7 @@ class Kinds:
             return payload.caption if isinstance(payload, FileOut) else ""
         if kind == OutKind.FILE:
             about_file = partial(files.in_words, await self._layout(delivery), delivery.out_id)
-            return await asyncio.to_thread(render, kind, content, about_file) or ""
+            return await self._mailboxes.in_folder(render, kind, content, about_file) or ""
         return render(kind, content) or ""
 
     async def _cut(self, delivery: Delivery, whole: StoredPart, channel: Channel) -> Sequence[StoredPart]:
@@ -232,7 +237,7 @@ class Kinds:
         layout = await self._layout(delivery)
         is_sent = False
         try:
-            copy = await asyncio.to_thread(files.copy, layout, delivery.out_id, payload.name, most_bytes)
+            copy = await self._mailboxes.in_folder(files.copy, layout, delivery.out_id, payload.name, most_bytes)
             name = files.shown_name(payload.name)
             file = OutboundFile(
                 name=name,
@@ -250,7 +255,7 @@ class Kinds:
             raise Refused(f"the file {payload.name[:100]!r} cannot be read: {error.strerror or error}") from error
         finally:
             if not is_sent:  # else it is kept until the receipt is stored, see `tidy`
-                await asyncio.to_thread(files.drop_copy, layout, delivery.out_id)
+                await self._mailboxes.in_folder(files.drop_copy, layout, delivery.out_id)
 
     async def _edit(self, channel: Edits, delivery: Delivery, address: Address, message: OutboundText) -> Receipt:
         target = await self._target(delivery, decode_out(delivery.kind, delivery.content))

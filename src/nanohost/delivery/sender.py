@@ -35,6 +35,7 @@ from nanohost.delivery.kinds import Kinds
 from nanohost.delivery.outcome import failed, sent, unknown
 from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
+from nanohost.delivery.removals import Removals
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -87,7 +88,8 @@ class Sender:
         self._fair = fair or FairShare()
         self._on_saying = on_saying
         self._pacing = Pacing(clock)
-        self._kinds = Kinds(store, mailboxes)
+        self.removals = Removals(clock)
+        self._kinds = Kinds(store, mailboxes, self.removals)
         self._working: set[SessionId] = set()
         self.lanes = Lanes[LaneKey]("delivery", self._serve, clock)
 

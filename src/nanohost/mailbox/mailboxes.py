@@ -1,19 +1,22 @@
 """The host's half of all mailboxes: writes inbound.db, rings the runner, reads outbound.db.
 
 Promises: what `update` returned is on disk; one session's writes never overlap, nor do its looks; our own files are
-written by a small pool of threads, so that a thousand sessions cost no thread; what a container writes is opened in
-reader processes only, which can be killed. Every wait has a limit, and no session's files keep another waiting: see
-`patience`. Never: a write to outbound.db, or trust in what it holds.
+written by a small pool of threads, so that a thousand sessions cost no thread; an outbound.db is opened in reader
+processes only, which can be killed, and other work in what a container writes has threads of its own. Every wait has a
+limit, and no session's files keep another waiting: see `patience`. Never: a write to outbound.db, or trust in what it
+holds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from nanohost.clock import Clock, SystemClock
 from nanohost.errors import MailboxError
@@ -23,6 +26,7 @@ from nanohost.mailbox.queries import Query
 from nanohost.mailbox.reader_client import AllLate, LookHung
 from nanohost.mailbox.readers import Readers
 from nanohost.model import Session, SessionId
+from nanohost.threads import LEAVE_S, Threads
 from nanohost_protocol.errors import Busy as FileBusy
 from nanohost_protocol.errors import NotReady, ProtocolError
 from nanohost_protocol.inbound import InboundReader, InboundWriter, reading_inbound, writing
@@ -30,6 +34,7 @@ from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.rows import NewMessageIn
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 OnBlocked = Callable[[SessionId, str], None]
 """Told of a session that keeps its own files from being read or written, and how."""
@@ -37,7 +42,8 @@ OnBlocked = Callable[[SessionId, str], None]
 MOST_CONTEXT = 200
 """Messages that wake nobody and wait for one that does: more than a runner takes along, so that none is missed."""
 THREADS = 2
-"""Session files are small and local: two threads keep up with thousands of sessions."""
+"""Session files are small and local: two threads keep up with thousands of sessions. As many for other work in what
+containers write: a file that is copied to be sent, a folder that is counted."""
 LOCK_WAIT_S = 0.05
 """For which a reader process waits for a runner's commit; not at all where the file was locked the last time."""
 WRITE_BUSY_S = 0.01
@@ -46,7 +52,8 @@ WRITE_PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16)
 """Between tries to write an inbound.db that a reader holds. Nothing waits in a thread meanwhile."""
 THREAD_LIMIT_S = 30.0
 """A thread that does not come back for so long waits for a disk, or for a file that is none."""
-CLOSE_LIMIT_S = 5.0
+FOLDER_LIMIT_S = 60.0
+"""The largest file that a platform takes is copied in a second."""
 HINT = "nanohost verify shows what is wrong"
 
 
@@ -65,7 +72,8 @@ class Mailboxes:
         self._durable = durable
         self._clock = clock or SystemClock()
         self._readers = readers or Readers()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
+        self._folders: Threads | None = None
         self._in_threads: set[asyncio.Future[Any]] = set()
         self._writing: dict[SessionId, asyncio.Lock] = {}
         self._looking: dict[SessionId, asyncio.Lock] = {}
@@ -84,8 +92,10 @@ class Mailboxes:
     async def opened(self) -> AsyncIterator[None]:
         """Have the threads and the readers while entered; leaving waits for writes that began, but not for ever."""
         async with AsyncExitStack() as stack:
-            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="mailbox")
+            self._pool = Threads("mailbox", THREADS)
             stack.push_async_callback(self._close_pool, self._pool)
+            self._folders = Threads("folder", THREADS)
+            stack.callback(self._folders.shutdown, wait=False)
             await stack.enter_async_context(self._readers.opened())
             yield
 
@@ -169,7 +179,7 @@ class Mailboxes:
             except FileNotFoundError:
                 return False
 
-        return await self._translated(session, lambda: self._in_thread(look))
+        return await self._translated(session, lambda: self._in_thread(journal, look))
 
     async def inbound(self, session: Session, read: Callable[[InboundReader], T]) -> T:
         """Look into our own inbound.db. Raises MailboxError."""
@@ -179,7 +189,19 @@ class Mailboxes:
             with reading_inbound(path) as box:
                 return read(box)
 
-        return await self._translated(session, lambda: self._in_thread(look))
+        return await self._translated(session, lambda: self._in_thread(path, look))
+
+    async def in_folder(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Do blocking work in a folder that a container writes, in threads that do nothing else: whatever the container
+        put there, only work of this kind waits for it. Raises what the work does, and TimeoutError."""
+        assert self._folders is not None, "mailboxes are opened before they are used"
+        working = asyncio.get_running_loop().run_in_executor(self._folders, partial(work, *arguments, **named))
+        try:
+            return await asyncio.wait_for(asyncio.shield(working), FOLDER_LIMIT_S)
+        except TimeoutError:
+            if working.done():
+                raise
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
 
     async def _look(self, session: Session, query: Query[T], known: Patience) -> T | None:
         busy_s = 0.0 if known.locked_in_a_row else LOCK_WAIT_S
@@ -219,19 +241,19 @@ class Mailboxes:
 
     async def _patiently(self, session: Session, write: Callable[[], T]) -> T:
         """Try again while a reader holds the file; fewer times where it did the last time."""
-        known = self._writes.get(session.id, Patience())
+        known, path = self._writes.get(session.id, Patience()), self.layout(session).inbound_db
         for pause_s in () if known.locked_in_a_row else WRITE_PAUSES_S:
             try:
-                done = await self._in_thread(write)
+                done = await self._in_thread(path, write)
             except FileBusy:
                 await asyncio.sleep(pause_s)
             else:
                 return done
         try:
-            done = await self._in_thread(write)
+            done = await self._in_thread(path, write)
         except FileBusy:
             self._writes[session.id] = known.locked(self._clock.monotonic())
-            self._judge(session.id, self._writes[session.id], self.layout(session).inbound_db.name)
+            self._judge(session.id, self._writes[session.id], path.name)
             raise
         self._writes.pop(session.id, None)
         return done
@@ -260,10 +282,10 @@ class Mailboxes:
         except (ProtocolError, OSError) as error:
             raise self._error(session, error) from error
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Raises ProtocolError when the thread does not come back."""
+    async def _in_thread(self, path: Path, work: Callable[[], T]) -> T:
+        """Raises ProtocolError when the thread does not come back. `path`: of what it is at, if somebody asks."""
         assert self._pool is not None, "mailboxes are opened before they are used"
-        working = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        working = asyncio.get_running_loop().run_in_executor(self._pool, _at, path, work)
         self._in_threads.add(working)
         working.add_done_callback(self._in_threads.discard)
         try:
@@ -276,11 +298,15 @@ class Mailboxes:
     def _error(self, session: Session, error: Exception) -> MailboxError:
         return MailboxError(f"session {session.id} of {session.group_folder}: {error}", hint=HINT)
 
-    async def _close_pool(self, pool: ThreadPoolExecutor) -> None:
+    async def _close_pool(self, pool: Threads) -> None:
         pool.shutdown(wait=False)
         if self._in_threads:
-            await asyncio.wait(self._in_threads, timeout=CLOSE_LIMIT_S)
+            await asyncio.wait(self._in_threads, timeout=LEAVE_S)
 
     @staticmethod
     def _lock(locks: dict[SessionId, asyncio.Lock], session: SessionId) -> asyncio.Lock:
         return locks.setdefault(session, asyncio.Lock())
+
+
+def _at(_path: Path, work: Callable[[], T]) -> T:
+    return work()

@@ -10,7 +10,6 @@ import asyncio
 import mimetypes
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from nanohost.lanes import is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of, prepare
 from nanohost.model import Session
+from nanohost.removal import remove
 from nanohost.store.events import StoredEvent
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 from nanohost_protocol.payloads import ChatIn, decode_in, encode
@@ -173,7 +173,7 @@ def _make_anew(layout: SessionLayout, folder: Path) -> None:
     """The folder, empty: what a crash left there was never told of."""
     prepare(layout)
     folder.parent.mkdir(exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     folder.mkdir()
     for each in (folder.parent, folder):
         each.chmod(0o755)

@@ -7,15 +7,21 @@ except log/, and never touches in/ (the host's own, readable as it is).
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from nanohost.errors import SpawnError
+from nanohost.removal import FOLDER, Level, is_folder
 from nanohost.runtimes.port import ContainerSpec
 from nanohost_protocol.layout import SessionLayout
 
 CONTAINER_UID = 1000
 """Who a container is when the host is root. Never 0: also Claude's command line refuses to work unattended as root."""
+
+MOST_LEVELS = 100
+"""Of folders in folders that are given to a container's user, each with two descriptors while the walk is below it."""
 
 LOG_CAP_BYTES = 1_000_000
 """A container log above this starts afresh with the next container."""
@@ -51,15 +57,43 @@ def ensure_outbound(path: Path) -> None:
 
 
 def hand_over(path: Path, owner: int) -> None:
-    """Give `path` and all below it to `owner` (uid and gid), unless `path` is theirs already."""
+    """Give `path` and all below it to `owner` (uid and gid), unless `path` is theirs already. Raises SpawnError."""
     if path.lstat().st_uid == owner:
         return
     if path.is_dir():
-        for _root, folders, files, descriptor in os.fwalk(path):
-            for name in (*folders, *files):
-                os.chown(name, owner, owner, dir_fd=descriptor, follow_symlinks=False)
+        _hand_over_below(path, owner)
     # Last, so that an interrupted walk is walked again.
     os.chown(path, owner, owner, follow_symlinks=False)
+
+
+def _hand_over_below(path: Path, owner: int) -> None:
+    """A container may have filled it before, and another may be at work in it: names are taken as they come, no link is
+    followed, and what is gone meanwhile is left out."""
+    levels = [Level(str(path), os.open(path, FOLDER))]
+    try:
+        while levels:
+            level = levels[-1]
+            entry = level.next()
+            if entry is None:
+                levels.pop().close()
+                continue
+            with suppress(FileNotFoundError):
+                os.chown(entry.name, owner, owner, dir_fd=level.folder, follow_symlinks=False)
+            if is_folder(entry):
+                _go_down(levels, entry.name, path, owner)
+    finally:
+        for level in levels:
+            level.close()
+
+
+def _go_down(levels: list[Level], name: str, path: Path, owner: int) -> None:
+    if len(levels) == MOST_LEVELS:
+        raise SpawnError(
+            f"The folders in {path} lie more than {MOST_LEVELS} deep; it cannot be given to the container's user.",
+            hint=f"chown -R {owner}:{owner} {shlex.quote(str(path))}, or remove them",
+        )
+    with suppress(FileNotFoundError, NotADirectoryError):
+        levels.append(Level(name, os.open(name, FOLDER, dir_fd=levels[-1].folder)))
 
 
 def open_log(session_dir: Path) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session
+from nanohost.removal import remove
 from nanohost.runtimes.folders import container_log
 from nanohost.store import aged, approvals, audit, codes, dropped, questions, rules, sessions, turn_costs
 from nanohost.store.database import Store, Transaction
@@ -195,7 +195,7 @@ def _forget(before: datetime, messages: Sequence[str], box: InboundWriter) -> No
 def _remove_files(layout: SessionLayout, messages: Sequence[str]) -> None:
     """What people sent with these. The folder is ours alone: a container can only read it."""
     for message in messages:
-        shutil.rmtree(inbox_of(layout, message), ignore_errors=True)
+        remove(inbox_of(layout, message))
 
 
 def _empty_log(path: os.PathLike[str], before: datetime) -> None:

@@ -1,0 +1,83 @@
+"""What was sent is removed from outbox/ a step at a time, each session in turn, and by nobody who sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from nanohost.delivery import files, removals
+from nanohost.delivery.removals import PAUSE_S, Removals
+from nanohost.model import SessionId
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.layout import SessionLayout
+from tests.support.folders import MANY, fill
+from tests.support.invariants import until
+
+FULL, OTHER = SessionId("full"), SessionId("other")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def removing(clock: ManualClock) -> AsyncIterator[Removals]:
+    removing = Removals(clock)
+    async with removing.opened():
+        yield removing
+
+
+def sent(folder: Path, session: SessionId, files: int) -> SessionLayout:
+    """A session whose agent left so many files beside the one that was sent, and what is left of that one's copy."""
+    layout = SessionLayout(folder / session)
+    (layout.out_dir / "outbox").mkdir(parents=True)
+    fill(layout.out_dir / "outbox" / "o1", files)
+    (layout.root / "sending" / "o1").mkdir(parents=True)
+    return layout
+
+
+def is_gone(layout: SessionLayout) -> bool:
+    return not (layout.out_dir / "outbox" / "o1").exists() and not files.copies(layout)
+
+
+async def test_one_session_with_very_many_files_delays_no_other(
+    folder: Path, removing: Removals, clock: ManualClock
+) -> None:
+    full, other = sent(folder, FULL, MANY), sent(folder, OTHER, 3)
+    removing.add(FULL, full, "o1")
+    await clock.somebody_sleeps()
+    removing.add(OTHER, other, "o1")
+    await clock.advance(PAUSE_S)
+    await until(lambda: is_gone(other))
+    assert not is_gone(full)
+    async with asyncio.timeout(20):
+        while not is_gone(full):
+            await clock.advance(PAUSE_S)
+
+
+async def test_what_is_not_removed_when_the_host_stops_is_known_to_the_next(folder: Path, clock: ManualClock) -> None:
+    layout = sent(folder, FULL, MANY)
+    removing = Removals(clock)
+    async with removing.opened():
+        removing.add(FULL, layout, "o1")
+        await clock.somebody_sleeps()
+    assert files.copies(layout) == ["o1"]
+
+
+async def test_who_adds_files_for_ever_is_left_alone_until_the_next_start(
+    folder: Path, removing: Removals, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "MOST_STEPS", 2)
+    layout = sent(folder, FULL, MANY)
+    with structlog.testing.capture_logs() as log:
+        removing.add(FULL, layout, "o1")
+        for _ in range(2):
+            await clock.somebody_sleeps()
+            await clock.advance(PAUSE_S)
+        await until(lambda: "outbox_not_removed" in [line["event"] for line in log])
+    assert files.copies(layout) == ["o1"]
