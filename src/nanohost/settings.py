@@ -115,6 +115,12 @@ class HostSettings(Section):
         gt=0,
         description="seconds, more than 0",
     )
+    stop_limit_s: float = Field(
+        title="After how long a stop that has not ended names what hangs and ends the process, with exit code 1.",
+        default=60,
+        gt=0,
+        description="seconds, more than 0",
+    )
     watch: bool = Field(
         title="Whether the host listens to file events. Without them answers are found by polling.",
         default=True,

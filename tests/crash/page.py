@@ -36,6 +36,10 @@ TEXT = """# Reliability
   who wrote it, once, as far as they can be reached, and stands in `nanohost status` as long as it lasts.
 * **Nothing is left behind.** No message stays claimed by a container that is gone, no container runs that no session
   has on record, and `nanohost verify` finds nothing to complain of.
+* **A stop ends.** SIGTERM or Ctrl-C stops in order; a second one at once. What has not ended after `[host]
+  stop_limit_s`, be it a thread on a disk that does not answer, is named in the log (`stop_timed_out`: each thread, what
+  it is at, with which paths), and the process leaves with exit code 1. Nothing that was promised is lost by that
+  (`tests/cli/test_ending.py`).
 
 All this holds for a SIGKILL of the host, of a runner, or of both, at any moment. For a machine that stops it holds as
 far as its disk keeps what it said was written (`[host] durable`, on by default); that is not measured here.

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from nanohost.cli.ending import Ending
 from nanohost.cli.registered import perform
 from nanohost.cli.screen import Screen
 from nanohost.cli.stop_signal import NOW, Stopped, stoppable
@@ -38,27 +39,28 @@ def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
     """Say one thing; the reply goes to stdout and nothing else does. 0 with a reply, 1 without."""
     set_up_logs(os.environ, form="quiet")
 
-    async def once() -> int:
-        async with stoppable():
+    async def once(ending: Ending) -> int:
+        async with stoppable(ending.begin):
             return await _once(home, text, timeout_s)
 
-    try:
-        return asyncio.run(once())
-    except Stopped:
-        return NOW
+    with Ending() as ending:
+        try:
+            return ending.run(once(ending))
+        except Stopped:
+            return NOW
 
 
 def chat(home: Home) -> int:
     """A conversation until Ctrl-D, Ctrl-C or /quit."""
     home.prepare()
 
-    async def converse() -> None:
-        async with stoppable():
+    async def converse(ending: Ending) -> None:
+        async with stoppable(ending.begin):
             await _converse(home, sys.stdin)
 
-    with _log_file(home.run / "chat.log") as log, suppress(Stopped):
+    with _log_file(home.run / "chat.log") as log, Ending() as ending, suppress(Stopped):
         set_up_logs(os.environ, stream=log)
-        asyncio.run(converse())
+        ending.run(converse(ending))
     return 0
 
 

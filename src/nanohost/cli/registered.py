@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 
+from nanohost.cli.ending import Ending
 from nanohost.clock import SystemClock
 from nanohost.commands.command import Command, Following
 from nanohost.commands.context import CommandContext, OfflineContext
@@ -128,10 +129,11 @@ def _perform(command: Command, options: argparse.Namespace, home: Home) -> int:
         text = as_json(result) if options.as_json else command.render(result)
         print(text, flush=True)
 
-    if command.following is not None and options.follow:
-        asyncio.run(_follow(command, command.following, given, home, say))
-    result = asyncio.run(perform(command, given, home))
-    say(result)
+    with Ending() as ending:
+        if command.following is not None and options.follow:
+            ending.run(_follow(command, command.following, given, home, say))
+        result = ending.run(perform(command, given, home))
+        say(result)
     return 1 if command.failed(result) else 0
 
 

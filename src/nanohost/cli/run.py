@@ -1,13 +1,13 @@
-"""nanohost run: the daemon. The first SIGINT or SIGTERM stops in order, the second at once."""
+"""nanohost run: the daemon. The first SIGINT or SIGTERM stops in order, the second at once. What hangs has a limit."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import suppress
 
 import structlog
 
+from nanohost.cli.ending import Ending
 from nanohost.cli.hosting import hosting
 from nanohost.cli.stop_signal import Stopped, stoppable
 from nanohost.home import Home
@@ -21,14 +21,21 @@ def run(home: Home) -> int:
     """Serve until a signal. Raises NanohostError."""
     set_up_logs(os.environ)
     settings = load_settings(home.root, os.environ)
-    asyncio.run(_serve(home, settings))
+    with Ending(settings.host.stop_limit_s) as ending:
+        ending.run(_serve(home, settings, ending))
     return 0
 
 
-async def _serve(home: Home, settings: Settings) -> None:
+async def _serve(home: Home, settings: Settings, ending: Ending) -> None:
     with suppress(Stopped):
-        async with stoppable(), hosting(home, settings, progress=_progress, keep_containers=True) as host:
-            await host.stopped()
+        async with (
+            stoppable(ending.begin),
+            hosting(home, settings, progress=_progress, keep_containers=True) as host,
+        ):
+            try:
+                await host.stopped()
+            finally:
+                ending.begin()
 
 
 def _progress(line: str) -> None:

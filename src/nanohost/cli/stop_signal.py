@@ -1,6 +1,7 @@
 """What SIGINT, SIGTERM and SIGHUP do: the first stops in order, the second ends the process where it stands.
 
-SIGHUP is a terminal's window that is closed; a process that was told to ignore it, by nohup say, goes on.
+SIGHUP is a terminal's window that is closed; a process that was told to ignore it, by nohup say, goes on. Signals are
+heard in a thread of its own: the event loop may be what hangs.
 
 Ending anywhere is safe: what must survive is on disk before anybody is told so.
 """
@@ -10,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 NOW = 130
 
@@ -21,8 +25,9 @@ class Stopped(Exception):
 
 
 @asynccontextmanager
-async def stoppable() -> AsyncIterator[None]:
-    """While entered, the first signal cancels this task, whether it starts, serves or waits."""
+async def stoppable(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """While entered, the first signal cancels this task, whether it starts, serves or waits. `on_stop` is called then,
+    from a thread."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None, "signals stop a task"
     asked = False
@@ -31,22 +36,50 @@ async def stoppable() -> AsyncIterator[None]:
         nonlocal asked
         if not asked:
             asked = True
-            task.cancel()
+            on_stop()
+            loop.call_soon_threadsafe(task.cancel)
         elif number is not signal.SIGHUP:  # the kernel and the shell may both say that the window is closed
             os._exit(NOW)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
+    with _heard(numbers, on_signal):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not asked:
+                raise
+            task.uncancel()
+            raise Stopped from None
+
+
+@contextmanager
+def _heard(numbers: Sequence[signal.Signals], tell: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Tell of these signals from a thread. Python's own handlers wait for the main thread; the byte that it writes for
+    each signal does not."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+
+    def listen() -> None:
+        while heard := ours.recv(1):
+            if heard[0] in numbers:
+                tell(signal.Signals(heard[0]))
+
+    listening = threading.Thread(target=listen, name="signals", daemon=True)
+    before = {number: signal.signal(number, _noted) for number in numbers}
+    descriptor_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    listening.start()
     try:
         yield
-    except asyncio.CancelledError:
-        if not asked:
-            raise
-        task.uncancel()
-        raise Stopped from None
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        signal.set_wakeup_fd(descriptor_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        theirs.close()
+        listening.join()
+        ours.close()
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """It has been heard by the thread."""

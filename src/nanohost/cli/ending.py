@@ -1,0 +1,153 @@
+"""How a command ends: within a known time, whatever hangs.
+
+A thread that waits for a disk that does not answer cannot be ended; asyncio and Python wait for their threads without
+end. So once a stop has begun all of it has `limit_s`, and threads that are left when everything is closed have LEFT_S.
+Whoever is late is named in the log, and the process ends with exit code LATE. That is safe anywhere: what must survive
+is on disk before anybody is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Coroutine, Iterator
+from itertools import islice
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+import structlog
+
+from nanohost.cli.stop_signal import NOW
+from nanohost.errors import NanohostError
+from nanohost.threads import Threads, under_way
+
+T = TypeVar("T")
+
+STOP_LIMIT_S = 60.0
+"""Where no setting says otherwise. Every stage of a host has a shorter limit of its own; systemd waits for 90 s."""
+LEFT_S = 1.0
+"""Whoever had threads has waited for them: see nanohost.threads."""
+LATE = 1
+LOG_S = 2.0
+"""For which the log is waited for: what hangs may be whoever reads it."""
+MOST_NAMED = 20
+MOST_FRAMES = 200
+LIBRARY = str(Path(os.__file__).parent)
+"""Python's own code, which says little of who waits there."""
+WORKERS = min(32, (os.cpu_count() or 1) + 4)
+"""As many as asyncio has by itself."""
+
+_log = structlog.get_logger()
+
+
+class Ending:
+    """Runs a command and ends the process if it does not end by itself. One at a time, entered in the main thread."""
+
+    def __init__(self, limit_s: float = STOP_LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._before: set[threading.Thread] = set()
+        self._watching: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over = threading.Event()
+
+    def __enter__(self) -> Ending:
+        self._before = set(threading.enumerate())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for threads that are left. An error that is on its way is said before the process is ended for them."""
+        until = time.monotonic() + LEFT_S
+        for thread in self._left():
+            thread.join(max(0.0, until - time.monotonic()))
+        if self._left():
+            self._end(LEFT_S, error)
+        self._over.set()
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """What asyncio.run does, with worker threads of which it is known what they are at."""
+        return asyncio.run(self._with_workers(main))
+
+    def begin(self) -> None:
+        """The stop has begun: its time counts from now. From any thread; again, it changes nothing."""
+        if self._watching is None:
+            self._watching = threading.Thread(target=self._watch, name="ending", daemon=True)
+            self._watching.start()
+
+    async def _with_workers(self, main: Coroutine[Any, Any, T]) -> T:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(Threads("worker", WORKERS))
+        return await main
+
+    def _watch(self) -> None:
+        if not self._over.wait(self._limit_s):
+            self._end(self._limit_s, None)
+
+    def _left(self) -> list[threading.Thread]:
+        """Threads that Python would wait for at its end."""
+        ours = {threading.current_thread(), threading.main_thread(), *self._before}
+        return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ours]
+
+    def _end(self, after_s: float, error: BaseException | None) -> None:
+        code = NOW if isinstance(error, KeyboardInterrupt) else LATE
+        saying = threading.Thread(target=self._say, args=(after_s, code, error), daemon=True)
+        saying.start()
+        saying.join(LOG_S)
+        os._exit(code)
+
+    def _say(self, after_s: float, code: int, error: BaseException | None) -> None:
+        if isinstance(error, NanohostError):
+            from nanohost.cli.main import complain
+
+            complain(error)
+
+        _log.error(
+            "stop_timed_out",
+            after_s=after_s,
+            threads=[_named(thread) for thread in (threading.main_thread(), *self._left()[:MOST_NAMED])],
+            tasks=list(_late_tasks(self._loop))[:MOST_NAMED],
+            exit_code=code,
+            hint="does the disk answer? dmesg; df -h",
+        )
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+
+
+def _named(thread: threading.Thread) -> str:
+    """The thread and what it is at, with the paths that it was given if it is one of ours."""
+    work = under_way(thread.ident)
+    at = "" if work is None else f" {work.what} for {time.monotonic() - work.since:.0f} s,"
+    frame = sys._current_frames().get(thread.ident or 0)
+    return f"{thread.name}:{at} in {_place(frame)}"
+
+
+def _place(frame: FrameType | None) -> str:
+    if frame is None:
+        return "its end"
+    inner = traceback.extract_stack(frame)[-1]
+    return f"{inner.name} ({os.path.basename(inner.filename)}:{inner.lineno})"  # noqa: PTH119 - a frame has no Path
+
+
+def _late_tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[str]:
+    if loop is None or loop.is_closed():
+        return
+    for task in asyncio.all_tasks(loop):
+        frames = [frame for frame in islice(_frames(task.get_coro()), MOST_FRAMES) if frame is not None]
+        telling = [frame for frame in frames if not frame.f_code.co_filename.startswith(LIBRARY)]
+        yield f"{task.get_name()}: in {_place([None, *frames, *telling][-1])}"
+
+
+def _frames(waiting: object) -> Iterator[FrameType | None]:
+    """Of a coroutine, of what that awaits, and of the generators that context managers are made of."""
+    while hasattr(waiting, "cr_frame") or hasattr(waiting, "ag_frame"):
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "ag_frame", None)
+        yield frame
+        awaited = getattr(waiting, "cr_await", None) or getattr(waiting, "ag_await", None)
+        manager = getattr(frame, "f_locals", {}).get("self")
+        waiting = awaited if hasattr(awaited, "cr_frame") else getattr(manager, "gen", None)
