@@ -14,7 +14,7 @@ from typing import TextIO
 from nanohost.cli.ending import Ending
 from nanohost.cli.registered import perform
 from nanohost.cli.screen import Screen
-from nanohost.cli.stop_signal import NOW, Stopped, stoppable
+from nanohost.cli.stop_signal import NOW, Leaving, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
 from nanohost.commands.registry import find
 from nanohost.commands.setup import TERMINAL_CHAT
@@ -40,8 +40,8 @@ def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
     set_up_logs(os.environ, form="quiet")
 
     async def once(ending: Ending) -> int:
-        async with stoppable(ending.begin):
-            return await _once(home, text, timeout_s)
+        async with stoppable(ending.begin) as leaving:
+            return await _once(home, text, timeout_s, leaving)
 
     with Ending() as ending:
         try:
@@ -55,8 +55,8 @@ def chat(home: Home) -> int:
     home.prepare()
 
     async def converse(ending: Ending) -> None:
-        async with stoppable(ending.begin):
-            await _converse(home, sys.stdin)
+        async with stoppable(ending.begin) as leaving:
+            await _converse(home, sys.stdin, leaving)
 
     with _log_file(home.run / "chat.log") as log, Ending() as ending, suppress(Stopped):
         set_up_logs(os.environ, stream=log)
@@ -69,7 +69,7 @@ def _log_file(path: Path) -> TextIO:
     return path.open("w" if long else "a", encoding="utf-8")
 
 
-async def _once(home: Home, text: str, timeout_s: float) -> int:
+async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lambda: None) -> int:
     reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     asked = ""
 
@@ -94,9 +94,11 @@ async def _once(home: Home, text: str, timeout_s: float) -> int:
         except TimeoutError:
             then = "the host did not take the message" if client.unaccepted else "it will come to the next chat"
             raise NanohostError(f"no reply within {timeout_s:g} s; {then}", hint="nanohost status") from None
+        finally:
+            leaving()
 
 
-async def _converse(home: Home, stdin: TextIO) -> None:
+async def _converse(home: Home, stdin: TextIO, leaving: Leaving) -> None:
     screen = Screen()
     async with _connected(home, screen.show, screen.tell, screen.on_line) as client:
         screen.tell(f"Talking to {home.root / 'groups' / 'main'}. Ctrl-D or /quit leaves.")
@@ -104,6 +106,7 @@ async def _converse(home: Home, stdin: TextIO) -> None:
         try:
             await _say_lines(client, screen, stdin)
         finally:
+            leaving()
             screen.leave(len(client.unaccepted))
 
 

@@ -54,6 +54,7 @@ class Ending:
         self._watching: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = threading.Event()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Ending:
         self._before = set(threading.enumerate())
@@ -75,10 +76,11 @@ class Ending:
         return asyncio.run(self._with_workers(main))
 
     def begin(self) -> None:
-        """The stop has begun: its time counts from now. From any thread; again, it changes nothing."""
-        if self._watching is None:
-            self._watching = threading.Thread(target=self._watch, name="ending", daemon=True)
-            self._watching.start()
+        """The stop begins: its time counts from now. From any thread; again, it changes nothing."""
+        with self._lock:
+            if self._watching is None:
+                self._watching = threading.Thread(target=self._watch, name="ending", daemon=True)
+                self._watching.start()
 
     async def _with_workers(self, main: Coroutine[Any, Any, T]) -> T:
         self._loop = asyncio.get_running_loop()

@@ -29,13 +29,13 @@ def run(home: Home) -> int:
 async def _serve(home: Home, settings: Settings, ending: Ending) -> None:
     with suppress(Stopped):
         async with (
-            stoppable(ending.begin),
+            stoppable(ending.begin) as leaving,
             hosting(home, settings, progress=_progress, keep_containers=True) as host,
         ):
             try:
                 await host.stopped()
             finally:
-                ending.begin()
+                leaving()
 
 
 def _progress(line: str) -> None:

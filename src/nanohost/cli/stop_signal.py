@@ -24,34 +24,49 @@ class Stopped(Exception):
     """A signal asked to stop. Raised where `stoppable` is left, after everything inside was left in order."""
 
 
+Leaving = Callable[[], None]
+"""Says that what is inside ends by itself: from now on the first signal cuts nothing, since a stop is under way."""
+
+
 @asynccontextmanager
-async def stoppable(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
-    """While entered, the first signal cancels this task, whether it starts, serves or waits. `on_stop` is called then,
-    from a thread."""
+async def stoppable(on_stop: Callable[[], None] = lambda: None) -> AsyncIterator[Leaving]:
+    """While entered, the first signal cancels this task, whether it starts, serves or waits. `on_stop` is called when a
+    stop begins, perhaps again, and perhaps from a thread."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None, "signals stop a task"
-    asked = False
+    asked, leaves = False, False
 
     def on_signal(number: signal.Signals) -> None:
         nonlocal asked
         if not asked:
             asked = True
             on_stop()
-            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(cancel)
         elif number is not signal.SIGHUP:  # the kernel and the shell may both say that the window is closed
             os._exit(NOW)
+
+    def cancel() -> None:
+        if not leaves:
+            task.cancel()
+
+    def leaving() -> None:
+        nonlocal leaves
+        leaves = True
+        on_stop()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     with _heard(numbers, on_signal):
         try:
-            yield
+            yield leaving
         except asyncio.CancelledError:
             if not asked:
                 raise
             task.uncancel()
             raise Stopped from None
+        finally:
+            leaves = True
 
 
 @contextmanager

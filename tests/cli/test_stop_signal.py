@@ -1,0 +1,41 @@
+"""Signals: the first one stops in order, unless a stop is under way already."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from nanohost.cli.stop_signal import Stopped, stoppable
+from tests.support.invariants import until
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_first_signal_cancels_what_runs(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+
+    async def wait_for_a_signal() -> None:
+        async with stoppable():
+            os.kill(os.getpid(), number)
+            await asyncio.Event().wait()
+
+    with pytest.raises(Stopped):
+        await asyncio.wait_for(wait_for_a_signal(), 5)
+    assert signal.getsignal(number) is before
+
+
+async def test_a_signal_cuts_no_stop_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    async with asyncio.timeout(5), stoppable(lambda: asked.append("again")) as leaving:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not asked:  # the loop must get no turn before
+            pass
+        leaving()
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: bool(exits))
+    assert exits == [130]
