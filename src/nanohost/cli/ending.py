@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 STOP_LIMIT_S = 60.0
 """Where no setting says otherwise. Every stage of a host has a shorter limit of its own; systemd waits for 90 s."""
-LEFT_S = 1.0
-"""Whoever had threads has waited for them: see nanohost.threads."""
+LEFT_S = 5.0
+"""Ours have been waited for by then (see nanohost.threads); a channel's library may have others."""
 LATE = 1
 LOG_S = 2.0
 """For which the log is waited for: what hangs may be whoever reads it."""
@@ -108,11 +108,11 @@ class Ending:
             from nanohost.cli.main import complain
 
             complain(error)
-
+        late = [thread for thread in (threading.main_thread(), *self._left()) if not _idle(thread)]
         _log.error(
             "stop_timed_out",
             after_s=after_s,
-            threads=[_named(thread) for thread in (threading.main_thread(), *self._left()[:MOST_NAMED])],
+            threads=[_named(thread) for thread in late[:MOST_NAMED]],
             tasks=list(_late_tasks(self._loop))[:MOST_NAMED],
             exit_code=code,
             hint="does the disk answer? dmesg; df -h",
@@ -125,8 +125,17 @@ def _named(thread: threading.Thread) -> str:
     """The thread and what it is at, with the paths that it was given if it is one of ours."""
     work = under_way(thread.ident)
     at = "" if work is None else f" {work.what} for {time.monotonic() - work.since:.0f} s,"
-    frame = sys._current_frames().get(thread.ident or 0)
-    return f"{thread.name}:{at} in {_place(frame)}"
+    return f"{thread.name}:{at} in {_place(_frame(thread))}"
+
+
+def _idle(thread: threading.Thread) -> bool:
+    """It is a pool's, and waits for work: nothing of it hangs."""
+    frame = _frame(thread)
+    return frame is not None and frame.f_globals.get("__name__") == "concurrent.futures.thread"
+
+
+def _frame(thread: threading.Thread) -> FrameType | None:
+    return sys._current_frames().get(thread.ident or 0)
 
 
 def _place(frame: FrameType | None) -> str:
