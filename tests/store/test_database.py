@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -457,3 +458,9 @@ async def test_a_stream_of_others_keeps_no_commit_waiting(notes: Store) -> None:
         await asyncio.wait(unfinished)
     assert came_first <= 10, f"{came_first} transactions of others came first"
     assert len(await texts(notes)) == 201
+
+
+async def test_its_threads_are_called_after_the_file_for_whoever_asks_what_hangs(notes: Store, path: Path) -> None:
+    await notes.reports.one("SELECT 1")
+    names = [thread.name for thread in threading.enumerate()]
+    assert (names.count(f"writer of {path}"), names.count(f"reader of {path}")) == (1, 2)

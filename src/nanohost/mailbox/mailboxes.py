@@ -43,7 +43,7 @@ MOST_CONTEXT = 200
 """Messages that wake nobody and wait for one that does: more than a runner takes along, so that none is missed."""
 THREADS = 2
 """Session files are small and local: two threads keep up with thousands of sessions. As many for other work in what
-containers write: a file that is copied to be sent, a folder that is counted."""
+containers write: a file that is copied to be sent."""
 LOCK_WAIT_S = 0.05
 """For which a reader process waits for a runner's commit; not at all where the file was locked the last time."""
 WRITE_BUSY_S = 0.01

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +26,7 @@ from nanohost.runtimes.launch import finished_or_undone
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.runtimes.remembered import Remembered
 from nanohost.runtimes.runner_command import Identity
+from nanohost.threads import Threads
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class DockerRuntime:
         self.image = image
         self._command = command
         self._engine: DockerContainers | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
         self._living: dict[str, _Living] = {}
         self._starting: WeakValueDictionary[Identity, asyncio.Lock] = WeakValueDictionary()
         self._unclaimed: Remembered[str, None] = Remembered()
@@ -88,7 +88,7 @@ class DockerRuntime:
                 profile_by_path=kind is EngineKind.PODMAN,
             )
             self._on_death = on_death
-            with ThreadPoolExecutor(THREADS, thread_name_prefix="docker") as self._threads:
+            with Threads("docker", THREADS) as self._threads:
                 watch.start()
                 try:
                     yield

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ Values = Sequence[Value] | Mapping[str, Value]
 
 BUSY_S = 5.0
 """Only a person with a database shell can make us wait: there is one process."""
+ROWS_A_FETCH = 64
+"""aiosqlite's own number; we fetch all at once."""
 MOST_REPORTS = 4
 """Reads of lists and reports at once; more wait for these. Each has a thread and a page cache of 2 MB."""
 STEPS = 10_000
@@ -334,7 +337,21 @@ def translated() -> Iterator[None]:
 
 
 def _reader_of(path: Path) -> aiosqlite.Connection:
-    return aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None)
+    return _connection("reader", path, f"file:{quote(str(path))}?mode=ro")
+
+
+def _writer_of(path: Path) -> aiosqlite.Connection:
+    return _connection("writer", path, f"file:{quote(str(path))}")
+
+
+def _connection(role: str, path: Path, uri: str) -> aiosqlite.Connection:
+    """Its thread is called after the file, for whoever has to say what hangs."""
+
+    def connect() -> sqlite3.Connection:
+        threading.current_thread().name = f"{role} of {path}"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
+
+    return aiosqlite.Connection(connect, ROWS_A_FETCH)
 
 
 @asynccontextmanager
@@ -344,7 +361,7 @@ async def open_store(path: Path, *, durable: bool = True) -> AsyncIterator[Store
     `durable=False` turns sync off, for tests.
     """
     async with (
-        aiosqlite.connect(path, timeout=BUSY_S, isolation_level=None) as writer,
+        _writer_of(path) as writer,
         _reader_of(path) as reader,
     ):
         for connection in (writer, reader):
