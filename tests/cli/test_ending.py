@@ -64,9 +64,11 @@ def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, d
     return daemon.process.returncode, said
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
-async def test_a_worker_that_does_not_come_back_is_named_and_the_host_ends(shell: Shell, by: signal.Signals) -> None:
-    with running(shell, "worker") as daemon:
+@pytest.mark.parametrize(("by", "limit_s"), [(signal.SIGTERM, "60"), (signal.SIGINT, STOP_LIMIT_S)])
+async def test_a_worker_that_does_not_come_back_is_named_and_the_host_ends(
+    shell: Shell, by: signal.Signals, limit_s: str
+) -> None:
+    with running(shell, "worker", NANOHOST_STOP_LIMIT_S=limit_s) as daemon:
         await hang(shell)
         code, said = stopped(daemon, by)
     assert code == LATE
@@ -150,7 +152,7 @@ def _opens(process: int) -> bool:
 async def test_a_start_that_hangs_ends_as_well(shell: Shell) -> None:
     (shell.home / "channels").mkdir(parents=True)
     os.mkfifo(shell.home / "channels" / "pipe.py")
-    with running(shell, ready=False) as daemon:
+    with running(shell, ready=False, NANOHOST_STOP_LIMIT_S=STOP_LIMIT_S) as daemon:
         await until(lambda: _reads(daemon.process.pid))
         code, said = stopped(daemon)
     assert code == LATE
