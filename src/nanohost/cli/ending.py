@@ -13,8 +13,7 @@ import os
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -98,24 +97,27 @@ class Ending:
 
     def _end(self, after_s: float, error: BaseException | None) -> None:
         code = NOW if isinstance(error, KeyboardInterrupt) else LATE
-        saying = threading.Thread(target=self._say, args=(after_s, code, error), daemon=True)
+        late = [
+            thread for thread in (threading.main_thread(), *self._left()) if thread is not threading.current_thread()
+        ]
+        saying = threading.Thread(target=self._say, args=(after_s, code, late, error), daemon=True)
         saying.start()
         saying.join(LOG_S)
         os._exit(code)
 
-    def _say(self, after_s: float, code: int, error: BaseException | None) -> None:
+    def _say(self, after_s: float, code: int, late: Sequence[threading.Thread], error: BaseException | None) -> None:
         if isinstance(error, NanohostError):
             from nanohost.cli.main import complain
 
             complain(error)
-        late = [thread for thread in (threading.main_thread(), *self._left()) if not _idle(thread)]
         _log.error(
             "stop_timed_out",
             after_s=after_s,
-            threads=[_named(thread) for thread in late[:MOST_NAMED]],
+            threads=[_named(thread) for thread in late if not _idle(thread)][:MOST_NAMED],
             tasks=list(_late_tasks(self._loop))[:MOST_NAMED],
             exit_code=code,
             hint="does the disk answer? dmesg; df -h",
+            exc_info=error if isinstance(error, Exception) and not isinstance(error, NanohostError) else None,
         )
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -125,7 +127,7 @@ def _named(thread: threading.Thread) -> str:
     """The thread and what it is at, with the paths that it was given if it is one of ours."""
     work = under_way(thread.ident)
     at = "" if work is None else f" {work.what} for {time.monotonic() - work.since:.0f} s,"
-    return f"{thread.name}:{at} in {_place(_frame(thread))}"
+    return f"{thread.name}:{at} in {_place(*_stack(_frame(thread)))}"
 
 
 def _idle(thread: threading.Thread) -> bool:
@@ -134,15 +136,25 @@ def _idle(thread: threading.Thread) -> bool:
     return frame is not None and frame.f_globals.get("__name__") == "concurrent.futures.thread"
 
 
+def _stack(inner: FrameType | None) -> Iterator[FrameType]:
+    """Outermost first."""
+    frames: list[FrameType] = []
+    while inner is not None and len(frames) < MOST_FRAMES:
+        frames.append(inner)
+        inner = inner.f_back
+    return reversed(frames)
+
+
 def _frame(thread: threading.Thread) -> FrameType | None:
     return sys._current_frames().get(thread.ident or 0)
 
 
-def _place(frame: FrameType | None) -> str:
-    if frame is None:
-        return "its end"
-    inner = traceback.extract_stack(frame)[-1]
-    return f"{inner.name} ({os.path.basename(inner.filename)}:{inner.lineno})"  # noqa: PTH119 - a frame has no Path
+def _place(*frames: FrameType) -> str:
+    """The innermost of these, of Python's own only if there is no other. Its source is not read: it is on a disk."""
+    telling = [frame for frame in frames if not frame.f_code.co_filename.startswith(LIBRARY)]
+    for frame in (telling or frames)[-1:]:
+        return f"{frame.f_code.co_name} ({frame.f_code.co_filename.rpartition(os.sep)[2]}:{frame.f_lineno})"
+    return "its end"
 
 
 def _late_tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[str]:
@@ -150,8 +162,7 @@ def _late_tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[str]:
         return
     for task in asyncio.all_tasks(loop):
         frames = [frame for frame in islice(_frames(task.get_coro()), MOST_FRAMES) if frame is not None]
-        telling = [frame for frame in frames if not frame.f_code.co_filename.startswith(LIBRARY)]
-        yield f"{task.get_name()}: in {_place([None, *frames, *telling][-1])}"
+        yield f"{task.get_name()}: in {_place(*frames)}"
 
 
 def _frames(waiting: object) -> Iterator[FrameType | None]:
