@@ -1,5 +1,5 @@
 """Sessions that are held: who waits for them is told once a hold and chat, and the host itself holds what fills the
-disk.
+disk, or keeps it from a mailbox again and again.
 
 A hold is a row that the start of a container reads in the transaction that takes its lease (see store/holds.py). Saying
 it twice is saying it once: the chats that know are on record with the hold.
@@ -17,7 +17,7 @@ from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError, StoreError
 from nanohost.keeper.footprint import Watched, warning
 from nanohost.keeper.notices import ON_HOLD, Notice, delivery_of
-from nanohost.keeper.stuck import Stuck
+from nanohost.keeper.stuck import DISK, Stuck
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.store import deliveries, holds
@@ -51,17 +51,17 @@ class Holding:
         self._clock = clock
         self._on_notice = on_notice
 
-    async def tell_waiting(self, session: Session, hold: Hold) -> None:
-        """Say it to those who wait and do not know. A mailbox that refuses is told of at the next try."""
+    async def tell_waiting(self, session: Session, hold: Hold) -> bool:
+        """Say it to those who wait and do not know. False: the mailbox refuses to say who that is."""
         try:
             waiting = await self._mailboxes.update(session, _from_people)
         except MailboxError as error:
             _log.error("nobody_told", session=session.id, error=str(error), hint=error.hint)
-            return
+            return False
         latest = {one.origin.chat: one for one in waiting if one.origin is not None}
         unknowing = {chat: message for chat, message in latest.items() if chat not in hold.told}
         if not unknowing:
-            return
+            return True
         now = self._clock.now()
         notices = [
             delivery_of(session, Notice(message=one, number=ON_HOLD, sentence=WORDS), now) for one in unknowing.values()
@@ -72,14 +72,16 @@ class Holding:
             await holds.note_told(tx, hold, unknowing)
         for notice in notices:
             self._on_notice(notice.lane)
+        return True
 
-    async def hold_for_disk(self, session: Session, found: Stuck) -> list[SessionId]:
-        """Hold who fills the disk, and tell the owners: the agent group if it is its folder. Returns whom that
-        concerns. Raises StoreError."""
+    async def hold_stuck(self, session: Session, found: Stuck) -> list[SessionId]:
+        """Hold who would only go on with what it was stopped for, and tell the owners: the agent group if it is its
+        folder. Returns whom that concerns. Raises StoreError."""
         now, aftermath = self._clock.now(), Aftermath()
         what = f"The agent {session.group_folder}" if found.of_group else f"Session {session.id}"
         release = f"groups release {session.group_folder}" if found.of_group else f"sessions release {session.id}"
-        text = f"{what} is on hold: {found.sentence}. When that is done: nanohost {release}"
+        then = "When that is done" if found.reason == DISK else "To let it go on"
+        text = f"{what} is on hold: {found.sentence}. {then}: nanohost {release}"
         async with self._store.transaction() as tx:
             if found.of_group:
                 await holds.on_group(tx, session.agent_group_id, by=BY_THE_HOST, at=now, reason=found.sentence)

@@ -2,9 +2,9 @@
 
 Promises: a session has at most one container, because its lease is in the database before the container is started;
 whatever is due gets one, in order of arrival, as far as `max_containers` goes; a container that dies takes nothing
-with it: its claims become due again. One that is stuck is stopped, which counts as a death; one that fills the disk is
-held, too. Living containers outlast the host and are adopted at the next start. One whose runner does not obey a person
-is ended within two seconds.
+with it: its claims become due again. One that is stuck is stopped, which counts as a death; one that fills the disk, or
+keeps the host from its mailbox again and again, is held, too. Living containers outlast the host and are adopted at the
+next start. One whose runner does not obey a person is ended within two seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nanohost.clock import Clock
 from nanohost.errors import NanohostError, StoreError
 from nanohost.keeper.acks import AckTaker, OnClosed, OnWorking, nobody_asks, nobody_looks
 from nanohost.keeper.adoption import is_outdated, look_around
+from nanohost.keeper.blocked import MailboxStops, stopped_again
 from nanohost.keeper.burial import Burial
 from nanohost.keeper.cause import Growth
 from nanohost.keeper.footprint import Uncounted, Watched
@@ -33,7 +34,7 @@ from nanohost.keeper.pauses import Pauses, Trouble
 from nanohost.keeper.sentences import CRASHES, no_container
 from nanohost.keeper.slots import STOP_GRACE_S, Slot, Slots, SlotState
 from nanohost.keeper.starter import SessionServices, Starter
-from nanohost.keeper.stuck import Limits, Stuck
+from nanohost.keeper.stuck import MAILBOX, Limits, Stuck
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
@@ -124,6 +125,11 @@ class Keeper:
         self._obeying = Lanes[SessionId]("obey", self._see_obeyed, clock)
         self._holds = Lanes[SessionId]("holds", self._see_hold, clock)
         self._holding = Holding(store=store, mailboxes=mailboxes, clock=clock, on_notice=on_notice)
+        self._blocked = MailboxStops()
+        self._to_hold: dict[SessionId, Stuck] = {}
+        """They are to be held, and it is not on record yet."""
+        self._untold: set[SessionId] = set()
+        """They are held, and their mailbox did not say whom to tell: asked again when their container is gone."""
         self._taken: dict[SessionId, asyncio.Event] = {}
         """Set for who waits until acks were taken over."""
         self._again: set[SessionId] = set()
@@ -218,8 +224,7 @@ class Keeper:
         `why` is for the operator."""
         slot = self._slots.get(session)
         if slot is not None and slot.state is SlotState.RUNNING:
-            slot.fault = why
-            self._stop_stuck_one(slot, Stuck(reason="mailbox", sentence=why))
+            self._stop_blocked_one(slot, Stuck(reason=MAILBOX, sentence=why))
 
     def on_hold(self, session: SessionId) -> None:
         """The session, or its agent group, was put on hold or let go on: that is on record."""
@@ -382,7 +387,9 @@ class Keeper:
 
     async def _see_hold(self, id: SessionId) -> None:
         """Stop the container of a session that is held; wake one that goes on."""
-        session, hold = await sessions.get(self._store, id), await holds.find(self._store, id)
+        session = await sessions.get(self._store, id)
+        await self._hold_blocked(session)
+        hold = await holds.find(self._store, id)
         if hold is None:
             if self._slots.get(id) is None and _is_due(session.due_at, self._clock.now()):
                 self._pauses.forget(id)
@@ -390,7 +397,17 @@ class Keeper:
             return
         if self.stop(id):
             _log.warning("container_held", session=id, by=hold.by, reason=hold.reason)
-        await self._holding.tell_waiting(session, hold)
+        self._untold.add(id)
+        if await self._holding.tell_waiting(session, hold):
+            self._untold.discard(id)
+
+    async def _hold_blocked(self, session: Session) -> None:
+        """Put on record that it is held, if it is to be. Raises StoreError: tried again."""
+        if (found := self._to_hold.get(session.id)) is not None:
+            await self._holding.hold_stuck(session, found)
+            del self._to_hold[session.id]
+            self._blocked.forget(session.id)
+            _log.warning("session_held", session=session.id, reason=found.sentence)
 
     async def _give_up_start(self, slot: Slot, error: Exception) -> None:
         expected = isinstance(error, NanohostError)
@@ -464,6 +481,9 @@ class Keeper:
         """`cause`: why it counted as a failure; empty for an end in order."""
         self._on_news(id)
         await self._burial.take_last_words(id)
+        if id in self._untold:
+            self._untold.discard(id)
+            self._holds.poke(id)
         if cause and self._pauses.in_a_row(id) == TOLD_AFTER_DEATHS:
             await self._burial.tell_waiting(id, CRASHES)
         if id in self._again:
@@ -601,7 +621,9 @@ class Keeper:
             if slot is None or slot.lease != session.lease or slot.state is not SlotState.RUNNING:
                 continue
             found = await self._health.look(session, slot.lease, due=session.id in due, busy=slot.busy)
-            if isinstance(found, Stuck) and slot.state is SlotState.RUNNING:
+            if isinstance(found, Stuck) and found.reason == MAILBOX and slot.state is SlotState.RUNNING:
+                self._stop_blocked_one(slot, found)
+            elif isinstance(found, Stuck) and slot.state is SlotState.RUNNING:
                 if not found.hold or not await self._hold(session, found):
                     slot.fault = found.sentence
                 self._stop_stuck_one(slot, found)
@@ -635,10 +657,20 @@ class Keeper:
         _log.warning("container_stuck", session=slot.session_id, reason=found.reason, sentence=found.sentence)
         self._end(slot)
 
+    def _stop_blocked_one(self, slot: Slot, found: Stuck) -> None:
+        """It keeps the host from its mailbox: a fault, and when it is one too many it is held in its place."""
+        found = stopped_again(found, self._blocked.stopped(slot.session_id, self._clock.monotonic()))
+        if found.hold:
+            self._to_hold[slot.session_id] = found
+            self._holds.hurry(slot.session_id)
+        else:
+            slot.fault = found.sentence
+        self._stop_stuck_one(slot, found)
+
     async def _hold(self, session: Session, found: Stuck) -> bool:
         """Have it stay stopped. False: the disk refuses even that; its end then counts as a death, with its pauses."""
         try:
-            concerned = await self._holding.hold_for_disk(session, found)
+            concerned = await self._holding.hold_stuck(session, found)
         except StoreError as error:
             _log.error("not_held", session=session.id, error=str(error), hint=error.hint)
             return False

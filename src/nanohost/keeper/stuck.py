@@ -19,6 +19,8 @@ WORKSPACE_BYTES = 10 * 1024**3
 """For the agent group's folder, where work of many months may lie."""
 RESERVE_BYTES = 512 * 1024**2
 """Of the disk, for the host itself."""
+MAILBOX, DISK = "mailbox", "disk"
+"""Reasons after which more is done than to stop the container."""
 LONGEST_FOR_A_PERSON_S = 24 * 3600.0
 LONGEST_LIMITED_S = 6 * 3600.0
 """What a turn says of itself is believed for so long: for ever is no answer."""
@@ -79,9 +81,9 @@ class Stuck:
 def judge(signs: Signs, limits: Limits) -> Fine | Stuck:
     """The surest sign first."""
     if signs.refused:
-        return Stuck(reason="mailbox", sentence=f"its outbound.db cannot be read: {signs.refused}")
+        return Stuck(reason=MAILBOX, sentence=f"its outbound.db cannot be read: {signs.refused}")
     if signs.grown is not None:
-        return Stuck(reason="disk", sentence=signs.grown.sentence, hold=True, of_group=signs.grown.of_group)
+        return Stuck(reason=DISK, sentence=signs.grown.sentence, hold=True, of_group=signs.grown.of_group)
     if not signs.has_beaten and signs.silent_s > limits.first_s:
         return Stuck(reason="start", sentence=f"it gave no sign of life for {signs.silent_s:.0f} s")
     if signs.has_beaten and signs.silent_s > limits.heartbeat_s:

@@ -1,0 +1,208 @@
+"""A session that keeps the host from its mailbox is stopped, and held when it does so again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nanohost.keeper.blocked import MOST_STOPS, WITHIN_S, MailboxStops
+from nanohost.keeper.held import WORDS
+from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
+from nanohost.model import Session, SessionId
+from nanohost.runtimes.port import Container
+from nanohost.store import holds
+from nanohost_protocol.outbound import OutboundWriter
+from tests.keeper.bench import Bench, PaperRuntime, keeping
+from tests.keeper.test_held import has_an_owner, looks, release, rests, told, writes
+from tests.keeper.test_keeper import has_started
+from tests.support.invariants import until
+
+WHY = "its outbound.db has been locked for 8 s"
+
+
+async def runs(bench: Bench, session: Session, number: int) -> None:
+    """Its container, the one of this number, lives."""
+    bench.keeper._pauses.forget(session.id)
+    bench.keeper.wake(session.id)
+    await until(partial(has_started, bench, number))
+    await rests(bench)
+
+
+async def is_stopped(bench: Bench, session: Session, why: str = WHY) -> None:
+    bench.keeper.stop_blocked(session.id, why)
+    await until(lambda: not bench.keeper.containers())
+    await rests(bench)
+
+
+async def is_held(bench: Bench, session: Session) -> bool:
+    return await holds.find(bench.store, session.id) is not None
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_session_that_is_stopped_for_its_mailbox_three_times_in_an_hour_is_held_and_all_are_told(
+    tmp_path: Path,
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        await has_an_owner(bench)
+        session = await bench.session("a")
+        for number in range(1, MOST_STOPS + 1):
+            assert not await is_held(bench, session)
+            await runs(bench, session, number)
+            await is_stopped(bench, session)
+        await writes(bench, session, "more")
+        assert (bench.runtime.living, len(bench.runtime.started)) == ([], MOST_STOPS)
+        reason = f"{WHY}; within an hour it has kept the host from its mailbox {MOST_STOPS} times"
+        (row,) = await holds.listed(bench.store.reports)
+        assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
+        owner = f"Session {session.id} is on hold: {reason}. To let it go on: nanohost sessions release {session.id}"
+        assert ("d", owner) in await told(bench)
+        assert ("a", WORDS) in await told(bench)
+
+
+@pytest.mark.behaviour("SE-06", "SE-07")
+async def test_the_stop_that_holds_a_session_uses_up_no_try_and_the_hold_is_what_status_shows(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        for number in range(1, MOST_STOPS + 1):
+            await runs(bench, session, number)
+            await is_stopped(bench, session)
+        assert bench.keeper.troubles() == {}
+
+
+async def test_a_session_that_is_released_has_all_its_stops_again(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        for number in range(1, MOST_STOPS + 1):
+            await runs(bench, session, number)
+            await is_stopped(bench, session)
+        await release(bench, session)
+        await until(partial(has_started, bench, MOST_STOPS + 1))
+        await rests(bench)
+        await is_stopped(bench, session)
+        assert not await is_held(bench, session)
+
+
+def test_stops_of_an_hour_ago_and_of_others_do_not_count() -> None:
+    stops, one, other = MailboxStops(), SessionId("s1"), SessionId("s2")
+    assert [stops.stopped(one, now) for now in (0.0, 1.0)] == [1, 2]
+    assert stops.stopped(other, 2.0) == 1
+    assert [stops.stopped(one, now) for now in (WITHIN_S, WITHIN_S + 1)] == [2, 2]
+
+
+def test_nothing_is_remembered_of_sessions_that_behave() -> None:
+    stops = MailboxStops()
+    for number in range(1_000):
+        stops.stopped(SessionId(f"s{number}"), number * WITHIN_S / 10)
+    assert len(stops._stops) == 10
+
+
+async def test_a_container_that_dies_by_itself_again_and_again_holds_nobody(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        for number in range(1, 2 * MOST_STOPS):
+            await runs(bench, session, number)
+            bench.runtime.die(bench.runtime.living[0])
+            await until(lambda: not bench.keeper.containers())
+            await rests(bench)
+        assert not await is_held(bench, session)
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_file_that_is_refused_when_the_container_is_looked_at_counts_as_well(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        for number in range(1, MOST_STOPS):
+            await runs(bench, session, number)
+            await is_stopped(bench, session)
+        await runs(bench, session, MOST_STOPS)
+        bench.mailboxes.layout(session).outbound_db.write_bytes(b"no database " * 1000)
+        for _ in range(20):
+            await looks(bench, session)
+            await rests(bench)
+        assert await is_held(bench, session)
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_session_that_holds_its_file_locked_in_each_of_its_containers_is_held(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        bench.mailboxes.on_blocked(bench.keeper.stop_blocked)
+        session = await bench.session("a")
+        outbound = bench.mailboxes.layout(session).outbound_db
+        OutboundWriter(outbound, container_id="l", durable=False).close()
+        for number in range(1, MOST_STOPS + 1):
+            await runs(bench, session, number)
+            with closing(sqlite3.connect(outbound, isolation_level=None)) as locker:
+                locker.execute("PRAGMA locking_mode = EXCLUSIVE")
+                locker.execute("BEGIN EXCLUSIVE")
+                await stops_answering(bench, session.id)
+            await until(lambda: not bench.keeper.containers())
+            await rests(bench)
+        assert await is_held(bench, session)
+
+
+async def stops_answering(bench: Bench, session: SessionId) -> None:
+    """It is looked at every now and then until its container is stopped."""
+    for _ in range(50):
+        if not bench.keeper.containers():
+            return
+        bench.keeper.on_change(session)
+        await until(lambda: not bench.keeper._acks.busy())
+        await bench.clock.advance(min(LONGEST_PAUSE_S, LOCKED_LIMIT_S / 4))
+    raise AssertionError("nobody stops it")
+
+
+async def test_who_waits_is_told_although_the_mailbox_refuses_until_the_container_is_gone(tmp_path: Path) -> None:
+    async with keeping(tmp_path, SlowToGo()) as bench:
+        runtime = bench.runtime
+        assert isinstance(runtime, SlowToGo)
+        session = await bench.session("a")
+        for number in range(1, MOST_STOPS):
+            await runs(bench, session, number)
+            await is_stopped(bench, session)
+        await runs(bench, session, MOST_STOPS)
+        with closing(sqlite3.connect(bench.mailboxes.layout(session).inbound_db, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM meta").fetchall()
+            runtime.may_go.clear()
+            bench.keeper.stop_blocked(session.id, WHY)
+            await until(lambda: not bench.keeper._holds.busy())
+            assert WORDS not in [text for _, text in await told(bench)]
+        runtime.may_go.set()
+        await until(lambda: not bench.keeper.containers())
+        await rests(bench)
+        assert ("a", WORDS) in await told(bench)
+
+
+async def test_a_hold_that_the_database_refuses_is_put_on_record_later(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        async with bench.store.transaction() as tx:
+            await tx.run("CREATE TRIGGER full BEFORE INSERT ON holds BEGIN SELECT RAISE(FAIL, 'disk full'); END")
+        for number in range(1, MOST_STOPS + 1):
+            await runs(bench, session, number)
+            bench.keeper.stop_blocked(session.id, WHY)
+            await until(lambda: not bench.keeper.containers())
+        await bench.clock.somebody_sleeps()
+        async with bench.store.transaction() as tx:
+            await tx.run("DROP TRIGGER full")
+        await bench.clock.advance(1)
+        await rests(bench)
+        assert await is_held(bench, session)
+
+
+class SlowToGo(PaperRuntime):
+    """A container that does not end at once when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go = asyncio.Event()
+        self.may_go.set()
+
+    async def stop(self, container: Container, *, grace_s: float) -> None:
+        await self.may_go.wait()
+        await super().stop(container, grace_s=grace_s)
