@@ -162,7 +162,7 @@ class HostSettings(Section):
         description="a whole number of MiB, 1 or more",
     )
     session_requests_per_hour: int = Field(
-        title="How many requests of one session to the host are taken over in an hour; what is more waits.",
+        title="How many requests of one session, and messages that are refused, are taken over in an hour; more waits.",
         default=600,
         ge=6,
         description="a whole number, 6 or more",

@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from nanohost.app import opened_store
 from nanohost.delivery.delivery import Delivery
@@ -20,7 +23,7 @@ from nanohost.store import agent_groups, messaging_groups, roles, sessions, user
 from nanohost.store.database import Store
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.outbound import OutboundWriter
-from nanohost_protocol.payloads import ChatIn, ChatOut, SystemOut, encode
+from nanohost_protocol.payloads import ChatIn, ChatOut, EditOut, ReactionOut, SystemOut, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin, OutKind
 from nanohost_protocol.times import to_text
 from tests.support.invariants import until
@@ -39,17 +42,25 @@ class Desk:
     session: Session
 
     def writes(
-        self, count: int, *, kind: OutKind = OutKind.CHAT, content: str = HELLO, after: str | None = None
+        self,
+        count: int,
+        *,
+        kind: OutKind = OutKind.CHAT,
+        content: str = HELLO,
+        after: str | None = None,
+        to: str | None = None,
+        at: str | None = None,
     ) -> None:
         """What a container may do: so many rows, past all of our own code."""
         path = self.mailboxes.layout(self.session).outbound_db
         with closing(sqlite3.connect(path)) as outbound, outbound:
             (highest,) = outbound.execute("SELECT ifnull(max(seq), -1) FROM messages_out").fetchone()
             outbound.executemany(
-                "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content, deliver_after, in_reply_to)"
-                " VALUES (?, ?, 't', ?, ?, ?, ?, ?)",
+                "INSERT INTO messages_out"
+                " (seq, id, turn_id, timestamp, kind, content, deliver_after, in_reply_to, destination)"
+                " VALUES (?, ?, 't', ?, ?, ?, ?, ?, ?)",
                 [
-                    (seq, f"o{seq}", to_text(self.clock.now()), kind, content, after, "m1")
+                    (seq, f"o{seq}", at or to_text(self.clock.now()), kind, content, after, "m1", to)
                     for seq in range(highest + 2, highest + 2 + 2 * count, 2)
                 ],
             )
@@ -181,6 +192,48 @@ async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are
         at.writes(1)
         await at.looks_until(511)
         assert (await at.entered(), await at.entered("refused")) == (511, 10)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param({"content": "no JSON"}, id="content that is none"),
+        pytest.param({"to": "nobody"}, id="a destination that there is not"),
+        pytest.param({"at": "yesterday"}, id="a malformed row"),
+        pytest.param({"kind": OutKind.EDIT, "content": encode(EditOut(message=99, text="x"))}, id="an edit of nothing"),
+        pytest.param(
+            {"kind": OutKind.REACTION, "content": encode(ReactionOut(message=99, emoji="x"))}, id="a reaction"
+        ),
+        pytest.param({"after": "2030-01-01T00:00:00.000000Z"}, id="a time after a year"),
+    ],
+)
+async def test_what_is_refused_or_dropped_costs_what_a_request_does(tmp_path: Path, rows: dict[str, Any]) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(150, **rows)
+        at.delivery.on_news(at.session.id)
+        await until(lambda: bool(at.delivery.slowed()))
+        assert await at.entered() == 100, "a sixth of an hour's 600"
+        assert at.delivery.slowed() == {at.session.id: "more than 600 requests and refused messages an hour"}
+        await passes(at, lambda count: count == 150)
+
+
+async def test_messages_beyond_those_that_may_wait_for_later_cost_what_a_request_does(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(650, after=to_text(at.clock.now() + timedelta(days=30)))
+        at.delivery.on_news(at.session.id)
+        await until(lambda: bool(at.delivery.slowed()))
+        assert (await at.entered("pending"), await at.entered("refused")) == (500, 100)
+
+
+async def test_good_messages_behind_those_that_are_refused_come_when_there_is_budget_again(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.writes(110, content="no JSON")
+        at.writes(5)
+        at.delivery.on_news(at.session.id)
+        await until(lambda: bool(at.delivery.slowed()))
+        assert await at.entered("pending") == 0, "the order of rows is the order of the conversation"
+        await passes(at, lambda count: count == 115)
+        assert (await at.entered("pending"), await at.entered("dropped")) == (5, 110)
 
 
 async def test_what_is_dropped_keeps_its_beginning_only(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
 from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, TOLD_AFTER_PAUSES, Budget, Rates, Weight
-from nanohost.delivery.examine import AddressBook, concerns, examine, is_too_late, refuse
-from nanohost.delivery.requests import is_request
+from nanohost.delivery.examine import AddressBook, concerns, examine, refuse
 from nanohost.guard.guard import record
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -88,9 +87,9 @@ class Collector:
             if not rows:
                 budget.rest()
                 return
-            admitted, later = await self._admitted(budget, session, rows)
-            if admitted:
-                await self._enter(session, rows[:admitted], later=later)
+            room, later = await self._room(budget, session)
+            if room > 0:
+                await self._enter(session, rows[:room], budget, later=later)
             if budget.over and not await self._slow_down(session, budget):
                 return
 
@@ -108,17 +107,15 @@ class Collector:
         skipped, self._skipped = list(self._skipped), set()
         return skipped
 
-    async def _admitted(
-        self, budget: Budget, session: Session, rows: Sequence[MessageOut | Malformed]
-    ) -> tuple[int, int]:
-        """How many of these rows are entered now, and how many of the session's messages wait for a later time."""
+    async def _room(self, budget: Budget, session: Session) -> tuple[int, int]:
+        """How many more of the session's messages and requests may be under way, and how many of them wait for a later
+        time."""
         now = self._clock.now()
         waiting, later = await deliveries.count_waiting(self._store, session.id, now=now, most=MOST_WAITING)
         room = MOST_WAITING - waiting - await actions.count_open(self._store, session.id, most=MOST_WAITING)
         if room <= 0:
             budget.over = f"{MOST_WAITING:,} of its messages and requests wait already"
-            return 0, later
-        return budget.take([_weight(row, now) for row in rows[:room]], self._clock.monotonic()), later
+        return room, later
 
     async def _slow_down(self, session: Session, budget: Budget) -> bool:
         """Wait before the next look. False: not now."""
@@ -142,8 +139,11 @@ class Collector:
         for lane in aftermath.lanes:
             self._on_entry(lane)
 
-    async def _enter(self, session: Session, rows: Sequence[MessageOut | Malformed], *, later: int) -> None:
-        """`later`: how many of its messages wait for a later time."""
+    async def _enter(
+        self, session: Session, rows: Sequence[MessageOut | Malformed], budget: Budget, *, later: int
+    ) -> None:
+        """As many of the rows as the budget allows, by what each comes to. `later`: how many of its messages wait for a
+        later time."""
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
         named = {concerns(row) for row in rows if isinstance(row, MessageOut)}
         about = {number for number in named if number is not None and 0 < number <= HIGHEST}
@@ -152,15 +152,18 @@ class Collector:
         )
         now = self._clock.now()
         async with self._store.transaction() as tx:
-            last = rows[-1].seq
-            if not await sessions.advance_out_cursor(tx, session.id, seen=session.out_cursor, cursor=last, now=now):
-                return  # entered by somebody else; some of it may be forgotten again by now
             for number in about - numbered.keys():
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
                     numbered[number] = _place(ours)
             book = as_told(await address_book(tx, session), told)
             context = _Context(session=session.id, book=book, origins=origins, about=about, numbered=numbered)
             entries = _entries(rows, context, now, later)
+            entries = entries[: budget.take(list(map(_weight, rows, entries)), self._clock.monotonic())]
+            if not entries:
+                return
+            last = rows[len(entries) - 1].seq
+            if not await sessions.advance_out_cursor(tx, session.id, seen=session.out_cursor, cursor=last, now=now):
+                return  # entered by somebody else; some of it may be forgotten again by now
             await deliveries.add_all(tx, [entry for entry in entries if isinstance(entry, Delivery)])
             for entry in entries:
                 await self._put(tx, entry, now)
@@ -215,12 +218,13 @@ def _entries(
     return entries
 
 
-def _weight(row: MessageOut | Malformed, now: datetime) -> Weight:
+def _weight(row: MessageOut | Malformed, entry: Delivery | ActionRow) -> Weight:
+    """By what the row makes the host write."""
+    as_request = isinstance(entry, ActionRow) or entry.status is DeliveryStatus.DROPPED
     if isinstance(row, Malformed):
-        return Weight(len(row.problem), is_request=False)
+        return Weight(len(row.problem), as_request=as_request)
     others = (row.id, row.turn_id, row.kind, row.destination or "", row.recurrence or "", row.in_reply_to or "")
-    size = len(row.content.encode("utf-8", "replace")) + sum(map(len, others))
-    return Weight(size, is_request=is_request(row) or is_too_late(row, now))
+    return Weight(len(row.content.encode("utf-8", "replace")) + sum(map(len, others)), as_request=as_request)
 
 
 def _waits_for_later(entry: Delivery | ActionRow, now: datetime) -> bool:
