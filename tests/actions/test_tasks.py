@@ -79,6 +79,55 @@ async def test_what_is_no_task_is_refused_and_said(bench: Bench, wanted: TaskOut
     assert sentence in bench.told()[0]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (TaskOut(prompt="p", due="in 367 days"), "would run for the first time on 2027-01-03"),
+        (TaskOut(prompt="p", due="2030-01-01T09:00"), "would run for the first time on 2030-01-01"),
+        (TaskOut(prompt="p", due="", recurrence="0 9 29 2 *"), "would run for the first time on 2028-02-29"),
+        (TaskOut(prompt="p", due="in 1 h", recurrence="0 9 29 2 *"), "would not run again before 2028-02-29"),
+    ],
+)
+async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
+    bench: Bench, wanted: TaskOut, sentence: str
+) -> None:
+    await scheduled(bench, wanted)
+    assert await bench.statuses() == ["refused"]
+    assert sentence in bench.told()[0]
+    assert await changes.of_session(bench.store, bench.session.id) == []
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        TaskOut(prompt="p", due="in 366 days"),
+        TaskOut(prompt="p", due="", recurrence="59 11 1 1 *"),
+        TaskOut(prompt="p", due="2027-01-01T09:00", recurrence="0 9 1 1 *"),
+    ],
+)
+async def test_a_task_that_is_due_within_a_year_is_made(bench: Bench, wanted: TaskOut) -> None:
+    await scheduled(bench, wanted)
+    assert await bench.statuses() == ["done"]
+
+
+async def test_a_task_is_not_moved_further_ahead_than_it_may_be_made(bench: Bench) -> None:
+    id = await scheduled(bench, TaskOut(prompt="water", due="in 10 minutes"))
+    before = await task(bench, id)
+    await asked(bench, "update", id=id, due="in 1095 days")
+    await asked(bench, "update", id=id, recurrence="0 9 29 2 *")
+    assert await task(bench, id) == before
+    await asked(bench, "update", id=id, prompt="tea")
+    assert await bench.statuses() == ["done", "refused", "refused", "done"]
+
+
+async def test_a_message_is_not_repeated_from_a_time_on_that_is_further_ahead_than_a_year(bench: Bench) -> None:
+    arguments = {"kind": "chat", "content": '{"text":"up"}', "due": "in 1095 days", "recurrence": "30 9 * * 1-5"}
+    await bench.ask("messages.repeat", json.dumps(arguments))
+    await bench.settle()
+    assert await bench.statuses() == ["refused"]
+    assert "would run for the first time on 2028-12-31" in bench.told()[0]
+
+
 @pytest.mark.behaviour("TK-05")
 async def test_an_agent_pauses_resumes_updates_and_cancels(bench: Bench) -> None:
     id = await scheduled(bench, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nanohost.actions.registry import Action, Arguments, Request
-from nanohost.actions.tasks import BY_AGENT, due_time, new_id
+from nanohost.actions.tasks import BY_AGENT, check_within_a_year, due_time, new_id
 from nanohost.delivery.addresses import address_book
 from nanohost.delivery.requests import why_not_repeatable
 from nanohost.errors import UsageError
@@ -29,7 +29,7 @@ async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
     if (problem := why_not_repeatable(wanted.kind, wanted.content)) is not None:
         raise UsageError(problem)
     await _check_place(tx, request)
-    await changes.create(
+    task = await changes.create(
         tx,
         id=new_id(request),
         session=request.session,
@@ -44,6 +44,7 @@ async def _repeat(tx: Transaction, request: Request, wanted: Repeated) -> None:
         now=request.now,
         counted=is_counted(wanted.due),
     )
+    check_within_a_year(task, request.now)
 
 
 async def _check_place(tx: Transaction, request: Request) -> None:

@@ -6,12 +6,13 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from nanohost.actions.registry import Action, Arguments, Request
+from nanohost.delivery.examine import LATEST
 from nanohost.errors import UsageError
 from nanohost.model import TaskId
 from nanohost.store.database import Transaction
 from nanohost.store.tasks import Task, TaskKind
 from nanohost.tasks import changes
-from nanohost.tasks.schedule import checked_zone
+from nanohost.tasks.schedule import checked_zone, next_time
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.moments import coming, is_counted
 
@@ -54,9 +55,25 @@ def new_id(request: Request) -> TaskId:
     return TaskId(task_id(session=request.session, request=request.id))
 
 
+def check_within_a_year(task: Task, now: datetime) -> None:
+    """An agent's task runs within LATEST, as its messages for later are sent within it, and a series goes on as soon
+    after that: what is due later lies there for longer than anybody plans. Raises UsageError."""
+    first = task.next_due
+    if first is None:
+        return
+    if first - now > LATEST:
+        day = f"{first:%Y-%m-%d}"
+        raise UsageError(f"it would run for the first time on {day}, more than a year ahead; name an earlier time")
+    if task.cron is None:
+        return
+    second = next_time(task.cron, task.timezone, first)
+    if second - first > LATEST:
+        raise UsageError(f"it would not run again before {second:%Y-%m-%d}, and a series runs once a year at least")
+
+
 async def _create(tx: Transaction, request: Request, wanted: NewTask) -> None:
     timezone = wanted.timezone or request.timezone
-    await changes.create(
+    task = await changes.create(
         tx,
         id=new_id(request),
         session=request.session,
@@ -71,11 +88,12 @@ async def _create(tx: Transaction, request: Request, wanted: NewTask) -> None:
         now=request.now,
         counted=is_counted(wanted.due),
     )
+    check_within_a_year(task, request.now)
 
 
 async def _update(tx: Transaction, request: Request, wanted: ChangedTask) -> None:
     task = await _own(tx, request, wanted.id)
-    await changes.update(
+    changed = await changes.update(
         tx,
         task.id,
         prompt=wanted.prompt,
@@ -85,6 +103,8 @@ async def _update(tx: Transaction, request: Request, wanted: ChangedTask) -> Non
         now=request.now,
         counted=is_counted(wanted.due),
     )
+    if (changed.next_due, changed.cron) != (task.next_due, task.cron):
+        check_within_a_year(changed, request.now)
 
 
 async def _pause(tx: Transaction, request: Request, wanted: OneTask) -> None:
