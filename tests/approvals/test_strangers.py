@@ -10,13 +10,14 @@ import pytest
 
 from nanohost.approvals.engine import MOST_SHOWN
 from nanohost.approvals.kinds.sender import KIND as SENDER
+from nanohost.approvals.requests import GAVE_WAY, MOST_OF_ONE
 from nanohost.channel_api import Sender
-from nanohost.model import Role, UnknownSender
-from nanohost.store import dropped, roles, rules, users
+from nanohost.model import ApprovalId, Role, UnknownSender
+from nanohost.store import approvals, dropped, roles, rules, users
 from nanohost.store.audit import latest
 from nanohost.testing.able_channel import AbleChannel
 from nanohost_protocol.rows import Origin
-from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, hall, press_event
+from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall, press_event
 from tests.support.flow import flowing
 from tests.support.invariants import until
 
@@ -302,14 +303,66 @@ async def test_a_flood_of_strangers_makes_no_more_cards_than_somebody_can_read(t
         assert len(here.cards()) == MOST_SHOWN, "the next one is shown when one is decided"
 
 
-@pytest.mark.behaviour("AP-10")
-async def test_no_more_strangers_wait_than_the_places_that_there_are(tmp_path: Path) -> None:
+@pytest.mark.behaviour("AP-10", "AP-06")
+async def test_when_all_places_are_taken_the_oldest_that_nobody_was_shown_gives_way_and_its_sender_hears_it(
+    tmp_path: Path,
+) -> None:
     most = SENDER.most_open
     assert most is not None
     async with hall(tmp_path) as here:
-        for number in range(most + 5):
-            await here.writes(Sender(handle=f"s{number}", name=f"S{number}"), "hello")
+        for number in range(most):
+            await here.writes(Sender(handle=f"s{number}", name=f"S{number}"), "hello", chat="c1")
+        await here.card(MOST_SHOWN)
+        await here.writes(BOB, "hello")
+        await here.writes(CARL, "hello")
         await here.routed()
-        assert len(await here.approvals()) == most
+        rows = await here.flow.host.store.all("SELECT status, requested_by, reason FROM approvals ORDER BY rowid")
+        ended = {row["requested_by"]: row["reason"] for row in rows if row["status"] == "expired"}
+        assert ended == {f"fake:s{MOST_SHOWN}": GAVE_WAY, f"fake:s{MOST_SHOWN + 1}": GAVE_WAY}
+        assert [row["requested_by"] for row in rows[-2:]] == ["fake:bob", "fake:carl"]
+        assert sum(row["status"] == "pending" for row in rows) == most
+        await here.reads("c1", "Nobody could let you in", times=2)
         counted = await dropped.latest(here.flow.host.store.reports, limit=50)
-        assert sum(one.count for one in counted) == 5
+        assert {(one.user_id, one.reason) for one in counted} == {(user, GAVE_WAY) for user in ended}
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_who_has_all_their_places_pushes_nobody_out(tmp_path: Path) -> None:
+    most = SENDER.most_open
+    assert most is not None
+    async with hall(tmp_path) as here:
+        for number in range(MOST_OF_ONE):
+            await here.flow.group(f"g{number}")
+            await here.flow.wire(f"c{number + 2}", f"g{number}", unknown=UnknownSender.REQUEST_APPROVAL)
+            await here.writes(BOB, "hello", chat=f"c{number + 2}")
+        for number in range(most - MOST_OF_ONE):
+            await here.writes(Sender(handle=f"s{number}", name=f"S{number}"), "hello")
+        await here.writes(BOB, "hello")
+        await here.routed()
+        rows = await here.flow.host.store.all("SELECT status FROM approvals")
+        assert [row["status"] for row in rows] == ["pending"] * most
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_what_the_host_answers_the_owner_does_not_stand_behind_cards_about_strangers(tmp_path: Path) -> None:
+    fake = AbleChannel()
+    async with hall(tmp_path, fake=fake) as here:
+        fake.hold()
+        for number in range(MOST_SHOWN):
+            await here.writes(Sender(handle=f"s{number}", name=f"S{number}"), "hello")
+        for one in await here.statuses(*["pending"] * MOST_SHOWN):
+            await is_entered(here, one.id)
+        await here.writes(OLGA, "/pair fake", chat=OLGAS)
+        await here.routed()
+        fake.release()
+        await here.card(MOST_SHOWN)
+        await here.reads(OLGAS, "It works once")
+        texts = here.flow.texts(OLGAS)
+        assert [number for number, text in enumerate(texts) if "It works once" in text] in ([0], [1])
+
+
+async def is_entered(here: Hall, approval: ApprovalId) -> None:
+    """Until its card is on its way."""
+    async with asyncio.timeout(10):
+        while not await approvals.cards(here.flow.host.store, approval):  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.01)

@@ -110,7 +110,7 @@ _NAMED: Mapping[str, object] = {
     "all": 0, "counted": 0, "engage_mode": "pattern", "engage_pattern": ".", "session_mode": "shared", "priority": 0,
     "sender_scope": "all", "ignored": "drop", "bots": 0, "cron": None, "timezone": "UTC", "failures_in_a_row": 0,
     "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
-    "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1,
+    "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0,
 }  # fmt: skip
 _TEXT_IDS = {"sessions": BIG, "tasks": "t1", "approvals": "p1"}
 _TIMES = re.compile(

@@ -122,7 +122,7 @@ async def test_what_the_host_said_goes_and_its_numbers_never_come_again(bench: B
     await bench.clock.advance(MONTHS_S)
     await tidy(bench)
     assert await host_messages.find(bench.store, first.seq) is None
-    assert (await said(bench, "three")).seq == last.seq + 2
+    assert (await said(bench, "three")).seq > last.seq
     assert await rows(bench, f"delivery_attempts WHERE session_id = '{HOST}' AND seq = {first.seq}") == []
     assert await bench.verify() == []
 

@@ -309,9 +309,8 @@ class Approvals:
         async with self._store.transaction() as tx:
             for place in await self._places_of_strangers(tx):
                 out_id = derive("h", "more strangers", place.channel_type, place.platform_id, f"{now:%Y-%m-%d %H}")
-                said = await host_messages.say(
-                    tx, place, ChatOut(text=MORE.format(most=MOST_SHOWN)), out_id=out_id, now=now
-                )
+                text = MORE.format(most=MOST_SHOWN)
+                said = await host_messages.say(tx, place, ChatOut(text=text), out_id=out_id, now=now, about_cards=True)
                 aftermath.lanes.append(said.lane)
         self._follows.follow(aftermath)
 

@@ -11,11 +11,14 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from nanohost import quoting
 from nanohost.access.refusals import refused_by
+from nanohost.aftermath import Aftermath
+from nanohost.approvals import ending
 from nanohost.approvals.card import LONGEST, arguments_in_words, digest_of, facts, place_in_words
+from nanohost.approvals.ending import End
 from nanohost.approvals.kind import Kind
 from nanohost.approvals.kinds import action, chat, sender
 from nanohost.channel_api import EventKind
@@ -41,6 +44,7 @@ MOST_OF_ONE = 5
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Without what looks alike."""
 ID_LENGTH = 6
+GAVE_WAY = "too many others came after it before anybody was shown it"
 NOBODY = "there is nobody who could be asked: no owner, and no admin"
 
 
@@ -80,7 +84,13 @@ class Wanted:
 
 
 async def about_sender(
-    tx: Transaction, *, stored: StoredEvent, group: MessagingGroup, agent_group: AgentGroup, now: datetime
+    tx: Transaction,
+    *,
+    stored: StoredEvent,
+    group: MessagingGroup,
+    agent_group: AgentGroup,
+    now: datetime,
+    aftermath: Aftermath,
 ) -> Held | Turned:
     """Somebody without a role wants to talk to this agent in a known chat."""
     user, event = stored.user, stored.event
@@ -116,10 +126,10 @@ async def about_sender(
             "is_group": event.is_group,
         },
     )
-    return await _ask(tx, asking, now)
+    return await _ask(tx, asking, now, aftermath)
 
 
-async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> Held | Turned:
+async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime, aftermath: Aftermath) -> Held | Turned:
     """The bot is addressed in a chat that is not known, or that no agent is wired to. Makes the messaging group, with
     policy request_approval, if there is none."""
     subject, event = chat.subject_of(stored.chat), stored.event
@@ -146,6 +156,7 @@ async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> 
             payload={"user": user, "name": event.sender.name, "chat_name": named, "is_group": event.is_group},
         ),
         now,
+        aftermath,
     )
     if isinstance(outcome, Held):
         await _know(tx, stored, named, now)
@@ -200,7 +211,7 @@ async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Hel
         },
         beyond=wanted.beyond,
     )
-    return await _ask(tx, asking, now)
+    return await _ask(tx, asking, now, Aftermath())  # nothing gives way to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,19 +231,30 @@ class _Asking:
     beyond: bool = False
 
 
-async def _ask(tx: Transaction, asking: _Asking, now: datetime) -> Held | Turned:
-    """Nobody was asked about this, or it is over."""
+async def _ask(tx: Transaction, asking: _Asking, now: datetime, aftermath: Aftermath) -> Held | Turned:
+    """Nobody was asked about this, or it is over. `aftermath`: of what gives way to it."""
     if not asking.kind.may_decide(await roles.every(tx), None if asking.beyond else asking.agent_group):
         return Turned(reason=NOBODY, nobody=True)
     last = await approvals.last_about(tx, asking.kind.name, asking.subject)
     if last is not None and _reached_nobody(last, now):
         return Turned(reason=last.reason or "it failed not long ago")
     most = asking.kind.most_open
-    if most is not None and await approvals.count_open(tx, asking.kind.name) >= most:
-        return Turned(reason=f"{most} others wait for a decision already")
     if most is not None and await approvals.count_open(tx, asking.kind.name, by=asking.requested_by) >= MOST_OF_ONE:
         return Turned(reason=f"they wait for {MOST_OF_ONE} decisions already")
+    is_full = most is not None and await approvals.count_open(tx, asking.kind.name) >= most
+    if is_full and not await _oldest_gives_way(tx, asking.kind, now, aftermath):
+        return Turned(reason=f"{most} others wait for a decision already")
     return Held(id=await _enter(tx, asking, now), new=True)
+
+
+async def _oldest_gives_way(tx: Transaction, kind: Kind, now: datetime, aftermath: Aftermath) -> bool:
+    """Of those that nobody was shown the oldest expires, so that who writes now has a place, and whoever asked for it
+    hears that nobody decides it any more. False: all were shown, and are somebody's to decide."""
+    oldest = await approvals.oldest_unseen(tx, kind.name)
+    if oldest is None:
+        return False
+    end = End(status=ApprovalStatus.EXPIRED, outcome=f"{GAVE_WAY}.", reason=GAVE_WAY)
+    return await ending.lapse(tx, oldest, kind.lapse, end, now=now, zone=UTC, aftermath=aftermath)
 
 
 def _reached_nobody(last: Approval, now: datetime) -> bool:

@@ -15,7 +15,6 @@ from nanohost.reception.visit import Visit
 from nanohost.store import approvals, cards, dropped
 from nanohost.store.cards import Choice
 from nanohost.store.database import Queries, Reports
-from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import StoredEvent
 
 ANOTHER_CHATS = "the button is on a card of another chat"
@@ -39,7 +38,7 @@ class Presses:
         if choice is None:
             return False
         approval = await approvals.of_card(visit.tx, choice.card.seq)
-        if choice.card.lane != _lane(visit.stored) or approval is None:
+        if choice.card.lane.chat != visit.stored.chat or approval is None:
             await _drop(visit, NO_APPROVAL if approval is None else ANOTHER_CHATS)
             return True
         try:
@@ -64,11 +63,6 @@ async def _chosen(db: Queries, stored: StoredEvent) -> Choice | None:
         return None
     choice = await cards.chosen(db, stored.event.value)
     return choice if choice is not None and choice.card.lane.session_id == HOST else None
-
-
-def _lane(stored: StoredEvent) -> LaneKey:
-    chat = stored.chat
-    return LaneKey(HOST, chat.channel_type, chat.instance, chat.platform_id)
 
 
 async def _tell_once(visit: Visit, approval: ApprovalId, text: str) -> None:

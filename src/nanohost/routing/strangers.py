@@ -60,7 +60,9 @@ class Door:
         grants = await roles.of_user(self.tx, stored.user)
         if may_talk(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed:
             return None
-        answer = await requests.about_sender(self.tx, stored=stored, group=group, agent_group=agent_group, now=self.now)
+        answer = await requests.about_sender(
+            self.tx, stored=stored, group=group, agent_group=agent_group, now=self.now, aftermath=self.aftermath
+        )
         await self._follow(stored, answer)
         if isinstance(answer, Held):
             return replace(route, reason=HELD, approval_id=answer.id)
@@ -79,7 +81,7 @@ class Door:
             words = "\n".join([NO_AGENT, *host_words({grant.role for grant in grants})])
             await self._say(stored, words, derive("h", "no agent", str(stored.id)), also_in_groups=True)
             return Turned(reason=NO_WIRING)
-        answer = await requests.about_chat(self.tx, stored=stored, now=self.now)
+        answer = await requests.about_chat(self.tx, stored=stored, now=self.now, aftermath=self.aftermath)
         await self._follow(stored, answer)
         return answer
 

@@ -30,6 +30,11 @@ WHERE status = 'pending' AND kind IN (SELECT value FROM json_each(:kinds)) AND i
     AND (rowid < (SELECT rowid FROM approvals WHERE id = :id)
         OR EXISTS (SELECT 1 FROM approval_cards c WHERE c.approval_id = a.id))
 """
+OLDEST_UNSEEN = """
+SELECT * FROM approvals a INDEXED BY approvals_waiting
+WHERE status = 'pending' AND kind = ? AND NOT EXISTS (SELECT 1 FROM approval_cards c WHERE c.approval_id = a.id)
+ORDER BY created_at, rowid LIMIT 1
+"""
 LATEST = """
 SELECT * FROM approvals WHERE (:status IS NULL OR status = :status) AND (:kind IS NULL OR kind = :kind)
 ORDER BY created_at DESC, rowid DESC LIMIT :limit
@@ -162,6 +167,12 @@ async def ahead(db: Queries, approval: ApprovalId, kinds: Sequence[str]) -> int:
     """How many open ones of these kinds are shown, or are to be shown before this one."""
     row = await db.one(AHEAD, {"kinds": json.dumps(list(kinds)), "id": approval})
     return 0 if row is None else int(row["found"])
+
+
+async def oldest_unseen(db: Queries, kind: str) -> Approval | None:
+    """Of the open ones of this kind that nobody was shown the one that has waited longest."""
+    row = await db.one(OLDEST_UNSEEN, (kind,))
+    return None if row is None else _from_row(row)
 
 
 async def latest(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from nanohost.model import SessionId
+from nanohost.model import HOST, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost_protocol.ids import derive
@@ -29,28 +29,31 @@ ON CONFLICT (session_id, seq) DO NOTHING
 _GOES_ON = """
 (NOT EXISTS (SELECT 1 FROM paused) OR session_id = 'host' OR seq BETWEEN -8000000000000000000 AND -1)
 """
+# What is about a decision; see LaneKey.
+_IS_CARD = "(session_id = 'host' AND seq % 4 = 3)"
 # By the index of what is open, or the session's whole history is gone through: SQLite would take the primary key.
 NEXT_IN_LANE = f"""
 SELECT * FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = :session_id AND channel_type = :channel_type
     AND instance = :instance AND platform_id = :platform_id AND (not_before IS NULL OR not_before <= :now)
-    AND {_GOES_ON}
+    AND :cards = {_IS_CARD} AND {_GOES_ON}
 ORDER BY seq LIMIT 1
 """  # noqa: S608
 LANE_GOES_ON = f"""
 SELECT min(not_before) AS at FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
-    AND {_GOES_ON}
+    AND ? = {_IS_CARD} AND {_GOES_ON}
 """  # noqa: S608
-OPEN_LANES = """
-SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
-"""
-WAITING = """
+OPEN_LANES = f"""
+SELECT DISTINCT session_id, channel_type, instance, platform_id, {_IS_CARD} AS cards
+FROM deliveries WHERE status IN ('pending', 'sending')
+"""  # noqa: S608
+WAITING = f"""
 SELECT * FROM deliveries INDEXED BY deliveries_open
 WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
-    AND status IN ('pending', 'sending')
+    AND status IN ('pending', 'sending') AND ? = {_IS_CARD}
 ORDER BY seq
-"""
+"""  # noqa: S608
 COUNT_WAITING = """
 SELECT count(*) AS found, count(CASE WHEN not_before > ?2 THEN 1 END) AS later FROM (
     SELECT not_before FROM deliveries INDEXED BY deliveries_open
@@ -157,6 +160,11 @@ CARDS = ("card", "question")
 """The kinds that may have buttons."""
 
 
+def is_card_number(seq: int) -> bool:
+    """Whether a message of the host with this number is in the lane of its cards: 3, 7, 11, …"""
+    return seq % 4 == 3
+
+
 def card_key(session: SessionId, out_id: str) -> str:
     """What the buttons of this message are known by: short, and not to be guessed from outside."""
     return derive("q", session, out_id)[1:21]
@@ -185,12 +193,14 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LaneKey:
-    """What order is kept within: one session's messages in one chat."""
+    """What order is kept within: one session's messages in one chat. `cards`: those of the host that are about a
+    decision; what else it says there does not stand behind them. Lanes of one chat take turns."""
 
     session_id: SessionId
     channel_type: str
     instance: str
     platform_id: str
+    cards: bool = False
 
     @property
     def chat(self) -> ChatKey:
@@ -271,11 +281,12 @@ def _values(delivery: Delivery) -> dict[str, Value]:
 
 async def next_in_lane(db: Queries, lane: LaneKey, now: datetime) -> Delivery | None:
     """The first message that is not settled and not for later: nothing behind it may overtake it."""
-    values = {
+    values: dict[str, Value] = {
         "session_id": lane.session_id,
         "channel_type": lane.channel_type,
         "instance": lane.instance,
         "platform_id": lane.platform_id,
+        "cards": lane.cards,
         "now": to_text(now),
     }
     row = await db.one(NEXT_IN_LANE, values)
@@ -284,19 +295,17 @@ async def next_in_lane(db: Queries, lane: LaneKey, now: datetime) -> Delivery | 
 
 async def lane_goes_on(db: Queries, lane: LaneKey) -> datetime | None:
     """When the first message that is for later is to be sent. None: there is none."""
-    row = await db.one(LANE_GOES_ON, (lane.session_id, lane.channel_type, lane.instance, lane.platform_id))
+    row = await db.one(LANE_GOES_ON, _columns(lane))
     return None if row is None or row["at"] is None else from_text(row["at"])
 
 
 async def open_lanes(db: Queries) -> list[LaneKey]:
-    rows = await db.all(OPEN_LANES)
-    return [_lane(row) for row in rows]
+    return [_lane(row, is_card=bool(row["cards"])) for row in await db.all(OPEN_LANES)]
 
 
 async def waiting(db: Queries, lane: LaneKey) -> list[Delivery]:
     """What the lane is still to send, what is being sent included."""
-    place = (lane.session_id, lane.channel_type, lane.instance, lane.platform_id)
-    return [_from_row(row) for row in await db.all(WAITING, place)]
+    return [_from_row(row) for row in await db.all(WAITING, _columns(lane))]
 
 
 async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> list[LaneKey]:
@@ -506,7 +515,7 @@ def _place(delivery: Delivery) -> dict[str, Value]:
 
 def _from_row(row: sqlite3.Row) -> Delivery:
     return Delivery(
-        lane=_lane(row),
+        lane=_lane(row, is_card=row["session_id"] == HOST and is_card_number(row["seq"])),
         seq=row["seq"],
         out_id=row["out_id"],
         kind=row["kind"],
@@ -525,5 +534,10 @@ def _from_row(row: sqlite3.Row) -> Delivery:
     )
 
 
-def _lane(row: sqlite3.Row) -> LaneKey:
-    return LaneKey(SessionId(row["session_id"]), row["channel_type"], row["instance"], row["platform_id"])
+def _lane(row: sqlite3.Row, *, is_card: bool) -> LaneKey:
+    session = SessionId(row["session_id"])
+    return LaneKey(session, row["channel_type"], row["instance"], row["platform_id"], is_card)
+
+
+def _columns(lane: LaneKey) -> tuple[Value, ...]:
+    return lane.session_id, lane.channel_type, lane.instance, lane.platform_id, lane.cards

@@ -1,7 +1,8 @@
 """What the host itself says to people, outside of any conversation with an agent: cards, answers to those who run it.
 
 Such messages are entries of the ledger like an agent's, of a session that is none (`HOST`): the same sender, the same
-promises. Their numbers are odd, as those of all that is said.
+promises. Their numbers are odd, as those of all that is said; each is above all before it, and says in which lane of
+its chat it is (see LaneKey.cards).
 """
 
 from __future__ import annotations
@@ -17,28 +18,38 @@ from nanohost_protocol.rows import Origin, OutKind
 
 Said = ChatOut | CardOut | EditOut
 
-NEXT = "SELECT ifnull(max(seq), -1) + 2 AS seq FROM deliveries WHERE session_id = ?"
+HIGHEST = "SELECT ifnull(max(seq), 0) AS seq FROM deliveries WHERE session_id = ?"
 BY_OUT_ID = "SELECT seq FROM deliveries WHERE session_id = ? AND out_id = ?"
 
 _KINDS = {ChatOut: OutKind.CHAT, CardOut: OutKind.CARD, EditOut: OutKind.EDIT}
 
 
-async def say(tx: Transaction, place: Origin, said: Said, *, out_id: str, now: datetime) -> Delivery:
+async def say(
+    tx: Transaction, place: Origin, said: Said, *, out_id: str, now: datetime, about_cards: bool = False
+) -> Delivery:
     """Enter a message; the caller pokes its lane once that is committed.
 
     `out_id` names what is said: said again under the same one, it is the first one's entry that comes back. An answer
-    replies to the message that `place` names, if it names one. An EditOut names the number of an earlier message.
+    replies to the message that `place` names, if it names one. An EditOut names the number of an earlier message, and
+    goes the way that one went. `about_cards`: it stands with the cards in that chat, which does no other message good.
     """
     earlier = await tx.one(BY_OUT_ID, (HOST, out_id))
     if earlier is not None:
         found = await deliveries.find(tx, HOST, earlier["seq"])
         assert found is not None, "it was just seen"
         return found
-    row = await tx.one(NEXT, (HOST,))
+    row = await tx.one(HIGHEST, (HOST,))
     assert row is not None, "an aggregate has a row"
+    match said:
+        case CardOut():
+            is_card = True
+        case EditOut(message=number):
+            is_card = deliveries.is_card_number(number)
+        case ChatOut():
+            is_card = about_cards
     delivery = Delivery(
-        lane=LaneKey(HOST, place.channel_type, place.instance, place.platform_id),
-        seq=row["seq"],
+        lane=LaneKey(HOST, place.channel_type, place.instance, place.platform_id, is_card),
+        seq=_next(row["seq"], is_card=is_card),
         out_id=out_id,
         kind=_KINDS[type(said)],
         thread_id=place.thread_id,
@@ -49,6 +60,11 @@ async def say(tx: Transaction, place: Origin, said: Said, *, out_id: str, now: d
     )
     await deliveries.add(tx, delivery)
     return delivery
+
+
+def _next(highest: int, *, is_card: bool) -> int:
+    """The lowest number of its kind above that one: of cards 3, 7, 11, …, of all else 1, 5, 9, …"""
+    return highest + 1 + ((3 if is_card else 1) - highest - 1) % 4
 
 
 async def find(db: Queries, seq: int) -> Delivery | None:
