@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -44,10 +44,9 @@ SELECT min(not_before) AS at FROM deliveries INDEXED BY deliveries_open
 WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
     AND ? = {_IS_CARD} AND {_GOES_ON}
 """  # noqa: S608
-OPEN_LANES = f"""
-SELECT DISTINCT session_id, channel_type, instance, platform_id, {_IS_CARD} AS cards
-FROM deliveries WHERE status IN ('pending', 'sending')
-"""  # noqa: S608
+OPEN_LANES = """
+SELECT DISTINCT session_id, channel_type, instance, platform_id FROM deliveries WHERE status IN ('pending', 'sending')
+"""
 WAITING = f"""
 SELECT * FROM deliveries INDEXED BY deliveries_open
 WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
@@ -300,7 +299,9 @@ async def lane_goes_on(db: Queries, lane: LaneKey) -> datetime | None:
 
 
 async def open_lanes(db: Queries) -> list[LaneKey]:
-    return [_lane(row, is_card=bool(row["cards"])) for row in await db.all(OPEN_LANES)]
+    """Those that have something to send; of a chat to which the host has, both of its lanes."""
+    lanes = [_lane(row, is_card=False) for row in await db.all(OPEN_LANES)]
+    return [*lanes, *(replace(lane, cards=True) for lane in lanes if lane.session_id == HOST)]
 
 
 async def waiting(db: Queries, lane: LaneKey) -> list[Delivery]:
