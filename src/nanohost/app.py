@@ -144,11 +144,17 @@ class Host:
             provider=provider_for(self.ground.settings),
             connections=self.connections,
             keeper=self.keeper,
-            slowed=self.delivery.slowed(),
+            slowed=self.slowed(),
             disks_short=self.disk.shorts(),
             services=[*self.supervisor.services(), *self.receivers.services()],
             clock=self.clock,
         )
+
+    def slowed(self) -> dict[SessionId, str]:
+        """The sessions that write more than they may, and what they have too much of."""
+        said, acked = self.delivery.slowed(), self.keeper.slowed()
+        words = {id: [over[id] for over in (said, acked) if id in over] for id in (*said, *acked)}
+        return {id: "; ".join(over) for id, over in words.items()}
 
     async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
         return await restart(self.keeper, self.mailboxes, self.clock, session, now=now, message=message)

@@ -222,6 +222,13 @@ class InboundReader:
         sql = "SELECT 1 FROM messages_in WHERE id = ?"
         return {id for id in message_ids if self._db.execute(sql, (id,)).fetchone()}
 
+    def open_after(self, seq: int) -> tuple[int, int]:
+        """How many open messages have a higher number, and the highest number of those, or `seq`."""
+        row = self._db.execute(
+            "SELECT count(*), ifnull(max(seq), ?) FROM messages_in WHERE status = 'pending' AND seq > ?", (seq, seq)
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
     def numbered(self, seq: int) -> MessageIn | None:
         """The message with this number."""
         row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()

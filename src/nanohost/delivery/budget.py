@@ -1,21 +1,15 @@
-"""How much of what a session writes may be entered centrally in a time: token buckets. Pure: monotonic seconds in.
+"""How much of what a session says and asks for may be entered centrally in a time. Pure: monotonic seconds in.
 
 What is over the budget is not lost: it waits in the session's outbound.db, and the next look comes later and later.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-BURST = 1 / 6
-"""Of an hour's budget: so much may come at once, so that a long answer in many parts is not slowed down."""
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
-"""Between two looks at a session that is over its budget. A minute: nobody waits longer for what is in budget again."""
-TOLD_AFTER_PAUSES = 3
-"""Pauses in a row (seven seconds): a burst that is over by then is nothing that a person has to act upon."""
+from nanohost.slowing import Bucket, Slowed, full
+
 MOST_WAITING = 2_000
 """Messages and requests of one session that are entered and not settled. A chat takes about one message a second, so
 these are half an hour's sending."""
@@ -36,19 +30,6 @@ class Rates:
     or dropped counts as one: it is on record for good, with a line in the log, and no platform slows it down."""
 
 
-@dataclass(slots=True)
-class _Bucket:
-    """`left` may go below zero: what is larger than the bucket passes, and is paid for afterwards."""
-
-    per_hour: float
-    left: float
-    at: float
-
-    def fill(self, now: float) -> None:
-        self.left = min(self.per_hour * BURST, self.left + (now - self.at) * self.per_hour / 3600)
-        self.at = now
-
-
 @dataclass(frozen=True, slots=True)
 class Weight:
     """Of one row: its bytes, and whether it is a request, or comes to nothing and costs as much."""
@@ -58,22 +39,19 @@ class Weight:
 
 
 @dataclass(slots=True)
-class Budget:
-    """One session's. `over`: what it has too much of, in words; empty when it is within its budget."""
+class Budget(Slowed):
+    """One session's."""
 
     rates: Rates
     now: float
-    over: str = ""
-    pauses: int = 0
-    _rows: _Bucket = field(init=False)
-    _bytes: _Bucket = field(init=False)
-    _requests: _Bucket = field(init=False)
+    _rows: Bucket = field(init=False)
+    _bytes: Bucket = field(init=False)
+    _requests: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rows, self._bytes, self._requests = (
-            _Bucket(per_hour, per_hour * BURST, self.now)
-            for per_hour in (self.rates.rows, self.rates.bytes, self.rates.requests)
-        )
+        self._rows = full(self.rates.rows, self.now)
+        self._bytes = full(self.rates.bytes, self.now)
+        self._requests = full(self.rates.requests, self.now)
 
     def take(self, weights: Sequence[Weight], now: float) -> int:
         """How many of these rows, from the first on, are entered now. Pays for them, and says in `over` what the
@@ -89,15 +67,6 @@ class Budget:
             self._requests.left -= weight.as_request
         self.over = ""
         return len(weights)
-
-    def pause_s(self) -> float:
-        """How long until the next look; longer each time."""
-        self.pauses += 1
-        return min(math.ldexp(FIRST_PAUSE_S, min(self.pauses - 1, 16)), LONGEST_PAUSE_S)
-
-    def rest(self) -> None:
-        """Nothing waits any more."""
-        self.over, self.pauses = "", 0
 
     def _too_much(self, weight: Weight) -> str:
         if self._rows.left < 1:

@@ -16,16 +16,15 @@ from datetime import datetime
 
 import structlog
 
-from nanohost.access.telling import tell_owners
-from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
-from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, TOLD_AFTER_PAUSES, Budget, Rates, Weight
+from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, Budget, Rates, Weight
 from nanohost.delivery.examine import AddressBook, concerns, examine, refuse
 from nanohost.guard.guard import record
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
+from nanohost.slowing import tell
 from nanohost.store import actions, deliveries, questions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.audit import AuditOutcome
@@ -95,7 +94,7 @@ class Collector:
 
     def slowed(self) -> dict[SessionId, str]:
         """The sessions that are over their budget, and what they have too much of."""
-        return {id: budget.over for id, budget in self._budgets.items() if budget.over and budget.pauses}
+        return {id: budget.over for id, budget in self._budgets.items() if budget.is_slowed}
 
     def stop_taking(self) -> None:
         """Enter nothing until `take_again`."""
@@ -122,22 +121,10 @@ class Collector:
         pause_s = budget.pause_s()
         if budget.pauses == 1:
             _log.warning("session_over_budget", session=session.id, over=budget.over, next_look_in_s=pause_s)
-        if budget.pauses >= TOLD_AFTER_PAUSES:
-            await self._tell(session, budget.over)
+        if budget.is_to_be_told:
+            for lane in await tell(self._store, session, budget.over, self._clock.now()):
+                self._on_entry(lane)
         return await self._pause(pause_s)
-
-    async def _tell(self, session: Session, over: str) -> None:
-        """Those who can act, once a day."""
-        now, aftermath = self._clock.now(), Aftermath()
-        text = (
-            f"The agent {session.group_folder} writes too much in session {session.id}: {over}. It is slowed down, and "
-            f"nothing is lost. To stop it: nanohost sessions hold {session.id}"
-        )
-        async with self._store.transaction() as tx:
-            cause = f"budget {session.id} {now:%Y-%m-%d}"
-            await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
-        for lane in aftermath.lanes:
-            self._on_entry(lane)
 
     async def _enter(
         self, session: Session, rows: Sequence[MessageOut | Malformed], budget: Budget, *, later: int

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from nanohost.clock import Clock
 from nanohost.keeper import spending
+from nanohost.keeper.ack_budget import AckBudget
 from nanohost.keeper.endings import Taken, apply, chats_of, next_due, still_due
 from nanohost.keeper.holds import ended, failures_after, too_long
 from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
@@ -42,6 +43,8 @@ class _Said:
     usages: Mapping[str, Usage]
     cursor: int
     """How far its acks are read."""
+    count: int
+    """What it costs to take this over: acks, of whatever, claims that are lost, and turns but for the one that runs."""
 
 
 class _Outdated(Exception):
@@ -101,6 +104,9 @@ class AckTaker:
         self._on_working = on_working
         self._held: dict[SessionId, datetime] = {}
         self._taking = OneAtATime[SessionId]()
+        self._budgets: dict[SessionId, AckBudget] = {}
+        self._counted: dict[SessionId, int] = {}
+        """Messages of the mailbox up to these numbers are counted in the budgets."""
 
     async def restore(self) -> None:
         """Know again for which sessions nothing is to be started now."""
@@ -109,6 +115,15 @@ class AckTaker:
     def is_held(self, session: SessionId) -> bool:
         """Whether the session's model cannot be asked now: nothing is to be started for it."""
         return session in self._held and self._clock.now() < self._held[session]
+
+    def budget(self, session: SessionId) -> AckBudget:
+        """How much of what its runner says is taken over now. `take` does not ask: what a container left is taken over
+        in any case."""
+        return self._budgets.setdefault(session, AckBudget(self._clock.monotonic()))
+
+    def slowed(self) -> dict[SessionId, str]:
+        """The sessions whose runners say too much, and what."""
+        return {id: budget.over for id, budget in self._budgets.items() if budget.is_slowed}
 
     async def take(self, session: Session) -> Standing | None:
         """Take over what changed, as the session is on record by now. Waits for who does so for the same session.
@@ -135,8 +150,10 @@ class AckTaker:
         living = len(working)
         self._on_working(session.id, working)
         if said.cursor == session.ack_cursor and not verdicts and not self.is_held(session.id):
+            self.budget(session.id).pay(0)
             due_at = session.due_at if living else await self._checked_due(session, now)
             return Standing(open_claims=living, due_at=due_at)
+        self.budget(session.id).pay(said.count)
         if failures is not None and too_long(failures):
             failures = ended(failures)
         taken = await self._mailboxes.update(session, lambda box: apply(box, session, verdicts, now, failures))
@@ -155,18 +172,25 @@ class AckTaker:
         if news is None:
             return None
         cursor = max((ack.change for ack in news.acks), default=session.ack_cursor)
-        acks, claims = await self._meant(session, news.acks), await self._meant(session, news.claims)
+        acks, claims = await self._meant(session, news.acks, news.claims)
         left = [claim for claim in claims if claim.container_id in gone]
         turns = {one.turn_id for one in (*acks, *claims)}
         usages = {turn: usage for turn, usage in news.usages.items() if turn in turns}
-        return _Said(acks=acks, claims=claims, lost=left, usages=usages, cursor=cursor)
+        count = max(1, len(news.acks) + len(left) + len(usages) - 1)
+        return _Said(acks=acks, claims=claims, lost=left, usages=usages, cursor=cursor, count=count)
 
-    async def _meant(self, session: Session, acks: Sequence[Ack]) -> list[Ack]:
-        """Those of messages that were given to the session: an ack of anything else costs nobody more than this."""
-        if not acks:
-            return []
-        known = await self._mailboxes.inbound(session, lambda box: box.known({ack.message_id for ack in acks}))
-        return [ack for ack in acks if ack.message_id in known]
+    async def _meant(self, session: Session, acks: Sequence[Ack], claims: Sequence[Ack]) -> tuple[list[Ack], list[Ack]]:
+        """Those of messages that were given to the session: an ack of anything else costs nobody more than this. What
+        was given since is counted on the way."""
+        if not acks and not claims:
+            return [], []
+        named, counted = {ack.message_id for ack in (*acks, *claims)}, self._counted.get(session.id, 0)
+        known, (given, highest) = await self._mailboxes.inbound(
+            session, lambda box: (box.known(named), box.open_after(counted))
+        )
+        self._counted[session.id] = highest
+        self.budget(session.id).give(given)
+        return [ack for ack in acks if ack.message_id in known], [one for one in claims if one.message_id in known]
 
     def _gone(self, session: Session, claims: Sequence[Ack]) -> set[str]:
         """The containers that claimed something and are not there any more."""

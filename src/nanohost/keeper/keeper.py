@@ -40,6 +40,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container, Exited, Runtime
+from nanohost.slowing import tell
 from nanohost.store import holds, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
@@ -100,6 +101,7 @@ class Keeper:
         self._clock = clock
         self._settings = settings
         self._on_news = on_news
+        self._on_notice = on_notice
         self._on_working = on_working
         self._on_unkept = on_unkept
         self._starter = Starter(store=store, mailboxes=mailboxes, runtime=runtime, news=news, services=services)
@@ -310,6 +312,10 @@ class Keeper:
         """The sessions whose containers fail, and why."""
         return self._pauses.troubles()
 
+    def slowed(self) -> dict[SessionId, str]:
+        """The sessions whose runners say more of their messages than they may, and what there is too much of."""
+        return self._taker.slowed()
+
     def unkept(self) -> dict[SessionId, datetime]:
         """The sessions whose conversations are not kept, and since when that is known."""
         return self._health.unkept()
@@ -473,6 +479,7 @@ class Keeper:
     async def _clear(self, id: SessionId, lease: LeaseId) -> None:
         await self._starter.clear(id, lease)
         self._mailboxes.forgive(id)
+        self._taker.budget(id).rest()
         self._slots.remove(id)
         self._on_working(id, ())
         self._moved.set()
@@ -495,6 +502,8 @@ class Keeper:
     # --- taking over ---
 
     async def _take_acks(self, id: SessionId) -> None:
+        if not await self._is_within_budget(id):
+            return
         before = await sessions.get(self._store, id)
         standing = await self._taker.take(before)
         if id in self._taken:
@@ -512,6 +521,22 @@ class Keeper:
                 self._end(slot)
         if progress or standing.due_at != before.due_at:
             self._kick.set()
+
+    async def _is_within_budget(self, id: SessionId) -> bool:
+        """Wait until more of what its runner says is taken over. False: the host is closing."""
+        budget = self._taker.budget(id)
+        while not budget.may_look(self._clock.monotonic()):
+            pause_s = budget.pause_s()
+            if budget.pauses == 1:
+                _log.warning("session_over_budget", session=id, over=budget.over, next_look_in_s=pause_s)
+            if budget.is_to_be_told:
+                for lane in await tell(
+                    self._store, await sessions.get(self._store, id), budget.over, self._clock.now()
+                ):
+                    self._on_notice(lane)
+            if not await self._acks.nap(pause_s):
+                return False
+        return True
 
     def _show_working(self, session: SessionId, messages: Collection[str]) -> None:
         self._on_working(session, () if self._resting else messages)

@@ -1,0 +1,51 @@
+"""How much of what a runner says of its messages is taken over in a time. Pure: monotonic seconds in.
+
+What the host gave it to work on may be acked whenever it likes: a claim and an end for each message. All beyond that
+(tries that are run again, acks of nothing, claims of containers that are gone, costs of many turns) is paid from an
+hour's rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nanohost.slowing import Bucket, Slowed, full
+
+ACKS_PER_HOUR = 7_200
+"""Beyond those of messages that were given, as many as there may be messages (see delivery/budget.py): an ack costs
+the host about the same. A turn over 300 messages, tried again for an hour while the model is overloaded, has fewer."""
+FOR_A_MESSAGE = 2
+"""It is claimed, and it is done with."""
+MOST_GIVEN = 40_000
+"""Acks that are left over from messages that were given: those of 20,000 messages that came at once."""
+OVER = f"more than {ACKS_PER_HOUR:,} acks an hour beyond those of its messages"
+
+
+@dataclass(slots=True)
+class AckBudget(Slowed):
+    """One session's."""
+
+    now: float
+    _given: int = 0
+    _bucket: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._bucket = full(ACKS_PER_HOUR, self.now)
+
+    def give(self, messages: int) -> None:
+        """So many messages were put into its mailbox."""
+        self._given = min(self._given + FOR_A_MESSAGE * messages, MOST_GIVEN)
+
+    def pay(self, count: int) -> None:
+        """So much was taken over; nothing: nothing waits."""
+        from_given = min(count, self._given)
+        self._given -= from_given
+        self._bucket.left -= count - from_given
+        if not count:
+            self.rest()
+
+    def may_look(self, now: float) -> bool:
+        """Whether more is taken over now; else `over` says why not."""
+        self._bucket.fill(now)
+        self.over = "" if self._given or self._bucket.left >= 1 else OVER
+        return not self.over
