@@ -172,6 +172,24 @@ def _hoard(folder: Path) -> None:
     _at_work()
 
 
+def flood_acks() -> None:
+    """Acks what it was never given, 5,000 a second."""
+    with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
+        database.execute("PRAGMA synchronous = OFF")
+        _at_work()
+        number = 1_000_000
+        until = time.monotonic() + LONGEST_S
+        while time.monotonic() < until:
+            with database:
+                row = "'completed', 'c', 't' || ?, 0, '2026-01-01T00:00:00.000000Z', NULL, NULL, NULL"
+                database.executemany(
+                    f"INSERT INTO processing_ack VALUES ('x' || ?, ?, {row})",
+                    [(one, one, one) for one in range(number, number + 250)],
+                )
+            number += 250
+            time.sleep(0.05)
+
+
 def _touch(database: sqlite3.Connection) -> None:
     until = time.monotonic() + LONGEST_S
     while time.monotonic() < until:
@@ -194,6 +212,7 @@ PROGRAMS: Mapping[str, Callable[[], None]] = {
         large_state,
         large_text,
         flood_requests,
+        flood_acks,
         fill_out,
         fill_state,
         fill_workspace,

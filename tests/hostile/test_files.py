@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.keeper.ack_budget import OVER
 from tests.hostile.agents import RUNTIMES, ask, hosting, let_loose, trouble
 from tests.support.engine import docker_engine
 from tests.support.flow import Flow
+from tests.support.invariants import until
 
 __all__ = ["docker_engine"]
 
@@ -62,6 +64,21 @@ async def test_a_file_that_takes_too_much_to_read_stops_its_own_session_alone(
         await flow.wire("good", "good")
         await let_loose(flow, name)
         assert "outbound.db cannot be read" in await trouble(flow)
+        assert await ask(flow, "hi") == "echo: hi"
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06")
+async def test_a_session_that_acks_without_end_is_slowed_down_and_named_and_others_are_answered(
+    tmp_path: Path, kind: str
+) -> None:
+    async with hosting(tmp_path, kind) as flow:
+        await flow.wire("good", "good")
+        await let_loose(flow, "flood_acks")
+        session = await flow.session("bad")
+        await until(lambda: session.id in flow.host.slowed(), limit_s=60.0)
+        shown = flow.host.report()["sessions_slowed"]
+        assert shown == [{"session": session.id, "reason": OVER}]
         assert await ask(flow, "hi") == "echo: hi"
 
 
