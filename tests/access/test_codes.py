@@ -15,7 +15,7 @@ from nanohost.access.codes import Typed, Word, issue, typed
 from nanohost.channel_api import EventKind
 from nanohost.reception.codes import NOT_ALONE, OVERHEARD
 from nanohost.store import codes, dropped
-from nanohost.store.codes import Purpose
+from nanohost.store.codes import CodeStatus, Purpose
 from nanohost.testing.manual_clock import START, ManualClock
 from tests.access.hall import Hall, hall_in
 
@@ -108,6 +108,49 @@ async def test_a_code_works_once(hall: Hall) -> None:
     assert not await hall.is_owner(EVE)
 
 
+@pytest.mark.behaviour("AC-03")
+async def test_a_code_that_was_used_is_a_used_one_also_when_its_time_is_up_or_another_was_made(hall: Hall) -> None:
+    code = await hall.pair()
+    await hall.write(ADA, code)
+    await hall.write(EVE, code)
+    await hall.pair()
+    await hall.write(BOB, code)
+    await hall.clock.advance(16 * 60)
+    await hall.write("telegram:carl", code)
+    for user in (EVE, BOB, "telegram:carl"):
+        assert await hall.told(user) == ["That code was used before; each works once."]
+
+
+async def test_a_code_that_was_too_old_when_another_was_made_is_a_too_old_one(hall: Hall) -> None:
+    code = await hall.pair()
+    await hall.clock.advance(16 * 60)
+    await hall.pair()
+    await hall.write(EVE, code)
+    assert await hall.told(EVE) == ["That code is too old; have a new one made."]
+
+
+async def test_a_code_is_closed_once_and_by_the_first(hall: Hall) -> None:
+    await hall.pair()
+    async with hall.store.transaction() as tx:
+        [code] = await codes.all_open(tx)
+        closed = [await codes.close(tx, code, CodeStatus.USED, by=user, now=hall.clock.now()) for user in (ADA, EVE)]
+        found = await tx.all("SELECT used_by FROM codes")
+    assert (closed, [row["used_by"] for row in found]) == ([True, False], [ADA])
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_a_new_code_takes_the_place_of_one_by_the_same_for_the_same_and_of_no_other(hall: Hall) -> None:
+    made: list[tuple[Purpose, str | None, str]]
+    made = [(Purpose.OWNER, "telegram", ADA), (Purpose.OWNER, "telegram", BOB), (Purpose.OWNER, "slack", ADA)]
+    made += [(Purpose.OWNER, None, ADA), (Purpose.LINK, None, ADA), (Purpose.LINK, None, BOB)]
+    now = hall.clock.now()
+    for purpose, channel, user in (*made, made[0]):
+        async with hall.store.transaction() as tx:
+            await issue(tx, purpose, channel_type=channel, user_id=user, created_by=user, origin="", now=now)
+    open_now = [(one.purpose, one.channel_type, one.created_by) for one in await codes.all_open(hall.store)]
+    assert open_now == [*made[1:], made[0]]
+
+
 async def test_an_event_that_is_done_again_is_no_second_visit(hall: Hall) -> None:
     """What came with it in a batch failed: the code would be called a used one, and a wrong one counted twice."""
     code = await hall.pair()
@@ -166,6 +209,9 @@ async def test_a_flood_of_guesses_is_one_answer_one_entry_and_a_count(hall: Hall
     assert len(await hall.record("codes.guess")) == 1
     [counted] = await dropped.latest(hall.store.reports, limit=10, user=EVE)
     assert counted.count == 51
+    now = hall.clock.now()
+    [guesses] = await codes.guesses(hall.store, since=now - timedelta(hours=1), now=now)
+    assert (guesses.user_id, guesses.count) == (EVE, 52)
     await hall.write(ADA, code)
     assert await hall.is_owner(ADA), "whoever is silent voids nothing"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, timedelta
 
 import pytest
@@ -184,6 +185,56 @@ async def test_what_was_changed_between_asking_and_the_yes_is_not_done(bench: Be
     assert found is not None
     assert found.status is ApprovalStatus.FAILED
     assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
+
+
+GONE = {
+    "it was settled meanwhile": "UPDATE actions SET status = 'refused', reason = 'no', told = 1",
+    "it waits for another approval": "UPDATE actions SET approval_id = 'other'",
+    "it is not there any more": "DELETE FROM actions",
+}
+"""What may have become of a request by the time somebody says yes to it."""
+
+
+@pytest.mark.behaviour("AP-05")
+@pytest.mark.parametrize("became", GONE)
+async def test_a_yes_to_a_request_that_does_not_wait_for_it_any_more_fails_in_words(bench: Bench, became: str) -> None:
+    approval = await asked(bench)
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    async with bench.store.transaction() as tx:
+        await approvals.add(tx, replace(found, id=ApprovalId("other"), subject="something else"))
+        await tx.run(GONE[became])
+    await say(bench, approval, ONCE)
+    await bench.settle()
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    assert (found.status, found.reason) == (ApprovalStatus.FAILED, "the request does not wait any more")
+    assert await granted(bench) == []
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_a_yes_to_an_agent_that_is_gone_fails_in_words(bench: Bench) -> None:
+    approval = await asked(bench)
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE approvals SET agent_group_id = NULL")
+    await say(bench, approval, ONCE)
+    await bench.settle()
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    assert (found.status, found.reason) == (ApprovalStatus.FAILED, "the agent that asked is gone")
+    assert await granted(bench) == []
+
+
+@pytest.mark.behaviour("AP-05")
+async def test_a_yes_to_a_request_that_is_not_what_was_asked_about_fails_before_anything_goes_on(bench: Bench) -> None:
+    approval = await asked(bench)
+    async with bench.store.transaction() as tx:
+        await tx.run("UPDATE actions SET arguments = ?", (wanted("silver"),))
+    await say(bench, approval, MONTH)
+    found = await approvals.find(bench.store, approval)
+    assert found is not None
+    assert (found.status, found.reason) == (ApprovalStatus.FAILED, "it is not what was asked about")
+    assert await rules.every(bench.store.reports, limit=9) == [], "no permission for thirty days, either"
 
 
 @pytest.mark.behaviour("AP-05")
