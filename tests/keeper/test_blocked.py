@@ -18,7 +18,7 @@ from nanohost.runtimes.port import Container
 from nanohost.store import holds
 from nanohost_protocol.outbound import OutboundWriter
 from tests.keeper.bench import Bench, PaperRuntime, keeping
-from tests.keeper.test_held import has_an_owner, looks, release, rests, told, writes
+from tests.keeper.test_held import has_an_owner, hold, looks, release, rests, told, writes
 from tests.keeper.test_keeper import has_started
 from tests.support.invariants import until
 
@@ -176,6 +176,24 @@ async def test_who_waits_is_told_although_the_mailbox_refuses_until_the_containe
         await until(lambda: not bench.keeper.containers())
         await rests(bench)
         assert ("a", WORDS) in await told(bench)
+
+
+async def test_whoever_is_released_before_anybody_was_told_has_the_pauses_of_a_container_that_crashes(
+    tmp_path: Path,
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        with closing(sqlite3.connect(bench.mailboxes.layout(session).inbound_db, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM meta").fetchall()
+            await hold(bench, session)
+        await release(bench, session)
+        for number in range(1, 3):
+            await runs(bench, session, number)
+            bench.runtime.die(bench.runtime.living[0])
+            await until(lambda: not bench.keeper.containers())
+            await rests(bench)
+            assert session.id in bench.keeper.troubles()
 
 
 async def test_a_hold_that_the_database_refuses_is_put_on_record_later(tmp_path: Path) -> None:

@@ -397,6 +397,7 @@ class Keeper:
         await self._hold_blocked(session)
         hold = await holds.find(self._store, id)
         if hold is None:
+            self._untold.discard(id)
             if self._slots.get(id) is None and _is_due(session.due_at, self._clock.now()):
                 self._pauses.forget(id)
                 self.wake(id)
