@@ -52,6 +52,7 @@ def test_a_code_is_read_with_or_without_its_dash_in_any_case_and_after_a_command
         "thankyou",
         "STANDARD",
         "20262345",
+        "23456789",
         "K7QM-2X9",
         "K7QM-2X9PQ",
         "K7-QM2X9P",

@@ -16,8 +16,8 @@ ACKS_PER_HOUR = 7_200
 the host about the same. A turn over 300 messages, tried again for an hour while the model is overloaded, has fewer."""
 FOR_A_MESSAGE = 2
 """It is claimed, and it is done with."""
-MOST_GIVEN = 40_000
-"""Acks that are left over from messages that were given: those of 20,000 messages that came at once."""
+MOST_GIVEN = 100_000
+"""Acks that are left over from messages that were given: those of 50,000 messages that came at once."""
 OVER = f"more than {ACKS_PER_HOUR:,} acks an hour beyond those of its messages"
 
 
