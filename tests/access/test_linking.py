@@ -178,6 +178,13 @@ async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(hall
     assert len(await users.identities(hall.store, EVE)) == 1, "and the code is used up"
 
 
+async def test_the_record_names_who_is_to_be_linked_and_who_used_the_code(hall: Hall) -> None:
+    await hall.owner(ADA)
+    await hall.write(ADA_ON_SLACK, await code_for(hall, ADA))
+    [made], [used] = await hall.record("codes.create"), await hall.record("codes.use")
+    assert (made.who, made.about, used.who, used.about) == (ADA, ADA, ADA_ON_SLACK, ADA)
+
+
 async def test_a_stranger_is_given_no_code(hall: Hall) -> None:
     assert not await hall.write(EVE, "/link")
     assert await hall.store.all("SELECT * FROM codes") == []
