@@ -31,7 +31,7 @@ async def say(
 
     `out_id` names what is said: said again under the same one, it is the first one's entry that comes back. An answer
     replies to the message that `place` names, if it names one. An EditOut names the number of an earlier message, and
-    goes the way that one went. `about_cards`: it stands with the cards in that chat, which does no other message good.
+    goes the way that one went. `about_cards`: it is about what cards are about, and goes out by their lane.
     """
     earlier = await tx.one(BY_OUT_ID, (HOST, out_id))
     if earlier is not None:
