@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nanohost.access.decision import KNOWN_ONLY, may_talk
+from nanohost.access.decision import KNOWN_ONLY, is_admin, may_talk
 from nanohost.model import AgentGroupId, Role, SenderScope, UnknownSender
 from nanohost.store.roles import Grant
 
@@ -73,3 +73,21 @@ def test_who_an_agent_listens_to_that_knows_its_people_needs_a_role_whatever_the
     access = may_talk(grants, policy, HERE, SenderScope.KNOWN)
     assert (access.allowed, access.reason) == (allowed, "member" if allowed else KNOWN_ONLY)
     assert not access.may_ask
+
+
+@pytest.mark.behaviour("AC-06")
+@pytest.mark.parametrize(
+    ("role", "where", "is_one"),
+    [
+        (Role.OWNER, None, True),
+        (Role.ADMIN, None, True),
+        (Role.ADMIN, 1, True),
+        (Role.ADMIN, 2, False),
+        (Role.MEMBER, None, False),
+        (Role.MEMBER, 1, False),
+    ],
+)
+def test_an_admin_is_one_of_this_agent_or_of_all(role: Role, where: int | None, is_one: bool) -> None:
+    scope = None if where is None else AgentGroupId(where)
+    assert is_admin([grant(role, scope)], AgentGroupId(1)) is is_one
+    assert not is_admin([], AgentGroupId(1))
