@@ -34,7 +34,7 @@ from nanohost.keeper.pauses import Pauses, Trouble
 from nanohost.keeper.sentences import CRASHES, no_container
 from nanohost.keeper.slots import STOP_GRACE_S, Slot, Slots, SlotState
 from nanohost.keeper.starter import SessionServices, Starter
-from nanohost.keeper.stuck import MAILBOX, Limits, Stuck
+from nanohost.keeper.stuck import DISK, MAILBOX, Limits, Stuck
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
@@ -379,8 +379,8 @@ class Keeper:
             await self._moved.wait()
         if (grown := await self._health.folders.before_start(session)) is None:
             return
-        found = Stuck(reason="disk", sentence=grown.sentence, hold=True, of_group=grown.of_group)
-        for other in await self._holding.hold_for_disk(session, found):
+        found = Stuck(reason=DISK, sentence=grown.sentence, hold=True, of_group=grown.of_group)
+        for other in await self._holding.hold_stuck(session, found):
             self.on_hold(other)
         raise SessionHeld(f"session {id} is held: {grown.sentence}")
 
