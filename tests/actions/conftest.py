@@ -23,6 +23,7 @@ from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.payloads import SystemIn, decode_in
 from nanohost_protocol.rows import MessageIn, Origin
+from tests.support.requests import requests_of
 
 HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
@@ -91,7 +92,7 @@ class Bench:
         )
 
     async def statuses(self) -> list[str]:
-        return [str(row.status) for row in await actions.of_session(self.store.reports, self.session.id)]
+        return [str(row.status) for row in await requests_of(self.store, self.session.id)]
 
     def notices(self) -> list[MessageIn]:
         """What the agent was told, in order."""

@@ -15,12 +15,13 @@ from nanohost.actions.registry import Action, Arguments, Request
 from nanohost.errors import UsageError
 from nanohost.guard.guard import Guard
 from nanohost.guard.ruling import Ruling
-from nanohost.store import actions, holds, sessions
+from nanohost.store import holds, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.database import Transaction
 from nanohost_protocol.ids import notice_id
 from nanohost_protocol.times import to_text
 from tests.actions.conftest import HERE, Bench
+from tests.support.requests import requests_of
 
 
 class Wish(Arguments):
@@ -204,7 +205,7 @@ async def test_a_request_on_record_is_kept_as_it_was(bench: Bench) -> None:
     )
     await bench.enter(row)
     await bench.enter(replace(row, name="another"))
-    assert await actions.of_session(bench.store.reports, bench.session.id) == [row]
+    assert await requests_of(bench.store, bench.session.id) == [row]
 
 
 def test_every_action_has_a_name_of_its_subject() -> None:
@@ -229,6 +230,6 @@ async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(bench: 
     await bench.ask("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
     await bench.ask("wish", wanted("yes"))
     await bench.settle()
-    refused, done = await actions.of_session(bench.store.reports, bench.session.id)
+    refused, done = await requests_of(bench.store, bench.session.id)
     assert (refused.status, len(refused.arguments)) == (ActionStatus.REFUSED, 2_000)
     assert done.arguments == wanted("yes")

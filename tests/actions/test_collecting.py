@@ -6,11 +6,12 @@ from contextlib import closing
 
 from nanohost.delivery.collector import Collector
 from nanohost.model import SessionId
-from nanohost.store import actions, audit, sessions
+from nanohost.store import audit, sessions
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, SystemOut, TaskOut, encode
 from nanohost_protocol.rows import NewMessageOut, OutKind
 from tests.actions.conftest import Bench
+from tests.support.requests import requests_of
 
 WRITTEN = (
     (OutKind.SYSTEM, '{"action":"\\ud800","arguments":"\\udfff"}'),
@@ -50,7 +51,7 @@ async def test_whatever_a_container_asks_for_is_on_record_and_refused(bench: Ben
     assert await collected(bench, *rows) == [bench.session.id]
     session = await sessions.get(bench.store, bench.session.id)
     assert session.out_cursor == 2 * len(WRITTEN) - 1
-    found = await actions.of_session(bench.store.reports, bench.session.id)
+    found = await requests_of(bench.store, bench.session.id)
     assert [row.out_id for row in found] == [f"r{at}" for at in range(len(WRITTEN) - 1)]
     [sent] = await bench.store.all("SELECT out_id FROM deliveries")
     assert sent["out_id"] == f"r{len(WRITTEN) - 1}"

@@ -24,7 +24,6 @@ from nanohost.guard.guard import Guard
 from nanohost.guard.ruling import Ruling
 from nanohost.model import ApprovalId, EngageMode, MessagingGroupId, Role, SessionMode, UnknownSender
 from nanohost.store import (
-    actions,
     agent_groups,
     approvals,
     audit,
@@ -40,6 +39,7 @@ from nanohost.store.database import Transaction
 from nanohost.store.rules import RuleEffect
 from nanohost_protocol.times import to_text
 from tests.actions.conftest import Bench
+from tests.support.requests import requests_of
 
 ALLOW, ONCE, MONTH = "Allow", "Allow once", "Allow for 30 days"
 OWNER = Actor(who="fake:owner", name="Olga", is_local=True)
@@ -343,7 +343,7 @@ async def test_a_permission_that_is_taken_back_before_it_was_used_leaves_what_wa
         await rules.end(tx, number, by="local:root", now=bench.clock.now())
     await bench.settle()
     assert (await bench.statuses(), await granted(bench)) == (["held"], [])
-    [row] = await actions.of_session(bench.store.reports, bench.session.id)
+    [row] = await requests_of(bench.store, bench.session.id)
     assert row.approval_id not in (None, approval)
 
 
@@ -677,5 +677,5 @@ async def test_what_the_operator_holds_is_held_whatever_the_action_says_of_itsel
 
 async def test_requests_that_wait_are_on_record_as_they_were(bench: Bench) -> None:
     approval = await asked(bench)
-    [row] = await actions.of_session(bench.store.reports, bench.session.id)
+    [row] = await requests_of(bench.store, bench.session.id)
     assert (row.status, row.approval_id, row.arguments) == ("held", approval, wanted("gold"))

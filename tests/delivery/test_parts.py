@@ -99,7 +99,7 @@ class Bench:
 async def running(root: Path, fake: FakeChannel, clock: ManualClock, *, ask: bool = False) -> AsyncIterator[Bench]:
     home = Home(root)
     async with opened_store(home, durable=False) as store:
-        found = await sessions.every(store.reports)
+        found = [one async for one in sessions.every(store.reports)]
         if found:
             session = found[0].id
         else:

@@ -251,7 +251,7 @@ async def test_what_turns_took_is_told(watched: Stage) -> None:
         await watched.fake.person_writes("go")
         await watched.fake.wait_for(1)
         async with asyncio.timeout(LIMIT_S):
-            while await turn_costs.first(flow.host.store) is None:  # noqa: ASYNC110 - another process's doing
+            while await turn_costs.first(flow.host.store.reports) is None:  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.01)
         [said] = await _owner_says(watched, "/cost")
     assert said.splitlines()[1] == "- today: 1 turn, tokens 10 in, 0 cached, 5 out, about $0.50"

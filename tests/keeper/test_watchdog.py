@@ -95,7 +95,7 @@ async def one_that_is_gone_claims_it(bench: Bench) -> None:
     """What a container of before is on record with is no turn that goes on."""
     await its_container_takes_nothing(bench)
     await until(lambda: not bench.keeper._starts.busy() and not bench.keeper._acks.busy())
-    [session] = await sessions.every(bench.store.reports)
+    [session] = [one async for one in sessions.every(bench.store.reports)]
     rows = await bench.mailboxes.inbound(session, lambda box: list(box.due(bench.clock.now())))
     path = bench.mailboxes.layout(session).outbound_db
     with closing(OutboundWriter(path, container_id="l-gone", durable=False)) as gone:
@@ -338,7 +338,7 @@ async def test_what_is_settled_is_late_no_more(tmp_path: Path) -> None:
         await nothing_is_started(bench)
         await watchdog(bench).look()
         assert len(await found(bench)) == 1
-        [session] = await sessions.every(bench.store.reports)
+        [session] = [one async for one in sessions.every(bench.store.reports)]
         await closed(bench, session)
         await watchdog(bench).look()
         assert await found(bench) == []

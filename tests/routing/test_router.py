@@ -217,7 +217,7 @@ class World:
 
     async def session(self, folder: str, thread: str | None = None) -> Session:
         (found,) = [
-            s for s in await sessions.every(self.store.reports) if (s.group_folder, s.thread_id) == (folder, thread)
+            s async for s in sessions.every(self.store.reports) if (s.group_folder, s.thread_id) == (folder, thread)
         ]
         return found
 
@@ -296,7 +296,7 @@ async def test_a_second_message_finds_the_firsts_session(world: World) -> None:
         await world.says(text)
         await world.route()
     assert await world.mailbox("a") == ["one", "two"]
-    assert len(await sessions.every(world.store.reports)) == 1
+    assert len([one async for one in sessions.every(world.store.reports)]) == 1
 
 
 @pytest.mark.behaviour("RT-01")
@@ -339,7 +339,7 @@ async def test_what_nobody_is_wired_to_is_dropped_with_the_reason(world: World) 
     await world.says("to no agent", chat="c2", is_group=True)
     await world.route()
     assert await world.drops() == [("to nobody", NO_CHAT), ("to no agent", NO_WIRING)]
-    assert (world.woken, await sessions.every(world.store.reports)) == ([], [])
+    assert (world.woken, [one async for one in sessions.every(world.store.reports)]) == ([], [])
 
 
 @pytest.mark.behaviour("AC-02", "RT-07", "RT-10")
@@ -383,7 +383,7 @@ async def test_a_mention_sticks_to_its_thread(world: World) -> None:
     await world.says("later", thread="7", is_group=True)
     await world.route()
     assert await world.mailbox("a", "7") == ["@nan", "same batch", "later"]
-    assert len(await sessions.every(world.store.reports)) == 1
+    assert len([one async for one in sessions.every(world.store.reports)]) == 1
 
 
 @pytest.mark.behaviour("RT-04")
@@ -539,7 +539,7 @@ async def test_a_crash_between_mailbox_and_record_changes_nothing(world: World) 
     await crash(world)
     await world.route()
     assert (await world.mailbox("a"), await world.mailbox("b")) == (["one", "two"], ["one", "two"])
-    assert len(await sessions.every(world.store.reports)) == 2
+    assert len([one async for one in sessions.every(world.store.reports)]) == 2
     assert len(set(world.woken)) == 2
 
 

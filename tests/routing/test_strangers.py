@@ -94,7 +94,7 @@ async def test_without_accumulate_it_is_on_record_and_nowhere_else(world: World)
     await world.route()
     assert {outcome for _, outcome in await world.outcomes()} == {"not_engaged"}
     assert await counts(world) == {("fake:u1", NO_PART, "a"): 3}
-    assert await sessions.every(world.store.reports) == []
+    assert [one async for one in sessions.every(world.store.reports)] == []
 
 
 @pytest.mark.behaviour("RT-05", "RT-04")
@@ -202,7 +202,7 @@ async def test_a_bot_is_heard_by_the_wiring_that_says_so_alone(world: World) -> 
     await world.says("build failed", is_group=True, sender="ci", bot=True)
     await world.route()
     assert await world.mailbox("b") == ["build failed"]
-    assert [one.group_folder for one in await sessions.every(world.store.reports)] == ["b"]
+    assert [one.group_folder async for one in sessions.every(world.store.reports)] == ["b"]
     assert await counts(world) == {("fake:ci", ANOTHER_BOT, "a"): 1}
 
 
@@ -220,7 +220,7 @@ async def test_a_strangers_message_is_held_and_they_are_told_so_once_in_a_direct
     assert await said(owned) == [("c1", ASKED)]
     assert {id for aftermath in owned.aftermaths for id in aftermath.approvals} == {approval}
     assert {lane.platform_id for aftermath in owned.aftermaths for lane in aftermath.lanes} == {"c1"}
-    assert (owned.woken, await sessions.every(owned.store.reports)) == ([], [])
+    assert (owned.woken, [one async for one in sessions.every(owned.store.reports)]) == ([], [])
     assert await users.find(owned.store, "fake:u1") is not None
 
 
@@ -284,7 +284,7 @@ async def test_nobody_is_asked_about_chatter_that_no_agent_takes_part_in(owned: 
     await owned.says("chatter", is_group=True)
     await owned.says("👍", is_group=True, mentions=True, kind=EventKind.REACTION)
     await owned.route()
-    assert (await approvals(owned), await sessions.every(owned.store.reports)) == ([], [])
+    assert (await approvals(owned), [one async for one in sessions.every(owned.store.reports)]) == ([], [])
 
 
 @pytest.mark.behaviour("RT-03", "AC-04")

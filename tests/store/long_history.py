@@ -1,4 +1,5 @@
-"""A central database with 100,000 rows in every table that grows, all settled, and a little that is open."""
+"""A central database with 100,000 rows in every table that grows: what was settled, in all the ways in which it can be,
+and of what is open a few."""
 
 from __future__ import annotations
 
@@ -7,13 +8,21 @@ import sqlite3
 from collections.abc import Mapping
 
 ROWS = 100_000
+FEW = 1_000
+"""More is open only for a moment, or is in somebody's way."""
 BIG = "sBig"
 """The session that all the history is of."""
-EARLY, LATE = "2000-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z"
-"""Before and after every moment that is on record."""
+EARLY, MIDDLE, LATE = "2000-01-01T00:00:00.000Z", "2023-11-15T12:06:40.000Z", "2099-01-01T00:00:00.000Z"
+"""Before, amid and after the moments that are on record."""
+ALL_TIME = "all time"
+"""In place of a moment: since the first of these, until the last."""
+AN_HOUR, HOUR_LATER = "an hour", "2023-11-15T13:06:40.000Z"
+"""The same: since MIDDLE, until this."""
 
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i, 'unixepoch')"
 _PLACE = "'fake', 'default', 'c1'"
+_SEQ = "iif(i % 10, 2 * i + 1, -2 * i - 1)"
+"""Of what was said. Every tenth is a notice."""
 
 _FIRST = """
 INSERT INTO agent_groups (id, folder, name, created_at) VALUES (1, 'main', 'Main', :t), (2, 'other', 'Other', :t);
@@ -26,58 +35,87 @@ VALUES (1, 1, 1, 'pattern', '.', 'shared', 0, :t), (3, 2, 1, 'pattern', '.', 'sh
 INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
 VALUES ('sBig', 1, 1, NULL, :t, :t), ('host', 2, NULL, NULL, :t, :t);
 """
+# What is open is the last: a walk from the beginning finds it after everything else.
 _MANY = (
-    f"""INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
-    SELECT 's' || i, 2, 2, 't' || i, {_TIME}, {_TIME} FROM n""",
+    f"""INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at, due_at,
+        lease, runtime)
+    SELECT 's' || i, 2, 2, 't' || i, {_TIME}, {_TIME}, iif(i > 99990, {_TIME}, NULL), iif(i > 99995, 'l' || i, NULL),
+        iif(i > 99995, 'process', NULL) FROM n""",
     f"""INSERT INTO inbound_events (id, channel_type, instance, platform_id, platform_message_id, event_kind, thread_id,
         is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, sent_at, received_at,
-        status)
-    SELECT i, {_PLACE}, 'm' || i, 'message', 't1', 1, 1, 'u' || i, 'Ada', 0, 'chat', 'hello', {_TIME}, {_TIME}, 'routed'
-    FROM n""",
-    """INSERT INTO routes (event_id, wiring_id, outcome, reason, session_id, message_id, thread_id)
-    SELECT i, 1, iif(i % 2, 'written', 'denied'), '', 'sBig', 'i' || i, 't1' FROM n""",
+        status, approval_id)
+    SELECT i, {_PLACE}, 'm' || i, 'message', 't1', 1, 1, 'u' || i, 'Ada', 0, 'chat', 'hello', {_TIME}, {_TIME},
+        CASE WHEN i > 99995 THEN 'new' WHEN i > 99990 THEN 'held' WHEN i % 4 < 2 THEN 'routed'
+            WHEN i % 4 = 2 THEN 'dropped' ELSE 'set_aside' END,
+        iif(i BETWEEN 99991 AND 99995, 'p' || i, NULL) FROM n""",
+    """INSERT INTO routes
+        (event_id, wiring_id, outcome, reason, session_id, message_id, approval_id, trigger, thread_id)
+    SELECT i, 1, CASE WHEN i > 99995 THEN 'waiting' WHEN i > 99990 THEN 'held' WHEN i % 5 = 1 THEN 'context'
+            WHEN i % 5 = 2 THEN 'denied' WHEN i % 5 = 3 THEN 'not_engaged' ELSE 'written' END,
+        '', 'sBig', 'i' || i, iif(i BETWEEN 99991 AND 99995, 'p' || i, NULL), i % 5 != 1, 't1' FROM n""",
     f"""INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status,
-        attempts, created_at, changed_at)
-    SELECT 'sBig', 2 * i + 1, 'o' || i, iif(i % 9, 'chat', 'edit'), {_PLACE}, json_object('message', i),
-        'sent', 1, {_TIME}, {_TIME} FROM n""",
+        attempts, created_at, changed_at, card)
+    SELECT 'sBig', {_SEQ}, 'o' || i, iif(i % 9, 'chat', 'edit'), {_PLACE}, json_object('message', i),
+        CASE WHEN i > 99995 THEN 'sending' WHEN i > 99990 THEN 'pending' WHEN i % 8 = 1 THEN 'dropped'
+            WHEN i % 8 = 2 THEN 'dead' WHEN i % 8 = 3 THEN 'unknown' ELSE 'sent' END,
+        1, {_TIME}, {_TIME}, 'c' || i FROM n""",
     f"""INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status,
         attempts, created_at, changed_at)
     SELECT 'host', 2 * i + 1, 'h' || i, 'chat', {_PLACE}, '{{}}', 'sent', 1, {_TIME}, {_TIME} FROM n""",
     f"""INSERT INTO delivery_attempts (session_id, seq, number, started_at, ended_at, outcome)
-    SELECT 'sBig', 2 * i + 1, 1, {_TIME}, {_TIME}, 'sent' FROM n""",
-    f"""INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, done_at)
-    SELECT 'sBig', 2 * i, 'a' || i, 'tasks.list', '{{}}', {_TIME}, 'done', 1, {_TIME}, {_TIME} FROM n""",
+    SELECT 'sBig', {_SEQ}, 1, {_TIME}, {_TIME}, 'sent' FROM n""",
+    f"""INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, done_at,
+        approval_id)
+    SELECT 'sBig', 2 * i, 'a' || i, 'tasks.list', '{{}}', {_TIME},
+        CASE WHEN i > 99995 THEN 'pending' WHEN i > 99990 THEN 'held' WHEN i % 4 = 1 THEN 'refused'
+            WHEN i % 4 = 2 THEN 'failed' ELSE 'done' END,
+        i <= 99990, {_TIME}, iif(i <= 99990, {_TIME}, NULL), iif(i % 4 = 1 OR i > 99990, 'p' || i, NULL) FROM n""",
     f"""INSERT INTO model_calls (session_id, started_at, duration_ms, status, tokens_in, tokens_out, tokens_cached,
-        tokens_cache_written, turn_id) SELECT 'sBig', {_TIME}, 1, 200, 1, 1, 1, 1, 't' || i FROM n""",
+        tokens_cache_written, turn_id)
+    SELECT 'sBig', {_TIME}, 1, 200, 1, 1, 1, 1, CASE WHEN i <= 60000 THEN '' WHEN i <= 99990 THEN 't' || i END
+    FROM n""",
     f"""INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,
         cost_usd) SELECT 'sBig', 't' || i, 'main', {_TIME}, 1, 1, 1, 0.1 FROM n""",
-    f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)
-    SELECT 's' || i, 'model', '', {_TIME}, {_TIME}, 1 FROM n""",
+    f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)
+    SELECT 's' || i, 'model', '', {_TIME}, {_TIME}, 1, iif(i > 99990, {_TIME}, NULL) FROM n""",
     f"""INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, status, misfire, created_by, created_at,
-        changed_at)
-    SELECT 't' || i, 'sBig', 'agent', 'x', 'UTC', {_TIME}, iif(i > 1, 'done', 'active'), 'latest', 'x', {_TIME}, {_TIME}
-    FROM n""",
+        changed_at, run_asked)
+    SELECT 't' || i, 'sBig', 'agent', 'x', 'UTC', {_TIME},
+        CASE WHEN i = 1 OR i > 99995 THEN 'active' WHEN i > 99990 THEN 'paused' WHEN i % 2 THEN 'done'
+            ELSE 'cancelled' END, 'latest', 'x', {_TIME}, {_TIME}, iif(i = 99995, {_TIME}, NULL) FROM n""",
+    # First those that were to run once, then the one that runs again and again.
     f"""INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at, started_at, ended_at, outcome)
-    SELECT 't1', 'sBig', {_TIME}, 'r' || i, {_TIME}, {_TIME}, {_TIME}, 'completed' FROM n""",
+    SELECT iif(i <= 50000, 't' || (i + 1), 't1'), 'sBig', {_TIME}, 'r' || i, {_TIME}, iif(i <= 99995, {_TIME}, NULL),
+        iif(i <= 99990, {_TIME}, NULL),
+        CASE WHEN i > 99990 THEN NULL WHEN i % 3 = 1 THEN 'failed' WHEN i % 3 = 2 THEN 'skipped'
+            ELSE 'completed' END FROM n""",
     f"""INSERT INTO users (user_id, name, person, first_seen_at, last_seen_at)
     SELECT 'fake:u' || i, 'Ada', i, {_TIME}, {_TIME} FROM n""",
     f"INSERT INTO dms SELECT 'fake:u' || i, {_PLACE}, NULL, {_TIME} FROM n",
     f"INSERT INTO dropped_messages SELECT {_PLACE}, 'fake:u' || i, 'x', '', 1, {_TIME}, {_TIME} FROM n",
     f"""INSERT INTO codes (hash, purpose, created_by, created_at, expires_at, status, closed_at)
-    SELECT 'h' || i, 'link', 'x', {_TIME}, {_TIME}, 'expired', {_TIME} FROM n""",
+    SELECT 'h' || i, iif(i % 2, 'link', 'owner'), 'x', {_TIME}, {_TIME},
+        CASE WHEN i > 99990 THEN 'open' WHEN i % 3 = 1 THEN 'used' WHEN i % 3 = 2 THEN 'burned' ELSE 'expired' END,
+        iif(i > 99990, NULL, {_TIME}) FROM n""",
     f"INSERT INTO code_guesses SELECT 'fake:u' || i, 1, {_TIME} FROM n",
     f"""INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, session_id, seq, created_at,
         expires_at, status, decided_at, digest)
-    SELECT 'p' || i, 'sender', 'x', '', '[]', '{{}}', 'x', 'sBig', i, {_TIME}, {_TIME}, 'approved', {_TIME}, ''
-    FROM n""",
+    SELECT 'p' || i, 'sender', iif(i > 99990, 'x' || i, 'x'), '', '[]', '{{}}', 'x', 'sBig', i, {_TIME}, {_TIME},
+        CASE WHEN i > 99990 THEN 'pending' WHEN i % 5 = 1 THEN 'denied' WHEN i % 5 = 2 THEN 'expired'
+            WHEN i % 5 = 3 THEN 'failed' WHEN i % 5 = 4 THEN 'withdrawn' ELSE 'approved' END,
+        iif(i > 99990, NULL, {_TIME}), '' FROM n""",
     f"INSERT INTO approval_cards SELECT 'p' || i, 1, 'fake:u1', 1000000 + i, {_TIME}, NULL FROM n",
     "INSERT INTO approval_refusals SELECT 'p' || i, 'fake:u1', 1 FROM n",
-    f"""INSERT INTO rules (kind, effect, subject, created_by, created_at, ended_at)
-    SELECT 'sender', 'allow', 's' || i, 'x', {_TIME}, iif(i % 2, {_TIME}, NULL) FROM n""",
-    f"""INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, asked_at, status)
-    SELECT 'sBig', 2 * i + 1, 'o' || i, {_PLACE}, {_TIME}, 'closed' FROM n""",
+    f"""INSERT INTO rules (kind, effect, subject, created_by, created_at, expires_at, ended_at)
+    SELECT 'sender', iif(i % 4 < 2, 'allow', 'deny'), 's' || i, 'x', {_TIME}, iif(i > 99990, {_TIME}, NULL),
+        iif(i % 2, {_TIME}, NULL) FROM n""",
+    f"""INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, asked_at, status, event_id)
+    SELECT 'sBig', {_SEQ}, 'o' || i, {_PLACE}, {_TIME},
+        CASE WHEN i > 99990 THEN 'open' WHEN i % 2 THEN 'answered' ELSE 'closed' END,
+        iif(i <= 99990 AND i % 2, i, NULL) FROM n""",
     f"""INSERT INTO audit_log (at, who, what, about, origin, outcome, details)
     SELECT {_TIME}, 'host', 'x', 'x', '', 'done', '{{}}' FROM n""",
+    "INSERT INTO forgotten SELECT 's' || i, 1 FROM n",
 )
 
 
@@ -101,7 +139,8 @@ _NAMED: Mapping[str, object] = {
     "seq": 3, "number": 1, "out_id": "none", "card": "none", "message": 0, "message_id": "none", "approval_id": "none",
     "task_id": "t1", "hash": "none", "user_id": "fake:u1", "user": "fake:u1", "by": "x", "one": "fake:u1",
     "other": "fake:u2", "person": 1, "status": "done", "purpose": "link", "lease": "none", "limit": 200, "most": 50,
-    "after": 0, "below": ROWS, "rest": 1, "id": 3, "ids": "[1, 2, 3]", "json": "[1, 2, 3]", "start": "t1",
+    "after": 0, "after_id": 0,
+    "below": ROWS, "rest": 1, "id": 3, "ids": "[1, 2, 3]", "json": "[1, 2, 3]", "start": "t1",
     "turn_id": "t1", "event_kind": "message", "platform_message_id": "none", "notice_id": "none", "event": 1,
     "role": "member", "trigger": 1, "up_to_seq": 1, "tries": 1, "only": 1, "again": 1, "reason": "x", "ended_by": "x",
     "thread": "t2", "wiring": 1, "agent_group": "main", "content": 20_000, "cut": "", "model": None, "choice": None,
@@ -112,6 +151,7 @@ _NAMED: Mapping[str, object] = {
     "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
     "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0,
 }  # fmt: skip
+_NUMBERED = re.compile(r"\?(\d+)")
 _TEXT_IDS = {"sessions": BIG, "tasks": "t1", "approvals": "p1"}
 _TIMES = re.compile(
     r"(now|before|since|until|lately|over|overdue|soon|seen|at|due|[a-z_]*_(at|due|asked|before)|asked)"
@@ -124,7 +164,7 @@ def nothing(sql: str) -> dict[str, None] | list[None]:
     """NULL for everything: a plan is the same for all values."""
     sql = _QUOTED.sub("''", sql)
     names = re.findall(r"(?<!\w):(\w+)", sql)
-    return dict.fromkeys(names) if names else [None] * sql.count("?")
+    return dict.fromkeys(names) if names else [None] * len(_marks(sql))
 
 
 class Unknown(Exception):
@@ -132,7 +172,8 @@ class Unknown(Exception):
 
 
 def values(sql: str, moment: str) -> dict[str, object] | list[object]:
-    """What to run a statement with: the big session, its chat, and this moment wherever a time is asked for.
+    """What to run a statement with: the big session, its chat, and this moment wherever a time is asked for. With
+    ALL_TIME, or AN_HOUR, a time after which something has to be is the first, and any other the last.
 
     Raises Unknown for a name that is new: give it a value in `_NAMED`.
     """
@@ -141,8 +182,22 @@ def values(sql: str, moment: str) -> dict[str, object] | list[object]:
     sql = _QUOTED.sub("''", sql)
     names = re.findall(r"(?<!\w):(\w+)", sql)
     if names:
-        return {name: _value(name, ids, moment) for name in names}
-    return [_value(_column(sql[: mark.start()]), ids, moment) for mark in re.finditer(r"\?", sql)]
+        return {name: _value(name, ids, _bound(moment, sql[: sql.index(f":{name}")])) for name in names}
+    return [_value(_column(sql[:at]), ids, _bound(moment, sql[:at])) for at in _marks(sql)]
+
+
+def _bound(moment: str, before: str) -> str:
+    spans = {ALL_TIME: (EARLY, LATE), AN_HOUR: (MIDDLE, HOUR_LATER)}
+    if moment not in spans:
+        return moment
+    since, until = spans[moment]
+    return since if re.search(r">=? \(?$", before) else until
+
+
+def _marks(sql: str) -> list[int]:
+    """Where each value is asked for: by its number, or in order."""
+    numbered = {int(mark[1]): mark.start() for mark in reversed(list(_NUMBERED.finditer(sql)))}
+    return [numbered[number] for number in sorted(numbered)] or [mark.start() for mark in re.finditer(r"\?", sql)]
 
 
 def _column(before: str) -> str:

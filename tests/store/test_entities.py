@@ -207,7 +207,7 @@ async def test_a_session_is_found_by_its_key_and_made_once(store: Store) -> None
             async with store.transaction() as tx:
                 await sessions.add(tx, agent_group=agent.id, messaging_group=group, thread_id=thread, now=NOON)
     assert await sessions.find(store, SessionId("nobody")) is None
-    assert len(await sessions.every(store.reports)) == 3
+    assert len([one async for one in sessions.every(store.reports)]) == 3
 
 
 async def test_due_work_is_found_when_its_time_has_come(store: Store) -> None:

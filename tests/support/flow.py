@@ -88,7 +88,8 @@ class Flow:
 
     async def sessions(self, folder: str | None = None) -> list[Session]:
         """All sessions, or those of one agent group, oldest first."""
-        return [one for one in await sessions.every(self.host.store.reports) if folder in (None, one.group_folder)]
+        found = [one async for one in sessions.every(self.host.store.reports) if folder in (None, one.group_folder)]
+        return sorted(found, key=lambda one: one.created_at)
 
     async def session(self, folder: str = "main") -> Session:
         """The only session of an agent group."""

@@ -109,7 +109,7 @@ async def _spoken_to(store: Store, mailboxes: Mailboxes, clock: ManualClock, fol
             now=now,
         )
     await write(store, mailboxes, clock, folder, "p1")
-    [session] = [one for one in await sessions.every(store.reports) if one.group_folder == folder]
+    [session] = [one async for one in sessions.every(store.reports) if one.group_folder == folder]
     return session
 
 

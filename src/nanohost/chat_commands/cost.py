@@ -7,6 +7,7 @@ such. Only a provider whose calls do not pass there is taken at its word.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from nanohost.access.decision import is_admin
@@ -28,23 +29,31 @@ Windows = Mapping[str, Mapping[str, Cost]]
 """What each agent group took, by folder, within each span of time, longest last."""
 
 
-async def _look(reports: Reports, now: datetime, zone: tzinfo) -> Windows:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """`first`: since when there is anything on record."""
+
+    windows: Windows
+    first: datetime | None
+
+
+async def _look(reports: Reports, now: datetime, zone: tzinfo) -> _Seen:
     midnight = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
     begins = {"today": midnight, "7 days": now - WEEK, "30 days": now - MONTH}
-    return {name: await turn_costs.since(reports, moment) for name, moment in begins.items()}
+    windows = {name: await turn_costs.since(reports, moment) for name, moment in begins.items()}
+    return _Seen(windows=windows, first=await turn_costs.first(reports))
 
 
 async def _cost(asked: HostAsked, _: Arguments) -> str:
     shown = await _administered(asked.tx, asked.actor)
-    every: Windows | None = asked.seen
-    if every is None:  # nothing was read for somebody who had no right to it a moment ago
+    seen: _Seen | None = asked.seen
+    if seen is None:  # nothing was read for somebody who had no right to it a moment ago
         raise UsageError("what you may do has just changed", hint=asked.actor.types("cost"))
     windows = {
         name: {folder: cost for folder, cost in window.items() if shown is None or folder in shown}
-        for name, window in every.items()
+        for name, window in seen.windows.items()
     }
-    first = await turn_costs.first(asked.tx)
-    return costs(windows, first=first, now=asked.now, zone=asked.zone)
+    return costs(windows, first=seen.first, now=asked.now, zone=asked.zone)
 
 
 async def _administered(db: Queries, actor: Actor) -> set[str] | None:

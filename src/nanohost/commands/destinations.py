@@ -120,8 +120,9 @@ async def _tell_agents(context: CommandContext, row: DestinationRow | Deleted) -
     group = await known_group(context.store, row.group)
     await context.live.addresses_changed(group.id)
     if isinstance(row, Deleted) and row.tasks:
-        for session in await sessions.of_agent_group(context.store, group.id):
-            context.live.tasks_changed(session.id)
+        for session in await sessions.leased(context.store):  # the others are told when they start
+            if session.agent_group_id == group.id:
+                context.live.tasks_changed(session.id)
     return row
 
 

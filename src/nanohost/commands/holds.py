@@ -72,10 +72,10 @@ async def _hold_group(context: CommandContext, arguments: HoldGroup) -> Json:
     async with context.store.transaction() as tx:
         if not await holds.on_group(tx, group.id, by=context.who, at=now, reason=arguments.reason):
             raise UsageError(f"the agent group {group.folder} is held already", hint=again)
-        concerned = await holds.sessions_of(tx, group.id)
+        concerned = await holds.concerned(tx, group.id)
         await _record(context, tx, "groups.hold", group.folder, reason=arguments.reason)
     _follow(context, concerned)
-    return {"group": group.folder, "held": f"the messages of its {len(concerned)} sessions wait until {again}"}
+    return {"group": group.folder, "held": f"what its sessions are to do waits until {again}"}
 
 
 async def _release_group(context: CommandContext, arguments: ReleaseGroup) -> Json:
@@ -83,7 +83,7 @@ async def _release_group(context: CommandContext, arguments: ReleaseGroup) -> Js
     async with context.store.transaction() as tx:
         if not await holds.release_group(tx, group.id):
             raise UsageError(f"the agent group {group.folder} is not held", hint="nanohost status")
-        concerned = await holds.sessions_of(tx, group.id)
+        concerned = await holds.concerned(tx, group.id)
         await _record(context, tx, "groups.release", group.folder)
     _follow(context, concerned)
     return {"group": group.folder, "released": "it goes on, but for sessions that are held by themselves"}

@@ -111,10 +111,10 @@ async def _refuse_in_use(tx: Transaction, chat: MessagingGroup) -> None:
         raise UsageError(f"{what} is wired to an agent", hint=f"nanohost wirings delete {wired[0].id}")
     if named := await destinations.of_chat(tx, chat.id):
         raise UsageError(f"{what} is the destination {named[0].name}", hint="nanohost destinations list")
-    if kept := await sessions.of_chat(tx, chat.id):
+    if kept := await sessions.one_of_chat(tx, chat.id):
         place = shlex.quote(audit.about_chat(chat))
         raise UsageError(
-            f"{what} has conversations, and those are kept: {kept[0].id}",
+            f"{what} has conversations, and those are kept: {kept.id}",
             hint=f"nanohost rules create chat deny --subject {place}, and nobody is asked about it",
         )
 

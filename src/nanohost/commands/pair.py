@@ -50,7 +50,8 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
             origin=actor.origin,
             now=now,
         )
-        silent = await codes.guesses(tx, since=now - SILENCE, now=now)
+    reports, since = context.store.reports, now - SILENCE
+    silent = await codes.guesses(reports, name, since=since, now=now, limit=MOST_NAMED)
     link = await context.live.deep_link(name, instance, issued.code) if context.live else None
     return {
         "channel": f"{name}:{instance}",
@@ -58,7 +59,7 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
         "code": issued.code,
         "expires_at": issued.expires_at.isoformat(timespec="seconds"),
         "link": link,
-        "not_heard": [one.user_id for one in silent if one.user_id.startswith(f"{name}:")][:MOST_NAMED],
+        "not_heard": [one.user_id for one in silent],
     }
 
 

@@ -16,7 +16,7 @@ from nanohost.store import sessions
 
 
 class List(Arguments):
-    """Nothing to say."""
+    limit: int = Field(200, ge=1, le=10_000, description="at most so many, the latest active (default: 200)")
 
 
 class Show(Arguments):
@@ -40,7 +40,7 @@ async def _stop(context: CommandContext, arguments: Stop) -> Json:
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:
-    return [_row(session) for session in await sessions.every(context.store.reports)]
+    return [_row(session) for session in await sessions.latest(context.store.reports, limit=arguments.limit)]
 
 
 async def _show(context: CommandContext, arguments: Show) -> Json:

@@ -193,11 +193,11 @@ async def _session(db: Queries, arguments: Create) -> Session:
         return await known_session(db, arguments.session)
     assert arguments.group is not None
     group = await known_group(db, arguments.group)
-    found = await sessions.of_agent_group(db, group.id)
+    found = await sessions.some_of_agent_group(db, group.id, limit=2)
     if not found:
         raise UsageError(f"{group.folder} has no conversation yet", hint="write to it first")
     if len(found) > 1:
-        raise UsageError(f"{group.folder} has {len(found)} conversations", hint="nanohost sessions list; --session ID")
+        raise UsageError(f"{group.folder} has more than one conversation", hint="nanohost sessions list; --session ID")
     return found[0]
 
 

@@ -162,7 +162,7 @@ class Kinds:
 
     async def tidy(self) -> None:
         """Do what the last host was killed before: a copy that is left says that its row was sent as a file."""
-        layouts = {session.id: self._mailboxes.layout(session) for session in await sessions.every(self._store.reports)}
+        layouts = {one.id: self._mailboxes.layout(one) async for one in sessions.every(self._store.reports)}
         for id, copies in (await asyncio.to_thread(_left, layouts)).items():
             for out_id in copies:
                 status = await deliveries.status_of(self._store, id, out_id)

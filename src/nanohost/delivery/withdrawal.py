@@ -37,7 +37,7 @@ async def withdraw(
     place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
     asked_in = ChatKey(chat.channel_type, chat.instance, chat.platform_id)
     withdrawn = Withdrawn()
-    for session in await sessions.of_agent_group(tx, agent_group):
+    for session in await sessions.concerned_by_chat(tx, agent_group, place.chat):
         lane = LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id)
         waiting, series = await deliveries.waiting(tx, lane), await _series(tx, session.id, place.chat)
         asks = await questions.is_open_in_chat(tx, session.id, asked_in)

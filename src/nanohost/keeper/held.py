@@ -85,7 +85,7 @@ class Holding:
         async with self._store.transaction() as tx:
             if found.of_group:
                 await holds.on_group(tx, session.agent_group_id, by=BY_THE_HOST, at=now, reason=found.sentence)
-                concerned = await holds.sessions_of(tx, session.agent_group_id)
+                concerned = await holds.concerned(tx, session.agent_group_id)
             else:
                 await holds.on_session(tx, session.id, by=BY_THE_HOST, at=now, reason=found.sentence)
                 concerned = [session.id]

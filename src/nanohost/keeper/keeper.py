@@ -580,7 +580,7 @@ class Keeper:
         for session in found.lost:
             assert session.lease is not None
             await self._free(session, session.lease)
-        for session in await sessions.every(self._store.reports):
+        async for session in sessions.every(self._store.reports):
             self._on_news(session.id)  # the last host may have been killed between a container's end and its last words
         for container in found.strays:
             _log.warning("stray_container_stopped", session=container.session_id, lease=container.lease)

@@ -65,7 +65,6 @@ LATEST = """
 SELECT * FROM actions WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
 ORDER BY created_at DESC, seq DESC LIMIT :limit
 """
-OF_SESSION = "SELECT * FROM actions WHERE session_id = ? ORDER BY seq"
 OPEN_COUNT = """
 SELECT count(*) AS found FROM (
     SELECT 1 FROM actions INDEXED BY actions_open
@@ -232,11 +231,6 @@ async def bad_before(db: Queries, action: ActionRow, *, since: datetime, until: 
 async def latest(db: Reports, *, status: ActionStatus | None, session: SessionId | None, limit: int) -> list[ActionRow]:
     """What was asked for last, latest first; of one status or session, where given."""
     return [_from_row(row) for row in await db.all(LATEST, {"status": status, "session": session, "limit": limit})]
-
-
-async def of_session(db: Reports, session: SessionId) -> list[ActionRow]:
-    """All requests of a session, in order."""
-    return [_from_row(row) for row in await db.all(OF_SESSION, (session,))]
 
 
 def _from_row(row: sqlite3.Row) -> ActionRow:

@@ -14,6 +14,9 @@ from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.times import to_text
 
 BATCH = 200
+RunKey = tuple[str, int]
+"""When a run ended, and its number: the order in which runs are gone through."""
+BEFORE_ALL_RUNS: RunKey = ("", 0)
 
 FIRST_YOUNG_EVENT = "SELECT id FROM inbound_events WHERE received_at >= ? ORDER BY id LIMIT 1"
 FIRST_YOUNG_CALL = "SELECT id FROM model_calls WHERE started_at >= ? ORDER BY id LIMIT 1"
@@ -106,12 +109,9 @@ FORGET_UP_TO = """
 INSERT INTO forgotten (session_id, up_to_seq) VALUES (?, ?)
 ON CONFLICT (session_id) DO UPDATE SET up_to_seq = max(up_to_seq, excluded.up_to_seq)
 """
-# The latest run of a task stays with its task; and the last of all, whose number would be given again.
 AGED_RUNS = """
-SELECT r.id FROM task_runs r INDEXED BY task_runs_ended
-WHERE r.ended_at < :before AND r.id < (SELECT max(id) FROM task_runs)
-    AND EXISTS (SELECT 1 FROM task_runs l WHERE l.task_id = r.task_id AND l.due > r.due)
-LIMIT :limit
+SELECT id, ended_at FROM task_runs INDEXED BY task_runs_ended
+WHERE ended_at < :before AND (ended_at, id) > (:after_at, :after_id) ORDER BY ended_at, id LIMIT :limit
 """
 ENDED_TASKS = """
 SELECT t.id FROM tasks t
@@ -122,7 +122,11 @@ LIMIT :limit
 """
 DELETE_RUNS_OF = "DELETE FROM task_runs WHERE task_id IN (SELECT value FROM json_each(?))"
 DELETE_TASKS = "DELETE FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
-DELETE_RUNS = "DELETE FROM task_runs WHERE id IN (SELECT value FROM json_each(?))"
+# The latest run of a task stays with its task; and the last of all, whose number would be given again.
+DELETE_RUNS = """
+DELETE FROM task_runs WHERE id IN (SELECT value FROM json_each(?)) AND id < (SELECT max(id) FROM task_runs)
+    AND EXISTS (SELECT 1 FROM task_runs l WHERE l.task_id = task_runs.task_id AND l.due > task_runs.due)
+"""
 
 
 async def delete_events(tx: Transaction, *, after: int, below: int) -> list[int]:
@@ -182,10 +186,16 @@ async def delete_said(tx: Transaction, *, before: datetime, limit: int) -> int:
     return await tx.run(DELETE_DELIVERIES, (HOST, seqs))
 
 
-async def delete_runs(tx: Transaction, *, before: datetime) -> int:
-    """Runs of tasks that ended before that moment. Returns how many; the batch is full while there are more."""
-    rows = await tx.all(AGED_RUNS, {"before": to_text(before), "limit": BATCH})
-    return await tx.run(DELETE_RUNS, (json.dumps([row["id"] for row in rows]),))
+async def delete_runs(tx: Transaction, *, before: datetime, after: RunKey) -> tuple[int, RunKey | None]:
+    """Runs of tasks that ended before that moment: of the first ones behind `after` those that need not stay. Returns
+    how many, and after which to go on; None: there are no more."""
+    at, id = after
+    asked: dict[str, Value] = {"before": to_text(before), "after_at": at, "after_id": id, "limit": BATCH}
+    rows = await tx.all(AGED_RUNS, asked)
+    if not rows:
+        return 0, None
+    count = await tx.run(DELETE_RUNS, (json.dumps([row["id"] for row in rows]),))
+    return count, (rows[-1]["ended_at"], rows[-1]["id"])
 
 
 async def delete_tasks(tx: Transaction, *, before: datetime) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -35,7 +35,11 @@ ON CONFLICT (user_id) DO UPDATE SET count = iif(last_at > :over AND last_at <= :
     last_at = iif(last_at > :over AND last_at <= :now, last_at, :now)
 """
 LAST_GUESS = "SELECT last_at FROM code_guesses WHERE user_id = ?"
-LATE_GUESSES = "SELECT * FROM code_guesses WHERE last_at > ? AND last_at <= ? ORDER BY last_at"
+LATE_GUESSES = """
+SELECT * FROM code_guesses
+WHERE last_at > :since AND last_at <= :now AND substr(user_id, 1, length(:channel) + 1) = :channel || ':'
+ORDER BY last_at LIMIT :limit
+"""
 FORGET_GUESSES = """
 DELETE FROM code_guesses WHERE user_id IN (SELECT user_id FROM code_guesses WHERE last_at < ? LIMIT ?)
 """
@@ -152,11 +156,12 @@ async def guessed_at(db: Queries, user_id: str) -> datetime | None:
     return None if row is None else from_text(row["last_at"])
 
 
-async def guesses(db: Queries, *, since: datetime, now: datetime) -> list[Guesses]:
-    """Whose silence began after that moment."""
+async def guesses(db: Reports, channel: str, *, since: datetime, now: datetime, limit: int) -> list[Guesses]:
+    """Whose silence on a channel began after that moment, the first ones."""
+    values: dict[str, Value] = {"since": to_text(since), "now": to_text(now), "channel": channel, "limit": limit}
     return [
         Guesses(user_id=row["user_id"], count=row["count"], last_at=from_text(row["last_at"]))
-        for row in await db.all(LATE_GUESSES, (to_text(since), to_text(now)))
+        for row in await db.all(LATE_GUESSES, values)
     ]
 
 

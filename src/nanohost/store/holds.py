@@ -30,7 +30,15 @@ INSERT INTO holds (session_id, agent_group_id, by, at, reason) VALUES (?, ?, ?, 
 """
 RELEASE_SESSION = "DELETE FROM holds WHERE session_id = ?"
 RELEASE_GROUP = "DELETE FROM holds WHERE agent_group_id = ?"
-OF_GROUP = "SELECT id FROM sessions WHERE agent_group_id = ?"
+# Of the group's sessions, which may be as many as there were ever threads, those that do something or are to.
+AT_WORK = """
+SELECT id FROM sessions INDEXED BY sessions_leased WHERE lease IS NOT NULL AND agent_group_id = :group
+UNION ALL SELECT id FROM sessions INDEXED BY sessions_due WHERE due_at IS NOT NULL AND agent_group_id = :group
+UNION ALL SELECT s.id FROM (
+    SELECT DISTINCT session_id FROM actions INDEXED BY actions_open
+    WHERE status != 'held' AND (status = 'pending' OR told = 0)) a
+CROSS JOIN sessions s ON s.id = a.session_id WHERE s.agent_group_id = :group
+"""
 ALSO_OF_GROUP = """
 SELECT 1 FROM sessions s JOIN holds h ON h.agent_group_id = s.agent_group_id WHERE s.id = ?
 """
@@ -85,9 +93,9 @@ async def with_its_group(db: Queries, session: SessionId) -> bool:
     return await db.one(ALSO_OF_GROUP, (session,)) is not None
 
 
-async def sessions_of(db: Queries, group: AgentGroupId) -> list[SessionId]:
-    """Whom a hold on this agent group concerns."""
-    return [SessionId(row["id"]) for row in await db.all(OF_GROUP, (group,))]
+async def concerned(db: Queries, group: AgentGroupId) -> list[SessionId]:
+    """Whom a hold on this agent group concerns now: those with a container, with work, or with a request. Each once."""
+    return list(dict.fromkeys(SessionId(row["id"]) for row in await db.all(AT_WORK, {"group": group})))
 
 
 async def note_told(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:

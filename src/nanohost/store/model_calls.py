@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import SessionId
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Reports, Transaction
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -121,7 +121,7 @@ async def since(db: Reports, moment: datetime) -> dict[str, Spent]:
     return {row["agent_group"]: _spent(row) for row in await db.all(SINCE, (to_text(moment),))}
 
 
-async def first(db: Queries) -> datetime | None:
+async def first(db: Reports) -> datetime | None:
     """Since when costs are counted here."""
     row = await db.one(FIRST)
     return None if row is None or row["at"] is None else from_text(row["at"])

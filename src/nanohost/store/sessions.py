@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, LeaseId, MessagingGroupId, Session, SessionId
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.ids import draw
+from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import from_text, to_text
 
+PAGE = 500
+
 _SELECT = "SELECT s.*, g.folder AS group_folder FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id"
-ALL = _SELECT + " ORDER BY s.created_at, s.id"
+AFTER = _SELECT + " WHERE s.id > ? ORDER BY s.id LIMIT ?"
+LATEST = _SELECT + " ORDER BY s.last_active_at DESC, s.id LIMIT ?"
 BY_ID = _SELECT + " WHERE s.id = ?"
 BY_KEY = _SELECT + (
     " WHERE s.agent_group_id = ? AND ifnull(s.messaging_group_id, 0) = ifnull(?, 0)"
@@ -33,8 +37,18 @@ LIKE = _SELECT + (
     " WHERE s.id >= :start AND s.id < :start || char(1114111) AND substr(s.id, 1, length(:start)) = :start"
     " ORDER BY s.id LIMIT 100"
 )
-OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ?"
-OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ?"
+SOME_OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ? LIMIT ?"
+ONE_OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ? LIMIT 1"
+# A group may have as many sessions as there were ever threads: it is begun with what is open in the chat.
+CONCERNED_BY_CHAT = _SELECT + (  # noqa: S608
+    " WHERE +s.agent_group_id = :group AND s.id IN ("
+    " SELECT session_id FROM deliveries INDEXED BY deliveries_open WHERE status IN ('pending', 'sending')"
+    " AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id"
+    " UNION ALL SELECT session_id FROM questions INDEXED BY questions_open WHERE status = 'open'"
+    " AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id"
+    " UNION ALL SELECT session_id FROM tasks INDEXED BY tasks_open WHERE status IN ('active', 'paused')"
+    " AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id)"
+)
 ADD = """
 INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
 VALUES (?, ?, ?, ?, ?, ?)
@@ -54,9 +68,19 @@ SET_RUNTIME_STATE = "UPDATE sessions SET runtime_state = ? WHERE id = ? AND leas
 RELEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
 
 
-async def every(db: Reports) -> list[Session]:
-    """All there are, which may be many."""
-    return [_from_row(row) for row in await db.all(ALL)]
+async def every(db: Reports) -> AsyncIterator[Session]:
+    """All there are, by id. They may be many, so they are read a page at a time; one that is made meanwhile may be
+    missed."""
+    last = ""
+    while rows := await db.all(AFTER, (last, PAGE)):
+        for row in rows:
+            yield _from_row(row)
+        last = rows[-1]["id"]
+
+
+async def latest(db: Reports, *, limit: int) -> list[Session]:
+    """Those where something happened last, latest first."""
+    return [_from_row(row) for row in await db.all(LATEST, (limit,))]
 
 
 async def find(db: Queries, session: SessionId) -> Session | None:
@@ -103,14 +127,26 @@ async def starting_with(db: Queries, start: str) -> list[Session]:
     return [_from_row(row) for row in await db.all(LIKE, {"start": start})]
 
 
-async def of_agent_group(db: Queries, agent_group: AgentGroupId) -> list[Session]:
-    """Those of one agent, in all its chats."""
-    return [_from_row(row) for row in await db.all(OF_AGENT_GROUP, (agent_group,))]
+async def some_of_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
+    """Of those of one agent, in all its chats, as many."""
+    return [_from_row(row) for row in await db.all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
 
 
-async def of_chat(db: Queries, chat: MessagingGroupId) -> list[Session]:
-    """Those of one chat, of all its agents and threads."""
-    return [_from_row(row) for row in await db.all(OF_CHAT, (chat,))]
+async def one_of_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
+    """One of a chat, if there is any."""
+    row = await db.one(ONE_OF_CHAT, (chat,))
+    return None if row is None else _from_row(row)
+
+
+async def concerned_by_chat(db: Queries, agent_group: AgentGroupId, chat: ChatId) -> list[Session]:
+    """Those of one agent that have something open in this chat: a message on its way, a question, a task."""
+    values: dict[str, Value] = {
+        "group": agent_group,
+        "channel_type": chat.channel_type,
+        "instance": chat.instance,
+        "platform_id": chat.platform_id,
+    }
+    return [_from_row(row) for row in await db.all(CONCERNED_BY_CHAT, values)]
 
 
 async def add(

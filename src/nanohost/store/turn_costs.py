@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from nanohost.model import SessionId
 from nanohost.store import model_calls
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Reports, Transaction
 from nanohost.store.model_calls import Spent
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.times import from_text, to_text
@@ -108,7 +108,7 @@ def _cost(spent: Spent) -> Cost:
     )
 
 
-async def first(db: Queries) -> datetime | None:
+async def first(db: Reports) -> datetime | None:
     """Since when there is anything on record."""
     row = await db.one(FIRST)
     told = None if row is None or row["at"] is None else from_text(row["at"])

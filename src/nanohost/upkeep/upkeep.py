@@ -92,13 +92,13 @@ class Upkeep:
         deleted = {
             "events": await self._events(now - max(self._keep, REPEATS_KEPT)),
             "calls": await self._calls(now - max(self._keep, COSTS_KEPT)),
-            "runs": await self._in_batches(lambda tx: aged.delete_runs(tx, before=before)),
+            "runs": await self._runs(before),
             "tasks": await self._in_batches(lambda tx: aged.delete_tasks(tx, before=before)),
             **{name: await self._forget(forget, now - max(self._keep, kept)) for name, forget, kept in _BY_AGE},
             "mailbox_rows": 0,
             "deliveries": 0,
         }
-        for session in await sessions.every(self._store.reports):
+        async for session in sessions.every(self._store.reports):
             try:
                 rows, entries = await self._session(session, before)
             except (MailboxError, OSError) as error:
@@ -117,6 +117,15 @@ class Upkeep:
             if not ids:
                 return count
             after, count = ids[-1], count + len(ids)
+
+    async def _runs(self, before: datetime) -> int:
+        after: aged.RunKey | None = aged.BEFORE_ALL_RUNS
+        count = 0
+        while after is not None:
+            async with self._store.transaction() as tx:
+                done, after = await aged.delete_runs(tx, before=before, after=after)
+            count += done
+        return count
 
     async def _calls(self, before: datetime) -> int:
         below = await aged.first_young_call(self._store.reports, before)
