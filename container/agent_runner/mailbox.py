@@ -140,7 +140,7 @@ class Mailbox:
         """The message of others with this number, while the host keeps it. Raises NotReady, Busy."""
         return await self._patiently(self._read_numbered, number)
 
-    async def taken_answer(self, question: str) -> MessageIn | None:
+    async def taken_answer(self, question: Said) -> MessageIn | None:
         """The answer to a question of ours, if this or an earlier turn took it; else the next look finds it. Raises
         NotReady, Busy."""
         return await self._patiently(self._taken_answer, question)
@@ -195,9 +195,9 @@ class Mailbox:
         assert place is not None, "it is in the file, and nobody else writes to it"
         return Said(id=message.id, new=new, number=place.seq)
 
-    def _taken_answer(self, question: str) -> MessageIn | None:
+    def _taken_answer(self, question: Said) -> MessageIn | None:
         with reading_inbound(self._layout.inbound_db) as inbound:
-            row = inbound.answer_to(question)
+            row = inbound.answer_to(question.id, after=question.number)
         is_open = row is not None and row.status == "pending" and not self._writer.acks([row.id])
         return None if is_open else row
 

@@ -154,7 +154,7 @@ class Outbox:
         taken = None
         if not asked.new:
             with suppress(NotReady, Busy):
-                taken = await self._mailbox.taken_answer(asked.id)
+                taken = await self._mailbox.taken_answer(asked)
         return await self._questions.wait(asked.id, wait_s) if taken is None else answer_in(taken)
 
     async def edit(self, number: int, text: str) -> Said:

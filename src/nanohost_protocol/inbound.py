@@ -20,6 +20,10 @@ from nanohost_protocol.times import from_text, to_text
 
 WRITE_BUSY_S = 0.3
 """How long a commit waits for a reader. A reader that holds on longer is the keeper's business."""
+OUTCOMES_KEPT = 1_000
+"""Of the runner's messages. It refers to the latest hundred, and to those that it has not pruned."""
+MESSAGES_BACK = 10_000
+"""So far back a message is looked for by its platform's id: people react to what was said lately."""
 HELD_UNTIL = "held_until"
 """The key in meta: nothing falls due before."""
 
@@ -42,6 +46,7 @@ INSERT INTO delivered (out_id, status, platform_message_ids, changed_at) VALUES 
 ON CONFLICT (out_id) DO UPDATE SET status = excluded.status,
     platform_message_ids = excluded.platform_message_ids, changed_at = excluded.changed_at
 """
+_FORGET_OUTCOMES = "DELETE FROM delivered WHERE rowid <= (SELECT max(rowid) FROM delivered) - ?"
 _HOLD = """
 UPDATE messages_in SET process_after = :until
 WHERE status = 'pending' AND kind != 'control' AND (process_after IS NULL OR process_after < :until)
@@ -123,10 +128,11 @@ class InboundWriter:
         return self._db.execute(_CLOSE_OLD_CONTEXT, (keep,)).rowcount
 
     def project_delivered(self, rows: Iterable[Delivered]) -> None:
-        """Tell the runner what became of its messages."""
+        """Tell the runner what became of its messages. The latest OUTCOMES_KEPT stay."""
         for row in rows:
             ids = json.dumps(row.platform_message_ids)
             self._db.execute(_DELIVERED, (row.out_id, row.status, ids, to_text(row.changed_at)))
+        self._db.execute(_FORGET_OUTCOMES, (OUTCOMES_KEPT,))
 
     def set_destinations(self, destinations: Iterable[Destination], default: str | None) -> None:
         """Replace the address book. `default` names where a message goes that names nobody and answers nothing."""
@@ -234,21 +240,21 @@ class InboundReader:
         row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
-    def answer_to(self, out_id: str) -> MessageIn | None:
-        """The first answer to a question of the runner's, whatever has become of it since."""
+    def answer_to(self, out_id: str, *, after: int) -> MessageIn | None:
+        """The first answer to the runner's question with the number `after`, whatever has become of it since."""
         row = self._db.execute(
-            "SELECT * FROM messages_in WHERE kind = 'chat' AND json_valid(content)"
+            "SELECT * FROM messages_in WHERE seq > ? AND kind = 'chat' AND json_valid(content)"
             " AND json_extract(content, '$.answers') = ? ORDER BY seq LIMIT 1",
-            (out_id,),
+            (after, out_id),
         ).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
     def with_platform_id(self, chat: ChatId, platform_message_id: str) -> Iterator[MessageIn]:
-        """The messages from this chat that stand here under a platform's id, oldest first."""
+        """Of the latest messages those from this chat that stand here under a platform's id, oldest first."""
         rows = self._db.execute(
-            "SELECT * FROM messages_in WHERE platform_message_id = ? AND channel_type = ? AND instance = ?"
-            " AND platform_id = ? ORDER BY seq",
-            (platform_message_id, chat.channel_type, chat.instance, chat.platform_id),
+            "SELECT * FROM messages_in WHERE seq > (SELECT max(seq) FROM messages_in) - ?"
+            " AND platform_message_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY seq",
+            (2 * MESSAGES_BACK, platform_message_id, chat.channel_type, chat.instance, chat.platform_id),
         )
         for row in rows:
             yield MessageIn.from_row(row)

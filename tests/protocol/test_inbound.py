@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanohost_protocol.errors import Busy, NotOurs, NotReady, ProtocolError, VersionMismatch
-from nanohost_protocol.inbound import reading_inbound, writing
+from nanohost_protocol.inbound import MESSAGES_BACK, OUTCOMES_KEPT, reading_inbound, writing
 from nanohost_protocol.payloads import ChatIn, encode
 from nanohost_protocol.rows import Delivered, Destination, InKind, NewMessageIn, Origin
 from tests.protocol.conftest import NOON, message
@@ -165,12 +165,13 @@ def test_the_first_answer_to_a_question_is_found_whatever_became_of_it(inbound: 
         return replace(message(id), content=encode(ChatIn(text=id, sender="Ada", sender_id="u1", answers=answers)))
 
     with writing(inbound, durable=False) as box:
+        box.set_meta({"out_cursor": "1"})
         box.put(replace(message("odd"), content="no json"))
         for id, answers in (("m1", None), ("m2", "o2"), ("m3", "o1"), ("m4", "o1")):
             box.put(said(id, answers))
         box.close("m3", "completed")
     with reading_inbound(inbound) as reader:
-        found = [reader.answer_to(id) for id in ("o1", "o2", "o3")]
+        found = [reader.answer_to(id, after=1) for id in ("o1", "o2", "o3")]
     assert [one and (one.id, one.status) for one in found] == [("m3", "completed"), ("m2", "pending"), None]
 
 
@@ -195,6 +196,31 @@ def test_what_became_of_a_message_is_told_again_when_it_changes(inbound: Path) -
         assert db.execute("SELECT out_id, status, platform_message_ids FROM delivered").fetchall() == [
             ("o", "sent", '["9"]')
         ]
+
+
+def test_of_what_became_of_messages_the_latest_is_kept(inbound: Path) -> None:
+    said = [
+        Delivered(out_id=f"o{n}", status="sent", platform_message_ids=(f"p{n}",), changed_at=NOON) for n in range(9)
+    ]
+    with writing(inbound, durable=False) as box:
+        for _ in range(OUTCOMES_KEPT // 9 + 2):
+            box.project_delivered(said)  # told again, none of them is older
+    with writing(inbound, durable=False) as box:
+        box.project_delivered(replace(said[0], out_id=f"new {n}") for n in range(OUTCOMES_KEPT - 1))
+    with closing(sqlite3.connect(inbound)) as db:
+        assert db.execute("SELECT count(*) FROM delivered").fetchone() == (OUTCOMES_KEPT,)
+    with reading_inbound(inbound) as reader:
+        assert [reader.sent_as(f"p{n}") for n in (7, 8)] == [(), ("o8",)]
+
+
+def test_a_message_is_looked_for_by_its_platforms_id_among_the_latest(inbound: Path) -> None:
+    here = Origin(channel_type="t", instance="i", platform_id="p", platform_message_id="7")
+    with writing(inbound, durable=False) as box:
+        box.put(replace(message("old"), origin=here))
+        box.set_meta({"out_cursor": str(2 * MESSAGES_BACK)})
+        box.put(replace(message("new"), origin=here))
+    with reading_inbound(inbound) as reader:
+        assert [row.id for row in reader.with_platform_id(here.chat, "7")] == ["new"]
 
 
 def test_meta_keeps_the_keys_that_are_not_set(inbound: Path) -> None:

@@ -1,0 +1,130 @@
+"""A mailbox of a month: nothing that a message or a poll asks of it goes through all that was ever said."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost_protocol.inbound import InboundReader, InboundWriter, writing
+from nanohost_protocol.rows import ChatId, Delivered
+from tests.protocol.conftest import NOON, message
+
+ROWS = 50_000
+WAITING = 10
+"""The last ones."""
+MOST_STEPS = 50_000
+"""Of SQLite's virtual machine. A walk through all rows takes 150,000 at least."""
+STEP = 100
+FAR = NOON + timedelta(days=365)
+
+_NUMBERS = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {ROWS})"
+_MESSAGES = f"""
+INSERT INTO messages_in (seq, id, kind, timestamp, status, channel_type, instance, platform_id, platform_message_id,
+    content)
+{_NUMBERS} SELECT 2 * i, 'm' || i, 'chat', '2026-01-02T12:00:00.000000Z',
+    CASE WHEN i > {ROWS - WAITING} THEN 'pending' WHEN i % 9 THEN 'completed' ELSE 'failed' END,
+    'fake', 'main', 'c1', 'p' || i, '{{"text": "hello", "sender": "Ada", "sender_id": "u1"}}' FROM n
+"""
+_DELIVERED = f"""
+INSERT INTO delivered (out_id, status, platform_message_ids, changed_at)
+{_NUMBERS} SELECT 'o' || i, 'sent', '["9"]', '2026-01-02T12:00:00.000000Z' FROM n
+"""
+
+_SAID = Delivered(out_id="new", status="sent", platform_message_ids=("7",), changed_at=NOON)
+READS: dict[str, Callable[[InboundReader], object]] = {
+    "due": lambda box: list(box.due(FAR)),
+    "next_due": lambda box: box.next_due(NOON),
+    "find": lambda box: box.find("m7"),
+    "known": lambda box: box.known(["m7", "none"]),
+    "numbered": lambda box: box.numbered(14),
+    "answer_to": lambda box: box.answer_to("none", after=2 * ROWS - 2_001),
+    "with_platform_id": lambda box: list(box.with_platform_id(ChatId("fake", "main", "c1"), "none")),
+    "sent_as": lambda box: box.sent_as("none"),
+    "highest_seq": lambda box: box.highest_seq(),
+    "destinations": lambda box: box.destinations(),
+    "default_destination": lambda box: box.default_destination(),
+    "meta": lambda box: box.meta(),
+}
+
+
+def _hold_and_let_go(box: InboundWriter) -> None:
+    box.hold(FAR)
+    box.unhold()
+
+
+WRITES: dict[str, Callable[[InboundWriter], object]] = {
+    "put": lambda box: box.put(message("new")),
+    "close": lambda box: box.close("m7", "completed"),
+    "retry": lambda box: box.retry(f"m{ROWS}", tries=0, process_after=FAR),
+    "bring_forward": lambda box: box.bring_forward(by=timedelta(hours=1), now=NOON),
+    "hold": lambda box: box.hold(FAR),
+    "unhold": lambda box: _hold_and_let_go(box),
+    "pass_over_context": lambda box: box.pass_over_context(5),
+    "project_delivered": lambda box: box.project_delivered([_SAID]),
+    "set_destinations": lambda box: box.set_destinations([], None),
+    "set_meta": lambda box: box.set_meta({"a": "1"}),
+    "pending": lambda box: list(box.pending()),
+    "find": lambda box: box.find("m7"),
+    "forget_closed": lambda box: box.forget_closed([f"m{number}" for number in range(1, 200)]),
+}
+ONCE_A_DAY = {"closed_before", "has_delivered_before", "forget_delivered"}
+"""Upkeep's: what it goes through is what it has not deleted."""
+
+
+@pytest.fixture(scope="module")
+def long_inbound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("month") / "inbound.db"
+    with writing(path, durable=False):
+        pass
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(_MESSAGES)
+        db.execute(_DELIVERED)
+    with writing(path, durable=False) as box:
+        box.project_delivered([_SAID])
+    return path
+
+
+@pytest.fixture
+def connection(long_inbound: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(long_inbound, isolation_level=None)) as db:
+        db.row_factory = sqlite3.Row
+        db.execute("BEGIN")
+        yield db
+        db.execute("ROLLBACK")
+
+
+def steps(db: sqlite3.Connection, work: Callable[[], object]) -> int:
+    count = 0
+
+    def stepped() -> None:
+        nonlocal count
+        count += STEP
+
+    db.set_progress_handler(stepped, STEP)
+    work()
+    db.set_progress_handler(None, 0)
+    return count
+
+
+@pytest.mark.parametrize("name", READS)
+def test_reading_costs_the_same_whatever_was_said(connection: sqlite3.Connection, name: str) -> None:
+    assert steps(connection, lambda: READS[name](InboundReader(connection))) <= MOST_STEPS
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_writing_costs_the_same_whatever_was_said(connection: sqlite3.Connection, name: str) -> None:
+    assert steps(connection, lambda: WRITES[name](InboundWriter(connection))) <= MOST_STEPS
+
+
+def test_nothing_is_left_out() -> None:
+    assert _methods(InboundReader) - ONCE_A_DAY == READS.keys()
+    assert _methods(InboundWriter) - ONCE_A_DAY == WRITES.keys()
+
+
+def _methods(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
