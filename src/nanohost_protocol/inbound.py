@@ -62,6 +62,24 @@ WHERE status = 'pending' AND kind = 'chat' AND "trigger" = 0 AND on_wake = 0 AND
     SELECT seq FROM messages_in WHERE status = 'pending' AND kind = 'chat' AND "trigger" = 0 AND on_wake = 0
     ORDER BY seq DESC LIMIT 1 OFFSET ?)
 """
+_FIRST_DUE = """
+SELECT min(ifnull(process_after, :now)) AS due FROM messages_in
+WHERE status = 'pending' AND "trigger" = 1 AND NOT (on_wake = 1 AND tries = 0 AND :has_container)
+"""
+_ORDERS = "SELECT * FROM messages_in WHERE status = 'pending' AND kind = 'control' ORDER BY seq"
+_LATEST_OF_CHATS = """
+SELECT * FROM messages_in WHERE seq IN (
+    SELECT max(seq) FROM messages_in
+    WHERE status = 'pending' AND "trigger" = 1 AND kind != 'control' AND channel_type IS NOT NULL
+    GROUP BY channel_type, instance, platform_id)
+ORDER BY seq
+"""
+_OLD = """
+SELECT * FROM messages_in
+WHERE status = 'pending' AND "trigger" = 1 AND kind = 'chat' AND channel_type IS NOT NULL AND timestamp < :before
+    AND (process_after IS NULL OR process_after <= :due)
+ORDER BY seq DESC LIMIT :limit
+"""
 _WAITING = "SELECT id, process_after FROM messages_in WHERE status = 'pending' AND process_after > ?"
 _WAIT_UNTIL = "UPDATE messages_in SET process_after = ? WHERE id = ?"
 _SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -158,6 +176,22 @@ class InboundWriter:
         for row in self._db.execute("SELECT * FROM messages_in WHERE status = 'pending' ORDER BY seq"):
             yield MessageIn.from_row(row)
 
+    def first_due(self, now: datetime, *, has_container: bool) -> datetime | None:
+        """When the first of the open messages that wake an agent is due, `now` for one without a time; None: nothing
+        waits. One for a fresh container that was never taken is none for the container that lives."""
+        row = self._db.execute(_FIRST_DUE, {"now": to_text(now), "has_container": has_container}).fetchone()
+        return None if row["due"] is None else from_text(row["due"])
+
+    def orders(self) -> Iterator[MessageIn]:
+        """The open messages that are for the runner itself, oldest first."""
+        for row in self._db.execute(_ORDERS):
+            yield MessageIn.from_row(row)
+
+    def latest_of_chats(self) -> Iterator[MessageIn]:
+        """Of each chat the latest open message that wakes an agent."""
+        for row in self._db.execute(_LATEST_OF_CHATS):
+            yield MessageIn.from_row(row)
+
     def find(self, message_id: str) -> MessageIn | None:
         row = self._db.execute("SELECT * FROM messages_in WHERE id = ?", (message_id,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
@@ -210,6 +244,12 @@ class InboundReader:
         )
         for row in rows:
             yield MessageIn.from_row(row)
+
+    def old(self, *, before: datetime, due: datetime, limit: int) -> list[MessageIn]:
+        """The latest of the open messages that people wrote before a moment and that are due by another, oldest first;
+        context is none of them."""
+        rows = self._db.execute(_OLD, {"before": to_text(before), "due": to_text(due), "limit": limit}).fetchall()
+        return [MessageIn.from_row(row) for row in reversed(rows)]
 
     def next_due(self, now: datetime) -> datetime | None:
         """When the next message falls due that is not due yet."""

@@ -7,7 +7,8 @@ import json
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from nanohost.mailbox import mailboxes as mailboxes_module
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import THREADS, Mailboxes
 from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
-from nanohost.model import SessionId
+from nanohost.model import Session, SessionId
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.times import to_text
@@ -33,10 +34,14 @@ def clock() -> ManualClock:
 async def mailboxes(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Mailboxes]:
     boxes = Mailboxes(tmp_path, durable=False, clock=clock)
     async with boxes.opened():
-        layout = boxes.layout(SESSION)
-        layout.out_dir.mkdir(parents=True)
-        OutboundWriter(layout.outbound_db, container_id="l", durable=False).close()
+        _make(boxes, SESSION)
         yield boxes
+
+
+def _make(boxes: Mailboxes, session: Session) -> None:
+    layout = boxes.layout(session)
+    layout.out_dir.mkdir(parents=True)
+    OutboundWriter(layout.outbound_db, container_id="l", durable=False).close()
 
 
 def _run(mailboxes: Mailboxes, insert_turn: str) -> None:
@@ -44,9 +49,9 @@ def _run(mailboxes: Mailboxes, insert_turn: str) -> None:
         database.execute(insert_turn, ("t", json.dumps(["\ud800"]), to_text(START)))
 
 
-def _locked(mailboxes: Mailboxes) -> sqlite3.Connection:
+def _locked(mailboxes: Mailboxes, session: Session = SESSION) -> sqlite3.Connection:
     """Holds the write lock of the session's outbound.db until it is closed."""
-    connection = sqlite3.connect(mailboxes.layout(SESSION).outbound_db, isolation_level=None)
+    connection = sqlite3.connect(mailboxes.layout(session).outbound_db, isolation_level=None)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN EXCLUSIVE")
     return connection
@@ -76,6 +81,26 @@ async def test_a_locked_outbound_db_is_no_news_and_is_looked_at_again_after_grow
     await clock.advance(LOCKED_LIMIT_S)
     assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
     retrying.cancel()
+
+
+async def test_ten_sessions_that_lock_their_files_take_no_look_from_the_eleventh(
+    mailboxes: Mailboxes, clock: ManualClock
+) -> None:
+    """A look at a locked file waits for nothing but at the first time, and soon there are few of them."""
+    ten = [replace(SESSION, id=SessionId(f"locks-{number}")) for number in range(10)]
+    in_vain = 0
+    with ExitStack() as locks:
+        for one in ten:
+            _make(mailboxes, one)
+            locks.enter_context(closing(_locked(mailboxes, one)))
+        for _ in range(100):
+            before = mailboxes.looks
+            for one in ten:
+                assert await mailboxes.outbound(one, queries.open_claims()) is None
+            in_vain += mailboxes.looks - before
+            assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
+            await clock.advance(0.1)
+    assert in_vain <= 10 * len(ten), "in a thousand tries within ten seconds"
 
 
 async def test_a_session_that_keeps_its_file_locked_is_named(mailboxes: Mailboxes, clock: ManualClock) -> None:

@@ -39,6 +39,7 @@ _SAID = Delivered(out_id="new", status="sent", platform_message_ids=("7",), chan
 READS: dict[str, Callable[[InboundReader], object]] = {
     "due": lambda box: list(box.due(FAR)),
     "next_due": lambda box: box.next_due(NOON),
+    "old": lambda box: box.old(before=FAR, due=FAR, limit=50),
     "find": lambda box: box.find("m7"),
     "known": lambda box: box.known(["m7", "none"]),
     "numbered": lambda box: box.numbered(14),
@@ -69,6 +70,9 @@ WRITES: dict[str, Callable[[InboundWriter], object]] = {
     "set_destinations": lambda box: box.set_destinations([], None),
     "set_meta": lambda box: box.set_meta({"a": "1"}),
     "pending": lambda box: list(box.pending()),
+    "first_due": lambda box: box.first_due(NOON, has_container=True),
+    "orders": lambda box: list(box.orders()),
+    "latest_of_chats": lambda box: list(box.latest_of_chats()),
     "find": lambda box: box.find("m7"),
     "forget_closed": lambda box: box.forget_closed([f"m{number}" for number in range(1, 200)]),
 }

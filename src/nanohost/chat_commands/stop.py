@@ -13,7 +13,6 @@ from nanohost.chat_commands.command import Asked, CarryOut, ChatCommand, Effect
 from nanohost.chat_commands.waiting import claimed, end_all
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import STOP, ControlIn, decode_in
-from nanohost_protocol.rows import InKind
 
 STOPPED = "Stopped."
 NOTHING = "There is nothing to stop."
@@ -31,7 +30,7 @@ def _stop(taken: Collection[str], box: InboundWriter) -> Effect:
 
 def _is_under_way(box: InboundWriter) -> bool:
     """Whether an earlier one is not done yet: who gave it reads "Stopped." next, and nothing else before that."""
-    orders = (decode_in(row.kind, row.content) for row in box.pending() if row.kind is InKind.CONTROL)
+    orders = (decode_in(row.kind, row.content) for row in box.orders())
     return any(isinstance(order, ControlIn) and order.command == STOP for order in orders)
 
 

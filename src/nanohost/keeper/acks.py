@@ -220,9 +220,7 @@ class AckTaker:
 
     async def tell_waiting(self, session: Session, sentence: str) -> None:
         """Say that nothing can be done now, to whoever wrote the latest message that waits in a chat, once."""
-        waiting = await self._mailboxes.update(
-            session, lambda box: [m for m in box.pending() if m.trigger and m.origin and m.kind is not InKind.CONTROL]
-        )
+        waiting = await self._mailboxes.update(session, lambda box: list(box.latest_of_chats()))
         if not waiting:
             return
         latest = {message.origin.chat: message for message in waiting if message.origin}

@@ -70,7 +70,7 @@ def _hold(box: InboundWriter, failures: TurnFailures | None, now: datetime) -> l
         return []
     box.hold(failures.until)
     sentence = explained(failures, now)
-    return [Notice(message=one, number=HELD, sentence=sentence) for one in to_tell(failures, box.pending())]
+    return [Notice(message=one, number=HELD, sentence=sentence) for one in to_tell(failures, box.latest_of_chats())]
 
 
 def chats_of(notices: Sequence[Notice], number: int) -> set[ChatId]:
@@ -109,5 +109,4 @@ def still_due(seen: datetime | None, found: datetime | None, now: datetime) -> d
 def next_due(box: InboundWriter, session: Session, now: datetime) -> datetime | None:
     """When the first of the messages that wake an agent is due; None: nothing waits. One for a fresh container that
     was never taken is none for the container that lives."""
-    waiting = (m for m in box.pending() if m.trigger and not (m.on_wake and session.lease and not m.tries))
-    return min((message.process_after or now for message in waiting), default=None)
+    return box.first_due(now, has_container=session.lease is not None)

@@ -26,7 +26,7 @@ from nanohost.store.deliveries import LaneKey
 from nanohost.store.holds import BY_THE_HOST, Hold
 from nanohost_protocol.ids import derive
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.rows import InKind, MessageIn
+from nanohost_protocol.rows import MessageIn
 from nanohost_protocol.times import to_text
 
 WORDS = "I am on hold and do not work right now. I keep your message; whoever runs me can let me go on."
@@ -115,4 +115,4 @@ class Holding:
 
 
 def _from_people(box: InboundWriter) -> Sequence[MessageIn]:
-    return [one for one in box.pending() if one.trigger and one.origin and one.kind is not InKind.CONTROL]
+    return list(box.latest_of_chats())

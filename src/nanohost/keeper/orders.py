@@ -81,4 +81,4 @@ def answer_to(session: Session, row: MessageIn, sentence: str, now: datetime) ->
 
 
 def _orders(box: InboundWriter) -> list[MessageIn]:
-    return [row for row in box.pending() if row.kind is InKind.CONTROL]
+    return list(box.orders())

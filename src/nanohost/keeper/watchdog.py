@@ -8,7 +8,7 @@ they can be reached. Nothing is ever given up here. Looks only at what is open: 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -30,7 +30,7 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.late import Late, LateDelivery, LateEvent
-from nanohost_protocol.rows import Ack, ChatId, InKind, MessageIn, Origin
+from nanohost_protocol.rows import Ack, ChatId, MessageIn, Origin
 
 LOOK_EVERY_S = 60.0
 TOLD_FOR = timedelta(days=1)
@@ -182,8 +182,7 @@ class Watchdog:
     async def _session(self, session: Session, known: Mapping[str, Late], now: datetime) -> list[_Found]:
         """What is late of the messages that wait in one mailbox."""
         try:
-            rows = await self._mailboxes.inbound(session, lambda box: _waiting(box.due(now + timedelta(days=1))))
-            old = await self._old(session, rows, now)
+            old = await self._old(session, now)
             claims = await self._claims(session) if old else []
         except MailboxError as error:
             return await self._unreadable(session, error, known, now)
@@ -210,13 +209,12 @@ class Watchdog:
     async def _claims(self, session: Session) -> list[Ack]:
         return await self._mailboxes.outbound(session, queries.open_claims()) or []
 
-    async def _old(
-        self, session: Session, rows: Sequence[MessageIn], now: datetime
-    ) -> list[tuple[MessageIn, datetime]]:
-        """The latest of the messages that came before the deadline, and when."""
-        before = now - timedelta(seconds=self._deadline_s)
+    async def _old(self, session: Session, now: datetime) -> list[tuple[MessageIn, datetime]]:
+        """The latest of the messages that came before the deadline, and when. Raises MailboxError."""
+        before, due, most = now - timedelta(seconds=self._deadline_s), now + timedelta(days=1), late_messages.MOST
+        rows = await self._mailboxes.inbound(session, lambda box: box.old(before=before, due=due, limit=most))
         found = []
-        for row in [row for row in rows if row.timestamp < before][-late_messages.MOST :]:
+        for row in rows:
             since = await late_messages.received(self._store, row.id) or row.timestamp
             if since < before:
                 found.append((row, since))
@@ -266,11 +264,6 @@ def _one_notice(found: Sequence[_Found]) -> list[_Found]:
         _Found(late=replace(one.late, told=True), notice=one.notice if at == latest else None)
         for at, one in enumerate(found)
     ]
-
-
-def _waiting(rows: Iterable[MessageIn]) -> list[MessageIn]:
-    """What people wrote to the agent."""
-    return [row for row in rows if row.trigger and row.origin is not None and row.kind is InKind.CHAT]
 
 
 def _late(session: Session, message: MessageIn, since: datetime, cause: str, sentence: str) -> Late:
