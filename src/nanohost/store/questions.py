@@ -19,9 +19,11 @@ from nanohost_protocol.times import to_text
 
 MOST_OPEN = 50
 """Of those in one chat that an answer is looked for among."""
+MOST_LOOKED_AT = 500
+"""Of the open ones in one chat: behind so many that cannot be answered by typing nobody looks for one that can."""
 LONGEST_ASKED = 20_000
 """Characters of a question's row. A longer one is answered by its buttons alone: nobody asks people such a thing, and
-the open ones are gone through at each message."""
+the open ones are gone through at each message. The index deliveries_asked says the same number."""
 
 ADD = """
 INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, thread_id, asked_at)
@@ -30,14 +32,18 @@ ON CONFLICT (session_id, seq) DO NOTHING
 """
 FIND = "SELECT * FROM questions WHERE session_id = ? AND seq = ?"
 ANSWERED_BY_EVENT = "SELECT * FROM questions WHERE event_id = ?"
-# What nobody can have seen is answered by nobody.
-OPEN_IN_CHAT = """
-SELECT q.*, d.content, d.receipt FROM questions q INDEXED BY questions_open
-CROSS JOIN deliveries d USING (session_id, seq)
-WHERE q.status = 'open' AND q.channel_type = ? AND q.instance = ? AND q.platform_id = ?
-    AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped') AND length(d.content) <= ?
-ORDER BY q.asked_at DESC LIMIT ?
-"""
+# What nobody can have seen is answered by nobody. They come in the order of the inner look, newest first: asked for
+# that again, SQLite would copy them all.
+OPEN_IN_CHAT = f"""
+SELECT q.*, d.content, d.receipt FROM (
+    SELECT * FROM questions INDEXED BY questions_open
+    WHERE status = 'open' AND channel_type = ? AND instance = ? AND platform_id = ?
+    ORDER BY asked_at DESC LIMIT {MOST_LOOKED_AT}) q
+CROSS JOIN deliveries d INDEXED BY deliveries_asked ON d.session_id = q.session_id AND d.seq = q.seq
+WHERE d.kind = 'question' AND length(d.content) <= {LONGEST_ASKED}
+    AND d.attempts > 0 AND d.status NOT IN ('dead', 'dropped')
+LIMIT ?
+"""  # noqa: S608
 # One look for an ordinary message, for which both are no.
 MAY_CONCERN = """
 SELECT EXISTS (SELECT 1 FROM questions WHERE event_id = ?) OR EXISTS (
@@ -123,7 +129,7 @@ async def may_concern(db: Queries, event: EventId, chat: ChatKey) -> bool:
 
 async def open_in_chat(db: Queries, chat: ChatKey) -> list[Asked]:
     """Those that people can see and nobody has answered, the latest first."""
-    rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, LONGEST_ASKED, MOST_OPEN))
+    rows = await db.all(OPEN_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, MOST_OPEN))
     return [_asked(row) for row in _latest_first(rows)]
 
 

@@ -176,6 +176,7 @@ CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, 
 CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE status = 'dead';
 CREATE INDEX deliveries_unknown ON deliveries (session_id, channel_type, instance, platform_id)
     WHERE status = 'unknown';
+CREATE INDEX deliveries_asked ON deliveries (session_id, seq) WHERE kind = 'question' AND length(content) <= 20000;
 CREATE INDEX deliveries_card ON deliveries (card) WHERE card IS NOT NULL;
 CREATE INDEX deliveries_by_out_id ON deliveries (session_id, out_id);
 CREATE INDEX deliveries_settled ON deliveries (session_id, changed_at) WHERE status IN ('sent', 'dropped', 'dead');
