@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+from typing import Any
+
 import pytest
 
 from nanohost.delivery.addresses import Chats, _named, as_told, book_of, destinations, retold
@@ -22,6 +26,25 @@ def chat(name: str, channel_type: str = "fake", platform_id: str = "c1") -> Mess
         unknown_sender=UnknownSender.PUBLIC,
         created_at=NOW,
     )
+
+
+def test_naming_chats_costs_the_same_for_each_however_many_have_one_name() -> None:
+    """It is done for each answer of an agent whose chats share one conversation."""
+    chats, lines = [chat("") for _ in range(500)], 0
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        lines += frame.f_code.co_name == "_named" and event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        named = _named(chats, {})
+    finally:
+        sys.settrace(before)
+    assert list(named)[-1] == "fake-500"
+    assert lines <= 20 * len(chats)
 
 
 @pytest.mark.parametrize(

@@ -131,12 +131,17 @@ def _named(chats: Sequence[MessagingGroup], given: Mapping[str, MessagingGroup])
     """Short names that tell the chats apart, the same each time: from the chat's own name, else its platform. `given`:
     names that others have."""
     named: dict[str, MessagingGroup] = {}
+    numbers: dict[str, int] = {}
+    given_ours = {chat.id for chat in given.values()}
     for chat in chats:
         wish = _slug(chat.name) or _slug(chat.channel_type) or "chat"
         name, number = wish, 2
         while name in named or given.get(name, chat).id != chat.id:
+            # All below the last number are taken, but perhaps not by others: tried one by one, thousands took a second.
+            if name in named and chat.id not in given_ours:
+                number = max(number, numbers.get(wish, 2))
             name, number = f"{wish}-{number}", number + 1
-        named[name] = chat
+        named[name], numbers[wish] = chat, max(number, numbers.get(wish, 2))
     return named
 
 
