@@ -37,6 +37,10 @@ class Bucket:
         self.left = min(self.per_hour * BURST, self.left + (now - self.at) * self.per_hour / 3600)
         self.at = now
 
+    @property
+    def is_full(self) -> bool:
+        return self.left >= self.per_hour * BURST
+
 
 def full(per_hour: float, now: float) -> Bucket:
     """A bucket with a burst in it."""

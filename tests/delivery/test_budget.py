@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nanohost.app import opened_store
+from nanohost.delivery.budget import Budget, Rates, Weight
 from nanohost.delivery.delivery import Delivery
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -254,3 +255,13 @@ async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = Fal
         await at.clock.advance(1.0)
         await asyncio.sleep(0.02)  # a look is another process's doing
         assert at.clock.monotonic() < 10_000, f"only {await at.entered()} are entered"
+
+
+def test_a_budget_is_as_good_as_new_once_time_has_paid_for_what_was_entered() -> None:
+    budget = Budget(Rates(), 0.0)
+    assert budget.is_full(0.0)
+    budget.take([Weight(100, is_request=False)] * 7, 0.0)
+    assert not budget.is_full(1.0)
+    assert budget.is_full(10.0)
+    budget.over = "too much"
+    assert not budget.is_full(3600.0)

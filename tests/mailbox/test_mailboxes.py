@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sqlite3
 import threading
@@ -101,6 +102,21 @@ async def test_ten_sessions_that_lock_their_files_take_no_look_from_the_eleventh
             assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
             await clock.advance(0.1)
     assert in_vain <= 10 * len(ten), "in a thousand tries within ten seconds"
+
+
+async def test_sessions_that_are_at_rest_leave_nothing_behind_in_memory(mailboxes: Mailboxes) -> None:
+    """There may be as many as there were ever threads, and all of them are looked at when a host starts."""
+    before = _locks()
+    for number in range(100):
+        one = replace(SESSION, id=SessionId(f"rests-{number}"))
+        assert await mailboxes.outbound(one, queries.open_claims()) is None
+        await mailboxes.update(one, lambda box: box.set_meta({}))
+    assert _locks() - before < 10
+
+
+def _locks() -> int:
+    gc.collect()
+    return sum(isinstance(one, asyncio.Lock) for one in gc.get_objects())
 
 
 async def test_a_session_that_keeps_its_file_locked_is_named(mailboxes: Mailboxes, clock: ManualClock) -> None:

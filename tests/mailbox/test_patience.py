@@ -76,3 +76,16 @@ def test_looks_that_do_not_return_name_the_session_unless_they_lie_far_apart() -
     now = (HUNG_LIMIT - 1) * REMEMBERED_S + 1
     assert patience.verdict(FILE, now) == ""
     assert "do not return" in patience.hanging(now).verdict(FILE, now)
+
+
+def test_it_is_at_rest_once_nothing_that_was_met_makes_a_difference() -> None:
+    assert Patience().is_at_rest(0.0)
+    looked = Patience().answered(10.0, cpu_s=0.001)
+    assert not looked.is_at_rest(10.0)
+    assert looked.is_at_rest(10.0 + 1.1 * SHARE * 0.001)
+    locked = Patience().locked(10.0)
+    assert not locked.is_at_rest(10.0 + MINUTE_S)
+    assert locked.answered(20.0, cpu_s=0.0).is_at_rest(20.0)
+    for met in (Patience().hanging(10.0), Patience().refusing(10.0, cpu_s=0.0).answered(11.0, cpu_s=0.0)):
+        assert not met.is_at_rest(10.0 + REMEMBERED_S / 2)
+        assert met.is_at_rest(10.0 + REMEMBERED_S)

@@ -68,6 +68,13 @@ class Budget(Slowed):
         self.over = ""
         return len(weights)
 
+    def is_full(self, now: float) -> bool:
+        """Whether it is as one of somebody who never had anything entered."""
+        buckets = (self._rows, self._bytes, self._requests)
+        for bucket in buckets:
+            bucket.fill(now)
+        return not self.over and all(bucket.is_full for bucket in buckets)
+
     def _too_much(self, weight: Weight) -> str:
         if self._rows.left < 1:
             return f"more than {self.rates.rows:,} messages an hour"

@@ -24,6 +24,7 @@ from nanohost.guard.guard import record
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
+from nanohost.remembered import Remembered
 from nanohost.slowing import tell
 from nanohost.store import actions, deliveries, questions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
@@ -69,14 +70,14 @@ class Collector:
         self._on_request = on_request
         self._pause = pause
         self._rates = rates or Rates()
-        self._budgets: dict[SessionId, Budget] = {}
+        self._budgets = Remembered[SessionId, Budget](lambda budget: budget.is_full(self._clock.monotonic()))
         self._takes = True
         self._skipped: set[SessionId] = set()
 
     async def collect(self, id: SessionId) -> None:
         """Take over all that is new in the session's outbound.db, as fast as its budget allows. Raises MailboxError,
         StoreError."""
-        budget = self._budgets.setdefault(id, Budget(self._rates, self._clock.monotonic()))
+        budget = self._budgets.get(id) or Budget(self._rates, self._clock.monotonic())
         while True:
             if not self._takes:
                 self._skipped.add(id)
@@ -86,6 +87,7 @@ class Collector:
             if not rows:
                 budget.rest()
                 return
+            self._budgets.put(id, budget)  # only now: there are many who say nothing
             room, later = await self._room(budget, session)
             if room > 0:
                 await self._enter(session, rows[:room], budget, later=later)

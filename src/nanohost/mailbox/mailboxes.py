@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from nanohost.clock import Clock, SystemClock
 from nanohost.errors import MailboxError
@@ -26,6 +27,7 @@ from nanohost.mailbox.queries import Query
 from nanohost.mailbox.reader_client import AllLate, LookHung
 from nanohost.mailbox.readers import Readers
 from nanohost.model import Session, SessionId
+from nanohost.remembered import Remembered
 from nanohost.threads import LEAVE_S, Threads
 from nanohost_protocol.errors import Busy as FileBusy
 from nanohost_protocol.errors import NotReady, ProtocolError
@@ -75,9 +77,10 @@ class Mailboxes:
         self._pool: Threads | None = None
         self._folders: Threads | None = None
         self._in_threads: set[asyncio.Future[Any]] = set()
-        self._writing: dict[SessionId, asyncio.Lock] = {}
-        self._looking: dict[SessionId, asyncio.Lock] = {}
-        self._reads: dict[SessionId, Patience] = {}
+        # A lock lives as long as somebody holds it or waits: there may be as many sessions as there were ever threads.
+        self._writing: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
+        self._looking: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
+        self._reads = Remembered[SessionId, Patience](lambda known: known.is_at_rest(self._clock.monotonic()))
         self._writes: dict[SessionId, Patience] = {}
         self._lives: dict[SessionId, int] = {}
         """Grows with `forgive`: what a look finds that began before counts against nobody."""
@@ -109,7 +112,7 @@ class Mailboxes:
     def forgive(self, session: SessionId) -> None:
         """It has another container, or none: nothing that the last one held is held any more. Look again at once."""
         self._lives[session] = self._lives.get(session, 0) + 1
-        self._reads.pop(session, None)
+        self._reads.forget(session)
         self._writes.pop(session, None)
 
     async def retry(self, tell: Callable[[SessionId], None]) -> None:
@@ -159,7 +162,7 @@ class Mailboxes:
         Raises MailboxError when the file is not one the host reads.
         """
         async with self._lock(self._looking, session.id):
-            known = self._reads.get(session.id, Patience())
+            known = self._reads.get(session.id) or Patience()
             if self._clock.monotonic() < known.not_before:
                 self._retry_at(session.id, known.not_before)
                 return None
@@ -210,7 +213,7 @@ class Mailboxes:
 
         def note(after: Patience, *, is_well: bool = False, problem: str = "") -> None:
             if life == self._lives.get(session.id, 0):
-                self._reads[session.id] = after
+                self._reads.put(session.id, after)
                 if not is_well:
                     self._judge(session.id, after, path.name, problem=problem)
 
@@ -304,7 +307,7 @@ class Mailboxes:
             await asyncio.wait(self._in_threads, timeout=LEAVE_S)
 
     @staticmethod
-    def _lock(locks: dict[SessionId, asyncio.Lock], session: SessionId) -> asyncio.Lock:
+    def _lock(locks: WeakValueDictionary[SessionId, asyncio.Lock], session: SessionId) -> asyncio.Lock:
         return locks.setdefault(session, asyncio.Lock())
 
 

@@ -81,6 +81,13 @@ class Patience:
         hung = self.hung + 1 if now - self.hung_at < REMEMBERED_S else 1
         return replace(self, not_before=now + FIRST_PAUSE_S, hung=hung, hung_at=now)
 
+    def is_at_rest(self, now: float) -> bool:
+        """Whether nothing that was met before makes a difference any more."""
+        met = [at for count, at in ((self.refused, self.refused_at), (self.hung, self.hung_at)) if count]
+        is_owed = self.owed_s > (now - self.owed_at) / SHARE
+        is_long_ago = all(now - at >= REMEMBERED_S for at in met)
+        return not self.locked_in_a_row and not is_owed and is_long_ago and self.not_before <= now
+
     def _charged(self, now: float, cpu_s: float) -> Patience:
         owed_s = max(0.0, self.owed_s - max(0.0, now - self.owed_at) / SHARE) + cpu_s
         return replace(self, not_before=now + SHARE * max(0.0, owed_s - FREE_CPU_S), owed_s=owed_s, owed_at=now)
