@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         yield store
 
 
-async def _enter(store: Store, clock: ManualClock, text: str, seq: int) -> LaneKey:
+async def _enter(
+    store: Store, clock: ManualClock, text: str, seq: int, *, chat: str = "c1", not_before: datetime | None = None
+) -> LaneKey:
     now = clock.now()
     async with store.transaction() as tx:
         found = await sessions.starting_with(tx, "")
@@ -37,7 +40,7 @@ async def _enter(store: Store, clock: ManualClock, text: str, seq: int) -> LaneK
         else:
             group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
             id = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=now)
-        lane = LaneKey(SessionId(id), *FAKE, "c1")
+        lane = LaneKey(SessionId(id), *FAKE, chat)
         await deliveries.add(
             tx,
             deliveries.Delivery(
@@ -50,6 +53,7 @@ async def _enter(store: Store, clock: ManualClock, text: str, seq: int) -> LaneK
                 content=encode(ChatOut(text=text)),
                 status=DeliveryStatus.PENDING,
                 created_at=now,
+                not_before=not_before,
             ),
         )
     return lane
@@ -71,6 +75,31 @@ async def test_what_waits_for_a_channel_goes_out_at_the_first_sign_of_life(store
         assert fake.sent == []
         delivery.on_sign_of_life(*FAKE)
         assert [message.text for message in await fake.wait_for(1)] == ["first"]
+
+
+class CountingClock(ManualClock):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeps = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        await super().sleep(seconds)
+
+
+async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Store, tmp_path: Path) -> None:
+    """Every message of a person is one, and each chat may have something for later."""
+    clock, fake = CountingClock(), FakeChannel()
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+    async with mailboxes.opened(), fake.connected(), delivery.opened():
+        delivery.on_entry(await _enter(store, clock, "later", 1, not_before=clock.now() + timedelta(hours=1)))
+        await clock.somebody_sleeps()
+        before = clock.sleeps
+        delivery.on_sign_of_life(*FAKE)
+        delivery.on_entry(await _enter(store, clock, "now", 3, chat="c2"))
+        await fake.wait_for(1)
+        assert clock.sleeps == before
 
 
 @pytest.mark.behaviour("DL-07")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
@@ -91,6 +92,8 @@ class Sender:
         self.removals = Removals(clock)
         self._kinds = Kinds(store, mailboxes, self.removals)
         self._working: set[SessionId] = set()
+        self._without_channel: dict[tuple[str, str], set[LaneKey]] = defaultdict(set)
+        """The lanes that wait for a channel."""
         self.lanes = Lanes[LaneKey]("delivery", self._serve, clock)
 
     def on_working(self, session: SessionId, *, works: bool) -> None:
@@ -110,6 +113,11 @@ class Sender:
         for lane in await deliveries.open_lanes(self._store):
             self.lanes.poke(lane)
 
+    def channel_is_back(self, channel_type: str, instance: str) -> None:
+        """Those who wait for it look again. Others, who may be many, do not: every message of a person says so."""
+        for lane in list(self._without_channel.get((channel_type, instance), ())):
+            self.lanes.poke(lane)
+
     def decided(self, lane: LaneKey) -> None:
         """An operator decided on a message of this lane: the lane looks again, and tries at once what it finds."""
         self._pacing.lift(lane)
@@ -126,7 +134,7 @@ class Sender:
                 continue
             wait = (delivery.next_try_at - self._clock.now()).total_seconds() if delivery.next_try_at else 0.0
             if wait > 0 and not (poked and _waits_for_its_channel(delivery)):
-                poked = not await self.lanes.light_nap(lane, wait)
+                poked = not await self._nap(delivery, wait)
                 if poked and self.lanes.closing:
                     return
                 if poked:
@@ -145,6 +153,17 @@ class Sender:
             await self._attempt_in_turn(delivery, in_one_go)
             # What an operator sent again may be older than the latest few.
             to_tell = LATEST if delivery.tries_from else to_tell + 1
+
+    async def _nap(self, delivery: Delivery, seconds: float) -> bool:
+        """Wait until it is tried again. False: look again at what there is to do."""
+        lane = delivery.lane
+        waiting = self._without_channel[lane.channel_type, lane.instance]
+        if _waits_for_its_channel(delivery):
+            waiting.add(lane)
+        try:
+            return await self.lanes.light_nap(lane, seconds)
+        finally:
+            waiting.discard(lane)
 
     async def _attempt_in_turn(self, delivery: Delivery, in_one_go: int) -> None:
         began = time.monotonic()
