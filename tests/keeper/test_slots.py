@@ -23,6 +23,29 @@ def slots(most: int, *living: Slot, waiting: tuple[SessionId, ...] = ()) -> Slot
     return made
 
 
+class Compared(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_to_ask_again_costs_the_same_however_many_wait() -> None:
+    """The sweep asks for each session that has work."""
+    made, many = slots(2), 1_000
+    for _ in range(2):
+        for number in range(many):
+            made.wait(SessionId(Compared(number)))
+            assert made.is_waiting(SessionId(Compared(number)))
+    assert len(made.waiting()) == many
+    assert Compared.compared < 10 * many
+
+
 @pytest.mark.behaviour("SE-04")
 def test_who_waits_is_served_in_order_of_arrival_and_asks_once() -> None:
     made = slots(2, waiting=(ONE, TWO, ONE, THREE))

@@ -281,7 +281,7 @@ class Keeper:
         """How a session stands with containers."""
         slot = self._slots.get(session)
         state = ContainerState(slot.state.value) if slot is not None else ContainerState.NONE
-        if slot is None and session in self._slots.waiting():
+        if slot is None and self._slots.is_waiting(session):
             state = ContainerState.WAITING
         trouble = self._pauses.troubles().get(session)
         return Look(state=state, trouble=trouble.reason if trouble else "")
@@ -307,6 +307,10 @@ class Keeper:
 
     def waiting(self) -> tuple[SessionId, ...]:
         return self._slots.waiting()
+
+    def is_waiting(self, session: SessionId) -> bool:
+        """Whether it has work, and no container because there is no room."""
+        return self._slots.is_waiting(session)
 
     def troubles(self) -> dict[SessionId, Trouble]:
         """The sessions whose containers fail, and why."""

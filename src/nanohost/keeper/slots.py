@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +44,8 @@ class Slots:
     def __init__(self, most: int) -> None:
         self._most = most
         self._slots: dict[SessionId, Slot] = {}
-        self._queue: deque[SessionId] = deque()
+        self._queue: dict[SessionId, None] = {}
+        """In order of arrival."""
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots.values()))
@@ -64,11 +64,13 @@ class Slots:
 
     def wait(self, session: SessionId) -> None:
         """Queue for a container; once, however often it is asked for."""
-        if session not in self._queue:
-            self._queue.append(session)
+        self._queue.setdefault(session)
 
     def waiting(self) -> tuple[SessionId, ...]:
         return tuple(self._queue)
+
+    def is_waiting(self, session: SessionId) -> bool:
+        return session in self._queue
 
     def next(self) -> SessionId | None:
         """Who may start now: the longest waiting, if there is room and its old container is gone."""
@@ -76,7 +78,7 @@ class Slots:
             return None
         for session in self._queue:
             if session not in self._slots:
-                self._queue.remove(session)
+                del self._queue[session]
                 return session
         return None
 

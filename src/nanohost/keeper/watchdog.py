@@ -48,7 +48,7 @@ class Containers(Protocol):
 
     def containers(self) -> list[Slot]: ...
 
-    def waiting(self) -> tuple[SessionId, ...]: ...
+    def is_waiting(self, session: SessionId) -> bool: ...
 
     def troubles(self) -> dict[SessionId, Trouble]: ...
 
@@ -228,7 +228,7 @@ class Watchdog:
             claimed=claimed,
             quiet_s=self._containers.quiet_s(session.id),
             container=None if slot is None else slot.state,
-            queued=session.id in self._containers.waiting(),
+            queued=self._containers.is_waiting(session.id),
             trouble="" if trouble is None else trouble.reason,
             between_tries=message.process_after is not None and message.process_after > now,
         )

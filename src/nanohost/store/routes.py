@@ -35,7 +35,10 @@ SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes INDEXED BY routes_wai
 WRITTEN = """
 UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '' WHERE event_id = ? AND wiring_id = ?
 """
-EXPLAIN = "UPDATE routes INDEXED BY routes_waiting SET reason = ? WHERE outcome = 'waiting' AND session_id = ?"
+EXPLAIN = """
+UPDATE routes INDEXED BY routes_waiting SET reason = :reason
+WHERE outcome = 'waiting' AND session_id = :session AND reason != :reason
+"""
 HELD = """
 SELECT event_id, wiring_id FROM routes INDEXED BY routes_held
 WHERE outcome = 'held' AND approval_id = ? ORDER BY event_id, wiring_id
@@ -133,7 +136,7 @@ async def mark_written(tx: Transaction, event: EventId, wiring: WiringId) -> Non
 
 async def explain_waiting(tx: Transaction, session: SessionId, reason: str) -> None:
     """Say why a session's rows still wait, for the status screen."""
-    await tx.run(EXPLAIN, (reason, session))
+    await tx.run(EXPLAIN, {"reason": reason, "session": session})
 
 
 async def held(db: Queries, approval: ApprovalId) -> list[tuple[EventId, WiringId]]:
