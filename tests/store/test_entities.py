@@ -180,6 +180,14 @@ async def test_an_owner_of_one_agent_group_only_is_refused_aloud(store: Store) -
             await roles.grant(tx, user_id="fake:u", role=Role.OWNER, agent_group=agent.id, now=NOON)
 
 
+async def test_who_may_decide_is_asked_for_without_the_members(store: Store) -> None:
+    async with store.transaction() as tx:
+        for user, role in (("fake:o", Role.OWNER), ("fake:a", Role.ADMIN), ("fake:m", Role.MEMBER)):
+            await roles.grant(tx, user_id=user, role=role, agent_group=None, now=NOON)
+    assert [grant.user_id for grant in await roles.deciding(store)] == ["fake:a", "fake:o"]
+    assert len(await roles.every(store)) == 3
+
+
 async def test_the_installs_id_is_drawn_once(store: Store) -> None:
     async with store.transaction() as tx:
         first = await install.ensure(tx, NOON)

@@ -24,7 +24,7 @@ NEXT = "/help shows what I understand. /link makes you known to me on another pl
 async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime, aftermath: Aftermath) -> str:
     """Make the sender of this event an owner; what they are told. The code is used up by the caller."""
     user, name = stored.user, stored.event.sender.name
-    is_first = not any(grant.role is Role.OWNER for grant in await roles.every(tx))
+    is_first = not any(grant.role is Role.OWNER for grant in await roles.deciding(tx))
     is_new = not any(grant.role is Role.OWNER for grant in await roles.of_user(tx, user))
     if is_new:
         await roles.grant(tx, user_id=user, role=Role.OWNER, agent_group=None, now=now)

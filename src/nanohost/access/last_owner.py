@@ -28,7 +28,7 @@ def _channel(user_id: str) -> str:
 
 async def refuse_last_owner(tx: Transaction, user_id: str, channels: Collection[str]) -> None:
     """To be asked in the transaction that takes the role away. `channels`: those that are set up. Raises UsageError."""
-    if is_last_owner(await roles.every(tx), user_id, channels):
+    if is_last_owner(await roles.deciding(tx), user_id, channels):
         raise UsageError(
             f"{user_id} is the last owner and stays it",
             hint="nanohost roles grant CHANNEL:HANDLE owner makes another first, on a channel that is set up",

@@ -32,7 +32,7 @@ async def tell_owners(
     """Say it to all owners, once a chat, but not where these users are told of it anyway. `cause`: what it is told
     because of; the same is told once."""
     told = {await direct_chat(tx, user) for user in but}
-    owners = [grant.user_id for grant in await roles.every(tx) if grant.role is Role.OWNER]
+    owners = [grant.user_id for grant in await roles.deciding(tx) if grant.role is Role.OWNER]
     for owner in owners:
         place = await direct_chat(tx, owner)
         if place not in told:

@@ -279,7 +279,7 @@ class Approvals:
     async def _situation(self, db: Queries, approval: Approval, kind: Kind) -> Situation:
         """Who could decide as of now, and how each can be reached."""
         agent_group = kind.whose(approval)
-        grants = [one for one in await roles.every(db) if kind.tier(one, agent_group) is not None]
+        grants = [one for one in await roles.deciding(db) if kind.tier(one, agent_group) is not None]
         identities: dict[str, Identity] = {}
         for user_id in dict.fromkeys(one.user_id for one in grants):
             known = await users.identities(db, user_id)

@@ -233,7 +233,7 @@ class _Asking:
 
 async def _ask(tx: Transaction, asking: _Asking, now: datetime, aftermath: Aftermath) -> Held | Turned:
     """Nobody was asked about this, or it is over. `aftermath`: of what gives way to it."""
-    if not asking.kind.may_decide(await roles.every(tx), None if asking.beyond else asking.agent_group):
+    if not asking.kind.may_decide(await roles.deciding(tx), None if asking.beyond else asking.agent_group):
         return Turned(reason=NOBODY, nobody=True)
     last = await approvals.last_about(tx, asking.kind.name, asking.subject)
     if last is not None and _reached_nobody(last, now):

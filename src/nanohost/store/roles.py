@@ -11,6 +11,7 @@ from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM roles ORDER BY user_id, role"
+DECIDE = "SELECT * FROM roles WHERE role IN ('owner', 'admin') ORDER BY user_id, role"
 # A role of one identity counts for all that are the same human.
 OF_USER = """
 SELECT * FROM roles WHERE user_id = :user OR user_id IN (
@@ -36,6 +37,11 @@ class Grant:
 
 async def every(db: Queries) -> list[Grant]:
     return [_from_row(row) for row in await db.all(ALL)]
+
+
+async def deciding(db: Queries) -> list[Grant]:
+    """Those of owners and admins. Members, of whom there may be thousands, decide nothing and are told of nothing."""
+    return [_from_row(row) for row in await db.all(DECIDE)]
 
 
 async def of_user(db: Queries, user_id: str) -> list[Grant]:
