@@ -24,6 +24,7 @@ _LINE = re.compile(
 _ALIAS = re.compile(r"(?:FROM|JOIN|,)\s+(\w+)\s+([a-z]\w*)\b")
 
 
+_NO_TABLES = ("json_each", "CONSTANT")
 _STATES = re.compile(r"(\w+)\s+TEXT[^,(]*CHECK \((?:status|outcome) IN \(([^)]*)\)\)")
 _SCHEMA = Path(nanohost.store.__file__).parent / "schema.sql"
 
@@ -63,17 +64,22 @@ def plan(db: sqlite3.Connection, sql: str) -> list[str]:
 
 
 def looks(db: sqlite3.Connection, sql: str) -> list[Look]:
-    """Those into tables, in the order of the plan."""
+    """Those into tables, in the order of the plan. Raises AssertionError for a name that is no table's and none
+    that the statement makes itself: it would be left out."""
     known = set(tables())
     aliases = {alias: table for table, alias in _ALIAS.findall(sql)}
     found = []
     for line in plan(db, sql):
         match = _LINE.match(line)
-        table = None if match is None else aliases.get(match["name"], match["name"])
-        if match is not None and table in known:
-            given = _given(match["given"] or "")
+        if match is None:
+            assert not line.startswith(("SCAN", "SEARCH")) or line.startswith("SCAN (subquery-"), line
+            continue
+        table = aliases.get(match["name"], match["name"])
+        if table in known:
             automatic = match["automatic"] is not None
-            found.append(Look(line, table, match["index"], given, automatic))
+            found.append(Look(line, table, match["index"], _given(match["given"] or ""), automatic))
+        else:
+            assert table in _NO_TABLES or re.search(rf"\)\s+{table}\b", sql), line
     return found
 
 
