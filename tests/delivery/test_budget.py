@@ -260,7 +260,7 @@ async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = Fal
 def test_a_budget_is_as_good_as_new_once_time_has_paid_for_what_was_entered() -> None:
     budget = Budget(Rates(), 0.0)
     assert budget.is_full(0.0)
-    budget.take([Weight(100, is_request=False)] * 7, 0.0)
+    budget.take([Weight(100, as_request=False)] * 7, 0.0)
     assert not budget.is_full(1.0)
     assert budget.is_full(10.0)
     budget.over = "too much"

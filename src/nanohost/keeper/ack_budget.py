@@ -23,17 +23,25 @@ OVER = f"more than {ACKS_PER_HOUR:,} acks an hour beyond those of its messages"
 
 @dataclass(slots=True)
 class AckBudget(Slowed):
-    """One session's."""
+    """One session's. To be forgotten when it is full: what it counted is closed by then."""
 
     now: float
+    counted: int = 0
+    """Messages of the mailbox up to this number were given to it."""
     _given: int = 0
     _bucket: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
         self._bucket = full(ACKS_PER_HOUR, self.now)
 
-    def give(self, messages: int) -> None:
-        """So many messages were put into its mailbox."""
+    def is_full(self, now: float) -> bool:
+        """Whether it is as one of somebody who never acked anything."""
+        self._bucket.fill(now)
+        return not self.over and not self._given and self._bucket.is_full
+
+    def give(self, messages: int, *, up_to: int = 0) -> None:
+        """So many messages were put into its mailbox, the last of them with this number."""
+        self.counted = max(self.counted, up_to)
         self._given = min(self._given + FOR_A_MESSAGE * messages, MOST_GIVEN)
 
     def pay(self, count: int) -> None:

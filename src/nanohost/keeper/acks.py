@@ -22,6 +22,7 @@ from nanohost.lanes import OneAtATime
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
+from nanohost.remembered import Remembered
 from nanohost.store import deliveries, model_calls, sessions, spared_tries, turn_costs, turn_failures
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
@@ -104,9 +105,7 @@ class AckTaker:
         self._on_working = on_working
         self._held: dict[SessionId, datetime] = {}
         self._taking = OneAtATime[SessionId]()
-        self._budgets: dict[SessionId, AckBudget] = {}
-        self._counted: dict[SessionId, int] = {}
-        """Messages of the mailbox up to these numbers are counted in the budgets."""
+        self._budgets = Remembered[SessionId, AckBudget](lambda budget: budget.is_full(self._clock.monotonic()))
 
     async def restore(self) -> None:
         """Know again for which sessions nothing is to be started now."""
@@ -119,7 +118,10 @@ class AckTaker:
     def budget(self, session: SessionId) -> AckBudget:
         """How much of what its runner says is taken over now. `take` does not ask: what a container left is taken over
         in any case."""
-        return self._budgets.setdefault(session, AckBudget(self._clock.monotonic()))
+        if (budget := self._budgets.get(session)) is None:
+            budget = AckBudget(self._clock.monotonic())
+            self._budgets.put(session, budget)
+        return budget
 
     def slowed(self) -> dict[SessionId, str]:
         """The sessions whose runners say too much, and what."""
@@ -184,12 +186,11 @@ class AckTaker:
         was given since is counted on the way."""
         if not acks and not claims:
             return [], []
-        named, counted = {ack.message_id for ack in (*acks, *claims)}, self._counted.get(session.id, 0)
+        named, budget = {ack.message_id for ack in (*acks, *claims)}, self.budget(session.id)
         known, (given, highest) = await self._mailboxes.inbound(
-            session, lambda box: (box.known(named), box.open_after(counted))
+            session, lambda box: (box.known(named), box.open_after(budget.counted))
         )
-        self._counted[session.id] = highest
-        self.budget(session.id).give(given)
+        budget.give(given, up_to=highest)
         return [ack for ack in acks if ack.message_id in known], [one for one in claims if one.message_id in known]
 
     def _gone(self, session: Session, claims: Sequence[Ack]) -> set[str]:

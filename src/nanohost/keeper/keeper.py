@@ -676,7 +676,7 @@ class Keeper:
         resting = self._health.folders.needs_rest(session)
         writers = {session.id} if resting else set()
         if any(watched.of_group for watched in resting):
-            writers |= set(await holds.sessions_of(self._store, session.agent_group_id))
+            writers |= set(await holds.concerned(self._store, session.agent_group_id))
         living = {slot.session_id for slot in self._slots if slot.container is not None} & writers
         for id in living:
             self.stop(id)
