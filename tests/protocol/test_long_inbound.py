@@ -42,6 +42,7 @@ READS: dict[str, Callable[[InboundReader], object]] = {
     "old": lambda box: box.old(before=FAR, due=FAR, limit=50),
     "find": lambda box: box.find("m7"),
     "known": lambda box: box.known(["m7", "none"]),
+    "open_after": lambda box: box.open_after(0),
     "numbered": lambda box: box.numbered(14),
     "answer_to": lambda box: box.answer_to("none", after=2 * ROWS - 2_001),
     "with_platform_id": lambda box: list(box.with_platform_id(ChatId("fake", "main", "c1"), "none")),
