@@ -8,12 +8,14 @@ but the session that it runs in.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import signal
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 OUT = Path(os.environ.get("NANOHOST_WORKSPACE", "/workspace")) / "out"
@@ -61,6 +63,18 @@ def lock_inbound() -> None:
     connection.execute("SELECT count(*) FROM meta").fetchall()
     _at_work()
     time.sleep(LONGEST_S)
+
+
+def lease_inbound() -> None:
+    """Takes a lease on the host's inbound.db: whoever opens it to write waits, in open(2), until that is broken."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    descriptor = os.open(IN / "inbound.db", os.O_RDONLY)
+    _at_work()
+    until = time.monotonic() + LONGEST_S
+    while time.monotonic() < until:
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        time.sleep(0.001)
 
 
 def fill_table() -> None:
@@ -208,6 +222,7 @@ PROGRAMS: Mapping[str, Callable[[], None]] = {
         swap_journal,
         lock,
         lock_inbound,
+        lease_inbound,
         fill_table,
         large_state,
         large_text,

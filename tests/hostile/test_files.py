@@ -54,6 +54,26 @@ async def test_a_session_that_keeps_the_host_from_writing_is_stopped_and_named(t
         assert "inbound.db has been locked for" in await trouble(flow)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+        pytest.param("docker", marks=pytest.mark.docker),
+    ],
+)
+@pytest.mark.behaviour("SE-06")
+async def test_no_lease_on_the_hosts_files_keeps_the_host_waiting(tmp_path: Path, kind: str) -> None:
+    async with hosting(tmp_path, kind) as flow:
+        await flow.wire("good", "good")
+        assert await ask(flow, "hi") == "echo: hi"
+        for chat in ("bad", "worse"):
+            await let_loose(flow, "lease_inbound", chat=chat)
+            await flow.fake.person_writes("are you there?", chat=chat)
+        async with asyncio.timeout(20.0):
+            assert await _talk(flow) == [f"echo: {number}" for number in range(MESSAGES)]
+            await until(lambda: all(len(flow.texts(chat)) == 2 for chat in ("bad", "worse")), limit_s=20.0)
+
+
 @pytest.mark.parametrize("name", ["fill_table", "large_text"])
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")

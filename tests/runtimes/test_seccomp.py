@@ -115,6 +115,8 @@ def test_only_local_internet_and_interface_sockets_can_be_made(
         ("clone", (0x10000000 | 17,), EPERM),
         ("clone", (0x00020000,), EPERM),
         ("clone3", (), ENOSYS),
+        *(("fcntl", (0, command), ALLOW) for command in (0, 1, 4, 6, 7, 9, 37, 1030, 1031, 1032, 1033, 1034)),
+        *(("fcntl", (0, command), EPERM) for command in (1024, 1025, 1026, 1040)),
         ("ioctl", (0, 0x5413), ALLOW),
         ("ioctl", (0, 0x5412), EPERM),
         ("ioctl", (0, 0x541C), EPERM),

@@ -41,6 +41,15 @@ _NETLINK_ROUTE = 0
 """linux/netlink.h: the list of network interfaces, which C libraries ask for."""
 
 
+_OLDEST_FCNTL = 63
+"""Commands of fcntl up to here (asm-generic/fcntl.h) are those of POSIX, and locks."""
+
+_FCNTL = (*range(1030, 1035),)
+"""linux/fcntl.h: F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS and F_GET_SEALS. Not F_SETLEASE nor its
+relatives: whoever opens a file on which somebody has a lease waits, for 45 s, and the files of the host belong to the
+same user as a container's."""
+
+
 def outside(values: Iterable[int], argument: int) -> tuple[Alternative, ...]:
     """That an argument is none of `values`, said with equal bits only: libseccomp has no "not equal" under a mask."""
     return tuple(
@@ -60,6 +69,10 @@ def _gaps(values: tuple[int, ...], prefix: int, mask: int, bit: int) -> Iterator
 
 CHECKED: dict[str, tuple[Alternative, ...]] = {
     "clone": ((Condition(argument=0, value=0, mask=_NEW_NAMESPACE),),),
+    "fcntl": (
+        (Condition(argument=1, value=0, mask=WORD & ~_OLDEST_FCNTL),),
+        *((Condition(argument=1, value=command),) for command in _FCNTL),
+    ),
     "ioctl": outside(_TERMINAL_INPUT, 1),
     # The plain one, and the question which one it is.
     "personality": ((Condition(argument=0, value=0),), (Condition(argument=0, value=WORD),)),
@@ -86,7 +99,7 @@ MACHINES = ("x86_64", "aarch64")
 """Machines whose call numbers are known, in the order of the columns below."""
 
 _CHECKED_OR_ABSENT = """
-clone 56 220 | clone3 435 435 | ioctl 16 29 | personality 135 92 | socket 41 198 | socketpair 53 199
+clone 56 220 | clone3 435 435 | fcntl 72 25 | ioctl 16 29 | personality 135 92 | socket 41 198 | socketpair 53 199
 """
 
 # Name, number on x86_64, number on aarch64 (asm/unistd_64.h, asm-generic/unistd.h). These are allowed unseen.
@@ -98,7 +111,7 @@ close_range 436 436 | connect 42 203 | copy_file_range 326 285 | creat 85 - | du
 epoll_create 213 - | epoll_create1 291 20 | epoll_ctl 233 21 | epoll_pwait 281 22 | epoll_pwait2 441 441
 epoll_wait 232 - | eventfd 284 - | eventfd2 290 19 | execve 59 221 | execveat 322 281 | exit 60 93
 exit_group 231 94 | faccessat 269 48 | faccessat2 439 439 | fadvise64 221 223 | fallocate 285 47 | fchdir 81 50
-fchmod 91 52 | fchmodat 268 53 | fchmodat2 452 452 | fchown 93 55 | fchownat 260 54 | fcntl 72 25 | fdatasync 75 83
+fchmod 91 52 | fchmodat 268 53 | fchmodat2 452 452 | fchown 93 55 | fchownat 260 54 | fdatasync 75 83
 fgetxattr 193 10 | flistxattr 196 13 | flock 73 32 | fork 57 - | fremovexattr 199 16 | fsetxattr 190 7 | fstat 5 80
 fstatfs 138 44 | fsync 74 82 | ftruncate 77 46 | futex 202 98 | futex_requeue 456 456 | futex_wait 455 455
 futex_waitv 449 449 | futex_wake 454 454 | futimesat 261 - | get_robust_list 274 100 | getcpu 309 168 | getcwd 79 17

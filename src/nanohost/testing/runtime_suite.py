@@ -54,6 +54,7 @@ ADDED_NAMES = {
 MUST_BE_REFUSED = (
     *("io_uring_setup", "ptrace", "process_vm_readv", "AF_VSOCK", "AF_ALG", "AF_PACKET", "unshare", "clone"),
     *("add_key", "keyctl", "bpf", "userfaultfd", "perf_event_open", "mount", "kexec_load", "open_by_handle_at"),
+    "fcntl",
 )
 """The least that a container is refused; the stand-in tries more."""
 

@@ -59,6 +59,7 @@ NUMBERS = {
         *(("userfaultfd", 323, 282), ("perf_event_open", 298, 241), ("kexec_load", 246, 104)),
         *(("init_module", 175, 105), ("open_by_handle_at", 304, 265), ("name_to_handle_at", 303, 264)),
         *(("pidfd_getfd", 438, 438), ("personality", 135, 92), ("mbind", 237, 235), ("fanotify_init", 300, 262)),
+        ("fcntl", 72, 25),
     )
     if platform.machine() in ("x86_64", "aarch64")
 }
@@ -71,6 +72,7 @@ ARGUMENTS: dict[str, tuple[int | bytes, ...]] = {
     "add_key": (b"user", b"nanohost", b"x", 1, -2),
     "userfaultfd": (1,),
     "personality": (ADDR_NO_RANDOMIZE,),
+    "fcntl": (-1, fcntl.F_SETLEASE),
     "setns": (-1, 0),
     "pidfd_getfd": (-1, 0, 0),
 }
