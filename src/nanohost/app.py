@@ -172,8 +172,10 @@ class Host:
         self.router.notice(chat)
 
     async def living_folders(self) -> list[Path]:
-        """The folders of sessions whose container may be alive."""
-        return [self.mailboxes.layout(session).root for session in await sessions.leased(self.store)]
+        """The folders of sessions whose container may be alive. None while a disk is short: what fills it is counted
+        first."""
+        leased = [] if self.disk.short else await sessions.leased(self.store)
+        return [self.mailboxes.layout(session).root for session in leased]
 
     def follow(self, aftermath: Aftermath) -> None:
         """Have everybody look who is concerned by what was just committed."""

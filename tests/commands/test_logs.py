@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,21 @@ async def test_a_log_that_a_container_writes_without_end_is_cut_to_its_latest(lo
     before = log.read_bytes()
     shorten(log.parent.parent)
     assert log.read_bytes() == before
+
+
+@pytest.mark.behaviour("SE-11", "SE-06")
+async def test_disk_that_is_reserved_behind_the_end_of_a_log_is_given_back(log: Path) -> None:
+    keep_size = 1
+    with log.open("ab", buffering=0) as container:
+        container.write(b"said\n")
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+        fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
+        if fallocate(container.fileno(), keep_size, 0, 8 * MOST_BYTES):
+            pytest.skip("no disk can be reserved here")
+        assert log.stat().st_blocks * 512 > MOST_BYTES
+        shorten(log.parent.parent)
+    assert log.read_bytes() == b"said\n"
+    assert log.stat().st_blocks * 512 < MOST_BYTES
 
 
 @pytest.mark.behaviour("SE-11", "OP-05")

@@ -93,6 +93,21 @@ async def test_who_makes_the_disk_short_is_named_and_held_and_everybody_else_goe
             assert not hoard.exists()
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.behaviour("SE-06")
+async def test_who_fills_the_disk_with_its_log_is_held_and_its_log_is_cut(tmp_path: Path) -> None:
+    """Docker keeps what a container says within limits of its own; plain processes find the logs of all others."""
+    home = tmp_path / "home"
+    with small_disk(home, 200):
+        async with hosting(home, "bubblewrap") as flow:
+            await flow.wire("good", "good")
+            assert await ask(flow, "hi") == "echo: hi"
+            await let_loose(flow, "fill_log")
+            assert "while the disk got short, most of it in its log folder" in await held(flow, "bad")
+            assert await ask(flow, "later") == "echo: later"
+            assert not flow.host.disk.short
+
+
 async def has_an_owner(flow: Flow) -> None:
     now, place = flow.host.clock.now(), Origin(channel_type="fake", instance="default", platform_id="boss")
     async with flow.host.store.transaction() as tx:

@@ -17,6 +17,7 @@ from nanohost.keeper.slots import Slot
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.runtimes.folders import last_words
+from nanohost.runtimes.output import shorten
 from nanohost.store import sessions
 from nanohost.store.database import Store
 
@@ -50,6 +51,10 @@ class Burial:
             await self._take_over(await sessions.get(self._store, id))
         except MailboxError as error:
             _log.error("last_words_unreadable", session=id, error=str(error), hint=error.hint)
+
+    async def cut_log(self, id: SessionId) -> None:
+        """Of what it said only the end is kept, however much disk it took. Raises StoreError."""
+        await asyncio.to_thread(shorten, self._mailboxes.layout(await sessions.get(self._store, id)).root)
 
     async def tell_waiting(self, id: SessionId, sentence: str) -> None:
         """Say it to whoever waits for the session's agent, if they can be found."""

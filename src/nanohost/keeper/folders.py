@@ -145,7 +145,7 @@ class Folders:
     def _writable(self, session: Session) -> Iterator[Watched]:
         """All that the session's container may write on this machine's disks."""
         layout, limits = self._mailboxes.layout(session), self._limits
-        for name, path in (("out", layout.out_dir), ("state", layout.state_dir)):
+        for name, path in (("out", layout.out_dir), ("state", layout.state_dir), ("log", layout.log_dir)):
             yield Watched(
                 name=name,
                 path=path,

@@ -22,7 +22,7 @@ BLOCK = 512
 ENTRY_BYTES = 4096
 """The least an entry counts: a million empty files fill a disk as well."""
 STEP_S = 0.05
-"""For one folder and look: three folders of eight containers each ten seconds are an eighth of a core at most."""
+"""For one folder and look: four folders of eight containers each ten seconds are a sixth of a core at most."""
 ENTRIES_A_CHECK = 200
 """Between two looks at the time: about a millisecond."""
 MOST_PENDING = 4 * 1024**2

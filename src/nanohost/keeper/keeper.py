@@ -118,6 +118,10 @@ class Keeper:
         self._closing = False
         self._resting = False
         self._short_of_disk = False
+        self._is_to_count = False
+        """The disk got short, and who made it so is not known yet: no log is cut before that."""
+        self._long_logs: set[SessionId] = set()
+        """Those that are to be cut then."""
         self._warned: set[Path] = set()
         """Folders whose size the owners were told of."""
         self._starts = Lanes[SessionId]("start", self._start, clock)
@@ -234,17 +238,23 @@ class Keeper:
 
     def stop_for_disk(self) -> None:
         """The disk is nearly full: stop every container in order, and start nothing until `disk_has_room`."""
-        self._short_of_disk = True
+        self._short_of_disk = self._is_to_count = True
         self.cut()
 
     async def growths(self) -> list[Growth]:
         """After `stop_for_disk`: how much the folders have grown that were written lately. Waits for the containers to
-        be gone, but not long for one that does not go."""
+        be gone, but not long for one that does not go. Their logs are cut when they are counted: a log that filled the
+        disk would keep it full."""
         until = self._clock.monotonic() + STOP_GRACE_S
         while len(self._slots) and (left_s := until - self._clock.monotonic()) > 0:
             self._moved.clear()
             await _first_of(self._clock.sleep(left_s), self._moved.wait())
-        return await self._health.folders.growths()
+        try:
+            return await self._health.folders.growths()
+        finally:
+            self._is_to_count = False
+            while self._long_logs:
+                await self._burial.cut_log(self._long_logs.pop())
 
     async def hold_for_disk(self, session: Session, sentence: str, *, of_group: bool) -> bool:
         """Have who made the disk short stay stopped. False: the disk refuses even that."""
@@ -492,6 +502,10 @@ class Keeper:
     async def _after_death(self, id: SessionId, *, cause: str) -> None:
         """`cause`: why it counted as a failure; empty for an end in order."""
         self._on_news(id)
+        if self._is_to_count:
+            self._long_logs.add(id)
+        else:
+            await self._burial.cut_log(id)
         await self._burial.take_last_words(id)
         if id in self._untold:
             self._untold.discard(id)

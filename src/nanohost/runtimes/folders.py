@@ -23,6 +23,9 @@ CONTAINER_UID = 1000
 MOST_LEVELS = 100
 """Of folders in folders that are given to a container's user, each with two descriptors while the walk is below it."""
 
+BLOCK = 512
+"""What st_blocks counts in, whatever the file system's own blocks are."""
+
 LOG_CAP_BYTES = 1_000_000
 """A container log above this starts afresh with the next container."""
 
@@ -100,9 +103,15 @@ def open_log(session_dir: Path) -> int:
     """A descriptor that appends to the container's log, emptied first when it has grown too long. Caller closes."""
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(container_log(session_dir), flags, 0o640)
-    if os.fstat(descriptor).st_size > LOG_CAP_BYTES:
+    if taken(descriptor) > LOG_CAP_BYTES:
         os.ftruncate(descriptor, 0)
     return descriptor
+
+
+def taken(descriptor: int) -> int:
+    """What a file takes: a container may reserve disk behind the end of its log, where the length does not tell."""
+    found = os.fstat(descriptor)
+    return max(found.st_size, found.st_blocks * BLOCK)
 
 
 def container_log(session_dir: Path) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nanohost.clock import Clock
 from nanohost.errors import RuntimeUnavailable
-from nanohost.runtimes.folders import LOG_CAP_BYTES, container_log
+from nanohost.runtimes.folders import LOG_CAP_BYTES, container_log, taken
 
 MOST_BYTES = LOG_CAP_BYTES
 """How far back in the file is read, and how long it may be while it is written."""
@@ -58,9 +58,8 @@ def shorten(session_dir: Path) -> None:
     with suppress(OSError):
         descriptor = os.open(container_log(session_dir), os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            size = os.fstat(descriptor).st_size
-            if size > MOST_BYTES:
-                file.seek(size - KEPT_BYTES)
+            if taken(descriptor) > MOST_BYTES:
+                file.seek(max(0, os.fstat(descriptor).st_size - KEPT_BYTES))
                 kept = file.read(KEPT_BYTES)
                 file.truncate(0)
                 file.write(kept)
