@@ -275,6 +275,17 @@ async def test_who_is_on_hold_is_named_with_the_reason_and_how_it_is_released(op
     assert "On hold" not in await running(operator).reads("status")
 
 
+async def test_what_is_to_be_done_before_a_release_is_shown_to_its_end(operator: Operator) -> None:
+    session = await a_session(operator)
+    reason = (
+        "its state folder has grown beyond 2,048 MiB: remove what should not be there "
+        f"(/srv/sessions/work/{session}/state), or raise session_disk_mb in [host] of nanohost.toml "
+        "and start nanohost again"
+    )
+    await operator.asks("sessions hold", id=session, reason=reason)
+    assert reason in await running(operator).reads("status")
+
+
 async def test_an_agent_on_hold_is_released_by_its_folder(operator: Operator) -> None:
     await a_session(operator)
     await operator.asks("agents hold", folder="work", reason="its folder is full")
@@ -290,7 +301,7 @@ async def test_who_writes_too_much_is_named_with_what_it_is(operator: Operator) 
 
 
 async def test_a_disk_that_is_kept_for_the_host_says_who_filled_it_and_what_that_stops(operator: Operator) -> None:
-    grew = "the workspace folder of the agent bad grew by 600 MiB to 700 MiB"
+    grew = "the workspace folder of the agent bad grew by 600 MiB to 700 MiB (/srv/nanohost/groups/bad)"
     rows: list[Json] = [{"folder": "/srv/groups", "left": "410 MiB", "grew_most": grew}]
     session = await a_session(operator, due=True)
     text = await running(operator, disks_short=rows).reads("status")

@@ -55,21 +55,25 @@ def as_json(result: Json) -> str:
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def table(rows: Sequence[Mapping[str, Json]]) -> str:
-    """Rows of equal keys, aligned."""
+def table(rows: Sequence[Mapping[str, Json]], *, last_widest: int = WIDEST) -> str:
+    """Rows of equal keys, aligned. `last_widest`: of the last column, which a terminal can wrap."""
     if not rows:
         return NOTHING
     head = list(rows[0])
-    cells = [[name.replace("_", " ") for name in head], *([_cell(row.get(name)) for name in head] for row in rows)]
+    cells = [[name.replace("_", " ") for name in head], *(_line(row, head, last_widest) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
     )
 
 
-def _cell(value: Json) -> str:
+def _line(row: Mapping[str, Json], head: Sequence[str], last_widest: int) -> list[str]:
+    return [_cell(row.get(name), last_widest if name == head[-1] else WIDEST) for name in head]
+
+
+def _cell(value: Json, widest: int) -> str:
     text = _words(value)
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    return text if len(text) <= widest else text[: widest - 1] + "…"
 
 
 def _words(value: Json) -> str:

@@ -40,6 +40,9 @@ class Section:
     is_wrong: bool = True
 
 
+WIDEST_REASON = 1000
+"""What is to be done about it stands at its end, often with a path."""
+
 SECTIONS = (
     Section("disk", "The disk is nearly full", "make room: df -h, df -i, nanohost sessions list, [host] keep_days"),
     Section(
@@ -198,7 +201,12 @@ def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
 def _kept_disks(report: Mapping[str, Json] | None) -> Rows:
     """The disks that are so full that the host keeps the rest for itself."""
     effect = "all containers are stopped until there is room"
-    return [{**row, "effect": effect} for row in _rows(report.get("disks_short"))] if report else []
+    return [_last("grew_most", {**row, "effect": effect}) for row in _rows(report.get("disks_short"))] if report else []
+
+
+def _last(name: str, row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """With the longest words at the end, where they are not cut."""
+    return {**{key: value for key, value in row.items() if key != name}, name: row[name]}
 
 
 def _disk(home: Home) -> Rows:
@@ -308,7 +316,7 @@ def _table(title: str, rows: Rows, now: datetime) -> Iterator[str]:
     yield ""
     yield title
     said = [{name: _ago(name, value, now) for name, value in row.items()} for row in rows]
-    for line in table(said).splitlines():
+    for line in table(said, last_widest=WIDEST_REASON).splitlines():
         yield f"  {line}"
 
 
