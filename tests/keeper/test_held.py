@@ -66,6 +66,25 @@ async def told(bench: Bench) -> list[tuple[str, str]]:
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in rows]
 
 
+@pytest.mark.parametrize("of_group", [False, True])
+async def test_who_waits_for_a_held_session_is_told_by_the_next_host_if_the_last_one_could_not(
+    tmp_path: Path, *, of_group: bool
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session, now = await bench.session("a"), bench.clock.now()  # with a message that waits
+        async with bench.store.transaction() as tx:
+            if of_group:
+                await holds.on_group(tx, session.agent_group_id, by="local:ann", at=now, reason="too loud")
+            else:
+                await holds.on_session(tx, session.id, by="local:ann", at=now, reason="too loud")
+        assert await told(bench) == []
+    for _ in range(2):
+        async with keeping(tmp_path, PaperRuntime()) as bench:
+            await rests(bench)
+            assert await told(bench) == [("a", WORDS)]
+            assert bench.runtime.started == []
+
+
 async def test_a_held_session_is_stopped_and_the_next_message_starts_nothing(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("a")

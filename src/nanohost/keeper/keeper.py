@@ -600,6 +600,8 @@ class Keeper:
             await self._free(session, session.lease)
         async for session in sessions.every(self._store.reports):
             self._on_news(session.id)  # the last host may have been killed between a container's end and its last words
+        for id in await sessions.due_and_held(self._store, self._clock.now()):
+            self._holds.poke(id)  # the last host may have been killed before it told who waits; the sweep wakes none
         for container in found.strays:
             _log.warning("stray_container_stopped", session=container.session_id, lease=container.lease)
             await self._runtime.stop(container, grace_s=STOP_GRACE_S)

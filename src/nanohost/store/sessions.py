@@ -27,6 +27,11 @@ DUE = _SELECT + (  # noqa: S608
     " WHERE s.due_at IS NOT NULL AND s.due_at <= ? AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.session_id = s.id)"
     " AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.agent_group_id = s.agent_group_id) ORDER BY s.due_at"
 )
+DUE_AND_HELD = """
+SELECT s.id FROM sessions s INDEXED BY sessions_due WHERE s.due_at IS NOT NULL AND s.due_at <= ? AND (
+    EXISTS (SELECT 1 FROM holds h WHERE h.session_id = s.id)
+    OR EXISTS (SELECT 1 FROM holds h WHERE h.agent_group_id = s.agent_group_id))
+"""
 DUE_LATER = _SELECT + " WHERE s.due_at > ? ORDER BY s.due_at"
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM sessions WHERE due_at IS NOT NULL AND due_at > ?"
 LEASED = """
@@ -104,6 +109,11 @@ async def by_key(
 async def due(db: Queries, now: datetime) -> list[Session]:
     """Sessions with work whose time has come, longest waiting first."""
     return [_from_row(row) for row in await db.all(DUE, (to_text(now),))]
+
+
+async def due_and_held(db: Queries, now: datetime) -> list[SessionId]:
+    """Sessions with work that wait because they, or their agent groups, are held."""
+    return [SessionId(row["id"]) for row in await db.all(DUE_AND_HELD, (to_text(now),))]
 
 
 async def due_later(db: Queries, now: datetime) -> list[Session]:
