@@ -57,6 +57,7 @@ MANY_BEHIND = {
     "store.aged.DELETE_RUNS_OF": "of a task's runs only the youngest are left then",
     "store.aged.DELETE_TASKS": LOOKS_FOR_ONE,
     "store.approvals.LAST": "takes the newest",
+    "store.host_messages.HIGHEST": "takes the highest, by the key",
     "store.approvals.FORGET": A_BATCH,
     "store.audit.FORGET": A_BATCH,
     "store.codes.FORGET": A_BATCH,
