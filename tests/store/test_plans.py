@@ -66,7 +66,6 @@ MANY_BEHIND = {
     "store.deliveries.SAID_LATER": "asks whether there is any",
     "store.dropped.FORGET": A_BATCH,
     "store.events.SET_ASIDE": "takes the first ones",
-    "store.host_messages.HIGHEST": "takes the highest",
     "store.late.EVENTS": "takes the newest that were set aside",
     "store.late.DELIVERIES": "takes the newest that are dead",
     "store.late.LATEST_EVENT": "takes the latest",
