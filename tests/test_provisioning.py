@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nanohost.gateway.gateway import Gateway
@@ -17,7 +18,7 @@ from tests.keeper.bench import PaperRuntime, keeping
 from tests.support.between import WatchedMailboxes
 
 
-async def _records(_: ModelCall) -> None:
+async def _records(_: Sequence[ModelCall]) -> None:
     """Nobody asks a model here."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from nanohost.access.telling import tell_owners
+from nanohost.access.telling import tell_owners, tell_slowed
 from nanohost.actions.actions import Actions
 from nanohost.actions.policy import policy_of
 from nanohost.aftermath import Aftermath
@@ -34,6 +34,7 @@ from nanohost.delivery.budget import Rates
 from nanohost.delivery.delivery import Delivery
 from nanohost.errors import NanohostError, StoreError
 from nanohost.fair_share import FairShare
+from nanohost.gateway.budget import call_rates
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.prices import cost_usd
@@ -67,7 +68,7 @@ from nanohost.runtimes.output import keep_short
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.settings import Settings, channel_instances, provider_for
 from nanohost.store import install, model_calls, sessions
-from nanohost.store.database import Store, open_store
+from nanohost.store.database import Store, Transaction, open_store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
@@ -152,8 +153,8 @@ class Host:
 
     def slowed(self) -> dict[SessionId, str]:
         """The sessions that write more than they may, and what they have too much of."""
-        said, acked = self.delivery.slowed(), self.keeper.slowed()
-        words = {id: [over[id] for over in (said, acked) if id in over] for id in (*said, *acked)}
+        by_stage = (self.delivery.slowed(), self.keeper.slowed(), self.gateway.slowed())
+        words = {id: [over[id] for over in by_stage if id in over] for stage in by_stage for id in stage}
         return {id: "; ".join(over) for id, over in words.items()}
 
     async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
@@ -247,7 +248,13 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
     mailboxes = Mailboxes(home.sessions, durable=settings.host.durable, clock=clock)
     upstream = _upstream(settings)
-    gateway = Gateway(upstream=upstream, record=recorder(store, priced_as=upstream.host), clock=clock)
+    gateway = Gateway(
+        upstream=upstream,
+        record=recorder(store, priced_as=upstream.host),
+        clock=clock,
+        rates=call_rates(settings.host.session_calls_per_hour),
+        on_slowed=lambda session, over: _tell_of_slowed(ground, delivery, session, over),
+    )
     connections = Connections(
         catalogue=await asyncio.to_thread(discover, home.channel_folders),
         wanted=_wanted(settings, parts),
@@ -356,6 +363,13 @@ async def _tell_of_lost_conversation(ground: Ground, delivery: Delivery, session
     async with ground.store.transaction() as tx:
         await tell_owners(tx, text, but=(), cause=cause, now=ground.clock.now(), aftermath=aftermath)
     for lane in aftermath.lanes:
+        delivery.on_entry(lane)
+
+
+async def _tell_of_slowed(ground: Ground, delivery: Delivery, id: SessionId, over: str) -> None:
+    """Say to the owners that a session asks for too much. Raises StoreError."""
+    session = await sessions.get(ground.store, id)
+    for lane in await tell_slowed(ground.store, session, over, ground.clock.now()):
         delivery.on_entry(lane)
 
 
@@ -571,25 +585,30 @@ def _upstream(settings: Settings) -> Upstream:
     )
 
 
-def recorder(store: Store, *, priced_as: str) -> Callable[[ModelCall], Coroutine[object, object, None]]:
-    """What keeps a call and what it cost at the host `priced_as`."""
+def recorder(store: Store, *, priced_as: str) -> Callable[[Sequence[ModelCall]], Coroutine[object, object, None]]:
+    """What keeps calls and what they cost at the host `priced_as`: all of some, or none."""
 
-    async def record(call: ModelCall) -> None:
+    async def record(calls: Sequence[ModelCall]) -> None:
         async with store.transaction() as tx:
-            await model_calls.add(
-                tx,
-                session=call.session_id,
-                model=call.model or None,
-                started_at=call.started_at,
-                duration_ms=call.duration_ms,
-                status=call.status,
-                tokens_in=call.usage.tokens_in,
-                tokens_out=call.usage.tokens_out,
-                tokens_cached=call.usage.tokens_cached,
-                tokens_cache_written=call.usage.tokens_cache_written,
-                tokens_cache_written_1h=call.usage.tokens_cache_written_1h,
-                cost_usd=cost_usd(call.model, call.usage, host=priced_as),
-                error=call.error or None,
-            )
+            for call in calls:
+                await _keep(tx, call, priced_as)
 
     return record
+
+
+async def _keep(tx: Transaction, call: ModelCall, priced_as: str) -> None:
+    await model_calls.add(
+        tx,
+        session=call.session_id,
+        model=call.model or None,
+        started_at=call.started_at,
+        duration_ms=call.duration_ms,
+        status=call.status,
+        tokens_in=call.usage.tokens_in,
+        tokens_out=call.usage.tokens_out,
+        tokens_cached=call.usage.tokens_cached,
+        tokens_cache_written=call.usage.tokens_cache_written,
+        tokens_cache_written_1h=call.usage.tokens_cache_written_1h,
+        cost_usd=cost_usd(call.model, call.usage, host=priced_as),
+        error=call.error or None,
+    )

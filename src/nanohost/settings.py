@@ -167,6 +167,12 @@ class HostSettings(Section):
         ge=6,
         description="a whole number, 6 or more",
     )
+    session_calls_per_hour: int = Field(
+        title="How many requests of one session to the model are served in an hour, and a sixth of that may fail.",
+        default=7_200,
+        ge=36,
+        description="a whole number, 36 or more",
+    )
     session_disk_mb: int = Field(
         title="What each of a session's folders out and state may take of the disk, in MiB; beyond it is held.",
         default=2048,

@@ -1,20 +1,13 @@
-"""A session that writes more than it may is slowed down: token buckets, pauses that grow, and a word to the owners.
+"""A session that writes or asks for more than it may is slowed down: token buckets, and pauses that grow.
 
-Pure but for `tell`: monotonic seconds in. What is over a budget waits where it is, and nothing of it is lost.
+Pure: monotonic seconds in. What is over a budget waits where it is, or is to be asked for again, and nothing of it is
+lost. The owners are told by access/telling.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-
-from nanohost.access.telling import tell_owners
-from nanohost.aftermath import Aftermath
-from nanohost.model import Session
-from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
 
 BURST = 1 / 6
 """Of an hour's budget: so much may come at once, so that a long answer in many parts is not slowed down."""
@@ -71,15 +64,3 @@ class Slowed:
     def rest(self) -> None:
         """Nothing waits any more."""
         self.over, self.pauses = "", 0
-
-
-async def tell(store: Store, session: Session, over: str, now: datetime) -> Sequence[LaneKey]:
-    """Say it to those who can act, once a session and day. Returns where. Raises StoreError."""
-    aftermath = Aftermath()
-    text = (
-        f"The agent {session.group_folder} writes too much in session {session.id}: {over}. It is slowed down, and "
-        f"nothing is lost. To stop it: nanohost sessions hold {session.id}"
-    )
-    async with store.transaction() as tx:
-        await tell_owners(tx, text, but=(), cause=f"budget {session.id} {now:%Y-%m-%d}", now=now, aftermath=aftermath)
-    return aftermath.lanes

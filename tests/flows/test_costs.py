@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC
@@ -85,8 +85,8 @@ async def spending(tmp_path: Path, *, priced_as: str) -> AsyncIterator[Spending]
             group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
             session = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=now)
 
-        async def record(call: ModelCall) -> None:
-            await keep(call)
+        async def record(calls: Sequence[ModelCall]) -> None:
+            await keep(calls)
             it.recorded.set()
 
         gateway = Gateway(upstream=Upstream(base_url=api.base_url), record=record, clock=SystemClock())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from nanohost.clock import SystemClock
+from nanohost.clock import Clock, SystemClock
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
@@ -36,13 +36,13 @@ class Ledger:
         self.gate: asyncio.Event | None = None
         self._written = asyncio.Condition()
 
-    async def record(self, call: ModelCall) -> None:
+    async def record(self, calls: Sequence[ModelCall]) -> None:
         if self.gate is not None:
             await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
         async with self._written:
-            self.calls.append(call)
+            self.calls.extend(calls)
             self._written.notify_all()
 
     async def wait(self, count: int = 1) -> list[ModelCall]:
@@ -58,12 +58,22 @@ class Host:
         self._stack = stack
         self._folder = folder
         self._ledger = ledger
+        self.told: list[tuple[SessionId, str]] = []
 
-    def gateway(self, upstream: Upstream, *, grace_s: float = 5.0) -> Gateway:
-        return Gateway(upstream=upstream, record=self._ledger.record, clock=SystemClock(), grace_s=grace_s)
+    async def _is_told(self, session: SessionId, over: str) -> None:
+        self.told.append((session, over))
 
-    async def open(self, upstream: Upstream) -> Gateway:
-        gateway = self.gateway(upstream)
+    def gateway(self, upstream: Upstream, *, grace_s: float = 5.0, clock: Clock | None = None) -> Gateway:
+        return Gateway(
+            upstream=upstream,
+            record=self._ledger.record,
+            clock=clock or SystemClock(),
+            grace_s=grace_s,
+            on_slowed=self._is_told,
+        )
+
+    async def open(self, upstream: Upstream, *, clock: Clock | None = None) -> Gateway:
+        gateway = self.gateway(upstream, clock=clock)
         await self._stack.enter_async_context(gateway.opened())
         return gateway
 

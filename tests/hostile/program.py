@@ -11,8 +11,10 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -223,6 +225,29 @@ def flood_acks() -> None:
             time.sleep(0.05)
 
 
+def flood_gateway() -> None:
+    """Asks for the model without end: eight connections, twenty requests at once on each, and opens them anew."""
+    socket_path = str(OUT.parent / "run" / "gateway.sock")
+    _at_work()
+    for _ in range(8):
+        threading.Thread(target=_flood, args=(socket_path,), daemon=True).start()
+    time.sleep(LONGEST_S)
+
+
+def _flood(socket_path: str) -> None:
+    requests = (
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+        b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    )
+    while True:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as gateway:
+            gateway.connect(socket_path)
+            for number in range(1_000):
+                gateway.sendall(requests[number % 2] * 20)
+                if not gateway.recv(MIB):
+                    break
+
+
 def _touch(database: sqlite3.Connection) -> None:
     until = time.monotonic() + LONGEST_S
     while time.monotonic() < until:
@@ -247,6 +272,7 @@ PROGRAMS: Mapping[str, Callable[[], None]] = {
         large_text,
         flood_requests,
         flood_acks,
+        flood_gateway,
         fill_out,
         fill_state,
         fill_workspace,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.keeper.ack_budget import OVER
+from nanohost.store import model_calls
 from tests.hostile.agents import RUNTIMES, ask, hosting, let_loose, trouble
 from tests.support.engine import docker_engine
 from tests.support.flow import Flow
@@ -100,6 +101,22 @@ async def test_a_session_that_acks_without_end_is_slowed_down_and_named_and_othe
         shown = flow.host.report()["sessions_slowed"]
         assert shown == [{"session": session.id, "reason": OVER}]
         assert await ask(flow, "hi") == "echo: hi"
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.behaviour("SE-06", "GW-02")
+async def test_a_session_that_floods_its_way_to_the_model_is_slowed_down_and_named_and_others_are_answered(
+    tmp_path: Path, kind: str
+) -> None:
+    async with hosting(tmp_path, kind) as flow:
+        await flow.wire("good", "good")
+        await let_loose(flow, "flood_gateway")
+        for number in range(MESSAGES):
+            assert await ask(flow, str(number)) == f"echo: {number}"
+        assert (await model_calls.totals(flow.host.store.reports))["calls"] < 1_000
+        session = await flow.session("bad")
+        shown = flow.host.report()["sessions_slowed"]
+        assert shown == [{"session": session.id, "reason": "more than 1,200 requests to the model an hour that fail"}]
 
 
 @pytest.mark.parametrize("name", ["large_state", "large_text"])

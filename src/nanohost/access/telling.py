@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from nanohost.aftermath import Aftermath
-from nanohost.model import Role
+from nanohost.model import Role, Session
 from nanohost.store import host_messages, roles, users
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Store, Transaction
+from nanohost.store.deliveries import LaneKey
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
@@ -38,6 +39,18 @@ async def tell_owners(
         if place not in told:
             told.add(place)
             await tell(tx, owner, text, out_id=derive("h", "owner", cause, owner), now=now, aftermath=aftermath)
+
+
+async def tell_slowed(store: Store, session: Session, over: str, now: datetime) -> Sequence[LaneKey]:
+    """Say it to those who can act, once a session and day. Returns where. Raises StoreError."""
+    aftermath = Aftermath()
+    text = (
+        f"The agent {session.group_folder} writes too much in session {session.id}: {over}. It is slowed down, and "
+        f"nothing is lost. To stop it: nanohost sessions hold {session.id}"
+    )
+    async with store.transaction() as tx:
+        await tell_owners(tx, text, but=(), cause=f"budget {session.id} {now:%Y-%m-%d}", now=now, aftermath=aftermath)
+    return aftermath.lanes
 
 
 async def direct_chat(db: Queries, user_id: str) -> Origin | None:

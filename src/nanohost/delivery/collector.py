@@ -16,6 +16,7 @@ from datetime import datetime
 
 import structlog
 
+from nanohost.access.telling import tell_slowed
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
 from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, Budget, Rates, Weight
@@ -25,7 +26,6 @@ from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.remembered import Remembered
-from nanohost.slowing import tell
 from nanohost.store import actions, deliveries, questions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.audit import AuditOutcome
@@ -124,7 +124,7 @@ class Collector:
         if budget.pauses == 1:
             _log.warning("session_over_budget", session=session.id, over=budget.over, next_look_in_s=pause_s)
         if budget.is_to_be_told:
-            for lane in await tell(self._store, session, budget.over, self._clock.now()):
+            for lane in await tell_slowed(self._store, session, budget.over, self._clock.now()):
                 self._on_entry(lane)
         return await self._pause(pause_s)
 

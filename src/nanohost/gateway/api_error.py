@@ -47,6 +47,16 @@ def redirected(upstream: Upstream) -> web.Response:
     return _error(502, "api_error", sentence)
 
 
+def too_many(over: str, retry_after_s: int) -> web.Response:
+    sentence = f"This session asks for {over}: try again in {retry_after_s} s."
+    return _error(429, "rate_limit_error", sentence, {"Retry-After": str(retry_after_s)})
+
+
+def overloaded() -> web.Response:
+    sentence = "The host has too many model calls to write down, and makes no more until they are: try again."
+    return _error(529, "overloaded_error", sentence, {"Retry-After": "5"})
+
+
 def _error(status: int, kind: str, sentence: str, headers: Mapping[str, str] | None = None) -> web.Response:
     body = json.dumps({"type": "error", "error": {"type": kind, "message": sentence}})
     return web.Response(status=status, text=body, content_type="application/json", headers=headers)

@@ -49,6 +49,11 @@ class CallInProgress:
         """It ended in a way that the answer's bytes do not tell."""
         self._verdict = outcome, error
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended so, as far as is known."""
+        return self._verdict is not None
+
     def row(self, *, ended_s: float) -> ModelCall:
         """The call as it stands; `ended_s` is of the same monotonic clock as `started_s`."""
         asked_for = _MODEL.search(self._head)

@@ -1,33 +1,47 @@
 """One session's way to the model: a Unix socket in its run/ folder. Whoever connects to it is that session.
 
 Nothing a client sends can change whose calls these are. A container may open as many connections as it likes: beyond
-a number they are turned away, so that it can use up neither the host's descriptors nor another session's share.
+a number they are turned away, so that it can use up neither the host's descriptors nor another session's share, and
+when it opens them too fast they wait in the socket's own queue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from nanohost.gateway.limiter import Limiter
 from nanohost.gateway.unix_socket import listen_at, remove_socket
+from nanohost.model import SessionId
 
 MAX_CONNECTIONS = 32
 IDLE_CONNECTION_S = 75.0
 _CLOSE_S = 1.0
+_BACKLOG = 100
+"""Connections that wait in the kernel; asyncio's own servers have as many."""
+_NO_DESCRIPTORS_S = 1.0
+"""Until the next try to accept when the host has no more open files; asyncio's own servers wait as long."""
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[SessionId, web.BaseRequest], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
 
 
 class Endpoint:
     """A listening socket and the requests that came in by it."""
 
-    def __init__(self, path: Path, handler: Handler) -> None:
+    def __init__(self, path: Path, session: SessionId, handler: Handler, limiter: Limiter) -> None:
         self._path = path
+        self._session = session
         self._handler = handler
+        self._limiter = limiter
         self._requests: set[asyncio.Task[object]] = set()
 
     async def listen(self) -> None:
@@ -36,12 +50,13 @@ class Endpoint:
             self._handle,
             handler_cancellation=True,
             access_log=None,
+            logger=self._library_log(),
             auto_decompress=False,
             keepalive_timeout=IDLE_CONNECTION_S,
         )
-        loop = asyncio.get_running_loop()
-        listener = await asyncio.to_thread(listen_at, self._path)
-        self._server = await loop.create_unix_server(self._protocol, sock=listener)
+        self._listener = await asyncio.to_thread(listen_at, self._path)
+        self._listener.listen(_BACKLOG)
+        self._accepting = asyncio.create_task(self._accept(), name=f"model socket of {self._session}")
 
     def is_at(self, path: Path) -> bool:
         """Listening there, and nobody took the name away."""
@@ -49,7 +64,9 @@ class Endpoint:
 
     async def close(self, *, grace_s: float) -> None:
         """Take no new requests, wait up to `grace_s` seconds for those under way, end the rest."""
-        self._server.close()
+        self._accepting.cancel()
+        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._listener.close()
         with suppress(OSError):  # a name that cannot be removed leads nowhere any more
             await asyncio.to_thread(remove_socket, self._path)
         self._http.pre_shutdown()
@@ -61,6 +78,40 @@ class Endpoint:
         await asyncio.gather(*late, return_exceptions=True)
         await self._http.shutdown(_CLOSE_S)
 
+    async def _accept(self) -> None:
+        """Serve connections one after the other, as fast as the budget allows."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                log.warning("gateway.cannot_accept", session=self._session, error=str(error))
+                await asyncio.sleep(_NO_DESCRIPTORS_S)
+                continue
+            try:
+                await self._limiter.connect(self._session)
+                await loop.connect_accepted_socket(self._protocol, connection)
+            except BaseException as error:
+                connection.close()
+                if not isinstance(error, OSError):
+                    raise
+
+    def _library_log(self) -> logging.Logger:
+        """What the HTTP library logs by: bytes that are no request are the client's doing, and cost it a failure."""
+
+        def is_ours(record: logging.LogRecord) -> bool:
+            error = record.exc_info[1] if record.exc_info else None
+            if not isinstance(error, HttpProcessingError):
+                return record.levelno >= logging.INFO
+            if self._limiter.malformed(self._session):
+                log.info("gateway.refused", session=self._session, method="", path="", error=str(error)[:200])
+            return False
+
+        logger = logging.Logger("aiohttp.server", logging.DEBUG)
+        logger.parent = logging.getLogger("aiohttp.server")
+        logger.addFilter(is_ours)
+        return logger
+
     def _protocol(self) -> asyncio.Protocol:
         return self._http() if len(self._http.connections) < MAX_CONNECTIONS else _TurnedAway()
 
@@ -69,7 +120,7 @@ class Endpoint:
         assert task is not None
         self._requests.add(task)
         try:
-            return await self._handler(request)
+            return await self._handler(self._session, request)
         except asyncio.CancelledError:
             # A plain close would wait for a reader that may never read.
             if request.transport is not None:

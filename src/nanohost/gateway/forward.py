@@ -6,7 +6,7 @@ answer; a client that leaves ends the request upstream. Never follows a redirect
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import aiohttp
 import structlog
@@ -17,8 +17,10 @@ from nanohost.clock import Clock
 from nanohost.gateway import api_error
 from nanohost.gateway.call_in_progress import CallInProgress
 from nanohost.gateway.headers import request_headers, response_headers
-from nanohost.gateway.model_call import CallOutcome, ModelCall
+from nanohost.gateway.limiter import Limiter
+from nanohost.gateway.model_call import CallOutcome
 from nanohost.gateway.policy import Verdict, judge
+from nanohost.gateway.recordings import Recordings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 
@@ -31,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class Forwarder:
-    """Serves the requests of all sessions by one client. `record` is told of each call and must not block."""
+    """Serves the requests of all sessions by one client, within the budget of each."""
 
     def __init__(
         self,
@@ -39,30 +41,46 @@ class Forwarder:
         upstream: Upstream,
         http: aiohttp.ClientSession,
         proxy: str | None,
-        record: Callable[[ModelCall], None],
+        recordings: Recordings,
+        limiter: Limiter,
         clock: Clock,
     ) -> None:
         self._upstream = upstream
         self._http = http
         self._proxy = proxy
-        self._record = record
+        self._recordings = recordings
+        self._limiter = limiter
         self._clock = clock
 
     async def handle(self, session_id: SessionId, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of a session."""
+        budget = self._limiter.budget(session_id)
+        if not await self._limiter.admit(session_id):
+            return api_error.too_many(budget.over, budget.retry_after_s())
         verdict = judge(request.method, request.raw_path)
         if verdict is Verdict.PROBE:
             return web.Response()
         if verdict is Verdict.REFUSE:
+            budget.fail()
             log.info("gateway.refused", session=session_id, method=request.method, path=request.raw_path[:200])
             return api_error.not_allowed(request.method, request.raw_path)
+        if verdict is Verdict.CALL and not self._recordings.has_room:
+            return api_error.overloaded()
         call = CallInProgress(session_id, started_at=self._clock.now(), started_s=self._clock.monotonic())
         try:
             refusal = self._refusal(request, call)
             return refusal if refusal is not None else await self._forward(request, call)
         finally:
-            if verdict is Verdict.CALL:
-                self._record(call.row(ended_s=self._clock.monotonic()))
+            if self._came_to_nothing(call, verdict):
+                budget.fail()
+
+    def _came_to_nothing(self, call: CallInProgress, verdict: Verdict) -> bool:
+        """Put a call on record. Returns whether it is to be paid for as a failure: it left more than an answer."""
+        if verdict is not Verdict.CALL:
+            return call.failed
+        row = call.row(ended_s=self._clock.monotonic())
+        self._recordings.put(row)
+        return row.outcome is not CallOutcome.COMPLETED
 
     def _refusal(self, request: web.BaseRequest, call: CallInProgress) -> web.Response | None:
         """What is answered without asking the service. A body of unknown length could not be refused in time."""

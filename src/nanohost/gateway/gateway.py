@@ -6,51 +6,56 @@
         await gateway.detach(session_id)                            # when its container is gone
 
 Promises that the key is in no container, that a session's socket works only while it is attached, that sessions do
-not wait for each other, and that every call for an answer is recorded. Holds no durable state: after a restart the
-sockets are made anew, in folders that living containers still see.
+not wait for each other, that each has a budget, and that every call for an answer is recorded. Holds no durable state:
+after a restart the sockets are made anew, in folders that living containers still see.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import aiohttp
-import structlog
 
 from nanohost.clock import Clock
 from nanohost.errors import HomeError
+from nanohost.gateway.budget import CallRates
 from nanohost.gateway.endpoint import Endpoint
 from nanohost.gateway.forward import Forwarder
-from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.limiter import Limiter, OnSlowed
+from nanohost.gateway.recordings import Record, Recordings
 from nanohost.gateway.upstream import Upstream, proxy_from_environment
 from nanohost.model import SessionId
 
-log = structlog.get_logger(__name__)
+
+async def _nobody_is_told(_: SessionId, __: str) -> None:
+    """For a gateway that has nobody to tell."""
 
 
 class Gateway:
-    """`record` is awaited once for each POST /v1/messages, beside the stream: slow or failing, it holds up nothing."""
+    """`record` is awaited with each POST /v1/messages, some at once, beside the stream: slow or failing, it holds up
+    nothing that is under way. `on_slowed` is awaited once for a session that goes on asking for too much."""
 
     def __init__(
         self,
         *,
         upstream: Upstream,
-        record: Callable[[ModelCall], Awaitable[None]],
+        record: Record,
         clock: Clock,
+        rates: CallRates | None = None,
+        on_slowed: OnSlowed = _nobody_is_told,
         grace_s: float = 10.0,
     ) -> None:
         self._upstream = upstream
-        self._record = record
+        self._recordings = Recordings(record)
+        self._limiter = Limiter(clock=clock, rates=rates or CallRates(), on_slowed=on_slowed)
         self._clock = clock
         self._grace_s = grace_s
         self._forwarder: Forwarder | None = None
         self._endpoints: dict[SessionId, Endpoint] = {}
         self._changing = asyncio.Lock()
-        self._recordings: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -66,7 +71,8 @@ class Gateway:
                 upstream=self._upstream,
                 http=http,
                 proxy=proxy_from_environment(self._upstream.base_url),
-                record=self._record_beside,
+                recordings=self._recordings,
+                limiter=self._limiter,
                 clock=self._clock,
             )
             try:
@@ -87,7 +93,7 @@ class Gateway:
                 if current.is_at(socket_path):
                     return
                 await self._drop(session_id)
-            endpoint = Endpoint(socket_path, partial(self._forwarder.handle, session_id))
+            endpoint = Endpoint(socket_path, session_id, self._forwarder.handle, self._limiter)
             try:
                 await endpoint.listen()
             except OSError as error:
@@ -102,6 +108,10 @@ class Gateway:
         async with self._changing:
             await self._drop(session_id)
 
+    def slowed(self) -> dict[SessionId, str]:
+        """The sessions that ask for too much, and what it is."""
+        return self._limiter.slowed()
+
     async def _drop(self, session_id: SessionId) -> None:
         endpoint = self._endpoints.pop(session_id, None)
         if endpoint is not None:
@@ -110,18 +120,8 @@ class Gateway:
     async def _close(self) -> None:
         async with self._changing:
             self._forwarder = None
+            await self._limiter.close()
             endpoints = list(self._endpoints.values())
             self._endpoints.clear()
             await asyncio.gather(*(endpoint.close(grace_s=self._grace_s) for endpoint in endpoints))
-        await asyncio.gather(*self._recordings)
-
-    def _record_beside(self, call: ModelCall) -> None:
-        task = asyncio.create_task(self._recorded(call), name=f"record model call of {call.session_id}")
-        self._recordings.add(task)
-        task.add_done_callback(self._recordings.discard)
-
-    async def _recorded(self, call: ModelCall) -> None:
-        try:
-            await self._record(call)
-        except Exception as error:  # whatever the ledger's trouble is, the stream is not to blame
-            log.error("gateway.record_failed", session=call.session_id, error=str(error))
+        await self._recordings.written()

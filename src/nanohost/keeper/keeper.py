@@ -18,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from nanohost.access.telling import tell_slowed
 from nanohost.chat_commands.command import ContainerState, Look
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError, StoreError
@@ -40,7 +41,6 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container, Exited, Runtime
-from nanohost.slowing import tell
 from nanohost.store import holds, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
@@ -549,7 +549,7 @@ class Keeper:
             if budget.pauses == 1:
                 _log.warning("session_over_budget", session=id, over=budget.over, next_look_in_s=pause_s)
             if budget.is_to_be_told:
-                for lane in await tell(
+                for lane in await tell_slowed(
                     self._store, await sessions.get(self._store, id), budget.over, self._clock.now()
                 ):
                     self._on_notice(lane)

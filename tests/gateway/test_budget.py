@@ -1,0 +1,343 @@
+"""Whoever asks the gateway for too much is slowed down, leaves no more behind than is in its budget, and is named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.gateway.budget import CALM_S, CallBudget, CallRates
+from nanohost.gateway.model_call import CallOutcome, ModelCall, Usage
+from nanohost.gateway.recordings import BATCH, MOST_WAITING, Recordings
+from nanohost.gateway.upstream import Upstream
+from nanohost.model import SessionId
+from nanohost.slowing import BURST, LONGEST_PAUSE_S
+from nanohost.testing.manual_clock import START, ManualClock
+from tests.gateway.conftest import MESSAGES, Host, Ledger, question
+from tests.support.invariants import until
+from tests.support.messages_api import MessagesApi, Text
+
+S1 = SessionId("s1")
+NO_KEY = Upstream(api_key=None)
+"""Every call fails, and none leaves the host."""
+FAILURES_AT_ONCE = int(CallRates().failures * BURST)
+REQUESTS_AT_ONCE = int(CallRates().requests * BURST)
+CONNECTIONS = 8
+EMPTY_CALL = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+FORBIDDEN = b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PROBE = b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Client:
+    """A client that sends without waiting for answers, and counts those that it has."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.received = b""
+        self._reading = asyncio.create_task(self._read(reader))
+
+    def send(self, request: bytes, times: int) -> None:
+        self._writer.write(request * times)
+
+    def answers(self, status: int) -> int:
+        return self.received.count(f"HTTP/1.1 {status} ".encode())
+
+    async def has_been_left(self) -> None:
+        async with asyncio.timeout(10):
+            await self._reading
+
+    async def leave(self) -> None:
+        self._writer.close()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(2**16):
+            self.received += data
+
+
+@asynccontextmanager
+async def clients(path: Path, count: int = CONNECTIONS) -> AsyncIterator[list[Client]]:
+    async with AsyncExitStack() as stack:
+        found = []
+        for _ in range(count):
+            client = Client(*await asyncio.open_unix_connection(path))
+            stack.push_async_callback(client.leave)
+            found.append(client)
+        yield found
+
+
+def answers(flood: Sequence[Client], status: int) -> int:
+    return sum(client.answers(status) for client in flood)
+
+
+async def all_wait(clock: ManualClock, count: int = CONNECTIONS) -> None:
+    """So many requests wait for their pause to end, and one who watches the session."""
+    await until(lambda: len(clock.sleeping()) == count + 1)
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_flood_of_calls_leaves_as_many_rows_as_are_in_the_budget(host: Host, ledger: Ledger) -> None:
+    clock = ManualClock()
+    gateway = await host.open(NO_KEY, clock=clock)
+    await gateway.attach(S1, host.socket("s1"))
+    async with clients(host.socket("s1")) as flood:
+        for client in flood:
+            client.send(EMPTY_CALL, 200)
+        await all_wait(clock)
+        assert len(ledger.calls) == FAILURES_AT_ONCE
+        assert answers(flood, 429) == 0
+        for pause_s in (1, 2, 4, 8, 16, 32, 60, 60):
+            await clock.advance(pause_s)
+            await all_wait(clock)
+        spent = FAILURES_AT_ONCE + CallRates().failures * clock.monotonic() / 3600
+        assert len(ledger.calls) <= spent + 1
+        assert answers(flood, 429) == 8 * CONNECTIONS
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_flood_of_refused_requests_has_two_lines_in_the_log_beyond_its_budget(host: Host) -> None:
+    clock = ManualClock()
+    with capture_logs() as lines:
+        gateway = await host.open(NO_KEY, clock=clock)
+        await gateway.attach(S1, host.socket("s1"))
+        async with clients(host.socket("s1")) as flood:
+            for client in flood:
+                client.send(FORBIDDEN, 100)
+            await all_wait(clock)
+            assert answers(flood, 403) == FAILURES_AT_ONCE
+        await until(lambda: len(clock.sleeping()) >= 1)
+        await clock.advance(CALM_S + 1)
+        assert gateway.slowed() == {}
+    events = [line["event"] for line in lines]
+    assert events.count("gateway.refused") == FAILURES_AT_ONCE
+    assert [event for event in events if event != "gateway.refused"] == ["session_over_budget", "session_within_budget"]
+    assert lines[-1]["turned_down"] == CONNECTIONS
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_bytes_that_are_no_request_are_paid_for_and_leave_no_tracebacks(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as lines:
+        gateway = await host.open(NO_KEY, clock=ManualClock())
+        await gateway.attach(S1, host.socket("s1"))
+        for number in range(FAILURES_AT_ONCE + 20):
+            async with clients(host.socket("s1"), 1) as (client,):
+                client.send(b"GET nonsense %d\r\n\r\n" % number, 1)
+                await client.has_been_left()
+                assert b" 400 Bad Request" in client.received
+    assert [line["event"] for line in lines].count("gateway.refused") == FAILURES_AT_ONCE
+    assert gateway.slowed() == {}
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_requests_that_leave_nothing_behind_are_counted_too(host: Host) -> None:
+    clock = ManualClock()
+    gateway = await host.open(NO_KEY, clock=clock)
+    await gateway.attach(S1, host.socket("s1"))
+    async with clients(host.socket("s1")) as flood:
+        for client in flood:
+            client.send(PROBE, 400)
+        await all_wait(clock)
+        assert answers(flood, 200) == REQUESTS_AT_ONCE
+        assert gateway.slowed() == {S1: "more than 7,200 requests to the model an hour"}
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_client_that_opens_connections_without_end_waits_for_them_to_be_taken(host: Host) -> None:
+    clock = ManualClock()
+    gateway = await host.open(NO_KEY, clock=clock)
+    await gateway.attach(S1, host.socket("s1"))
+    for _ in range(int(CallRates().connections * BURST)):
+        _, writer = await asyncio.open_unix_connection(host.socket("s1"))
+        writer.close()
+    async with clients(host.socket("s1"), 1) as (client,):
+        client.send(PROBE, 1)
+        await all_wait(clock, 1)
+        assert gateway.slowed() == {S1: "more than 7,200 connections to the model an hour"}
+        assert client.received == b""
+        await clock.advance(1)
+        await until(lambda: client.answers(200) == 1)
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_the_owners_are_told_once_of_a_session_that_goes_on(host: Host) -> None:
+    clock = ManualClock()
+    gateway = await host.open(NO_KEY, clock=clock)
+    await gateway.attach(S1, host.socket("s1"))
+    async with clients(host.socket("s1")) as flood:
+        for client in flood:
+            client.send(EMPTY_CALL, 200)
+        await all_wait(clock)
+        for pause_s in (1, 2):
+            assert host.told == []
+            await clock.advance(pause_s)
+            await all_wait(clock)
+        for pause_s in (4, 8):
+            assert host.told == [(S1, "more than 1,200 requests to the model an hour that fail")]
+            await clock.advance(pause_s)
+            await all_wait(clock)
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_another_session_is_served_meanwhile_and_a_new_container_has_no_new_budget(
+    host: Host, api: MessagesApi, upstream: Upstream
+) -> None:
+    clock = ManualClock()
+    gateway = await host.open(upstream, clock=clock)
+    await gateway.attach(S1, host.socket("s1"))
+    other = await host.session(gateway, "s2")
+    async with clients(host.socket("s1")) as flood:
+        for client in flood:
+            client.send(FORBIDDEN, 100)
+        await all_wait(clock)
+        async with other.post(MESSAGES, json=question()) as answer:
+            assert answer.status == 200
+    await gateway.detach(S1)
+    await gateway.attach(S1, host.socket("s1"))
+    async with clients(host.socket("s1"), 1) as (client,):
+        client.send(EMPTY_CALL, 1)
+        await until(lambda: len(clock.sleeping()) >= 2)
+        await clock.advance(1)
+        await until(lambda: client.answers(429) == 1)
+    assert b"Retry-After: " in client.received
+    assert b"rate_limit_error" in client.received
+
+
+async def test_when_the_service_answers_again_a_session_goes_on(
+    host: Host, api: MessagesApi, upstream: Upstream
+) -> None:
+    clock = ManualClock()
+    gateway = await host.open(upstream, clock=clock)
+    client = await host.session(gateway)
+    async with clients(host.socket("s1")) as flood:
+        for one in flood:
+            one.send(FORBIDDEN, 100)
+        await all_wait(clock)
+    await clock.advance(CALM_S + 1)
+    for _ in range(2 * CONNECTIONS):
+        async with client.post(MESSAGES, json=question()) as answer:
+            assert answer.status == 200
+    assert gateway.slowed() == {}
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_a_client_that_leaves_in_the_middle_pays_for_a_failure(
+    host: Host, api: MessagesApi, upstream: Upstream, ledger: Ledger
+) -> None:
+    clock = ManualClock()
+    gateway = await host.open(upstream, clock=clock)
+    client = await host.session(gateway)
+    api.default = Text("first second", gate=asyncio.Event())
+    for _ in range(FAILURES_AT_ONCE):
+        async with client.post(MESSAGES, json=question()) as answer:
+            answer.close()
+    await ledger.wait(FAILURES_AT_ONCE)
+    assert {call.outcome for call in ledger.calls} == {CallOutcome.ABANDONED}
+    asking = asyncio.create_task(client.post(MESSAGES, json=question()))
+    await all_wait(clock, 1)
+    await clock.advance(1)
+    assert (await asking).status == 429
+    assert len(ledger.calls) == FAILURES_AT_ONCE
+
+
+async def test_a_stop_does_not_wait_for_those_who_are_slowed_down(host: Host) -> None:
+    clock = ManualClock()
+    gateway = host.gateway(NO_KEY, clock=clock, grace_s=60.0)
+    async with asyncio.timeout(20):
+        async with gateway.opened():
+            await gateway.attach(S1, host.socket("s1"))
+            async with clients(host.socket("s1")) as flood:
+                for client in flood:
+                    client.send(EMPTY_CALL, 200)
+                await all_wait(clock)
+                await gateway._close()
+    assert clock.monotonic() == 0
+
+
+def call(number: int) -> ModelCall:
+    return ModelCall(
+        session_id=S1,
+        model=str(number),
+        usage=Usage(),
+        started_at=START,
+        duration_ms=1,
+        status=200,
+        outcome=CallOutcome.COMPLETED,
+        error="",
+    )
+
+
+async def test_calls_that_wait_together_are_written_together_and_all_of_them() -> None:
+    batches: list[list[str]] = []
+
+    async def record(calls: Sequence[ModelCall]) -> None:
+        batches.append([one.model for one in calls])
+        await asyncio.sleep(0)
+
+    recordings = Recordings(record)
+    for number in range(250):
+        recordings.put(call(number))
+    await recordings.written()
+    assert [len(batch) for batch in batches] == [BATCH, BATCH, 50]
+    assert [one for batch in batches for one in batch] == [str(number) for number in range(250)]
+
+
+async def test_a_call_that_cannot_be_written_takes_no_other_with_it() -> None:
+    kept: list[str] = []
+
+    async def record(calls: Sequence[ModelCall]) -> None:
+        if any(one.model == "7" for one in calls):
+            raise ValueError("7")
+        kept.extend(one.model for one in calls)
+
+    recordings = Recordings(record)
+    for number in range(20):
+        recordings.put(call(number))
+    with capture_logs() as lines:
+        await recordings.written()
+    assert len(kept) == 19
+    assert [(line["event"], line["calls"]) for line in lines] == [("gateway.record_failed", 1)]
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_no_more_calls_are_made_while_too_many_wait_to_be_written(
+    host: Host, api: MessagesApi, upstream: Upstream, ledger: Ledger
+) -> None:
+    ledger.gate = asyncio.Event()
+    gateway = await host.open(upstream)
+    client = await host.session(gateway)
+    for number in range(MOST_WAITING + BATCH):
+        gateway._recordings.put(call(number))
+        if number == 0:
+            await asyncio.sleep(0)  # the writer has taken the first
+    async with client.post(MESSAGES, json=question()) as answer:
+        assert answer.status == 529
+    assert api.messages == []
+    ledger.gate.set()
+    await ledger.wait(MOST_WAITING + BATCH)
+    async with client.post(MESSAGES, json=question()) as answer:
+        assert answer.status == 200
+
+
+def test_pauses_grow_once_for_all_that_comes_in_one_and_are_never_longer_than_a_minute() -> None:
+    budget, now, pauses = CallBudget(CallRates(), 0.0), 0.0, []
+    for _ in range(9):
+        pauses.append(budget.wait_s(now))
+        assert budget.wait_s(now + 0.5) == pauses[-1] - 0.5
+        now += pauses[-1]
+    assert pauses == [1, 2, 4, 8, 16, 32, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+
+
+def test_a_budget_that_is_at_rest_is_as_good_as_none() -> None:
+    budget = CallBudget(CallRates(), 0.0)
+    assert budget.is_full(0.0)
+    assert budget.request(0.0)
+    budget.fail()
+    assert not budget.is_full(1.0)
+    assert budget.is_full(10.0)
