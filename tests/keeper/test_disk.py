@@ -3,6 +3,7 @@ so is named."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,7 @@ from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.home import Home
 from nanohost.keeper.cause import Growth, clear_cause, in_words, most_grown
-from nanohost.keeper.disk import DiskReserve, looked_at
+from nanohost.keeper.disk import HOLD_EVERY_S, DiskReserve, looked_at
 from nanohost.keeper.footprint import Count, Mark, Watched
 from nanohost.keeper.space import INODE_BYTES, Scarce, Space, has_plenty, short_of, space_of
 from nanohost.model import AgentGroupId, Role, Session, SessionId
@@ -355,11 +356,64 @@ async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on
             space=lambda _: Space(total=100_000 * MIB, free=left[-1] * MIB),
         )
         await reserve.look()
+        await clock.advance(HOLD_EVERY_S)
         await reserve.look()
         assert told.words == ["stop taking", "stop", "owner in d"]
         left.append(2000)
         await reserve.look()
         assert [word.partition(":")[0] for word in told.words[3:]] == ["hold bad", "take", "start"]
+
+
+async def test_a_hold_that_the_disk_refuses_is_tried_again_twice_a_minute_and_not_at_each_look(tmp_path: Path) -> None:
+    clock = ManualClock()
+    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=tmp_path.stat().st_dev)], refusals=2)
+    async with store_with_owner(tmp_path / "home", clock) as store:
+        reserve = DiskReserve(
+            store=store,
+            clock=clock,
+            folders=[tmp_path],
+            reserve=512 * MIB,
+            containers=told,
+            takes=told,
+            follows=told,
+            space=lambda _: Space(total=100_000 * MIB, free=500 * MIB),
+        )
+        for _ in range(10):
+            await reserve.look()
+        for held in (False, True):
+            assert told.words == ["stop taking", "stop", "owner in d"]
+            await clock.advance(HOLD_EVERY_S)
+            await reserve.look()
+            assert any(word.startswith("hold bad") for word in told.words) == held
+
+
+async def test_a_disk_that_was_short_and_does_not_answer_is_still_short(tmp_path: Path) -> None:
+    clock, told, answers = ManualClock(), Told(), [True]
+
+    def space(_: Path) -> Space:
+        if not answers[-1]:
+            raise OSError(errno.EIO, "Input/output error")
+        return Space(total=100_000 * MIB, free=(500 if len(answers) == 1 else 2000) * MIB)
+
+    async with store_with_owner(tmp_path / "home", clock) as store:
+        reserve = DiskReserve(
+            store=store,
+            clock=clock,
+            folders=[tmp_path],
+            reserve=512 * MIB,
+            containers=told,
+            takes=told,
+            follows=told,
+            space=space,
+        )
+        await reserve.look()
+        answers.append(False)
+        await reserve.look()
+        assert reserve.short
+        assert "start" not in told.words
+        answers.append(True)
+        await reserve.look()
+        assert told.words[-2:] == ["take", "start"]
 
 
 async def told_owner(store: Store) -> str:

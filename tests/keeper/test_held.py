@@ -374,6 +374,19 @@ async def test_how_folders_have_grown_is_known_once_all_are_stopped_for_a_disk_t
         assert [one.session_id for one in bench.runtime.living] == [other.id]
 
 
+@pytest.mark.parametrize("of_group", [False, True])
+async def test_who_is_deleted_before_the_disk_lets_it_be_held_is_not_tried_to_hold_for_ever(
+    tmp_path: Path, *, of_group: bool
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("a")
+        async with bench.store.transaction() as tx:
+            await tx.run("DELETE FROM sessions WHERE id = ?", (session.id,))
+            await tx.run("DELETE FROM wirings WHERE agent_group_id = ?", (session.agent_group_id,))
+            await tx.run("DELETE FROM agent_groups WHERE id = ?", (session.agent_group_id,))
+        assert await bench.keeper.hold_for_disk(session, "it grew", of_group=of_group)
+
+
 async def test_a_disk_that_is_nearly_full_stops_all_and_all_goes_on_when_there_is_room(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench, sweeping(bench):
         running = await bench.session("a")

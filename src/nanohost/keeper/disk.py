@@ -27,6 +27,9 @@ from nanohost_protocol.times import to_text
 
 LOOK_EVERY_S = 0.5
 """A container writes a gigabyte a second at the most: what is usual as a reserve lasts from one look to the next."""
+HOLD_EVERY_S = 30.0
+"""Between two tries to hold who made the disk short, while the disk refuses it: each is a line in the log. They are
+stopped meanwhile, and tried once more before anybody goes on."""
 
 _log = structlog.get_logger()
 
@@ -66,10 +69,19 @@ class Short:
         return Scarce.BYTES if Scarce.BYTES in self.of else Scarce.INODES
 
 
-def looked_at(folders: Iterable[Path], space: Callable[[Path], Space] = space_of) -> dict[int, tuple[Path, Space]]:
-    """Each file system once, by its device: the first of the folders that lies on it, and what it has left. One that
-    cannot be asked is left out. Blocking."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """`found`: each file system once, by its device: the first of the folders that lies on it, and what it has left.
+    `unknown`: folders whose file system did not answer."""
+
+    found: Mapping[int, tuple[Path, Space]]
+    unknown: frozenset[Path] = frozenset()
+
+
+def looked_at(folders: Iterable[Path], space: Callable[[Path], Space] = space_of) -> Looked:
+    """What each file system has left. A folder that is not there says nothing of any. Blocking."""
     found: dict[int, tuple[Path, Space]] = {}
+    unknown: set[Path] = set()
     for folder in folders:
         try:
             device = folder.stat().st_dev
@@ -77,13 +89,17 @@ def looked_at(folders: Iterable[Path], space: Callable[[Path], Space] = space_of
                 found[device] = (folder, space(folder))
         except OSError as error:
             _log.warning("disk_unknown", folder=str(folder), error=str(error))
-    return found
+            if not isinstance(error, FileNotFoundError):
+                unknown.add(folder)
+    return Looked(found=found, unknown=frozenset(unknown))
 
 
-def shortages(found: Mapping[int, tuple[Path, Space]], reserve: int, before: Mapping[int, Short]) -> dict[int, Short]:
-    """The file systems that are short by now. Pure."""
-    shorts: dict[int, Short] = {}
-    for device, (folder, space) in found.items():
+def shortages(looked: Looked, reserve: int, before: Mapping[int, Short]) -> dict[int, Short]:
+    """The file systems that are short by now. One that was, and does not answer, still is. Pure."""
+    shorts = {
+        device: was for device, was in before.items() if device not in looked.found and was.folder in looked.unknown
+    }
+    for device, (folder, space) in looked.found.items():
         was = before.get(device)
         if of := short_of(space, reserve, was=was.of if was else frozenset()):
             shorts[device] = replace(was, space=space, of=of) if was else Short(folder=folder, space=space, of=of)
@@ -118,6 +134,7 @@ class DiskReserve:
         self._untold = ""
         self._to_hold: list[tuple[Cause, Scarce]] = []
         """Who is the cause, and not on hold yet."""
+        self._hold_at = clock.monotonic()
 
     @property
     def short(self) -> bool:
@@ -135,12 +152,13 @@ class DiskReserve:
 
     async def look(self) -> None:
         """Stop what is to be stopped, and let it go on. The owners are told as soon as the disk allows."""
-        found = await asyncio.to_thread(looked_at, self._folders, self._space)
-        before, self._shorts = self._shorts, shortages(found, self._reserve, self._shorts)
+        looked = await asyncio.to_thread(looked_at, self._folders, self._space)
+        before, self._shorts = self._shorts, shortages(looked, self._reserve, self._shorts)
         new = self._shorts.keys() - before.keys()
         if new:
             await self._begin(new)
-        await self._hold()
+        if self._to_hold and (not self._shorts or self._clock.monotonic() >= self._hold_at):
+            await self._hold()
         if before and not self._shorts:
             _log.warning("disk_has_room", folders=[str(one.folder) for one in before.values()])
             self._untold = ""
@@ -171,6 +189,7 @@ class DiskReserve:
         for cause, what in list(self._to_hold):
             if await self._containers.hold_for_disk(cause.session, why_held(cause, what), of_group=cause.of_group):
                 self._to_hold.remove((cause, what))
+        self._hold_at = self._clock.monotonic() + HOLD_EVERY_S
 
     async def _tell(self) -> None:
         """The owners, once each time it begins."""

@@ -20,7 +20,7 @@ from nanohost.keeper.notices import ON_HOLD, Notice, delivery_of
 from nanohost.keeper.stuck import DISK, Stuck
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
-from nanohost.store import deliveries, holds
+from nanohost.store import deliveries, holds, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.holds import BY_THE_HOST, Hold
@@ -76,13 +76,15 @@ class Holding:
 
     async def hold_stuck(self, session: Session, found: Stuck) -> list[SessionId]:
         """Hold who would only go on with what it was stopped for, and tell the owners: the agent group if it is its
-        folder. Returns whom that concerns. Raises StoreError."""
+        folder. Returns whom that concerns: nobody, if it is gone by now. Raises StoreError."""
         now, aftermath = self._clock.now(), Aftermath()
         what = f"The agent {session.group_folder}" if found.of_group else f"Session {session.id}"
         release = f"groups release {session.group_folder}" if found.of_group else f"sessions release {session.id}"
         then = "When that is done" if found.reason == DISK else "To let it go on"
         text = f"{what} is on hold: {found.sentence}. {then}: nanohost {release}"
         async with self._store.transaction() as tx:
+            if await sessions.find(tx, session.id) is None:
+                return []  # deleted, and its agent perhaps with it: a try again would fail for ever
             if found.of_group:
                 await holds.on_group(tx, session.agent_group_id, by=BY_THE_HOST, at=now, reason=found.sentence)
                 concerned = await holds.concerned(tx, session.agent_group_id)

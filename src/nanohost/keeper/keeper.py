@@ -257,7 +257,7 @@ class Keeper:
                 await self._burial.cut_log(self._long_logs.pop())
 
     async def hold_for_disk(self, session: Session, sentence: str, *, of_group: bool) -> bool:
-        """Have who made the disk short stay stopped. False: the disk refuses even that."""
+        """Have who made the disk short stay stopped, if it is still there. False: the disk refuses even that."""
         return await self._hold(session, Stuck(reason="disk", sentence=sentence, hold=True, of_group=of_group))
 
     def large_folders(self) -> list[tuple[Watched, int]]:
