@@ -65,5 +65,6 @@ def _digest(spec: ContainerSpec, runtime: Runtime) -> str:
         "limits": asdict(spec.limits),
         "mounts": [str(spec.session_dir), str(spec.agent_dir)],
         "image": str(getattr(runtime, "image", "")),  # of those that start from one
+        "system_calls": str(getattr(runtime, "system_calls", "")),  # of those that filter them
     }
     return hashlib.sha256(json.dumps(started_with, sort_keys=True).encode()).hexdigest()[:32]

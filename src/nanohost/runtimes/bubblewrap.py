@@ -56,7 +56,7 @@ from nanohost.runtimes.sandbox import (
     session_arguments,
     system_arguments,
 )
-from nanohost.runtimes.seccomp import sandbox_filter
+from nanohost.runtimes.seccomp import filter_digest, sandbox_filter
 from nanohost_protocol.layout import WORKSPACE, SessionLayout
 
 SET_UP_LIMIT_S = 10.0
@@ -84,6 +84,7 @@ class BubblewrapRuntime(ChildRuntime):
     def __init__(self, *, install: str, command: Sequence[str] | None = None) -> None:
         super().__init__(install=install)
         self._command = command
+        self.system_calls = filter_digest()
         self._groups = ControlGroups()
 
     def check(self) -> None:

@@ -26,6 +26,7 @@ from nanohost.runtimes.launch import finished_or_undone
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.runtimes.remembered import Remembered
 from nanohost.runtimes.runner_command import Identity
+from nanohost.runtimes.seccomp import filter_digest
 from nanohost.threads import Threads
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class DockerRuntime:
         self.install = install
         self.image = image
         self._command = command
+        self.system_calls = filter_digest()
         self._engine: DockerContainers | None = None
         self._threads: Threads | None = None
         self._living: dict[str, _Living] = {}

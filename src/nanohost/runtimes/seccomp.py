@@ -7,6 +7,7 @@ form ever kills for a call of the machine's own kind: a program that tries a ref
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import platform
 import struct
@@ -85,6 +86,14 @@ def engine_profile(machine: str | None = None) -> str | None:
         ],
     }
     return json.dumps(profile, separators=(",", ":"))
+
+
+@cache
+def filter_digest() -> str:
+    """Which filter containers are started with now; empty where they have none. Bubblewrap's and the engines' come from
+    one policy: what changes the one changes the other."""
+    profile = engine_profile()
+    return "" if profile is None else hashlib.sha256(profile.encode()).hexdigest()[:32]
 
 
 def _arguments(alternative: Alternative) -> list[dict[str, Any]]:
