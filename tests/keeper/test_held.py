@@ -85,6 +85,26 @@ async def test_who_waits_for_a_held_session_is_told_by_the_next_host_if_the_last
             assert bench.runtime.started == []
 
 
+@pytest.mark.parametrize("of_group", [False, True])
+async def test_who_waits_at_the_terminal_is_told_why_and_what_to_type(tmp_path: Path, *, of_group: bool) -> None:
+    """There may be no owner whom the host could tell."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session, now = await bench.session("a"), bench.clock.now()
+        at_terminal = Origin(channel_type="terminal", instance="default", platform_id="t", platform_message_id="p1")
+        await bench.mailboxes.put(session, [replace(message("t", bench.clock), id="typed", origin=at_terminal)])
+        async with bench.store.transaction() as tx:
+            if of_group:
+                await holds.on_group(tx, session.agent_group_id, by="host", at=now, reason="it grew")
+            else:
+                await holds.on_session(tx, session.id, by="host", at=now, reason="it grew")
+        await follows(bench, session)
+        release = "groups release a" if of_group else f"sessions release {session.id}"
+        words = (
+            f"I am on hold and do not work right now: it grew. I keep your message. To let me go on: nanohost {release}"
+        )
+        assert sorted(await told(bench)) == [("a", WORDS), ("t", words)]
+
+
 async def test_a_held_session_is_stopped_and_the_next_message_starts_nothing(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("a")

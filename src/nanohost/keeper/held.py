@@ -26,10 +26,16 @@ from nanohost.store.deliveries import LaneKey
 from nanohost.store.holds import BY_THE_HOST, Hold
 from nanohost_protocol.ids import derive
 from nanohost_protocol.inbound import InboundWriter
-from nanohost_protocol.rows import MessageIn
+from nanohost_protocol.rows import ChatId, MessageIn
 from nanohost_protocol.times import to_text
 
+TERMINAL = "terminal"
+"""The channel of the terminal, by its type."""
 WORDS = "I am on hold and do not work right now. I keep your message; whoever runs me can let me go on."
+TO_THE_OPERATOR = (
+    "I am on hold and do not work right now{why}. I keep your message. To let me go on: nanohost {release}"
+)
+"""In the terminal: only whoever runs the host can write there, and there may be no owner who is told."""
 
 _log = structlog.get_logger()
 
@@ -64,7 +70,8 @@ class Holding:
             return True
         now = self._clock.now()
         notices = [
-            delivery_of(session, Notice(message=one, number=ON_HOLD, sentence=WORDS), now) for one in unknowing.values()
+            delivery_of(session, Notice(message=one, number=ON_HOLD, sentence=words(session, hold, chat)), now)
+            for chat, one in unknowing.items()
         ]
         async with self._store.transaction() as tx:
             for notice in notices:
@@ -79,7 +86,7 @@ class Holding:
         folder. Returns whom that concerns: nobody, if it is gone by now. Raises StoreError."""
         now, aftermath = self._clock.now(), Aftermath()
         what = f"The agent {session.group_folder}" if found.of_group else f"Session {session.id}"
-        release = f"groups release {session.group_folder}" if found.of_group else f"sessions release {session.id}"
+        release = release_of(session, of_group=found.of_group)
         then = "When that is done" if found.reason == DISK else "To let it go on"
         text = f"{what} is on hold: {found.sentence}. {then}: nanohost {release}"
         async with self._store.transaction() as tx:
@@ -114,6 +121,19 @@ class Holding:
         for lane in aftermath.lanes:
             self._on_notice(lane)
         return True
+
+
+def words(session: Session, hold: Hold, chat: ChatId) -> str:
+    """What is said to who waits in this chat. Pure."""
+    if chat.channel_type != TERMINAL:
+        return WORDS
+    why = f": {hold.reason}" if hold.reason else ""
+    return TO_THE_OPERATOR.format(why=why, release=release_of(session, of_group=hold.of_group))
+
+
+def release_of(session: Session, *, of_group: bool) -> str:
+    """The command, after `nanohost`, that ends a hold."""
+    return f"groups release {session.group_folder}" if of_group else f"sessions release {session.id}"
 
 
 def _from_people(box: InboundWriter) -> Sequence[MessageIn]:

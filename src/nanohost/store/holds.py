@@ -53,12 +53,14 @@ ORDER BY h.at LIMIT 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """`reason` is for the operator. `told`: chats whose people know of it. `id`: its row."""
+    """`reason` is for the operator. `of_group`: of the session's agent group, and not of itself. `told`: chats whose
+    people know of it. `id`: its row."""
 
     id: int
     by: str
     at: datetime
     reason: str
+    of_group: bool
     told: frozenset[ChatId]
 
 
@@ -115,5 +117,6 @@ def _from_row(row: sqlite3.Row) -> Hold:
         by=row["by"],
         at=from_text(row["at"]),
         reason=row["reason"],
+        of_group=row["agent_group_id"] is not None,
         told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
     )
