@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from nanohost.keeper.ack_budget import OVER
-from nanohost.store import model_calls
+from nanohost.model import Role
+from nanohost.store import model_calls, roles, users
+from nanohost_protocol.rows import Origin
 from tests.hostile.agents import RUNTIMES, ask, hosting, let_loose, trouble
 from tests.support.engine import docker_engine
 from tests.support.flow import Flow
@@ -117,6 +119,22 @@ async def test_a_session_that_floods_its_way_to_the_model_is_slowed_down_and_nam
         session = await flow.session("bad")
         shown = flow.host.report()["sessions_slowed"]
         assert shown == [{"session": session.id, "reason": "more than 1,200 requests to the model an hour that fail"}]
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_the_owner_is_told_of_a_session_that_goes_on_flooding_its_way_to_the_model(tmp_path: Path) -> None:
+    async with hosting(tmp_path, "process", session_calls_per_hour=36) as flow:
+        now, place = flow.host.clock.now(), Origin(channel_type="fake", instance="default", platform_id="d")
+        async with flow.host.store.transaction() as tx:
+            await users.seen(tx, "fake:boss", name="Boss", now=now)
+            await users.learn_dm(tx, "fake:boss", place, now)
+            await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
+        await let_loose(flow, "flood_gateway")
+        await until(lambda: bool(flow.texts("d")), limit_s=30.0)
+        session = await flow.session("bad")
+        [words] = flow.texts("d")
+        assert words.startswith(f"The agent bad writes too much in session {session.id}: more than 6 requests")
+        assert words.endswith(f"To stop it: nanohost sessions hold {session.id}")
 
 
 @pytest.mark.parametrize("name", ["large_state", "large_text"])

@@ -91,10 +91,12 @@ class Endpoint:
             try:
                 await self._limiter.connect(self._session)
                 await loop.connect_accepted_socket(self._protocol, connection)
-            except BaseException as error:
+            except asyncio.CancelledError:
                 connection.close()
-                if not isinstance(error, OSError):
-                    raise
+                raise
+            except Exception as error:  # of one connection: the next is another one
+                connection.close()
+                log.error("gateway.connection_failed", session=self._session, error=str(error))
 
     def _library_log(self) -> logging.Logger:
         """What the HTTP library logs by: bytes that are no request are the client's doing, and cost it a failure."""
