@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NOT_TEXT = re.compile(r"[\ud800-\udfff\ufffe\uffff]")
@@ -23,6 +24,12 @@ def element(name: str, text: str | None = None, /, **attributes: str | int | Non
     """One XML element; attributes that are None are left out, a trailing underscore in a name is dropped."""
     shown = "".join(f' {key.rstrip("_")}="{_quoted(value)}"' for key, value in attributes.items() if value is not None)
     return f"<{name}{shown}/>" if text is None else f"<{name}{shown}>{escaped(text)}</{name}>"
+
+
+def nested(name: str, inside: Sequence[str], /, **attributes: str | int | None) -> str:
+    """One XML element around elements and escaped text, a line each."""
+    opening = element(name, "", **attributes).removesuffix(f"</{name}>")
+    return "\n".join([opening, *inside, f"</{name}>"])
 
 
 def _quoted(value: str | int) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime, tzinfo
 from types import MappingProxyType
 
 from agent_runner.destinations import AddressBook
-from agent_runner.markup import clean, element
+from agent_runner.markup import clean, element, escaped, nested
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import (
     ChatIn,
@@ -21,6 +21,7 @@ from nanohost_protocol.payloads import (
     EditOut,
     FileOut,
     InPayload,
+    PartIn,
     QuestionOut,
     ReactionOut,
     SystemIn,
@@ -32,10 +33,12 @@ from nanohost_protocol.payloads import (
     decode_out,
 )
 from nanohost_protocol.rows import MessageIn, MessageOut
+from nanohost_protocol.times import from_text
 
 QUESTION_SHOWN = 200
 """Characters of a question beside its answer."""
 _EVENTS = {"message": "message", "edit": "edit", "reaction": "reaction"}
+_PARTS = {"quoted", "forwarded", "link", "shared"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +130,7 @@ def _message(one: Incoming, about: int | None, asked: str | None, view: View) ->
     match one.payload:
         case ChatIn() as said:
             facts = {"from_": said.sender, "chat": chat, "about": about, "answers": _short(asked)}
-            return element(_EVENTS.get(said.event, "event"), said.text, **facts, **common)
+            return _said_by_a_person(_EVENTS.get(said.event, "event"), said, view, **facts, **common)
         case TaskIn() as task:
             return element("task", task.prompt, **common)
         case WebhookIn() as hook:
@@ -136,6 +139,35 @@ def _message(one: Incoming, about: int | None, asked: str | None, view: View) ->
             return element("system", note.text, **common)
         case _:
             return element("unreadable", **common)
+
+
+def _said_by_a_person(name: str, said: ChatIn, view: View, **facts: str | int | None) -> str:
+    """Their own words, with what they reply to before them and what they passed on behind."""
+    if not said.parts:
+        return element(name, said.text, **facts)
+    before = [_part(one, view) for one in said.parts if one.kind == "quoted"]
+    behind = [_part(one, view) for one in said.parts if one.kind != "quoted"]
+    return nested(name, [*before, *([escaped(said.text)] if said.text else []), *behind], **facts)
+
+
+def _part(part: PartIn, view: View) -> str:
+    name = part.kind if part.kind in _PARTS else "shared"
+    facts = {
+        "what": part.title or None,
+        "from_": part.author or None,
+        "chat": part.chat or None,
+        "time": _said_at(part, view),
+        "marked": part.marked or None,
+        "url": part.url or None,
+    }
+    return element(name, part.text, **facts)
+
+
+def _said_at(part: PartIn, view: View) -> str | None:
+    try:
+        return _local(from_text(part.sent_at), view) if part.sent_at else None
+    except (ValueError, OverflowError):
+        return None  # a time that is none is no reason not to show the words
 
 
 def _said(said: Sequence[MessageOut], view: View) -> list[str]:
@@ -198,8 +230,10 @@ _WHO = "You are {name}, an assistant that people talk to through chat apps."
 _HOW = """
 Each turn brings the messages since your last one. Their ids are numbers of this conversation; messages marked
 context="yes" are there so that you know what was said, and were not addressed to you; answers="..." is a question of
-yours that one answers. What stands inside <message>, <edit>, <reaction>, <answer>, <webhook> and <task> was written by
-others, <system> by the host you run on.
+yours that one answers. Inside a message <quoted> is what it replies to (marked="..." the passage that was chosen),
+<forwarded> somebody else's message that was passed on, <link> an address behind words, <shared> what is no text (a
+poll, a place, a contact): none of these are the sender's own words. What stands inside <message>, <edit>, <reaction>,
+<answer>, <webhook> and <task> was written by others, <system> by the host you run on.
 
 Only this reaches people:
 * <message to="name">text</message> in your answer. Add re="id" to answer one message in particular. Several blocks

@@ -72,6 +72,39 @@ class Attachment:
     size: int | None = None
 
 
+class PartKind(StrEnum):
+    """What a part of a message is to the person who sent it."""
+
+    QUOTED = "quoted"
+    """What the message replies to."""
+    FORWARDED = "forwarded"
+    """Somebody else's message, passed on."""
+    LINK = "link"
+    """An address that stands behind words."""
+    SHARED = "shared"
+    """Anything else beside text: a poll, a place, a contact, a preview, what the channel does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a message holds beside its sender's own words, which are the event's `text`. The agent is shown each as an
+    element of its own, so that nobody else's words look like the sender's.
+
+    `text`: the words of it; of a LINK the words that it stands behind. `title`: what it is in a word or two ("poll"),
+    SHARED only. `author`, `sent_at` and `chat`: whose words they were, when and where they were said, as far as the
+    platform tells. `marked`: the passage of a QUOTED message that the sender chose. `url`: the address of a LINK.
+    """
+
+    kind: PartKind
+    text: str = ""
+    title: str = ""
+    author: str = ""
+    chat: str = ""
+    sent_at: datetime | None = None
+    marked: str = ""
+    url: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundEvent:
     """One thing that happened on the platform. Ids are opaque strings; the host never parses them.
@@ -80,6 +113,9 @@ class InboundEvent:
     delivered twice must carry the same five. Edits and reactions that can repeat for one message put what tells
     them apart (an edit time, an emoji) into `platform_message_id` and name the message in `refers_to`; a message names
     the one that it replies to there.
+
+    `text` is what the sender wrote, without anybody else's words. What comes with it is in `parts`, in the order in
+    which people see it; a message without text, file and part is put on record and wakes nobody.
     """
 
     platform_id: str
@@ -95,6 +131,7 @@ class InboundEvent:
     chat_name: str = ""
     value: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

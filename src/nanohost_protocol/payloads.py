@@ -33,9 +33,25 @@ CLEAR = "clear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartIn:
+    """What a message holds beside its sender's own words. `kind` is quoted, forwarded, link or shared; `sent_at` an
+    ISO time with its zone, or empty. A kind that the runner does not know is shown like shared."""
+
+    kind: str
+    text: str = ""
+    title: str = ""
+    author: str = ""
+    chat: str = ""
+    sent_at: str = ""
+    marked: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatIn:
     """Something a person did in a chat. `event` is message, edit or reaction; `refers_to` is the platform message id
-    an edit or reaction concerns; `answers` is the id of the agent's row whose question this answers."""
+    an edit or reaction concerns; `answers` is the id of the agent's row whose question this answers; `parts` come in
+    the order in which people see them."""
 
     text: str
     sender: str
@@ -43,6 +59,7 @@ class ChatIn:
     event: str = "message"
     refers_to: str | None = None
     answers: str | None = field(default=None, metadata=LATER)
+    parts: tuple[PartIn, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +255,7 @@ def _shape(wanted: type[Any]) -> dict[str, tuple[Any, bool]]:
 
 
 def _value(key: str, hint: Any, value: Any) -> Any:
-    """The value if it is of the hinted type: str, int, `X | None` or tuple[str, ...]; no coercion."""
+    """The value if it is of the hinted type: str, int, `X | None`, a dataclass or a tuple of these; no coercion."""
     if typing.get_origin(hint) in (Union, types.UnionType):
         if value is None:
             return None
@@ -247,6 +264,10 @@ def _value(key: str, hint: Any, value: Any) -> Any:
         if not isinstance(value, list):
             raise PayloadError(f"key {key!r} must be a list")
         return tuple(_value(f"{key}[{at}]", typing.get_args(hint)[0], item) for at, item in enumerate(value))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise PayloadError(f"key {key!r} must be an object")
+        return hint(**_checked(hint, value))
     if type(value) is not hint:
         raise PayloadError(f"key {key!r} must be {hint.__name__}, not {type(value).__name__}")
     return value

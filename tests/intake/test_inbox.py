@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from nanohost.channel_api import Capabilities, EventKind, InboundEvent, Sender
+from nanohost.channel_api import Capabilities, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.errors import StoreError
-from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT
+from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT, MOST_PARTS, NOTHING_IN_IT
 from nanohost.intake.inbox import BATCH, ChannelInbox
 from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
 from nanohost.routing.message import message_for
@@ -25,8 +25,9 @@ from nanohost.store.database import Store, Transaction, open_store
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
+from nanohost_protocol.payloads import MAX_CONTENT_BYTES, CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import to_text
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -204,13 +205,13 @@ async def test_bots_are_put_on_record_and_not_routed(
 # --- text
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n", "a\x07\x1b[31mb\t", "‮abc", "🌍" * 1000, "é\u0301", "'; DROP TABLE x"])
+@pytest.mark.parametrize("text", ["a\x07\x1b[31mb\t", "‮abc", "🌍" * 1000, "é\u0301", "'; DROP TABLE x"])
 async def test_text_is_kept_as_it_was_written(inbox: ChannelInbox, store: Store, text: str) -> None:
     await inbox.accept(replace(EVENT, text=text))
     assert (await kept(store)).text == text
 
 
-@pytest.mark.parametrize(("text", "stored"), [("a\x00b", "ab"), ("\ud83d alone", "? alone"), ("\x00", "")])
+@pytest.mark.parametrize(("text", "stored"), [("a\x00b", "ab"), ("\ud83d alone", "? alone")])
 async def test_what_cannot_be_stored_is_replaced(inbox: ChannelInbox, store: Store, text: str, stored: str) -> None:
     name = Sender(handle="u1", name=text)
     await inbox.accept(replace(EVENT, text=text, sender=name, chat_name=text))
@@ -510,3 +511,69 @@ async def test_a_channel_that_leaves_while_it_hands_in_an_event_takes_no_other_w
     assert [number for number, one in enumerate(results) if isinstance(one, asyncio.CancelledError)] == [0, 3, 9]
     kept_now = [one.event.platform_message_id for one in await events.new_in_chat(store, CHAT, limit=20)]
     assert [name for name in kept_now if name in stayed] == stayed
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\x00"])
+async def test_a_message_with_nothing_in_it_wakes_nobody_and_is_on_record(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey], text: str
+) -> None:
+    assert (await inbox.accept(replace(EVENT, text=text))).new
+    assert await drops(store) == [("c1", NOTHING_IN_IT)]
+    assert told == []
+
+
+PARTS = (
+    Part(kind=PartKind.QUOTED, text="The meeting is on Tuesday", author="Bea", marked="Tuesday"),
+    Part(kind=PartKind.FORWARDED, text="Deploy failed", author="CI", chat="ops", sent_at=NOON),
+    Part(kind=PartKind.SHARED, title="poll", text="Lunch? Pizza / Soup"),
+    Part(kind=PartKind.LINK, text="here", url="https://example.com/a?b=1"),
+)
+
+
+async def test_a_message_of_parts_alone_is_kept_with_them_and_comes_to_the_agents_row(
+    inbox: ChannelInbox, store: Store
+) -> None:
+    await inbox.accept(replace(EVENT, text="", parts=PARTS))
+    [stored] = await events.new_in_chat(store, CHAT, limit=9)
+    assert stored.event.parts == PARTS
+    row = message_for(stored, WiringId(1))
+    said = decode_in(row.kind, row.content)
+    assert isinstance(said, ChatIn)
+    assert [(one.kind, one.text, one.sent_at) for one in said.parts] == [
+        (one.kind, one.text, "" if one.sent_at is None else to_text(one.sent_at)) for one in PARTS
+    ]
+
+
+async def test_a_row_without_parts_is_what_it_was_before_there_were_any(inbox: ChannelInbox, store: Store) -> None:
+    await inbox.accept(EVENT)
+    [stored] = await events.new_in_chat(store, CHAT, limit=9)
+    assert "parts" not in message_for(stored, WiringId(1)).content
+
+
+async def test_however_much_comes_with_a_message_its_row_fits_into_a_mailbox(inbox: ChannelInbox, store: Store) -> None:
+    much = tuple(
+        Part(kind=kind, text="\x01" * 200_000, marked="m" * 9_000, url="u" * 9_000, title="t" * 999)
+        for kind in PartKind
+        for _ in range(30)
+    )
+    await inbox.accept(replace(EVENT, text="\x01" * 200_000, parts=much))
+    [stored] = await events.new_in_chat(store, CHAT, limit=9)
+    assert len(message_for(stored, WiringId(1)).content.encode()) < MAX_CONTENT_BYTES
+    assert len(stored.event.parts) == MOST_PARTS + 1
+    assert "80 more parts" in stored.event.parts[-1].text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        None,
+        Part(kind="odd", text="x"),  # type: ignore[arg-type]
+        Part(kind=PartKind.LINK, text=None),  # type: ignore[arg-type]
+        Part(kind=PartKind.FORWARDED, sent_at=datetime(2026, 1, 2)),  # noqa: DTZ001
+    ],
+)
+async def test_parts_that_are_none_are_on_record_and_do_not_come_back(
+    inbox: ChannelInbox, store: Store, part: Any
+) -> None:
+    await inbox.accept(replace(EVENT, parts=(part,)))
+    assert await drops(store) == [("c1", "what is said of its parts makes no sense")]

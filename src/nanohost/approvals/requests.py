@@ -23,6 +23,7 @@ from nanohost.approvals.kind import Kind
 from nanohost.approvals.kinds import action, chat, sender
 from nanohost.channel_api import EventKind
 from nanohost.errors import UsageError
+from nanohost.event_words import in_words
 from nanohost.model import AgentGroup, AgentGroupId, ApprovalId, MessagingGroup, SessionId, UnknownSender
 from nanohost.phrases import day_and_time
 from nanohost.store import agent_groups, approvals, audit, events, messaging_groups, roles, rules, users
@@ -338,7 +339,7 @@ def _message(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]:
     lines = [
         ("Who", f"{quoting.name(event.sender.name)}, known there as {quoting.name(user)}"),
         ("Where", place_in_words(_origin(stored), chat_name, is_group=event.is_group)),
-        ("They wrote", "\n" + quoting.quoted(event.text, limit=quoting.LONGEST_MESSAGE)),
+        ("They wrote", "\n" + quoting.quoted(in_words(event), limit=quoting.LONGEST_MESSAGE)),
     ]
     if event.attachments:
         lines.append(("Files with it", str(len(event.attachments))))

@@ -10,6 +10,7 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import Number
 from nanohost.commands.show import Json, plain
 from nanohost.errors import UsageError
+from nanohost.event_words import in_words
 from nanohost.model import EventId
 from nanohost.store import events
 from nanohost.store.events import StoredEvent
@@ -48,7 +49,7 @@ def _row(stored: StoredEvent) -> dict[str, Json]:
         "sender": stored.event.sender.name or stored.event.sender.handle,
         "sent": plain(stored.event.sent_at),
         "reason": stored.reason,
-        "text": stored.event.text,
+        "text": in_words(stored.event),
     }
 
 

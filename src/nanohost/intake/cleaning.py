@@ -6,19 +6,25 @@ used is named as such, so that it is put on record instead of coming back for ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import to_text
 
+NOTHING_IN_IT = "it holds neither text nor a file, nor anything that can be shown"
 LONGEST_TEXT = 300_000
 """Characters of one message that are kept. No platform of people sends more; a file does. Even if each is escaped in
 the worst way, its row stays below the mailbox's MAX_CONTENT_BYTES."""
 LONGEST_NAME = 200
 MOST_ATTACHMENTS = 20
 """Of one message; no platform of people sends more."""
+MOST_PARTS = 40
+"""Of one message. More links than that are no message that somebody wrote; what is cut is said."""
+LONGEST_QUOTE = 4_000
+"""Characters of the message that one replies to: as many as the longest message of most platforms."""
 
 
 def problem_of(event: InboundEvent) -> str | None:
@@ -35,13 +41,21 @@ def problem_of(event: InboundEvent) -> str | None:
         return "its sender has no id"  # all of these would be one user, with the roles of any of them
     if any(each is not None and not _is_storable(each) for each in (event.thread_id, event.refers_to, event.value)):
         return "the id of its thread, of what it refers to or of its button is not text"
-    if not isinstance(event.attachments, tuple | list) or not all(_is_attachment(one) for one in event.attachments):
-        return "what is said of its files makes no sense"
-    if not _is_text(event.text):
-        return "its text is not text"
     if not _is_time(event.sent_at):
         return "its time has no zone, or is none that can be kept"
-    return _problem_of_flags(event)
+    return _problem_of_content(event) or _problem_of_flags(event)
+
+
+def _problem_of_content(event: InboundEvent) -> str | None:
+    if not isinstance(event.attachments, tuple | list) or not all(_is_attachment(one) for one in event.attachments):
+        return "what is said of its files makes no sense"
+    if not isinstance(event.parts, tuple | list) or not all(_is_part(one) for one in event.parts):
+        return "what is said of its parts makes no sense"
+    if not _is_text(event.text):
+        return "its text is not text"
+    if event.kind == EventKind.MESSAGE and not (_storable(event.text).strip() or event.attachments or event.parts):
+        return NOTHING_IN_IT
+    return None
 
 
 def _problem_of_flags(event: InboundEvent) -> str | None:
@@ -58,7 +72,8 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
     return replace(
         event,
         kind=EventKind(event.kind),
-        text=_cut(_storable(event.text)),
+        text=(text := _cut(_storable(event.text))),
+        parts=_cleaned_parts(event.parts, LONGEST_TEXT - len(text)),
         chat_name=_shown(event.chat_name),
         sender=replace(event.sender, name=_shown(event.sender.name)),
         thread_id=event.thread_id if threads else None,
@@ -87,6 +102,43 @@ def _is_attachment(value: object) -> bool:
     if not isinstance(value, Attachment) or not _is_storable(value.ref):
         return False
     return value.size is None or isinstance(value.size, int)
+
+
+def _is_part(value: object) -> bool:
+    return (
+        isinstance(value, Part)
+        and value.kind in list(PartKind)
+        and all(map(_is_text, (value.text, value.title, value.author, value.chat, value.marked, value.url)))
+        and (value.sent_at is None or _is_time(value.sent_at))
+    )
+
+
+def _cleaned_parts(parts: Sequence[Part], room: int) -> tuple[Part, ...]:
+    """No more of them than can be read, and no longer than what `room` is left for: characters."""
+    kept = []
+    for one in map(_cleaned_part, parts[:MOST_PARTS]):
+        size = len(one.text) + len(one.marked) + len(one.url)
+        kept.append(one if size <= room else replace(one, text="[cut: too long]", marked="", url=""))
+        room -= min(size, room)
+    if left_out := len(parts) - len(kept):
+        kept.append(Part(kind=PartKind.SHARED, text=f"[cut: {left_out} more parts of this message]"))
+    return tuple(kept)
+
+
+def _cleaned_part(part: Part) -> Part:
+    text, marked = _cut(_storable(part.text)), _storable(part.marked)[:LONGEST_QUOTE]
+    if part.kind is PartKind.QUOTED and len(text) > LONGEST_QUOTE:
+        text = f"{text[:LONGEST_QUOTE]}\n[cut: {len(text) - LONGEST_QUOTE} more characters]"
+    return Part(
+        kind=PartKind(part.kind),
+        text=text,
+        title=_shown(part.title),
+        author=_shown(part.author),
+        chat=_shown(part.chat),
+        sent_at=part.sent_at,
+        marked=marked,
+        url=_storable(part.url)[:LONGEST_QUOTE],
+    )
 
 
 def _is_time(value: object) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from nanohost.channel_api import EventKind
+from nanohost.channel_api import EventKind, Part
 from nanohost.model import WiringId
 from nanohost.store.events import StoredEvent
 from nanohost.store.questions import Question
 from nanohost_protocol.ids import channel_message_id
-from nanohost_protocol.payloads import ChatIn, encode
+from nanohost_protocol.payloads import ChatIn, PartIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
+from nanohost_protocol.times import to_text
 
 
 def message_for(stored: StoredEvent, wiring: WiringId, *, answers: Question | None = None) -> NewMessageIn:
@@ -33,6 +34,7 @@ def message_for(stored: StoredEvent, wiring: WiringId, *, answers: Question | No
                 event=EventKind.MESSAGE if event.kind is EventKind.CLICK else event.kind,
                 refers_to=event.refers_to,
                 answers=None if answers is None else answers.out_id,
+                parts=tuple(map(_part_of, event.parts)),
             )
         ),
         origin=Origin(
@@ -43,4 +45,17 @@ def message_for(stored: StoredEvent, wiring: WiringId, *, answers: Question | No
             # What an answer replies to. Of an edit, a reaction or a press the id is no message's.
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else event.refers_to,
         ),
+    )
+
+
+def _part_of(part: Part) -> PartIn:
+    return PartIn(
+        kind=part.kind,
+        text=part.text,
+        title=part.title,
+        author=part.author,
+        chat=part.chat,
+        sent_at="" if part.sent_at is None else to_text(part.sent_at),
+        marked=part.marked,
+        url=part.url,
     )

@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.model import ApprovalId, EventId
 from nanohost.store.database import Queries, Reports, Transaction
 from nanohost_protocol.times import from_text, to_text
@@ -17,11 +18,11 @@ ADD = """
 INSERT INTO inbound_events
     (channel_type, instance, platform_id, platform_message_id, event_kind, thread_id, is_group, mentions_bot,
      sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at, received_at, status, reason,
-     value, attachments)
+     value, attachments, parts)
 VALUES
     (:channel_type, :instance, :platform_id, :platform_message_id, :event_kind, :thread_id, :is_group, :mentions_bot,
      :sender_handle, :sender_name, :sender_is_bot, :chat_name, :text, :refers_to, :sent_at, :received_at,
-     :status, :reason, :value, :attachments)
+     :status, :reason, :value, :attachments, :parts)
 ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
 NEW_IN_CHAT = """
@@ -118,6 +119,7 @@ async def add(
         "reason": dropped,
         "value": event.value,
         "attachments": json.dumps([asdict(one) for one in event.attachments]),
+        "parts": json.dumps([_part_as_json(one) for one in event.parts]),
     }
     return await tx.run(ADD, values) == 1
 
@@ -241,7 +243,18 @@ def _from_row(row: sqlite3.Row) -> StoredEvent:
             chat_name=row["chat_name"],
             value=row["value"],
             attachments=tuple(Attachment(**one) for one in json.loads(row["attachments"])),
+            parts=tuple(map(_part, json.loads(row["parts"]))),
         ),
         tries=row["tries"],
         reason=row["reason"],
     )
+
+
+def _part_as_json(part: Part) -> dict[str, Any]:
+    return asdict(part) | {"sent_at": None if part.sent_at is None else to_text(part.sent_at)}
+
+
+def _part(stored: dict[str, Any]) -> Part:
+    sent_at = stored["sent_at"]
+    known = {"kind": PartKind(stored["kind"]), "sent_at": None if sent_at is None else from_text(sent_at)}
+    return Part(**(stored | known))
