@@ -115,7 +115,8 @@ class InboundEvent:
     the one that it replies to there.
 
     `text` is what the sender wrote, without anybody else's words. What comes with it is in `parts`, in the order in
-    which people see it; a message without text, file and part is put on record and wakes nobody.
+    which people see it; a message without text, file and part is put on record and wakes nobody. `album` is what the
+    platform calls several files that were sent as one message and are told of one by one: the host joins them.
     """
 
     platform_id: str
@@ -132,6 +133,7 @@ class InboundEvent:
     value: str | None = None
     attachments: tuple[Attachment, ...] = ()
     parts: tuple[Part, ...] = ()
+    album: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

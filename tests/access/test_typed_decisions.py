@@ -42,7 +42,9 @@ async def asked_about_eve(hall: Hall) -> str:
     now = hall.clock.now()
     sender = Sender(handle="eve", name="Eve")
     event = InboundEvent(platform_id="eve", platform_message_id="1", sender=sender, text="hello", sent_at=now)
-    stored = StoredEvent(id=EventId(1), chat=ChatKey("telegram", "default", "eve"), event=event)
+    stored = StoredEvent(
+        id=EventId(1), chat=ChatKey("telegram", "default", "eve"), event=event, received_at=event.sent_at
+    )
     agent = await agent_groups.find(hall.store, "main")
     assert agent is not None
     async with hall.store.transaction() as tx:

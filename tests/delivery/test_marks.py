@@ -125,4 +125,4 @@ def press(value: str) -> StoredEvent:
         kind=EventKind.CLICK,
         value=value,
     )
-    return StoredEvent(id=EventId(1), chat=ChatKey(*FAKE, "c1"), event=event)
+    return StoredEvent(id=EventId(1), chat=ChatKey(*FAKE, "c1"), event=event, received_at=event.sent_at)

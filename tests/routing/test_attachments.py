@@ -55,7 +55,9 @@ async def told(
     limit_s: float = 10.0,
 ) -> tuple[NewMessageIn, str]:
     """The row, and what it says."""
-    stored = StoredEvent(id=EventId(1), chat=CHAT, event=replace(EVENT, text="see this", attachments=files))
+    stored = StoredEvent(
+        id=EventId(1), chat=CHAT, event=replace(EVENT, text="see this", attachments=files), received_at=EVENT.sent_at
+    )
     attachments = Attachments(
         mailboxes=mailboxes,
         clock=clock or ManualClock(),

@@ -32,7 +32,7 @@ WIRING = Wiring(
 EVENT = InboundEvent(
     platform_id="c1", platform_message_id="1", sender=Sender(handle="u1", name="Ada"), text="hello", sent_at=NOON
 )
-STORED = StoredEvent(id=EventId(1), chat=ChatKey("fake", "main", "c1"), event=EVENT)
+STORED = StoredEvent(id=EventId(1), chat=ChatKey("fake", "main", "c1"), event=EVENT, received_at=EVENT.sent_at)
 
 SHARED, PER_THREAD, AGENT_SHARED = SessionMode.SHARED, SessionMode.PER_THREAD, SessionMode.AGENT_SHARED
 

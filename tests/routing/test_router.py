@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from nanohost.model import (
     UnknownSender,
     WiringId,
 )
+from nanohost.routing.albums import WAIT_S
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import BATCH, MOST_TRIES, Receives, Router
 from nanohost.routing.run import Run
@@ -764,6 +766,92 @@ async def test_a_chat_gives_way_after_each_lot_of_events_however_few_and_never_a
     async with world.router(fair=fair).opened():
         await world.until(world.nothing_new)
     assert fair.gave_way == ["c1"]
+
+
+# --- albums
+
+
+def piece(number: int, *, text: str = "", mentions: bool = False, sender: str = "u1") -> InboundEvent:
+    return InboundEvent(
+        platform_id="c1",
+        platform_message_id=f"p{number}",
+        sender=Sender(handle=sender, name="Ada"),
+        text=text,
+        sent_at=NOON,
+        is_group=True,
+        mentions_bot=mentions,
+        attachments=(Attachment(ref=f"f{number}"),),
+        album="g1",
+    )
+
+
+async def arrive(world: World, *pieces: InboundEvent) -> None:
+    async with world.store.transaction() as tx:
+        for one in pieces:
+            await events.add(tx, CHAT, one, now=world.clock.now())
+
+
+async def routed(world: World) -> list[tuple[str, list[str]]]:
+    """Text and files of what was routed, in order."""
+    rows = await world.store.all(
+        "SELECT e.text, e.attachments FROM routes r JOIN inbound_events e ON e.id = r.event_id ORDER BY e.id"
+    )
+    return [(row["text"], [one["ref"] for one in json.loads(row["attachments"])]) for row in rows]
+
+
+async def test_the_pieces_of_an_album_are_one_message_also_where_only_one_names_the_agent(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION, pattern="")
+    await arrive(world, piece(1, text="compare these", mentions=True), piece(2), piece(3))
+    async with world.router().opened():
+        await world.clock.somebody_sleeps()
+        await world.clock.advance(WAIT_S)
+        await world.until(world.nothing_new)
+    assert await routed(world) == [("compare these", ["f1", "f2", "f3"])]
+    assert await world.mailbox("a") == ["compare these"]
+
+
+async def test_a_piece_is_waited_for_and_one_that_comes_too_late_is_a_message_of_its_own(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"))
+    await arrive(world, piece(1, text="look"))
+    router = world.router()
+    async with router.opened():
+        await world.clock.somebody_sleeps()
+        await world.clock.advance(WAIT_S / 2)
+        await arrive(world, piece(2))
+        router.notice(CHAT)
+        await world.clock.advance(WAIT_S / 2)
+        await world.clock.somebody_sleeps()
+        await world.clock.advance(WAIT_S)
+        await world.until(world.nothing_new)
+        await arrive(world, piece(3))
+        router.notice(CHAT)
+        await world.clock.somebody_sleeps()
+        await world.clock.advance(WAIT_S)
+        await world.until(world.nothing_new)
+    assert await routed(world) == [("look", ["f1", "f2"]), ("", ["f3"])]
+
+
+async def test_what_is_written_beside_an_album_is_no_piece_of_it_and_keeps_its_place(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"))
+    await world.says("before", is_group=True)
+    await arrive(world, piece(1, text="mine"), piece(2, text="theirs", sender="u2"), piece(3))
+    await world.says("after", is_group=True)
+    async with world.router().opened():
+        await world.clock.somebody_sleeps()
+        await world.clock.advance(WAIT_S)
+        await world.until(world.nothing_new)
+    assert await routed(world) == [("before", []), ("mine", ["f1", "f3"]), ("theirs", ["f2"]), ("after", [])]
+
+
+async def test_an_album_of_a_host_that_died_before_it_was_joined_is_joined_by_the_next(world: World) -> None:
+    await world.wire(await world.chat(is_group=True), await world.agent("a"))
+    await arrive(world, piece(1), piece(2))
+    async with world.router().opened():
+        await world.clock.somebody_sleeps()
+    assert await routed(world) == []
+    await world.clock.advance(WAIT_S)
+    await world.route()
+    assert await routed(world) == [("", ["f1", "f2"])]
 
 
 def test_the_reasons_say_what_to_type() -> None:

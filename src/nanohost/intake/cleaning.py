@@ -39,8 +39,9 @@ def problem_of(event: InboundEvent) -> str | None:
         return "its sender's id is not text"
     if not event.sender.handle and not event.sender.is_bot:
         return "its sender has no id"  # all of these would be one user, with the roles of any of them
-    if any(each is not None and not _is_storable(each) for each in (event.thread_id, event.refers_to, event.value)):
-        return "the id of its thread, of what it refers to or of its button is not text"
+    names = (event.thread_id, event.refers_to, event.value, event.album)
+    if any(each is not None and not _is_storable(each) for each in names):
+        return "the id of its thread, of its album, of what it refers to or of its button is not text"
     if not _is_time(event.sent_at):
         return "its time has no zone, or is none that can be kept"
     return _problem_of_content(event) or _problem_of_flags(event)
@@ -77,6 +78,7 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
         chat_name=_shown(event.chat_name),
         sender=replace(event.sender, name=_shown(event.sender.name)),
         thread_id=event.thread_id if threads else None,
+        album=event.album if event.kind == EventKind.MESSAGE else None,
         attachments=tuple(
             replace(one, name=_shown(one.name), media_type=_shown(one.media_type))
             for one in event.attachments[:MOST_ATTACHMENTS]

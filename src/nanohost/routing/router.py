@@ -28,6 +28,7 @@ from nanohost.errors import MailboxError, NanohostError
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.model import MessagingGroup, Session, SessionId, WiringId
+from nanohost.routing.albums import MOST_PIECES, before_album, joined, open_for_s, pieces_of
 from nanohost.routing.answers import Answers, Taken
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.deciding import Deciding, Ready, reaching
@@ -113,8 +114,13 @@ class Router:
         self._chats.poke(chat)
 
     async def _route_chat(self, chat: ChatKey) -> None:
-        while batch := await events.new_in_chat(self._store, chat, limit=BATCH):
+        while waiting := await events.new_in_chat(self._store, chat, limit=BATCH):
             began = time.monotonic()
+            batch = before_album(waiting)
+            if not batch:
+                if not await self._join_album(chat):
+                    return
+                continue
             try:
                 await self._deal_with(chat, batch)
             except (NanohostError, OSError):
@@ -124,6 +130,23 @@ class Router:
                     await self._deal_with_alone(chat, stored)
             if len(batch) > 1:
                 await self._fair.give_way(chat, time.monotonic() - began)
+
+    async def _join_album(self, chat: ChatKey) -> bool:
+        """Make the pieces of the album that comes first in this chat one message, once they are all there. False: we
+        are closing."""
+        while True:
+            waiting = await events.new_in_chat(self._store, chat, limit=2 * MOST_PIECES)
+            if not waiting or waiting[0].event.album is None:
+                return True
+            pieces = pieces_of(waiting[0], waiting)
+            wait_s = open_for_s(pieces, self._clock.now())
+            if wait_s <= 0:
+                break
+            if not await self._chats.nap(wait_s):
+                return False
+        async with self._store.transaction() as tx:
+            await events.join(tx, [one.id for one in pieces], joined(pieces))
+        return True
 
     async def _deal_with_alone(self, chat: ChatKey, stored: StoredEvent) -> None:
         """One event of a batch that failed, so that it is known which one it is. Raises while it is to be tried again:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.model import ApprovalId, EventId
-from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
 INSERT INTO inbound_events
     (channel_type, instance, platform_id, platform_message_id, event_kind, thread_id, is_group, mentions_bot,
      sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at, received_at, status, reason,
-     value, attachments, parts)
+     value, attachments, parts, album)
 VALUES
     (:channel_type, :instance, :platform_id, :platform_message_id, :event_kind, :thread_id, :is_group, :mentions_bot,
      :sender_handle, :sender_name, :sender_is_bot, :chat_name, :text, :refers_to, :sent_at, :received_at,
-     :status, :reason, :value, :attachments, :parts)
+     :status, :reason, :value, :attachments, :parts, :album)
 ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
 NEW_IN_CHAT = """
@@ -49,6 +49,12 @@ BRING_BACK = """
 UPDATE inbound_events SET status = 'new', tries = 0, reason = NULL WHERE id = ? AND status = 'set_aside' RETURNING *
 """
 HOLD = "UPDATE inbound_events SET status = 'held', reason = NULL, approval_id = ? WHERE id = ?"
+JOIN = """
+UPDATE inbound_events
+SET text = :text, mentions_bot = :mentions_bot, refers_to = :refers_to, attachments = :attachments, parts = :parts,
+    album = NULL
+WHERE id = :id AND status = 'new'
+"""
 HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? ORDER BY id"
 RELEASE = """
 UPDATE inbound_events SET status = 'new', tries = 0 WHERE status = 'held' AND approval_id = ?
@@ -80,11 +86,12 @@ class ChatKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An accepted event with its number and where it came in. `tries`: how often routing it has failed."""
+    """An accepted event with its number, where and when it came in. `tries`: how often routing it has failed."""
 
     id: EventId
     chat: ChatKey
     event: InboundEvent
+    received_at: datetime
     tries: int = 0
     reason: str | None = None
 
@@ -98,10 +105,20 @@ async def add(
     tx: Transaction, chat: ChatKey, event: InboundEvent, *, now: datetime, dropped: str | None = None
 ) -> bool:
     """Keep an event; `dropped` gives the reason if it needs no routing. False if it is there already."""
-    values = {
+    values = _values(event) | {
         "channel_type": chat.channel_type,
         "instance": chat.instance,
         "platform_id": chat.platform_id,
+        "received_at": to_text(now),
+        "status": "new" if dropped is None else "dropped",
+        "reason": dropped,
+    }
+    return await tx.run(ADD, values) == 1
+
+
+def _values(event: InboundEvent) -> dict[str, Value]:
+    """What is the event's own, by column."""
+    return {
         "platform_message_id": event.platform_message_id,
         "event_kind": event.kind,
         "thread_id": event.thread_id,
@@ -114,14 +131,11 @@ async def add(
         "text": event.text,
         "refers_to": event.refers_to,
         "sent_at": to_text(event.sent_at),
-        "received_at": to_text(now),
-        "status": "new" if dropped is None else "dropped",
-        "reason": dropped,
         "value": event.value,
         "attachments": json.dumps([asdict(one) for one in event.attachments]),
         "parts": json.dumps([_part_as_json(one) for one in event.parts]),
+        "album": event.album,
     }
-    return await tx.run(ADD, values) == 1
 
 
 async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
@@ -160,6 +174,15 @@ async def is_new(db: Queries, event: EventId) -> bool:
 
 async def mark_routed(tx: Transaction, events: Iterable[EventId]) -> None:
     await tx.run_many(CLOSE, [("routed", None, event) for event in events])
+
+
+async def join(tx: Transaction, pieces: Sequence[EventId], into: InboundEvent) -> None:
+    """The first of these events becomes what they are together; the others are dealt with by that."""
+    first, *others = pieces
+    values = _values(into)
+    kept = ("text", "mentions_bot", "refers_to", "attachments", "parts")
+    await tx.run(JOIN, {"id": first} | {name: values[name] for name in kept})
+    await tx.run_many(CLOSE, [("routed", f"one message with event {first}", other) for other in others])
 
 
 async def mark_for_host(tx: Transaction, event: EventId) -> None:
@@ -244,9 +267,11 @@ def _from_row(row: sqlite3.Row) -> StoredEvent:
             value=row["value"],
             attachments=tuple(Attachment(**one) for one in json.loads(row["attachments"])),
             parts=tuple(map(_part, json.loads(row["parts"]))),
+            album=row["album"],
         ),
         tries=row["tries"],
         reason=row["reason"],
+        received_at=from_text(row["received_at"]),
     )
 
 

@@ -116,6 +116,7 @@ CREATE TABLE inbound_events (
     attachments         TEXT NOT NULL DEFAULT '[]', -- JSON: the files that came with it
     approval_id         TEXT,                       -- held: until this is decided
     parts               TEXT NOT NULL DEFAULT '[]', -- JSON, see channel_api.Part
+    album               TEXT,                       -- what the platform calls the files that it is one of, until joined
     UNIQUE (channel_type, instance, platform_id, platform_message_id, event_kind)
 ) STRICT;
 CREATE INDEX inbound_events_new ON inbound_events (channel_type, instance, platform_id, id) WHERE status = 'new';

@@ -1,0 +1,73 @@
+"""When the pieces of an album are all there, and what they are together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nanohost.channel_api import Attachment, InboundEvent, Part, PartKind, Sender
+from nanohost.model import EventId
+from nanohost.routing.albums import LONGEST_WAIT_S, MOST_PIECES, WAIT_S, joined, open_for_s
+from nanohost.store.events import ChatKey, StoredEvent
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+EVENT = InboundEvent(
+    platform_id="c1",
+    platform_message_id="1",
+    sender=Sender(handle="u1", name="Ada"),
+    text="",
+    sent_at=NOON,
+    album="g1",
+    attachments=(Attachment(ref="f1"),),
+)
+
+
+def came(*seconds: float) -> list[StoredEvent]:
+    """Pieces that came so long after noon."""
+    chat = ChatKey("fake", "main", "c1")
+    return [
+        StoredEvent(id=EventId(at), chat=chat, event=EVENT, received_at=NOON + timedelta(seconds=one))
+        for at, one in enumerate(seconds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "now", "left"),
+    [
+        (came(0), 0, WAIT_S),
+        (came(0, 0.2, 0.5), 0.75, WAIT_S - 0.25),
+        (came(0, 0.5), 0.5 + WAIT_S, 0),
+        (came(*(each * 0.9 for each in range(6))), 4.9, LONGEST_WAIT_S - 4.9),
+        (came(*[0.0] * MOST_PIECES), 0, 0),
+    ],
+)
+def test_an_album_is_open_a_moment_after_its_latest_piece_and_never_for_long(
+    pieces: list[StoredEvent], now: float, left: float
+) -> None:
+    assert open_for_s(pieces, NOON + timedelta(seconds=now)) == pytest.approx(left)
+
+
+def test_a_clock_that_was_set_back_keeps_no_album_open() -> None:
+    assert open_for_s(came(0, 0.5), NOON - timedelta(hours=1)) <= 0
+
+
+def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_agent_if_one_is() -> None:
+    link = Part(kind=PartKind.LINK, text="here", url="https://example.com")
+    pieces = came(0, 0, 0)
+    pieces[1] = replace(
+        pieces[1],
+        event=replace(
+            EVENT, text="look", mentions_bot=True, refers_to="0", attachments=(Attachment(ref="f2"),), parts=(link,)
+        ),
+    )
+    assert joined(pieces) == replace(
+        EVENT,
+        text="look",
+        mentions_bot=True,
+        refers_to="0",
+        attachments=tuple(Attachment(ref=ref) for ref in ("f1", "f2", "f1")),
+        parts=(link,),
+        album=None,
+    )
