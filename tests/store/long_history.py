@@ -150,6 +150,7 @@ _NAMED: Mapping[str, object] = {
     "sender_scope": "all", "ignored": "drop", "bots": 0, "cron": None, "timezone": "UTC", "failures_in_a_row": 0,
     "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
     "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0,
+    "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]",
 }  # fmt: skip
 _NUMBERED = re.compile(r"\?(\d+)")
 _TEXT_IDS = {"sessions": BIG, "tasks": "t1", "approvals": "p1"}

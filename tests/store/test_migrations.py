@@ -217,7 +217,7 @@ def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Pat
     with closing(sqlite3.connect(database)) as db:
         [row] = db.execute("SELECT * FROM inbound_events").fetchall()
         assert row[:5] == (7, "fake", "main", "c", "p")
-        assert row[-8:] == ("now", "dropped", "why", 0, None, "[]", None, "[]")
+        assert row[-9:] == ("now", "dropped", "why", 0, None, "[]", None, "[]", None)
         db.execute("PRAGMA foreign_keys = ON")
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         with pytest.raises(sqlite3.IntegrityError):
