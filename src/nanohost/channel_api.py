@@ -46,7 +46,11 @@ class EventKind(StrEnum):
 
     MESSAGE = "message"
     EDIT = "edit"
+    DELETION = "deletion"
+    """The message named in `refers_to` is gone: its author deleted it, or somebody who may. No text, no parts."""
     REACTION = "reaction"
+    REACTION_REMOVED = "reaction_removed"
+    """Somebody took back the reaction `text` to the message named in `refers_to`."""
     CLICK = "click"
     """A button of ours was pressed: `text` is its label, `value` what the host gave it, `refers_to` its message."""
 
@@ -112,7 +116,7 @@ class InboundEvent:
     (channel type, instance, `platform_id`, `platform_message_id`, `kind`) names the event for ever: the same event
     delivered twice must carry the same five. Edits and reactions that can repeat for one message put what tells
     them apart (an edit time, an emoji) into `platform_message_id` and name the message in `refers_to`; a message names
-    the one that it replies to there.
+    the one that it replies to there. So does a deletion.
 
     `text` is what the sender wrote, without anybody else's words. What comes with it is in `parts`, in the order in
     which people see it; a message without text, file and part is put on record and wakes nobody. `album` is what the
