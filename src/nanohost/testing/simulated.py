@@ -18,6 +18,7 @@ from nanohost.testing.simulator import Shown, Simulator
 PACKAGE = "nanohost.testing.simulators"
 FOR_EVER_S = 10.0**8
 HELP = "type a line to write it; /press LABEL presses a button of the last message; Ctrl-C ends"
+HELP_KINDS = "/send KIND sends something that is not words: {kinds}"
 
 
 def find(name: str) -> Simulator:
@@ -64,10 +65,14 @@ class _Conversation:
         self._say(f"A simulated {name}. Put this into nanohost.toml:\n")
         self._say(as_toml(f"channels.{name}", self._simulator.settings()))
         self._say(f"nanohost run\nnanohost pair {name}  # and type its code here: it makes you the owner\n\n{HELP}\n")
+        if kinds := self._simulator.kinds():
+            self._say(HELP_KINDS.format(kinds=", ".join(kinds)) + "\n")
 
     async def do(self, line: str) -> bool:
         """What the person typed. False: it was no message."""
         word, _, label = line.strip().partition(" ")
+        if word == "/send" and self._simulator.kinds():
+            return await self._send(label.strip())
         if word != "/press":
             if line.strip():
                 await self._simulator.write(self._simulator.dm, line)
@@ -77,6 +82,13 @@ class _Conversation:
             self._say(f"no message has a button {label!r}")
             return False
         await self._simulator.press(card, label)
+        return True
+
+    async def _send(self, kind: str) -> bool:
+        if kind not in self._simulator.kinds():
+            self._say(f"there is nothing called {kind[:40]!r} to send; there are: {', '.join(self._simulator.kinds())}")
+            return False
+        await self._simulator.send_kind(kind, self._simulator.dm)
         return True
 
     async def watch(self) -> None:

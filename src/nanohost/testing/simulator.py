@@ -165,6 +165,14 @@ class Simulator(ABC):
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody changes a message of theirs."""
 
+    def kinds(self) -> Sequence[str]:
+        """What people can send beside words and files, by name; `send_kind` knows these."""
+        return ()
+
+    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
+        raise KeyError(kind)
+
     @abstractmethod
     async def garbage(self) -> None:
         """Everything the platform never should send: what does not parse, wrong types, unknown events."""
