@@ -165,6 +165,23 @@ class Inbox(Protocol):
         there. An event that is handed in again does no harm."""
         ...
 
+    async def recent(self, platform_id: str, since: datetime) -> Mapping[str, str | None]:
+        """The messages of a chat that people wrote since that moment and whose deletion was not handed in: their
+        `thread_id` by `platform_message_id`, the newest 500. For a channel whose platform does not tell later what was
+        deleted: it can look which of them are still there."""
+        ...
+
+    async def save_checkpoint(self, text: str) -> None:
+        """Keep where this instance is in its platform's stream, for its next life: at most 4,000 characters, in place
+        of what was saved before. It says nothing of what is not committed yet. Raises ValueError for a longer one, and
+        as `accept` when it could not be kept."""
+        ...
+
+    async def checkpoint(self) -> str | None:
+        """What was saved last, also in an earlier life; None if that is nothing. It may be older than the truth, after
+        a crash or out of a backup: it is to save time or tell more, never what a channel relies on to lose nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from nanohost.channel_api import Accepted, InboundEvent, Inbox
 from nanohost.channels.connections import Connections
 from nanohost.channels.loader import discover
 from nanohost.supervisor import ServiceState, Supervisor
+from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
 
@@ -69,12 +70,9 @@ class Deaf(Cancelled):
             return
 
 
-class NoInbox:
+class NoInbox(SuiteInbox):
     async def accept(self, event: InboundEvent) -> Accepted:
         raise AssertionError("nobody writes here")
-
-    async def latest(self) -> Mapping[str, str]:
-        return {}
 
 
 def connections(tmp_path: Path, bad: FakeChannel) -> Connections:

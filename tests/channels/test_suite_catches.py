@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -44,16 +44,14 @@ class GivesUp(FakeChannel):
         await super().receive(_OneOnly(inbox, self))
 
 
-class _OneOnly:
+class _OneOnly(SuiteInbox):
     def __init__(self, inbox: Inbox, channel: FakeChannel) -> None:
+        super().__init__()
         self._inbox, self._channel = inbox, channel
 
     async def accept(self, event: InboundEvent) -> Accepted:
         self._channel.fail_receive(ValueError("one is enough"))
         return await self._inbox.accept(event)
-
-    async def latest(self) -> Mapping[str, str]:
-        return await self._inbox.latest()
 
 
 class SwallowsCancellation(FakeChannel):

@@ -16,14 +16,16 @@ from nanohost.cli.registered import perform
 from nanohost.commands.registry import find
 from nanohost.errors import NanohostError
 from nanohost.home import Home
+from nanohost.testing.channel_suite import SuiteInbox
 
 REMINDER = OutboundText(text="Reminder: tea")
 
 
-class Host:
+class Host(SuiteInbox):
     """Satisfies Inbox: says what it is told to say when something was typed; `{id}` is the id of that."""
 
     def __init__(self, channel: TerminalChannel, *says: OutboundText) -> None:
+        super().__init__()
         self._channel = channel
         self._says = says
         self._tasks: list[asyncio.Task[None]] = []
@@ -31,9 +33,6 @@ class Host:
     async def accept(self, event: InboundEvent) -> Accepted:
         self._tasks.append(asyncio.create_task(self._say(event)))
         return Accepted(new=True)
-
-    async def latest(self) -> dict[str, str]:
-        return {}
 
     async def _say(self, event: InboundEvent) -> None:
         for number, message in enumerate(self._says):

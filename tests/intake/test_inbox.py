@@ -577,3 +577,24 @@ async def test_parts_that_are_none_are_on_record_and_do_not_come_back(
 ) -> None:
     await inbox.accept(replace(EVENT, parts=(part,)))
     assert await drops(store) == [("c1", "what is said of its parts makes no sense")]
+
+
+async def test_each_instance_has_one_checkpoint(make_inbox: MakeInbox) -> None:
+    here, there = make_inbox(), make_inbox(instance="other")
+    assert await here.checkpoint() is None
+    await here.save_checkpoint("at 7")
+    await here.save_checkpoint("at 8")
+    await there.save_checkpoint("at 1")
+    with pytest.raises(ValueError, match="4000 characters at most"):
+        await here.save_checkpoint("x" * 4_001)
+    assert (await here.checkpoint(), await there.checkpoint()) == ("at 8", "at 1")
+
+
+async def test_recent_messages_are_those_of_people_that_are_not_known_to_be_deleted(make_inbox: MakeInbox) -> None:
+    inbox = make_inbox()
+    await inbox.accept(replace(EVENT, platform_message_id="old", sent_at=NOON - timedelta(days=1)))
+    await inbox.accept(replace(EVENT, platform_message_id="gone"))
+    await inbox.accept(replace(EVENT, platform_message_id="kept", thread_id="t1"))
+    await inbox.accept(replace(EVENT, platform_message_id="elsewhere", platform_id="c2"))
+    await inbox.accept(replace(EVENT, platform_message_id="d1", kind=EventKind.DELETION, refers_to="gone", text=""))
+    assert await inbox.recent("c1", NOON) == {"kept": "t1"}

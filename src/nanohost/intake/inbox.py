@@ -22,12 +22,14 @@ from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.fair_share import FairShare
 from nanohost.intake.cleaning import cleaned, problem_of, recordable
-from nanohost.store import cards, dropped, events, wirings
+from nanohost.store import cards, checkpoints, dropped, events, wirings
 from nanohost.store.database import Store, Transaction
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
 
 LATEST_CHATS = 200
+RECENT_MESSAGES = 500
+LONGEST_CHECKPOINT = 4_000
 ANOTHER_BOT = "another bot wrote it"
 BATCH = 8
 """Events of one chat that are written in one transaction. One transaction of a chat waits for the database at a time:
@@ -170,6 +172,21 @@ class ChannelInbox:
         return await events.latest_messages(
             self._store.reports, channel_type=self._channel_type, instance=self._instance, limit=LATEST_CHATS
         )
+
+    async def recent(self, platform_id: str, since: datetime) -> Mapping[str, str | None]:
+        chat = ChatKey(self._channel_type, self._instance, platform_id)
+        return await events.recent_messages(self._store.reports, chat, since=since, limit=RECENT_MESSAGES)
+
+    async def save_checkpoint(self, text: str) -> None:
+        if len(text) > LONGEST_CHECKPOINT:
+            raise ValueError(f"a checkpoint has {LONGEST_CHECKPOINT} characters at most, and this one {len(text)}")
+        async with self._store.transaction() as tx:
+            await checkpoints.save(
+                tx, channel_type=self._channel_type, instance=self._instance, text=text, now=self._clock.now()
+            )
+
+    async def checkpoint(self) -> str | None:
+        return await checkpoints.find(self._store, channel_type=self._channel_type, instance=self._instance)
 
 
 def _is_said_to_us(event: InboundEvent) -> bool:

@@ -40,6 +40,15 @@ SELECT platform_id, platform_message_id, max(id) FROM inbound_events
 WHERE channel_type = ? AND instance = ? AND event_kind = 'message' AND platform_id != ''
 GROUP BY platform_id ORDER BY max(id) DESC LIMIT ?
 """
+RECENT_MESSAGES = """
+SELECT platform_message_id, thread_id FROM inbound_events
+WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id AND event_kind = 'message'
+    AND sender_is_bot = 0 AND sent_at >= :since AND platform_message_id NOT IN (
+        SELECT refers_to FROM inbound_events
+        WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+            AND event_kind = 'deletion' AND refers_to IS NOT NULL)
+ORDER BY id DESC LIMIT :limit
+"""
 BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
 IS_NEW = "SELECT 1 FROM inbound_events WHERE id = ? AND status = 'new'"
 CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
@@ -159,6 +168,18 @@ async def latest_messages(db: Reports, *, channel_type: str, instance: str, limi
     """The newest message by chat, dropped ones included; the chats that were written in last."""
     rows = await db.all(LATEST_MESSAGES, (channel_type, instance, limit))
     return {row["platform_id"]: row["platform_message_id"] for row in rows}
+
+
+async def recent_messages(db: Reports, chat: ChatKey, *, since: datetime, limit: int) -> dict[str, str | None]:
+    """The threads of the newest messages of people in a chat, by message, but for those that were deleted."""
+    values: dict[str, Value] = {
+        "channel_type": chat.channel_type,
+        "instance": chat.instance,
+        "platform_id": chat.platform_id,
+        "since": to_text(since),
+        "limit": limit,
+    }
+    return {row["platform_message_id"]: row["thread_id"] for row in await db.all(RECENT_MESSAGES, values)}
 
 
 async def get(db: Queries, event: EventId) -> StoredEvent:

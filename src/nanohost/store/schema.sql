@@ -584,3 +584,12 @@ CREATE TABLE turn_costs (
     PRIMARY KEY (session_id, turn_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX turn_costs_ended ON turn_costs (ended_at);
+
+-- Where a channel was in its platform's stream, in words of the channel's own. One row an instance.
+CREATE TABLE channel_checkpoints (
+    channel_type TEXT NOT NULL,
+    instance     TEXT NOT NULL,
+    checkpoint   TEXT NOT NULL,
+    saved_at     TEXT NOT NULL,
+    PRIMARY KEY (channel_type, instance)
+) STRICT, WITHOUT ROWID;

@@ -18,6 +18,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import ClassVar
 
 import pytest
@@ -107,6 +108,8 @@ class SuiteInbox:
         self.accepted: list[InboundEvent] = []
         self.failed = 0
         """How many commits failed."""
+        self.saved: str | None = None
+        """The checkpoint."""
         self._fails_next = False
         self._free = asyncio.Event()
         self._free.set()
@@ -128,6 +131,19 @@ class SuiteInbox:
     async def latest(self) -> dict[str, str]:
         messages = [event for event in self.accepted if event.kind is EventKind.MESSAGE]
         return {event.platform_id: event.platform_message_id for event in messages}
+
+    async def recent(self, platform_id: str, since: datetime) -> dict[str, str | None]:
+        here = [event for event in self.accepted if event.platform_id == platform_id and event.sent_at >= since]
+        gone = {event.refers_to for event in here if event.kind is EventKind.DELETION}
+        messages = [event for event in here if event.kind is EventKind.MESSAGE and not event.sender.is_bot]
+        known = {event.platform_message_id: event.thread_id for event in messages}
+        return {id: thread for id, thread in known.items() if id not in gone}
+
+    async def save_checkpoint(self, text: str) -> None:
+        self.saved = text
+
+    async def checkpoint(self) -> str | None:
+        return self.saved
 
     def hold(self) -> None:
         self._free.clear()
