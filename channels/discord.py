@@ -13,8 +13,9 @@
 
 Discord's gateway knows no acknowledgement: it sends one ordered stream, and a connection that was lost resumes it from
 a number. That number is moved on after an event is committed, never before, so what was not committed comes again.
-Where the stream is gone (a new life of the host, an outage too long for Discord), the messages since the newest
-committed one of each chat are read from the chats themselves.
+The host keeps it for the next life. Where the stream is gone (an outage too long for Discord), the messages since the
+newest committed one of each chat are read from the chats themselves, and those of chats that were never heard of since
+the newest message that was told of.
 
 The client library makes the requests' paths and bodies, and speaks the gateway's protocol. Sending itself is done
 here, one try a call: the library repeats and sleeps by itself, keeps its addresses in class attributes, and its client
@@ -30,6 +31,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import random
 import re
 import time
@@ -39,7 +41,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NoReturn
@@ -69,6 +71,8 @@ from nanohost.channel_api import (
     OutboundFile,
     OutboundText,
     Pace,
+    Part,
+    PartKind,
     RateLimited,
     Receipt,
     Refused,
@@ -104,9 +108,13 @@ LONGEST_WAIT_S = 3600.0
 """However long Discord asks to wait: then it may say so again."""
 LONGEST_EMOJI = 32
 HEALTHY_AFTER_S = 10.0
+CHECKPOINT_S = 1.0
+"""A place in the stream that is this old is kept; what is told again after a crash does no harm."""
 LOOK_BACK_AT_ONCE = 5
 PAGE, MOST_PAGES = 100, 10
 """Of each chat, of what was written while nobody listened."""
+MOST_SEARCHED = 50
+"""Channels that were never heard of, after an absence too long for Discord."""
 LOOK_BACK_TRIES, LOOK_BACK_PAUSE_S = 5, 30.0
 REMEMBERED_NAMES = 5_000
 CHUNK = 256 * 1024
@@ -114,7 +122,15 @@ CHUNK = 256 * 1024
 RESUMABLE_CLOSE = 4000
 """Closed with this code (unlike 1000) the stream can be resumed."""
 THREAD_TYPES = frozenset({10, 11, 12})
+WITHOUT_MESSAGES = frozenset({4, 14, 15, 16})
+"""Categories, directories, and forums: their posts are threads."""
 DEFAULT_MESSAGE, REPLY = 0, 19
+SAID_BY_SOMEBODY = frozenset({DEFAULT_MESSAGE, REPLY, 20, 23})
+"""Types of messages; the last two are an app's, in answer to a command. All others are Discord's own words."""
+FORWARD = 1
+"""Of a reference from one message to another: it is passed on, not replied to."""
+PREVIEWS = frozenset({"link", "article", "image", "video", "gifv"})
+"""Types of embeds that Discord makes of the addresses in a text."""
 BUTTON_PRESS = 3
 CONTENT_ALLOWED = 1 << 18 | 1 << 19
 """Of an application's flags: the Message Content Intent is on (the second: for a bot in few servers)."""
@@ -226,42 +242,191 @@ class FileSaid(_Said):
     size: int | None = None
 
 
-class Sticker(_Said):
+class Emoji(_Said):
+    id: Id | None = None
     name: Text = ""
 
 
-class Answered(_Said):
+class Named(_Said):
+    """Something of which only its words count: a sticker, the author or the footer of an embed."""
+
+    name: Text = ""
+    text: Text = ""
+    value: Text = ""
+
+
+class Media(_Said):
+    url: Text = ""
+
+
+class Embed(_Said):
+    type: Text = "rich"
+    title: Text = ""
+    description: Text = ""
+    url: Text = ""
+    author: Named = Named()
+    provider: Named = Named()
+    fields_: tuple[Named, ...] = Field(default=(), alias="fields")
+    footer: Named = Named()
+    image: Media = Media()
+    video: Media = Media()
+
+
+class PollMedia(_Said):
+    text: Text = ""
+    emoji: Emoji | None = None
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.emoji.name if self.emoji else "", self.text]))
+
+
+class PollAnswer(_Said):
+    answer_id: int = 0
+    poll_media: PollMedia = PollMedia()
+
+
+class AnswerCount(_Said):
+    id: int
+    count: int
+
+
+class PollResults(_Said):
+    answer_counts: tuple[AnswerCount, ...] = ()
+
+
+class Poll(_Said):
+    question: PollMedia = PollMedia()
+    answers: tuple[PollAnswer, ...] = ()
+    allow_multiselect: bool = False
+    results: PollResults | None = None
+
+
+class Choice(_Said):
+    label: Text = ""
+
+
+class GalleryItem(_Said):
+    media: Media = Media()
+    description: Text = ""
+
+
+class Component(_Said):
+    """A piece of a card, of any type: each has some of these."""
+
+    type: int = 0
+    content: Text = ""
+    label: Text = ""
+    url: Text = ""
+    placeholder: Text = ""
+    description: Text = ""
+    name: Text = ""
+    emoji: Emoji | None = None
+    options: tuple[Choice, ...] = ()
+    items: tuple[GalleryItem, ...] = ()
+    media: Media = Media()
+    file: Media = Media()
+    components: tuple[Component, ...] = ()
+    component: Component | None = None
+    accessory: Component | None = None
+
+
+class Content(_Said):
+    """What a message holds, also one that is passed on or replied to. `unread`: fields that make no sense. `unknown`:
+    fields of which nothing is known here."""
+
+    content: Text = ""
+    timestamp: datetime | None = None
+    mentions: tuple[User, ...] = ()
+    attachments: tuple[FileSaid, ...] = ()
+    embeds: tuple[Embed, ...] = ()
+    components: tuple[Component, ...] = ()
+    poll: Poll | None = None
+    sticker_items: tuple[Named, ...] = ()
+    message_snapshots: tuple[Snapshot, ...] = ()
+    unread: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+class Snapshot(_Said):
+    message: Content
+
+
+class Reference(_Said):
+    """From a message to another: `type` says what for."""
+
+    type: int = 0
+    message_id: Id | None = None
+    channel_id: Id | None = None
+    guild_id: Id | None = None
+
+
+class Answered(Content):
     """The message that a message replies to."""
 
     id: Id
     author: User
 
 
-class Message(_Said):
+class Message(Content):
     id: Id
     channel_id: Id
     guild_id: Id | None = None
     author: User
     member: Member | None = None
-    content: Text = ""
     timestamp: datetime
     edited_timestamp: datetime | None = None
     type: int = DEFAULT_MESSAGE
     webhook_id: Id | None = None
-    mentions: tuple[User, ...] = ()
     mention_roles: tuple[Id, ...] = ()
-    attachments: tuple[FileSaid, ...] = ()
-    sticker_items: tuple[Sticker, ...] = ()
+    message_reference: Reference | None = None
     referenced_message: Answered | None = None
 
-    def text(self, me: str) -> str:
-        """With people's names for their ids, and stickers in words; the mention that only calls us is left out."""
-        names = {user.id: user.name for user in self.mentions}
-        content = re.sub(rf"\A\s*<@!?{me}>\s*(?=\S)", "", self.content)
-        words = re.sub(
-            r"<@!?([0-9]+)>", lambda found: f"@{names[found[1]]}" if found[1] in names else found[0], content
-        )
-        return "\n".join(filter(None, [words, *(f"[sticker: {sticker.name}]" for sticker in self.sticker_items)]))
+    @property
+    def replies_to(self) -> str | None:
+        """The id of the message that this one replies to."""
+        if self.referenced_message is not None:
+            return self.referenced_message.id
+        reference = self.message_reference
+        return None if reference is None or reference.type == FORWARD else reference.message_id
+
+
+_BESIDE_WHO_AND_WHERE = (
+    *("content", "member", "mentions", "mention_roles", "attachments", "embeds", "components", "poll"),
+    *("sticker_items", "message_snapshots", "message_reference", "referenced_message"),
+)
+_ABOUT = frozenset(
+    {
+        *("application", "application_id", "channel_type", "flags", "id", "interaction", "interaction_metadata"),
+        *("mention_channels", "mention_everyone", "nonce", "pinned", "position", "reactions", "resolved"),
+        *("role_subscription_data", "stickers", "thread", "tts"),
+    }
+)
+"""What is said of a message, beside what it holds."""
+
+
+def message_of(said: object) -> Message:
+    """A message with all of it that makes sense; of the rest it is known that it is there. Raises ValidationError when
+    it cannot be read whose it is, where or when."""
+    try:
+        return _with_what_is_unknown(Message.model_validate(said), said)
+    except ValidationError:
+        if not isinstance(said, dict):
+            raise
+    basic = {key: value for key, value in said.items() if key not in _BESIDE_WHO_AND_WHERE}
+    known, unread = Message.model_validate(basic), []
+    for key in filter(said.__contains__, _BESIDE_WHO_AND_WHERE):
+        try:
+            alone = Message.model_validate(basic | {key: said[key]})
+            known = known.model_copy(update={key: getattr(alone, key)})
+        except ValidationError:
+            unread.append(key)
+    return _with_what_is_unknown(known.model_copy(update={"unread": tuple(unread)}), said)
+
+
+def _with_what_is_unknown(message: Message, said: object) -> Message:
+    known = Message.model_fields.keys() | _ABOUT
+    unknown = [str(key) for key, value in said.items() if value and key not in known] if isinstance(said, dict) else []
+    return message.model_copy(update={"unknown": tuple(unknown)}) if unknown else message
 
 
 class ChannelSaid(_Said):
@@ -279,23 +444,27 @@ class RoleTags(_Said):
 
 class Role(_Said):
     id: Id
+    name: Text = ""
     tags: RoleTags = RoleTags()
 
 
 class Guild(_Said):
     id: Id
+    name: Text = ""
     channels: tuple[ChannelSaid, ...] = ()
     threads: tuple[ChannelSaid, ...] = ()
     roles: tuple[Role, ...] = ()
 
 
+class Numbered(_Said):
+    id: Id
+
+
 class Ready(_Said):
+    """`guilds`: the servers that we were in before; each shows itself next."""
+
     user: User
-
-
-class Emoji(_Said):
-    id: Id | None = None
-    name: Text = ""
+    guilds: tuple[Numbered, ...] = ()
 
 
 class Reaction(_Said):
@@ -305,6 +474,15 @@ class Reaction(_Said):
     guild_id: Id | None = None
     member: Member | None = None
     emoji: Emoji
+
+
+class Deleted(_Said):
+    """One message, or several that a moderator deleted at once."""
+
+    id: Id | None = None
+    ids: tuple[Id, ...] = ()
+    channel_id: Id
+    guild_id: Id | None = None
 
 
 class ButtonSaid(_Said):
@@ -349,7 +527,7 @@ _LIST: TypeAdapter[list[object]] = TypeAdapter(list[object])
 def _understood(messages: Sequence[object]) -> Iterator[Message]:
     for said in messages:
         try:
-            yield Message.model_validate(said)
+            yield message_of(said)
         except ValidationError as error:
             _log.warning("event_not_understood", channel="discord", about="history", problems=error.error_count())
 
@@ -559,6 +737,24 @@ class _Stream:
     gateway: yarl.URL
 
 
+class Checkpoint(BaseModel):
+    """Where this bot was: what can be resumed, and the newest message that was written anywhere by then."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    bot: str
+    session: str
+    sequence: int
+    gateway: Annotated[str, Field(pattern=r"\Awss?://")]
+    newest: Id = "0"
+
+
+def _checkpoint(saved: str | None) -> Checkpoint | None:
+    try:
+        return None if saved is None else Checkpoint.model_validate_json(saved)
+    except ValidationError:
+        return None
+
+
 class _Gateway(DiscordWebSocket):
     """The library's connection, which outlives frames that make no sense."""
 
@@ -581,7 +777,8 @@ class _Gateway(DiscordWebSocket):
 
 _HEARD = (
     *("READY", "RESUMED", "GUILD_CREATE", "CHANNEL_CREATE", "CHANNEL_UPDATE", "THREAD_CREATE", "THREAD_UPDATE"),
-    *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_REACTION_ADD", "INTERACTION_CREATE"),
+    *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"),
+    *("MESSAGE_REACTION_ADD", "MESSAGE_REACTION_REMOVE", "INTERACTION_CREATE"),
 )
 
 
@@ -652,6 +849,184 @@ def _closed(code: int | None) -> ChannelError:
             return NotSent(f"Discord closed the gateway ({code})")
 
 
+# --- what a message holds ---
+
+_TAG = re.compile(
+    r"<(?:@!?(?P<user>[0-9]+)|@&(?P<role>[0-9]+)|#(?P<channel>[0-9]+)|a?:(?P<emoji>\w+):[0-9]+"
+    r"|t:(?P<time>-?[0-9]{1,12})(?::[a-zA-Z])?|/(?P<command>[^<>:\n]+):[0-9]+)>"
+)
+_ACTION_ROW, _BUTTON, _SELECTS, _SECTION, _TEXT, _THUMBNAIL, _GALLERY, _FILE = 1, 2, {3, 5, 6, 7, 8}, 9, 10, 11, 12, 13
+_WRITTEN_WITHOUT_WORDS = {14}
+"""The separator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a message holds. `text`: the sender's own words."""
+
+    text: str
+    parts: tuple[Part, ...]
+    attachments: tuple[Attachment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What messages say to somebody who knows these names."""
+
+    me: User | None
+    my_roles: set[str]
+    roles: Mapping[str, str]
+    places: Mapping[str, Place]
+    people: Mapping[str, User]
+
+    def read(self, message: Message, *, quoted: Part | None, chat: str) -> Held:
+        """`chat`: where what it passes on was said."""
+        text = self._own(message.content, message.mentions)
+        snapshots = [snapshot.message for snapshot in message.message_snapshots]
+        passed_on = [
+            Part(kind=PartKind.FORWARDED, text=self.in_words(one), chat=chat, sent_at=one.timestamp)
+            for one in snapshots
+        ]
+        words, others = self._split(message)
+        if words and not text:
+            text = self._own(words, message.mentions)
+        elif words:
+            others = [_shared("card", self._readable(words, message.mentions)), *others]
+        files = [file for one in (message, *snapshots) for file in one.attachments]
+        if not (text or passed_on or others or files):
+            others = [_not_shown(name) for name in message.unknown]
+        return Held(
+            text=text,
+            parts=(*([quoted] if quoted else []), *passed_on, *others),
+            attachments=tuple(
+                Attachment(ref=file.url, name=file.filename, media_type=file.content_type, size=file.size)
+                for file in files
+            ),
+        )
+
+    def in_words(self, content: Content) -> str:
+        """All that somebody else's message holds, as text."""
+        words, parts = self._split(content)
+        passed_on = [f"[forwarded: {self.in_words(one.message)}]" for one in content.message_snapshots]
+        files = [f"[file: {file.filename or 'without a name'}]" for file in content.attachments]
+        own = [self._readable(one, content.mentions) for one in (content.content, words)]
+        lines = [*own, *passed_on, *map(_in_brackets, parts), *files]
+        return "\n".join(filter(None, lines)) or "[something that cannot be shown here]"
+
+    def _own(self, text: str, mentioned: Sequence[User]) -> str:
+        return self._readable(self._unaddressed(text), mentioned)
+
+    def _unaddressed(self, text: str) -> str:
+        """Without mentions of us at its beginning, unless there is nothing behind them: they only call us."""
+        if self.me is None:
+            return text
+        ours = "|".join([f"@!?{self.me.id}", *(f"@&{role}" for role in self.my_roles)])
+        return re.sub(rf"\A(?:\s*<(?:{ours})>[,:]?)+\s*(?=\S)", "", text)
+
+    def _readable(self, text: str, mentioned: Sequence[User]) -> str:
+        """With names for ids."""
+        names = {user.id: user.name for user in mentioned} | ({self.me.id: self.me.name} if self.me else {})
+
+        def words(found: re.Match[str]) -> str:
+            match found.lastgroup, found[found.lastgroup or 0]:
+                case "user", id if id in names or id in self.people:
+                    return f"@{names.get(id) or self.people[id].name}"
+                case "role", id if id in self.my_roles and self.me is not None:
+                    return f"@{self.me.name}"
+                case "role", id if self.roles.get(id):
+                    return f"@{self.roles[id]}"
+                case "channel", id if id in self.places and self.places[id].name:
+                    return f"#{self.places[id].name.removeprefix('#')}"
+                case "emoji", name:
+                    return f":{name}:"
+                case "command", name:
+                    return f"/{name}"
+                case "time", seconds:
+                    return _moment(int(seconds)) or found[0]
+                case _:
+                    return found[0]
+
+        return _TAG.sub(words, text)
+
+    def _split(self, content: Content) -> tuple[str, list[Part]]:
+        """The words of a card as Discord has them, and everything beside words."""
+        words: list[str] = []
+        parts = [self._embed(one, content.mentions) for one in content.embeds]
+        if content.poll is not None:
+            parts.append(_shared("poll", _poll_in_words(content.poll)))
+        parts += [_shared("sticker", sticker.name) for sticker in content.sticker_items]
+        for component in content.components:
+            _take_apart(component, words, parts)
+        parts += map(_not_shown, content.unread)
+        return "\n".join(words), parts
+
+    def _embed(self, embed: Embed, mentioned: Sequence[User]) -> Part:
+        fields = [f"{field.name}: {field.value}" for field in embed.fields_]
+        seen = [f"[{what}: {one.url}]" for what, one in (("image", embed.image), ("video", embed.video)) if one.url]
+        lines = [embed.title, embed.description, *fields, embed.footer.text, *seen]
+        return Part(
+            kind=PartKind.SHARED,
+            title="preview" if embed.type in PREVIEWS else "embed",
+            text=self._readable("\n".join(filter(None, lines)), mentioned),
+            author=embed.author.name or embed.provider.name,
+            url=embed.url,
+        )
+
+
+def _take_apart(one: Component, words: list[str], parts: list[Part]) -> None:
+    """A piece of a card, and the pieces in it."""
+    inner = [*one.components, *filter(None, [one.component, one.accessory])]
+    if one.type == _TEXT:
+        words.append(one.content)
+    elif one.type == _BUTTON:
+        parts.append(_shared("button", one.label or (one.emoji.name if one.emoji else ""), url=one.url))
+    elif one.type in _SELECTS:
+        choices = " / ".join(choice.label for choice in one.options)
+        parts.append(_shared("choice", " ".join(filter(None, [one.placeholder, choices]))))
+    elif one.type == _THUMBNAIL:
+        parts.append(_shared("image", one.description, url=one.media.url))
+    elif one.type == _GALLERY:
+        parts += [_shared("image", item.description, url=item.media.url) for item in one.items]
+    elif one.type == _FILE:
+        parts.append(_shared("file", one.name or one.file.url.removeprefix("attachment://")))
+    elif not inner and one.type not in _WRITTEN_WITHOUT_WORDS:
+        said = ", ".join(filter(None, [one.label, one.content, one.name, one.description, one.placeholder]))
+        sentence = f"[a piece of a card of Discord's type {one.type}, which cannot be shown here]"
+        parts.append(_shared("not known here", " ".join(filter(None, [said, sentence]))))
+    for piece in inner:
+        _take_apart(piece, words, parts)
+
+
+def _shared(title: str, text: str, *, url: str = "") -> Part:
+    return Part(kind=PartKind.SHARED, title=title, text=text, url=url)
+
+
+def _not_shown(name: str) -> Part:
+    return _shared("not known here", f"[something that Discord calls {name}, which cannot be shown here]")
+
+
+def _in_brackets(part: Part) -> str:
+    return f"[{part.title}: {' '.join(filter(None, [part.text, part.url]))}]"
+
+
+def _poll_in_words(poll: Poll) -> str:
+    votes = {one.id: one.count for one in poll.results.answer_counts} if poll.results else {}
+    answers = [
+        f"{answer.poll_media} ({votes[answer.answer_id]})" if votes.get(answer.answer_id) else str(answer.poll_media)
+        for answer in poll.answers
+    ]
+    several = "(several answers are allowed)" if poll.allow_multiselect else ""
+    return " ".join(filter(None, [str(poll.question), " / ".join(answers), several]))
+
+
+def _moment(seconds: int) -> str:
+    """A moment that everybody sees in their own zone; "" for one that is none."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
 # --- the channel ---
 
 
@@ -671,10 +1046,25 @@ class DiscordChannel:
         self._http: _Http | None = None
         self._me: User | None = None
         self._stream: _Stream | None = None
+        self._number = ""
+        """Of the event that is being dealt with: no other has it."""
+        self._saved: Checkpoint | None = None
+        self._saved_at = -math.inf
+        self._newest = 0
+        """The newest message that was told of, in whatever chat: Discord's ids grow with time."""
+        self._missed_since = 0
+        """The same when the stream began: what was written later was not told."""
+        self._awaited: set[str] = set()
+        """The servers that have not shown themselves since. One that comes later is one that we were just added to."""
+        self._searched = 0
+        """How many chats that were never heard of were read since."""
         self._behind: dict[str, str] = {}
         """The newest committed message of each chat when the stream began."""
         self._places: dict[str, Place] = {}
         self._names: dict[str, User] = {}
+        self._servers: dict[str, str] = {}
+        self._roles: dict[str, str] = {}
+        """The names of servers and of the roles in them, by id."""
         self._my_roles: set[str] = set()
         self._introductions = 0
         """How often we were let in since a connection last held for a while."""
@@ -763,16 +1153,53 @@ class DiscordChannel:
         """One connection, until it ends: that raises."""
         http = self._required()
         if self._me is None:
-            self._me = await http.me()
+            me = await http.me()
+            await self._recall(me, inbox)
+            self._me = me
         stream = self._stream
         url = self._settings.gateway_url or (str(stream.gateway) if stream else await http.gateway())
         connection = _Connection(http)
         async with connection.opened(yarl.URL(url), stream) as gateway:
             self._introductions += stream is None
-            while True:
-                await self._take(connection.said, inbox)
-                self._stream = gateway.stream()
-                await connection.hear(gateway)
+            try:
+                while True:
+                    heard = gateway.stream()
+                    self._number = f"{heard.id}.{heard.sequence}" if heard else ""
+                    await self._take(connection.said, inbox)
+                    self._stream = heard
+                    if time.monotonic() - self._saved_at > CHECKPOINT_S:
+                        await self._save(inbox)
+                    await connection.hear(gateway)
+            finally:
+                await self._save(inbox)
+
+    async def _save(self, inbox: Inbox) -> None:
+        """Keep where we are for the next life of the host. It is no loss when that fails: then the chats are read."""
+        self._saved_at = time.monotonic()
+        if self._me is None or self._stream is None:
+            return
+        here = Checkpoint(
+            bot=self._me.id,
+            session=self._stream.id,
+            sequence=self._stream.sequence,
+            gateway=str(self._stream.gateway),
+            newest=str(self._newest),
+        )
+        if here != self._saved:
+            try:
+                await inbox.save_checkpoint(here.model_dump_json())
+                self._saved = here
+            except Exception as error:
+                _log.warning("checkpoint_not_saved", channel="discord", error=str(error))
+
+    async def _recall(self, me: User, inbox: Inbox) -> None:
+        """Where an earlier life of the host was, if it was of this bot."""
+        self._saved = self._saved or _checkpoint(await inbox.checkpoint())
+        here = self._saved
+        if here is None or here.bot != me.id:
+            return
+        self._newest = max(self._newest, int(here.newest))
+        self._stream = _Stream(id=here.session, sequence=here.sequence, gateway=yarl.URL(here.gateway))
 
     async def _take(self, said: deque[tuple[str, object]], inbox: Inbox) -> None:
         while said:
@@ -791,11 +1218,15 @@ class DiscordChannel:
             case "GUILD_CREATE":
                 await self._enter(Guild.model_validate(said), inbox)
             case "MESSAGE_CREATE":
-                await self._message(Message.model_validate(said), inbox)
+                await self._message(message_of(said), inbox)
             case "MESSAGE_UPDATE":
-                await self._edit(Message.model_validate(said), inbox)
+                await self._edit(message_of(said), inbox)
+            case "MESSAGE_DELETE" | "MESSAGE_DELETE_BULK":
+                await self._deletion(Deleted.model_validate(said), inbox)
             case "MESSAGE_REACTION_ADD":
-                await self._reaction(Reaction.model_validate(said), inbox)
+                await self._reaction(Reaction.model_validate(said), inbox, EventKind.REACTION)
+            case "MESSAGE_REACTION_REMOVE":
+                await self._reaction(Reaction.model_validate(said), inbox, EventKind.REACTION_REMOVED)
             case "INTERACTION_CREATE":
                 await self._press(Interaction.model_validate(said), inbox)
             case _:
@@ -805,6 +1236,9 @@ class DiscordChannel:
         """A stream that begins here knows nothing of before."""
         self._me = ready.user
         self._behind = dict(await inbox.latest())
+        known = [int(id) for id in self._behind.values() if id.isdigit()]
+        self._missed_since, self._searched = max([self._newest, *known]), 0
+        self._awaited = {guild.id for guild in ready.guilds}
         chats = list(self._behind.items())
         for start in range(0, len(chats), LOOK_BACK_AT_ONCE):
             found = await asyncio.gather(*(self._since(*chat) for chat in chats[start : start + LOOK_BACK_AT_ONCE]))
@@ -814,13 +1248,30 @@ class DiscordChannel:
 
     async def _enter(self, guild: Guild, inbox: Inbox) -> None:
         """A server shows itself: its names, and its threads, whose messages since are read as well."""
-        self._my_roles |= {role.id for role in guild.roles if self._is_me(role.tags.bot_id or "")}
+        self._servers[guild.id] = guild.name
+        self._learn_roles(guild.roles)
         for channel in (*guild.channels, *guild.threads):
             self._learn(channel.model_copy(update={"guild_id": guild.id}))
-        for thread in guild.threads:
-            known = self._behind.get(thread.parent_id or "")
-            if known is not None and int(thread.last_message_id or 0) > int(known):
-                await self._catch_up(await self._since(thread.id, known), inbox)
+        for channel in (*guild.channels, *guild.threads):
+            known = self._behind.get(channel.parent_id or "") if channel.type in THREAD_TYPES else None
+            if known is None and (guild.id not in self._awaited or channel.type in WITHOUT_MESSAGES):
+                continue
+            if channel.id not in self._behind:
+                await self._search(channel, known, inbox)
+        self._awaited.discard(guild.id)
+
+    async def _search(self, channel: ChannelSaid, known: str | None, inbox: Inbox) -> None:
+        """A channel that was not read yet: somebody may have spoken to us there for the first time. `known`: up to
+        where it was told all the same."""
+        since = known if known is not None and known.isdigit() else str(self._missed_since)
+        if since == "0" or int(channel.last_message_id or 0) <= int(since):
+            return
+        if known is None:
+            self._searched += 1
+            if self._searched > MOST_SEARCHED:
+                _log.warning("chat_not_searched", channel="discord", chat=channel.id)
+                return
+        await self._catch_up(await self._since(channel.id, since), inbox)
 
     async def _catch_up(self, messages: Sequence[Message], inbox: Inbox) -> None:
         """Hand in what one channel of Discord's says was written. It leaves out which server that was in."""
@@ -856,9 +1307,8 @@ class DiscordChannel:
 
     async def _message(self, message: Message, inbox: Inbox) -> None:
         if self._is_for_us(message):
-            answers = message.referenced_message
-            refers_to = None if answers is None else answers.id
-            await inbox.accept(await self._event(message, message.id, refers_to=refers_to))
+            await inbox.accept(await self._event(message, message.id, refers_to=message.replies_to))
+        self._newest = max(self._newest, int(message.id))
 
     async def _edit(self, message: Message, inbox: Inbox) -> None:
         """Discord also tells of changes that nobody made: previews, pins."""
@@ -868,7 +1318,10 @@ class DiscordChannel:
 
     def _is_for_us(self, message: Message) -> bool:
         """Not what we said ourselves, and not what Discord says: who came, what was pinned."""
-        return message.type in (DEFAULT_MESSAGE, REPLY) and not self._is_me(message.author.id)
+        if message.type not in SAID_BY_SOMEBODY:
+            _log.info("system_message_left_out", channel="discord", chat=message.channel_id, type=message.type)
+            return False
+        return not self._is_me(message.author.id)
 
     def _is_me(self, user_id: str) -> bool:
         return self._me is not None and user_id == self._me.id
@@ -877,11 +1330,14 @@ class DiscordChannel:
         self, message: Message, id: str, *, kind: EventKind = EventKind.MESSAGE, refers_to: str | None = None
     ) -> InboundEvent:
         place = await self._place(message.channel_id, message.guild_id, in_dm=message.author)
+        sender = self._sender(message.author, message.member, is_bot=message.webhook_id is not None)
+        await self._know_roles(message)
+        held = self._reading.read(message, quoted=await self._quoted(message), chat=await self._passed_on_in(message))
         return InboundEvent(
             platform_id=place.chat,
             platform_message_id=id,
-            sender=self._sender(message.author, message.member, is_bot=message.webhook_id is not None),
-            text=message.text(self._me.id if self._me else ""),
+            sender=sender,
+            text=held.text,
             sent_at=message.edited_timestamp or message.timestamp,
             kind=kind,
             thread_id=place.thread,
@@ -889,13 +1345,81 @@ class DiscordChannel:
             mentions_bot=self._is_addressed(message),
             refers_to=refers_to,
             chat_name=place.name,
-            attachments=tuple(
-                Attachment(ref=file.url, name=file.filename, media_type=file.content_type, size=file.size)
-                for file in message.attachments
-            ),
+            attachments=held.attachments,
+            parts=held.parts,
         )
 
-    async def _reaction(self, reaction: Reaction, inbox: Inbox) -> None:
+    @property
+    def _reading(self) -> _Reading:
+        return _Reading(
+            me=self._me, my_roles=self._my_roles, roles=self._roles, places=self._places, people=self._names
+        )
+
+    async def _quoted(self, message: Message) -> Part | None:
+        """What a message replies to. Discord sends it along as a rule; else it is asked for, once."""
+        if (id := message.replies_to) is None:
+            return None
+        answered = message.referenced_message
+        if answered is None and "referenced_message" not in message.model_fields_set | {*message.unread}:
+            reference = message.message_reference
+            where = (reference and reference.channel_id) or message.channel_id
+            with suppress(ChannelError, ValidationError):
+                answered = Answered.model_validate(await self._required().get_message(where, id))
+        if answered is None:
+            return Part(kind=PartKind.QUOTED, text="[a message that is not there any more, or cannot be read here]")
+        author, sent_at = self._name_of(answered.author), answered.timestamp
+        return Part(kind=PartKind.QUOTED, text=self._reading.in_words(answered), author=author, sent_at=sent_at)
+
+    async def _passed_on_in(self, message: Message) -> str:
+        """Where a message that is passed on was written, as far as we may know."""
+        reference = message.message_reference
+        if not message.message_snapshots or reference is None or reference.channel_id is None:
+            return ""
+        with suppress(ChannelError):
+            await self._look_up(reference.channel_id)
+        place = self._places.get(reference.channel_id)
+        server = self._servers.get(reference.guild_id or "", "")
+        elsewhere = server if reference.guild_id != message.guild_id else ""
+        return " in ".join(filter(None, [place.name if place else "", elsewhere]))
+
+    async def _know_roles(self, message: Message) -> None:
+        """A stream that is resumed in a new life of the host does not say which roles there are: they are asked for."""
+        if message.guild_id is None or self._roles.keys() >= {*message.mention_roles}:
+            return
+        with suppress(ChannelError, ValidationError):
+            said = _LIST.validate_python(await self._required().get_roles(message.guild_id))
+            self._learn_roles(map(Role.model_validate, said))
+        self._roles |= {role: "" for role in message.mention_roles if role not in self._roles}
+
+    def _learn_roles(self, roles: Iterable[Role]) -> None:
+        for role in roles:
+            self._roles[role.id] = role.name
+            if self._is_me(role.tags.bot_id or ""):
+                self._my_roles.add(role.id)
+
+    def _name_of(self, user: User) -> str:
+        return self._me.name if self._me and self._is_me(user.id) else user.name
+
+    async def _deletion(self, deleted: Deleted, inbox: Inbox) -> None:
+        """Discord says neither whose message it was nor who deleted it."""
+        place = await self._place(deleted.channel_id, deleted.guild_id)
+        for id in (*([deleted.id] if deleted.id else []), *deleted.ids):
+            event = InboundEvent(
+                platform_id=place.chat,
+                platform_message_id=id,
+                sender=Sender(handle="", name=""),
+                text="",
+                sent_at=discord.utils.utcnow(),
+                kind=EventKind.DELETION,
+                thread_id=place.thread,
+                is_group=place.is_group,
+                refers_to=id,
+                chat_name=place.name,
+            )
+            await inbox.accept(event)
+
+    async def _reaction(self, reaction: Reaction, inbox: Inbox, kind: EventKind) -> None:
+        """The same reaction can be set, taken back and set again: the number in the stream tells them apart."""
         if self._is_me(reaction.user_id):
             return
         known = reaction.member.user if reaction.member else self._names.get(reaction.user_id)
@@ -904,11 +1428,11 @@ class DiscordChannel:
         emoji = f":{reaction.emoji.name}:" if reaction.emoji.id else reaction.emoji.name
         event = InboundEvent(
             platform_id=place.chat,
-            platform_message_id=f"{reaction.message_id}:{reaction.user_id}:{reaction.emoji.id or emoji}",
+            platform_message_id=f"{reaction.message_id}:{reaction.user_id}:{reaction.emoji.id or emoji}:{self._number}",
             sender=self._sender(user, reaction.member),
             text=emoji,
             sent_at=discord.utils.utcnow(),
-            kind=EventKind.REACTION,
+            kind=kind,
             thread_id=place.thread,
             is_group=place.is_group,
             refers_to=reaction.message_id,
@@ -976,10 +1500,10 @@ class DiscordChannel:
             with suppress(Refused, ValidationError):
                 self._learn(ChannelSaid.model_validate(await self._required().get_channel(channel_id)))
 
-    async def _place(self, channel_id: str, guild_id: str | None, *, in_dm: User) -> Place:
+    async def _place(self, channel_id: str, guild_id: str | None, *, in_dm: User | None = None) -> Place:
         if guild_id is not None:
             await self._look_up(channel_id)
-        name = "" if guild_id is not None or in_dm.bot else in_dm.name
+        name = "" if guild_id is not None or in_dm is None or in_dm.bot else in_dm.name
         return self._places.get(channel_id) or Place(chat=channel_id, is_group=guild_id is not None, name=name)
 
     # --- sending ---

@@ -16,12 +16,14 @@ from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Store
-from nanohost.testing.simulator import Fault
-from nanohost.testing.simulators.discord import DM, GENERAL, THREAD, DiscordSimulator
+from nanohost.testing.simulator import BOB, Fault
+from nanohost.testing.simulators.discord import DM, GENERAL, MY_ROLE, THREAD, DiscordSimulator
 from tests.support.flow import install_of, scripted_settings
 from tests.support.hasty_clock import HastyClock
 
 LIMIT_S = 40.0
+BOBS, NEWS = "70001002", "5003"
+"""Bob's chat with the bot, and another channel."""
 
 
 @asynccontextmanager
@@ -33,7 +35,7 @@ async def _host(root: Path, platform: DiscordSimulator) -> AsyncIterator[None]:
     with hold(home):
         async with running_host(home, settings, keep_containers=False, parts=parts) as host:
             if await agent_groups.find(host.store, "main") is None:
-                await _wire(host.store, DM, GENERAL)
+                await _wire(host.store, DM, GENERAL, BOBS, NEWS)
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
             await platform.until(lambda: platform.is_listened_to, limit_s=LIMIT_S)
             yield
@@ -61,6 +63,29 @@ async def test_a_person_writes_in_discord_and_the_agent_answers_there(
     assert "and you?" in in_thread.text
 
 
+@pytest.mark.behaviour("IN-01")
+async def test_what_was_first_said_during_a_restart_is_answered_after_it(
+    tmp_path: Path, platform: DiscordSimulator
+) -> None:
+    async with _host(tmp_path, platform):
+        await platform.write(DM, "hello there")
+        await platform.until_shown(1, DM, limit_s=LIMIT_S)
+    await platform.write(BOBS, "my first words", person=BOB)
+    await platform.write(NEWS, "and mine here", group=True, mention=True, person=BOB)
+    async with _host(tmp_path, platform):
+        await platform.until_shown(1, BOBS, limit_s=LIMIT_S)
+        await platform.until_shown(1, NEWS, limit_s=LIMIT_S)
+    assert (platform.texts(BOBS), platform.texts(NEWS)) == (["echo: my first words"], ["echo: and mine here"])
+    assert platform.texts(DM) == ["echo: hello there"]
+
+
+async def test_a_command_behind_the_bots_own_role_is_the_hosts(tmp_path: Path, platform: DiscordSimulator) -> None:
+    async with _host(tmp_path, platform):
+        await platform.write(GENERAL, f"<@&{MY_ROLE}> /status", group=True)
+        [answer] = await platform.until_shown(1, GENERAL, limit_s=LIMIT_S)
+    assert answer.text == "I am not doing anything.\nNothing waits."
+
+
 async def _wire(store: Store, *chats: str) -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
     async with store.transaction() as tx:
@@ -71,7 +96,7 @@ async def _wire(store: Store, *chats: str) -> None:
                 channel_type="discord",
                 instance="default",
                 platform_id=chat,
-                is_group=chat == GENERAL,
+                is_group=chat in (GENERAL, NEWS),
                 name=chat,
                 unknown_sender=UnknownSender.PUBLIC,
                 now=now,

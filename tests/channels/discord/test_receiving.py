@@ -11,7 +11,7 @@ import pytest
 
 from channels.discord import FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
 from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, Refused
-from nanohost.testing.channel_suite import LIMIT_S, SuiteInbox, receiving
+from nanohost.testing.channel_suite import LIMIT_S, SuiteInbox, identity, receiving
 from nanohost.testing.simulator import BOB, Fault, Person, outage
 from nanohost.testing.simulator_suite import hosted, send, until_accepted
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, DiscordSimulator
@@ -199,6 +199,81 @@ async def test_what_was_missed_is_read_also_when_discord_asks_to_wait_or_fails_m
     assert platform.identified == 3
 
 
+async def test_the_next_life_of_the_host_resumes_the_stream_of_the_last(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+    await platform.write("70001002", "the first of Bob's", person=BOB)
+    await platform.write("5003", "to the bot", group=True, mention=True)
+    await platform.write(GENERAL, f"<@&{MY_ROLE}> in a thread", group=True, thread=THREAD)
+    async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox):
+        await inbox.until_accepted("in a thread")
+    assert _texts(inbox) == ["before", "the first of Bob's", "to the bot", "in a thread"]
+    assert (platform.identified, platform.resumed) == (1, 1)
+    assert inbox.accepted[-1].mentions_bot, "the roles are asked for: a stream that is resumed does not tell them"
+    assert (inbox.accepted[-1].platform_id, inbox.accepted[-1].thread_id) == (GENERAL, THREAD)
+
+
+async def test_an_event_whose_commit_failed_is_not_left_out_by_the_next_life(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+        inbox.fail_once()
+        await desk.person_writes("keep this", message_id="2")
+        await inbox.until(lambda: inbox.failed == 1)
+    inbox.release()
+    async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox):
+        await inbox.until_accepted("keep this")
+    assert _texts(inbox) == ["before", "keep this"]
+
+
+@pytest.mark.parametrize("saved", ["", "{}", "nonsense", '{"bot": "900", "session": "s", "sequence": 7}'])
+async def test_a_checkpoint_that_makes_no_sense_is_none(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, saved: str
+) -> None:
+    inbox.saved = saved
+    async with receiving(desk, inbox) as host:
+        await desk.person_writes("hello", message_id="1")
+        await inbox.until_accepted("hello")
+        assert host.ended == []
+    assert (platform.identified, platform.resumed) == (1, 0)
+
+
+async def test_another_bots_stream_is_not_resumed(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+    assert inbox.saved is not None
+    inbox.saved = inbox.saved.replace(f'"{ME.id}"', '"901"')
+    async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox):
+        await platform.until(lambda: platform.identified == 2)
+    assert platform.resumed == 0
+
+
+async def test_when_the_stream_is_gone_a_channel_never_heard_is_read_since_the_newest_message_of_all(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    await platform.write("5003", "long ago", group=True, mention=True)
+    async with receiving(desk, inbox):
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+    platform.forget_streams()
+    await platform.write("5003", "now", group=True, mention=True)
+    await platform.write("5003", "and in a thread", group=True, mention=True, thread="5104")
+    async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox):
+        await inbox.until_accepted("now")
+        await inbox.until_accepted("and in a thread")
+    assert "long ago" not in _texts(inbox)
+    places = {event.text: (event.platform_id, event.thread_id) for event in inbox.accepted}
+    assert (places["now"], places["and in a thread"]) == (("5003", None), ("5003", "5104"))
+
+
 # Not let in
 
 
@@ -275,6 +350,55 @@ async def test_previews_and_what_we_do_ourselves_are_no_events(
     assert [(event.text, event.sender.is_bot) for event in inbox.accepted] == [
         ("https://example.com", False),
         ("beep", True),
+    ]
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_an_edit_that_adds_the_mention_says_so(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        id = await platform.write(GENERAL, "what time is it?", group=True)
+        await platform.edit(id, f"<@{ME.id}> what time is it in Lima?", chat=GENERAL)
+        edit = await inbox.until_accepted("what time is it in Lima?")
+    assert [event.mentions_bot for event in inbox.accepted] == [False, True]
+    assert (edit.kind, edit.refers_to) == (EventKind.EDIT, id)
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_what_is_deleted_and_what_is_taken_back_is_told(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        [dm, *several] = [
+            await platform.write(DM, "in a DM"),
+            await platform.write(GENERAL, "one", group=True, thread=THREAD),
+            await platform.write(GENERAL, "two", group=True, thread=THREAD),
+        ]
+        await platform.react(dm, "👍", chat=DM)
+        await platform.unreact(dm, "👍", chat=DM)
+        await platform.react(dm, "👍", chat=DM)
+        await platform.delete(dm, chat=DM)
+        await platform.delete(*several, chat=GENERAL)
+        await inbox.until(lambda: len(inbox.accepted) == 9)
+    on, off, again, *gone = inbox.accepted[3:]
+    reaction, removed = EventKind.REACTION, EventKind.REACTION_REMOVED
+    assert [(event.kind, event.text, event.refers_to) for event in (on, off, again)] == [
+        (reaction, "👍", dm),
+        (removed, "👍", dm),
+        (reaction, "👍", dm),
+    ]
+    assert off.sender.name == "Ada"
+    assert identity(on) != identity(again)
+    assert [(event.kind, event.text, event.refers_to) for event in gone] == [
+        (EventKind.DELETION, "", id) for id in (dm, *several)
+    ]
+    assert [(event.platform_id, event.thread_id, event.is_group) for event in gone] == [
+        (DM, None, False),
+        (GENERAL, THREAD, True),
+        (GENERAL, THREAD, True),
     ]
 
 

@@ -26,6 +26,7 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from nanohost.rendering import Unit
 from nanohost.rendering.form import length
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
+from nanohost.testing.simulators._discord_kinds import KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
 
 TOKEN = "MTA.simulated.4242"  # noqa: S105 - of a platform that is none
@@ -181,11 +182,48 @@ class DiscordSimulator(Simulator):
         await self.tell("MESSAGE_CREATE", said)
         return id
 
+    async def post(
+        self,
+        chat: str,
+        content: Mapping[str, object],
+        *,
+        person: Person = ADA,
+        group: bool = False,
+        thread: str | None = None,
+    ) -> str:
+        """Somebody sends anything: `content` has the fields of Discord's message object beside those that every message
+        has. A file may be given as its name. Returns the message's id."""
+        self._know(person, chat, group=group, thread=thread)
+        id, text = self.next_id(), str(content.get("content") or "")
+        said = self._described(id, thread or chat, person, text, group=chat not in self._dms)
+        self._messages[id] = said | self._completed(content, said["channel_id"])
+        await self.show(Shown(id=id, chat=chat, text=text, raw=text, sender=person.id, thread=thread))
+        await self.tell("MESSAGE_CREATE", self._messages[id])
+        return id
+
+    def kinds(self) -> Sequence[str]:
+        return tuple(KINDS)
+
+    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+
+    async def delete(self, *message_ids: str, chat: str) -> None:
+        """Somebody deletes a message; or a moderator several at once, which Discord tells in one event."""
+        gone = [self._messages.pop(id) for id in message_ids]
+        self._shown = [one for one in self._shown if one.id not in message_ids]
+        where = {key: gone[0][key] for key in ("channel_id", "guild_id") if key in gone[0]}
+        if len(message_ids) == 1:
+            await self.tell("MESSAGE_DELETE", {"id": message_ids[0]} | where)
+        else:
+            await self.tell("MESSAGE_DELETE_BULK", {"ids": list(message_ids)} | where)
+        await self.changed()
+
     async def reply(self, chat: str, text: str, *, to: str, person: Person = ADA) -> str:
         """Somebody answers a message by Discord's reply."""
         self._know(person, chat, group=chat not in self._dms, thread=None)
         id = self.next_id()
         said = self._described(id, chat, person, text, group=chat not in self._dms) | {"type": 19}
+        said["message_reference"] = {"type": 0, "message_id": to, "channel_id": chat}
         said["referenced_message"] = self._messages[to]
         self._messages[id] = said
         await self.show(Shown(id=id, chat=chat, text=text, raw=text, sender=person.id, reply_to=to))
@@ -217,14 +255,27 @@ class DiscordSimulator(Simulator):
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         await self.show_again(message_id, lambda one: replace(one, reactions=(*one.reactions, emoji)), chat=chat)
         said = self._messages[message_id]
-        event: Said = {"user_id": person.id, "channel_id": said["channel_id"], "message_id": message_id, "type": 0}
-        event |= {"emoji": {"id": None, "name": emoji}, "burst": False, "burst_colors": []}
+        event = self._reaction(said, emoji, person) | {"burst_colors": []}
         if "guild_id" in said:
-            event |= {"guild_id": GUILD, "member": self._by(person, said)["member"]}
+            event |= {"member": self._by(person, said)["member"]}
         await self.tell("MESSAGE_REACTION_ADD", event)
 
+    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody takes a reaction back. Discord tells only the id of who did."""
+
+        def without(one: Shown) -> Shown:
+            return replace(one, reactions=tuple(each for each in one.reactions if each != emoji))
+
+        await self.show_again(message_id, without, chat=chat)
+        await self.tell("MESSAGE_REACTION_REMOVE", self._reaction(self._messages[message_id], emoji, person))
+
+    def _reaction(self, said: Said, emoji: str, person: Person) -> Said:
+        event: Said = {"user_id": person.id, "channel_id": said["channel_id"], "message_id": said["id"], "type": 0}
+        event |= {"emoji": {"id": None, "name": emoji}, "burst": False}
+        return event | ({"guild_id": GUILD} if "guild_id" in said else {})
+
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
-        self._messages[message_id] |= {"content": text, "edited_timestamp": self._now()}
+        self._messages[message_id] |= {"content": text, "edited_timestamp": self._now()} | self._mentioned(text)
         await self.show_again(message_id, edited(text, text), chat=chat)
         await self.tell("MESSAGE_UPDATE", self._messages[message_id])
 
@@ -348,15 +399,14 @@ class DiscordSimulator(Simulator):
             "id": GUILD,
             "name": "Simulated",
             "unavailable": False,
-            "channels": [{"id": id, "type": 0, "name": "general", "last_message_id": None} for id in self._channels],
+            "channels": [
+                {"id": id, "type": 0, "name": "general", "last_message_id": self._last(id)} for id in self._channels
+            ],
             "threads": [
                 {"id": id, "type": 11, "name": "a thread", "parent_id": chat, "last_message_id": self._last(id)}
                 for id, chat in self._threads.items()
             ],
-            "roles": [
-                {"id": MY_ROLE, "name": "nanohost", "tags": {"bot_id": ME.id}},
-                {"id": GUILD, "name": "@everyone"},
-            ],
+            "roles": _ROLES,
         }
 
     # --- REST ---
@@ -387,6 +437,15 @@ class DiscordSimulator(Simulator):
             return {"id": id, "type": 1, "recipients": [_user(self._people[self._dms[id]])]}
         return {"id": id, "type": 0, "guild_id": GUILD, "name": "general"}
 
+    async def roles(self, asked: Said) -> object:
+        if asked["guild"] != GUILD:
+            raise Denied(404, 10004, "Unknown Guild")
+        return _ROLES
+
+    async def message(self, asked: Said) -> object:
+        said = self._message(self._channel(asked), asked)
+        return {key: said[key] for key in said if key not in ("guild_id", "member")}
+
     async def history(self, asked: Said) -> object:
         id, after, limit = self._channel(asked), int(asked.get("after") or 0), int(asked.get("limit") or 50)
         if not 1 <= limit <= 100:
@@ -396,7 +455,7 @@ class DiscordSimulator(Simulator):
         # Newest first, and without what the gateway adds.
         return [{key: one[key] for key in one if key not in ("guild_id", "member")} for one in reversed(oldest)]
 
-    async def post(self, asked: Said) -> object:
+    async def create_message(self, asked: Said) -> object:
         id = self._channel(asked, writing=True)
         nonce = str(asked.get("nonce") or "")
         if len(nonce) > 25:
@@ -532,8 +591,7 @@ class DiscordSimulator(Simulator):
             "edited_timestamp": None,
             "tts": False,
             "mention_everyone": False,
-            "mentions": [_user(one) for one in self._people.values() if f"<@{one.id}>" in content],
-            "mention_roles": [MY_ROLE] if f"<@&{MY_ROLE}>" in content else [],
+            **self._mentioned(content),
             "attachments": [],
             "embeds": [],
             "components": [],
@@ -543,6 +601,33 @@ class DiscordSimulator(Simulator):
         if group:
             said |= {"guild_id": GUILD, "member": {"nick": None, "roles": [], "joined_at": self._now()}}
         return said
+
+    def _mentioned(self, content: str) -> Said:
+        return {
+            "mentions": [_user(one) for one in self._people.values() if f"<@{one.id}>" in content],
+            "mention_roles": [role["id"] for role in _ROLES if f"<@&{role['id']}>" in content],
+        }
+
+    def _completed(self, content: Mapping[str, object], channel: str) -> Said:
+        """The fields as Discord sends them: files have an address, what others said a time and a place."""
+        whole = dict(content)
+        if isinstance(files := whole.get("attachments"), list):
+            whole["attachments"] = [self._stored(one, one.encode()) if isinstance(one, str) else one for one in files]
+        if isinstance(answered := whole.get("referenced_message"), dict):
+            base = self._described("41", channel, BOB, str(answered.get("content") or ""), group=False)
+            base |= self._completed(answered, channel)
+            whole["referenced_message"] = base
+            whole.setdefault("message_reference", {"type": 0, "message_id": base["id"], "channel_id": channel})
+        if isinstance(snapshots := whole.get("message_snapshots"), list):
+            whole["message_snapshots"] = [{"message": self._snapshot(one["message"], channel)} for one in snapshots]
+        return whole
+
+    def _snapshot(self, message: Mapping[str, object], channel: str) -> Said:
+        """What Discord passes on of a message: neither its id nor who wrote it."""
+        content = str(message.get("content") or "")
+        told = {"type": 0, "content": content, "timestamp": _PASSED_ON_AT, "edited_timestamp": None, "flags": 0}
+        told |= {"embeds": [], "attachments": [], "components": []} | self._mentioned(content)
+        return told | self._completed(message, channel)
 
     def _by(self, person: Person, said: Said) -> Said:
         if "guild_id" not in said:
@@ -574,6 +659,13 @@ class DiscordSimulator(Simulator):
 
 
 SIMULATOR = DiscordSimulator
+OTHER_ROLE = "5010"
+_ROLES: list[Said] = [
+    {"id": MY_ROLE, "name": "nanohost", "tags": {"bot_id": ME.id}},
+    {"id": OTHER_ROLE, "name": "cooks"},
+    {"id": GUILD, "name": "@everyone"},
+]
+_PASSED_ON_AT = "2026-09-21T14:13:20+00:00"
 
 
 def _user(person: Person) -> Said:
@@ -625,8 +717,10 @@ class _Server:
             ("GET", f"{api}/gateway", simulator.gateway, False),
             ("POST", f"{api}/users/@me/channels", simulator.open_dm, False),
             ("GET", f"{api}/channels/{{channel}}", simulator.channel, False),
+            ("GET", f"{api}/guilds/{{guild}}/roles", simulator.roles, False),
             ("GET", messages, simulator.history, False),
-            ("POST", messages, simulator.post, True),
+            ("GET", messages + "/{message}", simulator.message, False),
+            ("POST", messages, simulator.create_message, True),
             ("PATCH", messages + "/{message}", simulator.patch, True),
             ("PUT", messages + "/{message}/reactions/{emoji}/@me", simulator.put_reaction, True),
             ("POST", f"{api}/channels/{{channel}}/typing", simulator.show_typing, False),
