@@ -40,10 +40,10 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
@@ -80,6 +80,8 @@ from nanohost.channel_api import (
     OutboundFile,
     OutboundText,
     Pace,
+    Part,
+    PartKind,
     RateLimited,
     Receipt,
     Refused,
@@ -112,6 +114,16 @@ CHAT_CATCH_UP_S = 10.0
 """Of that, for one chat."""
 CAUGHT_UP_S = 24 * 3600.0
 """How old a message may be that is handed in late."""
+LATE_S = 30.0
+"""A message that is told after this long may have been deleted since."""
+SURELY_IN_SIGHT_S = 60.0
+"""Younger by this much than what is read: what is not there was deleted."""
+MOST_THREADS = 20
+"""That are read in one chat, of those with messages that are known or missed."""
+MOST_NAMES = 20
+"""Of people, and of channels, in one message."""
+MOST_INDENT = 8
+TOMBSTONE = "tombstone"
 MOST_PAGES = 10
 PAGE = 200
 REMEMBERED = 5_000
@@ -213,6 +225,21 @@ def _well_formed(value: object) -> object:
     return _whole(value) if isinstance(value, str) else value
 
 
+def _text(value: object) -> str:
+    """The same of what may be anything."""
+    return _whole(value) if isinstance(value, str) else ""
+
+
+def _fields(value: object) -> Mapping[str, object]:
+    """What should be an object; an empty one for what is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def _every(value: object) -> Sequence[Mapping[str, object]]:
+    """The objects in what should be a list of them."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def _whole(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
@@ -229,6 +256,9 @@ class _File(_Wire):
     name: Text = ""
     mimetype: Text = ""
     size: int | None = None
+    mode: Text = ""
+    url_private: Text = ""
+    is_external: bool = False
 
 
 class _Edited(_Wire):
@@ -236,20 +266,33 @@ class _Edited(_Wire):
 
 
 class _Message(_Wire):
+    """What a message holds is read piece by piece: apps put anything there, and Slack adds to it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
     ts: str
-    text: Text = ""
+    text: object = ""
     user: str | None = None
     bot_id: str | None = None
     username: Text = ""
     subtype: str | None = None
     thread_ts: str | None = None
-    files: tuple[_File, ...] = ()
+    files: object = ()
+    blocks: object = ()
+    attachments: object = ()
     edited: _Edited | None = None
 
 
 class _Posted(_Message):
     channel: str
     channel_type: str | None = None
+
+
+class _Deleted(_Wire):
+    channel: str
+    channel_type: str | None = None
+    deleted_ts: str
+    ts: str
+    previous_message: object = None
 
 
 class _Changed(_Wire):
@@ -322,9 +365,7 @@ class _Shares(_Wire):
 
 
 class _FileInfo(_File):
-    url_private: str = ""
     url_private_download: str = ""
-    is_external: bool = False
     shares: _Shares = _Shares()
 
 
@@ -360,9 +401,14 @@ class SlackChannel:
         self._pauses = pauses or Pauses()
         self._open: AsyncWebClient | None = None
         self._stands = (Condition.DOWN, "it has not connected yet")
-        self._people = _LookUp(self._ask_person)
-        self._chats = _LookUp(self._ask_chat)
-        self._threads = _LookUp(self._ask_thread)
+        self._me: _Me | None = None
+        self._people = _LookUp(self._ask_person, nothing="")
+        self._chats = _LookUp(self._ask_chat, nothing="")
+        self._threads = _LookUp(self._ask_thread, nothing="")
+        self._roots: _LookUp[Part | None] = _LookUp(self._ask_root, nothing=None)
+        self._there = _LookUp(self._ask_whether_there, nothing=True)
+        self._spoken_in: OrderedDict[str, str] = OrderedDict()
+        """The threads in which we were spoken to or wrote, with the ts of the first time."""
         self._uploads: OrderedDict[str, str] = OrderedDict()
         self._up_until = -math.inf
 
@@ -455,6 +501,7 @@ class SlackChannel:
         """One connection, from asking for it to its end. Raises ChannelError, and what the inbox raised."""
         client = self._web
         me, _ = await self._who(client)
+        self._me = me
         if time.monotonic() - self._up_until > REDELIVERED_S:
             await self._catch_up(inbox, me)
         url = await self._socket_url(client)
@@ -485,7 +532,11 @@ class SlackChannel:
         """One chat, in its share of the time: a flood in it must not hide what was written elsewhere."""
         try:
             async with asyncio.timeout(CHAT_CATCH_UP_S):
-                for message in await self._missed(chat, newest):
+                known = await inbox.recent(chat, datetime.now(UTC) - timedelta(seconds=CAUGHT_UP_S))
+                missed, gone = await self._missed(chat, newest, known)
+                for ts in gone:
+                    await inbox.accept(_deletion(chat, ts, known[ts], is_group=_is_group(chat, None)))
+                for message in missed:
                     for event in await _understood("history", self._missed_event(me, message, chat)):
                         await inbox.accept(event)
         except TimeoutError:
@@ -495,22 +546,41 @@ class SlackChannel:
         event = await self._message(me, message, chat, None)
         return () if event.sender.is_self else (event,)
 
-    async def _missed(self, chat: str, newest: str) -> list[_Standing]:
-        """What people wrote after `newest`, the oldest first: outside of threads, and in those that begin in sight."""
-        found: dict[str, _Standing] = {}
-        since = max(_seconds_of(newest), time.time() - CAUGHT_UP_S)
+    async def _missed(
+        self, chat: str, newest: str, known: Mapping[str, str | None]
+    ) -> tuple[list[_Standing], list[str]]:
+        """What people wrote after `newest`, the oldest first: outside of threads, in those that begin in sight, and in
+        those of the messages that are `known`. And which of these are not there any more."""
+        found, looked_into = dict[str, _Standing](), set[str | None]()
+        day = time.time() - CAUGHT_UP_S
+        since = max(_seconds_of(newest), day)
+        threads = list(dict.fromkeys(thread for ts, thread in known.items() if thread not in (None, ts)))
         try:
-            async for root in self._standing(Address(platform_id=chat), time.time() - CAUGHT_UP_S):
+            async for root in self._standing(Address(platform_id=chat), day):
                 found[root.ts] = root
                 if _seconds_of(root.latest_reply) > since:
-                    thread = Address(platform_id=chat, thread_id=root.ts)
-                    found |= {reply.ts: reply async for reply in self._standing(thread, since)}
+                    threads.insert(0, root.ts)
+            looked_into.add(None)
+            for thread in list(dict.fromkeys(threads))[:MOST_THREADS]:
+                found |= await self._standing_in(Address(platform_id=chat, thread_id=thread), day)
+                looked_into.add(thread)
         except Refused:
             pass  # we are in that chat no more
         except Ambiguous as error:
             _log.warning("slack_not_caught_up", chat=chat, error=str(error))  # what was seen so far counts
         missed = [one for one in found.values() if _seconds_of(one.ts) > since and one.subtype in _MESSAGE_SUBTYPES]
-        return sorted(missed, key=lambda one: _seconds_of(one.ts))
+        there = {one.ts for one in found.values() if one.subtype != TOMBSTONE}
+        in_sight = [ts for ts in known if _seconds_of(ts) > day + SURELY_IN_SIGHT_S and ts not in there]
+        gone = [ts for ts in in_sight if (None if known[ts] == ts else known[ts]) in looked_into]
+        return sorted(missed, key=lambda one: _seconds_of(one.ts)), sorted(gone, key=_seconds_of)
+
+    async def _standing_in(self, thread: Address, since: float) -> Mapping[str, _Standing]:
+        try:
+            return {one.ts: one async for one in self._standing(thread, since)}
+        except _SlackRefused as refused:
+            if refused.error != "thread_not_found":
+                raise
+            return {}
 
     def _stand(self, condition: Condition, sentence: str) -> None:
         if condition is not self._stands[0]:
@@ -555,59 +625,122 @@ class SlackChannel:
         match event.get("type"), event.get("subtype"):
             case "message", "message_changed":
                 return await self._edit(me, _Changed.model_validate(event), event)
+            case "message", "message_deleted":
+                return [await self._deletion(me, _Deleted.model_validate(event))]
             case (("message" | "app_mention"), subtype) if subtype in _MESSAGE_SUBTYPES:
-                posted = _Posted.model_validate(event)
-                return [await self._message(me, posted, posted.channel, posted.channel_type)]
+                return await self._posted(me, _Posted.model_validate(event))
             case "reaction_added", _:
-                return await self._reaction(me, event)
+                return await self._reaction(me, event, EventKind.REACTION)
+            case "reaction_removed", _:
+                return await self._reaction(me, event, EventKind.REACTION_REMOVED)
+            case "message", subtype:
+                _log.info("slack_message_left_out", chat=event.get("channel"), subtype=subtype)
+                return ()
             case _:
                 return ()
+
+    async def _posted(self, me: _Me, posted: _Posted) -> Sequence[InboundEvent]:
+        """A message. An edit that adds a mention of us is told as one, too. One that was told late may have been
+        deleted since."""
+        made = await self._message(me, posted, posted.channel, posted.channel_type)
+        if posted.edited is not None:
+            return [_as_edit(made, posted.edited.ts)]
+        if time.time() - _seconds_of(posted.ts) > LATE_S:
+            place = f"{posted.channel} {posted.ts} {posted.thread_ts or ''}"
+            if not await self._there.of(place):
+                _log.info("slack_message_gone", chat=posted.channel, ts=posted.ts)
+                return ()
+        return [made]
+
+    async def _deletion(self, me: _Me, deleted: _Deleted) -> InboundEvent:
+        """Slack tells whose message it was."""
+        is_group = _is_group(deleted.channel, deleted.channel_type)
+        event = _deletion(deleted.channel, deleted.deleted_ts, None, is_group=is_group, at=_time(deleted.ts))
+        try:
+            before = _Message.model_validate(deleted.previous_message)
+        except ValidationError:
+            return event
+        sender = await self._sender(me, before)
+        return replace(event, sender=sender, thread_id=before.thread_ts or event.thread_id)
 
     async def _message(self, me: _Me, message: _Message, channel: str, channel_type: str | None) -> InboundEvent:
         is_group = _is_group(channel, channel_type)
         thread = message.thread_ts or (message.ts if is_group else None)
         self._threads.remember(f"{channel} {message.ts}", thread or "")
         sender = await self._sender(me, message)
+        held = await self._held(me, message)
+        quoted = await self._first_heard_of(channel, message, thread) if is_group and held.mentions_bot else None
         return InboundEvent(
             platform_id=channel,
             platform_message_id=message.ts,
             sender=sender,
-            text=await self._readable(me, message.text),
+            text=held.text,
             sent_at=_time(message.ts),
             thread_id=thread,
             is_group=is_group,
-            mentions_bot=me.user_id in _MENTION.findall(message.text),
+            mentions_bot=held.mentions_bot,
             chat_name=await self._chats.of(channel) if is_group else sender.name,
-            attachments=tuple(
-                Attachment(ref=file.id, name=file.name, media_type=file.mimetype, size=file.size)
-                for file in message.files
-            ),
+            attachments=held.attachments,
+            parts=(*([quoted] if quoted else []), *held.parts),
+        )
+
+    async def _first_heard_of(self, channel: str, message: _Message, thread: str | None) -> Part | None:
+        """What a thread begins with, for whoever is called into it for the first time. It is told again, rather than
+        never, after a restart and with a message that comes again."""
+        key = f"{channel} {thread}"
+        first = self._spoken_in.get(key)
+        if first not in (None, message.ts):
+            return None
+        quoted = await self._roots.of(key) if thread != message.ts else None
+        if quoted is not None or thread == message.ts:
+            self._note_spoken(key, message.ts)
+        return quoted
+
+    def _note_spoken(self, thread: str, ts: str) -> None:
+        self._spoken_in.setdefault(thread, ts)
+        if len(self._spoken_in) > REMEMBERED:
+            self._spoken_in.popitem(last=False)
+
+    async def _held(self, me: _Me, message: _Message) -> Held:
+        """What a message holds, with names for ids."""
+        taken = taken_apart(message)
+        wire = _unaddressed(taken.text, me.user_id)
+        names = await self._names(me, "".join([wire, *(_all_words(part) for part in taken.parts)]))
+        links = [Part(kind=PartKind.LINK, text=names.read(words), url=url) for words, url in _links(wire)]
+        return Held(
+            text=names.read(wire),
+            parts=(*links, *(names.read_part(part) for part in taken.parts)),
+            attachments=taken.attachments,
+            mentions_bot=me.user_id in _MENTION.findall(taken.text),
+        )
+
+    async def _names(self, me: _Me, text: str) -> _Names:
+        """Of the people and channels in a text of Slack's, as far as they can be known now."""
+        people = [id for id in dict.fromkeys(_MENTION.findall(text)) if id != me.user_id][:MOST_NAMES]
+        channels = list(dict.fromkeys(_CHANNEL.findall(text)))[:MOST_NAMES]
+        found = await asyncio.gather(*map(self._people.of, people), *map(self._chats.of, channels))
+        return _Names(
+            people=dict(zip(people, found, strict=False)) | {me.user_id: me.name},
+            channels=dict(zip(channels, found[len(people) :], strict=True)),
         )
 
     async def _edit(self, me: _Me, changed: _Changed, event: Mapping[str, object]) -> Sequence[InboundEvent]:
-        """Slack also says `changed` when a preview was added or a thread grew: then nobody edited anything."""
-        message, before = changed.message, event.get("previous_message")
-        unchanged = isinstance(before, dict) and before.get("text") == message.text
-        if message.edited is None or unchanged:
+        """Slack also says `changed` when a preview was added or a thread grew: then nobody edited anything. Of a
+        message with replies a tombstone is left when it is deleted."""
+        message, before = changed.message, _fields(event.get("previous_message"))
+        if message.subtype == TOMBSTONE:
+            told: dict[str, object] = {"channel": changed.channel, "channel_type": changed.channel_type}
+            told |= {"deleted_ts": message.ts, "ts": event.get("ts"), "previous_message": before}
+            return [await self._deletion(me, _Deleted.model_validate(told))]
+        written = "text" if message.text else "blocks"
+        if message.edited is None or (before and before.get(written) == getattr(message, written)):
             return ()
         made = await self._message(me, message, changed.channel, changed.channel_type)
-        return [
-            InboundEvent(
-                platform_id=made.platform_id,
-                platform_message_id=f"{message.ts}:{message.edited.ts}",
-                sender=made.sender,
-                text=made.text,
-                sent_at=_time(message.edited.ts),
-                kind=EventKind.EDIT,
-                thread_id=made.thread_id,
-                is_group=made.is_group,
-                mentions_bot=made.mentions_bot,
-                refers_to=message.ts,
-                chat_name=made.chat_name,
-            )
-        ]
+        if not made.mentions_bot or me.user_id in _MENTION.findall(_text(before.get("text"))):
+            made = replace(made, attachments=())  # they came with the message itself
+        return [_as_edit(made, message.edited.ts)]
 
-    async def _reaction(self, me: _Me, event: Mapping[str, object]) -> Sequence[InboundEvent]:
+    async def _reaction(self, me: _Me, event: Mapping[str, object], kind: EventKind) -> Sequence[InboundEvent]:
         item = event.get("item")
         if not isinstance(item, dict) or item.get("type") != "message":
             return ()
@@ -623,7 +756,7 @@ class SlackChannel:
                 sender=await self._sender_of(me, reaction.user, None),
                 text=_EMOJI_OF.get(name, f":{name}:"),
                 sent_at=_time(reaction.event_ts),
-                kind=EventKind.REACTION,
+                kind=kind,
                 thread_id=known or (ts if is_group else None),
                 is_group=is_group,
                 refers_to=ts,
@@ -664,14 +797,6 @@ class SlackChannel:
             return Sender(handle=user, name=me.name, is_bot=True, is_self=True)
         return Sender(handle=user, name=await self._people.of(user) or user, is_bot=bot_id is not None)
 
-    async def _readable(self, me: _Me, text: str) -> str:
-        """As people read it: a mention at the beginning only says to whom it is said."""
-        rest = re.sub(rf"\A\s*<@{re.escape(me.user_id)}(?:\|[^>]*)?>[:,]?\s*", "", text)
-        text = rest if rest.strip() else text
-        named = dict.fromkeys(_MENTION.findall(text))
-        people = {user: await self._people.of(user) for user in list(named)[:5] if user != me.user_id}
-        return _read(text, people | {me.user_id: me.name})
-
     # --- sending ---
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
@@ -700,7 +825,9 @@ class SlackChannel:
         if not ts:
             raise Ambiguous("Slack took the message and did not say its id")
         is_group = _is_group(address.platform_id, None)
-        self._threads.remember(f"{address.platform_id} {ts}", address.thread_id or (ts if is_group else ""))
+        thread = address.thread_id or (ts if is_group else "")
+        self._threads.remember(f"{address.platform_id} {ts}", thread)
+        self._note_spoken(f"{address.platform_id} {thread}", ts)
         return Receipt(platform_message_ids=(ts,))
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
@@ -871,6 +998,39 @@ class SlackChannel:
         messages = answer.get("messages") or [{}]
         return str(messages[0].get("thread_ts") or "")
 
+    async def _ask_root(self, channel_and_ts: str) -> Part | None:
+        """The message that a thread begins with."""
+        channel, _, ts = channel_and_ts.partition(" ")
+        answer = await _answer(self._web.conversations_replies(channel=channel, ts=ts, limit=1))
+        try:
+            [message, *_] = [_Message.model_validate(one) for one in answer.get("messages") or ()]
+        except ValueError:  # a ValidationError is one
+            return None
+        if self._me is None or message.ts != ts:
+            return None
+        if message.subtype == TOMBSTONE:
+            return Part(kind=PartKind.QUOTED, text="[a message that was deleted]")
+        taken = taken_apart(message)
+        files = [f"[file: {file.name or 'without a name'}]" for file in taken.attachments]
+        words = "\n".join(filter(None, [taken.text, *map(_in_brackets, taken.parts), *files]))
+        names = await self._names(self._me, words)
+        author = (await self._sender(self._me, message)).name
+        return Part(kind=PartKind.QUOTED, text=names.read(words, urls=True), author=author, sent_at=_time(ts))
+
+    async def _ask_whether_there(self, place: str) -> bool:
+        """Whether a message is still there: its channel, ts and thread."""
+        channel, ts, thread = place.split(" ")
+        asked: dict[str, Any] = {"channel": channel, "oldest": ts, "latest": ts, "inclusive": True, "limit": 2}
+        try:
+            if thread:
+                answer = await _answer(self._web.conversations_replies(ts=thread, **asked))
+            else:
+                answer = await _answer(self._web.conversations_history(**asked))
+        except _SlackRefused as refused:
+            return refused.error != "thread_not_found"
+        found = _every(answer.get("messages"))
+        return any(one.get("ts") == ts and one.get("subtype") != TOMBSTONE for one in found)
+
 
 async def _understood(about: str, reading: Awaitable[Sequence[InboundEvent]]) -> Sequence[InboundEvent]:
     """The events that something means; none, if it makes no sense."""
@@ -881,29 +1041,60 @@ async def _understood(about: str, reading: Awaitable[Sequence[InboundEvent]]) ->
         return ()
 
 
-class _LookUp:
-    """What Slack can be asked for about an id, kept; "" when it does not say in time. Never raises a ChannelError."""
+def _deletion(chat: str, ts: str, thread: str | None, *, is_group: bool, at: datetime | None = None) -> InboundEvent:
+    """That a message is gone; whose it was is not known. `at`: when that was told."""
+    return InboundEvent(
+        platform_id=chat,
+        platform_message_id=ts,
+        sender=Sender(handle="", name=""),
+        text="",
+        sent_at=at or datetime.now(UTC),
+        kind=EventKind.DELETION,
+        thread_id=thread or (ts if is_group else None),
+        is_group=is_group,
+        refers_to=ts,
+    )
 
-    def __init__(self, ask: Callable[[str], Awaitable[str]]) -> None:
+
+def _as_edit(made: InboundEvent, edited_ts: str) -> InboundEvent:
+    """A message as the edit that it is now."""
+    return replace(
+        made,
+        platform_message_id=f"{made.platform_message_id}:{edited_ts}",
+        sent_at=_time(edited_ts),
+        kind=EventKind.EDIT,
+        refers_to=made.platform_message_id,
+    )
+
+
+_Known = TypeVar("_Known")
+
+
+class _LookUp(Generic[_Known]):
+    """What Slack can be asked for about an id, kept; `nothing` when it does not say in time, which is not kept. Never
+    raises a ChannelError."""
+
+    def __init__(self, ask: Callable[[str], Awaitable[_Known]], *, nothing: _Known) -> None:
         self._ask = ask
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._nothing = nothing
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._not_before = 0.0
 
-    async def of(self, id: str) -> str:
+    async def of(self, id: str) -> _Known:
         if id in self._known:
             return self._known[id]
         if time.monotonic() < self._not_before:
-            return ""
+            return self._nothing
         try:
             async with asyncio.timeout(LOOK_UP_S):
                 self.remember(id, await self._ask(id))
         except Refused:
-            self.remember(id, "")
+            self.remember(id, self._nothing)
         except (ChannelError, TimeoutError, AttributeError, TypeError):
             self._not_before = time.monotonic() + 30
-        return self._known.get(id, "")
+        return self._known.get(id, self._nothing)
 
-    def remember(self, id: str, value: str) -> None:
+    def remember(self, id: str, value: _Known) -> None:
         self._known[id] = value
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
@@ -1070,27 +1261,388 @@ def is_slacks(url: str, base_url: str) -> bool:
     return is_slack or (there.scheme, there.netloc) == (ours.scheme, ours.netloc)
 
 
+# --- what a message holds ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a message holds, in Slack's own markup. `text`: the sender's own words."""
+
+    text: str
+    parts: tuple[Part, ...]
+    attachments: tuple[Attachment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Taken):
+    """The same as people read it."""
+
+    mentions_bot: bool
+
+
+_ABOUT = frozenset(
+    {
+        *("app_id", "bot_profile", "channel", "channel_type", "client_msg_id", "display_as_bot", "event_ts", "hidden"),
+        *("icons", "inviter", "is_locked", "is_starred", "last_read", "latest_reply", "metadata", "parent_user_id"),
+        *("permalink", "pinned_to", "reactions", "reply_count", "reply_users", "reply_users_count", "root"),
+        *("source_team", "subscribed", "team", "type", "unread_count", "upload", "user_team", "user_profile"),
+        *("assistant_thread", "bot_link", "language", "parent", "replies", "trigger_id", "event_id", "event_time"),
+    }
+)
+"""What is said of a message, beside what it holds."""
+_MOST_FOUND = 500
+"""Characters of the words that are found in what is not known."""
+_NAMING = ("title", "text", "name", "label", "subtitle", "description", "alt_text", "body", "url")
+"""Under these Slack's objects carry words for people."""
+_SECTIONS = {"rich_text_section", "rich_text_quote", "rich_text_preformatted", "rich_text_list"}
+
+
+def taken_apart(message: _Message) -> Taken:
+    """Pure. Whatever makes no sense is said to be there."""
+    own, parts = _text(message.text), list[Part]()
+    words = _blocks(message.blocks, parts)
+    files, others = _files(message.files)
+    if words and not own.strip():
+        own = words
+    elif words and not _only_repeats(message.blocks):
+        more = "\n".join(line for line in words.split("\n") if _bare(line) not in _bare(own))
+        parts = [*([_shared("card", more)] if more else []), *parts]
+    for attachment in _every(message.attachments):
+        parts += _attachment(attachment, files)
+    parts += others
+    wrong = [name for name in ("text", "blocks", "attachments", "files") if _is_odd(name, getattr(message, name))]
+    if not (own.strip() or parts or files):
+        wrong += [key for key, value in (message.model_extra or {}).items() if value and key not in _ABOUT]
+    parts += [
+        _shared("not known here", f"[something that Slack calls {_escaped(name)}, {_NOT_SHOWN}") for name in wrong
+    ]
+    return Taken(text=own, parts=tuple(parts), attachments=tuple(files))
+
+
+_NOT_SHOWN = "which cannot be shown here]"
+
+
+def _is_odd(name: str, value: object) -> bool:
+    if name == "text" or not value:
+        return bool(value) and not isinstance(value, str)
+    return not isinstance(value, list) or any(not isinstance(one, dict) for one in value)
+
+
+def _shared(title: str, text: str, *, url: object = "", author: str = "") -> Part:
+    return Part(kind=PartKind.SHARED, title=title, text=text, url=_text(url), author=author)
+
+
+def _in_brackets(part: Part) -> str:
+    whose = f" of {part.author}" if part.author else ""
+    return f"[{part.title or part.kind.value}{whose}: {' '.join(filter(None, [part.text, _escaped(part.url)]))}]"
+
+
+def _bare(words: str) -> str:
+    return re.sub(r"\W+", "", words)
+
+
+def _literal(value: object) -> str:
+    """What is no markup of Slack's, as Slack's markup. It may be escaped already."""
+    return _escaped(_unescaped(_text(value)))
+
+
+def _words_of(value: object) -> str:
+    """The words of one of Slack's text objects, or of what is text itself."""
+    said = _fields(value)
+    if said.get("type") == "mrkdwn":
+        return _text(said.get("text"))
+    return _literal(said.get("text") if said else value)
+
+
+def _only_repeats(blocks: object) -> bool:
+    """Slack makes the text of what a person writes from it."""
+    return all(block.get("type") == "rich_text" for block in _every(blocks))
+
+
+def _blocks(blocks: object, parts: list[Part]) -> str:
+    """The words of blocks. What is no words goes to `parts`."""
+    return "\n".join(filter(None, (_block(block, parts) for block in _every(blocks))))
+
+
+def _block(block: Mapping[str, object], parts: list[Part]) -> str:
+    kind = _text(block.get("type"))
+    if (reads := _BLOCKS.get(kind)) is not None:
+        return reads(block, parts)
+    sentence = f"[a block that Slack calls {_literal(kind)[:50]}, {_NOT_SHOWN}"
+    parts.append(_shared("not known here", f"{_found_in(block)} {sentence}".strip()))
+    return ""
+
+
+def _section(block: Mapping[str, object], parts: list[Part]) -> str:
+    if block.get("accessory"):
+        _element(_fields(block["accessory"]), parts)
+    return "\n".join(filter(None, map(_words_of, [block.get("text"), *_every(block.get("fields"))])))
+
+
+def _contexts(block: Mapping[str, object], parts: list[Part]) -> str:
+    return " ".join(filter(None, (_context(one, parts) for one in _every(block.get("elements")))))
+
+
+def _table(block: Mapping[str, object], _: list[Part]) -> str:
+    rows = block.get("rows")
+    return "\n".join(" | ".join(map(_cell, _every(row))) for row in rows) if isinstance(rows, list) else ""
+
+
+def _image(block: Mapping[str, object], parts: list[Part]) -> str:
+    words = [_words_of(block.get("title")), _literal(block.get("alt_text"))]
+    parts.append(_shared("image", ": ".join(filter(None, words)), url=block.get("image_url")))
+    return ""
+
+
+def _video(block: Mapping[str, object], parts: list[Part]) -> str:
+    words = [_words_of(block.get("title")), _words_of(block.get("description"))]
+    url, author = block.get("title_url") or block.get("video_url"), _literal(block.get("author_name"))
+    parts.append(_shared("video", ": ".join(filter(None, words)), url=url, author=author))
+    return ""
+
+
+def _actions_of(block: Mapping[str, object], parts: list[Part]) -> str:
+    for one in _every(block.get("elements")):
+        _element(one, parts)
+    return ""
+
+
+def _input(block: Mapping[str, object], parts: list[Part]) -> str:
+    parts.append(_shared("question", _words_of(block.get("label"))))
+    _element(_fields(block.get("element")), parts)
+    return ""
+
+
+_BLOCKS: Mapping[str, Callable[[Mapping[str, object], list[Part]], str]] = {
+    "section": _section,
+    "header": lambda block, _: _words_of(block.get("text")),
+    "markdown": lambda block, _: _text(block.get("text")),
+    "rich_text": lambda block, _: "\n".join(filter(None, map(_rich_text, _every(block.get("elements"))))),
+    "context": _contexts,
+    "table": _table,
+    "image": _image,
+    "video": _video,
+    "actions": _actions_of,
+    "context_actions": _actions_of,
+    "input": _input,
+    "divider": lambda _, __: "",
+}
+"""What reads a block of this type: its words are returned, what is no words goes to the parts."""
+
+
+def _context(one: Mapping[str, object], parts: list[Part]) -> str:
+    if one.get("type") == "image":
+        parts.append(_shared("image", _literal(one.get("alt_text")), url=one.get("image_url")))
+        return ""
+    return _words_of(one)
+
+
+def _element(one: Mapping[str, object], parts: list[Part]) -> None:
+    """Something to press, to choose from or to fill in."""
+    if one.get("type") == "image":
+        parts.append(_shared("image", _literal(one.get("alt_text")), url=one.get("image_url")))
+        return
+    choices = [_words_of(choice.get("text")) for choice in _every(one.get("options"))]
+    for group in _every(one.get("option_groups")):
+        choices += [_words_of(choice.get("text")) for choice in _every(group.get("options"))]
+    words = _words_of(one.get("text")) or _words_of(one.get("placeholder")) or _literal(one.get("alt_text"))
+    title = "button" if one.get("type") in ("button", "workflow_button", "icon_button") else "choice"
+    if words or choices:
+        parts.append(_shared(title, " ".join(filter(None, [words, " / ".join(choices)])), url=one.get("url")))
+
+
+def _rich_text(one: Mapping[str, object], number: int = 0) -> str:
+    """A part of rich text. `number`: of an item of a list that counts."""
+    elements = _every(one.get("elements"))
+    match one.get("type"):
+        case "rich_text_list":
+            start, indent = one.get("offset") or 0, one.get("indent") or 0
+            first = start + 1 if one.get("style") == "ordered" and isinstance(start, int) else None
+            margin = "  " * indent if isinstance(indent, int) and 0 <= indent <= MOST_INDENT else ""
+            items = [_rich_text(element) for element in elements]
+            marks = [f"{first + at}. " if first is not None else "- " for at in range(len(items))]
+            return "\n".join(f"{margin}{mark}{item}" for mark, item in zip(marks, items, strict=True))
+        case "rich_text_quote":
+            return "\n".join(f"&gt; {line}" for line in "".join(map(_inline, elements)).split("\n"))
+        case "rich_text_preformatted":
+            return f"```\n{''.join(map(_inline, elements))}\n```"
+        case _:
+            return "".join(map(_inline, elements)) or _literal(one.get("text"))
+
+
+def _inline(one: Mapping[str, object]) -> str:
+    kind = _text(one.get("type"))
+    if kind in _SAID_BY:
+        return _literal(one.get(_SAID_BY[kind]))
+    if kind in _NAMED_BY:
+        begin, key = _NAMED_BY[kind]
+        return f"<{begin}{_tag(one.get(key))}>"
+    if kind == "link":
+        url, words = _tag(_literal(one.get("url"))), _literal(one.get("text"))
+        return f"<{url}|{words}>" if words else f"<{url}>"
+    if kind == "emoji":
+        return f":{_literal(one.get('name'))}:"
+    return _rich_text(one) if kind in _SECTIONS else _found_in(one)
+
+
+_SAID_BY = {"text": "text", "date": "fallback", "color": "value"}
+_NAMED_BY = {
+    "user": ("@", "user_id"),
+    "channel": ("#", "channel_id"),
+    "usergroup": ("!subteam^", "usergroup_id"),
+    "broadcast": ("!", "range"),
+}
+"""Pieces of rich text: the field that has their words, or the tag that Slack's own markup has for them."""
+
+
+def _tag(value: object) -> str:
+    """What stands inside of Slack's brackets, whatever an app puts there."""
+    return re.sub(r"[<>|]", "", _text(value))
+
+
+def _cell(one: Mapping[str, object]) -> str:
+    if one.get("type") == "rich_text":
+        return " ".join(map(_rich_text, _every(one.get("elements"))))
+    value = one.get("value")
+    return _literal(one.get("text")) or (str(value) if isinstance(value, int | float) else "")
+
+
+def _found_in(value: object, depth: int = 0) -> str:
+    """The words for people in something that is not known."""
+    found = list[str]()
+    if isinstance(value, dict) and depth < MOST_INDENT:
+        found = [_literal(value[key]) or _found_in(value[key], depth + 1) for key in _NAMING if key in value]
+        nested = [value[key] for key in ("elements", "blocks", "items", "fields") if isinstance(value.get(key), list)]
+        found += [_found_in(one, depth + 1) for each in nested for one in each]
+    return ", ".join(filter(None, found))[:_MOST_FOUND]
+
+
+def _files(files: object) -> tuple[list[Attachment], list[Part]]:
+    """The files that can be fetched, and words for the others."""
+    fetched, others = list[Attachment](), list[Part]()
+    for one in _every(files):
+        try:
+            file = _File.model_validate(one)
+        except ValidationError:
+            others.append(_shared("file", " ".join(filter(None, [_found_in(one), f"[a file {_NOT_SHOWN}"]))))
+            continue
+        if file.mode == "tombstone":
+            others.append(_shared("file", "[a file that was deleted]"))
+        elif file.is_external or file.mode == "external":
+            others.append(_shared("file of another service", _literal(file.name), url=file.url_private))
+        else:
+            fetched.append(Attachment(ref=file.id, name=file.name, media_type=file.mimetype, size=file.size))
+    return fetched, others
+
+
+def _attachment(one: Mapping[str, object], files: list[Attachment]) -> list[Part]:
+    """What hangs on a message: another message that is passed on, a preview of an address, or a card of an app."""
+    inner = list[Part]()
+    own, others = _files(one.get("files"))
+    words = [_text(one.get("text")) or _blocks(one.get("blocks"), inner)]
+    if _is_passed_on(one):
+        for message in _every(one.get("message_blocks")):
+            if not words[0]:
+                words = [_blocks(_fields(message.get("message")).get("blocks"), inner)]
+        words += [f"[file: {_literal(file.name) or 'without a name'}]" for file in own]
+        words += map(_in_brackets, [*inner, *others])
+        files += own
+        text = "\n".join(filter(None, words)) or _literal(one.get("fallback")) or f"[a message {_NOT_SHOWN}"
+        return [_passed_on(one, text)]
+    is_preview = bool(one.get("from_url") or one.get("original_url"))
+    files += own
+    fields = [
+        ": ".join(filter(None, [_words_of(field.get("title")), _words_of(field.get("value"))]))
+        for field in _every(one.get("fields"))
+    ]
+    buttons = [f"[button: {_words_of(button.get('text'))}]" for button in _every(one.get("actions"))]
+    lines = [_text(one.get("pretext")), _text(one.get("title")), *words, *fields, _text(one.get("footer")), *buttons]
+    if image := _text(one.get("image_url")):
+        lines.append(f"[image: {_escaped(image)}]")
+    lines += map(_in_brackets, [*inner, *others])
+    text = "\n".join(filter(None, lines)) or _text(one.get("fallback")) or f"[an attachment {_NOT_SHOWN}"
+    author = _literal(one.get("author_name")) or _literal(one.get("service_name"))
+    url = one.get("title_link") or one.get("from_url") or one.get("original_url")
+    return [_shared("preview" if is_preview else "attachment", text, url=url, author=author)]
+
+
+def _is_passed_on(one: Mapping[str, object]) -> bool:
+    return bool(one.get("is_share") or one.get("is_msg_unfurl") or one.get("message_blocks"))
+
+
+def _passed_on(one: Mapping[str, object], text: str) -> Part:
+    name, author, chat = _literal(one.get("author_name")), _tag(one.get("author_id")), _tag(one.get("channel_id"))
+    sent = _seconds_of(_text(one.get("ts")))
+    return Part(
+        kind=PartKind.FORWARDED,
+        text=text,
+        author=name or (f"<@{author}>" if author else ""),
+        chat=f"<#{chat}>" if chat[:1] in ("C", "G") else "",
+        sent_at=datetime.fromtimestamp(sent, UTC) if 0 < sent < 2**33 else None,
+    )
+
+
 # --- texts ---
 
 _TAGGED = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
 _MENTION = re.compile(r"<@([A-Za-z0-9]+)(?:\|[^<>]*)?>")
+_CHANNEL = re.compile(r"<#([A-Za-z0-9]+)\|?>")
+"""Of a channel whose name Slack does not tell."""
 
 
-def _read(text: str, people: Mapping[str, str]) -> str:
-    """Slack's text as a person reads it. `people`: names by id."""
+def _read(
+    text: str, people: Mapping[str, str], channels: Mapping[str, str] | None = None, *, urls: bool = False
+) -> str:
+    """Slack's text as a person reads it. `people`, `channels`: names by id. `urls`: with the addresses behind words."""
 
     def plain(found: re.Match[str]) -> str:
         what, label = found[1], found[2] or ""
         if what.startswith("@"):
             return "@" + (people.get(what[1:]) or label or what[1:])
         if what.startswith("#"):
-            return "#" + (label or what[1:])
+            return "#" + (label or (channels or {}).get(what[1:]) or what[1:])
         if what.startswith("!"):
             return label or "@" + what[1:].partition("^")[0]
         address = what.removeprefix("mailto:")
-        return address if label in ("", address) else f"{label} ({address})"
+        if not label or label == address:
+            return address
+        return f"{label} ({address})" if urls and _is_behind(label, what) else label
 
     return _unescaped(_TAGGED.sub(plain, text))
+
+
+def _links(text: str) -> list[tuple[str, str]]:
+    """The words and the address of each link in Slack's text whose words do not say the address."""
+    found = [(one[2], one[1]) for one in _TAGGED.finditer(text) if one[2] and one[1][:1] not in ("@", "#", "!")]
+    return [(label, _unescaped(url)) for label, url in found if _is_behind(label, url)]
+
+
+def _is_behind(label: str, url: str) -> bool:
+    """Slack makes a link of an address that somebody types without its beginning: nothing is behind that."""
+    return label.rstrip("/") not in (url.rstrip("/"), re.sub(r"\A(?:https?://|mailto:|tel:)", "", url).rstrip("/"))
+
+
+def _unaddressed(text: str, me: str) -> str:
+    """Without the mentions of us that it begins with: they only say to whom it is said."""
+    rest = re.sub(rf"\A(?:\s*<@{re.escape(me)}(?:\|[^>]*)?>[:,]?)+\s*", "", text)
+    return rest if rest.strip() else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    people: Mapping[str, str]
+    channels: Mapping[str, str]
+
+    def read(self, text: str, *, urls: bool = False) -> str:
+        return _read(text, self.people, self.channels, urls=urls)
+
+    def read_part(self, part: Part) -> Part:
+        author = self.read(part.author).removeprefix("@") if part.author.startswith("<@") else self.read(part.author)
+        return replace(part, text=self.read(part.text, urls=True), author=author, chat=self.read(part.chat))
+
+
+def _all_words(part: Part) -> str:
+    return part.text + part.author + part.chat
 
 
 def _unescaped(text: str) -> str:

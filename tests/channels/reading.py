@@ -56,4 +56,10 @@ def _cell(event: InboundEvent) -> str:
     element = prompt_of(event).partition("\n")[2]
     inside = re.sub(r"\A<message[^>]*>|</message>\Z", "", element.strip()).strip()
     files = [f"file {one.name or 'without a name'}" for one in event.attachments]
-    return "<br>".join(f"`{line.replace('|', chr(92) + '|')}`" for line in [*inside.splitlines(), *files] if line)
+    return "<br>".join(map(_code, filter(None, [*inside.splitlines(), *files])))
+
+
+def _code(line: str) -> str:
+    marks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    margin = " " if "`" in line else ""
+    return f"{marks}{margin}{line}{margin}{marks}".replace("|", "\\|")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -85,6 +86,22 @@ async def test_what_was_written_while_the_host_was_away_is_answered_once(tmp_pat
         await slack.until(lambda: "echo: the next day" in slack.texts("D1001"), limit_s=LIMIT_S)
         await slack.until(lambda: slack.unacknowledged == 0)
     assert slack.texts("D1001") == ["echo: first", "echo: into the void", "echo: the next day"]
+
+
+async def test_what_its_author_deleted_while_the_host_was_away_is_not_answered(
+    tmp_path: Path, slack: SlackSimulator
+) -> None:
+    async with _host(tmp_path, slack):
+        await slack.write("D1001", "first")
+        await slack.until_shown(1, "D1001", limit_s=LIMIT_S)
+    written = await slack.write("D1001", "forget this", message_id=f"{time.time() - 60:.6f}")
+    await slack.delete(written, chat="D1001")
+    await slack.write("D1001", "the next day")
+    async with _host(tmp_path, slack):
+        await slack.until(lambda: "echo: the next day" in slack.texts("D1001"), limit_s=LIMIT_S)
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert slack.texts("D1001")[:2] == ["echo: first", "echo: the next day"]
+    assert not any("forget this" in text for text in slack.texts("D1001"))
 
 
 @pytest.mark.behaviour("IN-06", "RT-11")

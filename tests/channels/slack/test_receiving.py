@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 import pytest
 
-from channels.slack import MOST_PAGES, SlackChannel, _read
+from channels.slack import LATE_S, MOST_PAGES, SlackChannel, _read
 from nanohost.channel_api import (
     Accepted,
     Address,
@@ -17,6 +18,8 @@ from nanohost.channel_api import (
     InboundEvent,
     OutboundCard,
     OutboundText,
+    Part,
+    PartKind,
 )
 from nanohost.testing.channel_suite import SuiteInbox, identity
 from nanohost.testing.simulator import ADA, BOB, Fault
@@ -82,7 +85,8 @@ async def test_what_slack_writes_in_tags_is_read_as_people_read_it(
         event = {"type": "message", "channel": DM, "user": "1001", "ts": slack.next_ts(), "text": wire}
         await slack.tell_event(event)
         await inbox.until(lambda: len(inbox.accepted) == 1)
-    assert inbox.accepted[0].text == "ask @Bob and @nanohost in #general & see this (https://a.example/x) @here <b>"
+    assert inbox.accepted[0].text == "ask @Bob and @nanohost in #general & see this @here <b>"
+    assert inbox.accepted[0].parts == (Part(kind=PartKind.LINK, text="this", url="https://a.example/x"),)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,96 @@ async def test_what_slack_writes_in_tags_is_read_as_people_read_it(
 )
 def test_tags_are_read(wire: str, read: str) -> None:
     assert " ".join(_read(wire, {}).split()) == " ".join(read.split())
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_what_is_deleted_and_what_is_taken_back_is_told(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        dm = await slack.write(DM, "in a DM")
+        root = await slack.write(ROOM, "root", group=True, person=BOB)
+        reply = await slack.write(ROOM, "reply", group=True, thread=root)
+        [ours] = (
+            await channel.send(Address(platform_id=DM), OutboundText(text="ours"), idempotency_key="k")
+        ).platform_message_ids
+        await inbox.until(lambda: len(inbox.accepted) == 3)
+        for change in (slack.react, slack.unreact, slack.react):
+            await change(dm, "👍", chat=DM)
+        await inbox.until(lambda: len(inbox.accepted) == 6)
+        await slack.delete(ours, chat=DM)
+        await slack.delete(dm, chat=DM)
+        await inbox.until(lambda: len(inbox.accepted) == 7)
+        await slack.delete(root, chat=ROOM)
+        await slack.delete(reply, chat=ROOM)
+        await inbox.until(lambda: len(inbox.accepted) == 9)
+        await slack.until(lambda: slack.unacknowledged == 0)
+    on, off, again, *gone = inbox.accepted[3:]
+    reaction, removed = EventKind.REACTION, EventKind.REACTION_REMOVED
+    assert [(event.kind, event.text, event.refers_to) for event in (on, off, again)] == [
+        (reaction, "👍", dm),
+        (removed, "👍", dm),
+        (reaction, "👍", dm),
+    ]
+    assert len({identity(event) for event in (on, off, again)}) == 3
+    assert [(event.kind, event.text, event.refers_to) for event in gone] == [
+        (EventKind.DELETION, "", ts) for ts in (dm, root, reply)
+    ]
+    assert [(event.platform_id, event.thread_id, event.sender.name) for event in gone] == [
+        (DM, None, "Ada"),
+        (ROOM, root, "Bob"),
+        (ROOM, root, "Ada"),
+    ]
+
+
+async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    root = await slack.post(ROOM, {"text": "The meeting is on Tuesday", "files": ["plan.txt"]}, person=BOB, group=True)
+    other = await slack.write(ROOM, "to be deleted", group=True)
+    slack.give_up()
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "chatter", group=True, thread=root)
+        first = await slack.write(ROOM, "right?", group=True, thread=root, mention=True)
+        await slack.write(ROOM, "sure?", group=True, thread=root, mention=True)
+        await slack.write(ROOM, "", group=True, thread=root, mention=True, message_id=first)
+        own = await slack.write(ROOM, "a thread of its own", group=True, mention=True)
+        await slack.write(ROOM, "go on", group=True, thread=own, mention=True)
+        await slack.delete(other, chat=ROOM)
+        await slack.write(ROOM, "in a thread that is gone", group=True, thread=other, mention=True)
+        await slack.write(ROOM, "the end", group=True)
+        await inbox.until_accepted("the end")
+        await slack.until(lambda: slack.unacknowledged == 0)
+    parent = Part(
+        kind=PartKind.QUOTED,
+        text="The meeting is on Tuesday\n[file: plan.txt]",
+        author="Bob",
+        sent_at=datetime.fromtimestamp(float(root), UTC),
+    )
+    events = {event.text: event for event in inbox.accepted if event.kind is EventKind.MESSAGE}
+    assert {text: event.parts for text, event in events.items() if event.parts} == {"right?": (parent,)}
+    told = [event for event in inbox.accepted if event.text == "right?"]
+    assert (len(told), {event.parts for event in told}) == (4, {(parent,)}), "a repeat is the same event"
+    assert "in a thread that is gone" in events
+
+
+@pytest.mark.behaviour("RT-11")
+async def test_an_edit_that_adds_the_mention_says_so_and_brings_the_parent(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    root = await slack.write(ROOM, "The meeting is on Tuesday", group=True, person=BOB)
+    slack.give_up()
+    async with serving(channel, inbox):
+        reply = await slack.write(ROOM, "right?", group=True, thread=root, file=("plan.txt", b"plan"))
+        await slack.edit(reply, "is that right?", chat=ROOM, mention=True)
+        await slack.edit(reply, "is that so?", chat=ROOM, mention=True)
+        await inbox.until(lambda: len(inbox.accepted) == 5)
+    message, *edits = inbox.accepted
+    assert (message.mentions_bot, message.parts) == (False, ())
+    assert {(event.kind, event.refers_to, event.mentions_bot) for event in edits} == {(EventKind.EDIT, reply, True)}
+    assert len({identity(event) for event in edits}) == 2, "Slack tells of each twice"
+    first = next(event for event in edits if event.text == "is that right?")
+    assert (first.parts[0].text, first.thread_id) == ("The meeting is on Tuesday", root)
 
 
 @pytest.mark.behaviour("RT-11")
@@ -357,6 +451,73 @@ async def test_a_flood_in_one_chat_hides_nothing_of_another(
             await inbox.until_accepted(f"missed {chat}")
     flood = [event.text for event in inbox.accepted if event.text.startswith("flood")]
     assert flood[-1] == f"flood {MOST_PAGES + 1}"
+
+
+async def test_what_was_deleted_while_the_host_was_away_is_told_when_it_reads_up(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    ids = dict[str, str]()
+    async with serving(channel, inbox):
+        for text in ("root", "empty root", "kept root"):
+            ids[text] = await slack.write(ROOM, text, group=True, message_id=f"{time.time() - 600 + len(ids):.6f}")
+        for text in ("reply", "kept reply"):
+            ts = f"{time.time() - 500 + len(ids):.6f}"
+            ids[text] = await slack.write(ROOM, text, group=True, thread=ids["root"], message_id=ts)
+        ids["dm"] = await slack.write(DM, "dm", message_id=f"{time.time() - 400:.6f}")
+        await inbox.until(lambda: len(inbox.accepted) == 6)
+        await slack.until(lambda: slack.unacknowledged == 0)
+    gone = ["root", "empty root", "reply", "dm"]
+    for text in ("dm", "reply", "root", "empty root"):
+        await slack.delete(ids[text], chat=DM if text == "dm" else ROOM)
+    missed = await slack.write(ROOM, "written and deleted meanwhile", group=True)
+    await slack.delete(missed, chat=ROOM)
+    slack.give_up()
+    for _ in range(2):
+        async with serving(SlackChannel(channel.settings), inbox) as ended:
+            await slack.write(DM, "the end")
+            await inbox.until_accepted("the end")
+            await slack.until(lambda: slack.unacknowledged == 0)  # what is new is taken after the reading up
+        assert ended == []
+    told = [event for event in inbox.accepted if event.kind is EventKind.DELETION]
+    assert sorted(event.refers_to or "" for event in told) == sorted(ids[text] for text in gone), "each once"
+    assert {event.refers_to: (event.platform_id, event.thread_id) for event in told} == {
+        ids["root"]: (ROOM, ids["root"]),
+        ids["empty root"]: (ROOM, ids["empty root"]),
+        ids["reply"]: (ROOM, ids["root"]),
+        ids["dm"]: (DM, None),
+    }
+    assert "written and deleted meanwhile" not in {event.text for event in inbox.accepted}
+
+
+async def test_nothing_counts_as_deleted_in_a_chat_that_cannot_be_read_in_full(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "first", group=True, message_id=f"{time.time() - 600:.6f}")
+        await inbox.until_accepted("first")
+    slack.most_a_page = 1
+    for number in range(MOST_PAGES + 2):
+        await slack.write(ROOM, f"flood {number}", group=True)
+    slack.give_up()
+    async with serving(SlackChannel(channel.settings), inbox):
+        await inbox.until_accepted(f"flood {MOST_PAGES + 1}")
+    assert {event.kind for event in inbox.accepted} == {EventKind.MESSAGE}
+
+
+@pytest.mark.parametrize("thread", [None, "a thread"])
+async def test_a_message_that_slack_tells_late_and_that_is_not_there_any_more_is_left_out(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, thread: str | None
+) -> None:
+    root = await slack.write(ROOM, "root", group=True) if thread else None
+    slack.give_up()
+    late = [f"{time.time() - LATE_S - 30 + number:.6f}" for number in range(2)]
+    for ts, text in zip(late, ("deleted", "kept"), strict=True):
+        await slack.write(ROOM, text, group=True, thread=root, message_id=ts)
+    await slack.delete(late[0], chat=ROOM)
+    async with serving(channel, inbox):
+        await inbox.until_accepted("kept")
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert [event.text for event in inbox.accepted if event.kind is EventKind.MESSAGE] == ["kept"]
 
 
 async def test_whoever_cannot_look_back_listens_all_the_same(

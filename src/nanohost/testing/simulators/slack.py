@@ -20,6 +20,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from nanohost.testing.simulator import ADA, BOB, BOT, LIMIT_S, Fault, Faults, Person, Shown, Simulator, edited
+from nanohost.testing.simulators._slack_kinds import KINDS
 
 BOT_TOKEN = "xoxb-simulated-4242"  # noqa: S105 - of a platform that is none
 APP_TOKEN = "xapp-simulated-4242"  # noqa: S105
@@ -111,6 +112,8 @@ class SlackSimulator(Simulator):
         self._people = {person.id: person for person in (ADA, BOB)}
         self._metadata: dict[tuple[str, str], object] = {}
         self._blocks: dict[tuple[str, str], Sequence[Mapping[str, Any]]] = {}
+        self._graves: dict[tuple[str, str], Asked] = {}
+        """What is left of deleted messages with replies, by chat and ts."""
         self._files: dict[str, StoredFile] = {}
         self._events: dict[str, list[tuple[str, Asked]]] = {}
         self._unacknowledged: dict[str, Envelope] = {}
@@ -187,6 +190,80 @@ class SlackSimulator(Simulator):
             await self._deliver(type_, payload, about=ts)
         return ts
 
+    async def post(
+        self,
+        chat: str,
+        content: Mapping[str, object],
+        *,
+        person: Person = ADA,
+        group: bool = False,
+        thread: str | None = None,
+        message_id: str | None = None,
+    ) -> str:
+        """Somebody sends anything: `content` has the fields of Slack's message event beside those that every message
+        has. A file may be given as its name. Returns the message's ts."""
+        ts = message_id or self.next_ts()
+        self._people.setdefault(person.id, person)
+        event: Asked = {"type": "message", "channel": chat, "ts": ts, "event_ts": ts, "channel_type": _type_of(chat)}
+        event |= ({"thread_ts": thread} if thread else {}) | ({} if "bot_id" in content else _author(person))
+        event |= self._completed(content)
+        text = event.get("text")
+        wire = text if isinstance(text, str) else ""
+        await self.show(Shown(id=ts, chat=chat, text=_read_mrkdwn(wire), raw=wire, sender=person.id, thread=thread))
+        self._events[ts] = [("events_api", self._callback(event))]
+        if f"<@{ME}" in json.dumps(content) and _type_of(chat) != "im":
+            twin = {key: value for key, value in event.items() if key not in ("channel_type", "subtype")}
+            self._events[ts].append(("events_api", self._callback(twin | {"type": "app_mention"})))
+        for type_, payload in self._events[ts]:
+            await self._deliver(type_, payload, about=ts)
+        return ts
+
+    def _completed(self, content: Mapping[str, object]) -> Asked:
+        whole = dict(content)
+        if isinstance(files := whole.get("files"), list):
+            whole["files"] = [
+                self.describe(self.store_file(one, one.encode())) if isinstance(one, str) else one for one in files
+            ]
+        if isinstance(shared := whole.get("attachments"), list):
+            whole["attachments"] = [self._completed(one) if isinstance(one, dict) else one for one in shared]
+        return whole
+
+    def kinds(self) -> Sequence[str]:
+        return tuple(KINDS)
+
+    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+
+    async def delete(self, message_id: str, *, chat: str) -> None:
+        """Somebody deletes a message. Of one with replies a tombstone is left."""
+        before = next(one for one in self.screen(chat, sender=None) if one.id == message_id)
+        replies = [one for one in self.screen(chat, sender=None) if one.thread == message_id != one.id]
+        self._shown.remove(before)
+        was = self._in_history(before, with_metadata=False)
+        event: Asked = {"type": "message", "channel": chat, "channel_type": _type_of(chat), "hidden": True}
+        event |= {"previous_message": was, "ts": self.next_ts()}
+        if replies:
+            grave = {"type": "message", "subtype": "tombstone", "text": "This message was deleted.", "hidden": True}
+            grave |= {"user": "USLACKBOT", "ts": message_id, "thread_ts": message_id}
+            self._graves[chat, message_id] = grave
+            event |= {"subtype": "message_changed", "message": grave}
+        else:
+            event |= {"subtype": "message_deleted", "deleted_ts": message_id}
+        await self._deliver("events_api", self._callback(event))
+        await self.changed()
+
+    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody takes a reaction back."""
+        name = next((name for name, each in _EMOJI.items() if each == emoji), "unknown")
+
+        def without(one: Shown) -> Shown:
+            return replace(one, reactions=tuple(each for each in one.reactions if each != emoji))
+
+        await self.show_again(message_id, without, chat=chat)
+        item = {"type": "message", "channel": chat, "ts": message_id}
+        event = {"type": "reaction_removed", "user": person.id, "reaction": name, "item": item}
+        await self._deliver("events_api", self._callback(event | {"event_ts": self.next_ts()}))
+
     async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
         self._people.setdefault(person.id, person)
         [element] = [one for one in _buttons(self.blocks(message)) if one["text"]["text"] == label]
@@ -213,10 +290,15 @@ class SlackSimulator(Simulator):
         event = {"type": "reaction_added", "user": person.id, "reaction": name, "item": item}
         await self._deliver("events_api", self._callback(event | {"event_ts": self.next_ts()}))
 
-    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
+    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
+        """`mention`: the bot is addressed now. Slack tells of that twice, as of a mention in a new message."""
         before = next(one for one in self.screen(chat, sender=None) if one.id == message_id)
-        await self.show_again(message_id, edited(text, _escaped(text)), chat=chat)
-        await self.tell_of_change(before, _escaped(text), _author(person), by=person.id)
+        wire = (f"<@{ME}> " if mention else "") + _escaped(text)
+        await self.show_again(message_id, edited(text, wire), chat=chat)
+        message = await self.tell_of_change(before, wire, _author(person), by=person.id)
+        if mention and _type_of(chat) != "im":
+            twin = message | {"type": "app_mention", "channel": chat, "event_ts": message["edited"]["ts"]}
+            await self._deliver("events_api", self._callback(twin))
 
     async def preview(self, message_id: str, *, chat: str) -> None:
         """Slack adds a preview to somebody's message, which it tells as a change that nobody made."""
@@ -326,7 +408,8 @@ class SlackSimulator(Simulator):
             "event": dict(event),
         }
 
-    async def tell_of_change(self, before: Shown, wire: str, author: Mapping[str, object], *, by: str | None) -> None:
+    async def tell_of_change(self, before: Shown, wire: str, author: Mapping[str, object], *, by: str | None) -> Asked:
+        """Returns the message as it is now."""
         thread = {"thread_ts": before.thread} if before.thread else {}
         message: Asked = {"type": "message", "ts": before.id, "text": wire, **author, **thread}
         if by is not None:
@@ -341,6 +424,7 @@ class SlackSimulator(Simulator):
             "ts": self.next_ts(),
         }
         await self._deliver("events_api", self._callback(event))
+        return message
 
     # --- the Web API ---
 
@@ -426,24 +510,34 @@ class SlackSimulator(Simulator):
         }
 
     async def _api_conversations_history(self, asked: Asked) -> Answer:
-        found = [one for one in self.screen(self._channel(asked), sender=None) if one.thread in (None, one.id)]
-        return self._paged(asked, found[::-1])
+        chat = self._channel(asked)
+        found = [one for one in self.screen(chat, sender=None) if one.thread in (None, one.id)]
+        return self._paged(
+            asked, found[::-1], graves=[one for (where, _), one in self._graves.items() if where == chat]
+        )
 
     async def _api_conversations_replies(self, asked: Asked) -> Answer:
         every, ts = self.screen(self._channel(asked), sender=None), str(asked.get("ts"))
         found = [one for one in every if ts in (one.id, one.thread)]
         if not found:
             raise Denied("thread_not_found")
-        return self._paged(asked, found)
+        grave = self._graves.get((self._channel(asked), ts))
+        return self._paged(asked, found, graves=[grave] if grave else [])
 
-    def _paged(self, asked: Asked, found: Sequence[Shown]) -> Answer:
-        found = [one for one in found if one.id >= str(asked.get("oldest") or "0")]
+    def _paged(self, asked: Asked, found: Sequence[Shown], *, graves: Sequence[Asked]) -> Answer:
+        """Both ends are left out, unless they are asked for; what is left of deleted messages is on the first page."""
+        oldest, latest = str(asked.get("oldest") or "0"), str(asked.get("latest") or "9")
+        ends = {oldest, latest} if str(asked.get("inclusive")).lower() in ("true", "1") else set()
+        found = [one for one in found if oldest < one.id < latest or one.id in ends]
+        graves = [one for one in graves if oldest < one["ts"] < latest or one["ts"] in ends]
         start = int(asked.get("cursor") or 0)
         end = start + min(int(asked.get("limit") or 100), self.most_a_page)
         page = [
             self._in_history(one, with_metadata=bool(asked.get("include_all_metadata"))) for one in found[start:end]
         ]
         more = end < len(found)
+        if start == 0:
+            page = [*graves, *page]
         return {"messages": page, "has_more": more, "response_metadata": {"next_cursor": str(end) if more else ""}}
 
     def _in_history(self, one: Shown, *, with_metadata: bool) -> Asked:
