@@ -38,10 +38,10 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -103,6 +103,8 @@ WATCH_S = 0.5
 """How often a connection is looked at: the library does not tell of one that was reset."""
 LOOK_UP_S = 0.7
 """For a name or a thread: an event must be acknowledged within 3 s."""
+ROOT_LOOK_UP_S = 1.5
+"""For what a thread begins with: two calls, one after the other."""
 HEALTHY_AFTER_S = 5.0
 LOOKED_BACK_S = 7 * 24 * 3600.0
 """How old a message may be that `find_sent` finds."""
@@ -355,7 +357,7 @@ class _Cursor(_Wire):
 
 
 class _Page(_Wire):
-    messages: tuple[_Standing, ...] = ()
+    messages: tuple[object, ...] = ()
     response_metadata: _Cursor | None = None
 
 
@@ -393,6 +395,29 @@ class Pauses:
     refused_s: float = 30.0
 
 
+@dataclass(slots=True, kw_only=True)
+class _Sight:
+    """What is seen of a chat after an absence. `since`: its newest message that is known; `day`: what is older is not
+    looked at. `read`: the threads that were read in full; None among them is what is outside of threads."""
+
+    chat: str
+    day: float
+    since: float
+    found: dict[str, _Standing] = field(default_factory=dict)
+    read: set[str | None] = field(default_factory=set)
+    handed_in: set[str] = field(default_factory=set)
+
+    def is_news(self, one: _Standing) -> bool:
+        is_late = _seconds_of(one.ts) > self.since and one.ts not in self.handed_in
+        return is_late and one.subtype in _MESSAGE_SUBTYPES
+
+    def shows(self, ts: str, thread: str | None) -> bool:
+        """Whether a message stands there, or nobody looked where it would."""
+        where = None if thread == ts else thread
+        there = self.found.get(ts)
+        return where not in self.read or (there is not None and there.subtype != TOMBSTONE)
+
+
 class SlackChannel:
     """Serves one Slack app in one workspace."""
 
@@ -405,7 +430,7 @@ class SlackChannel:
         self._people = _LookUp(self._ask_person, nothing="")
         self._chats = _LookUp(self._ask_chat, nothing="")
         self._threads = _LookUp(self._ask_thread, nothing="")
-        self._roots: _LookUp[Part | None] = _LookUp(self._ask_root, nothing=None)
+        self._roots: _LookUp[Part | None] = _LookUp(self._ask_root, nothing=None, limit_s=ROOT_LOOK_UP_S)
         self._there = _LookUp(self._ask_whether_there, nothing=True)
         self._spoken_in: OrderedDict[str, str] = OrderedDict()
         """The threads in which we were spoken to or wrote, with the ts of the first time."""
@@ -518,69 +543,76 @@ class SlackChannel:
     async def _catch_up(self, inbox: Inbox, me: _Me) -> None:
         """Slack tries for a few minutes to deliver a message, and then no more: the rest is read where it stands, as
         far as Slack lets us, before anything new is taken."""
-        newest_of = await inbox.latest()
+        day = time.time() - CAUGHT_UP_S
+        sights = [
+            _Sight(chat=chat, day=day, since=max(_seconds_of(newest), day))
+            for chat, newest in (await inbox.latest()).items()
+        ]
         try:
             async with asyncio.timeout(CATCH_UP_S):
-                for chat, newest in newest_of.items():
-                    await self._catch_up_in(chat, newest, inbox, me)
+                for sight in sights:
+                    await self._in_its_share(sight, self._catch_up_in(sight, inbox, me))
+                for sight in sights:
+                    await self._in_its_share(sight, self._tell_what_is_gone(sight, inbox, me))
         except AuthFailed:
             raise
         except (ChannelError, TimeoutError) as error:
             _log.warning("slack_not_caught_up", error=str(error) or f"it took more than {CATCH_UP_S:g} s")
 
-    async def _catch_up_in(self, chat: str, newest: str, inbox: Inbox, me: _Me) -> None:
+    async def _in_its_share(self, sight: _Sight, reading: Coroutine[Any, Any, None]) -> None:
         """One chat, in its share of the time: a flood in it must not hide what was written elsewhere."""
         try:
             async with asyncio.timeout(CHAT_CATCH_UP_S):
-                known = await inbox.recent(chat, datetime.now(UTC) - timedelta(seconds=CAUGHT_UP_S))
-                missed, gone = await self._missed(chat, newest, known)
-                for ts in gone:
-                    await inbox.accept(_deletion(chat, ts, known[ts], is_group=_is_group(chat, None)))
-                for message in missed:
-                    for event in await _understood("history", self._missed_event(me, message, chat)):
-                        await inbox.accept(event)
+                await reading
         except TimeoutError:
-            _log.warning("slack_not_caught_up", chat=chat, error=f"it took more than {CHAT_CATCH_UP_S:g} s")
+            _log.warning("slack_not_caught_up", chat=sight.chat, error=f"it took more than {CHAT_CATCH_UP_S:g} s")
+
+    async def _catch_up_in(self, sight: _Sight, inbox: Inbox, me: _Me) -> None:
+        """What people wrote outside of threads, and in those that begin in sight."""
+        await self._look(sight, None)
+        for root in list(sight.found.values()):
+            if _seconds_of(root.latest_reply) > sight.since:
+                await self._look(sight, root.ts)
+        await self._hand_in_missed(sight, inbox, me)
+
+    async def _tell_what_is_gone(self, sight: _Sight, inbox: Inbox, me: _Me) -> None:
+        """Which messages that we know of were deleted, as far as we see; and what else was written in their threads."""
+        if None not in sight.read:
+            return
+        known = await inbox.recent(sight.chat, datetime.fromtimestamp(sight.day + SURELY_IN_SIGHT_S, UTC))
+        threads = [thread for ts, thread in known.items() if thread != ts and thread not in sight.read]
+        for thread in list(dict.fromkeys(threads))[:MOST_THREADS]:
+            await self._look(sight, thread)
+        for ts in sorted(known, key=_seconds_of):
+            if not sight.shows(ts, known[ts]):
+                await inbox.accept(_deletion(sight.chat, ts, known[ts], is_group=_is_group(sight.chat, None)))
+        await self._hand_in_missed(sight, inbox, me)
+
+    async def _look(self, sight: _Sight, thread: str | None) -> None:
+        """Read what stands in a thread, or outside of threads."""
+        try:
+            async for one in self._standing(Address(platform_id=sight.chat, thread_id=thread), sight.day):
+                sight.found[one.ts] = one
+            sight.read.add(thread)
+        except _SlackRefused as refused:
+            if refused.error == "thread_not_found":
+                sight.read.add(thread)
+        except Refused:
+            pass  # we are in that chat no more
+        except Ambiguous as error:
+            _log.warning("slack_not_caught_up", chat=sight.chat, error=str(error))  # what was seen so far counts
+
+    async def _hand_in_missed(self, sight: _Sight, inbox: Inbox, me: _Me) -> None:
+        """The oldest first, each once."""
+        missed = [one for one in sight.found.values() if sight.is_news(one)]
+        for message in sorted(missed, key=lambda one: _seconds_of(one.ts)):
+            for event in await _understood("history", self._missed_event(me, message, sight.chat)):
+                await inbox.accept(event)
+            sight.handed_in.add(message.ts)
 
     async def _missed_event(self, me: _Me, message: _Standing, chat: str) -> Sequence[InboundEvent]:
         event = await self._message(me, message, chat, None)
         return () if event.sender.is_self else (event,)
-
-    async def _missed(
-        self, chat: str, newest: str, known: Mapping[str, str | None]
-    ) -> tuple[list[_Standing], list[str]]:
-        """What people wrote after `newest`, the oldest first: outside of threads, in those that begin in sight, and in
-        those of the messages that are `known`. And which of these are not there any more."""
-        found, looked_into = dict[str, _Standing](), set[str | None]()
-        day = time.time() - CAUGHT_UP_S
-        since = max(_seconds_of(newest), day)
-        threads = list(dict.fromkeys(thread for ts, thread in known.items() if thread not in (None, ts)))
-        try:
-            async for root in self._standing(Address(platform_id=chat), day):
-                found[root.ts] = root
-                if _seconds_of(root.latest_reply) > since:
-                    threads.insert(0, root.ts)
-            looked_into.add(None)
-            for thread in list(dict.fromkeys(threads))[:MOST_THREADS]:
-                found |= await self._standing_in(Address(platform_id=chat, thread_id=thread), day)
-                looked_into.add(thread)
-        except Refused:
-            pass  # we are in that chat no more
-        except Ambiguous as error:
-            _log.warning("slack_not_caught_up", chat=chat, error=str(error))  # what was seen so far counts
-        missed = [one for one in found.values() if _seconds_of(one.ts) > since and one.subtype in _MESSAGE_SUBTYPES]
-        there = {one.ts for one in found.values() if one.subtype != TOMBSTONE}
-        in_sight = [ts for ts in known if _seconds_of(ts) > day + SURELY_IN_SIGHT_S and ts not in there]
-        gone = [ts for ts in in_sight if (None if known[ts] == ts else known[ts]) in looked_into]
-        return sorted(missed, key=lambda one: _seconds_of(one.ts)), sorted(gone, key=_seconds_of)
-
-    async def _standing_in(self, thread: Address, since: float) -> Mapping[str, _Standing]:
-        try:
-            return {one.ts: one async for one in self._standing(thread, since)}
-        except _SlackRefused as refused:
-            if refused.error != "thread_not_found":
-                raise
-            return {}
 
     def _stand(self, condition: Condition, sentence: str) -> None:
         if condition is not self._stands[0]:
@@ -901,7 +933,8 @@ class SlackChannel:
             except ValidationError:
                 raise Ambiguous("Slack tells what stands there in a way that makes no sense") from None
             for message in page.messages:
-                yield message
+                with suppress(ValidationError):  # one that makes no sense hides no other
+                    yield _Standing.model_validate(message)
             if page.response_metadata is None or not page.response_metadata.next_cursor:
                 return
             asked["cursor"] = page.response_metadata.next_cursor
@@ -1036,7 +1069,7 @@ async def _understood(about: str, reading: Awaitable[Sequence[InboundEvent]]) ->
     """The events that something means; none, if it makes no sense."""
     try:
         return await reading
-    except (ValueError, TypeError, OverflowError) as error:  # a ValidationError is a ValueError
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # a ValidationError is a ValueError
         _log.info("slack_event_ignored", type=about, error=type(error).__name__)
         return ()
 
@@ -1074,9 +1107,10 @@ class _LookUp(Generic[_Known]):
     """What Slack can be asked for about an id, kept; `nothing` when it does not say in time, which is not kept. Never
     raises a ChannelError."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[_Known]], *, nothing: _Known) -> None:
+    def __init__(self, ask: Callable[[str], Awaitable[_Known]], *, nothing: _Known, limit_s: float = LOOK_UP_S) -> None:
         self._ask = ask
         self._nothing = nothing
+        self._limit_s = limit_s
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._not_before = 0.0
 
@@ -1086,7 +1120,7 @@ class _LookUp(Generic[_Known]):
         if time.monotonic() < self._not_before:
             return self._nothing
         try:
-            async with asyncio.timeout(LOOK_UP_S):
+            async with asyncio.timeout(self._limit_s):
                 self.remember(id, await self._ask(id))
         except Refused:
             self.remember(id, self._nothing)
@@ -1451,8 +1485,8 @@ def _element(one: Mapping[str, object], parts: list[Part]) -> None:
         parts.append(_shared(title, " ".join(filter(None, [words, " / ".join(choices)])), url=one.get("url")))
 
 
-def _rich_text(one: Mapping[str, object], number: int = 0) -> str:
-    """A part of rich text. `number`: of an item of a list that counts."""
+def _rich_text(one: Mapping[str, object]) -> str:
+    """A part of rich text."""
     elements = _every(one.get("elements"))
     match one.get("type"):
         case "rich_text_list":

@@ -36,7 +36,7 @@ def _card(*components: Mapping[str, object]) -> Mapping[str, object]:
 
 
 KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
-    "mentions, an emoji, a time": [
+    "mentions and emoji": [
         {"content": "<@1002> of <@&5010>, see <#5001> <:party:77> at <t:1790000000:f>, or type </lunch:88>"}
     ],
     "file": [{"content": "see this", "attachments": ["notes.txt"]}],

@@ -45,7 +45,7 @@ def _shared(**more: object) -> Mapping[str, object]:
 
 
 KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
-    "mentions, a channel, a time": [
+    "mentions and channels": [
         {"text": "ask <@1002> in <#C501|> &amp; <!here>, <!date^1790000000^{date}|September 21st> :tada:"}
     ],
     "link behind words": [{"text": "read <https://example.com/a?b=1&amp;c=2|the article> please"}],
