@@ -108,6 +108,8 @@ LONGEST_WAIT_S = 3600.0
 """However long Discord asks to wait: then it may say so again."""
 LONGEST_EMOJI = 32
 HEALTHY_AFTER_S = 10.0
+MOST_RESUMES = 2
+"""After more that fail, the gateway of a stream may be another's by now, and the stream gone."""
 CHECKPOINT_S = 1.0
 """A place in the stream that is this old is kept; what is told again after a crash does no harm."""
 LOOK_BACK_AT_ONCE = 5
@@ -1048,6 +1050,10 @@ class DiscordChannel:
         self._stream: _Stream | None = None
         self._number = ""
         """Of the event that is being dealt with: no other has it."""
+        self._failures = 0
+        """Connections in a row that did not last."""
+        self._unanswered = 0
+        """Of those, the ones that were to be resumed and that Discord ended without a word."""
         self._saved: Checkpoint | None = None
         self._saved_at = -math.inf
         self._newest = 0
@@ -1128,7 +1134,9 @@ class DiscordChannel:
                 await self._listen(inbox)
             except ReconnectWebSocket as again:
                 problem = "Discord ended the connection"
-                if not again.resume and self._stream is not None:
+                self._unanswered += self._stream is not None
+                forgotten = not again.resume or self._unanswered > MOST_RESUMES
+                if forgotten and self._stream is not None:
                     self._stream, failures = None, 0  # the gateway is there, and has forgotten us
             except AuthFailed as error:
                 self._stream = None
@@ -1144,6 +1152,7 @@ class DiscordChannel:
             failures = 0 if held_s > HEALTHY_AFTER_S else failures + 1
             if held_s > SPARING_PAUSE_S:
                 self._introductions = 0
+            self._failures = failures
             self._condition = (Condition.DOWN, problem)
             _log.info("gateway_lost", channel="discord", reason=problem, failures=failures)
             introductions = self._introductions if self._stream is None else 0
@@ -1157,7 +1166,8 @@ class DiscordChannel:
             await self._recall(me, inbox)
             self._me = me
         stream = self._stream
-        url = self._settings.gateway_url or (str(stream.gateway) if stream else await http.gateway())
+        known = str(stream.gateway) if stream and self._failures <= MOST_RESUMES else None
+        url = self._settings.gateway_url or known or await http.gateway()
         connection = _Connection(http)
         async with connection.opened(yarl.URL(url), stream) as gateway:
             self._introductions += stream is None
@@ -1212,8 +1222,10 @@ class DiscordChannel:
     async def _heed(self, name: str, said: object, inbox: Inbox) -> None:
         match name:
             case "READY":
+                self._unanswered = 0
                 await self._begin(Ready.model_validate(said), inbox)
             case "RESUMED":
+                self._unanswered = 0
                 self._condition = (Condition.UP, "")
             case "GUILD_CREATE":
                 await self._enter(Guild.model_validate(said), inbox)
@@ -1383,10 +1395,11 @@ class DiscordChannel:
         return " in ".join(filter(None, [place.name if place else "", elsewhere]))
 
     async def _know_roles(self, message: Message) -> None:
-        """A stream that is resumed in a new life of the host does not say which roles there are: they are asked for."""
+        """A stream that is resumed in a new life of the host does not say which roles there are: they are asked for.
+        Raises NotSent."""
         if message.guild_id is None or self._roles.keys() >= {*message.mention_roles}:
             return
-        with suppress(ChannelError, ValidationError):
+        with suppress(Refused, ValidationError):  # when Discord cannot say now the message comes again
             said = _LIST.validate_python(await self._required().get_roles(message.guild_id))
             self._learn_roles(map(Role.model_validate, said))
         self._roles |= {role: "" for role in message.mention_roles if role not in self._roles}

@@ -932,9 +932,12 @@ class SlackChannel:
                 page = _Page.model_validate(answer.data)
             except ValidationError:
                 raise Ambiguous("Slack tells what stands there in a way that makes no sense") from None
-            for message in page.messages:
-                with suppress(ValidationError):  # one that makes no sense hides no other
-                    yield _Standing.model_validate(message)
+            for said in page.messages:
+                try:
+                    message = _Standing.model_validate(said)
+                except ValidationError:
+                    continue  # one that makes no sense hides no other
+                yield message
             if page.response_metadata is None or not page.response_metadata.next_cursor:
                 return
             asked["cursor"] = page.response_metadata.next_cursor

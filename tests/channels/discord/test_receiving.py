@@ -14,7 +14,7 @@ from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, I
 from nanohost.testing.channel_suite import LIMIT_S, SuiteInbox, identity, receiving
 from nanohost.testing.simulator import BOB, Fault, Person, outage
 from nanohost.testing.simulator_suite import hosted, send, until_accepted
-from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, DiscordSimulator
+from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, Denied, DiscordSimulator
 
 from .bench import IN_DM, IN_GENERAL, DiscordBench, made
 
@@ -168,6 +168,32 @@ async def test_an_outage_before_the_first_connection_is_told_and_waited_out(
         assert channel.condition() == (Condition.UP, "")
 
 
+class NoRolesAtFirst(DiscordSimulator):
+    asked = 0
+
+    async def roles(self, asked: dict[str, Any]) -> object:
+        self.asked += 1
+        if self.asked == 1:
+            raise Denied(503, 0, "Service Unavailable")
+        return await super().roles(asked)
+
+
+async def test_a_mention_of_the_role_counts_also_when_discord_could_not_say_at_first_whose_it_is(
+    inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    platform = NoRolesAtFirst()
+    async with platform.running():
+        async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox):
+            await platform.until(lambda: platform.is_listened_to)
+            await platform.write(DM, "before")
+            await inbox.until_accepted("before")
+        await platform.write(GENERAL, f"<@&{MY_ROLE}> hello", group=True)
+        async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox) as host:
+            event = await inbox.until_accepted("hello")
+            assert host.ended == []
+    assert (event.mentions_bot, platform.asked) == (True, 2)
+
+
 @pytest.mark.parametrize("fault", [Fault.RESET_BEFORE, Fault.SERVER_ERROR, Fault.NOT_JSON])
 async def test_discord_that_cannot_answer_is_asked_again(
     desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, fault: Fault
@@ -241,6 +267,25 @@ async def test_a_checkpoint_that_makes_no_sense_is_none(
         await inbox.until_accepted("hello")
         assert host.ended == []
     assert (platform.identified, platform.resumed) == (1, 0)
+
+
+@pytest.mark.parametrize("spoiled", ["its gateway", "the stream"])
+async def test_a_stream_that_cannot_be_resumed_any_more_is_begun_anew(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path, spoiled: str
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+    assert inbox.saved is not None
+    if spoiled == "its gateway":
+        inbox.saved = inbox.saved.replace(platform.address, "127.0.0.1:9")
+    else:
+        platform.closes_resumed = True
+    await platform.write(DM, "meanwhile")
+    async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox) as host:
+        await inbox.until_accepted("meanwhile")
+        assert host.ended == []
+    assert platform.identified == (1 if spoiled == "its gateway" else 2)
 
 
 async def test_another_bots_stream_is_not_resumed(

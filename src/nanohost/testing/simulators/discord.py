@@ -105,6 +105,8 @@ class DiscordSimulator(Simulator):
         """DM chats whose people take nothing from the bot."""
         self.forbidden: set[str] = set()
         """Channels that the bot may not write in."""
+        self.closes_resumed = False
+        """Whoever wants to resume is cut off with a code, instead of being told that the stream is gone."""
         self.presses: list[Press] = []
         self.identified = 0
         self.resumed = 0
@@ -377,6 +379,9 @@ class DiscordSimulator(Simulator):
         return stream
 
     async def _resume(self, data: Said, stream: Stream) -> Stream:
+        if self.closes_resumed and stream.socket is not None:
+            await stream.socket.close(code=4007, message=b"Invalid seq")
+            return stream
         known = self._streams.get(str(data["session_id"]))
         if known is None or data["seq"] > len(known.events):
             await stream.say(_INVALID, False)
