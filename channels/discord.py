@@ -107,6 +107,8 @@ SPARINGLY_AFTER, SPARING_PAUSE_S = 20, 90.0
 LONGEST_WAIT_S = 3600.0
 """However long Discord asks to wait: then it may say so again."""
 LONGEST_EMOJI = 32
+LOOK_UP_S = 3.0
+"""For what a thread begins with: the stream waits meanwhile."""
 HEALTHY_AFTER_S = 10.0
 MOST_RESUMES = 2
 """After more that fail, the gateway of a stream may be another's by now, and the stream gone."""
@@ -1068,6 +1070,8 @@ class DiscordChannel:
         """The newest committed message of each chat when the stream began."""
         self._places: dict[str, Place] = {}
         self._names: dict[str, User] = {}
+        self._called_into: dict[str, str] = {}
+        """The threads in which we were addressed, with the message that did so first."""
         self._servers: dict[str, str] = {}
         self._roles: dict[str, str] = {}
         """The names of servers and of the roles in them, by id."""
@@ -1344,7 +1348,8 @@ class DiscordChannel:
         place = await self._place(message.channel_id, message.guild_id, in_dm=message.author)
         sender = self._sender(message.author, message.member, is_bot=message.webhook_id is not None)
         await self._know_roles(message)
-        held = self._reading.read(message, quoted=await self._quoted(message), chat=await self._passed_on_in(message))
+        quoted = await self._quoted(message) or await self._begun_with(message, place)
+        held = self._reading.read(message, quoted=quoted, chat=await self._passed_on_in(message))
         return InboundEvent(
             platform_id=place.chat,
             platform_message_id=id,
@@ -1379,8 +1384,28 @@ class DiscordChannel:
                 answered = Answered.model_validate(await self._required().get_message(where, id))
         if answered is None:
             return Part(kind=PartKind.QUOTED, text="[a message that is not there any more, or cannot be read here]")
+        return self._as_quoted(answered)
+
+    def _as_quoted(self, answered: Answered) -> Part:
         author, sent_at = self._name_of(answered.author), answered.timestamp
         return Part(kind=PartKind.QUOTED, text=self._reading.in_words(answered), author=author, sent_at=sent_at)
+
+    async def _begun_with(self, message: Message, place: Place) -> Part | None:
+        """The message that a thread was made of, for whoever is called into it for the first time. It has the thread's
+        id, and stands in the channel around it; a forum's stands in the thread. Again after a restart: twice does no
+        harm."""
+        thread = place.thread
+        if thread is None or message.id == thread or not self._is_addressed(message):
+            return None
+        if self._called_into.setdefault(thread, message.id) != message.id:
+            return None
+        while len(self._called_into) > REMEMBERED_NAMES:
+            del self._called_into[next(iter(self._called_into))]
+        for where in (place.chat, thread):
+            with suppress(ChannelError, ValidationError, TimeoutError):
+                async with asyncio.timeout(LOOK_UP_S):
+                    return self._as_quoted(Answered.model_validate(await self._required().get_message(where, thread)))
+        return None
 
     async def _passed_on_in(self, message: Message) -> str:
         """Where a message that is passed on was written, as far as we may know."""

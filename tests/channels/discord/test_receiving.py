@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from channels.discord import FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
-from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, Refused
+from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, PartKind, Refused
 from nanohost.testing.channel_suite import LIMIT_S, SuiteInbox, identity, receiving
 from nanohost.testing.simulator import BOB, Fault, Person, outage
 from nanohost.testing.simulator_suite import hosted, send, until_accepted
@@ -396,6 +396,25 @@ async def test_previews_and_what_we_do_ourselves_are_no_events(
         ("https://example.com", False),
         ("beep", True),
     ]
+
+
+async def test_a_thread_brings_what_it_begins_with_once_to_whoever_is_called_into_it(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    root = await platform.write(GENERAL, "The meeting is on Tuesday", group=True, person=BOB)
+    async with receiving(desk, inbox) as host:
+        await desk.listening()
+        await platform.write(GENERAL, "chatter", group=True, thread=root)
+        await platform.write(GENERAL, "right?", group=True, thread=root, mention=True)
+        await platform.write(GENERAL, "sure?", group=True, thread=root, mention=True)
+        await platform.write(GENERAL, "a thread of no message", group=True, thread=THREAD, mention=True)
+        await platform.write(GENERAL, "the end", group=True)
+        await inbox.until_accepted("the end")
+        assert host.ended == []
+    brought = {event.text: event.parts for event in inbox.accepted if event.parts}
+    [part] = brought.pop("right?")
+    assert brought == {}
+    assert (part.kind, part.author, part.text) == (PartKind.QUOTED, "Bob", "The meeting is on Tuesday")
 
 
 @pytest.mark.behaviour("RT-11")

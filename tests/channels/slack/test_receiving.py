@@ -520,6 +520,15 @@ async def test_a_message_that_slack_tells_late_and_that_is_not_there_any_more_is
     assert [event.text for event in inbox.accepted if event.kind is EventKind.MESSAGE] == ["kept"]
 
 
+async def test_a_late_message_of_a_chat_that_cannot_be_read_is_handed_in(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    slack.archived.add(ROOM)
+    await slack.write(ROOM, "late", group=True, message_id=f"{time.time() - LATE_S - 30:.6f}")
+    async with serving(channel, inbox):
+        await inbox.until_accepted("late")
+
+
 async def test_whoever_cannot_look_back_listens_all_the_same(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
