@@ -285,6 +285,7 @@ class _Message(_Wire):
 
 
 class _Posted(_Message):
+    type: str
     channel: str
     channel_type: str | None = None
 
@@ -675,7 +676,7 @@ class SlackChannel:
         """A message. An edit that adds a mention of us is told as one, too. One that was told late may have been
         deleted since."""
         made = await self._message(me, posted, posted.channel, posted.channel_type)
-        if posted.edited is not None:
+        if posted.edited is not None and posted.type == "app_mention":
             return [_as_edit(made, posted.edited.ts)]
         if time.time() - _seconds_of(posted.ts) > LATE_S:
             place = f"{posted.channel} {posted.ts} {posted.thread_ts or ''}"

@@ -11,8 +11,9 @@ A channel is one file with a header that is read without importing it:
     # ///
 
 and a function `create(context: ChannelContext) -> Channel`. It holds no durable state: the host keeps what must
-survive. Abilities beyond plain text are separate small protocols that a channel may also satisfy. A channel that
-opens a Unix socket wraps its path in `short_path`: a home may lie deeper than the kernel lets a socket's path be.
+survive, and where the channel was in its platform's stream, if it says so (`Inbox.save_checkpoint`). Abilities beyond
+plain text are separate small protocols that a channel may also satisfy. A channel that opens a Unix socket wraps its
+path in `short_path`: a home may lie deeper than the kernel lets a socket's path be.
 
     ChannelError                    raised by `send` and nothing else is
     ├── NotSent                     surely not sent; the host tries again, a bounded number of times
