@@ -1609,7 +1609,8 @@ def _is_passed_on(one: Mapping[str, object]) -> bool:
 
 
 def _passed_on(one: Mapping[str, object], text: str) -> Part:
-    name, author, chat = _literal(one.get("author_name")), _tag(one.get("author_id")), _tag(one.get("channel_id"))
+    name = _literal(one.get("author_name")) or _literal(one.get("author_subname"))
+    author, chat = _tag(one.get("author_id")), _tag(one.get("channel_id"))
     sent = _seconds_of(_text(one.get("ts")))
     return Part(
         kind=PartKind.FORWARDED,

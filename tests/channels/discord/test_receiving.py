@@ -319,6 +319,34 @@ async def test_when_the_stream_is_gone_a_channel_never_heard_is_read_since_the_n
     assert (places["now"], places["and in a thread"]) == (("5003", None), ("5003", "5104"))
 
 
+class NotedHistory(DiscordSimulator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = list[str]()
+
+    async def history(self, asked: dict[str, Any]) -> object:
+        self.read.append(str(asked["channel"]))
+        return await super().history(asked)
+
+
+async def test_a_server_that_the_bot_is_added_to_is_not_read_from_before_it_came(
+    inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    platform = NotedHistory()
+    async with platform.running():
+        desk = DiscordBench(platform, made(platform, tmp_path), chat=DM)
+        for text in ("hello", "again"):
+            async with receiving(desk, inbox) as host:
+                await platform.until(lambda: platform.is_listened_to)
+                channels = [{"id": "6001", "type": 0, "name": "news", "last_message_id": "9999999999999999999"}]
+                await platform.tell("GUILD_CREATE", {"id": "6000", "name": "Other", "channels": channels})
+                await platform.write(DM, text)
+                await inbox.until_accepted(text)
+                assert host.ended == []
+            platform.forget_streams()
+    assert set(platform.read) == {DM}
+
+
 # Not let in
 
 
