@@ -1343,7 +1343,8 @@ def taken_apart(message: _Message) -> Taken:
     if words and not own.strip():
         own = words
     elif words and not _only_repeats(message.blocks):
-        more = "\n".join(line for line in words.split("\n") if _bare(line) not in _bare(own))
+        said = _bare(own)
+        more = "\n".join(line for line in words.split("\n") if _bare(line) not in said)
         parts = [*([_shared("card", more)] if more else []), *parts]
     for attachment in _every(message.attachments):
         parts += _attachment(attachment, files)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.channel_api import InboundEvent, PartKind
+from nanohost.channel_api import EventKind, InboundEvent, PartKind
 from nanohost.testing.channel_suite import SuiteInbox, receiving
-from nanohost.testing.simulators._discord_kinds import SYSTEM
+from nanohost.testing.simulators._discord_kinds import CHANGES, KINDS, SYSTEM
 from nanohost.testing.simulators.discord import DM, GENERAL, DiscordSimulator
 from tests.channels.reading import BEGIN, END, table_of
 
@@ -50,11 +50,28 @@ async def test_what_discord_says_itself_wakes_nobody(
     assert [event.text for event in inbox.accepted] == ["the end"]
 
 
+async def test_what_people_do_to_a_message_that_they_sent_is_told(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        for kind in CHANGES:
+            await platform.send_kind(kind, DM)
+        await platform.write(DM, "the end")
+        await inbox.until_accepted("the end")
+    assert [event.kind.value for event in inbox.accepted if event.kind is not EventKind.MESSAGE] == [
+        "edit",
+        "deletion",
+        "reaction",
+        "reaction_removed",
+    ]
+
+
 async def _arrived(desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox) -> dict[str, list[InboundEvent]]:
     """What the bot was told of each kind."""
     async with receiving(desk, inbox):
         await desk.listening()
-        sent = {kind: await platform.send_kind(kind, DM) for kind in platform.kinds()}
+        sent = {kind: await platform.send_kind(kind, DM) for kind in KINDS}
         await platform.write(DM, "the end")
         await inbox.until_accepted("the end")
     events = {event.platform_message_id: event for event in inbox.accepted}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from channels.slack import SlackChannel
-from nanohost.channel_api import InboundEvent, PartKind
+from nanohost.channel_api import EventKind, InboundEvent, PartKind
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.simulators._slack_kinds import SYSTEM
+from nanohost.testing.simulators._slack_kinds import CHANGES, KINDS, SYSTEM
 from nanohost.testing.simulators.slack import SlackSimulator
 from tests.channels.reading import BEGIN, END, table_of
 
@@ -50,10 +50,26 @@ async def test_what_slack_says_itself_wakes_nobody(
     assert [event.text for event in inbox.accepted] == ["the end"]
 
 
+async def test_what_people_do_to_a_message_that_they_sent_is_told(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox):
+        for kind in CHANGES:
+            await slack.send_kind(kind, DM)
+        await slack.write(DM, "the end")
+        await inbox.until_accepted("the end")
+    assert [event.kind.value for event in inbox.accepted if event.kind is not EventKind.MESSAGE] == [
+        "edit",
+        "deletion",
+        "reaction",
+        "reaction_removed",
+    ]
+
+
 async def _arrived(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> dict[str, list[InboundEvent]]:
     """What the bot was told of each kind."""
     async with serving(channel, inbox):
-        sent = {kind: await slack.send_kind(kind, DM) for kind in slack.kinds()}
+        sent = {kind: await slack.send_kind(kind, DM) for kind in KINDS}
         await slack.write(DM, "the end")
         await inbox.until_accepted("the end")
     events = {event.platform_message_id: event for event in inbox.accepted}

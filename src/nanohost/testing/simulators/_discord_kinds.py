@@ -154,6 +154,10 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
 }
 """By what people would call it."""
 
+CHANGED, DELETED, TAKEN_BACK = "message that is changed", "message that is deleted", "reaction that is taken back"
+CHANGES = (CHANGED, DELETED, TAKEN_BACK)
+"""What people do to a message that they sent."""
+
 SYSTEM: Mapping[str, Mapping[str, object]] = {
     "somebody joined": {"type": 7},
     "a message is pinned": {"type": 6, "message_reference": {"type": 0, "message_id": "41", "channel_id": "5001"}},

@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from nanohost.testing.simulator import ADA, BOB, BOT, LIMIT_S, Fault, Faults, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._slack_kinds import KINDS
+from nanohost.testing.simulators._slack_kinds import CHANGED, CHANGES, DELETED, KINDS
 
 BOT_TOKEN = "xoxb-simulated-4242"  # noqa: S105 - of a platform that is none
 APP_TOKEN = "xapp-simulated-4242"  # noqa: S105
@@ -229,10 +229,23 @@ class SlackSimulator(Simulator):
         return whole
 
     def kinds(self) -> Sequence[str]:
-        return tuple(KINDS)
+        return (*KINDS, *CHANGES)
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        if kind in CHANGES:
+            return [await self._send_and_change(kind, chat, person=person, group=group)]
         return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+
+    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
+        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
+        if kind == CHANGED:
+            await self.edit(id, "Lunch at one?", chat=chat, person=person)
+        elif kind == DELETED:
+            await self.delete(id, chat=chat)
+        else:
+            await self.react(id, "👍", chat=chat, person=person)
+            await self.unreact(id, "👍", chat=chat, person=person)
+        return id
 
     async def delete(self, message_id: str, *, chat: str) -> None:
         """Somebody deletes a message. Of one with replies a tombstone is left."""
