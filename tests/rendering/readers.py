@@ -1,0 +1,140 @@
+"""What a person sees of a message on each platform: its markup is read by the platform's own rules, and what it would
+not read stays on the screen. Written from the platforms' descriptions, not from our dialects."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from nanohost.rendering import Form, Part
+
+_LINK = re.compile(r'<a href="([^"]*)">(.*?)</a>', re.DOTALL)
+
+
+def seen(part: Part, form: Form, *, entities: int | None = None) -> str:
+    """The words on the screen, a link as `label (address)`. `entities`: beyond so many the platform formats nothing."""
+    return part.text if form is Form.PLAIN else _READERS[form](part.text, entities)
+
+
+def entities_in(markup: str) -> int:
+    """How many entities Telegram makes of its HTML: one for each tag and for each bare address."""
+    bare = re.sub(r"<(a|pre|code)\b.*?</\1>", "", markup, flags=re.DOTALL)
+    in_code = len(re.findall(r"<pre><code", markup))
+    return len(re.findall(r"<[a-z]", markup)) - in_code + len(re.findall(r"https?://", bare))
+
+
+def _telegram(markup: str, entities: int | None) -> str:
+    made = 0
+
+    def link(found: re.Match[str]) -> str:
+        nonlocal made
+        made = entities_in(markup[: found.start()]) + 1
+        return f"{found[2]} ({found[1]})" if entities is None or made <= entities else found[2]
+
+    return html.unescape(re.sub(r"</?[a-z][^>]*>", "", _LINK.sub(link, markup)))
+
+
+def _marked(marks: str, text: str) -> str:
+    """Marks in the way of Slack and WhatsApp: read where blanks or punctuation stand around them, else shown."""
+    for mark in marks:
+        one = re.escape(mark)
+        text = re.sub(rf"(?<![\w{one}]){one}(?=\S)([^\n{one}]*[^\s{one}]){one}(?![\w{one}])", r"\1", text)
+    return text
+
+
+def _outside_code(text: str, read: Callable[[str], str]) -> str:
+    pieces = re.split(r"(```.*?```|`[^`\n]+`)", text, flags=re.DOTALL)
+    return "".join(piece.strip("`") if number % 2 else read(piece) for number, piece in enumerate(pieces))
+
+
+def _whatsapp(text: str, entities: int | None) -> str:
+    return _outside_code(text, lambda words: _marked("*_~", words))
+
+
+def _slack(text: str, entities: int | None) -> str:
+    links = re.sub(r"<([^|<>]+)\|([^<>]+)>", r"\2 (\1)", _outside_code(text, lambda words: _marked("*_~", words)))
+    return html.unescape(re.sub(r"<([^<>]+)>", r"\1", links))
+
+
+def _discord(text: str, entities: int | None) -> str:
+    return _outside_code(_discord_lists(text), _discord_words)
+
+
+def _discord_lists(text: str) -> str:
+    """Discord counts a list up from its first number."""
+    lines: list[str] = []
+    number: int | None = None
+    for line in text.split("\n"):
+        if item := re.match(r"( *)(\d+)\. (?=\S)", line):
+            number = int(item[2]) if number is None else number + 1
+            line = f"{item[1]}{number}. {line[item.end() :]}"  # noqa: PLW2901
+        elif line.strip() and not line.startswith(" "):
+            number = None
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _discord_words(text: str) -> str:
+    kept: list[str] = []
+
+    def keep(found: re.Match[str]) -> str:
+        kept.append(found[1])
+        return f"\0{len(kept) - 1}\0"
+
+    text = re.sub(r"\\([^0-9A-Za-z\s])", keep, text)
+    text = re.sub(r"\[([^\]]+)\]\(<([^>]+)>\)", r"\1 (\2)", text)
+    text = re.sub(r"<(https?://[^>]+)>", r"\1", text)
+    for mark in (r"\*\*", "__", "~~", r"\*"):
+        text = re.sub(rf"{mark}(?=\S)(.+?){mark}(?!{mark[-1:] if mark != '__' else '_'})", r"\1", text, flags=re.DOTALL)
+    text = re.sub(r"(?<!\w)_(?=\S)(.+?)_(?!\w)", r"\1", text)
+    return re.sub(r"\0(\d+)\0", lambda found: kept[int(found[1])], text)
+
+
+def _commonmark(text: str, entities: int | None) -> str:
+    reader = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    shown: list[str] = []
+    numbers: list[int | None] = []
+    for token in reader.parse(text):
+        match token.type:
+            case "ordered_list_open":
+                numbers.append(int(token.attrs.get("start", 1)))
+            case "bullet_list_open":
+                numbers.append(None)
+            case "ordered_list_close" | "bullet_list_close":
+                numbers.pop()
+            case "list_item_open":
+                shown.append("- " if numbers[-1] is None else f"{numbers[-1]}. ")
+                numbers[-1] = None if numbers[-1] is None else numbers[-1] + 1
+            case "inline":
+                shown.append(_words(token.children or []) + "\n")
+            case "fence" | "code_block":
+                shown.append(token.content)
+    return "".join(shown)
+
+
+def _words(tokens: list[Token]) -> str:
+    shown: list[str] = []
+    links: list[str] = []
+    for token in tokens:
+        if token.type == "link_open":
+            links.append(str(token.attrs["href"]))
+        elif token.type == "link_close":
+            shown.append(f" ({links.pop()})")
+        elif token.type in ("softbreak", "hardbreak"):
+            shown.append("\n")
+        else:
+            shown.append(token.content)
+    return "".join(shown)
+
+
+_READERS: dict[Form, Callable[[str, int | None], str]] = {
+    Form.TELEGRAM: _telegram,
+    Form.SLACK: _slack,
+    Form.SLACK_MARKDOWN: _commonmark,
+    Form.DISCORD: _discord,
+    Form.WHATSAPP: _whatsapp,
+}

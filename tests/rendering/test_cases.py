@@ -1,0 +1,51 @@
+"""The inputs that failed once, in every form that they name: tests/cases/markdown.json. What is added there is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanohost.rendering import Form, split
+from tests.rendering.checkers import check
+from tests.rendering.readers import entities_in, seen
+from tests.rendering.test_any_text import NATIVE
+
+Case = dict[str, Any]
+KNOWN = {"name", "input", "input_repeat", "forms", "sees", "sees_each", "not", "limit"}
+CASES: list[Case] = json.loads((Path(__file__).parents[1] / "cases" / "markdown.json").read_text())
+READ = [form for form in Form if form is not Form.MARKDOWN]
+"""MARKDOWN is left as it was written."""
+
+
+def forms_of(case: Case) -> list[Form]:
+    return READ if case["forms"] == "all" else [Form(name) for name in case["forms"]]
+
+
+def lines_of(case: Case, text: str) -> list[str]:
+    return [text.replace("{n}", str(number)) for number in range(1, case["input_repeat"]["count"] + 1)]
+
+
+def input_of(case: Case) -> str:
+    return "\n".join(lines_of(case, case["input_repeat"]["line"])) if "input_repeat" in case else str(case["input"])
+
+
+@pytest.mark.behaviour("DL-06", "DL-12")
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [pytest.param(case, form, id=f"{case['name']}-{form}") for case in CASES for form in forms_of(case)],
+)
+def test_an_input_that_failed_once_reads_as_it_was_meant(case: Case, form: Form) -> None:
+    assert set(case) <= KNOWN, "a case says something that this test does not know"
+    entities = case.get("limit", {}).get("entities_per_message")
+    parts = split(input_of(case), form, NATIVE[form])
+    for part in parts:
+        check(part, form, NATIVE[form])
+        assert entities is None or entities_in(part.text) <= entities
+    shown = "\n".join(seen(part, form, entities=entities) for part in parts)
+    wanted = [*case.get("sees", ()), *(lines_of(case, case["sees_each"]) if "sees_each" in case else ())]
+    assert [words for words in wanted if words not in shown] == []
+    assert [words for words in case.get("not", ()) if words in shown] == []
+    assert all(word in " ".join(part.plain for part in parts) for word in case.get("sees", ()))
