@@ -88,9 +88,8 @@ def _discord_words(text: str) -> str:
     text = re.sub(r"\\([^0-9A-Za-z\s])", keep, text)
     text = re.sub(r"\[([^\]]+)\]\(<([^>]+)>\)", r"\1 (\2)", text)
     text = re.sub(r"<(https?://[^>]+)>", r"\1", text)
-    for mark in (r"\*\*", "__", "~~", r"\*"):
-        text = re.sub(rf"{mark}(?=\S)(.+?){mark}(?!{mark[-1:] if mark != '__' else '_'})", r"\1", text, flags=re.DOTALL)
-    text = re.sub(r"(?<!\w)_(?=\S)(.+?)_(?!\w)", r"\1", text)
+    for mark in (r"\*\*(.+?)\*\*(?!\*)", "__(.+?)__(?!_)", "~~(.+?)~~", r"\*(?=\S)(.+?)\*(?!\*)", r"\b_(.+?)_\b"):
+        text = re.sub(mark, r"\1", text, flags=re.DOTALL)
     return re.sub(r"\0(\d+)\0", lambda found: kept[int(found[1])], text)
 
 

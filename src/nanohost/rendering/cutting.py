@@ -60,7 +60,7 @@ def _divided(piece: Piece, room: int, gauge: Gauge) -> tuple[Piece | None, Piece
 def _last_resort(piece: Piece, gauge: Gauge) -> tuple[Piece, Piece | None]:
     """A piece of which nothing fits even into a part of its own loses what stands around its words."""
     bare = Piece(runs=tuple(Run(in_words(run)) for run in piece.runs))
-    in_place = replace(bare, quote=piece.quote, indent=piece.indent, marker=piece.marker)
+    in_place = replace(piece, kind=bare.kind, runs=bare.runs, language="", level=0, rows=(), tight=False)
     head, tail = _divided_text(in_place, gauge.limits.text, gauge)
     if head is None:
         head, tail = _divided_text(bare, gauge.limits.text, gauge)

@@ -1,7 +1,7 @@
 """How pieces are written in one form: the part that all forms share. Plain text is the form that adds nothing.
 
 A dialect must be able to bound the length of what it writes before it writes it: a run costs at most what it costs
-alone at the beginning of a line, and one zero-width space for each of its lines.
+alone at the beginning of a line, and one zero-width space (or blank) for each of its lines.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ class Dialect:
         edge = self.quote_marks(piece.quote) + " " * piece.indent
         if not piece.marker:
             return edge, edge
-        return f"{edge}{self.bullet if piece.marker == '-' else piece.marker} ", edge + " " * (len(piece.marker) + 1)
+        return f"{edge}{self.marker(piece)} ", edge + " " * (len(piece.marker) + 1)
+
+    def marker(self, piece: Piece) -> str:
+        """What stands before an item of a list."""
+        return self.bullet if piece.marker == "-" else piece.marker
 
     def styled(self, piece: Piece) -> tuple[Run, ...]:
         """The runs with the style that their piece gives them."""
@@ -75,14 +79,14 @@ class Dialect:
         written: list[str] = []
         for index, run in enumerate(runs):
             text = self.run(run, at_start=index == 0)
-            if index and self.needs_gap(runs[index - 1], run, written[-1], text):
-                written.append(ZERO_WIDTH_SPACE)
+            if index:
+                written.append(self.gap(runs[index - 1], run, written[-1], text))
             written.append(text)
         return "".join(written)
 
-    def needs_gap(self, left: Run, right: Run, before: str, after: str) -> bool:
-        """Whether marks that touch would be misread."""
-        return False
+    def gap(self, left: Run, right: Run, before: str, after: str) -> str:
+        """What keeps marks from being misread where two runs touch that are written as `before` and `after`."""
+        return ""
 
     def run(self, run: Run, *, at_start: bool) -> str:
         """One run within a line."""
@@ -117,6 +121,10 @@ class Dialect:
 
     def table(self, piece: Piece) -> str:
         return self.code(piece.text, "")
+
+    def entities(self, written: str) -> int:
+        """How many stretches of a message the platform formats; it has a most of these, or 0 is said."""
+        return 0
 
     def visible(self, written: str) -> str:
         """What is left of a message when the platform has read the markup."""

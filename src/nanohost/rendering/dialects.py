@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nanohost.rendering.characters import is_punctuation, is_strict_punctuation, takes_a_blank
 from nanohost.rendering.dialect import Dialect, fenced, tags_read
 from nanohost.rendering.form import Form
 from nanohost.rendering.parsing import in_words
@@ -14,6 +15,7 @@ from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Kind, Piece, Run, Style
 
 _ADDRESS_ESCAPES = str.maketrans({"(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "|": "%7C", "\\": "%5C", " ": "%20"})
 _MARK_CHARACTERS = frozenset("*_~`")
+_FLANKED = Style.BOLD | Style.ITALIC | Style.STRIKE
 
 
 class Markdown(Dialect):
@@ -27,21 +29,37 @@ class Markdown(Dialect):
     _line_start = re.compile(r"\d{1,9}(?=[.)])")
 
     def part(self, pieces: Sequence[Piece]) -> str:
-        """A list that begins in the middle moves to the margin: what is pushed in by four would be code."""
+        """A list that begins in the middle moves to the margin: what is pushed in by four would be code. So does what
+        stands under an item that is no item to the reader."""
         placed: list[Piece] = []
         margin = 0
         for index, piece in enumerate(pieces):
+            indent = max(0, piece.indent - piece.loose)
             if not index or not pieces[index - 1].in_list:
-                margin = piece.indent
-            placed.append(replace(piece, indent=max(0, piece.indent - margin)))
+                margin = indent
+            placed.append(replace(piece, indent=max(0, indent - margin)))
         return super().part(placed)
+
+    def joint(self, above: Piece, below: Piece) -> str:
+        """An item with a number of its own is a paragraph: it would go on with the line above."""
+        if below.tight and above.uncounted and below.uncounted:
+            return "  \n"
+        if above.uncounted or below.uncounted:
+            below = replace(below, tight=False)
+        return super().joint(above, below)
 
     def margins(self, piece: Piece) -> tuple[str, str]:
         first, rest = super().margins(piece)
         return (first + "#" * piece.level + " " if piece.kind is Kind.HEADING else first), rest
 
-    def needs_gap(self, left: Run, right: Run, before: str, after: str) -> bool:
-        return before[-1] in _MARK_CHARACTERS and after[0] in _MARK_CHARACTERS
+    def marker(self, piece: Piece) -> str:
+        marker = super().marker(piece)
+        return f"{marker[:-1]}\\{marker[-1]}" if piece.uncounted else marker
+
+    def gap(self, left: Run, right: Run, before: str, after: str) -> str:
+        if _closes_astride(left, after[0]) or _opens_astride(right, before[-1]):
+            return " "
+        return ZERO_WIDTH_SPACE if before[-1] in _MARK_CHARACTERS and after[0] in _MARK_CHARACTERS else ""
 
     def escape(self, text: str, *, at_start: bool) -> str:
         start = 0
@@ -80,17 +98,34 @@ class Markdown(Dialect):
 class Discord(Markdown):
     """Discord's Markdown. Addresses stand in angle brackets: they get no preview."""
 
+    marks = (
+        (Style.STRIKE, "~~", "~~"),
+        (Style.UNDERLINE, "__", "__"),
+        (Style.BOLD, "**", "**"),
+        (Style.ITALIC, "*", "*"),
+    )
     rule = "———"
     heading_style = Style.BOLD
-    _special = re.compile(r"[\\*`\[\]<]|~(?=~|$)|\|(?=\||$)|(?<!\w)_|_(?!\w)")
-    _at_start = re.compile(r"[#>-]")
-    _line_start = re.compile(r"")
+    _special = re.compile(r"[\\*`\[\]<]|~(?=~|$)|\|(?=\||$)|(?<!\w)_|_(?!\w)|(?<=_)_|_(?=_)")
+    _at_start = re.compile(r"[#>-]|(?<=\d)\.")
+    _line_start = re.compile(r"\d{1,9}(?=\. )")
 
     def part(self, pieces: Sequence[Piece]) -> str:
         return Dialect.part(self, pieces)
 
+    def joint(self, above: Piece, below: Piece) -> str:
+        return Dialect.joint(self, above, below)
+
     def margins(self, piece: Piece) -> tuple[str, str]:
         return Dialect.margins(self, piece)
+
+    def marker(self, piece: Piece) -> str:
+        """A bracket behind a number makes no list."""
+        return Dialect.marker(self, piece) if piece.marker.endswith(")") else super().marker(piece)
+
+    def gap(self, left: Run, right: Run, before: str, after: str) -> str:
+        """What stands around its marks does not matter here."""
+        return ZERO_WIDTH_SPACE if before[-1] in _MARK_CHARACTERS and after[0] in _MARK_CHARACTERS else ""
 
     def link(self, run: Run) -> str:
         address = f"<{run.href.translate(_ADDRESS_ESCAPES)}>"
@@ -109,7 +144,12 @@ class Discord(Markdown):
 class Telegram(Dialect):
     """Telegram's HTML."""
 
-    marks = ((Style.STRIKE, "<s>", "</s>"), (Style.BOLD, "<b>", "</b>"), (Style.ITALIC, "<i>", "</i>"))
+    marks = (
+        (Style.STRIKE, "<s>", "</s>"),
+        (Style.UNDERLINE, "<u>", "</u>"),
+        (Style.BOLD, "<b>", "</b>"),
+        (Style.ITALIC, "<i>", "</i>"),
+    )
     bullet = "•"
 
     def part(self, pieces: Sequence[Piece]) -> str:
@@ -149,11 +189,27 @@ class WhatsApp(Dialect):
 
     marks = ((Style.STRIKE, "~", "~"), (Style.BOLD, "*", "*"), (Style.ITALIC, "_", "_"))
     _opener = re.compile(r"(?<!\w)[*_~`](?=\S|$)|`")
+    _closers = tuple((mark, re.compile(rf"(?<=\S){re.escape(mark)}(?!\w)")) for mark in "*_~")
 
-    def needs_gap(self, left: Run, right: Run, before: str, after: str) -> bool:
+    def line(self, runs: Sequence[Run]) -> str:
+        """A mark that nothing in its line can close is left alone: a path with it can be copied."""
+        written = super().line(runs)
+        if ZERO_WIDTH_SPACE not in written:
+            return written
+        shown, styled = "".join(run.text for run in runs), {style for run in runs for style in run.style}
+        read = {mark for style, mark, _ in self.marks if style in styled}
+        read |= {mark for mark, closer in self._closers if closer.search(shown)}
+        if shown.count("`") > 1 or Style.CODE in styled:
+            read.add("`")
+        return re.sub(f"([*_~`]){ZERO_WIDTH_SPACE}", lambda found: found[0] if found[1] in read else found[1], written)
+
+    def gap(self, left: Run, right: Run, before: str, after: str) -> str:
+        """A blank where one changes nothing but the look, else a zero-width space."""
         if not (before[-1] in _MARK_CHARACTERS or after[0] in _MARK_CHARACTERS):
-            return False
-        return not before[-1].isspace() and not after[0].isspace()
+            return ""
+        if before[-1].isspace() or after[0].isspace():
+            return ""
+        return " " if takes_a_blank(left.text[-1], right.text[0]) else ZERO_WIDTH_SPACE
 
     def escape(self, text: str, *, at_start: bool) -> str:
         text = self._opener.sub(rf"\g<0>{ZERO_WIDTH_SPACE}", text)
@@ -191,6 +247,20 @@ class Slack(WhatsApp):
 
 def _is_code(run: Run) -> bool:
     return Style.CODE in run.style and not run.href
+
+
+def _closes_astride(run: Run, after: str) -> bool:
+    """Whether a reader of Markdown would not take the marks behind a run for closing ones."""
+    if not run.style & _FLANKED or not is_punctuation(run.text[-1]):
+        return False
+    return not after.isspace() and not is_strict_punctuation(after)
+
+
+def _opens_astride(run: Run, before: str) -> bool:
+    """Whether a reader of Markdown would not take the marks before a run for opening ones."""
+    if not run.style & _FLANKED or not is_punctuation(run.text[0]):
+        return False
+    return not before.isspace() and not is_strict_punctuation(before)
 
 
 PLAIN = Dialect()

@@ -1,16 +1,20 @@
-"""Markdown to pieces. No word of a text is lost: HTML is text, and what nothing can be made of stays as it is.
+"""Markdown to pieces. No word of a text is lost, and what nothing can be made of stays as it is.
 
-Two things are not words and are dropped: the title of a link and what follows the language of a code block. References
-(`[text][1]`) are no links here, because a definition would vanish from where it was written.
+Three things are not words and are dropped: the title of a link, what follows the language of a code block, and a
+comment. The HTML that models write is read (`html_rule`), other tags are text. References (`[text][1]`) are no links
+here, because a definition would vanish from where it was written. A list's own numbers are data: they stay, unless all
+items have the same, which means counting.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from itertools import groupby
+from functools import cache, reduce
+from itertools import count, groupby, repeat
+from operator import or_
 from typing import TYPE_CHECKING
 
 from nanohost.rendering.pieces import Kind, Piece, Run, Style, code
@@ -33,19 +37,29 @@ _LINE_ENDS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 _URL = re.compile(r"https?://[^\s<>\"`\u200b\ufffd]*[^\s<>\"`\u200b\ufffd.,:;!?'*_~)\]}|\\]", re.IGNORECASE)
 _LINKED = re.compile(r"(?:https?://|mailto:|tg://)", re.IGNORECASE)
-_STYLES = {"strong": Style.BOLD, "em": Style.ITALIC, "s": Style.STRIKE}
+_STYLES = {"strong": Style.BOLD, "em": Style.ITALIC, "s": Style.STRIKE, "u": Style.UNDERLINE}
 
 
 @cache
 def _reader() -> MarkdownIt:
     """Imported with the first text: whoever names a form needs none of it, and it takes its time."""
     from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import emphasis, strikethrough
 
+    from nanohost.rendering.emphasis_rule import generous
+    from nanohost.rendering.escape_rule import meaning_escape
+    from nanohost.rendering.html_rule import html_comment, html_tag
     from nanohost.rendering.table_rule import whole_table
 
     reader = MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST})
     reader.enable(["table", "strikethrough"]).disable(["reference"])
     reader.block.ruler.at("table", whole_table, {"alt": ["paragraph", "reference"]})
+    interrupting = {"alt": ["paragraph", "reference", "blockquote"]}
+    reader.block.ruler.at("html_block", html_comment, interrupting)
+    reader.inline.ruler.at("html_inline", html_tag)
+    reader.inline.ruler.at("escape", meaning_escape)
+    reader.inline.ruler.at("emphasis", generous(emphasis.tokenize))
+    reader.inline.ruler.at("strikethrough", generous(strikethrough.tokenize))
     return reader
 
 
@@ -56,10 +70,12 @@ def parse(markdown: str) -> tuple[Piece, ...]:
         return ()
     if len(text) > LARGEST_CHARS:
         return (verbatim(text),)
+    from nanohost.rendering.html_tags import with_html_read  # as late as the reader
+
     tokens = _reader().parse(text)
     if any(token.level >= _DEEPEST - 1 for token in tokens):
         return (verbatim(text),)
-    return tuple(_pieces(tokens)) or (verbatim(text),)
+    return tuple(_pieces(with_html_read(tokens))) or (verbatim(text),)
 
 
 def cleaned(text: str) -> str:
@@ -76,21 +92,42 @@ def verbatim(text: str) -> Piece:
 
 @dataclass(slots=True)
 class _List:
-    next_number: int | None
-    item_level: int = -1
-    marker: str = ""
+    """A list that is being read: the markers of its items, and whether a reader would count them as they are."""
 
-    def open_item(self, level: int) -> None:
-        self.item_level = level
-        self.marker = "-" if self.next_number is None else f"{self.next_number}."
-        if self.next_number is not None:
-            self.next_number += 1
+    markers: Iterator[str]
+    is_counted: bool = True
+
+
+def _lists(tokens: Sequence[Token]) -> Iterator[_List]:
+    """The lists in the order in which they begin."""
+    found: list[list[Token]] = []
+    opened: list[list[Token]] = []
+    for token in tokens:
+        match token.type:
+            case "bullet_list_open" | "ordered_list_open":
+                opened.append([])
+                found.append(opened[-1])
+            case "bullet_list_close" | "ordered_list_close":
+                opened.pop()
+            case "list_item_open":
+                opened[-1].append(token)
+    return (_numbered(items) if items[0].info else _List(repeat("-")) for items in found)
+
+
+def _numbered(items: Sequence[Token]) -> _List:
+    """A list with the numbers that it was given."""
+    written, behind = [item.info for item in items], items[0].markup
+    if len({*written}) == 1:
+        return _List(f"{number}{behind}" for number in count(int(written[0])))
+    counted = [str(number) for number, _ in zip(count(int(written[0])), written, strict=False)]
+    return _List((number + behind for number in written), written == counted)
 
 
 @dataclass(slots=True)
 class _Place:
     """Where in the nesting the reader is."""
 
+    to_come: Iterator[_List]
     quote: int = 0
     lists: list[_List] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
@@ -100,11 +137,16 @@ class _Place:
 
     def put(self, piece: Piece, *, tight: bool) -> Piece:
         marker, self.waiting = self.waiting, ""
-        inside = sum(self.widths[:-1] if marker else self.widths)
+        # An item's own list is open around what it holds; its marker stands outside of what it pushes in.
+        widths = self.widths[:-1] if marker else self.widths
+        inside = sum(widths)
+        loose = sum(width for width, list_ in zip(widths, self.lists, strict=False) if not list_.is_counted)
         tight = self.was_in_list and tight
         self.was_in_list = bool(self.lists)
         quote = min(self.quote, _DEEPEST_QUOTE)
-        return replace(piece, quote=quote, indent=min(inside, _DEEPEST_INDENT), marker=marker, tight=tight)
+        placed = replace(piece, quote=quote, indent=min(inside, _DEEPEST_INDENT), loose=loose, tight=tight)
+        uncounted = bool(marker) and not self.lists[len(self.widths) - 1].is_counted
+        return replace(placed, marker=marker, uncounted=uncounted)
 
     def empty_item(self) -> Iterator[Piece]:
         if self.waiting:
@@ -114,13 +156,10 @@ class _Place:
         match token.type:
             case "blockquote_open":
                 self.quote += 1
-            case "bullet_list_open":
-                self.lists.append(_List(None))
-            case "ordered_list_open":
-                self.lists.append(_List(int(token.attrs.get("start", 1))))
+            case "bullet_list_open" | "ordered_list_open":
+                self.lists.append(next(self.to_come))
             case "list_item_open":
-                self.lists[-1].open_item(token.level)
-                self.waiting = self.lists[-1].marker
+                self.waiting = next(self.lists[-1].markers)
                 self.widths.append(len(self.waiting) + 1)
 
     def leave(self, token: Token) -> None:
@@ -134,7 +173,7 @@ class _Place:
 
 
 def _pieces(tokens: Sequence[Token]) -> Iterator[Piece]:
-    place = _Place()
+    place = _Place(_lists(tokens))
     index = 0
     while index < len(tokens):
         token = tokens[index]
@@ -202,10 +241,10 @@ def _runs(tokens: Sequence[Token]) -> Iterator[Run]:
 
 
 def _each_run(tokens: Sequence[Token]) -> Iterator[Run]:
-    style = Style.NONE
+    styles: Counter[Style] = Counter()
     index = 0
     while index < len(tokens):
-        token = tokens[index]
+        token, style = tokens[index], _all(styles)
         if token.type == "link_open":
             end = next(at for at in range(index, len(tokens)) if tokens[at].type == "link_close")
             yield _link(_label(tokens[index + 1 : end]), str(token.attrs.get("href", "")), style)
@@ -218,9 +257,14 @@ def _each_run(tokens: Sequence[Token]) -> Iterator[Run]:
             yield Run("\n", style)
         elif token.content:
             yield from _found_urls(token.content, style)
-        elif token.nesting:
-            style ^= _STYLES.get(token.tag, Style.NONE)
+        elif token.nesting and token.tag in _STYLES:
+            styles[_STYLES[token.tag]] += token.nesting
         index += 1
+
+
+def _all(styles: Mapping[Style, int]) -> Style:
+    """The styles that are begun and not ended."""
+    return reduce(or_, (style for style, depth in styles.items() if depth > 0), Style.NONE)
 
 
 def _label(tokens: Sequence[Token]) -> str:

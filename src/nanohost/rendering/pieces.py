@@ -13,6 +13,7 @@ class Style(Flag):
     BOLD = auto()
     ITALIC = auto()
     STRIKE = auto()
+    UNDERLINE = auto()
     CODE = auto()
 
 
@@ -39,7 +40,9 @@ class Piece:
 
     `runs` is the content; of a code block the code, of a table (`rows`, the first is its head) the same table drawn
     with aligned columns. `quote` is how many quotes it stands in, `indent` how many columns its list pushes it in,
-    `marker` what its list puts before it ("-" or "3."). A `tight` piece follows the one above without an empty line.
+    `marker` what its list puts before it ("-", "3." or "3)"). `uncounted`: the list does not count one by one, so a
+    reader that counts would show another number; `loose` is how many columns of `indent` stand under such markers. A
+    `tight` piece follows the one above without an empty line.
     """
 
     kind: Kind = Kind.TEXT
@@ -49,6 +52,8 @@ class Piece:
     quote: int = 0
     indent: int = 0
     marker: str = ""
+    uncounted: bool = False
+    loose: int = 0
     tight: bool = False
     rows: tuple[tuple[tuple[Run, ...], ...], ...] = ()
 

@@ -1,0 +1,45 @@
+"""What a character is to its neighbours. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_TERMINAL = frozenset(".,:;!?%…，。：；、！？％．｡､·・～〜")
+_QUOTES = frozenset("\"'")
+
+
+def is_wide(character: str) -> bool:
+    """Of a script that is written without blanks between words, or its punctuation."""
+    return not character.isascii() and unicodedata.east_asian_width(character) in ("W", "F", "H")
+
+
+def is_punctuation(character: str) -> bool:
+    """Punctuation or a symbol, as CommonMark means it since 0.31."""
+    return unicodedata.category(character)[0] in "PS"
+
+
+def is_strict_punctuation(character: str) -> bool:
+    """Punctuation for every reader of Markdown: before CommonMark 0.31 a symbol beyond ASCII was none."""
+    return unicodedata.category(character)[0] == "P" or (character.isascii() and is_punctuation(character))
+
+
+def is_opening(character: str, before: str) -> bool:
+    """Whether it begins something; `before` is what stands before it, by which a straight quote is known."""
+    if character in _QUOTES:
+        return before.isspace() or unicodedata.category(before) in ("Ps", "Pi")
+    return unicodedata.category(character) in ("Ps", "Pi")
+
+
+def is_closing(character: str) -> bool:
+    """Whether it ends something, so that no blank stands before it."""
+    return character in _TERMINAL or unicodedata.category(character) in ("Pe", "Pf")
+
+
+def takes_a_blank(left: str, right: str) -> bool:
+    """Whether a blank between the two changes nothing but the look: not within a word or a number, not before what
+    ends something, not behind what begins something."""
+    if left.isspace() or right.isspace() or is_closing(right) or is_opening(left, "a"):
+        return False
+    if is_wide(left) or is_wide(right):
+        return True
+    return is_punctuation(left) and not right.isdigit()

@@ -1,0 +1,65 @@
+"""Marks that end in punctuation and go on without a blank: `**重要：**请`, `**Note:**see`.
+
+CommonMark takes a mark between punctuation and a letter for one that opens or closes by what stands on its other side,
+which is right where words are parted by blanks. Chinese and Japanese have none, and people and models leave one out in
+English, too. What CommonMark takes for a mark stays one here; this only adds what it leaves standing as asterisks:
+
+* a mark behind punctuation that ends something may close, whatever follows;
+* a mark before punctuation that begins something may open behind a letter of a script that has no blanks.
+
+Not so where marks are rather operators or parts of names: `2*(3+4)*5`, `this._a._b`, `f(*args)*n`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from markdown_it.rules_inline import StateInline
+
+from nanohost.rendering.characters import is_closing, is_opening, is_punctuation, is_wide
+
+_CLOSES_IN_LATIN = frozenset(":;,.!?)]}\"'%`>*_~…")
+_CLOSES_UNDERSCORE = frozenset(":!?)]")
+_TOKENIZE = Callable[[StateInline, bool], bool]
+
+
+def generous(tokenize: _TOKENIZE) -> _TOKENIZE:
+    """markdown-it's rule for a mark, and then what more the mark may do."""
+
+    def rule(state: StateInline, silent: bool) -> bool:
+        start, first = state.pos, len(state.delimiters)
+        if not tokenize(state, silent):
+            return False
+        if len(state.delimiters) > first:
+            opens, closes = _more(state.src, start, state.pos, state.posMax)
+            for delimiter in state.delimiters[first:]:
+                delimiter.open |= opens
+                delimiter.close |= closes
+        return True
+
+    return rule
+
+
+def _more(text: str, start: int, end: int, most: int) -> tuple[bool, bool]:
+    """Whether the marks from `start` to `end` may open, and whether they may close."""
+    before = text[start - 1] if start else " "
+    after = text[end] if end < most else " "
+    if before.isspace() or after.isspace():
+        return False, False
+    opens = is_wide(before) and is_punctuation(after) and not is_closing(after)
+    return opens, is_punctuation(before) and not is_punctuation(after) and _may_close(text, start, end)
+
+
+def _may_close(text: str, start: int, end: int) -> bool:
+    mark, before, after = text[start], text[start - 1], text[end]
+    if is_opening(before, text[start - 2] if start > 1 else " ") or before == "\\":
+        return False
+    if is_wide(after) or not before.isascii():
+        return True
+    if before not in (_CLOSES_UNDERSCORE if mark == "_" else _CLOSES_IN_LATIN):
+        return False
+    return end - start > 1 or before not in ")]}" or _is_balanced(text[text.rfind(mark, 0, start) + 1 : start])
+
+
+def _is_balanced(text: str) -> bool:
+    return all(text.count(left) == text.count(right) for left, right in ("()", "[]", "{}"))

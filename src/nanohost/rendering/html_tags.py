@@ -1,0 +1,171 @@
+"""What the tags within Markdown mean: the tokens of a text with its HTML read.
+
+A tag whose other half is missing is text: "use <b> for bold". Sub- and superscripts are written with the characters
+that Unicode has for them, else as `x_(…)` and `x^(…)`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from markdown_it.token import Token
+
+from nanohost.rendering.html_rule import BLOCK_TAGS, COMMENT, TAG
+
+_MEANT = {
+    "b": "strong",
+    "summary": "strong",
+    "i": "em",
+    "ins": "u",
+    "del": "s",
+    "strike": "s",
+}
+_STYLES = frozenset({"strong", "em", "u", "s"})
+_ALONE = frozenset({"br", "img"})
+_LAYOUT = frozenset({"p", "div", "center"})
+_BREAK, _BLOCK_EDGE = ("softbreak", "hardbreak"), "html_block_edge"
+_SHOWN = frozenset({"text", "code_inline", "image", "link_open"})
+_ATTRIBUTE = re.compile(r"""\b(href|src|alt)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
+_SUPERSCRIPTS = str.maketrans(
+    "0123456789+-−=()abcdefghijklmnoprstuvwxyzABDEGHIJKLMNOPRTUVW",
+    "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻᴬᴮᴰᴱᴳᴴᴵᴶᴷᴸᴹᴺᴼᴾᴿᵀᵁⱽᵂ",
+)
+_SUBSCRIPTS = str.maketrans("0123456789+-−=()aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ")
+
+
+def with_html_read(tokens: Sequence[Token]) -> Sequence[Token]:
+    """The block tokens of a text; the inline ones in them hold no HTML any more."""
+    folds = _pairs(token for block in tokens for token in block.children or () if token.tag == "details")
+    for block in tokens:
+        if block.type == "inline" and any(token.type in (TAG, COMMENT) for token in block.children or ()):
+            block.children = list(_tidied([*_read(block.children or [], folds)]))
+    return tokens
+
+
+def _pairs(tokens: Iterable[Token]) -> dict[int, Token]:
+    """The other half of each tag that has one, by the id of the tag."""
+    paired: dict[int, Token] = {}
+    open_tags: dict[str, list[Token]] = defaultdict(list)
+    for token in tokens:
+        if token.type != TAG:
+            continue
+        if not token.markup:
+            open_tags[token.tag].append(token)
+        elif open_tags[token.tag]:
+            opening = open_tags[token.tag].pop()
+            paired |= {id(token): opening, id(opening): token}
+    return paired
+
+
+def _read(tokens: Sequence[Token], folds: dict[int, Token]) -> Iterator[Token]:
+    paired = folds | _pairs(token for token in tokens if token.tag != "details")
+    spoken_of = {
+        id(half)
+        for index, token in enumerate(tokens)
+        if token.tag in _LAYOUT and not token.markup and id(token) in paired and not _begins_a_line(tokens, index)
+        for half in (token, paired[id(token)])
+    }
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        if token.type != TAG:
+            yield token
+        elif token.tag in _ALONE:
+            yield from _standing_alone(token)
+        elif id(token) not in paired or id(token) in spoken_of:
+            yield _text(token.content)
+        elif token.tag in ("sub", "sup") and not token.markup:
+            end = next(at for at in range(index, len(tokens)) if tokens[at].tag == token.tag and tokens[at].markup)
+            yield from _raised(token.tag, tokens[index + 1 : end])
+            index = end
+        else:
+            yield from _half(token)
+        index += 1
+
+
+def _begins_a_line(tokens: Sequence[Token], index: int) -> bool:
+    """Whether a tag that lays out does so: within a line it is spoken of, as in "a <p>…</p> is a paragraph"."""
+    return index == 0 or tokens[index - 1].type in (*_BREAK, TAG)
+
+
+def _half(tag: Token) -> Iterator[Token]:
+    """The beginning or the end of what a tag does."""
+    name = _MEANT.get(tag.tag, tag.tag)
+    edge = [Token(_BLOCK_EDGE, "", 0)] if tag.tag in BLOCK_TAGS else []
+    if not tag.markup:
+        yield from edge
+    if name in _STYLES:
+        yield Token("html_style", name, -1 if tag.markup else 1)
+    elif name == "a":
+        yield Token("link_close", "a", -1) if tag.markup else _link(tag, "href")
+    if tag.markup:
+        yield from edge
+
+
+def _link(tag: Token, attribute: str) -> Token:
+    return Token("link_open", "a", 1, attrs={"href": _attributes(tag).get(attribute, "")})
+
+
+def _standing_alone(tag: Token) -> Iterator[Token]:
+    if tag.tag == "br":
+        yield Token("hardbreak", "br", 0)
+        return
+    yield _link(tag, "src")
+    yield _text(_attributes(tag).get("alt", ""))
+    yield Token("link_close", "a", -1)
+
+
+def _attributes(tag: Token) -> dict[str, str]:
+    found = _ATTRIBUTE.finditer(tag.info)
+    return {one[1].lower(): html.unescape(one[2] or one[3] or one[4] or "") for one in found}
+
+
+def _raised(name: str, tokens: Sequence[Token]) -> Iterator[Token]:
+    """What is set above or below the line."""
+    table, mark = (_SUPERSCRIPTS, "^") if name == "sup" else (_SUBSCRIPTS, "_")
+    text = "".join(token.content for token in tokens)
+    if any(token.type != "text" for token in tokens):
+        yield from (_text(token.content) if token.type == TAG else token for token in tokens)
+    elif all(ord(character) in table for character in text):
+        yield _text(text.translate(table))
+    else:
+        yield _text(f"{mark}{text}" if text.isalnum() else f"{mark}({text})")
+
+
+def _text(content: str) -> Token:
+    return Token("text", "", 0, content=content)
+
+
+def _tidied(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Without the line ends that stand in the source for the sake of its tags, and with one where a block ends."""
+    kept = [token for index, token in enumerate(tokens) if not _is_idle(tokens, index)]
+    last = max((index for index, token in enumerate(kept) if token.type in _SHOWN), default=-1)
+    is_edge = is_shown = False
+    for index, token in enumerate(kept):
+        if token.type == _BLOCK_EDGE:
+            is_edge = True
+        elif token.type in _BREAK:
+            if is_shown and not is_edge and index < last:
+                yield token
+        elif token.type in _SHOWN:
+            if is_edge and is_shown:
+                yield Token("hardbreak", "br", 0)
+            is_edge, is_shown = False, True
+            yield token
+        else:
+            yield token
+
+
+def _is_idle(tokens: Sequence[Token], index: int) -> bool:
+    """A comment, and a line end beside one that has its line to itself, or behind a tag that ends the line."""
+    token = tokens[index]
+    if token.type == COMMENT:
+        return True
+    if token.type != "softbreak" or index == 0:
+        return False
+    if tokens[index - 1].type == "hardbreak":
+        return True
+    return tokens[index - 1].type == COMMENT and (index == 1 or tokens[index - 2].type in _BREAK)
