@@ -60,7 +60,7 @@ from telegram import (
     Update,
     User,
 )
-from telegram.constants import ChatAction, ParseMode, ReactionEmoji
+from telegram.constants import ChatAction, MessageLimit, ParseMode, ReactionEmoji
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -125,6 +125,7 @@ CAPABILITIES = Capabilities(
     text_limit=4096,
     text_unit=Unit.UTF16,
     counted_after_parsing=True,
+    entities=MessageLimit.MESSAGE_ENTITIES,
     pace=Pace(between_s=1.0, a_minute_in_a_group=20, a_second=30),
     typing_every_s=4.0,
     buttons=100,

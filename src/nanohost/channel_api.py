@@ -262,10 +262,10 @@ class Capabilities:
 
     `threads`: chats have threads that replies belong to. `idempotent_send`: two sends with one key give one message.
     `form`: how texts are marked up. `text_limit`: the longest text of one message, counted in `text_unit`, of the text
-    without its tags if `counted_after_parsing`; what is longer comes as several messages. `typing_every_s`: how often
-    a channel that ShowsTyping is asked to. `buttons`: how many a card may have, `button_label`: characters of each.
-    `file_bytes`: the largest file that can be sent, with `caption_limit` units of text. `reactions`: the emoji that can
-    be set; None is any.
+    without its tags if `counted_after_parsing`; what is longer comes as several messages, as does what has more styled
+    or linked stretches than `entities`; None is any. `typing_every_s`: how often a channel that ShowsTyping is asked
+    to. `buttons`: how many a card may have, `button_label`: characters of each. `file_bytes`: the largest file that can
+    be sent, with `caption_limit` units of text. `reactions`: the emoji that can be set; None is any.
     """
 
     threads: bool = False
@@ -274,6 +274,7 @@ class Capabilities:
     text_limit: int | None = None
     text_unit: Unit = Unit.CHARS
     counted_after_parsing: bool = False
+    entities: int | None = None
     pace: Pace = Pace()
     typing_every_s: float = 4.0
     buttons: int = 0

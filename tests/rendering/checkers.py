@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from nanohost.rendering import Form, Limits, Part, Unit
 from nanohost.rendering.dialects import PLAIN
 from nanohost.rendering.parsing import parse
+from tests.rendering.readers import entities_in
 
 _LENGTHS: dict[Unit, Callable[[str], int]] = {
     Unit.CHARS: len,
@@ -17,8 +18,8 @@ _LENGTHS: dict[Unit, Callable[[str], int]] = {
     Unit.BYTES: lambda text: len(text.encode()),
 }
 _TELEGRAM_TAG = re.compile(
-    r'<(?P<open>b|i|s|pre|blockquote|code|code class="language-[\w+#.-]+"|a href="(?:https?:|mailto:|tg:)[^"<>]*")>'
-    r"|</(?P<close>b|i|s|pre|blockquote|code|a)>"
+    r'<(?P<open>b|i|u|s|pre|blockquote|code|code class="language-[\w+#.-]+"|a href="(?:https?:|mailto:|tg:)[^"<>]*")>'
+    r"|</(?P<close>b|i|u|s|pre|blockquote|code|a)>"
     r"|&(?:lt|gt|amp|quot|#x27);|[^<>&]",
     re.DOTALL | re.IGNORECASE,
 )
@@ -34,6 +35,7 @@ def check(part: Part, form: Form, limits: Limits) -> None:
     shown = _telegram_text(part.text) if limits.counted_after_parsing else part.text
     assert measure(shown) <= limits.text
     assert measure(part.plain) <= limits.text
+    assert limits.entities is None or entities_in(part.text) <= limits.entities
     assert part.text.strip()
     if form in (Form.DISCORD, Form.SLACK, Form.SLACK_MARKDOWN):
         assert not _PINGS.search(part.text)

@@ -42,12 +42,12 @@ def _marked(marks: str, text: str) -> str:
     """Marks in the way of Slack and WhatsApp: read where blanks or punctuation stand around them, else shown."""
     for mark in marks:
         one = re.escape(mark)
-        text = re.sub(rf"(?<![\w{one}]){one}(?=\S)([^\n{one}]*[^\s{one}]){one}(?![\w{one}])", r"\1", text)
+        text = re.sub(rf"(?<![\w{one}]){one}(?=[^\s\u200b])([^\n{one}]*[^\s\u200b{one}]){one}(?![\w{one}])", r"\1", text)
     return text
 
 
 def _outside_code(text: str, read: Callable[[str], str]) -> str:
-    pieces = re.split(r"(```.*?```|`[^`\n]+`)", text, flags=re.DOTALL)
+    pieces = re.split(r"(```.*?```|(?<!\\)`(?!\u200b)[^`\n]+`)", text, flags=re.DOTALL)
     return "".join(piece.strip("`") if number % 2 else read(piece) for number, piece in enumerate(pieces))
 
 

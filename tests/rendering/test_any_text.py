@@ -15,7 +15,7 @@ from tests.rendering.documents import documents, hostile_texts, plain_letters
 NATIVE = {
     Form.PLAIN: Limits(text=4096, unit=Unit.BYTES),
     Form.MARKDOWN: Limits(text=65_536),
-    Form.TELEGRAM: Limits(text=4096, unit=Unit.UTF16, counted_after_parsing=True),
+    Form.TELEGRAM: Limits(text=4096, unit=Unit.UTF16, counted_after_parsing=True, entities=100),
     Form.SLACK_MARKDOWN: Limits(text=11_000),
     Form.SLACK: Limits(text=4000),
     Form.DISCORD: Limits(text=2000),
@@ -27,7 +27,12 @@ some_limits = st.builds(
         form,
         NATIVE[form]
         if size == 0
-        else Limits(text=size, unit=unit, counted_after_parsing=NATIVE[form].counted_after_parsing),
+        else Limits(
+            text=size,
+            unit=unit,
+            counted_after_parsing=NATIVE[form].counted_after_parsing,
+            entities=NATIVE[form].entities and size // 5,
+        ),
     ),
     st.sampled_from(Form),
     st.sampled_from([50, 60, 200, 0]),

@@ -17,6 +17,7 @@ def cut(markdown: str, capabilities: Capabilities) -> Sequence[StoredPart]:
         text=capabilities.text_limit or NO_LIMIT,
         unit=capabilities.text_unit,
         counted_after_parsing=capabilities.counted_after_parsing,
+        entities=capabilities.entities,
     )
     parts = split(markdown, capabilities.form, limits)
     return [

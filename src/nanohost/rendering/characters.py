@@ -42,4 +42,4 @@ def takes_a_blank(left: str, right: str) -> bool:
         return False
     if is_wide(left) or is_wide(right):
         return True
-    return is_punctuation(left) and not right.isdigit()
+    return (is_closing(left) or left in _QUOTES) and not right.isdigit()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nanohost.rendering.gauge import Gauge
+from nanohost.rendering.gauge import Gauge, Size
 from nanohost.rendering.parsing import in_words
 from nanohost.rendering.pieces import Kind, Piece, Run, Style, code
 
@@ -18,23 +18,22 @@ _SPACE = re.compile(r"\s")
 
 
 def cut(pieces: Iterable[Piece], gauge: Gauge) -> list[list[Piece]]:
-    """The parts in order; none is empty, and none is longer than the limit."""
-    limit = gauge.limits.text
+    """The parts in order; none is empty, and none is larger than the limits."""
     waiting = deque(pieces)
     parts: list[list[Piece]] = []
     part: list[Piece] = []
-    used = 0
+    left = gauge.whole
     while waiting:
         piece = waiting.popleft()
-        joint = gauge.joint(part[-1], piece) if part else 0
+        room = left - gauge.joint(part[-1], piece) if part else left
         size = gauge.piece(piece)
-        room = limit - used - joint
-        if size <= room:
+        if size.fits(room):
             part.append(piece)
-            used += joint + size
+            left = room - size
             continue
         # A piece that fits into a part of its own is not cut; neither is one of which too little would fit here.
-        head, tail = (None, piece) if part and (size <= limit or room < limit // 2) else _divided(piece, room, gauge)
+        is_kept = part and (size.fits(gauge.whole) or not room.is_much_of(gauge.whole))
+        head, tail = (None, piece) if is_kept else _divided(piece, room, gauge)
         if head is not None:
             part.append(head)
         elif not part:
@@ -44,13 +43,13 @@ def cut(pieces: Iterable[Piece], gauge: Gauge) -> list[list[Piece]]:
             waiting.appendleft(tail or piece)
             tail = part.pop()
         parts.append(part)
-        part, used = [], 0
+        part, left = [], gauge.whole
         if tail is not None:
             waiting.appendleft(tail)
     return [*parts, part] if part else parts
 
 
-def _divided(piece: Piece, room: int, gauge: Gauge) -> tuple[Piece | None, Piece | None]:
+def _divided(piece: Piece, room: Size, gauge: Gauge) -> tuple[Piece | None, Piece | None]:
     """What of a piece fits into `room`, and the rest; no head when nothing does."""
     if piece.kind is Kind.TABLE:
         piece = code(piece.text)
@@ -61,16 +60,17 @@ def _last_resort(piece: Piece, gauge: Gauge) -> tuple[Piece, Piece | None]:
     """A piece of which nothing fits even into a part of its own loses what stands around its words."""
     bare = Piece(runs=tuple(Run(in_words(run)) for run in piece.runs))
     in_place = replace(piece, kind=bare.kind, runs=bare.runs, language="", level=0, rows=(), tight=False)
-    head, tail = _divided_text(in_place, gauge.limits.text, gauge)
+    head, tail = _divided_text(in_place, gauge.whole, gauge)
     if head is None:
-        head, tail = _divided_text(bare, gauge.limits.text, gauge)
+        head, tail = _divided_text(bare, gauge.whole, gauge)
     assert head is not None, "the smallest limit holds a character"
     return head, tail
 
 
-def _divided_code(piece: Piece, room: int, gauge: Gauge) -> tuple[Piece | None, Piece | None]:
+def _divided_code(piece: Piece, room: Size, gauge: Gauge) -> tuple[Piece | None, Piece | None]:
     text = piece.text
-    fitting = _most(min(len(text), room), lambda count: gauge.piece(code(text[:count], piece.language)) <= room)
+    most = min(len(text), room.length)
+    fitting = _most(most, lambda count: gauge.piece(code(text[:count], piece.language)).fits(room))
     if fitting == len(text):
         return piece, None
     if not fitting:
@@ -82,17 +82,17 @@ def _divided_code(piece: Piece, room: int, gauge: Gauge) -> tuple[Piece | None, 
     return code(text[:at], piece.language), code(text[at:], piece.language)
 
 
-def _divided_text(piece: Piece, room: int, gauge: Gauge) -> tuple[Piece | None, Piece | None]:
+def _divided_text(piece: Piece, room: Size, gauge: Gauge) -> tuple[Piece | None, Piece | None]:
     # Each run has a character at least: only so many can matter, however many there are.
-    runs, others = _linkless_where_too_long(piece, piece.runs[: room + 1], gauge), piece.runs[room + 1 :]
+    runs, others = _linkless_where_too_long(piece, piece.runs[: room.length + 1], gauge), piece.runs[room.length + 1 :]
     styled = gauge.dialect.styled(replace(piece, runs=runs))
     margin, rest_margin = gauge.margin(piece)
     left = room - margin
     window: list[str] = []
     for run in styled:
-        if len(run.text) <= left and (size := gauge.run(run, rest_margin)) <= left:
+        if len(run.text) <= left.length and (size := gauge.run(run, rest_margin)).fits(left):
             window.append(_LINK_STAND_IN * len(run.text) if run.href else run.text)
-            left -= size
+            left = left - size
             continue
         if not run.href:
             window.append(run.text[: _fitting(run, left, rest_margin, gauge)])
@@ -104,20 +104,20 @@ def _divided_text(piece: Piece, room: int, gauge: Gauge) -> tuple[Piece | None, 
     return _parted(replace(piece, runs=runs), at, others) if at else (None, piece)
 
 
-def _fitting(run: Run, left: int, rest_margin: int, gauge: Gauge) -> int:
+def _fitting(run: Run, left: Size, rest_margin: int, gauge: Gauge) -> int:
     """How many characters of a run fit."""
     return _most(
-        min(len(run.text), max(0, left)),
-        lambda count: gauge.run(Run(run.text[:count], run.style), rest_margin) <= left,
+        min(len(run.text), max(0, left.length)),
+        lambda count: gauge.run(Run(run.text[:count], run.style), rest_margin).fits(left),
     )
 
 
 def _linkless_where_too_long(piece: Piece, runs: tuple[Run, ...], gauge: Gauge) -> tuple[Run, ...]:
     """A link that no part can hold becomes its words and its address, which can be cut."""
     margin, rest_margin = gauge.margin(piece)
-    room = gauge.limits.text - margin
+    room = gauge.whole - margin
     return tuple(
-        Run(in_words(run), run.style & ~Style.CODE) if run.href and gauge.run(run, rest_margin) > room else run
+        Run(in_words(run), run.style & ~Style.CODE) if run.href and not gauge.run(run, rest_margin).fits(room) else run
         for run in runs
     )
 

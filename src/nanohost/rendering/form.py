@@ -7,6 +7,8 @@ from enum import StrEnum
 
 SMALLEST_LIMIT = 50
 """Below this a list marker, a fence or a single styled letter may not fit any more."""
+FEWEST_ENTITIES = 10
+"""Below this a letter in all styles within a quote may not fit any more."""
 
 
 class Form(StrEnum):
@@ -39,16 +41,20 @@ class Limits:
     """How long one message may be: at most `text`, counted in `unit`.
 
     `counted_after_parsing`: tags do not count and an entity counts as the character it stands for (Telegram).
-    Raises ValueError for a limit below SMALLEST_LIMIT.
+    `entities`: how many stretches of one message the platform formats or links; what is beyond loses that. None: all.
+    Raises ValueError for a limit below SMALLEST_LIMIT or FEWEST_ENTITIES.
     """
 
     text: int
     unit: Unit = Unit.CHARS
     counted_after_parsing: bool = False
+    entities: int | None = None
 
     def __post_init__(self) -> None:
         if self.text < SMALLEST_LIMIT:
             raise ValueError(f"a message must be able to hold {SMALLEST_LIMIT} {self.unit}, not {self.text}")
+        if self.entities is not None and self.entities < FEWEST_ENTITIES:
+            raise ValueError(f"a message must be able to hold {FEWEST_ENTITIES} entities, not {self.entities}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

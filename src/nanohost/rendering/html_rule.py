@@ -61,9 +61,12 @@ def _comment(state: StateInline, silent: bool) -> bool:
     end = state.src.find("-->", state.pos + 4, state.posMax)
     if end < 0:
         return False
+    after = end + 3
+    if state.src[state.pos - 1 : state.pos] == " " and state.src[after : after + 1] == " ":
+        after += 1  # of the blanks around it one is left
     if not silent:
         state.push(COMMENT, "", 0)
-    state.pos = end + 3
+    state.pos = after
     return True
 
 

@@ -429,6 +429,7 @@ def _cut(text: str, capabilities: Capabilities) -> Sequence[Part]:
         text=capabilities.text_limit or len(text),
         unit=capabilities.text_unit,
         counted_after_parsing=capabilities.counted_after_parsing,
+        entities=capabilities.entities,
     )
     return split(text, capabilities.form, limits)
 

@@ -582,7 +582,12 @@ class SimulatorSuite(ChannelSuite):
 def rendered(markdown: str, channel: Channel) -> Sequence[Part]:
     """In the channel's form, cut as it declares: as the host does it."""
     can = channel.capabilities
-    limits = Limits(text=can.text_limit or 2**31, unit=can.text_unit, counted_after_parsing=can.counted_after_parsing)
+    limits = Limits(
+        text=can.text_limit or 2**31,
+        unit=can.text_unit,
+        counted_after_parsing=can.counted_after_parsing,
+        entities=can.entities,
+    )
     return split(markdown, can.form, limits)
 
 

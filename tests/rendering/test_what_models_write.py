@@ -1,0 +1,234 @@
+"""Markdown as models write it: what a person sees of it in every form, by the platform's own reading."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanohost.rendering import Form, Limits, Unit, split
+from tests.rendering.checkers import check
+from tests.rendering.readers import seen
+from tests.rendering.test_any_text import NATIVE, quick
+
+ZWSP = "\u200b"
+READ = [form for form in Form if form is not Form.MARKDOWN]
+every_form = pytest.mark.parametrize("form", READ)
+
+
+def shown(markdown: str, form: Form) -> str:
+    """Without the form's bullets and empty lines."""
+    parts = split(markdown, form, NATIVE[form])
+    for part in parts:
+        check(part, form, NATIVE[form])
+    lines = "\n".join(seen(part, form) for part in parts).replace("• ", "- ").splitlines()
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def plain(markdown: str) -> str:
+    return "\n".join(part.text for part in split(markdown, Form.PLAIN, Limits(text=4000)))
+
+
+@pytest.mark.behaviour("DL-12")
+@every_form
+@pytest.mark.parametrize(
+    ("markdown", "lines"),
+    [
+        ("3. a\n4. b\n5. c", "3. a\n4. b\n5. c"),
+        ("0. a\n0. b", "0. a\n1. b"),
+        ("3. a\n5. b\n   - c\n   - d\n9. e", "3. a\n5. b\n- c\n- d\n9. e"),
+        ("- a\n  3. b\n  5. c\n- d", "- a\n3. b\n5. c\n- d"),
+        ("7. a\n\n   more\n\n9. b", "7. a\nmore\n9. b"),
+        ("2. a\n4. b\n   7. c\n   9. d\n6. e", "2. a\n4. b\n7. c\n9. d\n6. e"),
+        ("3. a\n5. b\n   1. c\n   2. d", "3. a\n5. b\n1. c\n2. d"),
+        ("> 3. a\n> 5. b", "3. a\n5. b"),
+        ("In\n1986\\. it was great", "In\n1986. it was great"),
+    ],
+)
+def test_a_list_keeps_its_own_numbers(markdown: str, lines: str, form: Form) -> None:
+    flat = [line.strip(" >") for line in shown(markdown, form).splitlines()]
+    assert flat == lines.splitlines()
+
+
+@every_form
+def test_a_list_with_brackets_keeps_its_numbers(form: Form) -> None:
+    """A reader of Markdown may show the bracket as a point."""
+    assert re.sub(r"(\d)\)", r"\1.", shown("10) ten\n11) eleven\n15) more", form)) == "10. ten\n11. eleven\n15. more"
+
+
+@pytest.mark.behaviour("DL-06")
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=12), st.sampled_from(READ), st.sampled_from(["\n", "\n\n"]))
+@quick
+def test_any_numbers_of_a_list_are_shown(numbers: list[int], form: Form, between: str) -> None:
+    wanted = numbers if len(numbers) == 1 or len({*numbers}) > 1 else [numbers[0] + at for at in range(len(numbers))]
+    text = between.join(f"{number}. item{at}" for at, number in enumerate(numbers))
+    assert re.findall(r"(\d+)\. item", shown(text, form)) == [str(number) for number in wanted]
+
+
+@pytest.mark.behaviour("DL-12")
+@every_form
+@pytest.mark.parametrize(
+    ("markdown", "words"),
+    [
+        ("**重要提示：**请先保存。", "重要提示：请先保存。"),
+        ("请看：**注意！**这里", "请看：注意！这里"),
+        ("这是**“引用”**的例子", "这是“引用”的例子"),
+        ("这是*（斜体）*的例子", "这是（斜体）的例子"),
+        ("**「強調」**です", "「強調」です"),
+        ("これは**「強調」**です", "これは「強調」です"),
+        ("**C++**で書く", "C++で書く"),
+        ("**한국어(괄호)**는", "한국어(괄호)는"),
+        ("_注意：_请保存", "注意：请保存"),
+        ("~~删除（旧）。~~新的", "删除（旧）。新的"),
+        ("**หมายเหตุ:**ดู", "หมายเหตุ:ดู"),
+        ("**Note:**see below", "Note:seebelow"),
+        ("*Note (important):*see", "Note(important):see"),
+        ("_Note:_see", "Note:see"),
+        ("~~Old (2019)~~new", "Old(2019)new"),
+        ("***Both!***go on", "Both!goon"),
+        ("**`code`**text", "codetext"),
+        ("**Step 1.**2 eggs", "Step1.2eggs"),
+        ("- **注意：**一\n- **说明：**二", "-注意：一-说明：二"),
+        ("**a：**b**c：**d", "a：bc：d"),
+    ],
+)
+def test_marks_that_end_in_punctuation_are_marks(markdown: str, words: str, form: Form) -> None:
+    assert re.sub(r"\s", "", shown(markdown, form).replace(ZWSP, "")) == words
+
+
+@pytest.mark.parametrize("form", [Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP, Form.TELEGRAM])
+@pytest.mark.parametrize("markdown", ["**注意：**请", "这是**“引用”**的", "~~旧。~~新", "*Note:*see", "中文**重点**中文"])
+def test_no_character_that_nobody_sees_goes_with_them(markdown: str, form: Form) -> None:
+    [part] = split(markdown, form, NATIVE[form])
+    assert ZWSP not in part.text
+
+
+@every_form
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2*(3+4)*5 = 70",
+        "f(*args)*n and g(**kw)",
+        "this._foo._bar",
+        "snake_case_name and __init__.py_x",
+        "a * b * c",
+        "5 ** 3 ** 2",
+        "List<String> and Map<B>",
+    ],
+)
+def test_what_is_no_markup_stays(text: str, form: Form) -> None:
+    assert shown(text, form).replace(ZWSP, "") == text.replace("__init__", "init" if "__init__" in text else "")
+
+
+@every_form
+@pytest.mark.parametrize(
+    ("markdown", "words"),
+    [
+        ("<b>bold</b> and <i>it</i>, <u>un</u>, <s>old</s>", "bold and it, un, old"),
+        ("<strong>a</strong><em> b</em>, <ins>c</ins> <del>d</del>", "a b, c d"),
+        ("**<b>a</b> b** c", "a b c"),
+        ("line one<br>line two<br/>\nline three", "line one\nline two\nline three"),
+        ("press <kbd>Ctrl</kbd>+<code>a*b*c &lt;d&gt;</code>", "press Ctrl+a*b*c <d>"),
+        ('see <a href="https://x.example/a">the page</a>', "see the page (https://x.example/a)"),
+        ("H<sub>2</sub>O, x<sup>2</sup>, 1<sup>st</sup>", "H₂O, x², 1ˢᵗ"),
+        ("x<sub>Q</sub> e<sup>a/b</sup>", "x_Q e^(a/b)"),
+        ("<details>\n<summary>More</summary>\n\nHidden *words*\n\n</details>\n\nend", "More\nHidden words\nend"),
+        ("<details><summary>More</summary>\nHidden\n</details>", "More\nHidden"),
+        ("<details>\n<summary>More</summary>\n\n- a\n- b\n</details>", "More\n- a\n- b"),
+        ("a <!-- never --> b", "a b"),
+        ("<!-- first\n\n- x\n-->\nwords\n<!-- last -->", "words"),
+        ("- a <!-- x -->\n- b", "- a\n- b"),
+        ("&lt;b&gt; &amp; &copy; &#8594;", "<b> & © →"),
+        ('<p align="center">Title</p>\n\n<div>text</div>', "Title\ntext"),
+        ('<span style="color:red">red</span>', "red"),
+        ("use <b> for bold, </i> ends", "use <b> for bold, </i> ends"),
+        ("a <p>x</p> is a paragraph", "a <p>x</p> is a paragraph"),
+        ("`<b>x</b>`", "<b>x</b>"),
+        ("```\n<b>x</b> <!-- y -->\n```", "<b>x</b> <!-- y -->"),
+        ("a <!-- never ends", "a <!-- never ends"),
+        ("<!-- nothing but this -->", "<!-- nothing but this -->"),
+    ],
+)
+def test_html_reads_as_a_person_expects(markdown: str, words: str, form: Form) -> None:
+    assert shown(markdown, form).replace(ZWSP, "") == words
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (Form.TELEGRAM, "<b>b</b> <i>i</i> <u>u</u> <s>s</s> <code>c</code>"),
+        (Form.DISCORD, "**b** *i* __u__ ~~s~~ `c`"),
+        (Form.WHATSAPP, "*b* _i_ u ~s~ `c`"),
+        (Form.SLACK_MARKDOWN, "**b** *i* u ~~s~~ `c`"),
+    ],
+)
+def test_html_is_written_in_the_form(form: Form, text: str) -> None:
+    [part] = split("<b>b</b> <i>i</i> <u>u</u> <s>s</s> <code>c</code>", form, NATIVE[form])
+    assert part.text == text
+
+
+def test_a_line_break_in_a_cell_is_a_blank() -> None:
+    assert plain("| a | b |\n|---|---|\n| x<br>y | <b>z</b> |").splitlines()[-1].split() == ["x", "y", "z"]
+
+
+@every_form
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"Look in C:\Users\ann\.ssh\_old for it.",
+        r"C:\_old and D:\*.txt",
+        r"match \d+\.\d+ or \w\*\[x\]",
+        r"\\server\share\_x",
+        r"路径是C:\文档\_旧，在那里",
+        r"folder C:\temp\(1)",
+        "a line with C:\\temp\\\nand another",
+    ],
+)
+def test_backslashes_that_are_meant_stay(text: str, form: Form) -> None:
+    assert shown(text, form).replace(ZWSP, "") == text
+
+
+@every_form
+@pytest.mark.parametrize(
+    ("markdown", "words"),
+    [
+        (r"\*no bold\* snake\_case \[x\]\(y\)", "*no bold* snake_case [x](y)"),
+        (r"\*\*a\*\* 1\. \# \> \`b\`", "**a** 1. # > `b`"),
+        (r"v1\.2\.3\! Really\?", "v1.2.3! Really?"),
+        (r"C:\\Users\\ann", r"C:\Users\ann"),
+    ],
+)
+def test_escapes_that_hide_markup_still_do(markdown: str, words: str, form: Form) -> None:
+    assert shown(markdown, form).replace(ZWSP, "") == words
+
+
+@pytest.mark.behaviour("DL-06")
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ("- **[item {n}](https://x.example/{n})** *by* `{n}` ~~old~~ #tag{n}", "https://x.example/{n})"),
+        ("[a{n}](https://x.example/{n}) and", "https://x.example/{n})"),
+        ("> [q{n}](https://x.example/{n})\n", "https://x.example/{n})"),
+        ("# [h{n}](https://x.example/{n})\n\n**b** *c* /do{n} @somebody{n}", "https://x.example/{n})"),
+    ],
+)
+def test_no_link_vanishes_for_the_number_of_entities(line: str, address: str) -> None:
+    text = "\n".join(line.replace("{n}", str(number)) for number in range(150))
+    parts = split(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
+    for part in parts:
+        check(part, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
+    said = "\n".join(seen(part, Form.TELEGRAM, entities=100) for part in parts)
+    assert [number for number in range(150) if address.replace("{n}", str(number)) not in said] == []
+
+
+def test_what_telegram_finds_by_itself_counts_too() -> None:
+    text = " ".join(f"#tag{number}" for number in range(150)) + " [last](https://x.example)"
+    parts = split(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
+    assert [len(re.findall("#tag|<a", part.text)) <= 100 for part in parts] == [True, True]
+
+
+def test_a_message_must_be_able_to_hold_a_few_entities() -> None:
+    with pytest.raises(ValueError, match="entities"):
+        Limits(text=50, unit=Unit.CHARS, entities=3)
