@@ -58,9 +58,8 @@ def words(text: str) -> list[str]:
 
 
 def _letters(text: str) -> str:
-    """What is compared of a message that is read again: lists that touch are one then, and count on."""
-    unnumbered = re.sub(r"^[> ]*\d+\.", "", unquote(text), flags=re.MULTILINE)
-    return "".join(re.findall(r"[^\W_]", unnumbered))
+    """What is compared of a message that is read again."""
+    return "".join(re.findall(r"[^\W_]", unquote(text)))
 
 
 def _telegram_text(text: str) -> str:

@@ -44,6 +44,15 @@ _inline = st.sampled_from(
         "W\\*W\\_W \\` W",
         "W ``` W",
         "> W # W - W",
+        "**W\uff1a**W",
+        "W**\u300cW\u300d**\u5b57W",
+        "~~W\uff08W\uff09~~W",
+        "<b>W</b> <i>W <u>W</u></i> <s>W</s> W<br>W <code>W*W</code>",
+        '<a href="https://a.example/">W</a> <b>W W<sub>W</sub>',
+        "W <!-- no more -->W",
+        "<details><summary>W</summary>",
+        "</details>",
+        "C:\\W\\.W\\_W",
     ]
 )
 _line = st.lists(_inline, min_size=1, max_size=4).map(" ".join)
@@ -73,7 +82,10 @@ def _nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         lambda made: "\n".join(_under(f"{number}. ", one) for number, one in enumerate(made, 7))
     )
     both = st.tuples(inner, inner).map("\n\n".join)
-    return st.one_of(quote, bullets, numbers, both)
+    skipping = st.lists(st.tuples(st.integers(0, 2000), st.sampled_from(".)"), inner), min_size=1, max_size=4).map(
+        lambda made: "\n".join(_under(f"{number}{behind} ", one) for number, behind, one in made)
+    )
+    return st.one_of(quote, bullets, numbers, skipping, both)
 
 
 def _numbered(document: str) -> str:

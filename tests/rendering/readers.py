@@ -40,9 +40,9 @@ def _telegram(markup: str, entities: int | None) -> str:
 
 def _marked(marks: str, text: str) -> str:
     """Marks in the way of Slack and WhatsApp: read where blanks or punctuation stand around them, else shown."""
-    for mark in marks:
-        one = re.escape(mark)
-        text = re.sub(rf"(?<![\w{one}]){one}(?=[^\s\u200b])([^\n{one}]*[^\s\u200b{one}]){one}(?![\w{one}])", r"\1", text)
+    for mark in map(re.escape, marks):
+        inside = rf"(?=[^\s\u200b])([^\n{mark}]*[^\s\u200b{mark}])"
+        text = re.sub(rf"(?<![\w{mark}]){mark}{inside}{mark}(?![\w{mark}])", r"\1", text)
     return text
 
 
@@ -71,7 +71,7 @@ def _discord_lists(text: str) -> str:
     for line in text.split("\n"):
         if item := re.match(r"( *)(\d+)\. (?=\S)", line):
             number = int(item[2]) if number is None else number + 1
-            line = f"{item[1]}{number}. {line[item.end() :]}"  # noqa: PLW2901
+            line = f"{item[1]}{number}. {line[item.end() :]}"
         elif line.strip() and not line.startswith(" "):
             number = None
         lines.append(line)

@@ -14,9 +14,9 @@ from tests.rendering.readers import entities_in, seen
 from tests.rendering.test_any_text import NATIVE
 
 Case = dict[str, Any]
-KNOWN = {"name", "input", "input_repeat", "forms", "sees", "sees_each", "not", "limit"}
+KNOWN = {"name", "input", "input_repeat", "forms", "sees", "sees_each", "not", "reads", "limit"}
 CASES: list[Case] = json.loads((Path(__file__).parents[1] / "cases" / "markdown.json").read_text())
-READ = [form for form in Form if form is not Form.MARKDOWN]
+READ: list[Form] = [form for form in Form if form is not Form.MARKDOWN]
 """MARKDOWN is left as it was written."""
 
 
@@ -48,4 +48,6 @@ def test_an_input_that_failed_once_reads_as_it_was_meant(case: Case, form: Form)
     wanted = [*case.get("sees", ()), *(lines_of(case, case["sees_each"]) if "sees_each" in case else ())]
     assert [words for words in wanted if words not in shown] == []
     assert [words for words in case.get("not", ()) if words in shown] == []
+    if "reads" in case:  # all of it, blanks and what nobody sees aside
+        assert "".join(shown.replace("• ", "- ").replace("\u200b", "").split()) == case["reads"]
     assert all(word in " ".join(part.plain for part in parts) for word in case.get("sees", ()))

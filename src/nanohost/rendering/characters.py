@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
-_TERMINAL = frozenset(".,:;!?%…，。：；、！？％．｡､·・～〜")
+_TERMINAL = frozenset(
+    ".,:;!?%\u2026\uff0c\u3002\uff1a\uff1b\u3001\uff01\uff1f\uff05\uff0e\uff61\uff64\u00b7\u30fb\uff5e\u301c"
+)
 _QUOTES = frozenset("\"'")
 
 

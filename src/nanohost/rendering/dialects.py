@@ -21,7 +21,11 @@ _FLANKED = Style.BOLD | Style.ITALIC | Style.STRIKE
 class Markdown(Dialect):
     """CommonMark with tables and strikethrough."""
 
-    marks = ((Style.STRIKE, "~~", "~~"), (Style.BOLD, "**", "**"), (Style.ITALIC, "*", "*"))
+    marks: tuple[tuple[Style, str, str], ...] = (
+        (Style.STRIKE, "~~", "~~"),
+        (Style.BOLD, "**", "**"),
+        (Style.ITALIC, "*", "*"),
+    )
     rule = "---"
     heading_style = Style.NONE
     _special = re.compile(r"[\\*`\[\]<~|]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")

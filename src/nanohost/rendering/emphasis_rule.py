@@ -1,4 +1,4 @@
-"""Marks that end in punctuation and go on without a blank: `**重要：**请`, `**Note:**see`.
+"""Marks that end in punctuation and go on without a blank: `**Note:**see`, `**「重要」**です`.
 
 CommonMark takes a mark between punctuation and a letter for one that opens or closes by what stands on its other side,
 which is right where words are parted by blanks. Chinese and Japanese have none, and people and models leave one out in

@@ -10,7 +10,6 @@ from nanohost.rendering.dialects import PLAIN
 from nanohost.rendering.form import Limits, length
 from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Piece, Run
 
-
 ALL = 2**31
 """More entities than any text has."""
 

@@ -71,7 +71,7 @@ def _comment(state: StateInline, silent: bool) -> bool:
 
 
 def html_comment(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
-    """A comment that has its lines to itself, however many; nothing is left of it."""
+    """A comment that has its lines to itself, however many, and begins a block; nothing is left of it."""
     start = state.bMarks[start_line] + state.tShift[start_line]
     if not state.src.startswith("<!--", start) or state.is_code_block(start_line):
         return False
@@ -83,8 +83,7 @@ def html_comment(state: StateBlock, start_line: int, end_line: int, silent: bool
         return False
     if any(state.sCount[line] < state.blkIndent and not state.isEmpty(line) for line in range(start_line + 1, last)):
         return False
-    if not silent:
-        state.line = last + 1
+    state.line = last + 1
     return True
 
 

@@ -54,8 +54,8 @@ def _reader() -> MarkdownIt:
     reader = MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST})
     reader.enable(["table", "strikethrough"]).disable(["reference"])
     reader.block.ruler.at("table", whole_table, {"alt": ["paragraph", "reference"]})
-    interrupting = {"alt": ["paragraph", "reference", "blockquote"]}
-    reader.block.ruler.at("html_block", html_comment, interrupting)
+    # It interrupts nothing: a comment within a paragraph is the inline rule's.
+    reader.block.ruler.at("html_block", html_comment, {"alt": []})
     reader.inline.ruler.at("html_inline", html_tag)
     reader.inline.ruler.at("escape", meaning_escape)
     reader.inline.ruler.at("emphasis", generous(emphasis.tokenize))
