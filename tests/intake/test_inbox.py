@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nanohost.channel_api import Capabilities, EventKind, InboundEvent, Part, PartKind, Sender
+from nanohost.channel_api import Attachment, Capabilities, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.errors import StoreError
 from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT, MOST_PARTS, NOTHING_IN_IT
 from nanohost.intake.inbox import BATCH, ChannelInbox
@@ -238,6 +238,12 @@ async def test_names_are_cut(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name="n" * 5000), chat_name="c" * 5000))
     event = await kept(store)
     assert (len(event.sender.name), len(event.chat_name)) == (LONGEST_NAME, LONGEST_NAME)
+
+
+async def test_a_file_name_that_is_cut_keeps_its_ending(inbox: ChannelInbox, store: Store) -> None:
+    await inbox.accept(replace(EVENT, attachments=(Attachment(ref="f", name="n" * 5000 + ".tar.gz"),)))
+    [file] = (await kept(store)).attachments
+    assert (len(file.name), file.name[-9:]) == (LONGEST_NAME, "nn.tar.gz")
 
 
 async def test_a_name_that_is_no_text_is_empty(inbox: ChannelInbox, store: Store) -> None:

@@ -203,6 +203,9 @@ async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailbox
         ("$(rm -rf).sh", "", "__rm -rf_.sh"),
         ("𠀀" * 99, "", "𠀀" * 60),
         ("ü" * 300 + ".pdf", "", "ü" * 56 + ".pdf"),
+        ("backup " + "2026-" * 60 + ".tar.gz", "", "backup 2026-2026-2026-2026-2026-2026-2026-2026-2026-2.tar.gz"),
+        ("d" * 300 + ".mobileconfig", "", "d" * 47 + ".mobileconfig"),
+        ("a.b" + "c" * 300, "", "a.b" + "c" * 57),
     ],
 )
 def test_a_name_is_bare_and_harmless(name: str, media_type: str, safe: str) -> None:

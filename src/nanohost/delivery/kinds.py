@@ -33,6 +33,7 @@ from nanohost.delivery.manner import Manner, choices, fits_a_caption, manner_of,
 from nanohost.delivery.marks import HOST_HEADER, disarmed, from_agent
 from nanohost.delivery.removals import Removals
 from nanohost.delivery.render import render
+from nanohost.file_names import shortened
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST, SessionId
 from nanohost.store import deliveries, questions, sessions
@@ -252,7 +253,9 @@ class Kinds:
             is_sent = True
             return receipt
         except OSError as error:
-            raise Refused(f"the file {payload.name[:100]!r} cannot be read: {error.strerror or error}") from error
+            raise Refused(
+                f"the file {shortened(payload.name, 100)!r} cannot be read: {error.strerror or error}"
+            ) from error
         finally:
             if not is_sent:  # else it is kept until the receipt is stored, see `tidy`
                 await self._mailboxes.in_folder(files.drop_copy, layout, delivery.out_id)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, PartKind, Sender
+from nanohost.file_names import shortened
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import to_text
 
@@ -80,7 +81,7 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
         thread_id=event.thread_id if threads else None,
         album=event.album if event.kind == EventKind.MESSAGE else None,
         attachments=tuple(
-            replace(one, name=_shown(one.name), media_type=_shown(one.media_type))
+            replace(one, name=_file_name(one.name), media_type=_shown(one.media_type))
             for one in event.attachments[:MOST_ATTACHMENTS]
         ),
     )
@@ -166,6 +167,10 @@ def _is_id(value: object) -> bool:
 def _shown(value: object) -> str:
     """A name as people may see it; what is no text has none."""
     return _storable(value)[:LONGEST_NAME] if isinstance(value, str) else ""
+
+
+def _file_name(value: object) -> str:
+    return shortened(_storable(value), LONGEST_NAME) if isinstance(value, str) else ""
 
 
 def _shown_sender(sender: object) -> Sender:

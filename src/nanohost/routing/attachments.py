@@ -19,6 +19,7 @@ import structlog
 from nanohost.channel_api import Attachment, Channel, ChannelError, FetchesFiles, NotSent, RateLimited, Refused
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
+from nanohost.file_names import shortened
 from nanohost.lanes import is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.paths import inbox_of, prepare
@@ -163,10 +164,7 @@ def _bare(name: str) -> str:
     """The last part of a name, without what a shell, a file system or a reader would take for something else."""
     last = re.split(r"[/\\]", name)[-1]
     kept = re.sub(r"[^\w.+@ -]", "_", last).strip(" .-")
-    stem, dot, end = kept.rpartition(".")
-    if len(kept) <= LONGEST_NAME:
-        return kept
-    return f"{stem[: LONGEST_NAME - 1 - len(end)]}.{end}" if dot and len(end) <= 10 else kept[:LONGEST_NAME]
+    return shortened(kept, LONGEST_NAME)
 
 
 def _make_anew(layout: SessionLayout, folder: Path) -> None:

@@ -1,0 +1,17 @@
+"""File names that are too long, made shorter so that they still say what the file is. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_ENDING = re.compile(r"(?<=.)(?:\.[^\W\d_]\w{0,3})?\.\w{1,16}\s*\Z", re.DOTALL)
+"""What tells programs what is in a file: of `backup.tar.gz` both parts."""
+
+
+def shortened(name: str, limit: int) -> str:
+    """At most so many characters of a name; what is left out was before its ending. `limit` is 40 or more."""
+    if len(name) <= limit:
+        return name
+    ending = _ENDING.search(name, max(0, len(name) - 40))
+    kept = ending[0] if ending else ""
+    return name[: limit - len(kept)] + kept
