@@ -12,8 +12,8 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 LONGEST_WAIT = timedelta(days=366 * 10)
-JUST_NOW = timedelta(minutes=1)
-"""What has passed so lately is as good as now: whoever wrote it was thinking meanwhile."""
+JUST_NOW = timedelta(minutes=5)
+"""What has passed so lately is as good as now: whoever wrote it was thinking meanwhile, or had to ask somebody."""
 DAY = timedelta(days=1)
 
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86_400}
@@ -25,8 +25,8 @@ EXAMPLES = "2026-03-01T09:00, or in 10 minutes"
 
 
 def moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
-    """The moment in UTC. A local time that a change of the clocks skips is taken as if they had not changed yet; one
-    that happens twice is the first. Raises ValueError with a sentence."""
+    """The moment in UTC; of a local time, when clocks there show it (`on_the_wall`). Raises ValueError with a
+    sentence."""
     wanted = text.strip()
     try:
         found = _from_now(wanted, now) or _stated(wanted, zone)
@@ -43,11 +43,36 @@ def coming(text: str, *, zone: tzinfo, now: datetime) -> datetime:
     found = moment(text, zone=zone, now=now)
     if found >= now - JUST_NOW:
         return found
-    local, meant = now.astimezone(zone), probably_meant(found, zone=zone, now=now)
-    raise ValueError(
-        f"{text[:60]!r} is in the past: it is {local:%A, %Y-%m-%dT%H:%M} now."
-        f" You probably meant {meant:%Y-%m-%dT%H:%M}: ask again with the time that you mean"
+    raise ValueError(in_the_past(repr(text[:60]), found, zone=zone, now=now))
+
+
+def in_the_past(what: str, passed: datetime, *, zone: tzinfo, now: datetime) -> str:
+    """Why nothing can be done then, with the present time and what was probably meant, by the zone's clocks."""
+    mark = "Z" if zone is UTC else ""
+    local, meant = now.astimezone(zone), probably_meant(passed, zone=zone, now=now)
+    return (
+        f"{what} is in the past: it is {local:%A, %Y-%m-%dT%H:%M}{mark} now."
+        f" You probably meant {meant:%Y-%m-%dT%H:%M}{mark}: ask again with the time that you mean"
     )
+
+
+def on_the_wall(wall: datetime, zone: tzinfo) -> datetime:
+    """When clocks in the zone show `wall` (a time without a zone), UTC: the first time if they do so twice, and the
+    moment at which they are set forward if they skip it. Raises OverflowError for one that UTC has no date for."""
+    first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return first if first <= second else _jump_between(second, first, zone)
+
+
+def _jump_between(low: datetime, high: datetime, zone: tzinfo) -> datetime:
+    """When the zone's clocks are set forward, to the second."""
+    before = low.astimezone(zone).utcoffset()
+    while high - low > timedelta(seconds=1):
+        middle = low + timedelta(seconds=(high - low).total_seconds() // 2)
+        if middle.astimezone(zone).utcoffset() == before:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def probably_meant(passed: datetime, *, zone: tzinfo, now: datetime) -> datetime:
@@ -98,4 +123,4 @@ def _stated(text: str, zone: tzinfo) -> datetime:
     found = datetime.fromisoformat(text)
     if len(text) <= len("2026-03-01"):
         raise ValueError("a day is no moment")
-    return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).astimezone(UTC)
+    return on_the_wall(found, zone) if found.tzinfo is None else found.astimezone(UTC)

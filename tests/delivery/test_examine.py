@@ -9,6 +9,7 @@ import pytest
 
 from nanohost.delivery.examine import AddressBook, examine
 from nanohost.model import SessionId
+from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.deliveries import Delivery, DeliveryStatus
 from nanohost.testing.manual_clock import START as NOW
 from nanohost_protocol.outbound import Malformed
@@ -101,6 +102,20 @@ def test_what_may_not_go_out_is_dropped_with_the_reason(
 def test_a_row_for_later_waits_for_its_time() -> None:
     later = NOW + timedelta(hours=1)
     assert examined(replace(ROW, deliver_after=later)).not_before == later
+
+
+def test_a_row_for_a_time_that_passed_before_it_was_written_is_refused_with_the_one_that_was_probably_meant() -> None:
+    """Its tool says so at once; the host holds other runners to it, too. One that waited with us is sent."""
+    last_year = NOW - timedelta(days=365) + timedelta(hours=1)
+    entry = examine(
+        replace(ROW, deliver_after=last_year), session=SessionId("s"), book=BOOK, origins={"m1": ASKED}, now=NOW
+    )
+    assert isinstance(entry, ActionRow)
+    assert entry.status is ActionStatus.REFUSED
+    assert f"it is {NOW:%A, %Y-%m-%dT%H:%M}Z now" in str(entry.reason)
+    assert f"You probably meant {NOW + timedelta(hours=1):%Y-%m-%dT%H:%M}Z" in str(entry.reason)
+    for written, due in ((NOW, NOW - timedelta(minutes=4)), (NOW - timedelta(hours=2), NOW - timedelta(hours=1))):
+        assert examined(replace(ROW, deliver_after=due, timestamp=written)).not_before == due
 
 
 REACTS = replace(ROW, kind="reaction", content=encode(ReactionOut(message=4, emoji="👍")), destination="other")

@@ -16,7 +16,10 @@ from agent_runner.outbox import NotSent, Outbox
 Arguments = Mapping[str, object]
 
 AT = "a local time such as 2026-03-01T09:00, or a wait such as in 10 minutes."
-CRON = "five fields, minute hour day month weekday, such as 0 9 * * 1-5."
+CRON = (
+    "five fields, minute hour day month weekday, such as 0 9 * * 1-5. If neither day nor weekday is *, either is"
+    " enough, also where one is a step: 0 9 */2 * 1 is every second day, and every Monday too."
+)
 TO = "A destination's name; left out: where the messages came from."
 RE = "The id of the message this answers."
 TOLD_IF_NOT = "You are told if the host cannot do it, and if a person had to be asked, what they said."

@@ -34,7 +34,10 @@ ID_LENGTH = 13
 RUNS_SHOWN = 10
 
 _AT = 'when: local time such as 2026-03-01T09:00, or "in 10m"'
-_CRON = 'again and again: five fields, such as "0 9 * * 1-5"'
+_CRON = (
+    'again and again: five fields, such as "0 9 * * 1-5"; if neither day field is *, either is enough, also where one'
+    " is a step such as */2"
+)
 
 
 class List(Arguments):

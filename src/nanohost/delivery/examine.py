@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from nanohost.delivery.render import problem_of
@@ -18,6 +18,7 @@ from nanohost.model import SessionId
 from nanohost.store.actions import ActionRow
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.moments import JUST_NOW, in_the_past
 from nanohost_protocol.outbound import Malformed
 from nanohost_protocol.payloads import EditOut, ReactionOut, decode_out
 from nanohost_protocol.rows import ChatId, MessageOut, Origin, OutKind
@@ -68,8 +69,8 @@ def examine(
     """
     if isinstance(row, Malformed):
         return _entry(row, session, NOWHERE, now, f"the row is malformed: {row.problem}")
-    if is_too_late(row, now):
-        return refuse(row, TOO_LATE, session=session, book=book, origins=origins, now=now)
+    if (problem := problem_of_time(row, now)) is not None:
+        return refuse(row, problem, session=session, book=book, origins=origins, now=now)
     if (number := concerns(row)) is not None:
         return _about(row, numbered.get(number), session, book, now)
     target = _target(row, book, origins)
@@ -80,9 +81,20 @@ def examine(
     return _entry(row, session, _answering(row, target, origins), now, problem_of(row.kind, row.content))
 
 
-def is_too_late(row: MessageOut, now: datetime) -> bool:
-    """Whether it is to be sent at a time that is further ahead than anybody plans."""
-    return row.deliver_after is not None and row.deliver_after > now + LATEST
+def problem_of_time(row: MessageOut, now: datetime) -> str | None:
+    """Why it cannot be sent when it says: that is further ahead than anybody plans, or was over when it was written.
+    One that came due while it waited for us is sent."""
+    due = row.deliver_after
+    if due is None:
+        return None
+    if due > now + LATEST:
+        return TOO_LATE
+    written = min(row.timestamp, now)
+    return (
+        in_the_past(f"deliver_after {due:%Y-%m-%dT%H:%MZ}", due, zone=UTC, now=now)
+        if due < written - JUST_NOW
+        else None
+    )
 
 
 def refuse(

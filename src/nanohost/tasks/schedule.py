@@ -1,7 +1,8 @@
 """When a cron expression falls due, in its task's own time zone. Pure.
 
 The five fields are matched against the clock on the wall, and each moment is worked out from the scheduled one before
-it. Where the zone's clock jumps:
+it. Of the day of the month and the day of the week either is enough if neither is `*`: where one is a step such as
+`*/2`, cron itself wants both. Where the zone's clock jumps:
 
 * a time that does not exist falls due at the end of the gap;
 * a time that exists twice falls due once, the first time it comes;
@@ -24,6 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 
 from nanohost.errors import UsageError
+from nanohost_protocol.moments import on_the_wall
 
 FIELDS = (("minute", 60), ("hour", 24), ("day of the month", 31), ("month", 12), ("day of the week", 8))
 """Names, and how many values there are: a longer step means nothing."""
@@ -110,26 +112,14 @@ def _begin(after: datetime, zone: ZoneInfo) -> datetime:
 
 def _moments(wall: datetime, zone: ZoneInfo, *, every_hour: bool) -> list[datetime]:
     """The moments at which a wall-clock time falls due: one, or by the rules above none or two."""
+    if not every_hour:
+        return [on_the_wall(wall, zone)]
     first, second = _moment(wall, zone, fold=0), _moment(wall, zone, fold=1)
-    if first > second:  # it does not exist: the clock jumps over it, between `second` and `first`
-        return [] if every_hour else [_jump_between(second, first, zone)]
-    return [first, second] if every_hour else [first]
+    return [first, second] if first <= second else []  # else it does not exist: the clock jumps over it
 
 
 def _moment(wall: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
     return wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
-
-
-def _jump_between(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:
-    """When the zone's clock is set forward, to the second."""
-    before = low.astimezone(zone).utcoffset()
-    while high - low > timedelta(seconds=1):
-        middle = low + timedelta(seconds=(high - low).total_seconds() // 2)
-        if middle.astimezone(zone).utcoffset() == before:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 def _is_for_every_hour(cron: str) -> bool:
