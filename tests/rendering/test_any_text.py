@@ -8,9 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanohost.rendering import Form, Limits, Unit, split
+from nanohost.rendering import Form, Limits, Part, Unit, split
+from nanohost.rendering.dialects import DIALECTS
+from nanohost.rendering.pieces import Piece, Run, Style
 from tests.rendering.checkers import check, words
 from tests.rendering.documents import documents, hostile_texts, plain_letters
+from tests.rendering.readers import seen
 
 NATIVE = {
     Form.PLAIN: Limits(text=4096, unit=Unit.BYTES),
@@ -80,3 +83,30 @@ def test_any_text_becomes_messages(text: str, target: tuple[Form, Limits]) -> No
 def test_marks_swallow_no_letter(text: str) -> None:
     parts = split(text, Form.PLAIN, Limits(text=60))
     assert re.findall(r"[abc]", "".join(part.plain for part in parts)) == re.findall(r"[abc]", text)
+
+
+runs = st.lists(
+    st.tuples(
+        st.text(
+            alphabet="ab\u4e2d\uff1a\u3002\uff08\uff09\u201c\u201d:.,()!'\u00e9\U0001f44d 1", min_size=1, max_size=5
+        ),
+        st.sampled_from([Style.NONE, Style.BOLD, Style.ITALIC, Style.STRIKE, Style.BOLD | Style.ITALIC, Style.CODE]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+read_forms = st.sampled_from([Form.SLACK_MARKDOWN, Form.DISCORD, Form.SLACK, Form.WHATSAPP, Form.TELEGRAM])
+
+
+@pytest.mark.behaviour("DL-12")
+@settings(quick, max_examples=400)
+@given(runs, read_forms)
+def test_marks_are_read_as_marks_whatever_stands_beside_them(made: list[tuple[str, Style]], form: Form) -> None:
+    styled = [Run(text, style) for text, style in made]
+    written = DIALECTS[form].part([Piece(runs=tuple(styled))])
+    shown = seen(Part(text=written, plain=""), form)
+    assert _unspaced(shown) == _unspaced("".join(run.text for run in styled))
+
+
+def _unspaced(text: str) -> str:
+    return "".join(text.replace("\u200b", "").split())

@@ -63,7 +63,11 @@ class Markdown(Dialect):
     def gap(self, left: Run, right: Run, before: str, after: str) -> str:
         if _closes_astride(left, after[0]) or _opens_astride(right, before[-1]):
             return " "
-        return ZERO_WIDTH_SPACE if before[-1] in _MARK_CHARACTERS and after[0] in _MARK_CHARACTERS else ""
+        if before[-1] not in _MARK_CHARACTERS or after[0] not in _MARK_CHARACTERS:
+            return ""
+        # A reader takes a zero-width space for a letter.
+        is_astride = _closes_astride(left, ZERO_WIDTH_SPACE) or _opens_astride(right, ZERO_WIDTH_SPACE)
+        return " " if is_astride else ZERO_WIDTH_SPACE
 
     def escape(self, text: str, *, at_start: bool) -> str:
         start = 0
