@@ -146,6 +146,7 @@ def test_a_line_break_in_a_cell_is_a_blank() -> None:
         r"\\server\share\_x",
         r"路径是 C:\文档\_旧 在那里",
         r"folder C:\temp\(1)",
+        r"in ~\.ssh, .\_build, (..\.git) or %APPDATA%\_x",
         "a line with C:\\temp\\\nand another",
     ],
 )
@@ -161,6 +162,7 @@ def test_backslashes_that_are_meant_stay(text: str, form: Form) -> None:
         (r"\*\*a\*\* 1\. \# \> \`b\`", "**a** 1. # > `b`"),
         (r"v1\.2\.3\! Really\?", "v1.2.3! Really?"),
         (r"C:\\Users\\ann", r"C:\Users\ann"),
+        (r"all of (.\*) and \*.\*", "all of (.*) and *.*"),
     ],
 )
 def test_escapes_that_hide_markup_still_do(markdown: str, words: str, form: Form) -> None:

@@ -1,9 +1,9 @@
 """Backslashes that are meant: `C:\\Users\\ann\\.ssh\\_old`, `\\d+\\.\\d+`.
 
 Markdown drops a backslash before any punctuation, and only there. Who writes Markdown knows that, so a word in which
-one stands before a letter or a number (`\\U`, `\\d`), or that begins as a drive (`C:\\_old`), is a path or a pattern
-as it stands: all its backslashes stay, and what they stand before is no markup. In any other word they are escapes,
-as they were. (decision 0066)
+one stands before a letter or a number (`\\U`, `\\d`), or that begins as a path (`C:\\_old`, `~\\.ssh`), is a path or a
+pattern as it stands: all its backslashes stay, and what they stand before is no markup. In any other word they are
+escapes, as they were. (decision 0066)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from markdown_it.rules_inline.escape import escape
 
 _WORD = re.compile(r"[^\s\u2018-\u201f\u3000-\u3002\u3008-\u3011\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]+")
 _BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
-_DRIVE = re.compile(r"[\W_]*[A-Za-z]:\\(?!\\)")
+_PATH = re.compile(r"[\"'(\[{<*_]*(?:[A-Za-z]:\\(?!\\)|(?:~|\.{1,2}|%\w+%)\\[._-]+\w)")
 
 
 def meaning_escape(state: StateInline, silent: bool) -> bool:
@@ -44,4 +44,4 @@ def _meant(text: str) -> frozenset[int]:
 
 
 def _is_meant(word: str) -> bool:
-    return bool(_DRIVE.match(word)) or any(found[1].isalnum() for found in _BACKSLASH.finditer(word))
+    return bool(_PATH.match(word)) or any(found[1].isalnum() for found in _BACKSLASH.finditer(word))
