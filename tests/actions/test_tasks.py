@@ -68,6 +68,7 @@ async def test_the_host_works_out_when(bench: Bench, wanted: TaskOut, due: datet
         (TaskOut(prompt="p", due="tomorrow"), "'tomorrow' is no time"),
         (TaskOut(prompt="p", due=""), "needs a time"),
         (TaskOut(prompt="p", due="2025-07-01T09:00"), "You probably meant 2026-07-01T09:00"),
+        (TaskOut(prompt="p", due="2025-07-01T09:00", recurrence="0 9 * * *"), "You probably meant 2026-07-01T09:00"),
         (TaskOut(prompt="", due="in 5 min"), "is empty"),
         (TaskOut(prompt="p", due="", recurrence="* * *"), "not a cron expression"),
         (TaskOut(prompt="p", due="in 5 min", timezone="Middle/Earth"), "Middle/Earth"),

@@ -506,7 +506,7 @@ async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
     ("arguments", "said"),
     [
         ({"until": "soon"}, "is no time"),
-        ({"until": "2001-01-01T00:00"}, "is over"),
+        ({"until": "2001-01-01T00:00"}, "is in the past: it is Thursday, 2026-01-01T"),
         ({"group": "no"}, "no agent group"),
         ({"effect": "allow"}, "is let in without a rule"),
         ({"kind": "chat", "group": "main"}, "refused to all agents"),

@@ -107,6 +107,15 @@ async def test_a_time_that_has_passed_is_refused_with_the_one_that_was_probably_
     assert "You probably meant 2026-03-01T09:00" in said
 
 
+async def test_the_first_time_of_a_series_is_not_in_the_past_either(operator: Operator) -> None:
+    session = await conversation(operator)
+    made = await operator.asks("tasks create", session=session, prompt="Water", cron="0 9 * * *")
+    for asked in (("tasks create", {"session": session, "prompt": "Water"}), ("tasks update", {"id": made["id"]})):
+        said = str(await refusal(operator, asked[0], **asked[1], at="2025-03-01T09:00", cron="0 8 * * *"))
+        assert "You probably meant 2026-03-01T09:00" in said
+    assert (await operator.asks("tasks show", id=made["id"]))["cron"] == "0 9 * * *"
+
+
 async def test_a_run_whose_model_has_no_price_on_record_cost_nobody_knows_what(operator: Operator) -> None:
     session, store = await conversation(operator), operator.context.store
     made = await operator.asks("tasks create", session=session, prompt="Water", at="in 1 h")

@@ -21,7 +21,7 @@ from nanohost.errors import UsageError
 from nanohost.store import agent_groups, rules
 from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.rules import Rule, RuleEffect
-from nanohost_protocol.moments import moment
+from nanohost_protocol.moments import in_the_past, moment
 
 ALL = -1
 """The LIMIT that is none."""
@@ -132,13 +132,13 @@ def _check_subject(kind: str, subject: str) -> None:
 
 
 def _until(text: str, context: CommandContext) -> datetime:
-    now = context.clock.now()
+    now, zone = context.clock.now(), ZoneInfo(context.settings.host.timezone)
     try:
-        end = moment(text, zone=ZoneInfo(context.settings.host.timezone), now=now)
+        end = moment(text, zone=zone, now=now)
     except ValueError as error:
         raise UsageError(str(error), hint="--until 2026-03-01T09:00, or --until 30d") from None
     if end <= now:
-        raise UsageError(f"{text[:60]!r} is over", hint="--until 30d")
+        raise UsageError(in_the_past(repr(text[:60]), end, zone=zone, now=now), hint="--until 30d")
     return end
 
 
