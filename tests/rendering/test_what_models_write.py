@@ -67,6 +67,13 @@ def test_any_numbers_of_a_list_are_shown(numbers: list[int], form: Form, between
     assert re.findall(r"(\d+)\. item", shown(text, form)) == [str(number) for number in wanted]
 
 
+@pytest.mark.parametrize("form", [Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP, Form.TELEGRAM])
+@pytest.mark.parametrize("markdown", ["**Note**: x, (*see* `there`).", "**Total:**42", "**Note:**see"])
+def test_no_character_that_nobody_sees_stands_beside_a_mark(markdown: str, form: Form) -> None:
+    [part] = split(markdown, form, NATIVE[form])
+    assert ZWSP not in part.text
+
+
 @every_form
 @pytest.mark.parametrize(
     "text",

@@ -38,10 +38,12 @@ def is_closing(character: str) -> bool:
 
 
 def takes_a_blank(left: str, right: str) -> bool:
-    """Whether a blank between the two changes nothing but the look: not within a word or a number, not before what
-    ends something, not behind what begins something."""
-    if left.isspace() or right.isspace() or is_closing(right) or is_opening(left, "a"):
+    """Whether a blank between two texts changes nothing but the look: not within a word or a number, not before what
+    ends something, not behind what begins something. Neither text is empty."""
+    end, start = left[-1], right[0]
+    if end.isspace() or start.isspace() or is_closing(start) or is_opening(end, "a"):
         return False
-    if is_wide(left) or is_wide(right):
+    if is_wide(end) or is_wide(start):
         return True
-    return (is_closing(left) or left in _QUOTES) and not right.isdigit()
+    is_number = start.isdigit() and left[-2:-1].isdigit()
+    return (is_closing(end) or end in _QUOTES) and not is_number

@@ -209,6 +209,7 @@ class WhatsApp(Dialect):
 
     marks = ((Style.STRIKE, "~", "~"), (Style.BOLD, "*", "*"), (Style.ITALIC, "_", "_"))
     _opener = re.compile(r"(?<!\w)[*_~`](?=\S|$)|`")
+    _behind = frozenset(").,:;!?")
     _closers = tuple((mark, re.compile(rf"(?<=\S){re.escape(mark)}(?!\w)")) for mark in "*_~")
 
     def line(self, runs: Sequence[Run]) -> str:
@@ -224,12 +225,13 @@ class WhatsApp(Dialect):
         return re.sub(f"([*_~`]){ZERO_WIDTH_SPACE}", lambda found: found[0] if found[1] in read else found[1], written)
 
     def gap(self, left: Run, right: Run, before: str, after: str) -> str:
-        """A blank where one changes nothing but the look, else a zero-width space."""
+        """Beside a mark stands a blank or punctuation that every reader knows. Else a blank, where one changes nothing
+        but the look, or a zero-width space."""
         if not (before[-1] in _MARK_CHARACTERS or after[0] in _MARK_CHARACTERS):
             return ""
-        if before[-1].isspace() or after[0].isspace():
+        if before[-1].isspace() or after[0].isspace() or before[-1] == "(" or after[0] in self._behind:
             return ""
-        return " " if takes_a_blank(left.text[-1], right.text[0]) else ZERO_WIDTH_SPACE
+        return " " if takes_a_blank(left.text, right.text) else ZERO_WIDTH_SPACE
 
     def escape(self, text: str, *, at_start: bool) -> str:
         text = self._opener.sub(rf"\g<0>{ZERO_WIDTH_SPACE}", text)
