@@ -133,6 +133,7 @@ def _words(tokens: list[Token]) -> str:
 _READERS: dict[Form, Callable[[str, int | None], str]] = {
     Form.TELEGRAM: _telegram,
     Form.SLACK: _slack,
+    Form.MARKDOWN: _commonmark,
     Form.SLACK_MARKDOWN: _commonmark,
     Form.DISCORD: _discord,
     Form.WHATSAPP: _whatsapp,

@@ -38,6 +38,10 @@ def plain(markdown: str) -> str:
     [
         ("3. a\n4. b\n5. c", "3. a\n4. b\n5. c"),
         ("0. a\n0. b", "0. a\n1. b"),
+        ("007. Bond", "007. Bond"),
+        ("1. a\n2. b\n\n<!-- -->\n\n1. c\n2. d", "1. a\n2. b\n1. c\n2. d"),
+        ("1. a\n2. b\n\n<!-- -->\n\n3. c", "1. a\n2. b\n3. c"),
+        ("01. a\n02. b", "01. a\n02. b"),
         ("3. a\n5. b\n   - c\n   - d\n9. e", "3. a\n5. b\n- c\n- d\n9. e"),
         ("- a\n  3. b\n  5. c\n- d", "- a\n3. b\n5. c\n- d"),
         ("7. a\n\n   more\n\n9. b", "7. a\nmore\n9. b"),
@@ -103,6 +107,7 @@ def test_what_is_no_markup_stays(text: str, form: Form) -> None:
         ('see <a href="https://x.example/a">the page</a>', "see the page (https://x.example/a)"),
         ("H<sub>2</sub>O, x<sup>2</sup>, 1<sup>st</sup>", "H₂O, x², 1ˢᵗ"),
         ("x<sub>Q</sub> e<sup>a/b</sup>", "x_Q e^(a/b)"),
+        ("x<sup><b>2</b> <i></sup>", "x2 <i>"),
         ("<details>\n<summary>More</summary>\n\nHidden *words*\n\n</details>\n\nend", "More\nHidden words\nend"),
         ("<details><summary>More</summary>\nHidden\n</details>", "More\nHidden"),
         ("<details>\n<summary>More</summary>\n\n- a\n- b\n</details>", "More\n- a\n- b"),

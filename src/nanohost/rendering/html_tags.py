@@ -128,11 +128,21 @@ def _raised(name: str, tokens: Sequence[Token]) -> Iterator[Token]:
     table, mark = (_SUPERSCRIPTS, "^") if name == "sup" else (_SUBSCRIPTS, "_")
     text = "".join(token.content for token in tokens)
     if any(token.type != "text" for token in tokens):
-        yield from (_text(token.content) if token.type == TAG else token for token in tokens)
+        yield from _on_the_line(tokens)
     elif all(ord(character) in table for character in text):
         yield _text(text.translate(table))
     else:
         yield _text(f"{mark}{text}" if text.isalnum() else f"{mark}({text})")
+
+
+def _on_the_line(tokens: Sequence[Token]) -> Iterator[Token]:
+    """What cannot be raised, with its styles."""
+    paired = _pairs(tokens)
+    for token in tokens:
+        if token.type != TAG or token.tag in _ALONE:
+            yield from [token] if token.type != TAG else _standing_alone(token)
+        else:
+            yield from _half(token) if id(token) in paired else [_text(token.content)]
 
 
 def _text(content: str) -> Token:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, reduce
-from itertools import count, groupby, repeat
+from itertools import groupby, repeat
 from operator import or_
 from typing import TYPE_CHECKING
 
@@ -92,10 +92,13 @@ def verbatim(text: str) -> Piece:
 
 @dataclass(slots=True)
 class _List:
-    """A list that is being read: the markers of its items, and whether a reader would count them as they are."""
+    """A list that is being read: the markers of its items, and whether a reader would count them as they are. `begins`
+    and `goes_on` are its first marker and the one after its last; empty for a list without numbers."""
 
     markers: Iterator[str]
     is_counted: bool = True
+    begins: str = ""
+    goes_on: str = ""
 
 
 def _lists(tokens: Sequence[Token]) -> Iterator[_List]:
@@ -117,10 +120,12 @@ def _lists(tokens: Sequence[Token]) -> Iterator[_List]:
 def _numbered(items: Sequence[Token]) -> _List:
     """A list with the numbers that it was given."""
     written, behind = [item.info for item in items], items[0].markup
-    if len({*written}) == 1:
-        return _List(f"{number}{behind}" for number in count(int(written[0])))
-    counted = [str(number) for number, _ in zip(count(int(written[0])), written, strict=False)]
-    return _List((number + behind for number in written), written == counted)
+    first = int(written[0])
+    counted = [str(number) for number in range(first, first + len(written))]
+    if len(written) > 1 and len({*written}) == 1:
+        written = counted
+    goes_on = f"{first + len(written)}{behind}"
+    return _List((number + behind for number in written), written == counted, written[0] + behind, goes_on)
 
 
 @dataclass(slots=True)
@@ -134,9 +139,11 @@ class _Place:
     waiting: str = ""
     """The marker of an item that has begun and shown nothing yet."""
     was_in_list: bool = False
+    ended: _List | None = None
+    """The list that ended, until something is shown: another one would be one with it to a reader."""
 
     def put(self, piece: Piece, *, tight: bool) -> Piece:
-        marker, self.waiting = self.waiting, ""
+        marker, self.waiting, self.ended = self.waiting, "", None
         # An item's own list is open around what it holds; its marker stands outside of what it pushes in.
         widths = self.widths[:-1] if marker else self.widths
         inside = sum(widths)
@@ -157,7 +164,9 @@ class _Place:
             case "blockquote_open":
                 self.quote += 1
             case "bullet_list_open" | "ordered_list_open":
-                self.lists.append(next(self.to_come))
+                self.lists.append(begun := next(self.to_come))
+                if self.ended is not None and self.ended.goes_on and begun.begins != self.ended.goes_on:
+                    begun.is_counted = False
             case "list_item_open":
                 self.waiting = next(self.lists[-1].markers)
                 self.widths.append(len(self.waiting) + 1)
@@ -167,7 +176,7 @@ class _Place:
             case "blockquote_close":
                 self.quote -= 1
             case "bullet_list_close" | "ordered_list_close":
-                self.lists.pop()
+                self.ended = self.lists.pop()
             case "list_item_close":
                 self.widths.pop()
 
