@@ -46,7 +46,8 @@ def _more(text: str, start: int, end: int, most: int) -> tuple[bool, bool]:
     after = text[end] if end < most else " "
     if before.isspace() or after.isspace():
         return False, False
-    opens = is_wide(before) and is_punctuation(after) and not is_closing(after)
+    # An underscore there is rather part of a name.
+    opens = text[start] != "_" and is_wide(before) and is_punctuation(after) and not is_closing(after)
     return opens, is_punctuation(before) and not is_punctuation(after) and _may_close(text, start, end)
 
 
@@ -54,11 +55,20 @@ def _may_close(text: str, start: int, end: int) -> bool:
     mark, before, after = text[start], text[start - 1], text[end]
     if is_opening(before, text[start - 2] if start > 1 else " ") or before == "\\":
         return False
+    if mark == "_" and not _begins_a_word(text, text.rfind(mark, 0, start)):
+        return False
     if is_wide(after) or not before.isascii():
         return True
     if before not in (_CLOSES_UNDERSCORE if mark == "_" else _CLOSES_IN_LATIN):
         return False
     return end - start > 1 or before not in ")]}" or _is_balanced(text[text.rfind(mark, 0, start) + 1 : start])
+
+
+def _begins_a_word(text: str, place: int) -> bool:
+    """Whether the underscore there is no part of a name."""
+    while place > 0 and text[place - 1] in "_*~":
+        place -= 1
+    return place == 0 or (place > 0 and (text[place - 1].isspace() or is_opening(text[place - 1], " ")))
 
 
 def _is_balanced(text: str) -> bool:
