@@ -48,6 +48,8 @@ from nanohost.channel_api import (
     OutboundFile,
     OutboundText,
     Pace,
+    Part,
+    PartKind,
     RateLimited,
     Receipt,
     Refused,
@@ -161,10 +163,22 @@ class File(_Line):
     size: int | None = None
 
 
+class Beside(_Line):
+    """A part of a message. A kind that is not known here is shown like what is shared."""
+
+    kind: str
+    text: str = ""
+    title: str = ""
+    author: str = ""
+    chat: str = ""
+    marked: str = ""
+    url: str = ""
+
+
 class Message(_Line):
     ev: Literal["message"]
     key: str
-    kind: Literal["message", "edit", "reaction"] = "message"
+    kind: Literal["message", "edit", "deletion", "reaction", "reaction_removed"] = "message"
     id: str
     chat: str
     sender: str
@@ -177,6 +191,8 @@ class Message(_Line):
     mentions_me: bool = False
     refers_to: str | None = None
     file: File | None = None
+    parts: list[Beside] = []
+    album: str | None = None
 
 
 class Done(_Line):
@@ -227,7 +243,14 @@ def event_of(message: Message) -> InboundEvent:
         attachments=tuple(
             Attachment(ref=one.ref, name=one.name, media_type=one.media_type, size=one.size) for one in files
         ),
+        parts=tuple(map(_part_of, message.parts)),
+        album=message.album,
     )
+
+
+def _part_of(said: Beside) -> Part:
+    kind = PartKind(said.kind) if said.kind in list(PartKind) else PartKind.SHARED
+    return Part(kind=kind, **said.model_dump(exclude={"kind"}))
 
 
 def failure(error: Error) -> ChannelError:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import segno
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from neonize.aioze.client import NewAClient
 from neonize.aioze.events import (
     ClientOutdatedEv,
@@ -39,19 +41,20 @@ from neonize.utils.enum import ChatPresence, ChatPresenceMedia
 from neonize.utils.jid import Jid2String
 
 from nanohost.wa_bridge import names, protocol
+from nanohost.wa_bridge.content import DEEPEST, WRAPPERS, Place, heard, people_in
+from nanohost.wa_bridge.kinds import MEDIA, Around
 from nanohost.wa_bridge.protocol import Done, Edit, Error, Event, Fetch, Op, Open, React, Send, SendFile, State
 from nanohost.wa_bridge.spool import Spool
+from nanohost.wa_bridge.values import Json
 
 Handler = Callable[[Any, Any], Awaitable[None]]
 """Of events whose types the library makes up when it is imported."""
-MEDIA = ("documentMessage", "imageMessage", "videoMessage", "audioMessage", "stickerMessage")
 REMEMBERED = 2_000
 """Messages that can still be quoted and reacted to."""
-MAX_TEXT = 65_536
 DISCONNECTED_LIMIT_S = 45.0
 """The library connects again by itself; longer than this, the process ends and the host starts another."""
-_EDIT = 14
-"""ProtocolMessage.MESSAGE_EDIT"""
+PEOPLE = 5_000
+"""Whose names are remembered."""
 
 
 class SessionBusy(Exception):
@@ -75,6 +78,7 @@ class Device:
         self._seen: OrderedDict[tuple[str, str], tuple[str, Content]] = OrderedDict()
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._group_names: dict[str, str] = {}
+        self._people: OrderedDict[str, str] = OrderedDict()
         self._in_order = asyncio.Lock()
         self._gone = asyncio.Event()
         self._up = asyncio.Event()
@@ -321,15 +325,81 @@ class Device:
             return  # our own, come back
         if (chat, said.Info.ID) not in self._seen:  # an id is its sender's choice, and must not take another's place
             self._remember(chat, said.Info.ID, sender, said.Message)
-        event = _event(said, chat=chat, sender=sender, me=self._me)
-        if event is not None and event.kind == "edit" and self._author(chat, event.refers_to) not in (None, sender):
-            sys.stderr.write("an edit of what somebody else wrote is ignored\n")
-        elif event is not None:
+        self._name(said.Info.Pushname, source.sender, source.sender_alt, sender)
+        event = await self._heard(said, chat, sender)
+        if event is None:
+            sys.stderr.write(f"nothing that anybody says: {[one.name for one, _ in said.Message.ListFields()]}\n")
+        elif not await self._may_change(event, place):
+            sys.stderr.write("a change of what somebody else wrote is ignored\n")
+        else:
             if source.is_group:
                 event = event.model_copy(update={"chat_name": await self._name_of(place.Chat)})
             line = protocol.encode(event)
             if self._spool.keep(event.key, line):
                 self._say_line(line)
+
+    async def _heard(self, said: MessageEv, chat: str, sender: str) -> protocol.Message | None:
+        content = _json_of(said)
+        for jid in people_in(content) - self._people.keys() - set(self._me):
+            self._name(await self._contact(jid), jid)
+        around = Around(
+            me=self._me,
+            people=self._people,
+            earlier=lambda id: self._earlier(chat, id),
+            chosen=await self._chosen(said) if said.Message.HasField("pollUpdateMessage") else None,
+            talks_to_self=chat in self._me,
+            has_unknown=len(UnknownFieldSet(said.Message)) > 0,
+        )
+        place = Place(
+            id=said.Info.ID,
+            chat=chat,
+            sender=sender,
+            sender_name=said.Info.Pushname,
+            sent_at=float(said.Info.Timestamp),
+            is_group=said.Info.MessageSource.IsGroup,
+        )
+        return heard(content, place, around, file=_attached(_unwrapped(said.Message)))
+
+    def _earlier(self, chat: str, id: str) -> Json | None:
+        _, content = self._seen.get((chat, id), (None, None))
+        return None if content is None else _as_json(_unwrapped(content))
+
+    async def _chosen(self, vote: MessageEv) -> tuple[str, ...] | None:
+        try:
+            return tuple(one.hex() for one in (await self._client.decrypt_poll_vote(vote)).selectedOptions)
+        except Exception as error:
+            sys.stderr.write(f"a vote cannot be read: {error}\n")
+            return None
+
+    async def _may_change(self, event: protocol.Message, place: Any) -> bool:
+        author = self._author(event.chat, event.refers_to)
+        is_theirs = author in (None, event.sender)
+        is_admin = event.kind == "deletion" and place.IsGroup and not is_theirs and await self._is_admin(place)
+        return names.may_change(event.kind, author=author, sender=event.sender, is_admin=is_admin)
+
+    async def _is_admin(self, place: Any) -> bool:
+        try:
+            members = (await self._client.get_group_info(place.Chat)).Participants
+        except Exception:
+            return False
+        ours = {names.bare(Jid2String(jid)) for jid in (place.Sender, place.SenderAlt) if jid.User}
+        admins = [one for one in members if one.IsAdmin or one.IsSuperAdmin]
+        return any(names.bare(Jid2String(jid)) in ours for one in admins for jid in (one.JID, one.LID, one.PhoneNumber))
+
+    def _name(self, name: str, *jids: str) -> None:
+        for jid in jids:
+            if name and jid:
+                self._people[names.bare(jid)] = name
+        while len(self._people) > PEOPLE:
+            self._people.popitem(last=False)
+
+    async def _contact(self, jid: str) -> str:
+        """What the phone's contacts, or they themselves, call somebody."""
+        try:
+            contact = await self._client.contact.get_contact(_jid(jid))
+        except Exception:
+            return ""
+        return str(contact.FullName or contact.PushName or contact.BusinessName)
 
     def _author(self, chat: str, id: str | None) -> str | None:
         author, _ = self._seen.get((chat, id or ""), (None, None))
@@ -380,58 +450,30 @@ class _Down(Exception):
     pass
 
 
-def _event(said: MessageEv, *, chat: str, sender: str, me: tuple[str, ...]) -> protocol.Message | None:
-    """The message as the host hears it; None for what is no person's doing (keys, polls, receipts)."""
-    content, id = said.Message, said.Info.ID
-    common = protocol.Message(
-        key=f"{chat} {id}",
-        id=id,
-        chat=chat,
-        sender=sender,
-        sender_name=said.Info.Pushname,
-        sent_at=float(said.Info.Timestamp),
-        is_group=said.Info.MessageSource.IsGroup,
-    )
-    if content.HasField("reactionMessage"):
-        reaction = content.reactionMessage
-        return common.model_copy(update={"kind": "reaction", "text": reaction.text, "refers_to": reaction.key.ID})
-    if content.HasField("protocolMessage"):
-        change = content.protocolMessage
-        if change.type != _EDIT:
-            return None
-        text = _words(change.editedMessage)
-        # An edit may carry the id of what it changes.
-        own = f"{id}/{change.timestampMS}"
-        edit = {"kind": "edit", "id": own, "key": f"{chat} {own}", "text": text, "refers_to": change.key.ID}
-        return common.model_copy(update=edit)
-    file, about = _attached(content), _context(content)
-    text = _words(content)
-    if not text and file is None:
-        return None
-    mentioned = {names.bare(jid) for jid in about.mentionedJID} | {names.bare(about.participant)}
-    return common.model_copy(
-        update={
-            "text": names.without_name(text, me) if common.is_group else text,
-            "file": file,
-            "refers_to": about.stanzaID or None,
-            "mentions_me": bool(mentioned.intersection(me)),
-        }
-    )
-
-
-def _words(content: Content) -> str:
-    kind = _media(content)
-    caption = getattr(getattr(content, kind), "caption", "") if kind else ""
-    return str(content.conversation or content.extendedTextMessage.text or caption)[:MAX_TEXT]
-
-
 def _media(content: Content) -> str | None:
     return next((kind for kind in MEDIA if content.HasField(kind)), None)
 
 
-def _context(content: Content) -> ContextInfo:
-    kind = _media(content) or "extendedTextMessage"
-    return getattr(content, kind).contextInfo
+def _unwrapped(content: Content) -> Content:
+    for _ in range(DEEPEST):
+        wrapper = next((one for one in WRAPPERS if content.HasField(one)), None)
+        if wrapper is None or not getattr(content, wrapper).HasField("message"):
+            return content
+        content = getattr(content, wrapper).message
+    return content
+
+
+def _as_json(message: Any) -> Json:
+    said: Json = MessageToDict(message, preserving_proto_field_name=True)
+    return said
+
+
+def _json_of(said: MessageEv) -> Json:
+    """The message, with what is said of it on the layers that the library took away."""
+    content = _as_json(said.Message)
+    if said.Raw.HasField("messageContextInfo") and "messageContextInfo" not in content:
+        content = {**content, "messageContextInfo": _as_json(said.Raw.messageContextInfo)}
+    return content
 
 
 def _attached(content: Content) -> protocol.File | None:
@@ -441,10 +483,11 @@ def _attached(content: Content) -> protocol.File | None:
         return None
     part = getattr(content, kind)
     only = Content()
-    getattr(only, kind).CopyFrom(part)
+    kept = getattr(only, "videoMessage" if kind == "ptvMessage" else kind)  # a round video is a video to the library
+    kept.CopyFrom(part)
     for bulky in ("JPEGThumbnail", "contextInfo"):
         if bulky in part.DESCRIPTOR.fields_by_name:
-            getattr(only, kind).ClearField(bulky)
+            kept.ClearField(bulky)
     return protocol.File(
         ref=base64.b64encode(only.SerializeToString()).decode(),
         name=getattr(part, "fileName", ""),

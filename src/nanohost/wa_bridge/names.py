@@ -64,6 +64,14 @@ def is_for_us(source: Source, me: tuple[str, ...]) -> bool:
     return not source.from_me or (not source.is_group and bare(source.chat) in me)
 
 
+def may_change(kind: str, *, author: str | None, sender: str, is_admin: bool) -> bool:
+    """Whether the sender may do this to a message. Whoever writes can name any message in it; the apps heed its author,
+    and in a group its admins when they delete. Of what is not remembered the author is not known."""
+    if kind not in ("edit", "deletion"):
+        return True
+    return author in (None, sender) or (kind == "deletion" and is_admin)
+
+
 def is_media_path(path: str) -> bool:
     """Whether a file that a message names can only lie with WhatsApp. The path is put behind the name of a host of
     theirs as it is, so anything but a slash in front would make it another host's."""

@@ -130,12 +130,25 @@ class File(Line):
     size: int | None = None
 
 
+class Part(Line):
+    """What a message holds beside its sender's own words; see channel_api.Part."""
+
+    kind: Literal["quoted", "forwarded", "link", "shared"]
+    text: str = ""
+    title: str = ""
+    author: str = ""
+    chat: str = ""
+    marked: str = ""
+    url: str = ""
+
+
 class Message(Line):
-    """What a person did. `id` names the event for ever, `refers_to` the message it is about; `sent_at` in seconds."""
+    """What a person did. `id` names the event for ever, `refers_to` the message it is about; `sent_at` in seconds.
+    `text` is what they wrote, `parts` what comes with it; `album` is the id of the series that a file belongs to."""
 
     ev: Literal["message"] = "message"
     key: str
-    kind: Literal["message", "edit", "reaction"] = "message"
+    kind: Literal["message", "edit", "deletion", "reaction", "reaction_removed"] = "message"
     id: str
     chat: str
     sender: str
@@ -148,6 +161,8 @@ class Message(Line):
     mentions_me: bool = False
     refers_to: str | None = None
     file: File | None = None
+    parts: list[Part] = []
+    album: str | None = None
 
 
 class Done(Line):

@@ -11,12 +11,14 @@ import asyncio
 import re
 import shlex
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
+from nanohost.wa_bridge.kinds import Around
 from nanohost.wa_bridge.protocol import (
     MAX_LINE_BYTES,
     Accepted,
@@ -42,6 +44,7 @@ from nanohost.wa_bridge.protocol import (
     encode,
     parse_op,
 )
+from nanohost.wa_bridge.values import Json
 
 ME = "1000@s.whatsapp.net"
 GROUP = "500@g.us"
@@ -68,6 +71,9 @@ class WhatsAppLinkedSimulator(Simulator):
         self._said: dict[str, Message] = {}
         self._accepted: list[str] = []
         self._files: dict[str, bytes] = {}
+        self._contents: dict[tuple[str, str], Json] = {}
+        self.people = {f"{one.id}@s.whatsapp.net": one.name for one in (ADA, BOB)}
+        """What the library knows people by."""
         self._last_id = 0
         self._now_s = 1_700_000_000.0
 
@@ -143,12 +149,45 @@ class WhatsAppLinkedSimulator(Simulator):
         self._deliver(said)
         return id
 
+    async def say(
+        self,
+        chat: str,
+        content: Json,
+        *,
+        person: Person = ADA,
+        message_id: str | None = None,
+        file: bytes = b"",
+        chosen: Collection[str] | None = None,
+    ) -> str:
+        """Somebody sends this, a `waE2E.Message` as protobuf's JSON. `chosen`: the hashes in a vote, which the library
+        decrypts; None: it cannot."""
+        id = message_id or self._new_id()
+        is_group = chat.endswith("@g.us")
+        self._contents[chat, id] = unwrapped(content)[0]
+        around = Around(
+            me=(ME,),
+            people=self.people,
+            earlier=lambda earlier: self._contents.get((chat, earlier)),
+            chosen=chosen,
+            talks_to_self=chat == ME,
+        )
+        self._now_s += 1.0
+        place = Place(
+            id=id, chat=chat, sender=person.id, sender_name=person.name, sent_at=self._now_s, is_group=is_group
+        )
+        kind = media_of(unwrapped(content)[0])
+        said = heard(content, place, around, file=self._stored(id, (kind or "", file)) if kind else None)
+        if said is not None:
+            self._deliver(said)
+        return id
+
     async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
         raise NotImplementedError("a linked device has no buttons")
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
-        self._deliver(replace_message(said, kind="reaction", text=emoji, refers_to=message_id))
+        kind = "reaction" if emoji else "reaction_removed"
+        self._deliver(replace_message(said, kind=kind, text=emoji, refers_to=message_id))
 
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
