@@ -81,7 +81,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -112,6 +112,8 @@ from nanohost.channel_api import (
     OutboundFile,
     OutboundText,
     Pace,
+    Part,
+    PartKind,
     RateLimited,
     Receipt,
     Refused,
@@ -132,6 +134,13 @@ FORGED_EVERY_S = 60.0
 BUTTON_BODY = 1024
 """Characters of a message with reply buttons; a list takes as many as a text."""
 TEXT_LIMIT = 4096
+QUOTED_CHARS = 4096
+"""Of a message that is remembered, in case somebody replies to it."""
+NOT_TOLD = "[an earlier message; WhatsApp does not tell its words again]"
+"""What a reply is to: Meta tells which message, and we may not have seen it since we started."""
+NAME_CHARS = 100
+MOST_ROWS = 50
+"""Of a form, an order or a set of contacts that are told."""
 
 _MB = 1024 * 1024
 _REMEMBERED = 2_000
@@ -139,6 +148,7 @@ _PAIR_PAUSE_S = 6.0
 """Meta allows one message in six seconds to one person in the long run."""
 _NUMBER_PAUSE_S = 30.0
 _CHUNK_BYTES = 64 * 1024
+_ENVELOPE = ("id", "timestamp", "from", "from_user_id", "to", "to_user_id", "group_id", "type")
 
 JsonObject = dict[str, object]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -227,9 +237,16 @@ class _Choice(_Said):
     title: str = ""
 
 
+class _FormAnswer(_Said):
+    response_json: str = ""
+
+
 class _Interactive(_Said):
+    type: str = ""
     button_reply: _Choice | None = None
     list_reply: _Choice | None = None
+    nfm_reply: _FormAnswer | None = None
+    call_permission_reply: Mapping[str, object] | None = None
 
 
 class _TemplateButton(_Said):
@@ -247,24 +264,66 @@ class _Place(_Said):
     longitude: float
     name: str = ""
     address: str = ""
+    url: str = ""
 
 
 class _CardName(_Said):
     formatted_name: str = ""
 
 
-class _CardPhone(_Said):
-    phone: str = ""
-
-
 class _VisitingCard(_Said):
+    """Its lists have objects of words: numbers, addresses, links, with what they are for."""
+
     name: _CardName = _CardName()
-    phones: list[_CardPhone] = []
+    phones: list[Mapping[str, object]] = []
+    emails: list[Mapping[str, object]] = []
+    urls: list[Mapping[str, object]] = []
+    addresses: list[Mapping[str, object]] = []
+    org: Mapping[str, object] = {}
+    birthday: str = ""
+
+
+class _Ordered(_Said):
+    product_retailer_id: str
+    quantity: float = 1
+    item_price: float = 0
+    currency: str = ""
+
+
+class _Order(_Said):
+    text: str = ""
+    product_items: list[_Ordered] = []
+
+
+class _Referral(_Said):
+    """The advertisement or post that a person came from."""
+
+    source_url: str = ""
+    source_type: str = ""
+    headline: str = ""
+    body: str = ""
+
+
+class _System(_Said):
+    body: str = ""
+    type: str = ""
+
+
+class _Unsupported(_Said):
+    type: str = ""
+
+
+class _Product(_Said):
+    catalog_id: str = ""
+    product_retailer_id: str = ""
 
 
 class _Context(_Said):
     id: str | None = None
     from_: Annotated[str, Field(alias="from")] = ""
+    forwarded: bool = False
+    frequently_forwarded: bool = False
+    referred_product: _Product | None = None
 
 
 class _Content(_Said):
@@ -282,6 +341,10 @@ class _Content(_Said):
     reaction: _Reaction | None = None
     location: _Place | None = None
     contacts: list[_VisitingCard] | None = None
+    order: _Order | None = None
+    system: _System | None = None
+    unsupported: _Unsupported | None = None
+    errors: list[_Problem] = []
     edit: _Edit | None = None
     revoke: _Revoke | None = None
 
@@ -304,6 +367,7 @@ class _Message(_Content):
     to_user_id: str = ""
     group_id: str = ""
     context: _Context = _Context()
+    referral: _Referral | None = None
 
 
 class _Profile(_Said):
@@ -357,22 +421,59 @@ def signature(secret: str, raw: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
 
 
-def parse_webhook(raw: bytes, phone_number_id: str) -> tuple[list[InboundEvent], list[_Status]]:
+class Known:
+    """Names of people and the words of messages that were seen: what Meta does not tell again. Bounded."""
+
+    def __init__(self) -> None:
+        self.people: OrderedDict[str, str] = OrderedDict()
+        self._said: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
+
+    def name(self, people: Mapping[str, str]) -> None:
+        for id, name in people.items():
+            if name:
+                _remember(self.people, id, name)
+
+    def note(self, chat: str, id: str, author: str, words: str) -> None:
+        _remember(self._said, id, (chat, author, words[:QUOTED_CHARS]))
+
+    def said(self, chat: str, id: str) -> tuple[str, str] | None:
+        """Whose message of this chat it was, and what it said."""
+        where, author, words = self._said.get(id, ("", "", ""))
+        return (author, words) if where == chat else None
+
+
+def parse_webhook(
+    raw: bytes, phone_number_id: str, known: Known | None = None
+) -> tuple[list[InboundEvent], list[_Status]]:
     """What a webhook tells of our number, in its order. What makes no sense is left out and logged."""
     events: list[InboundEvent] = []
     statuses: list[_Status] = []
+    known = known or Known()
     for change in _changes(raw):
         if change.metadata.phone_number_id != phone_number_id:
             _log.info("whatsapp_of_another_number", phone_number_id=change.metadata.phone_number_id)
             continue
-        names = _names(_each(_Contact, change.contacts))
+        known.name(_names(_each(_Contact, change.contacts)))
         number = re.sub(r"\D", "", change.metadata.display_phone_number)
-        for message in _each(_Message, change.messages):
-            events += _events(message, names, number)
-        for message in _each(_Message, change.message_echoes):
-            events += _events(message, names, number, is_echo=True)
+        events += [_event(message, known, number) for message in _messages(change.messages)]
+        events += [_event(message, known, number, is_echo=True) for message in _messages(change.message_echoes)]
         statuses += _each(_Status, change.statuses)
     return events, statuses
+
+
+def _messages(values: Iterable[object]) -> Iterator[_Message]:
+    """One whose content is not what we know comes without it: who wrote it, where and when is told all the same."""
+    for value in values:
+        try:
+            yield _Message.model_validate(value)
+        except ValidationError as error:
+            _log.warning("whatsapp_unreadable", what="message", place=_place_of(error))
+            if isinstance(value, dict):
+                yield from _each(_Message, [{key: value[key] for key in _ENVELOPE if key in value}])
+
+
+def _place_of(error: ValidationError) -> str:
+    return ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
 
 
 def _changes(raw: bytes) -> Iterator[_Change]:
@@ -395,8 +496,7 @@ def _each(model: type[_Model], values: Iterable[object]) -> Iterator[_Model]:
         try:
             yield model.model_validate(value)
         except ValidationError as error:
-            place = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
-            _log.warning("whatsapp_unreadable", what=model.__name__.lstrip("_").lower(), place=place)
+            _log.warning("whatsapp_unreadable", what=model.__name__.lstrip("_").lower(), place=_place_of(error))
 
 
 def _well_formed(text: str) -> str:
@@ -408,37 +508,78 @@ def _names(contacts: Iterable[_Contact]) -> dict[str, str]:
     return {id: contact.profile.name for contact in contacts for id in (contact.wa_id, contact.user_id) if id}
 
 
-def _events(
-    message: _Message, names: Mapping[str, str], number: str, *, is_echo: bool = False
-) -> Iterator[InboundEvent]:
-    """The event that a message is; none for what tells nobody anything."""
-    try:
-        meaning = _meaning(message)
-    except ValueError:
-        _log.warning("whatsapp_unreadable", what="message", place=message.type)
-        return
-    if meaning is None:
-        _log.info("whatsapp_ignored", type=message.type, message=message.id)
-        return
+def _event(message: _Message, known: Known, number: str, *, is_echo: bool = False) -> InboundEvent:
+    meaning = _meaning(message)
     sender = message.from_user_id or message.from_
+    name = known.people.get(message.from_user_id) or known.people.get(message.from_) or sender
     partner = (message.to_user_id or message.to) if is_echo else sender
-    yield InboundEvent(
-        platform_id=message.group_id or partner,
+    is_ours = is_echo or _is_ours(message.from_, number)
+    # Names are put into a group's texts only: in a chat of two nobody else is mentioned.
+    text = _with_names(meaning.text, known, number) if message.group_id else meaning.text
+    chat = message.group_id or partner
+    meaning = replace(meaning, text=text)
+    if meaning.kind in (EventKind.MESSAGE, EventKind.EDIT):
+        known.note(chat, meaning.refers_to or message.id, "you" if is_ours else name, _in_words(meaning))
+    is_forwarded = message.context.forwarded or message.context.frequently_forwarded
+    own = "" if is_forwarded and meaning.kind is EventKind.MESSAGE else text
+    return InboundEvent(
+        platform_id=chat,
         platform_message_id=message.id,
-        sender=Sender(
-            handle=sender,
-            name=names.get(message.from_user_id) or names.get(message.from_) or sender,
-            is_self=is_echo or _is_ours(message.from_, number),
-        ),
-        text=_without_name(meaning.text, number) if message.group_id else meaning.text,
+        sender=Sender(handle=sender, name=name, is_self=is_ours),
+        text=_without_name(own, number) if message.group_id else own,
         sent_at=message.timestamp,
         kind=meaning.kind,
         is_group=bool(message.group_id),
-        mentions_bot=_is_ours(message.context.from_, number) or bool(number and f"@{number}" in meaning.text),
+        mentions_bot=_is_ours(message.context.from_, number) or bool(number and f"@{number}" in own),
         refers_to=meaning.refers_to or message.context.id,
         value=meaning.value,
         attachments=meaning.attachments,
+        parts=tuple(_parts(message, meaning, chat, known, number)),
     )
+
+
+def _parts(message: _Message, meaning: _Meaning, chat: str, known: Known, number: str) -> Iterator[Part]:
+    """What stands before the sender's own words and behind them."""
+    context = message.context
+    if meaning.kind is not EventKind.MESSAGE:
+        yield from meaning.parts
+        return
+    if context.id:
+        named = (
+            "you" if _is_ours(context.from_, number) else known.people.get(context.from_) or _as_number(context.from_)
+        )
+        author, words = known.said(chat, context.id) or (named, NOT_TOLD)
+        yield Part(kind=PartKind.QUOTED, text=words, author=author)
+    if context.forwarded or context.frequently_forwarded:
+        author = "somebody, passed on many times" if context.frequently_forwarded else ""
+        yield Part(kind=PartKind.FORWARDED, text=_in_words(meaning), author=author)
+    else:
+        yield from meaning.parts
+    if (product := context.referred_product) is not None:
+        yield _shared("product that is asked about", product.product_retailer_id)
+    if (ad := message.referral) is not None:
+        yield _shared("what they came from", _lines(ad.source_type, ad.headline, ad.body), url=ad.source_url)
+
+
+def _as_number(id: str) -> str:
+    return f"+{id}" if id.isdecimal() else id
+
+
+def _in_words(meaning: _Meaning) -> str:
+    """A message as it is told when somebody replies to it or passes it on."""
+    files = [f"[{_THINGS.get(one.media_type.partition('/')[0], 'a document')}]" for one in meaning.attachments]
+    beside = [": ".join(filter(None, (part.title, part.text))) for part in meaning.parts]
+    return _lines(*files, meaning.text, *(f"[{words}]" for words in beside))
+
+
+def _with_names(text: str, known: Known, number: str) -> str:
+    """`@4917…` as people read it, where the name is known; ours stays."""
+
+    def called(found: re.Match[str]) -> str:
+        name = "" if found[1] == number else " ".join(known.people.get(found[1], "").split())
+        return f"@{name[:NAME_CHARS] or found[1]}"
+
+    return re.sub(r"@(\d+)", called, text)
 
 
 def _without_name(text: str, number: str) -> str:
@@ -458,16 +599,33 @@ class _Meaning:
     refers_to: str | None = None
     value: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
-def _meaning(said: _Content) -> _Meaning | None:
-    """Raises ValueError when the field that the type names is missing."""
+def _meaning(said: _Content) -> _Meaning:
+    """What is not known, or lacks the field that its type names, is a sentence."""
     reader = _READERS.get(said.type)
-    return reader(said) if reader else _not_passed_on(said)
+    try:
+        return reader(said) if reader else _unknown(said.type)
+    except ValueError:
+        return _unknown(said.type)
 
 
-def _not_passed_on(said: _Content) -> _Meaning:
-    return _Meaning(text=f"[a message that WhatsApp does not pass on: {said.type}]")
+def _unknown(kind: str) -> _Meaning:
+    return _beside("", f"a message that cannot be shown here: {kind[:NAME_CHARS]}")
+
+
+def _beside(title: str, *words: str, url: str = "", text: str = "") -> _Meaning:
+    """One thing, and what was written with it."""
+    return _Meaning(text=text, parts=(_shared(title, _lines(*words), url=url),))
+
+
+def _shared(title: str, text: str, *, url: str = "") -> Part:
+    return Part(kind=PartKind.SHARED, title=title, text=text, url=url)
+
+
+def _lines(*words: str) -> str:
+    return "\n".join(one for one in words if one)
 
 
 def _there(value: _Value | None) -> _Value:
@@ -483,42 +641,96 @@ def _read_media(said: _Content) -> _Meaning:
 
 
 def _read_choice(said: _Content) -> _Meaning:
-    both = _there(said.interactive)
-    chosen = both.button_reply or both.list_reply
-    if chosen is None:
-        return _not_passed_on(said)
-    return _Meaning(text=chosen.title, kind=EventKind.CLICK, value=chosen.id)
+    answer = _there(said.interactive)
+    if chosen := answer.button_reply or answer.list_reply:
+        return _Meaning(text=chosen.title, kind=EventKind.CLICK, value=chosen.id)
+    if answer.nfm_reply is not None:
+        return _beside("answer to a form", _form_in_words(answer.nfm_reply.response_json))
+    if answer.call_permission_reply is not None:
+        return _beside("answer about calls", _fields(answer.call_permission_reply))
+    return _unknown(f"{said.type} {answer.type}".strip())
+
+
+def _form_in_words(document: str) -> str:
+    """The fields of a form, a line each, without what is the program's own."""
+    try:
+        form = json.loads(document)
+    except (ValueError, RecursionError):
+        form = None
+    if not isinstance(form, dict):
+        return "[it cannot be read]"
+    return _fields({key: value for key, value in form.items() if key != "flow_token"})
+
+
+def _fields(form: Mapping[str, object]) -> str:
+    some = list(form.items())[:MOST_ROWS]
+    return "\n".join(
+        f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}" for key, value in some
+    )
 
 
 def _read_reaction(said: _Content) -> _Meaning:
     reaction = _there(said.reaction)
-    return _Meaning(text=reaction.emoji, kind=EventKind.REACTION, refers_to=reaction.message_id)
+    kind = EventKind.REACTION if reaction.emoji else EventKind.REACTION_REMOVED
+    return _Meaning(text=reaction.emoji, kind=kind, refers_to=reaction.message_id)
 
 
 def _read_edit(said: _Content) -> _Meaning:
     edit = _there(said.edit)
-    now = _meaning(edit.message) if edit.message.type != "edit" else None
-    return _Meaning(text=_there(now).text, kind=EventKind.EDIT, refers_to=edit.original_message_id)
+    now = _meaning(edit.message) if edit.message.type not in ("edit", "revoke") else _unknown(edit.message.type)
+    return _Meaning(text=now.text, parts=now.parts, kind=EventKind.EDIT, refers_to=edit.original_message_id)
 
 
 def _read_revoke(said: _Content) -> _Meaning:
-    return _Meaning(text="[deleted]", kind=EventKind.EDIT, refers_to=_there(said.revoke).original_message_id)
+    return _Meaning(kind=EventKind.DELETION, refers_to=_there(said.revoke).original_message_id)
 
 
 def _read_place(said: _Content) -> _Meaning:
     place = _there(said.location)
-    where = ", ".join(one for one in (place.name, place.address, f"{place.latitude}, {place.longitude}") if one)
-    return _Meaning(text=f"[location: {where}]")
+    where = ", ".join(f"{one:.6f}".rstrip("0").rstrip(".") for one in (place.latitude, place.longitude))
+    return _beside("place", ", ".join(filter(None, (place.name, place.address, where))), url=place.url)
 
 
 def _read_cards(said: _Content) -> _Meaning:
-    cards = [
-        ", ".join([card.name.formatted_name, *(one.phone for one in card.phones)]) for card in _there(said.contacts)
+    cards = _there(said.contacts)
+    return _Meaning(parts=tuple(_shared("contact", _card_in_words(card)) for card in cards[:MOST_ROWS]))
+
+
+def _card_in_words(card: _VisitingCard) -> str:
+    """Of each number, address or link the words; not what it is for, nor WhatsApp's own ids."""
+    some = [*card.phones, *card.emails, *card.urls, *card.addresses, card.org]
+    told = [str(one[key]) for one in some[:MOST_ROWS] for key in _ON_CARDS if one.get(key)]
+    words = [card.name.formatted_name, *told, f"born {card.birthday}" if card.birthday else ""]
+    return ", ".join(dict.fromkeys(filter(None, words))) or "without a name"
+
+
+def _read_order(said: _Content) -> _Meaning:
+    order = _there(said.order)
+    items = [
+        f"{one.quantity:g} x {one.product_retailer_id} ({one.item_price:.2f} {one.currency})"
+        for one in order.product_items[:MOST_ROWS]
     ]
-    return _Meaning(text="\n".join(f"[contact: {card}]" for card in cards))
+    return _beside("order", *items, text=order.text)
 
 
-_READERS: Mapping[str, Callable[[_Content], _Meaning | None]] = {
+def _read_unsupported(said: _Content) -> _Meaning:
+    kind = said.unsupported.type if said.unsupported else ""
+    why = str(said.errors[0].error_data.get("details") or said.errors[0].title) if said.errors else ""
+    return _beside(
+        "", f"a message that WhatsApp does not pass on: {', '.join(filter(None, (kind, why))) or 'no reason'}"
+    )
+
+
+def _read_system(said: _Content) -> _Meaning:
+    system = _there(said.system)
+    return _beside("WhatsApp says", system.body or system.type)
+
+
+_ON_CARDS = ("phone", "email", "url", "company", "department", "title", "street", "city", "state", "zip", "country")
+_THINGS = {"image": "a picture", "video": "a video", "audio": "a voice message or sound"}
+
+
+_READERS: Mapping[str, Callable[[_Content], _Meaning]] = {
     "text": lambda said: _Meaning(text=_there(said.text).body),
     **dict.fromkeys(("image", "video", "audio", "document", "sticker"), _read_media),
     "interactive": _read_choice,
@@ -528,7 +740,10 @@ _READERS: Mapping[str, Callable[[_Content], _Meaning | None]] = {
     "revoke": _read_revoke,
     "location": _read_place,
     "contacts": _read_cards,
-    "system": lambda said: None,
+    "order": _read_order,
+    "unsupported": _read_unsupported,
+    "system": _read_system,
+    "request_welcome": lambda said: _beside("", "they opened this chat for the first time, and wrote nothing yet"),
 }
 
 
@@ -770,6 +985,15 @@ def _card(text: str, card: OutboundCard) -> JsonObject:
     return {"type": "interactive", "interactive": {"type": kind, "body": {"text": text}, "action": action}}
 
 
+def _words_of(content: JsonObject) -> str:
+    """What a message of ours says, for those who reply to it."""
+    said = content.get(str(content["type"]))
+    inner = said.get("body", said.get("caption", "")) if isinstance(said, dict) else ""
+    words = str(inner.get("text", "") if isinstance(inner, dict) else inner)
+    return words or f"[{_OURS.get(str(content['type']), 'a message')}]"
+
+
+_OURS = {"image": "a picture", "video": "a video", "audio": "a sound", "document": "a document"}
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _DOCUMENTS = frozenset(
     {
@@ -889,6 +1113,7 @@ class WhatsAppChannel:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._latest: OrderedDict[str, str] = OrderedDict()
         self._sends = _Sends()
+        self._known = Known()
         self._undelivered = ""
         self._reading = 0
         self._forged_until = 0.0
@@ -1035,6 +1260,7 @@ class WhatsAppChannel:
         except ValidationError:
             id = await self._sought(key, "WhatsApp's answer names no message")
         self._sends.note(key, id)
+        self._known.note(address.platform_id, id, "you", _words_of(content))
         return Receipt(platform_message_ids=(id,))
 
     async def _sought(self, key: str, why: str) -> str:
@@ -1111,7 +1337,7 @@ class WhatsAppChannel:
                 self._forged_until = time.monotonic() + FORGED_EVERY_S
                 _log.warning("whatsapp_forged", remote=request.remote or "")
             return web.Response(status=403)
-        events, statuses = parse_webhook(raw, self._settings.phone_number_id)
+        events, statuses = parse_webhook(raw, self._settings.phone_number_id, self._known)
         for status in statuses:
             self._heed(status)
         is_kept = not events or await self._hand_in(events)

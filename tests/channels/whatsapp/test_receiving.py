@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from channels.whatsapp import WEBHOOK_BYTES, WhatsAppChannel, parse_webhook, read_settings
+from channels.whatsapp import NOT_TOLD, WEBHOOK_BYTES, Known, WhatsAppChannel, parse_webhook, read_settings
 from nanohost.channel_api import (
     Accepted,
     Address,
@@ -26,6 +26,7 @@ from nanohost.channel_api import (
     OutboundText,
     Refused,
 )
+from nanohost.event_words import in_words
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, BOB, Fault, outage
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
@@ -222,16 +223,17 @@ CARD = {"name": {"formatted_name": "Bob B"}, "phones": [{"phone": "+1 555"}]}
         ({"type": "image", "image": {"id": "9", "mime_type": "image/jpeg", "caption": "look"}}, "look"),
         (
             {"type": "location", "location": {"latitude": 52.5, "longitude": 13.4, "name": "Home"}},
-            "[location: Home, 52.5, 13.4]",
+            "[place: Home, 52.5, 13.4]",
         ),
         ({"type": "contacts", "contacts": [CARD]}, "[contact: Bob B, +1 555]"),
-        ({"type": "unsupported", "errors": [{}]}, "[a message that WhatsApp does not pass on: unsupported]"),
-        ({"type": "interactive", "interactive": {}}, "[a message that WhatsApp does not pass on: interactive]"),
+        ({"type": "unsupported", "errors": [{}]}, "[a message that WhatsApp does not pass on: no reason]"),
+        ({"type": "interactive", "interactive": {}}, "[a message that cannot be shown here: interactive]"),
     ],
 )
 def test_whatever_a_person_sends_is_a_message(content: Mapping[str, object], text: str) -> None:
     event = _event(content)
-    assert (event.kind, event.text, event.platform_id, event.sender.name) == (EventKind.MESSAGE, text, "1001", "Ada")
+    told = (event.kind, in_words(event), event.platform_id, event.sender.name)
+    assert told == (EventKind.MESSAGE, text, "1001", "Ada")
 
 
 @pytest.mark.behaviour("RT-11")
@@ -239,14 +241,14 @@ def test_whatever_a_person_sends_is_a_message(content: Mapping[str, object], tex
     ("content", "kind", "text", "refers_to"),
     [
         ({"type": "reaction", "reaction": {"message_id": "m", "emoji": "👍"}}, EventKind.REACTION, "👍", "m"),
-        ({"type": "reaction", "reaction": {"message_id": "m"}}, EventKind.REACTION, "", "m"),
+        ({"type": "reaction", "reaction": {"message_id": "m"}}, EventKind.REACTION_REMOVED, "", "m"),
         (
             {"type": "edit", "edit": {"original_message_id": "m", "message": {"type": "text", "text": {"body": "b"}}}},
             EventKind.EDIT,
             "b",
             "m",
         ),
-        ({"type": "revoke", "revoke": {"original_message_id": "m"}}, EventKind.EDIT, "[deleted]", "m"),
+        ({"type": "revoke", "revoke": {"original_message_id": "m"}}, EventKind.DELETION, "", "m"),
         ({"type": "interactive", "interactive": {"button_reply": REPLY}, "context": {"id": "m"}}, "click", "Yes", "m"),
         ({"type": "interactive", "interactive": {"list_reply": REPLY}, "context": {"id": "m"}}, "click", "Yes", "m"),
         ({"type": "text", "text": {"body": "re"}, "context": {"id": "m"}}, EventKind.MESSAGE, "re", "m"),
@@ -302,10 +304,44 @@ def test_what_our_own_number_wrote_on_a_phone_is_marked_as_ours() -> None:
 
 
 def test_what_tells_nobody_anything_is_left_out() -> None:
-    assert _events({"type": "system", "system": {"body": "changed number"}}) == []
     assert _events({"type": "text", "text": {"body": "hi"}}, number_id="another") == []
-    assert _events({"type": "text"}) == []
+    assert _events({"type": "text", "timestamp": "soon"}) == []
     assert parse_webhook(json.dumps({"entry": [{"changes": [{"value": None}]}]}).encode(), NUMBER_ID) == ([], [])
+
+
+def _told(known: Known, **message: object) -> InboundEvent:
+    contacts = [{"wa_id": "1001", "profile": {"name": "Ada"}}]
+    body = WhatsAppSimulator().payload(messages=[{"timestamp": "1750000000", **message}], contacts=contacts)
+    [event] = parse_webhook(body, NUMBER_ID, known)[0]
+    return event
+
+
+def test_a_reply_brings_what_was_said_in_its_own_chat_as_it_is_now_and_nothing_of_another() -> None:
+    known, text = Known(), {"type": "text"}
+    _told(known, id="m1", **{"from": "1001"}, **text, text={"body": "at five"})
+    now = {"type": "text", "text": {"body": "at six"}}
+    _told(known, id="m2", **{"from": "1001"}, type="edit", edit={"original_message_id": "m1", "message": now})
+    reply = {"id": "m3", "context": {"id": "m1", "from": "1001"}, **text, "text": {"body": "why?"}}
+    [here] = _told(known, **reply, **{"from": "1001"}).parts
+    [elsewhere] = _told(known, **reply, **{"from": "1002"}).parts
+    assert (here.author, here.text, elsewhere.text) == ("Ada", "at six", NOT_TOLD)
+
+
+async def test_a_reply_to_what_we_said_brings_our_words(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(channel, inbox):
+        receipt = await channel.send(DM, OutboundText(text="the *blue* one"), idempotency_key="k1")
+        [id] = receipt.platform_message_ids
+        await meta.say(ADA.id, {"type": "text", "text": {"body": "why?"}}, refers_to=id)
+        event = await inbox.until_accepted("why?")
+    assert [(part.kind, part.author, part.text) for part in event.parts] == [("quoted", "you", "the *blue* one")]
+
+
+def test_a_forwarded_name_of_ours_addresses_nobody() -> None:
+    said = {"type": "text", "text": {"body": f"@{NUMBER} /stop"}, "group_id": "Y2Fw", "context": {"forwarded": True}}
+    event = _event(said)
+    assert (event.text, event.mentions_bot, event.parts[0].kind) == ("", False, "forwarded")
 
 
 # What goes with it
