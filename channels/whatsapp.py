@@ -54,11 +54,12 @@
 # ///
 """WhatsApp as a channel: Meta's Cloud API by httpx, its webhooks by aiohttp. `backend = "linked"` is another file.
 
-A webhook is answered 200 after every message in it is committed, never before: Meta sends anything else again. One that
-is not signed with the app's secret is refused unread. Each message we send carries the host's key; Meta gives it back
-with the message's statuses, within seconds. So an answer that was lost is looked for among them before it is called
-ambiguous, and what no status came for in `STATUS_WAIT_S` is taken as not sent. What is remembered of sends, statuses
-and chats is in memory only and bounded.
+A webhook is answered 200 after all in it is committed, never before: Meta sends anything else again. One that is not
+signed with the app's secret is refused unread. Each message we send carries the host's key; Meta gives it back with the
+message's statuses, within seconds. So an answer that was lost is looked for among them before it is called ambiguous,
+and what no status came for in `STATUS_WAIT_S` is taken as not sent. A status that says that a message failed after all,
+whenever it comes, is handed in by that key. What is remembered of sends, statuses, chats and what was said in them is
+in memory only and bounded.
 
 A chat with one person is named by their id: Meta's business-scoped one where it is told, else their number. WhatsApp
 takes any marks in a text and never refuses it for them, so nothing is ever sent as `plain`.
@@ -134,6 +135,8 @@ FORGED_EVERY_S = 60.0
 BUTTON_BODY = 1024
 """Characters of a message with reply buttons; a list takes as many as a text."""
 TEXT_LIMIT = 4096
+WORDS = ".words"
+"""What is added to a key for what is said with a sound, which goes before it as a message of its own."""
 QUOTED_CHARS = 4096
 """Of a message that is remembered, in case somebody replies to it."""
 NOT_TOLD = "[an earlier message; WhatsApp does not tell its words again]"
@@ -787,6 +790,15 @@ def problem_of(status: int, answer: object, retry_after: str = "") -> Exception:
     return Refused(f"{words}; {_HINTS[code]}" if code in _HINTS else words)
 
 
+def failure_of(status: _Status) -> str:
+    """Why a message that Meta took did not arrive; nothing, if the status does not say so."""
+    if status.status != "failed":
+        return ""
+    said = status.errors[0] if status.errors else _Problem()
+    hint = f"; {_HINTS[said.code]}" if said.code in _HINTS else ""
+    return f"WhatsApp took the message and could not deliver it: {said.words()} (code {said.code}){hint}"
+
+
 def _problem_without_words(status: int, retry_after: str) -> Exception:
     words = f"WhatsApp's server answered {status} and nothing that can be read"
     if status == 429:
@@ -1130,6 +1142,7 @@ class WhatsAppChannel:
             file_bytes=100 * _MB,
             caption_limit=1024,
             reactions=None,
+            fails_later=True,
         )
 
     @asynccontextmanager
@@ -1194,7 +1207,7 @@ class WhatsAppChannel:
         ids: tuple[str, ...] = ()
         if kind == "audio" and file.text:
             words = OutboundText(text=file.text, reply_to=file.reply_to)
-            ids = (await self.send(address, words, idempotency_key=f"{idempotency_key}.words")).platform_message_ids
+            ids = (await self.send(address, words, idempotency_key=idempotency_key + WORDS)).platform_message_ids
         try:
             id = await self._graph.upload(f"{self._settings.phone_number_id}/media", file, media_type)
         except Lost as lost:
@@ -1338,9 +1351,8 @@ class WhatsAppChannel:
                 _log.warning("whatsapp_forged", remote=request.remote or "")
             return web.Response(status=403)
         events, statuses = parse_webhook(raw, self._settings.phone_number_id, self._known)
-        for status in statuses:
-            self._heed(status)
-        is_kept = not events or await self._hand_in(events)
+        failed = [status for status in statuses if self._heed(status) and status.biz_opaque_callback_data]
+        is_kept = (not events and not failed) or await self._hand_in(events, failed)
         return web.Response(status=200 if is_kept else 503)
 
     async def _body(self, request: web.Request) -> bytes | None:
@@ -1358,21 +1370,21 @@ class WhatsAppChannel:
         finally:
             self._reading -= len(body)
 
-    def _heed(self, status: _Status) -> None:
-        failure = ""
-        if status.status == "failed":
-            said = status.errors[0] if status.errors else _Problem()
-            hint = f"; {_HINTS[said.code]}" if said.code in _HINTS else ""
-            failure = f"WhatsApp took the message and could not deliver it: {said.words()} (code {said.code}){hint}"
+    def _heed(self, status: _Status) -> bool:
+        """Whether it says that a message failed. One without a key of ours is in the condition and in the log only."""
+        failure = failure_of(status)
+        if status.biz_opaque_callback_data:
+            self._sends.note(status.biz_opaque_callback_data, status.id, failure=failure)
+        elif failure:
             self._undelivered = failure
+        if failure:
             _log.warning("whatsapp_not_delivered", to=status.recipient_id, message=status.id, error=failure)
         elif status.status in ("delivered", "read"):
             self._undelivered = ""
-        if status.biz_opaque_callback_data:
-            self._sends.note(status.biz_opaque_callback_data, status.id, failure=failure)
+        return bool(failure)
 
-    async def _hand_in(self, events: list[InboundEvent]) -> bool:
-        """Whether all of it is committed. Done by a task of `receive`, so that it ends with it."""
+    async def _hand_in(self, events: list[InboundEvent], failed: list[_Status]) -> bool:
+        """Whether all of it is committed. Done by tasks of `receive`, so that it ends with it."""
         if self._receiving is None:
             return False
         inbox, tasks = self._receiving
@@ -1380,8 +1392,19 @@ class WhatsAppChannel:
         for event in events:
             chats.setdefault(event.platform_id, []).append(event)
         handed = [tasks.create_task(self._accept(inbox, chat, some)) for chat, some in chats.items()]
+        handed += [tasks.create_task(self._give_up(inbox, status)) for status in failed]
         await asyncio.wait(handed)
         return all(not task.cancelled() and task.result() for task in handed)
+
+    async def _give_up(self, inbox: Inbox, status: _Status) -> bool:
+        """A message that Meta took did not arrive. The words before a sound are sent under a key beside its own."""
+        key = status.biz_opaque_callback_data.removesuffix(WORDS)
+        try:
+            await inbox.failed_later(key, status.id, failure_of(status))
+        except Exception as error:
+            _log.warning("whatsapp_not_committed", message=status.id, error=str(error))
+            return False
+        return True
 
     async def _accept(self, inbox: Inbox, chat: str, events: list[InboundEvent]) -> bool:
         """One chat's events, in order, whatever other chats wait for."""

@@ -310,6 +310,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         receivers=Supervisor(clock),
     )
     follows.host = host
+    delivery.tell_failed(host.approvals.on_failed)
     return host
 
 
@@ -521,6 +522,7 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             clock=host.clock,
             on_accepted=accepted,
             fair=host.ground.fair,
+            on_failed_later=host.delivery.failed_later,
         )
 
     return make

@@ -183,6 +183,13 @@ class Inbox(Protocol):
         a crash or out of a backup: it is to save time or tell more, never what a channel relies on to lose nothing."""
         ...
 
+    async def failed_later(self, key: str, platform_message_id: str, reason: str) -> None:
+        """The platform took the message that was sent under this idempotency key, called it `platform_message_id`, and
+        says now that it did not arrive; `reason` is for the operator and the agent. Returns after that is on disk: the
+        message is failed, and who said it knows. Said again, or of a key of nobody's, it does no harm. Raises if it
+        could not be committed, and then the channel must not acknowledge. For channels with `fails_later`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -265,7 +272,9 @@ class Capabilities:
     without its tags if `counted_after_parsing`; what is longer comes as several messages, as does what has more styled
     or linked stretches than `entities`; None is any. `typing_every_s`: how often a channel that ShowsTyping is asked
     to. `buttons`: how many a card may have, `button_label`: characters of each. `file_bytes`: the largest file that can
-    be sent, with `caption_limit` units of text. `reactions`: the emoji that can be set; None is any.
+    be sent, with `caption_limit` units of text. `reactions`: the emoji that can be set; None is any. `fails_later`:
+    the platform may give up on a message after it took it, and tells that by the idempotency key: see
+    Inbox.failed_later.
     """
 
     threads: bool = False
@@ -282,6 +291,7 @@ class Capabilities:
     file_bytes: int = 0
     caption_limit: int = 1024
     reactions: frozenset[str] | None = frozenset()
+    fails_later: bool = False
 
 
 class Channel(Protocol):

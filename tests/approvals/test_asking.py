@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from nanohost.chat_commands.host_command import Actor
 from nanohost.model import ApprovalId, Role
 from nanohost.store import approvals, dropped, roles, users
 from nanohost.store.approvals import ApprovalStatus
-from nanohost.testing.able_channel import AbleChannel
+from nanohost.testing.able_channel import ABLE, AbleChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.times import to_text
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall
@@ -141,6 +142,23 @@ async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: P
         await here.writes(BOB, "hello")
         card = await here.card()
         assert card.address.platform_id == OLGAS
+
+
+@pytest.mark.behaviour("AP-06", "DL-15")
+async def test_a_card_that_the_platform_took_and_gave_up_on_goes_to_the_next_one_at_once(tmp_path: Path) -> None:
+    clock, fake = ManualClock(), AbleChannel(capabilities=replace(ABLE, fails_later=True))
+    async with hall(tmp_path, fake=fake, clock=clock) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        first = await here.card()
+        await advanced(here, clock, 10)  # it is known by now that the card was sent
+        id = f"fake-{first.order}"
+        reason = "outside of the window"
+        await here.flow.host.delivery.failed_later(
+            ("fake", "default"), key=first.key, platform_message_id=id, reason=reason
+        )
+        second = await here.card(2)
+        assert {first.address.platform_id, second.address.platform_id} == {OLGAS, CARLS}
 
 
 @pytest.mark.behaviour("AP-06", "AP-01", "AC-01")

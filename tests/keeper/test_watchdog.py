@@ -157,6 +157,12 @@ async def the_answer_was_refused(bench: Bench) -> None:
     await answer(bench, session, DeliveryStatus.DEAD)
 
 
+async def the_platform_gave_up_on_the_answer_later(bench: Bench) -> None:
+    session = await bench.session("a")
+    await closed(bench, session)
+    await answer(bench, session, DeliveryStatus.DEAD, reason="failed_later: outside of the window")
+
+
 async def the_channel_is_down(bench: Bench) -> None:
     session = await bench.session("a")
     await closed(bench, session)
@@ -204,7 +210,14 @@ async def event(bench: Bench, session: Session, outcome: RouteOutcome | None) ->
     return stored.id
 
 
-async def answer(bench: Bench, session: Session, status: DeliveryStatus, *, not_before: datetime | None = None) -> None:
+async def answer(
+    bench: Bench,
+    session: Session,
+    status: DeliveryStatus,
+    *,
+    not_before: datetime | None = None,
+    reason: str = "refused: too long",
+) -> None:
     entry = Delivery(
         lane=LaneKey(session.id, "fake", "default", "a"),
         seq=1,
@@ -215,7 +228,7 @@ async def answer(bench: Bench, session: Session, status: DeliveryStatus, *, not_
         content='{"text":"hello"}',
         status=status,
         created_at=bench.clock.now(),
-        reason="refused: too long",
+        reason=reason,
         not_before=not_before,
     )
     async with bench.store.transaction() as tx:
@@ -237,6 +250,7 @@ async def answer(bench: Bench, session: Session, status: DeliveryStatus, *, not_
         (it_is_not_routed, "not routed", NOT_YET),
         (it_was_set_aside, "set aside", SET_ASIDE),
         (the_answer_was_refused, "not sent", NOT_SENT),
+        (the_platform_gave_up_on_the_answer_later, "not sent", None),
         (the_channel_is_down, "undelivered", None),
     ],
 )

@@ -64,6 +64,9 @@ _MANY = (
     SELECT 'host', 2 * i + 1, 'h' || i, 'chat', {_PLACE}, '{{}}', 'sent', 1, {_TIME}, {_TIME} FROM n""",
     f"""INSERT INTO delivery_attempts (session_id, seq, number, started_at, ended_at, outcome)
     SELECT 'sBig', {_SEQ}, 1, {_TIME}, {_TIME}, 'sent' FROM n""",
+    f"""INSERT INTO sent_keys (session_id, seq, key) SELECT 'sBig', {_SEQ}, 'k' || i FROM n""",
+    f"""INSERT INTO late_failures (session_id, seq, platform_message_id, reason, at, told)
+    SELECT 'sBig', {_SEQ}, 'p' || i, 'x', {_TIME}, 1 FROM n""",
     f"""INSERT INTO actions (session_id, seq, out_id, name, arguments, asked_at, status, told, created_at, done_at,
         approval_id)
     SELECT 'sBig', 2 * i, 'a' || i, 'tasks.list', '{{}}', {_TIME},
@@ -149,7 +152,7 @@ _NAMED: Mapping[str, object] = {
     "all": 0, "counted": 0, "engage_mode": "pattern", "engage_pattern": ".", "session_mode": "shared", "priority": 0,
     "sender_scope": "all", "ignored": "drop", "bots": 0, "cron": None, "timezone": "UTC", "failures_in_a_row": 0,
     "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
-    "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0,
+    "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0, "key": "none",
     "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]",
 }  # fmt: skip
 _NUMBERED = re.compile(r"\?(\d+)")

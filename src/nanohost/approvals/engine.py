@@ -25,11 +25,11 @@ from nanohost.approvals.registry import kinds
 from nanohost.channel_api import Channel, ChannelError, OpensDms, Refused
 from nanohost.clock import Clock
 from nanohost.lanes import Lanes, is_cancelled
-from nanohost.model import ApprovalId
+from nanohost.model import HOST, ApprovalId
 from nanohost.store import approvals, host_messages, messaging_groups, roles, users
 from nanohost.store.approvals import Approval, ApprovalStatus, Card
 from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.deliveries import Delivery, DeliveryStatus
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
@@ -96,6 +96,11 @@ class Approvals:
     def poke(self, approval: ApprovalId) -> None:
         """It is new, or decided, and that is on record."""
         self._lanes.poke(approval)
+
+    def on_failed(self, delivery: Delivery) -> None:
+        """A card may have been taken by its platform, and did not arrive after all: who has one is looked at again."""
+        if delivery.lane.session_id == HOST:
+            self._lanes.poke_napping(lambda _: True)
 
     async def _serve(self, id: ApprovalId) -> None:
         while not self._lanes.closing:

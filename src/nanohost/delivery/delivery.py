@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from nanohost.clock import Clock
 from nanohost.delivery.budget import Rates
 from nanohost.delivery.collector import Collector
+from nanohost.delivery.late_failures import LateFailures
 from nanohost.delivery.projection import Projection
 from nanohost.delivery.sender import Channels, Sender
 from nanohost.delivery.typing import Typing
@@ -16,6 +17,7 @@ from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery as LedgerEntry
 from nanohost.store.deliveries import LaneKey
 
 
@@ -37,6 +39,7 @@ class Delivery:
         entered in an hour. `fair` holds back a long queue."""
         self._on_request: Callable[[SessionId], None] = lambda _: None
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
+        self._late = LateFailures(store=store, mailboxes=mailboxes, clock=clock, projection=projection)
         self._typing = Typing(store=store, mailboxes=mailboxes, clock=clock, channels=channels)
         self._sender = Sender(
             store=store,
@@ -44,6 +47,7 @@ class Delivery:
             clock=clock,
             channels=channels,
             projection=projection,
+            late=self._late,
             ask=ask,
             on_saying=self._typing.on_saying,
             fair=fair,
@@ -62,6 +66,14 @@ class Delivery:
     def tell(self, on_request: Callable[[SessionId], None]) -> None:
         """Call this for a session whose agent asked the host for something, after that is on record."""
         self._on_request = on_request
+
+    def tell_failed(self, on_failed: Callable[[LedgerEntry], None]) -> None:
+        """Call this for a message that its platform took and gave up on, after that is on record."""
+        self._late.call(on_failed)
+
+    async def failed_later(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
+        """A platform gave up on what it had taken; see Inbox.failed_later. Raises StoreError."""
+        await self._late.take(channel, key=key, platform_message_id=platform_message_id, reason=reason)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:

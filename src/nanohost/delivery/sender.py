@@ -33,6 +33,7 @@ from nanohost.channel_api import (
 )
 from nanohost.clock import Clock
 from nanohost.delivery.kinds import Kinds
+from nanohost.delivery.late_failures import LateFailures
 from nanohost.delivery.outcome import failed, sent, unknown
 from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
@@ -41,7 +42,7 @@ from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import deliveries, messaging_groups
+from nanohost.store import deliveries, late_failures, messaging_groups
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
 from nanohost_protocol.crash_points import reach
@@ -77,6 +78,7 @@ class Sender:
         clock: Clock,
         channels: Channels,
         projection: Projection,
+        late: LateFailures,
         ask: bool = False,
         on_saying: Callable[[LaneKey], None] = lambda _: None,
         fair: FairShare | None = None,
@@ -85,6 +87,7 @@ class Sender:
         self._clock = clock
         self._channels = channels
         self._projection = projection
+        self._late = late
         self._ask = ask
         self._fair = fair or FairShare()
         self._on_saying = on_saying
@@ -106,6 +109,7 @@ class Sender:
     async def resume(self) -> None:
         """Go on with what the last host left open. Raises StoreError."""
         await self._kinds.tidy()
+        await self._late.tell()
         await self.go_on()
 
     async def go_on(self) -> None:
@@ -225,14 +229,18 @@ class Sender:
                 return
             if others:
                 await deliveries.add_parts(tx, delivery, [part, *others])
+            if self._fails_later(delivery.lane):
+                await late_failures.expect(tx, delivery, _key(delivery, part))
         reach("sender.intended")
         self._on_saying(delivery.lane)
         answer = await self._answer(delivery, part)
         reach("sender.sent")
         async with self._store.transaction() as tx:
-            await self._end(tx, delivery, part, answer)
+            failed_already = await self._end(tx, delivery, part, answer)
             reach("sender.open")
         reach("sender.settled")
+        if failed_already:
+            await self._late.tell()
         if isinstance(answer, Receipt) and part.is_last:
             await self._kinds.sent(delivery, self._channel(delivery.lane))
         if isinstance(answer, Outcome):
@@ -244,7 +252,12 @@ class Sender:
             return [part]
         return await self._kinds.parts(delivery, self._channel(delivery.lane))
 
-    async def _end(self, tx: Transaction, delivery: Delivery, part: StoredPart, answer: Receipt | Outcome) -> None:
+    def _fails_later(self, lane: LaneKey) -> bool:
+        channel = self._channel(lane)
+        return channel is not None and channel.capabilities.fails_later
+
+    async def _end(self, tx: Transaction, delivery: Delivery, part: StoredPart, answer: Receipt | Outcome) -> bool:
+        """True: the platform took it, and has given up on it in the meantime."""
         now = self._clock.now()
         match answer:
             case Outcome():
@@ -253,6 +266,8 @@ class Sender:
                 await deliveries.end(tx, delivery, sent(answer), now)
             case Receipt():
                 await deliveries.end_part(tx, delivery, part, answer.platform_message_ids, now)
+        lane = delivery.lane
+        return self._fails_later(lane) and await late_failures.settle(tx, lane.session_id, delivery.seq, now)
 
     async def _close_cut_off(self, delivery: Delivery) -> bool:
         """The last host was killed between asking the channel and writing down what it said. True: send it again."""
@@ -308,8 +323,7 @@ class Sender:
         channel = self._channel(lane)
         if channel is None:
             raise ChannelDown(f"there is no channel {lane.channel_type}:{lane.instance} in this host")
-        names = (lane.session_id, delivery.out_id, *([str(part.number)] if part.number else []))
-        key = derive("k", *names)
+        key = _key(delivery, part)
         try:
             async with asyncio.timeout(SEND_LIMIT_S):
                 receipt = await self._found(delivery, channel, key)
@@ -331,6 +345,11 @@ class Sender:
             raise
         except ChannelError as error:
             raise NotSent(f"it cannot be found out whether it was sent: {error}") from error
+
+
+def _key(delivery: Delivery, part: StoredPart) -> str:
+    """What the platform is to know a repeat by."""
+    return derive("k", delivery.lane.session_id, delivery.out_id, *([str(part.number)] if part.number else []))
 
 
 def _report(delivery: Delivery, outcome: Outcome, *, attempt: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
@@ -36,6 +37,16 @@ BATCH = 8
 however many events there are, an event of another chat has one before it; this many statements are not noticed."""
 
 _log = structlog.get_logger()
+
+
+class FailedLater(Protocol):
+    """Takes a platform's word that a message of (channel type, instance) did not arrive after all."""
+
+    async def __call__(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None: ...
+
+
+async def _nobody_listens(channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
+    """For an inbox without a delivery beside it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +80,7 @@ class ChannelInbox:
         clock: Clock,
         on_accepted: Callable[[ChatKey], None],
         fair: FairShare | None = None,
+        on_failed_later: FailedLater = _nobody_listens,
     ) -> None:
         self._channel_type = channel_type
         self._instance = instance
@@ -77,6 +89,7 @@ class ChannelInbox:
         self._clock = clock
         self._on_accepted = on_accepted
         self._fair = fair or FairShare()
+        self._on_failed_later = on_failed_later
         self._queues: dict[ChatKey, _Queue] = {}
 
     async def accept(self, event: InboundEvent) -> Accepted:
@@ -187,6 +200,11 @@ class ChannelInbox:
 
     async def checkpoint(self) -> str | None:
         return await checkpoints.find(self._store, channel_type=self._channel_type, instance=self._instance)
+
+    async def failed_later(self, key: str, platform_message_id: str, reason: str) -> None:
+        """Raises StoreError when the disk refuses."""
+        channel = (self._channel_type, self._instance)
+        await self._on_failed_later(channel, key=key, platform_message_id=platform_message_id, reason=reason)
 
 
 def _is_said_to_us(event: InboundEvent) -> bool:

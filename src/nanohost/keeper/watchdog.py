@@ -30,6 +30,7 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.late import Late, LateDelivery, LateEvent
+from nanohost.store.late_failures import FAILED_LATER
 from nanohost_protocol.rows import Ack, ChatId, MessageIn, Origin
 
 LOOK_EVERY_S = 60.0
@@ -162,7 +163,9 @@ class Watchdog:
         """Who waits behind a channel that is down cannot be told; who misses a message that was refused perhaps can."""
         name = f"delivery {row.session_id} {row.seq}"
         before, dead, notice = known.get(name), row.status == "dead", None
-        if dead and row.seq > 0 and (before is None or not before.told):
+        # What a platform gave up on later its agent knows, and a notice would not arrive there, either.
+        is_known = row.reason.startswith(FAILED_LATER)
+        if dead and row.seq > 0 and not is_known and (before is None or not before.told):
             entry = await deliveries.find(self._store, row.session_id, row.seq)
             notice = about_delivery(entry, NOT_SENT, now) if entry is not None else None
         found = Late(

@@ -106,6 +106,8 @@ class SuiteInbox:
         self.entered: list[InboundEvent] = []
         """Handed in, committed or not."""
         self.accepted: list[InboundEvent] = []
+        self.failures: list[tuple[str, str, str]] = []
+        """Messages that the platform gave up on after it took them: key, id and reason."""
         self.failed = 0
         """How many commits failed."""
         self.saved: str | None = None
@@ -144,6 +146,12 @@ class SuiteInbox:
 
     async def checkpoint(self) -> str | None:
         return self.saved
+
+    async def failed_later(self, key: str, platform_message_id: str, reason: str) -> None:
+        await self._free.wait()
+        async with self._changed:
+            self.failures.append((key, platform_message_id, reason))
+            self._changed.notify_all()
 
     def hold(self) -> None:
         self._free.clear()

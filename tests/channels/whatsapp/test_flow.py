@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Parts, running_host
+from nanohost.app import Host, Parts, running_host
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
@@ -25,7 +25,7 @@ LIMIT_S = 40.0
 
 
 @asynccontextmanager
-async def _host(root: Path, meta: WhatsAppSimulator) -> AsyncIterator[None]:
+async def hosted(root: Path, meta: WhatsAppSimulator) -> AsyncIterator[Host]:
     """A whole host whose agent echoes, in Ada's chat; entered again it is the same install."""
     home, plain = Home(root), scripted_settings()
     settings = Settings(host=plain.host, agent=plain.agent, channels={"whatsapp": dict(meta.settings())})
@@ -35,19 +35,19 @@ async def _host(root: Path, meta: WhatsAppSimulator) -> AsyncIterator[None]:
             if await agent_groups.find(host.store, "main") is None:
                 await _wire(host.store)
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
-            yield
+            yield host
 
 
 @pytest.mark.behaviour("DL-05", "IN-01")
 async def test_a_person_writes_in_whatsapp_and_the_agent_answers_there(tmp_path: Path, meta: WhatsAppSimulator) -> None:
-    async with _host(tmp_path, meta):
+    async with hosted(tmp_path, meta):
         meta.faults.queue.append(Fault.RESET_AFTER)
         await meta.write(ADA.id, "hello there")
         await meta.until_shown(1, ADA.id, limit_s=LIMIT_S)
         await meta.write(ADA.id, "once more")
         await meta.until_shown(2, ADA.id, limit_s=LIMIT_S)
     await meta.write(ADA.id, "while you were away")
-    async with _host(tmp_path, meta):
+    async with hosted(tmp_path, meta):
         await meta.until_shown(3, ADA.id, limit_s=LIMIT_S)
     assert meta.texts(ADA.id) == ["echo: hello there", "echo: once more", "echo: while you were away"]
 

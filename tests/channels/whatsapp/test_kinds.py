@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-
 import pytest
 
 from channels.whatsapp import WhatsAppChannel, read_settings
@@ -13,23 +9,19 @@ from nanohost.channel_api import InboundEvent
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, BOB
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
-from tests.support.arrivals import ROOT, Case, check, inputs, table
+from tests.channels.whatsapp import test_late_failures
+from tests.support.arrivals import ROOT, Case, cases, check, inputs, table
+
+from .conftest import receiving
 
 GROUP = "Y2Fw"
 CASES = inputs("whatsapp")
-
-
-@asynccontextmanager
-async def _receiving(meta: WhatsAppSimulator, inbox: SuiteInbox) -> AsyncIterator[WhatsAppChannel]:
-    channel = WhatsAppChannel(read_settings(meta.settings()))
-    async with channel.connected():
-        task = asyncio.create_task(channel.receive(inbox))
-        try:
-            yield channel
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+TESTS = {
+    "refused after it was taken (outside the window)": (
+        test_late_failures.test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_over_a_restart
+    )
+}
+"""Which test shows what a case without an input says."""
 
 
 async def _arrived(meta: WhatsAppSimulator, case: Case) -> list[InboundEvent]:
@@ -37,7 +29,7 @@ async def _arrived(meta: WhatsAppSimulator, case: Case) -> list[InboundEvent]:
     inbox = SuiteInbox()
     is_group = case.get("chat") == "group"
     chat = GROUP if is_group else ADA.id
-    async with _receiving(meta, inbox):
+    async with receiving(WhatsAppChannel(read_settings(meta.settings())), inbox):
         for content in case.get("input_series") or [case["input"]]:
             person = BOB if content.get("from") == BOB.id else ADA
             await meta.say(chat, content, person=person, group=is_group, message_id=content.get("id"))
@@ -55,3 +47,7 @@ async def test_the_page_says_what_arrives_as_what(meta: WhatsAppSimulator) -> No
     rows = [(case, await _arrived(meta, case)) for case in CASES]
     page = (ROOT / "docs" / "channels" / "whatsapp.md").read_text(encoding="utf-8")
     assert table(rows) in page, f"the page lacks this table:\n\n{table(rows)}"
+
+
+def test_every_case_without_an_input_has_a_test_of_its_own() -> None:
+    assert {case["name"] for case in cases("whatsapp") if "then" in case} == TESTS.keys()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -31,20 +31,9 @@ from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, BOB, Fault, outage
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
 
+from .conftest import receiving
+
 DM = Address(platform_id=ADA.id)
-
-
-@asynccontextmanager
-async def receiving(channel: WhatsAppChannel, inbox: SuiteInbox) -> AsyncIterator[None]:
-    async with channel.connected():
-        task = asyncio.create_task(channel.receive(inbox))
-        await asyncio.sleep(0)
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 # The door

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,11 @@ from nanohost.channel_api import (
     RateLimited,
     Refused,
 )
+from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, Fault
 from nanohost.testing.simulators.whatsapp import ACCESS_TOKEN, WhatsAppSimulator, as_read
+
+from .conftest import receiving
 
 DM = Address(platform_id=ADA.id)
 HELLO = OutboundText(text="hello")
@@ -123,18 +128,62 @@ async def test_outside_the_24_hours_the_words_say_so(channel: WhatsAppChannel, m
     assert meta.texts() == ["hello"]
 
 
-async def test_a_message_that_meta_took_and_gave_up_on_shows_in_the_condition_until_one_arrives(
-    channel: WhatsAppChannel, meta: WhatsAppSimulator
+@pytest.mark.behaviour("DL-15")
+async def test_what_meta_took_and_gave_up_on_is_handed_in_by_its_key_and_may_be_sent_anew_under_it(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    meta.fails_later.add(ADA.id)
+    async with receiving(channel, inbox):
+        [id] = (await channel.send(DM, HELLO, idempotency_key="k1")).platform_message_ids
+        await inbox.until(lambda: len(inbox.failures) == 1)
+        meta.faults.queue.append(Fault.RESET_AFTER)
+        meta.fails_later.clear()
+        await channel.send(DM, HELLO, idempotency_key="k1")
+        assert channel.condition() == (Condition.UP, "")
+    [(key, message, reason)] = inbox.failures
+    assert (key, message) == ("k1", id)
+    assert "more than 24 hours have passed since they last wrote" in reason
+    assert len(meta.texts()) == 2
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_a_late_failure_is_told_again_until_it_is_committed(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     meta.fails_later.add(ADA.id)
     async with channel.connected():
         await channel.send(DM, HELLO, idempotency_key="k1")
-        await meta.until(lambda: "could not deliver it" in channel.condition()[1])
-        meta.faults.queue.append(Fault.RESET_AFTER)
-        meta.fails_later.clear()
-        await channel.send(DM, HELLO, idempotency_key="k1")
-        await meta.until(lambda: channel.condition() == (Condition.UP, ""))
-    assert len(meta.texts()) == 2, "what was given up may be sent anew under its key"
+        await meta.until(lambda: 503 in meta.refused_webhooks)
+        task = asyncio.create_task(channel.receive(inbox))
+        await inbox.until(lambda: len(inbox.failures) == 1)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_failure_that_carries_no_key_of_ours_shows_in_the_condition_until_a_message_arrives(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator
+) -> None:
+    async with channel.connected():
+        await meta.post(meta.payload(statuses=[{"id": "wamid.X", "status": "failed"}]))
+        assert "could not deliver it" in channel.condition()[1]
+        await meta.post(meta.payload(statuses=[{"id": "wamid.Y", "status": "delivered"}]))
+        assert channel.condition() == (Condition.UP, "")
+    assert meta.refused_webhooks == []
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_words_before_a_sound_that_do_not_arrive_are_a_failure_of_the_file(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    sound = tmp_path / "a.mp3"
+    sound.write_bytes(b"x")
+    file = OutboundFile(name="a.mp3", media_type="audio/mpeg", size=1, content=sound, text="listen")
+    meta.fails_later.add(ADA.id)
+    async with receiving(channel, inbox):
+        receipt = await channel.send_file(DM, file, idempotency_key="k1")
+        await inbox.until(lambda: len(inbox.failures) == 2)
+    assert [(key, id) for key, id, _ in inbox.failures] == [("k1", id) for id in receipt.platform_message_ids]
 
 
 async def test_credentials_that_are_refused_show_in_the_condition_and_nothing_shows_them(

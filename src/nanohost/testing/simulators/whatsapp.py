@@ -108,6 +108,8 @@ class WhatsAppSimulator(Simulator):
         self._media: dict[str, StoredMedia] = {}
         self._choices: dict[str, dict[str, str]] = {}
         self._kinds: dict[str, str] = {}
+        self._callbacks: dict[str, object] = {}
+        """What each message of ours carried, to be told with its statuses."""
         self._webhooks: dict[str, Webhook] = {}
         self._acknowledged: list[str] = []
         self._queues: dict[str, asyncio.Queue[Webhook]] = {}
@@ -342,18 +344,26 @@ class WhatsAppSimulator(Simulator):
 
     def tell_statuses(self, chat: str, id: str, callback: object) -> None:
         """What becomes of a message of ours is told, with what it carried."""
+        self._callbacks[id] = callback
         if not self.keeps_statuses:
             return
         for status in ("sent", "failed") if chat in self.fails_later else ("sent", "delivered"):
-            said: Json = {"id": id, "status": status, "timestamp": str(int(time.time())), "recipient_id": chat}
-            if callback is not None:
-                said["biz_opaque_callback_data"] = callback
-            if status == "failed":
-                window = "Message failed to send because more than 24 hours have passed"
-                said["errors"] = [{"code": 131047, "title": "Re-engagement message", "message": window}]
-            self._tell(
-                f"statuses of {chat}", Webhook(body=self.payload(statuses=[said], contacts=[self._recipient_of(chat)]))
-            )
+            self._tell_status(chat, id, status, callback)
+
+    def give_up(self, message: Shown) -> None:
+        """A message of ours that was taken did not arrive: the person last wrote more than 24 hours ago."""
+        self._tell_status(message.chat, message.id, "failed", self._callbacks.get(message.id))
+
+    def _tell_status(self, chat: str, id: str, status: str, callback: object) -> None:
+        said: Json = {"id": id, "status": status, "timestamp": str(int(time.time())), "recipient_id": chat}
+        if callback is not None:
+            said["biz_opaque_callback_data"] = callback
+        if status == "failed":
+            window = "Message failed to send because more than 24 hours have passed"
+            said["errors"] = [{"code": 131047, "title": "Re-engagement message", "message": window}]
+        self._tell(
+            f"statuses of {chat}", Webhook(body=self.payload(statuses=[said], contacts=[self._recipient_of(chat)]))
+        )
 
     # --- the Graph API ---
 

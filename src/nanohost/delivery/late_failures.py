@@ -1,0 +1,121 @@
+"""What a platform says of a message after it took it: that it did not arrive after all.
+
+Promises: it is on record before the channel is answered, the message is dead with the reason, and whoever said it
+knows. An agent by a line in its mailbox, which wakes nobody and is read with the person's next message; who waits for a
+message of the host's own, by a call. What a kill kept from being told is told at the next start. Said again, it changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from nanohost.clock import Clock
+from nanohost.delivery.projection import Projection
+from nanohost.errors import NanohostError
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import HOST
+from nanohost.store import late_failures, sessions
+from nanohost.store.database import Store
+from nanohost.store.deliveries import Delivery
+from nanohost.store.late_failures import LateFailure
+from nanohost_protocol.errors import PayloadError
+from nanohost_protocol.ids import derive
+from nanohost_protocol.payloads import CardOut, ChatOut, FileOut, QuestionOut, SystemIn, decode_out, encode
+from nanohost_protocol.rows import InKind, NewMessageIn
+
+LONGEST_REASON = 1_000
+WORDS_SHOWN = 200
+"""Characters of the message, for its agent to know it by."""
+
+_log = structlog.get_logger()
+
+
+class LateFailures:
+    """One per host."""
+
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, projection: Projection) -> None:
+        self._store = store
+        self._projection = projection
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._on_failed: Callable[[Delivery], None] = lambda _: None
+
+    def call(self, on_failed: Callable[[Delivery], None]) -> None:
+        """Call this for a message that is failed, after that is on record."""
+        self._on_failed = on_failed
+
+    async def take(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
+        """Raises StoreError when it cannot be committed."""
+        async with self._store.transaction() as tx:
+            is_new = await late_failures.add(
+                tx,
+                channel,
+                key=key,
+                platform_message_id=platform_message_id,
+                reason=reason[:LONGEST_REASON],
+                now=self._clock.now(),
+            )
+        if is_new:
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Tell of what nobody was told of. Raises StoreError; a mailbox that refuses is tried at the next occasion."""
+        for failure in await late_failures.untold(self._store):
+            try:
+                await self._tell(failure)
+            except NanohostError as error:
+                _log.warning("late_failure_not_told", session=failure.delivery.lane.session_id, error=str(error))
+
+    async def _tell(self, failure: LateFailure) -> None:
+        delivery = failure.delivery
+        if delivery.lane.session_id != HOST:
+            session = await sessions.get(self._store, delivery.lane.session_id)
+            if delivery.seq > 0:  # else it is the host's own notice, of which the agent knows nothing
+                await self._mailboxes.put(session, [note(failure)])
+            await self._projection.refresh(session.id)
+        async with self._store.transaction() as tx:
+            await late_failures.told(tx, failure)
+        self._on_failed(delivery)
+        _log.warning(
+            "not_delivered",
+            session=delivery.lane.session_id,
+            channel=delivery.lane.channel_type,
+            message=delivery.out_id,
+            status=delivery.status,
+            reason=delivery.reason,
+        )
+
+
+def note(failure: LateFailure) -> NewMessageIn:
+    """What the agent is told. Made again, it is the same row with the same id."""
+    delivery = failure.delivery
+    text = (
+        f"A message of yours did not arrive: {failure.reason}. Nobody has read it. Say again what of it still matters"
+        f" when they write. It was: {_words(delivery)}"
+    )
+    return NewMessageIn(
+        id=derive("l", delivery.lane.session_id, delivery.out_id, failure.platform_message_id),
+        kind=InKind.SYSTEM,
+        timestamp=delivery.created_at,
+        content=encode(SystemIn(text=text, about=delivery.out_id)),
+        trigger=False,
+    )
+
+
+def _words(delivery: Delivery) -> str:
+    try:
+        match decode_out(delivery.kind, delivery.content):
+            case ChatOut(text=text) | QuestionOut(text=text):
+                words = text
+            case CardOut(title=title, body=body):
+                words = f"{title} {body}".strip()
+            case FileOut(name=name, caption=caption):
+                words = f"{name} {caption}".strip()
+            case _:
+                words = f"({delivery.kind})"
+    except PayloadError:
+        words = f"({delivery.kind})"
+    return words if len(words) <= WORDS_SHOWN else words[: WORDS_SHOWN - 1] + "…"

@@ -1,0 +1,101 @@
+"""Messages that a platform took and gave up on later: how it names them, what it said, and whether it was told on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from nanohost.model import SessionId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.deliveries import Delivery, DeliveryStatus, find
+from nanohost_protocol.times import to_text
+
+EXPECT = "INSERT INTO sent_keys (session_id, seq, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+BY_KEY = "SELECT session_id, seq FROM sent_keys WHERE key = ?"
+ADD = """
+INSERT INTO late_failures (session_id, seq, platform_message_id, reason, at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+FAIL = """
+UPDATE deliveries SET status = 'dead', reason = :reason, changed_at = :now
+WHERE session_id = :session_id AND seq = :seq AND status = 'sent'
+"""
+GIVEN_UP = """
+SELECT reason FROM late_failures
+WHERE session_id = ? AND seq = ? AND platform_message_id IN (SELECT value FROM json_each(?)) LIMIT 1
+"""
+UNTOLD = """
+SELECT f.session_id, f.seq, f.platform_message_id, f.reason
+FROM late_failures f INDEXED BY late_failures_untold JOIN deliveries d USING (session_id, seq)
+WHERE f.told = 0 AND d.status = 'dead' LIMIT ?
+"""
+TOLD = "UPDATE late_failures SET told = 1 WHERE session_id = ? AND seq = ? AND platform_message_id = ?"
+
+BATCH = 100
+FAILED_LATER = "failed_later"
+"""The reason of such a message begins so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateFailure:
+    """One that nobody was told of."""
+
+    delivery: Delivery
+    platform_message_id: str
+    reason: str
+
+
+async def expect(tx: Transaction, delivery: Delivery, key: str) -> None:
+    """The message is sent under this key now."""
+    await tx.run(EXPECT, (delivery.lane.session_id, delivery.seq, key))
+
+
+async def add(
+    tx: Transaction, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str, now: datetime
+) -> bool:
+    """Keep what the platform said. A message that counts as sent by this very id is dead; one that is being sent is
+    when its send is over. False: no message of this channel was sent under this key, or it is on record."""
+    row = await tx.one(BY_KEY, (key,))
+    delivery = None if row is None else await find(tx, SessionId(row["session_id"]), row["seq"])
+    if delivery is None or (delivery.lane.channel_type, delivery.lane.instance) != channel:
+        return False
+    place = (delivery.lane.session_id, delivery.seq)
+    if await tx.run(ADD, (*place, platform_message_id, reason, to_text(now))) == 0:
+        return False
+    if delivery.status is DeliveryStatus.SENT and platform_message_id in delivery.receipt:
+        await _fail(tx, delivery, reason, now)
+    return True
+
+
+async def settle(tx: Transaction, session: SessionId, seq: int, now: datetime) -> bool:
+    """The message was just sent. True: the platform has given up on it already, and it is dead."""
+    delivery = await find(tx, session, seq)
+    if delivery is None or delivery.status is not DeliveryStatus.SENT:
+        return False
+    row = await tx.one(GIVEN_UP, (session, seq, json.dumps(delivery.receipt)))
+    if row is not None:
+        await _fail(tx, delivery, row["reason"], now)
+    return row is not None
+
+
+async def _fail(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
+    values: dict[str, Value] = {"session_id": delivery.lane.session_id, "seq": delivery.seq, "now": to_text(now)}
+    await tx.run(FAIL, {**values, "reason": f"{FAILED_LATER}: {reason}"})
+
+
+async def untold(db: Queries) -> list[LateFailure]:
+    """Some of those that are to be told on."""
+    found = []
+    for row in await db.all(UNTOLD, (BATCH,)):
+        delivery = await find(db, SessionId(row["session_id"]), row["seq"])
+        assert delivery is not None, "it was just seen"
+        found.append(
+            LateFailure(delivery=delivery, platform_message_id=row["platform_message_id"], reason=row["reason"])
+        )
+    return found
+
+
+async def told(tx: Transaction, failure: LateFailure) -> None:
+    lane = failure.delivery.lane
+    await tx.run(TOLD, (lane.session_id, failure.delivery.seq, failure.platform_message_id))

@@ -1,0 +1,63 @@
+"""WhatsApp takes a message and gives up on it later: through a whole host, and a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import Host
+from nanohost.store import deliveries, overview, sessions
+from nanohost.store.deliveries import Delivery, DeliveryStatus
+from nanohost.testing.simulator import ADA
+from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
+from nanohost_protocol.payloads import SystemIn, decode_in
+
+from .test_flow import LIMIT_S, hosted
+
+
+@pytest.mark.behaviour("DL-15", "DL-03")
+async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_over_a_restart(
+    tmp_path: Path, meta: WhatsAppSimulator
+) -> None:
+    meta.keeps_statuses = False
+    async with hosted(tmp_path, meta) as host:
+        await meta.write(ADA.id, "remind me at noon")
+        [shown] = await meta.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        await _answer_is(host, DeliveryStatus.SENT)
+    meta.give_up(shown)
+    meta.give_up(shown)  # Meta may say it twice
+    async with hosted(tmp_path, meta) as host:
+        failed = await _answer_is(host, DeliveryStatus.DEAD)
+        assert failed.reason is not None
+        assert "(code 131047); more than 24 hours have passed since they last wrote" in failed.reason
+        [listed] = (await overview.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
+        assert listed["reason"] == failed.reason, "status says so"
+        [told] = await _told(host)
+        assert "remind me at noon" in told
+        assert "more than 24 hours" in told
+        await host.watchdog.look()
+        await meta.write(ADA.id, "I am back")
+        await meta.until_shown(2, ADA.id, limit_s=LIMIT_S)
+    assert meta.texts(ADA.id) == ["echo: remind me at noon", "echo: I am back"], "nothing else into a closed window"
+
+
+async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
+    """The first answer, once it stands so."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            found = await deliveries.latest(host.store.reports, status=status, session=None, limit=1)
+            if found:
+                return found[0]
+            await asyncio.sleep(0.02)
+
+
+async def _told(host: Host) -> list[str]:
+    """What the host has said to the agent."""
+    [session] = [one async for one in sessions.every(host.store.reports)]
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    rows = await host.mailboxes.inbound(session, lambda box: list(box.due(tomorrow)))
+    notes = [decode_in(row.kind, row.content) for row in rows]
+    return [note.text for note in notes if isinstance(note, SystemIn)]

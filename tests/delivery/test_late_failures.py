@@ -1,0 +1,187 @@
+"""A platform takes a message and gives up on it later: the message is failed, and its agent knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost.channel_api import Ambiguous, Capabilities
+from nanohost.errors import MailboxError
+from nanohost.store import deliveries, host_messages, sessions
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.manual_clock import ManualClock
+from nanohost_protocol.payloads import ChatOut, SystemIn, decode_in
+from nanohost_protocol.rows import MessageIn, Origin
+from tests.delivery.test_parts import FAKE, LIMIT, LONG, Bench, running
+
+WHY = "more than 24 hours have passed since they last wrote"
+DEAD, SENT = DeliveryStatus.DEAD, DeliveryStatus.SENT
+
+
+def late_fake(text_limit: int | None = None) -> FakeChannel:
+    return FakeChannel(capabilities=Capabilities(fails_later=True, text_limit=text_limit))
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        yield bench
+
+
+async def gives_up(bench: Bench, id: str, *, key: str | None = None, channel: str = FAKE[0]) -> None:
+    key = key or bench.fake.sent[-1].key
+    await bench.delivery.failed_later((channel, FAKE[1]), key=key, platform_message_id=id, reason=WHY)
+
+
+async def told(bench: Bench) -> list[MessageIn]:
+    """What the agent's mailbox holds."""
+    session = await sessions.get(bench.store, bench.session)
+    if not bench.mailboxes.layout(session).inbound_db.exists():
+        return []
+    # Its file may be in the making.
+    with suppress(MailboxError):
+        return await bench.mailboxes.inbound(session, lambda box: list(box.due(bench.clock.now() + timedelta(days=1))))
+    return []
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_what_the_platform_gives_up_on_later_is_failed_and_its_agent_knows_without_being_woken(
+    bench: Bench,
+) -> None:
+    await bench.enter("good morning", 1)
+    [id] = (await bench.settled(1)).receipt
+    for _ in range(2):  # a platform may say it again
+        await gives_up(bench, id)
+    failed = await bench.settled(1, DEAD)
+    assert failed.reason == f"failed_later: {WHY}"
+    [row] = await told(bench)
+    note = decode_in(row.kind, row.content)
+    assert isinstance(note, SystemIn)
+    assert (row.trigger, note.about) == (False, "o1")
+    assert "good morning" in note.text
+    assert WHY in note.text
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_a_restart_in_between_changes_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        await bench.enter("good morning", 1)
+        [id] = (await bench.settled(1)).receipt
+        key = bench.fake.sent[-1].key
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        await gives_up(bench, id, key=key)
+        await bench.settled(1, DEAD)
+        assert len(await told(bench)) == 1
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_an_agent_that_was_not_told_before_a_kill_is_told_at_the_next_start(tmp_path: Path) -> None:
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        await bench.enter("good morning", 1)
+        [id] = (await bench.settled(1)).receipt
+        await gives_up(bench, id)
+        async with bench.store.transaction() as tx:
+            await tx.run("UPDATE late_failures SET told = 0")
+    (await _mailbox(bench)).unlink()
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        assert len(await told(bench)) == 1
+
+
+async def _mailbox(bench: Bench) -> Path:
+    folder = bench.home.sessions
+    [found] = await asyncio.to_thread(lambda: list(folder.rglob("inbound.db")))
+    return found
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well(bench: Bench) -> None:
+    bench.fake.hold()
+    await bench.enter("good morning", 1)
+    async with asyncio.timeout(5):
+        while not bench.fake.attempts:
+            await bench.clock.advance(0)
+    [key] = bench.fake.attempts
+    await gives_up(bench, "fake-1", key=key)
+    assert (await bench.known(1)).status is DeliveryStatus.SENDING
+    bench.fake.release()
+    await bench.settled(1, DEAD)
+    async with asyncio.timeout(5):
+        while not await told(bench):
+            await bench.clock.advance(0)
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_the_failure_of_a_copy_that_does_not_count_changes_nothing(bench: Bench) -> None:
+    await bench.enter("good morning", 1)
+    await bench.settled(1)
+    await gives_up(bench, "another copy")
+    await gives_up(bench, "x", key="nobody's")
+    await gives_up(bench, "1", channel="another")
+    assert (await bench.known(1)).status is SENT
+    assert await told(bench) == []
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_that_comes_once_more(
+    bench: Bench,
+) -> None:
+    await bench.enter("good morning", 1)
+    [id] = (await bench.settled(1)).receipt
+    await gives_up(bench, id)
+    failed = await bench.settled(1, DEAD)
+    async with bench.store.transaction() as tx:
+        assert await deliveries.resend(tx, failed, bench.clock.now())
+    bench.delivery.on_decision(failed.lane)
+    [again] = (await bench.settled(1)).receipt
+    await gives_up(bench, id)
+    assert (await bench.known(1)).status is SENT
+    await gives_up(bench, again)
+    await bench.settled(1, DEAD)
+    assert len(await told(bench)) == 2
+
+
+@pytest.mark.behaviour("DL-15", "DL-06")
+async def test_a_long_message_is_failed_by_any_part_of_it(tmp_path: Path) -> None:
+    async with running(tmp_path, late_fake(text_limit=LIMIT), ManualClock()) as bench:
+        await bench.enter(LONG, 1)
+        first, *others = (await bench.settled(1)).receipt
+        assert others
+        await gives_up(bench, first, key=bench.fake.sent[0].key)
+        await bench.settled(1, DEAD)
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_is_told(bench: Bench) -> None:
+    place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
+    heard: list[int] = []
+    bench.delivery.tell_failed(lambda failed: heard.append(failed.seq))
+    async with bench.store.transaction() as tx:
+        said = await host_messages.say(tx, place, ChatOut(text="hello"), out_id="h1", now=bench.clock.now())
+    bench.delivery.on_entry(said.lane)
+    async with asyncio.timeout(5):
+        while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
+            await bench.clock.advance(0)
+    await gives_up(bench, found.receipt[0])
+    failed = await host_messages.find(bench.store, said.seq)
+    assert failed is not None
+    assert (failed.status, heard) == (DEAD, [said.seq])
+
+
+@pytest.mark.behaviour("DL-15", "DL-05")
+async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench: Bench) -> None:
+    bench.fake.fails_at[1] = Ambiguous("the answer was lost")
+    await bench.enter("good morning", 1)
+    async with asyncio.timeout(5):
+        while not (await bench.known(1)).reason:
+            await bench.clock.advance(0)
+        [key] = bench.fake.attempts
+        await gives_up(bench, "lost copy", key=key)
+        while (await bench.known(1)).status is not SENT:
+            await bench.clock.advance(1)
+    assert await told(bench) == []
