@@ -332,7 +332,7 @@ class _Context(_Said):
 class _Content(_Said):
     """What a message says: `type` names the field that is filled."""
 
-    type: str
+    type: str = "of a new kind"
     text: _Text | None = None
     image: _Media | None = None
     video: _Media | None = None
@@ -434,7 +434,7 @@ class Known:
     def name(self, people: Mapping[str, str]) -> None:
         for id, name in people.items():
             if name:
-                _remember(self.people, id, name)
+                _remember(self.people, id, name[:NAME_CHARS])
 
     def note(self, chat: str, id: str, author: str, words: str) -> None:
         _remember(self._said, id, (chat, author, words[:QUOTED_CHARS]))
@@ -472,7 +472,9 @@ def _messages(values: Iterable[object]) -> Iterator[_Message]:
         except ValidationError as error:
             _log.warning("whatsapp_unreadable", what="message", place=_place_of(error))
             if isinstance(value, dict):
-                yield from _each(_Message, [{key: value[key] for key in _ENVELOPE if key in value}])
+                kept = {key: value[key] for key in _ENVELOPE if key in value}
+                kind = kept.get("type")
+                yield from _each(_Message, [{**kept, "type": kind if isinstance(kind, str) else "of a new kind"}])
 
 
 def _place_of(error: ValidationError) -> str:
@@ -482,7 +484,7 @@ def _place_of(error: ValidationError) -> str:
 def _changes(raw: bytes) -> Iterator[_Change]:
     try:
         # Written and read once more, because an escape can hide half a pair.
-        said = json.loads(_well_formed(json.dumps(json.loads(raw), ensure_ascii=False)))
+        said = _without_nulls(json.loads(_well_formed(json.dumps(json.loads(raw), ensure_ascii=False))))
     except (ValueError, RecursionError):
         said = None
     entries = said.get("entry") if isinstance(said, dict) else None
@@ -492,6 +494,15 @@ def _changes(raw: bytes) -> Iterator[_Change]:
     changes = [one.get("changes") for one in entries if isinstance(one, dict)]
     values = [one.get("value") for some in changes if isinstance(some, list) for one in some if isinstance(one, dict)]
     yield from _each(_Change, values)
+
+
+def _without_nulls(value: object) -> object:
+    """What is null is not there. Raises RecursionError."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_nulls(one) for one in value if one is not None]
+    return value
 
 
 def _each(model: type[_Model], values: Iterable[object]) -> Iterator[_Model]:

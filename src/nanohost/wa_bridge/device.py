@@ -55,6 +55,8 @@ DISCONNECTED_LIMIT_S = 45.0
 """The library connects again by itself; longer than this, the process ends and the host starts another."""
 PEOPLE = 5_000
 """Whose names are remembered."""
+MOST_ASKED = 30
+"""Of those whom one message names, whose names are looked for."""
 
 
 class SessionBusy(Exception):
@@ -340,7 +342,8 @@ class Device:
 
     async def _heard(self, said: MessageEv, chat: str, sender: str) -> protocol.Message | None:
         content = _json_of(said)
-        for jid in people_in(content) - self._people.keys() - set(self._me):
+        unknown = people_in(content) - self._people.keys() - set(self._me)
+        for jid in sorted(unknown)[:MOST_ASKED]:
             self._name(await self._contact(jid), jid)
         around = Around(
             me=self._me,

@@ -240,11 +240,8 @@ def _chosen(value: object, _: Around) -> Content:
 def _flow_answer(value: object, _: Around) -> Content:
     answer = values.mapping(value)
     flow = values.mapping(answer.get("nativeFlowResponseMessage"))
-    form = form_in_words(values.text(flow.get("paramsJSON")))
-    parts = (shared("answer to a form", form),) if form else ()
-    return Content(
-        text=values.text(values.mapping(answer.get("body")).get("text")) or values.text(flow.get("name")), parts=parts
-    )
+    form = form_in_words(values.text(flow.get("paramsJSON"))) or values.text(flow.get("name"))
+    return _only("answer to a form", form, said=values.mapping(answer.get("body")).get("text"))
 
 
 def form_in_words(document: str) -> str:
