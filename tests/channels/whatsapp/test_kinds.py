@@ -84,5 +84,15 @@ async def test_the_page_says_what_arrives_as_what(meta: WhatsAppSimulator) -> No
     assert table(rows) in page, f"the page lacks this table:\n\n{table(rows)}"
 
 
+async def test_whatever_the_simulator_can_send_is_told(meta: WhatsAppSimulator, inbox: SuiteInbox) -> None:
+    async with receiving(WhatsAppChannel(read_settings(meta.settings())), inbox):
+        for kind in meta.kinds():
+            await meta.send_kind(kind, ADA.id)
+        await meta.write(ADA.id, "that was all")
+        await inbox.until_accepted("that was all")
+    assert len(inbox.accepted) == len(meta.kinds()) + 1
+    assert [one for one in inbox.accepted if not (one.text or one.parts or one.attachments)] == []
+
+
 def test_every_case_without_an_input_has_a_test_of_its_own() -> None:
     assert {case["name"] for case in cases("whatsapp") if "then" in case} == TESTS.keys()

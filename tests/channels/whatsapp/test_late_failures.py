@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Host
+from nanohost.home import Home
 from nanohost.store import deliveries, overview, sessions
 from nanohost.store.deliveries import Delivery, DeliveryStatus
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
+from nanohost.verify.checks import verify
 from nanohost_protocol.payloads import SystemIn, decode_in
 
 from .test_flow import LIMIT_S, hosted
@@ -41,6 +43,7 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
         await host.watchdog.look()
         await meta.write(ADA.id, "I am back")
         await meta.until_shown(2, ADA.id, limit_s=LIMIT_S)
+        assert await verify(host.store, Home(tmp_path), clock=host.clock, host_running=True) == []
     assert meta.texts(ADA.id) == ["echo: remind me at noon", "echo: I am back"], "nothing else into a closed window"
 
 

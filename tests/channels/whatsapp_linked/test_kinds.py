@@ -69,6 +69,17 @@ async def test_the_page_says_what_arrives_as_what(phone: WhatsAppLinkedSimulator
     assert table(rows) in page, f"the page lacks this table:\n\n{table(rows)}"
 
 
+async def test_whatever_the_simulator_can_send_is_told(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+    inbox = SuiteInbox()
+    async with _receiving(make, inbox):
+        for kind in phone.kinds():
+            await phone.send_kind(kind, ADAS)
+        await phone.write(ADAS, "that was all")
+        await inbox.until_accepted("that was all")
+    assert len(inbox.accepted) >= len(phone.kinds()) + 1
+    assert [one for one in inbox.accepted if not (one.text or one.parts or one.attachments)] == []
+
+
 def test_every_case_without_an_input_has_a_test_of_its_own() -> None:
     assert [case["name"] for case in cases("whatsapp_linked") if "then" in case] == []
 

@@ -24,6 +24,7 @@ import aiohttp
 from aiohttp import web
 
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.simulators._whatsapp_kinds import CLOUD
 
 ACCESS_TOKEN = "EAAsimulated4242"  # noqa: S105 - of a platform that is none
 APP_SECRET = "simulated-app-secret-4242"  # noqa: S105
@@ -236,6 +237,22 @@ class WhatsAppSimulator(Simulator):
         self._webhooks[id] = webhook
         self._tell(chat, webhook)
         return id
+
+    def kinds(self) -> Sequence[str]:
+        """What people can send beside words and files, by name; `send_kind` knows these."""
+        return tuple(CLOUD)
+
+    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
+        return [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[kind]]
+
+    def _stored_in(self, content: Json) -> Json:
+        """The example, with a file that is there."""
+        media = content.get(str(content["type"]))
+        if not isinstance(media, dict) or "mime_type" not in media:
+            return content
+        stored = self.store_media("example", str(media["mime_type"]), b"example")
+        return {**content, str(content["type"]): {**media, "id": stored.id}}
 
     async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
         kind = self._kinds[message.id]

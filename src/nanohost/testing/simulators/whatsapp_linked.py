@@ -8,6 +8,7 @@ one that lives and has no network.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shlex
 import sys
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.simulators._whatsapp_kinds import LINKED
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
 from nanohost.wa_bridge.kinds import Around
 from nanohost.wa_bridge.protocol import (
@@ -180,6 +182,18 @@ class WhatsAppLinkedSimulator(Simulator):
         if said is not None:
             self._deliver(said)
         return id
+
+    def kinds(self) -> Sequence[str]:
+        """What people can send beside words and files, by name; `send_kind` knows these."""
+        return tuple(LINKED)
+
+    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
+        ids = [self._new_id() for _ in LINKED[kind]]
+        for id, content in zip(ids, LINKED[kind], strict=True):
+            whole = json.loads(json.dumps(content).replace('"ALBUM"', json.dumps(ids[0])))
+            await self.say(chat, whole, person=person, message_id=id, file=b"example")
+        return ids
 
     async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
         raise NotImplementedError("a linked device has no buttons")

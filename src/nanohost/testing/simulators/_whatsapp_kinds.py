@@ -1,0 +1,427 @@
+"""Examples of what people send beside words and files, as WhatsApp's documentation and its apps' types have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+Json = dict[str, object]
+
+CLOUD: Mapping[str, Sequence[Json]] = {
+    "place": [
+        {
+            "type": "location",
+            "location": {
+                "latitude": 52.520008,
+                "longitude": 13.404954,
+                "name": "Cafe Blau",
+                "address": "Hauptstr. 1",
+                "url": "https://example.com/blau",
+            },
+        }
+    ],
+    "contacts": [
+        {
+            "type": "contacts",
+            "contacts": [
+                {
+                    "name": {"formatted_name": "Bea Baum", "first_name": "Bea Baum"},
+                    "phones": [{"phone": "+49 000 0000", "type": "CELL", "wa_id": "490000000"}],
+                    "emails": [{"email": "bea@example.com"}],
+                    "org": {"company": "Blau", "title": "cook"},
+                },
+                {
+                    "name": {"formatted_name": "Cem", "first_name": "Cem"},
+                    "urls": [{"url": "https://example.com/cem"}],
+                    "birthday": "1990-01-02",
+                },
+            ],
+        }
+    ],
+    "order": [
+        {
+            "type": "order",
+            "order": {
+                "catalog_id": "9",
+                "text": "without onions",
+                "product_items": [
+                    {"product_retailer_id": "soup-1", "quantity": 2, "item_price": 4.5, "currency": "EUR"},
+                    {"product_retailer_id": "bread", "quantity": 1, "item_price": 2, "currency": "EUR"},
+                ],
+            },
+        }
+    ],
+    "form": [
+        {
+            "type": "interactive",
+            "interactive": {
+                "type": "nfm_reply",
+                "nfm_reply": {
+                    "name": "flow",
+                    "body": "Sent",
+                    "response_json": '{"flow_token":"secret","colour":"blue","sizes":[1,2]}',
+                },
+            },
+        }
+    ],
+    "template button": [{"type": "button", "button": {"text": "Yes please", "payload": "y"}}],
+    "advertisement": [
+        {
+            "type": "text",
+            "text": {"body": "is it still there?"},
+            "referral": {
+                "source_url": "https://fb.me/1",
+                "source_id": "1",
+                "source_type": "ad",
+                "headline": "Bike for sale",
+                "body": "red",
+                "media_type": "image",
+                "image_url": "https://example.com/i",
+            },
+        }
+    ],
+    "product": [
+        {
+            "type": "text",
+            "text": {"body": "is it blue?"},
+            "context": {
+                "from": "15550001111",
+                "id": "wamid.P",
+                "referred_product": {"catalog_id": "9", "product_retailer_id": "pot-5"},
+            },
+        }
+    ],
+    "forward": [{"type": "text", "text": {"body": "/stop is what the sign says"}, "context": {"forwarded": True}}],
+    "forward many times": [
+        {"type": "text", "text": {"body": "Send this to ten friends"}, "context": {"frequently_forwarded": True}}
+    ],
+    "unsupported": [
+        {
+            "type": "unsupported",
+            "errors": [
+                {
+                    "code": 131051,
+                    "title": "Message type unknown",
+                    "message": "Message type unknown",
+                    "error_data": {"details": "Message type is currently not supported."},
+                }
+            ],
+            "unsupported": {"type": "poll"},
+        }
+    ],
+    "changed number": [
+        {
+            "type": "system",
+            "system": {"body": "User Ada changed from 1001 to 1009", "wa_id": "1009", "type": "user_changed_number"},
+        }
+    ],
+    "first opening": [{"type": "request_welcome"}],
+    "unknown kind": [{"type": "future_thing", "future_thing": {"a": 1}}],
+    "voice": [{"type": "audio", "audio": {"id": "9", "mime_type": "audio/ogg; codecs=opus", "voice": True}}],
+    "sticker": [{"type": "sticker", "sticker": {"id": "9", "mime_type": "image/webp", "animated": False}}],
+}
+"""What Meta's webhooks hold beside who wrote and when. A file's id is put in when it is sent."""
+
+LINKED: Mapping[str, Sequence[Json]] = {
+    "place": [{"locationMessage": {"degreesLatitude": 52.5, "degreesLongitude": 13.4, "name": "Cafe Blau"}}],
+    "contact": [
+        {"contactMessage": {"displayName": "Bea Baum", "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Bea Baum\nEND:VCARD"}}
+    ],
+    "live place": [
+        {"liveLocationMessage": {"degreesLatitude": 52.520008, "degreesLongitude": 13.404954, "caption": "on my way"}}
+    ],
+    "contacts": [
+        {
+            "contactsArrayMessage": {
+                "displayName": "2 contacts",
+                "contacts": [
+                    {
+                        "displayName": "Bea Baum",
+                        "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Bea Baum\nTEL;waid=490000000:+49 000 0000\nEND:VCARD",
+                    },
+                    {
+                        "displayName": "Cem",
+                        "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Cem\nEMAIL:cem@example.com\nORG:Blau;Kitchen\nEND:VCARD",
+                    },
+                ],
+            }
+        }
+    ],
+    "poll": [
+        {
+            "pollCreationMessageV3": {
+                "encKey": "AAAA",
+                "name": "Lunch?",
+                "options": [{"optionName": "Pizza"}, {"optionName": "Soup"}],
+                "selectableOptionsCount": 1,
+            }
+        }
+    ],
+    "poll result": [
+        {
+            "pollResultSnapshotMessage": {
+                "name": "Lunch?",
+                "pollVotes": [
+                    {"optionName": "Pizza", "optionVoteCount": "3"},
+                    {"optionName": "Soup", "optionVoteCount": "1"},
+                ],
+            }
+        }
+    ],
+    "event": [
+        {
+            "eventMessage": {
+                "name": "Team dinner",
+                "description": "Bring cake",
+                "location": {"degreesLatitude": 52.5, "degreesLongitude": 13.4, "name": "Cafe Blau"},
+                "startTime": "1795978800",
+                "joinLink": "https://call.whatsapp.com/video/abc",
+            }
+        }
+    ],
+    "buttons": [
+        {
+            "buttonsMessage": {
+                "contentText": "Your parcel is here",
+                "footerText": "Post",
+                "buttons": [
+                    {"buttonID": "1", "buttonText": {"displayText": "Collect"}},
+                    {"buttonID": "2", "buttonText": {"displayText": "Return"}},
+                ],
+            }
+        }
+    ],
+    "button answer": [
+        {
+            "buttonsResponseMessage": {
+                "selectedButtonID": "2",
+                "selectedDisplayText": "Return",
+                "contextInfo": {
+                    "stanzaID": "B1",
+                    "participant": "1000@s.whatsapp.net",
+                    "quotedMessage": {"buttonsMessage": {"contentText": "Your parcel is here"}},
+                },
+            }
+        }
+    ],
+    "list": [
+        {
+            "listMessage": {
+                "title": "Menu",
+                "description": "Choose a soup",
+                "buttonText": "Soups",
+                "sections": [
+                    {
+                        "title": "Soups",
+                        "rows": [
+                            {"title": "Leek", "description": "hot", "rowID": "1"},
+                            {"title": "Gazpacho", "rowID": "2"},
+                        ],
+                    }
+                ],
+            }
+        }
+    ],
+    "list answer": [
+        {
+            "listResponseMessage": {
+                "title": "Leek",
+                "listType": "SINGLE_SELECT",
+                "singleSelectReply": {"selectedRowID": "1"},
+                "description": "hot",
+            }
+        }
+    ],
+    "template": [
+        {
+            "templateMessage": {
+                "hydratedTemplate": {
+                    "hydratedTitleText": "Blau",
+                    "hydratedContentText": "Your table is booked",
+                    "hydratedButtons": [
+                        {"quickReplyButton": {"displayText": "Cancel", "ID": "c"}},
+                        {"urlButton": {"displayText": "Details", "URL": "https://example.com/t"}},
+                    ],
+                }
+            }
+        }
+    ],
+    "interactive": [
+        {
+            "interactiveMessage": {
+                "header": {"title": "Offer"},
+                "body": {"text": "Two for one"},
+                "nativeFlowMessage": {
+                    "buttons": [{"name": "quick_reply", "buttonParamsJSON": '{"display_text":"Take it","id":"1"}'}]
+                },
+            }
+        }
+    ],
+    "form": [
+        {
+            "interactiveResponseMessage": {
+                "body": {"text": "Sent"},
+                "nativeFlowResponseMessage": {
+                    "name": "flow",
+                    "paramsJSON": '{"flow_token":"secret","colour":"blue","sizes":[1,2]}',
+                    "version": 3,
+                },
+            }
+        }
+    ],
+    "round video": [{"ptvMessage": {"mimetype": "video/mp4", "seconds": 4, "directPath": "/v/t62/1"}}],
+    "view once": [
+        {
+            "viewOnceMessageV2": {
+                "message": {"imageMessage": {"mimetype": "image/jpeg", "caption": "only once", "viewOnce": True}}
+            }
+        }
+    ],
+    "disappearing": [{"ephemeralMessage": {"message": {"extendedTextMessage": {"text": "gone tomorrow"}}}}],
+    "group invitation": [
+        {
+            "groupInviteMessage": {
+                "groupJID": "77@g.us",
+                "inviteCode": "made-up",
+                "groupName": "Kitchen",
+                "caption": "come along",
+            }
+        }
+    ],
+    "product": [
+        {
+            "productMessage": {
+                "product": {
+                    "productID": "1",
+                    "title": "Soup pot",
+                    "description": "5 litres",
+                    "currencyCode": "EUR",
+                    "priceAmount1000": "19900",
+                    "URL": "https://example.com/pot",
+                },
+                "businessOwnerJID": "1002@s.whatsapp.net",
+            }
+        }
+    ],
+    "order": [
+        {
+            "orderMessage": {
+                "orderID": "1",
+                "itemCount": 3,
+                "orderTitle": "Cafe Blau",
+                "message": "without onions",
+                "totalAmount1000": "30500",
+                "totalCurrencyCode": "EUR",
+            }
+        }
+    ],
+    "payment request": [
+        {
+            "requestPaymentMessage": {
+                "noteMessage": {"extendedTextMessage": {"text": "for lunch"}},
+                "currencyCodeIso4217": "EUR",
+                "amount1000": "8000",
+            }
+        }
+    ],
+    "planned call": [
+        {
+            "scheduledCallCreationMessage": {
+                "scheduledTimestampMS": "1795978800000",
+                "callType": "VIDEO",
+                "title": "Review",
+            }
+        }
+    ],
+    "sticker pack": [{"stickerPackMessage": {"stickerPackID": "1", "name": "Cats", "publisher": "Bea"}}],
+    "unknown kind": [{"richResponseMessage": {"messageType": "AI_RICH_RESPONSE_TYPE_STANDARD"}}],
+    "link preview": [
+        {
+            "extendedTextMessage": {
+                "text": "read https://example.com/a",
+                "matchedText": "https://example.com/a",
+                "title": "Leeks",
+                "description": "All about leeks",
+            }
+        }
+    ],
+    "reply": [
+        {
+            "extendedTextMessage": {
+                "text": "really?",
+                "contextInfo": {
+                    "stanzaID": "M1",
+                    "participant": "1002@s.whatsapp.net",
+                    "partiallySelectedContent": {"text": "Tuesday"},
+                    "quotedMessage": {"conversation": "The meeting is on Tuesday at 5"},
+                },
+            }
+        }
+    ],
+    "forward": [
+        {
+            "extendedTextMessage": {
+                "text": "/stop is what the sign says",
+                "contextInfo": {"isForwarded": True, "forwardingScore": 1},
+            }
+        }
+    ],
+    "forward many times": [
+        {
+            "extendedTextMessage": {
+                "text": "Send this to ten friends",
+                "contextInfo": {"isForwarded": True, "forwardingScore": 127},
+            }
+        }
+    ],
+    "channel forward": [
+        {
+            "extendedTextMessage": {
+                "text": "Leeks are cheap",
+                "contextInfo": {
+                    "isForwarded": True,
+                    "forwardingScore": 1,
+                    "forwardedNewsletterMessageInfo": {
+                        "newsletterJID": "1@newsletter",
+                        "newsletterName": "Market news",
+                    },
+                },
+            }
+        }
+    ],
+    "album": [
+        {
+            "albumMessage": {
+                "expectedImageCount": 2,
+                "expectedVideoCount": 1,
+                "contextInfo": {
+                    "stanzaID": "M1",
+                    "participant": "1002@s.whatsapp.net",
+                    "quotedMessage": {"conversation": "Show me the garden"},
+                },
+            }
+        },
+        {
+            "associatedChildMessage": {
+                "message": {
+                    "imageMessage": {"mimetype": "image/jpeg", "caption": "here it is"},
+                    "messageContextInfo": {
+                        "messageAssociation": {"associationType": "MEDIA_ALBUM", "parentMessageKey": {"ID": "ALBUM"}}
+                    },
+                }
+            }
+        },
+        {
+            "imageMessage": {"mimetype": "image/jpeg"},
+            "messageContextInfo": {
+                "messageAssociation": {"associationType": "MEDIA_ALBUM", "parentMessageKey": {"ID": "ALBUM"}}
+            },
+        },
+        {
+            "videoMessage": {"mimetype": "video/mp4"},
+            "messageContextInfo": {
+                "messageAssociation": {"associationType": "MEDIA_ALBUM", "parentMessageKey": {"ID": "ALBUM"}}
+            },
+        },
+    ],
+}
+"""`waE2E.Message`s as protobuf's JSON. `ALBUM` stands for the id of the first of several."""
