@@ -9,7 +9,7 @@ import pytest
 from nanohost.testing.simulated import find, serve
 
 
-@pytest.mark.parametrize("platform", ["discord", "slack"])
+@pytest.mark.parametrize("platform", ["discord", "slack", "whatsapp", "whatsapp_linked"])
 async def test_each_kind_can_be_sent_from_the_terminal(platform: str) -> None:
     simulator, shown = find(platform), io.StringIO()
     kinds = simulator.kinds()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.whatsapp import WhatsAppChannel, parse_webhook, read_settings
-from nanohost.channel_api import InboundEvent
+from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.intake.cleaning import NOTHING_IN_IT, cleaned, problem_of
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, BOB
@@ -90,8 +90,12 @@ async def test_whatever_the_simulator_can_send_is_told(meta: WhatsAppSimulator, 
             await meta.send_kind(kind, ADA.id)
         await meta.write(ADA.id, "that was all")
         await inbox.until_accepted("that was all")
-    assert len(inbox.accepted) == len(meta.kinds()) + 1
-    assert [one for one in inbox.accepted if not (one.text or one.parts or one.attachments)] == []
+    assert len(inbox.accepted) == len(meta.kinds()) + 5, (
+        "a change and a deletion are two events, a reaction that is taken back three"
+    )
+    empty = [one for one in inbox.accepted if not (one.text or one.parts or one.attachments)]
+    assert [one.kind for one in empty] == [EventKind.DELETION, EventKind.REACTION_REMOVED]
+    assert all(one.refers_to for one in empty)
 
 
 def test_every_case_without_an_input_has_a_test_of_its_own() -> None:

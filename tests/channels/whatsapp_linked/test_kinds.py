@@ -77,7 +77,9 @@ async def test_whatever_the_simulator_can_send_is_told(phone: WhatsAppLinkedSimu
         await phone.write(ADAS, "that was all")
         await inbox.until_accepted("that was all")
     assert len(inbox.accepted) >= len(phone.kinds()) + 1
-    assert [one for one in inbox.accepted if not (one.text or one.parts or one.attachments)] == []
+    empty = [one for one in inbox.accepted if not (one.text or one.parts or one.attachments)]
+    assert [one.kind for one in empty] == [EventKind.DELETION, EventKind.REACTION_REMOVED]
+    assert all(one.refers_to for one in empty)
 
 
 def test_every_case_without_an_input_has_a_test_of_its_own() -> None:

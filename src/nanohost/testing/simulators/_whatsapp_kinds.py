@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 Json = dict[str, object]
 
+CHANGED, DELETED, TAKEN_BACK = "message that is changed", "message that is deleted", "reaction that is taken back"
+CHANGES = (CHANGED, DELETED, TAKEN_BACK)
+
 CLOUD: Mapping[str, Sequence[Json]] = {
     "place": [
         {
@@ -118,6 +121,18 @@ CLOUD: Mapping[str, Sequence[Json]] = {
     "unknown kind": [{"type": "future_thing", "future_thing": {"a": 1}}],
     "voice": [{"type": "audio", "audio": {"id": "9", "mime_type": "audio/ogg; codecs=opus", "voice": True}}],
     "sticker": [{"type": "sticker", "sticker": {"id": "9", "mime_type": "image/webp", "animated": False}}],
+    "forwarded picture": [
+        {
+            "type": "image",
+            "image": {"id": "9", "mime_type": "image/jpeg", "sha256": "x", "caption": "look at that"},
+            "context": {"forwarded": True},
+        }
+    ],
+    "forwarded place": [
+        {"type": "location", "location": {"latitude": 52.5, "longitude": 13.4}, "context": {"forwarded": True}}
+    ],
+    "document": [{"type": "document", "document": {"id": "9", "mime_type": "application/pdf", "filename": "plan.pdf"}}],
+    "place in an unknown shape": [{"type": "location", "location": {"plus_code": "9F4M"}}],
 }
 """What Meta's webhooks hold beside who wrote and when. A file's id is put in when it is sent."""
 

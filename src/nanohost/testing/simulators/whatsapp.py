@@ -24,7 +24,7 @@ import aiohttp
 from aiohttp import web
 
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._whatsapp_kinds import CLOUD
+from nanohost.testing.simulators._whatsapp_kinds import CHANGED, CHANGES, CLOUD, DELETED
 
 ACCESS_TOKEN = "EAAsimulated4242"  # noqa: S105 - of a platform that is none
 APP_SECRET = "simulated-app-secret-4242"  # noqa: S105
@@ -240,11 +240,32 @@ class WhatsAppSimulator(Simulator):
 
     def kinds(self) -> Sequence[str]:
         """What people can send beside words and files, by name; `send_kind` knows these."""
-        return tuple(CLOUD)
+        return (*CLOUD, *CHANGES)
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
-        return [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[kind]]
+        if kind in CHANGES:
+            return [await self._send_and_change(kind, chat, person=person, group=group)]
+        ids = [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[kind]]
+        await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
+        return ids
+
+    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
+        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
+        if kind == CHANGED:
+            await self.edit(id, "Lunch at one?", chat=chat, person=person)
+        elif kind == DELETED:
+            await self.delete(id, chat=chat, person=person)
+        else:
+            await self.react(id, "👍", chat=chat, person=person)
+            await self.react(id, "", chat=chat, person=person)
+        return id
+
+    async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody deletes a message of theirs."""
+        self._shown = [one for one in self._shown if (one.id, one.chat) != (message_id, chat)]
+        await self.changed()
+        await self.say(chat, {"type": "revoke", "revoke": {"original_message_id": message_id}}, person=person)
 
     def _stored_in(self, content: Json) -> Json:
         """The example, with a file that is there."""

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._whatsapp_kinds import LINKED
+from nanohost.testing.simulators._whatsapp_kinds import CHANGED, CHANGES, DELETED, LINKED
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
 from nanohost.wa_bridge.kinds import Around
 from nanohost.wa_bridge.protocol import (
@@ -185,15 +185,35 @@ class WhatsAppLinkedSimulator(Simulator):
 
     def kinds(self) -> Sequence[str]:
         """What people can send beside words and files, by name; `send_kind` knows these."""
-        return tuple(LINKED)
+        return (*LINKED, *CHANGES)
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
+        if kind in CHANGES:
+            return [await self._send_and_change(kind, chat, person=person, group=group)]
         ids = [self._new_id() for _ in LINKED[kind]]
+        await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
         for id, content in zip(ids, LINKED[kind], strict=True):
             whole = json.loads(json.dumps(content).replace('"ALBUM"', json.dumps(ids[0])))
             await self.say(chat, whole, person=person, message_id=id, file=b"example")
         return ids
+
+    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
+        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
+        if kind == CHANGED:
+            await self.edit(id, "Lunch at one?", chat=chat, person=person)
+        elif kind == DELETED:
+            await self.delete(id, chat=chat, person=person)
+        else:
+            await self.react(id, "👍", chat=chat, person=person)
+            await self.react(id, "", chat=chat, person=person)
+        return id
+
+    async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody deletes a message of theirs."""
+        self._shown = [one for one in self._shown if (one.id, one.chat) != (message_id, chat)]
+        await self.changed()
+        await self.say(chat, {"protocolMessage": {"key": {"ID": message_id}, "type": "REVOKE"}}, person=person)
 
     async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
         raise NotImplementedError("a linked device has no buttons")
