@@ -106,6 +106,7 @@ SHORT = {
     "schema_migrations": "a row for each migration",
     "spared_tries": "a row for each message that was interrupted, until it is closed",
     "delivery_parts": "a row for each part of a long message, until that is sent; asked for by message alone",
+    "channel_checkpoints": "a row for each channel instance",
     "model_calls_by_day": "some rows a day; read in reports alone",
 }
 """Tables that grow, if at all, with something else than what is said."""
