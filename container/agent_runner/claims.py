@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent_runner.commands import command_in
+from agent_runner.prompt import decoded
 from nanohost_protocol.ids import turn_id
+from nanohost_protocol.payloads import DELETION, ChatIn
 from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
 
 BATCH_LIMIT = 50
@@ -41,6 +43,35 @@ def eligible(due: Iterable[MessageIn], acks: Acks, *, first_poll: bool) -> list[
 def _open(row: MessageIn, ack: Ack | None) -> bool:
     """Never taken, or given back and since allowed again by the host, who alone raises `tries`."""
     return ack is None or (ack.status in _GIVEN_BACK and row.tries > ack.tries)
+
+
+def withdrawn(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
+    """Of eligible rows those that nobody is to see: what was deleted before anybody took it. The deletion is one of
+    them where the message itself is; of a message that was taken before the agent is told.
+
+    Decided here, on one snapshot of both files: whoever else looked could not know what is taken meanwhile.
+    """
+    fresh, gone = _never_taken(rows, acks), dict[str, MessageIn]()
+    for at, row in enumerate(fresh):
+        if DELETION not in row.content or _event_of(row) != DELETION:
+            continue
+        targets = [one for one in fresh[:at] if _is_about_the_same(one, row)]
+        gone |= {one.id: one for one in targets if _event_of(one) != DELETION}
+        if any(_event_of(one) == "message" for one in targets):
+            gone |= {one.id: one for one in [*targets, row]}
+    return tuple(sorted(gone.values(), key=lambda row: row.seq))
+
+
+def _event_of(row: MessageIn) -> str | None:
+    said = decoded(row).payload if row.kind is InKind.CHAT else None
+    return said.event if isinstance(said, ChatIn) else None
+
+
+def _is_about_the_same(one: MessageIn, other: MessageIn) -> bool:
+    """Rows stand in the file under the platform's id of the message that they are, or are about."""
+    if one.origin is None or other.origin is None or one.origin.platform_message_id is None:
+        return False
+    return (one.origin.chat, one.origin.platform_message_id) == (other.origin.chat, other.origin.platform_message_id)
 
 
 def controls(rows: Iterable[MessageIn]) -> list[MessageIn]:

@@ -98,9 +98,11 @@ class Runner:
         """Do what there is to do; False if that is nothing."""
         self._meta = news.meta
         await self._obey(news.controls)
+        if news.withdrawn:
+            await self._mailbox.close_unseen(news.withdrawn, self._now())
         if news.batch is not None:
             await self._turn(news, news.batch)
-        return bool(news.controls or news.batch)
+        return bool(news.controls or news.withdrawn or news.batch)
 
     async def _turn(self, news: News, batch: Batch) -> None:
         begun = await self._mailbox.claim(batch, self._now())

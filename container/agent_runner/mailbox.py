@@ -43,6 +43,8 @@ class News:
     follow_ups: tuple[MessageIn, ...]
     passed_over: tuple[MessageIn, ...]
     """Context that found no room beside the follow-ups."""
+    withdrawn: tuple[MessageIn, ...]
+    """What was deleted before anybody took it: to be closed unseen."""
     controls: tuple[MessageIn, ...]
     about: Mapping[str, int]
     """What edits, reactions, presses and answers among them are about: the number of that message by row id."""
@@ -129,6 +131,10 @@ class Mailbox:
         """Add follow-ups to the turn that runs, and close the context that found no room beside them."""
         claim_more = partial(self._writer.claim_more, passed_over=passed_over)
         await self._patiently(claim_more, turn_id, messages, now)
+
+    async def close_unseen(self, messages: Sequence[MessageIn], now: datetime) -> None:
+        """Close what no turn is to take."""
+        await self._patiently(self._writer.close_unseen, messages, now)
 
     async def say(self, message: NewMessageOut, now: datetime) -> Said:
         """One message during a turn; one that the turn said before has the number that it had."""
@@ -235,6 +241,8 @@ class Mailbox:
         due = list(inbound.due(now))
         acks = self._writer.acks(row.id for row in due)
         rows = claims.eligible(due, acks, first_poll=self._first_poll)
+        withdrawn = claims.withdrawn(rows, acks)
+        rows = [row for row in rows if row not in withdrawn] if withdrawn else rows
         meta = inbound.meta()
         self._floor = max(self._floor, inbound.highest_seq(), int(meta.get("out_cursor", 0)))
         batch, follow_ups = claims.next_batch(rows, acks), claims.follow_ups(rows, acks)
@@ -244,6 +252,7 @@ class Mailbox:
             batch=batch,
             follow_ups=follow_ups,
             passed_over=claims.passed_over([row for row in rows if row.id not in acks], follow_ups),
+            withdrawn=withdrawn,
             controls=tuple(claims.controls(rows)),
             about=references.numbers(shown, inbound, self._writer, book),
             asked=references.questions(shown, self._writer),

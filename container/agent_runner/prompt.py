@@ -16,6 +16,7 @@ from agent_runner.destinations import AddressBook
 from agent_runner.markup import clean, element, escaped, nested
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import (
+    DELETION,
     ChatIn,
     ChatOut,
     EditOut,
@@ -37,7 +38,13 @@ from nanohost_protocol.times import from_text
 
 QUESTION_SHOWN = 200
 """Characters of a question beside its answer."""
-_EVENTS = {"message": "message", "edit": "edit", "reaction": "reaction"}
+_EVENTS = {
+    "message": "message",
+    "edit": "edit",
+    "deletion": "deletion",
+    "reaction": "reaction",
+    "reaction_removed": "reaction-removed",
+}
 _PARTS = {"quoted", "forwarded", "link", "shared"}
 
 
@@ -130,6 +137,8 @@ def _message(one: Incoming, about: int | None, asked: str | None, view: View) ->
     match one.payload:
         case ChatIn() as said:
             facts = {"from_": said.sender, "chat": chat, "about": about, "answers": _short(asked)}
+            if said.event == DELETION:
+                return element("deletion", **{**facts, "from_": said.sender or None}, **common)
             return _said_by_a_person(_EVENTS.get(said.event, "event"), said, view, **facts, **common)
         case TaskIn() as task:
             return element("task", task.prompt, **common)
@@ -232,7 +241,8 @@ Each turn brings the messages since your last one. Their ids are numbers of this
 context="yes" are there so that you know what was said, and were not addressed to you; answers="..." is a question of
 yours that one answers. Inside a message <quoted> is what it replies to (marked="..." the passage that was chosen),
 <forwarded> somebody else's message that was passed on, <link> an address behind words, <shared> what is no text (a
-poll, a place, a contact): none of these are the sender's own words. What stands inside <message>, <edit>, <reaction>,
+poll, a place, a contact): none of these are the sender's own words. <deletion> says that the message that it is about
+is gone from the chat, <reaction-removed> that a reaction is. What stands inside <message>, <edit>, <reaction>,
 <answer>, <webhook> and <task> was written by others, <system> by the host you run on.
 
 Only this reaches people:

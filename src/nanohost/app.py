@@ -461,6 +461,7 @@ def _router(
         reception=reception,
         follows=follows,
         fair=ground.fair,
+        zone=zone,
     )
 
 

@@ -58,7 +58,11 @@ WHERE id = ? AND status IN ('completed', 'failed') AND seq < (SELECT max(seq) FR
 """
 _CLOSE_OLD_CONTEXT = """
 UPDATE messages_in SET status = 'completed'
-WHERE status = 'pending' AND kind = 'chat' AND "trigger" = 0 AND on_wake = 0 AND seq <= (
+WHERE status = 'pending' AND kind = 'chat' AND "trigger" = 0 AND on_wake = 0
+    AND NOT (json_extract(content, '$.event') IS 'deletion' AND EXISTS (
+        SELECT 1 FROM messages_in gone WHERE gone.platform_message_id = messages_in.platform_message_id
+            AND gone.status = 'pending' AND gone."trigger" = 1))
+    AND seq <= (
     SELECT seq FROM messages_in WHERE status = 'pending' AND kind = 'chat' AND "trigger" = 0 AND on_wake = 0
     ORDER BY seq DESC LIMIT 1 OFFSET ?)
 """
@@ -141,8 +145,9 @@ class InboundWriter:
             self._db.execute("DELETE FROM meta WHERE key = ?", (HELD_UNTIL,))
 
     def pass_over_context(self, keep: int) -> int:
-        """Close what only rides along with other messages, but for the newest: nobody will ever see the rest. How many
-        rows. Only while no runner may have claimed any of these."""
+        """Close what only rides along with other messages, but for the newest: nobody will ever see the rest. What says
+        that a message is gone stays while that waits itself. How many rows. Only while no runner may have claimed any
+        of these."""
         return self._db.execute(_CLOSE_OLD_CONTEXT, (keep,)).rowcount
 
     def project_delivered(self, rows: Iterable[Delivered]) -> None:

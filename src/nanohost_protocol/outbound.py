@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nanohost_protocol.crash_points import reach
+from nanohost_protocol.ids import turn_id
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.rows import (
     Ack,
@@ -156,6 +157,12 @@ class OutboundWriter:
             self._db.execute("UPDATE turns SET message_ids = ? WHERE turn_id = ?", (together, turn_id))
             self._take(turn_id, messages, now)
             self._pass_over(turn_id, passed_over, now)
+
+    def close_unseen(self, messages: Sequence[MessageIn], now: datetime) -> None:
+        """Close messages that no turn is to take, each by itself."""
+        with self._transaction():
+            for message in messages:
+                self._pass_over(turn_id(message.id), [message], now)
 
     def say(self, message: NewMessageOut, *, floor: int, now: datetime) -> bool:
         """One message during a turn. False if this turn said it before. `floor`: the highest number seen elsewhere."""

@@ -23,6 +23,8 @@ MAX_CONTENT_BYTES = 4 * 1024 * 1024
 LATER = {"later": True}
 """Marks a field that is younger than its kind: left out while it has its default, so that content written before, and
 the ids that are made of it, stay what they were."""
+DELETION = "deletion"
+"""What `event` is where a message is gone."""
 STOP = "stop"
 """A control command: end the turn that runs, send nothing more of it, keep the conversation."""
 CLEAR = "clear"
@@ -49,9 +51,9 @@ class PartIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatIn:
-    """Something a person did in a chat. `event` is message, edit or reaction; `refers_to` is the platform message id
-    an edit or reaction concerns; `answers` is the id of the agent's row whose question this answers; `parts` come in
-    the order in which people see them."""
+    """Something a person did in a chat. `event` is message, edit, deletion, reaction or reaction_removed; `refers_to`
+    is the platform message id that all but the first concern; `answers` is the id of the agent's row whose question
+    this answers; `parts` come in the order in which people see them."""
 
     text: str
     sender: str

@@ -418,6 +418,54 @@ async def test_an_edit_that_comes_together_with_what_it_is_about_is_kept_with_it
     assert [one.new for one in accepted] == [True, True, True]
 
 
+GONE = replace(EVENT, kind=EventKind.DELETION, refers_to="1", text="", sender=Sender(handle="", name=""))
+"""A platform need not say who deleted it."""
+
+
+@pytest.mark.behaviour("RT-14")
+async def test_a_deletion_of_what_nobody_knows_leaves_nothing(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey]
+) -> None:
+    assert not (await inbox.accept(GONE)).new
+    assert not (await inbox.accept(replace(GONE, refers_to=None))).new
+    await inbox.accept(replace(EVENT, platform_id="c2"))
+    told.clear()
+    assert not (await inbox.accept(GONE)).new, "it is another chat's"
+    assert (await rows(store), told) == (1, [])
+
+
+@pytest.mark.behaviour("RT-14")
+@pytest.mark.parametrize("by", [GONE.sender, EVENT.sender, Sender(handle="b", name="Moderator", is_bot=True)])
+async def test_a_deletion_of_what_waits_is_kept_whoever_it_is_by_and_counted_for_nobody(
+    inbox: ChannelInbox, store: Store, by: Sender
+) -> None:
+    await inbox.accept(EVENT)
+    assert (await inbox.accept(replace(GONE, sender=by))).new
+    assert not (await inbox.accept(replace(GONE, sender=by))).new
+    assert [one.event.kind for one in await events.new_in_chat(store, CHAT, limit=9)] == ["message", "deletion"]
+    assert await dropped.latest(store.reports, limit=9) == []
+
+
+@pytest.mark.behaviour("RT-14")
+async def test_a_deletion_that_comes_together_with_its_message_is_kept_where_no_agent_listens(
+    inbox: ChannelInbox,
+) -> None:
+    said, gone = replace(CHATTER, mentions_bot=True), replace(GONE, platform_id="elsewhere")
+    accepted = await asyncio.gather(
+        inbox.accept(replace(said, platform_message_id="0")), *map(inbox.accept, (said, gone))
+    )
+    assert [one.new for one in accepted] == [True, True, True]
+
+
+@pytest.mark.behaviour("RT-14")
+@pytest.mark.parametrize("status", ["routed", "dropped"])
+async def test_of_what_reached_nobody_a_deletion_leaves_nothing(inbox: ChannelInbox, store: Store, status: str) -> None:
+    await inbox.accept(EVENT)
+    async with store.transaction() as tx:
+        await tx.run("UPDATE inbound_events SET status = ?", (status,))
+    assert not (await inbox.accept(GONE)).new
+
+
 @pytest.mark.behaviour("RT-08")
 async def test_a_press_on_the_hosts_own_card_needs_no_agent_and_none_of_another_chat(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]

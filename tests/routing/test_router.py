@@ -55,6 +55,7 @@ from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
+from nanohost.verify.ledger import UNROUTED
 from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn, NewMessageIn, Origin
 from tests.support.desks import router_of
@@ -523,6 +524,9 @@ class DiesBeforeTheRecord(Router):
     async def _record(self, *_: object) -> None:
         raise StoreError("the process ended here")
 
+    async def _record_deletion(self, *_: object) -> None:
+        raise StoreError("the process ended here")
+
 
 async def crash(world: World) -> None:
     async with world.router(DiesBeforeTheRecord).opened():
@@ -807,6 +811,7 @@ async def test_the_pieces_of_an_album_are_one_message_also_where_only_one_names_
         await world.clock.advance(WAIT_S)
         await world.until(world.nothing_new)
     assert await routed(world) == [("compare these", ["f1", "f2", "f3"])]
+    assert await world.store.all(UNROUTED, (9,)) == []
     assert await world.mailbox("a") == ["compare these"]
 
 

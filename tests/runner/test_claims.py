@@ -1,12 +1,14 @@
 """What the runner takes next, as a table of rows and earlier acks."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from agent_runner.claims import BATCH_LIMIT, controls, eligible, follow_ups, next_batch, passed_over
+from agent_runner.claims import BATCH_LIMIT, controls, eligible, follow_ups, next_batch, passed_over, withdrawn
 from nanohost_protocol.ids import turn_id
-from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
+from nanohost_protocol.payloads import ChatIn, encode
+from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn, Origin
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -27,6 +29,20 @@ def row(
         origin=None,
         content="{}",
     )
+
+
+def said(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = True) -> MessageIn:
+    """What somebody did to the message that the platform calls `about`; a message is that one itself."""
+    refers_to = None if event == "message" else about
+    return replace(
+        row(seq, trigger=trigger),
+        origin=Origin(channel_type="fake", instance="main", platform_id=chat, platform_message_id=about),
+        content=encode(ChatIn(text="x", sender="Ada", sender_id="u", event=event, refers_to=refers_to)),
+    )
+
+
+def deletion(seq: int, about: str, *, chat: str = "c1") -> MessageIn:
+    return said(seq, "deletion", about, chat=chat, trigger=False)
 
 
 def ack(seq: int, status: AckStatus, *, tries: int = 0, turn: str = "t1") -> Ack:
@@ -134,3 +150,31 @@ def test_context_that_finds_no_room_is_passed_over_and_does_not_come_up_later() 
     assert batch.messages == (*new, trigger) or batch.messages == (*new[1:], trigger, later)
     assert set(batch.passed_over) == {old, *new, later} - set(batch.messages)
     assert passed_over([old, later], (later,)) == (), "context alone passes over nothing"
+
+
+# --- what its author deleted
+
+
+@pytest.mark.behaviour("RT-14")
+def test_a_message_that_was_deleted_before_anybody_took_it_is_withdrawn_with_all_that_was_done_to_it() -> None:
+    rows = [said(2, "message", "p1"), said(4, "message", "p2"), said(6, "edit", "p1"), deletion(8, "p1")]
+    assert [one.seq for one in withdrawn(rows, {})] == [2, 6, 8]
+
+
+@pytest.mark.behaviour("RT-14")
+def test_of_a_message_that_was_read_before_it_was_deleted_the_agent_is_told() -> None:
+    taken = acks(ack(2, AckStatus.COMPLETED), ack(4, AckStatus.ABANDONED))
+    assert withdrawn([deletion(8, "p1")], taken) == ()
+    again = replace(said(4, "message", "p2"), tries=1)
+    assert withdrawn([again, deletion(8, "p2")], taken) == (), "a turn that is tried again keeps its batch"
+
+
+@pytest.mark.behaviour("RT-14")
+def test_an_edit_that_nobody_took_is_withdrawn_with_its_message_and_the_deletion_is_told_all_the_same() -> None:
+    assert [one.seq for one in withdrawn([said(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
+
+
+@pytest.mark.behaviour("RT-14")
+def test_a_deletion_withdraws_nothing_of_another_chat_and_nothing_that_came_after_it() -> None:
+    rows = [said(2, "message", "p1", chat="c2"), deletion(4, "p1"), said(6, "message", "p1")]
+    assert withdrawn(rows, {}) == ()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from agent_runner.loop import PRUNE_WHEN_BUSY, Patience
 from agent_runner.mailbox import Mailbox
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
-from nanohost_protocol.payloads import ChatOut, ControlIn, FileOut, QuestionOut, encode
+from nanohost_protocol.payloads import ChatIn, ChatOut, ControlIn, FileOut, QuestionOut, encode
 from nanohost_protocol.rows import AckStatus, ErrorClass, InKind, NewMessageIn
 from nanohost_protocol.times import to_text
 from tests.runner.host_side import HOME, OFFICE, WAIT_S, HostSide, chat, running, until
@@ -40,6 +41,32 @@ async def test_a_message_is_answered_where_it_came_from(host: HostSide) -> None:
         await host.acked("m1")
     (row,) = host.sent()
     assert (host.texts(), row.destination, row.in_reply_to) == (["echo: hi"], None, "m1")
+
+
+def deletion(id: str, of: str) -> NewMessageIn:
+    """What the host writes when a message is gone from the platform."""
+    row = chat(id, "", trigger=False)
+    assert row.origin is not None
+    said = ChatIn(text="", sender="Ada", sender_id="u-Ada", event="deletion", refers_to=f"platform-{of}")
+    return replace(row, content=encode(said), origin=replace(row.origin, platform_message_id=f"platform-{of}"))
+
+
+@pytest.mark.behaviour("RT-14")
+async def test_a_message_that_its_author_deleted_is_closed_unread_and_what_came_with_it_is_answered(
+    host: HostSide,
+) -> None:
+    host.put(chat("m1", "oops"), deletion("d1", "m1"), chat("m2", "hi"))
+    async with running(host):
+        await host.acked("m1", "d1", "m2")
+    assert host.texts() == ["echo: hi"]
+
+
+@pytest.mark.behaviour("RT-14")
+async def test_where_all_that_waits_was_deleted_there_is_no_turn(host: HostSide) -> None:
+    host.put(chat("m1", "oops"), deletion("d1", "m1"))
+    async with running(host):
+        await host.acked("m1", "d1")
+    assert (host.texts(), host.turns()) == ([], [])
 
 
 async def test_a_ring_is_heard_long_before_the_next_poll(host: HostSide) -> None:

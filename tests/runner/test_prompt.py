@@ -74,20 +74,31 @@ def test_each_kind_has_its_own_element() -> None:
         message(2, said("old")),
         message(4, said("new", event="edit", refers_to="pm-2")),
         message(6, said("👍", event="reaction", refers_to="pm-99")),
+        message(7, said("👍", event="reaction_removed", refers_to="pm-2")),
         message(8, TaskIn(prompt="water the plants"), kind=InKind.TASK),
         message(10, SystemIn(text="restarted"), kind=InKind.SYSTEM),
         message(12, WebhookIn(source="ci", body="<red>"), kind=InKind.WEBHOOK),
         message(14, TaskIn(prompt="not a chat"), kind=InKind.CHAT),
     ]
-    elements = parsed(batch_prompt(rows, VIEW, about={"row-4": 2}).text)[1:]
+    elements = parsed(batch_prompt(rows, VIEW, about={"row-4": 2, "row-7": 2}).text)[1:]
     assert [(one.tag, one.get("about"), one.text) for one in elements] == [
         ("message", None, "old"),
         ("edit", "2", "new"),
         ("reaction", None, "👍"),
+        ("reaction-removed", "2", "👍"),
         ("task", None, "water the plants"),
         ("system", None, "restarted"),
         ("webhook", None, "<red>"),
         ("unreadable", None, None),
+    ]
+
+
+@pytest.mark.behaviour("RT-14")
+def test_a_deletion_says_which_message_is_gone_and_whose_word_it_is_where_that_is_known() -> None:
+    gone = [message(6, said("", sender, event="deletion", refers_to="pm-4"), trigger=False) for sender in ("", "Ada")]
+    assert batch_prompt(gone, VIEW, about={"row-6": 4}).text.splitlines()[1:] == [
+        '<deletion chat="home" about="4" id="6" time="2026-11-21 14:03" context="yes"/>',
+        '<deletion from="Ada" chat="home" about="4" id="6" time="2026-11-21 14:03" context="yes"/>',
     ]
 
 

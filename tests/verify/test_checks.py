@@ -215,7 +215,7 @@ CASES = (
         cut=central(
             "INSERT INTO inbound_events SELECT 90, channel_type, instance, platform_id, 'p90', event_kind, thread_id,"
             " is_group, mentions_bot, sender_handle, sender_name, sender_is_bot, chat_name, text, refers_to, sent_at,"
-            " received_at, status, reason, tries, value, attachments, approval_id FROM inbound_events"
+            " received_at, status, reason, tries, value, attachments, approval_id, parts, album FROM inbound_events"
             " WHERE platform_id = 'rest'"
         ),
         says="event 90 (p90 of fake:rest)",

@@ -38,7 +38,7 @@ def problem_of(event: InboundEvent) -> str | None:
         return "its kind is not known"
     if not isinstance(event.sender, Sender) or not _is_storable(event.sender.handle):
         return "its sender's id is not text"
-    if not event.sender.handle and not event.sender.is_bot:
+    if not event.sender.handle and not event.sender.is_bot and event.kind != EventKind.DELETION:
         return "its sender has no id"  # all of these would be one user, with the roles of any of them
     names = (event.thread_id, event.refers_to, event.value, event.album)
     if any(each is not None and not _is_storable(each) for each in names):

@@ -2,7 +2,8 @@
 
 It decides nothing about who the event is for: that is routing's, which is told that the chat has news. But what nobody
 listens to is not even kept: in a chat without an agent only what is said to us is, later changes of it while it waits,
-and a one-time code, so that others may talk there at whatever length.
+and a one-time code, so that others may talk there at whatever length. Nor is kept that something was deleted which was
+for nobody.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.fair_share import FairShare
 from nanohost.intake.cleaning import cleaned, problem_of, recordable
-from nanohost.store import cards, checkpoints, dropped, events, wirings
+from nanohost.store import cards, checkpoints, dropped, events, routes, wirings
 from nanohost.store.database import Store, Transaction
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
@@ -158,6 +159,12 @@ class ChannelInbox:
         """What of these is kept: as what, is said in `problem`. What leaves nothing is accepted by that."""
         kept: list[_Waiting] = []
         for one in batch:
+            if one.problem is None and one.event.kind is EventKind.DELETION:
+                if await self._is_known(chat, one.event.refers_to, kept):
+                    kept.append(one)
+                else:
+                    one.accepted = Accepted(new=False)
+                continue
             if one.problem is None and (one.event.sender.is_bot or not _is_said_to_us(one.event)):
                 listening = await wirings.listening(self._store, chat)
                 heard = listening.to_people or _is_said_to_us(one.event)
@@ -167,6 +174,17 @@ class ChannelInbox:
                 one.problem = ANOTHER_BOT if one.event.sender.is_bot and not listening.to_bots else None
             kept.append(one)
         return kept
+
+    async def _is_known(self, chat: ChatKey, message: str | None, before: Sequence[_Waiting]) -> bool:
+        """Whether this message waits, or was for an agent: of anything else nobody need know that it is gone. `before`
+        as below."""
+        if message is None:
+            return False
+        if any(one.event.platform_message_id == message for one in before if one.problem is None):
+            return True
+        if await events.unsettled(self._store, chat, message) is not None:
+            return True
+        return bool(await routes.heard(self._store, chat, message))
 
     async def _is_about_ours(self, chat: ChatKey, event: InboundEvent, before: Sequence[_Waiting]) -> bool:
         """Where no agent listens: a press on a card that was sent there, an edit of what waits to be let in, or a code

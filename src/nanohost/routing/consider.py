@@ -26,6 +26,7 @@ agent hears other bots again once a person has spoken to it, or the time has pas
 BOTS_ALONE = f"{MOST_BOTS} messages in a row were by bots, and no person wrote to the agent within the hour"
 NO_PART = "the agent takes no part in it"
 NOT_ASKED = "the sender has no role here, and this is nothing to ask anybody about"
+_REACTIONS = {EventKind.REACTION, EventKind.REACTION_REMOVED}
 
 
 class Made(StrEnum):
@@ -57,10 +58,11 @@ def consider(
     policy: UnknownSender,
     sticks: bool,
     bots_alone: bool = False,
+    known: bool = False,
 ) -> Decision:
     """`grants` of the event's sender, by any identity; `policy` of its chat; `sticks`: the wiring is in a conversation
-    in the event's thread; `bots_alone`: nobody but bots spoke to the agent for too long. For all but presses, which are
-    for whose card it was."""
+    in the event's thread; `bots_alone`: nobody but bots spoke to the agent for too long; `known`: it changes a message
+    that the agent knows of. For all but presses, which are for whose card it was."""
     if event.sender.is_bot and not wiring.bots:
         return Decision(Made.DROP, ANOTHER_BOT)
     if event.sender.is_bot and bots_alone:
@@ -69,12 +71,13 @@ def consider(
         engaged = engages(wiring, event, has_session=sticks) or is_command(event)
     except PatternError as error:
         return Decision(Made.DROP, f"the wiring's pattern cannot be used: {error}")
-    if not engaged and wiring.ignored is Ignored.DROP:
+    if not engaged and wiring.ignored is Ignored.DROP and not known:
         return Decision(Made.DROP, NO_PART)
     access = may_talk(grants, policy, wiring.agent_group_id, wiring.sender_scope)
     if access.allowed:
-        return Decision(Made.WRITE, access.reason) if engaged else Decision(Made.CONTEXT, NO_PART)
-    if access.may_ask and engaged and event.kind is not EventKind.REACTION:
+        wakes = engaged and event.kind is not EventKind.REACTION_REMOVED
+        return Decision(Made.WRITE, access.reason) if wakes else Decision(Made.CONTEXT, NO_PART)
+    if access.may_ask and engaged and event.kind not in _REACTIONS:
         return Decision(Made.ASK, access.reason)
     return Decision(Made.DENY, why_denied(access))
 

@@ -15,7 +15,7 @@ import structlog
 from nanohost.access.decision import is_admin, may_talk
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.desk import Entry
-from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
+from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate, is_order
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId, EngageMode, Session, SessionId, Wiring, WiringId
 from nanohost.routing.consider import BOTS_WITHIN, MOST_BOTS, Made, consider, why_denied
@@ -27,7 +27,7 @@ from nanohost.store.conversations import SessionKey, session_key
 from nanohost.store.database import Store
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
-from nanohost.store.routes import Route, RouteOutcome
+from nanohost.store.routes import Heard, Route, RouteOutcome
 
 _OUTCOMES = {
     Made.WRITE: RouteOutcome.WRITTEN,
@@ -73,6 +73,7 @@ class Deciding:
             policy=run.group.unknown_sender,
             sticks=await self._sticks(stored, wiring, session, ready),
             bots_alone=stored.event.sender.is_bot and await self._bots_alone(wiring, session, ready),
+            known=bool(await self._heard(stored, wiring.id)),
         )
         outcome = _OUTCOMES[decision.made]
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=outcome, reason=decision.reason)
@@ -111,11 +112,28 @@ class Deciding:
     async def entry(self, stored: StoredEvent, wiring: WiringId, agent_group: AgentGroupId, *, trigger: bool) -> Entry:
         """What the agent gets of it. Without `trigger` it wakes nobody, and is no command."""
         stored = await self.in_our_words(stored)
-        message = message_for(stored, wiring)
         if not trigger:
-            return Entry(message=replace(message, trigger=False))
+            return Entry(message=replace(message_for(stored, wiring), trigger=False))
+        message = message_for(stored, wiring, first_heard=await self._is_first_heard(stored, wiring))
         verdict = await self._gate(stored, agent_group)
         return Entry(message=message, order=verdict if isinstance(verdict, Order) else None)
+
+    async def _is_first_heard(self, stored: StoredEvent, wiring: WiringId) -> bool:
+        """Whether it is an edit that makes a message one to the agent: it adds the mention, say. Not to a command:
+        nobody is to give one without its being looked at as one."""
+        event = stored.event
+        if event.kind is not EventKind.EDIT or event.refers_to is None or event.text.lstrip().startswith("/"):
+            return False
+        return not any(one.trigger for one in await self._heard(stored, wiring))
+
+    async def _heard(self, stored: StoredEvent, wiring: WiringId) -> list[Heard]:
+        """What the wiring's agent got of the message that an edit changes, in words, before that edit."""
+        event = stored.event
+        if event.kind is not EventKind.EDIT or event.refers_to is None:
+            return []
+        known = await routes.heard(self._store, stored.chat, event.refers_to)
+        ours = [one for one in known if one.wiring_id == wiring and one.event_id < stored.id]
+        return [one for one in ours if one.is_edit or not is_order(one.text)]
 
     async def in_our_words(self, stored: StoredEvent) -> StoredEvent:
         """A press says what its button was made to say, in the thread of its card, whatever the platform tells."""

@@ -11,10 +11,16 @@ from nanohost_protocol.payloads import ChatIn, PartIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
 from nanohost_protocol.times import to_text
 
+_MESSAGES = {EventKind.MESSAGE, EventKind.CLICK}
 
-def message_for(stored: StoredEvent, wiring: WiringId, *, answers: Question | None = None) -> NewMessageIn:
-    """What this wiring's agent is to see of the event. `answers`: the question that it is the answer to."""
+
+def message_for(
+    stored: StoredEvent, wiring: WiringId, *, answers: Question | None = None, first_heard: bool = False
+) -> NewMessageIn:
+    """What this wiring's agent is to see of the event. `answers`: the question that it is the answer to.
+    `first_heard`: it is an edit of what was not for the agent, and so a message to it."""
     event, chat = stored.event, stored.chat
+    is_message = first_heard or event.kind in _MESSAGES
     return NewMessageIn(
         id=channel_message_id(
             channel_type=chat.channel_type,
@@ -31,8 +37,8 @@ def message_for(stored: StoredEvent, wiring: WiringId, *, answers: Question | No
                 text=event.text if answers is None or answers.answer is None else answers.answer,
                 sender=event.sender.name,
                 sender_id=event.sender.handle,
-                event=EventKind.MESSAGE if event.kind is EventKind.CLICK else event.kind,
-                refers_to=event.refers_to,
+                event=EventKind.MESSAGE if is_message else event.kind,
+                refers_to=None if first_heard else event.refers_to,
                 answers=None if answers is None else answers.out_id,
                 parts=tuple(map(_part_of, event.parts)),
             )

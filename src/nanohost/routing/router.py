@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, tzinfo
 from typing import Protocol
 
 import structlog
@@ -32,6 +33,7 @@ from nanohost.routing.albums import MOST_PIECES, before_album, joined, open_for_
 from nanohost.routing.answers import Answers, Taken
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.deciding import Deciding, Ready, reaching
+from nanohost.routing.deletions import DELETED, NOBODY_READ_IT, withdraw
 from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
 from nanohost.routing.pause_notice import tell_of_pause
@@ -64,7 +66,8 @@ class Router:
     """Deals with accepted events. `wake` is called for each session whose agent got something, `obey` for each whose
     runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record. `attachments`
     fetches what comes with a message. `reception` is asked first of all; `follows` looks where something was said to
-    strangers, or asked about them. `fair` holds back a chat with a long queue."""
+    strangers, or asked about them. `fair` holds back a chat with a long queue. `zone`: of the times
+    that people read."""
 
     def __init__(
         self,
@@ -79,8 +82,10 @@ class Router:
         reception: Receives | None = None,
         follows: Follows | None = None,
         fair: FairShare | None = None,
+        zone: tzinfo = UTC,
     ) -> None:
         self._store = store
+        self._zone = zone
         self._desk = desk
         self._clock = clock
         self._wake = wake
@@ -116,6 +121,8 @@ class Router:
     async def _route_chat(self, chat: ChatKey) -> None:
         while waiting := await events.new_in_chat(self._store, chat, limit=BATCH):
             began = time.monotonic()
+            if await self._drops_deleted(waiting):
+                continue
             batch = before_album(waiting)
             if not batch:
                 if not await self._join_album(chat):
@@ -131,11 +138,22 @@ class Router:
             if len(batch) > 1:
                 await self._fair.give_way(chat, time.monotonic() - began)
 
+    async def _drops_deleted(self, waiting: Sequence[StoredEvent]) -> bool:
+        """Whether some of these were deleted meanwhile; they are dropped by that, and it is to be looked again."""
+        gone = [one for one in waiting if one.is_deleted]
+        if gone:
+            async with self._store.transaction() as tx:
+                for one in gone:
+                    await events.mark_dropped(tx, one.id, DELETED)
+        return bool(gone)
+
     async def _join_album(self, chat: ChatKey) -> bool:
         """Make the pieces of the album that comes first in this chat one message, once they are all there. False: we
         are closing."""
         while True:
             waiting = await events.new_in_chat(self._store, chat, limit=2 * MOST_PIECES)
+            if waiting and await self._drops_deleted(waiting):
+                continue
             if not waiting or waiting[0].event.album is None:
                 return True
             pieces = pieces_of(waiting[0], waiting)
@@ -170,6 +188,12 @@ class Router:
         What is left is found when the chat is looked at again."""
         for_agents: list[StoredEvent] = []
         for stored in batch:
+            if stored.event.kind is EventKind.DELETION:
+                if not await self._deal_with_all_before(stored, for_agents):
+                    return
+                for_agents = []
+                await self._deal_with_deletion(stored)
+                continue
             if self._reception is not None and not stored.event.sender.is_bot and await self._reception.wants(stored):
                 if not await self._deal_with_all_before(stored, for_agents):
                     return
@@ -202,13 +226,15 @@ class Router:
         if group is None or not wired:
             await self._turn_away(chat, batch)
             return
-        await self._learn(group, batch)
+        now, later = _before_a_change(batch)
+        await self._learn(group, now)
         run = Run(
-            events={stored.id: stored for stored in batch},
+            events={stored.id: stored for stored in now},
             group=group,
             wired={wiring.id: wiring for wiring in wired},
         )
         await self._route(run)
+        await self._deal_with_run(chat, later)
 
     async def _deal_with_answer(self, stored: StoredEvent) -> bool:
         """False: it answers no question, and nothing was done about it."""
@@ -224,6 +250,25 @@ class Router:
             run = Run(events={stored.id: stored}, group=taken.group, wired={wiring.id: wiring})
             await self._record(run, made, {session.id: written})
         return taken is not None
+
+    async def _deal_with_deletion(self, stored: StoredEvent) -> None:
+        """What waits of the message is withdrawn; agents that it has reached are told, without being woken."""
+        aftermath = Aftermath()
+        async with self._store.transaction() as tx:
+            now = self._clock.now()
+            reached = await withdraw(tx, stored, now=now, zone=self._zone, aftermath=aftermath)
+        self._follow_up(aftermath)
+        made, written = list[Route](), dict[SessionId, Written]()
+        for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in reached):
+            session = None if session_id is None else await sessions.find(self._store, session_id)
+            if session is None:
+                continue
+            route = Route(event_id=stored.id, wiring_id=wiring, outcome=RouteOutcome.CONTEXT)
+            entry = await self._deciding.entry(stored, wiring, session.agent_group_id, trigger=False)
+            row = Ready(route=reaching(route, session, trigger=False), stored=stored, entry=entry)
+            routed, written[session.id] = await self._write(session, [row])
+            made += routed
+        await self._record_deletion(stored, made, written)
 
     async def _turn_away(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
         """No agent listens here: whoever speaks to us waits until somebody decided, and the rest is dropped."""
@@ -299,6 +344,22 @@ class Router:
         await asyncio.gather(*fetching, return_exceptions=True)
         return [replace(entry, message=done.result()) for (_, entry), done in zip(entries, fetching, strict=True)]
 
+    async def _record_deletion(
+        self, stored: StoredEvent, made: Sequence[Route], written: Mapping[SessionId, Written]
+    ) -> None:
+        """Who deletes is nobody's acquaintance, and no message of theirs reached nobody."""
+        reach("routing.written")
+        async with self._store.transaction() as tx:
+            await routes.add_all(tx, made)
+            if made:
+                await events.mark_routed(tx, [stored.id])
+            else:
+                await events.mark_settled(tx, stored.id, NOBODY_READ_IT)
+            for session, what in written.items():
+                await self._record_written(tx, session, what)
+        reach("routing.recorded")
+        self._resume_waiting(made, written)
+
     async def _record(self, run: Run, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
         reach("routing.written")
         async with self._store.transaction() as tx:
@@ -314,6 +375,9 @@ class Router:
             await tell_of_pause(tx, [run.events[event] for event in sorted(woken)], door.aftermath, door.now)
         reach("routing.recorded")
         self._follow_up(door.aftermath)
+        self._resume_waiting(made, written)
+
+    def _resume_waiting(self, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
         for route in made:
             if route.outcome is RouteOutcome.WAITING and route.session_id is not None:
                 self.resume(route.session_id)
@@ -376,3 +440,17 @@ class Router:
         return stored, answer or await self._deciding.entry(
             stored, one.wiring_id, session.agent_group_id, trigger=one.trigger
         )
+
+
+def _before_a_change(batch: Sequence[StoredEvent]) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:
+    """What can be decided on in one go, and what only after that is on record."""
+    at = next((at for at, stored in enumerate(batch) if _changes_one_of(stored, batch[:at])), len(batch))
+    return batch[:at], batch[at:]
+
+
+def _changes_one_of(stored: StoredEvent, before: Sequence[StoredEvent]) -> bool:
+    """Whether it is an edit of what is not on record yet: what becomes of it depends on what became of that."""
+    message = stored.event.refers_to
+    if stored.event.kind is not EventKind.EDIT or message is None:
+        return False
+    return any(message in (one.event.platform_message_id, one.event.refers_to) for one in before)

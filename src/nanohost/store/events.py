@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,9 +25,15 @@ VALUES
      :status, :reason, :value, :attachments, :parts, :album)
 ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
+# is_deleted: a deletion of the message, or of the one that it changes, waits behind it.
 NEW_IN_CHAT = """
-SELECT * FROM inbound_events
-WHERE status = 'new' AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY id LIMIT ?
+SELECT e.*, e.event_kind != 'deletion' AND EXISTS (
+    SELECT 1 FROM inbound_events d INDEXED BY inbound_events_about
+    WHERE d.channel_type = e.channel_type AND d.instance = e.instance AND d.platform_id = e.platform_id
+        AND d.refers_to = iif(e.event_kind = 'message', e.platform_message_id, e.refers_to)
+        AND d.event_kind = 'deletion' AND d.status = 'new') AS is_deleted
+FROM inbound_events e
+WHERE e.status = 'new' AND e.channel_type = ? AND e.instance = ? AND e.platform_id = ? ORDER BY e.id LIMIT ?
 """
 FIRST_NEW = """
 SELECT id FROM inbound_events
@@ -74,6 +80,12 @@ SELECT * FROM inbound_events
 WHERE channel_type = ? AND instance = ? AND platform_id = ? AND platform_message_id = ? AND event_kind = 'message'
     AND status IN ('new', 'held')
 """
+# A message that may still reach an agent, by its platform's id.
+UNSETTLED = """
+SELECT id, status, approval_id FROM inbound_events
+WHERE channel_type = ? AND instance = ? AND platform_id = ? AND platform_message_id = ? AND event_kind = 'message'
+    AND status IN ('new', 'held', 'set_aside')
+"""
 DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 
 FOR_HOST = "for the host itself"
@@ -95,7 +107,8 @@ class ChatKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An accepted event with its number, where and when it came in. `tries`: how often routing it has failed."""
+    """An accepted event with its number, where and when it came in. `tries`: how often routing it has failed.
+    `is_deleted`: as it was read with the new ones of its chat, the message was deleted since."""
 
     id: EventId
     chat: ChatKey
@@ -103,6 +116,7 @@ class StoredEvent:
     received_at: datetime
     tries: int = 0
     reason: str | None = None
+    is_deleted: bool = False
 
     @property
     def user(self) -> str:
@@ -150,7 +164,7 @@ def _values(event: InboundEvent) -> dict[str, Value]:
 async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
     """Events that routing has not dealt with, oldest first."""
     rows = await db.all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
-    return [_from_row(row) for row in rows]
+    return [replace(_from_row(row), is_deleted=bool(row["is_deleted"])) for row in rows]
 
 
 async def first_new(db: Queries, chat: ChatKey) -> EventId | None:
@@ -211,6 +225,11 @@ async def mark_for_host(tx: Transaction, event: EventId) -> None:
     await tx.run(CLOSE, ("routed", FOR_HOST, event))
 
 
+async def mark_settled(tx: Transaction, event: EventId, reason: str) -> None:
+    """It is dealt with, and concerns no agent."""
+    await tx.run(CLOSE, ("routed", reason, event))
+
+
 async def mark_dropped(tx: Transaction, event: EventId, reason: str) -> None:
     await tx.run(CLOSE, ("dropped", reason, event))
 
@@ -234,6 +253,15 @@ async def held_for(db: Queries, chat: ChatKey, message: str) -> ApprovalId | Non
     """The approval that this message waits for. None: it waits for none."""
     row = await db.one(OPEN, (chat.channel_type, chat.instance, chat.platform_id, message))
     return ApprovalId(row["approval_id"]) if row is not None and row["status"] == "held" else None
+
+
+async def unsettled(db: Queries, chat: ChatKey, message: str) -> tuple[EventId, ApprovalId | None] | None:
+    """The message that the platform knows by this id, and the approval that it waits for. None: there is none that may
+    still reach an agent by itself: it is unknown, routed or dropped."""
+    row = await db.one(UNSETTLED, (chat.channel_type, chat.instance, chat.platform_id, message))
+    if row is None:
+        return None
+    return EventId(row["id"]), ApprovalId(row["approval_id"]) if row["status"] == "held" else None
 
 
 async def release(tx: Transaction, approval: ApprovalId) -> list[ChatKey]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,7 @@ from enum import StrEnum
 
 from nanohost.model import ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Queries, Transaction, Values
+from nanohost.store.events import ChatKey
 from nanohost_protocol.times import to_text
 
 ADD = """
@@ -52,6 +54,24 @@ WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 """
 REFUSE_HELD = "UPDATE routes SET outcome = 'denied', reason = ? WHERE outcome = 'held' AND approval_id = ?"
 
+# What became of a message and of its edits, as far as it was for an agent: by the platform's id.
+HEARD = """
+SELECT e.id, e.event_kind, e.text, r.wiring_id, r.session_id, r.outcome, r.trigger, r.approval_id
+FROM (
+    SELECT id, event_kind, text FROM inbound_events
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+        AND platform_message_id = :message AND event_kind = 'message'
+    UNION ALL
+    SELECT id, event_kind, text FROM inbound_events INDEXED BY inbound_events_about
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+        AND refers_to = :message AND event_kind = 'edit'
+) e JOIN routes r ON r.event_id = e.id
+WHERE r.outcome IN ('written', 'context', 'waiting', 'held')
+"""
+LET_GO = """
+UPDATE routes SET outcome = 'not_engaged', reason = ? WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
+"""
+
 
 class RouteOutcome(StrEnum):
     WRITTEN = "written"
@@ -86,6 +106,20 @@ class Waiting:
     event_id: EventId
     wiring_id: WiringId
     trigger: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A message, or an edit of it, that one wiring's agent got, is getting, or may get once its sender is let in."""
+
+    event_id: EventId
+    is_edit: bool
+    text: str
+    wiring_id: WiringId
+    session_id: SessionId | None
+    trigger: bool
+    approval_id: ApprovalId | None
+    """What it is held for; None if it is not held."""
 
 
 async def add(tx: Transaction, route: Route) -> None:
@@ -153,6 +187,30 @@ async def unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
 async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId) -> None:
     """A held row is to be written into this session's mailbox; the caller has the router resume the session."""
     await tx.run(RELEASE, (session, event, wiring))
+
+
+async def heard(db: Queries, chat: ChatKey, message: str) -> list[Heard]:
+    """What agents got of the message that the platform knows by this id, oldest first."""
+    place = {"channel_type": chat.channel_type, "instance": chat.instance, "platform_id": chat.platform_id}
+    rows = await db.all(HEARD, place | {"message": message})
+    return sorted(map(_heard, rows), key=lambda one: (one.event_id, one.wiring_id))
+
+
+def _heard(row: sqlite3.Row) -> Heard:
+    return Heard(
+        event_id=EventId(row["id"]),
+        is_edit=row["event_kind"] == "edit",
+        text=row["text"],
+        wiring_id=WiringId(row["wiring_id"]),
+        session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
+        trigger=bool(row["trigger"]),
+        approval_id=ApprovalId(row["approval_id"]) if row["outcome"] == RouteOutcome.HELD else None,
+    )
+
+
+async def let_go(tx: Transaction, event: EventId, wiring: WiringId, reason: str) -> None:
+    """A held row waits no longer, and reaches nobody."""
+    await tx.run(LET_GO, (reason, event, wiring))
 
 
 async def refuse_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:

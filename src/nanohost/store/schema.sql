@@ -121,6 +121,8 @@ CREATE TABLE inbound_events (
 ) STRICT;
 CREATE INDEX inbound_events_new ON inbound_events (channel_type, instance, platform_id, id) WHERE status = 'new';
 CREATE INDEX inbound_events_set_aside ON inbound_events (id) WHERE status = 'set_aside';
+CREATE INDEX inbound_events_about ON inbound_events (channel_type, instance, platform_id, refers_to, event_kind)
+    WHERE refers_to IS NOT NULL;
 CREATE INDEX inbound_events_held ON inbound_events (approval_id) WHERE status = 'held';
 
 -- What each wiring made of an event. 'waiting': its mailbox refused for now and is tried again. 'held': until somebody

@@ -34,9 +34,10 @@ FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE a.ended_at IS NULL AND d.status != 'sending' LIMIT ?
 """
 # A wiring takes its routes along when it is deleted, so only one that was there before the event says anything.
+# What was dealt with otherwise says so: for the host itself, one message with another, a deletion.
 UNROUTED = """
 SELECT e.id, e.channel_type, e.platform_id, e.platform_message_id FROM inbound_events e
-WHERE e.status = 'routed' AND e.reason IS NOT 'for the host itself'
+WHERE e.status = 'routed' AND e.reason IS NULL
 AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.event_id = e.id)
 AND EXISTS (
     SELECT 1 FROM wirings w JOIN messaging_groups m ON m.id = w.messaging_group_id

@@ -1,0 +1,315 @@
+"""What becomes of a message that its author deleted, wherever it has got to, and of reactions that are taken back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.mailbox.mailboxes import MOST_CONTEXT
+from nanohost.model import EngageMode, Ignored, Role, UnknownSender
+from nanohost.routing.deletions import DELETED
+from nanohost.store import events
+from nanohost.verify.ledger import UNROUTED
+from nanohost_protocol.payloads import ChatIn, decode_in
+from nanohost_protocol.rows import MessageIn
+from tests.routing.test_router import CHAT, NOON, World, crash
+from tests.routing.test_router import world as world
+from tests.routing.test_strangers import approvals, held, said
+from tests.routing.test_strangers import owned as owned
+
+pytestmark = pytest.mark.behaviour("RT-14")
+
+
+async def arrives(world: World, id: str, text: str, kind: EventKind = EventKind.MESSAGE, of: str | None = None) -> None:
+    """An event as intake leaves it, under this id."""
+    event = InboundEvent(
+        platform_id="c1",
+        platform_message_id=id,
+        sender=Sender(handle="u1", name="Ada"),
+        text=text,
+        sent_at=NOON,
+        kind=kind,
+        refers_to=of,
+    )
+    async with world.store.transaction() as tx:
+        await events.add(tx, CHAT, event, now=NOON)
+
+
+async def deletes(world: World, id: str, *, by: str = "u1") -> None:
+    event = InboundEvent(
+        platform_id="c1",
+        platform_message_id=id,
+        sender=Sender(handle=by, name=""),
+        text="",
+        sent_at=NOON,
+        kind=EventKind.DELETION,
+        refers_to=id,
+    )
+    async with world.store.transaction() as tx:
+        await events.add(tx, CHAT, event, now=NOON)
+
+
+async def rows(world: World, folder: str = "a") -> list[tuple[str, str, str | None, bool]]:
+    """What is in a mailbox: what happened, the text, to which message, and whether it wakes."""
+    session = await world.session(folder)
+    found: list[MessageIn] = await world.mailboxes.inbound(session, lambda box: list(box.due(NOON)))
+    seen = []
+    for row in found:
+        payload = decode_in(row.kind, row.content)
+        assert isinstance(payload, ChatIn)
+        seen.append((payload.event, payload.text, payload.refers_to, row.trigger))
+    return seen
+
+
+async def states(world: World) -> list[tuple[str, str, str | None]]:
+    found = await world.store.all("SELECT text, status, reason FROM inbound_events ORDER BY id")
+    return [(row["text"], row["status"], row["reason"]) for row in found]
+
+
+async def people(world: World) -> list[str]:
+    return [row["user_id"] for row in await world.store.all("SELECT user_id FROM users ORDER BY id")]
+
+
+async def test_a_message_that_was_deleted_while_the_host_was_down_reaches_nobody_however_long_the_queue(
+    world: World,
+) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await arrives(world, "m1", "oops")
+    await arrives(world, "e1", "oops!", EventKind.EDIT, "m1")
+    for number in range(40):
+        await arrives(world, f"n{number}", f"n{number}")
+    await deletes(world, "m1")
+    await world.route()
+    assert await world.mailbox("a") == [f"n{number}" for number in range(40)]
+    assert (await states(world))[:2] == [("oops", "dropped", DELETED), ("oops!", "dropped", DELETED)]
+    assert await world.store.all(UNROUTED, (9,)) == []
+
+
+async def test_of_a_message_that_reached_its_agent_the_agent_is_told_and_nobody_is_woken(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await arrives(world, "m1", "hello")
+    await world.route()
+    woken = list(world.woken)
+    await deletes(world, "m1", by="an admin")
+    await world.route()
+    assert await rows(world) == [("message", "hello", None, True), ("deletion", "", "m1", False)]
+    assert world.woken == woken
+    assert await world.outcomes() == [("hello", "written"), ("", "context")]
+    assert await people(world) == ["fake:u1"], "who deletes is no acquaintance"
+
+
+async def test_a_deletion_is_told_once_also_after_a_crash_before_it_was_on_record(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await arrives(world, "m1", "hello")
+    await world.route()
+    await deletes(world, "m1")
+    await crash(world)
+    await world.route()
+    assert await rows(world) == [("message", "hello", None, True), ("deletion", "", "m1", False)]
+
+
+async def test_a_deletion_comes_behind_what_its_mailbox_refused_so_far(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await arrives(world, "m0", "first")
+    await world.route()
+    broken = world.mailboxes.layout(await world.session("a")).inbound_db
+    sound = broken.read_bytes()
+    broken.write_bytes(b"not a database" * 100)
+    await arrives(world, "m1", "hello")
+    await world.route()
+    await deletes(world, "m1")
+    await world.route()
+    broken.write_bytes(sound)
+    async with world.router().opened():
+        await world.until(lambda: _nothing_waits(world))
+    assert [row[:2] for row in await rows(world)] == [("message", "first"), ("message", "hello"), ("deletion", "")]
+
+
+async def _nothing_waits(world: World) -> bool:
+    return not await world.store.all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
+
+
+async def test_a_stranger_who_deletes_all_that_they_wrote_is_asked_about_no_more(owned: World) -> None:
+    chat = await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL)
+    await owned.wire(chat, await owned.agent("a"))
+    await arrives(owned, "m1", "let me in")
+    await arrives(owned, "m2", "please")
+    await owned.route()
+    [(approval, _)] = await approvals(owned)
+    await deletes(owned, "m1")
+    await owned.route()
+    assert await held(owned) == [("please", approval)]
+    assert await approvals(owned) == [(approval, "sender")]
+    await deletes(owned, "m2")
+    await owned.route()
+    assert (await held(owned), await approvals(owned)) == ([], [])
+    [row] = await owned.store.all("SELECT status, reason FROM approvals")
+    assert (row["status"], row["reason"]) == ("withdrawn", DELETED)
+    assert await owned.outcomes() == [("let me in", "not_engaged"), ("please", "not_engaged")]
+    assert approval in owned.aftermaths[-1].approvals
+
+
+async def test_what_waits_for_a_chat_to_be_let_in_is_deleted_with_its_edits(owned: World) -> None:
+    await arrives(owned, "m1", "hello bot")
+    await arrives(owned, "e1", "hello, bot", EventKind.EDIT, "m1")
+    await owned.route()
+    assert len(await held(owned)) == 2
+    await deletes(owned, "m1")
+    await owned.route()
+    assert (await held(owned), await approvals(owned)) == ([], [])
+    assert (await states(owned))[:2] == [("hello bot", "dropped", DELETED), ("hello, bot", "dropped", DELETED)]
+    assert len(await said(owned)) == 1, "nothing but that somebody was asked"
+
+
+async def test_what_was_set_aside_is_not_brought_back_once_it_is_deleted(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await arrives(world, "m1", "odd")
+    async with world.store.transaction() as tx:
+        [stored] = await events.new_in_chat(tx, CHAT, limit=1)
+        await events.set_aside(tx, stored.id, "it failed")
+    await deletes(world, "m1")
+    await world.route()
+    async with world.store.transaction() as tx:
+        assert await events.bring_back(tx, stored.id) is None
+
+
+async def test_a_command_that_the_host_has_obeyed_is_nothing_for_the_agent_to_be_told_of(world: World) -> None:
+    agent = await world.agent("a")
+    await world.wire(await world.chat(), agent)
+    await world.grant("fake:u1", Role.ADMIN, agent)
+    await arrives(world, "m1", "/status")
+    await world.route()
+    await deletes(world, "m1")
+    await world.route()
+    assert await world.outcomes() == [("/status", "written")]
+
+
+async def test_a_deletion_stays_with_the_message_that_waits_however_much_is_said_meanwhile(world: World) -> None:
+    chat = await world.chat(is_group=True)
+    await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=Ignored.ACCUMULATE)
+    await groups(world, "m1", "@nan oops", mentions=True)
+    await groups(world, "m2", "not to the agent")
+    await world.route()
+    for id in ("m1", "m2"):
+        await deletes(world, id)
+    await world.says(*(str(number) for number in range(MOST_CONTEXT)), is_group=True)
+    await world.route()
+    assert [row for row in await rows(world) if row[0] == "deletion"] == [("deletion", "", "m1", False)]
+
+
+async def test_a_reaction_that_is_taken_back_is_context(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await arrives(world, "m1", "hello")
+    await world.route()
+    woken = list(world.woken)
+    await arrives(world, "r1", "👍", EventKind.REACTION_REMOVED, "m1")
+    await world.route()
+    assert (await rows(world))[1] == ("reaction_removed", "👍", "m1", False)
+    assert world.woken == woken
+
+
+# --- edits
+
+
+async def edits(world: World, text: str, of: str, *, mentions: bool = False) -> None:
+    await world.says(text, is_group=True, mentions=mentions, kind=EventKind.EDIT, refers_to=of, sender="u1", name="Ada")
+
+
+async def groups(world: World, id: str, text: str, *, mentions: bool = False) -> None:
+    event = InboundEvent(
+        platform_id="c1",
+        platform_message_id=id,
+        sender=Sender(handle="u1", name="Ada"),
+        text=text,
+        sent_at=NOON,
+        is_group=True,
+        mentions_bot=mentions,
+    )
+    async with world.store.transaction() as tx:
+        await events.add(tx, CHAT, event, now=NOON)
+
+
+@pytest.fixture
+async def mentioned(world: World) -> World:
+    """A group whose agent hears what mentions it."""
+    await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION)
+    return world
+
+
+@pytest.mark.behaviour("RT-15")
+@pytest.mark.parametrize("together", [True, False])
+async def test_an_edit_that_adds_the_mention_is_a_message_to_the_agent(mentioned: World, *, together: bool) -> None:
+    await groups(mentioned, "m1", "what time is it in Lima?")
+    if not together:
+        await mentioned.route()
+    await edits(mentioned, "@nan what time is it in Lima?", "m1", mentions=True)
+    await mentioned.route()
+    assert await rows(mentioned) == [("message", "@nan what time is it in Lima?", None, True)]
+    assert len(mentioned.woken) == 1
+
+
+@pytest.mark.behaviour("RT-15")
+async def test_after_that_edits_are_edits_and_its_deletion_is_told(mentioned: World) -> None:
+    await groups(mentioned, "m1", "Lima?")
+    await edits(mentioned, "@nan Lima?", "m1", mentions=True)
+    await edits(mentioned, "@nan Lima, Ohio?", "m1", mentions=True)
+    await mentioned.route()
+    await deletes(mentioned, "m1")
+    await mentioned.route()
+    assert await rows(mentioned) == [
+        ("message", "@nan Lima?", None, True),
+        ("edit", "@nan Lima, Ohio?", "m1", True),
+        ("deletion", "", "m1", False),
+    ]
+
+
+@pytest.mark.behaviour("RT-15")
+async def test_an_edit_that_takes_the_mention_away_is_shown_and_wakes_nobody(mentioned: World) -> None:
+    await groups(mentioned, "m1", "@nan hello", mentions=True)
+    await edits(mentioned, "hello", "m1")
+    await mentioned.route()
+    assert await rows(mentioned) == [("message", "@nan hello", None, True), ("edit", "hello", "m1", False)]
+
+
+@pytest.mark.behaviour("RT-15")
+async def test_an_edit_that_makes_a_command_of_a_message_is_no_command_and_no_message(mentioned: World) -> None:
+    await groups(mentioned, "m1", "compact")
+    await edits(mentioned, "/compact", "m1", mentions=True)
+    await mentioned.route()
+    assert await rows(mentioned) == [("edit", "/compact", "m1", True)]
+
+
+@pytest.mark.behaviour("RT-15")
+async def test_an_edit_that_takes_the_command_away_is_a_message_to_the_agent(mentioned: World) -> None:
+    await groups(mentioned, "m1", "/stop", mentions=True)
+    await mentioned.route()
+    await edits(mentioned, "@nan what does stop do?", "m1", mentions=True)
+    await mentioned.route()
+    session = await mentioned.session("a")
+    found: list[MessageIn] = await mentioned.mailboxes.inbound(session, lambda box: list(box.due(NOON)))
+    said = [decode_in(row.kind, row.content) for row in found]
+    assert [(one.event, one.text) for one in said if isinstance(one, ChatIn)] == [
+        ("message", "@nan what does stop do?")
+    ]
+
+
+@pytest.mark.behaviour("RT-15")
+async def test_an_edit_of_somebody_elses_chat_is_no_edit_of_this_one(mentioned: World) -> None:
+    """Two chats may use the same ids."""
+    await mentioned.wire(await mentioned.chat("c2", is_group=True), await mentioned.agent("b"))
+    event = InboundEvent(
+        platform_id="c2",
+        platform_message_id="m1",
+        sender=Sender(handle="u1", name="Ada"),
+        text="there",
+        sent_at=NOON,
+        is_group=True,
+    )
+    async with mentioned.store.transaction() as tx:
+        await events.add(tx, replace(CHAT, platform_id="c2"), event, now=NOON)
+    await groups(mentioned, "m1", "here")
+    await edits(mentioned, "@nan here", "m1", mentions=True)
+    await mentioned.route()
+    assert await rows(mentioned) == [("message", "@nan here", None, True)]
