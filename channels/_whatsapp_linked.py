@@ -253,12 +253,16 @@ def _part_of(said: Beside) -> Part:
     return Part(kind=kind, **said.model_dump(exclude={"kind"}))
 
 
+_SERVER_ERROR = "server returned error 5"
+"""How the bridge's library says that WhatsApp failed by itself."""
+
+
 def failure(error: Error) -> ChannelError:
     """What the host is told when the bridge could not do something."""
     text = f"WhatsApp: {error.text}"
     match error.reason:
         case "not_sent":
-            return NotSent(text)
+            return NotSent(text, server_error=_SERVER_ERROR in error.text.lower())
         case "down":
             return ChannelDown(text)
         case "rate_limited":

@@ -667,7 +667,8 @@ def _answer(answer: aiohttp.ClientResponse, text: str, lost: type[ChannelError])
     if answer.status == 204 or (200 <= answer.status < 300 and said is not None):
         return said
     if 200 <= answer.status < 400:
-        raise lost(f"Discord answered {answer.status} with something that is no answer of Discord's")
+        words = f"Discord answered {answer.status} with something that is no answer of Discord's"
+        raise lost(words, server_error=True)
     raise _failure(answer, said if isinstance(said, dict) else {}, lost)
 
 
@@ -678,7 +679,7 @@ def _failure(answer: aiohttp.ClientResponse, said: Mapping[str, object], lost: t
     if answer.status == 401 or code == 40001:
         return AuthFailed(f"Discord does not accept the token; {_NEW_TOKEN}")
     if answer.status >= 500 or answer.status == 408:
-        return lost(f"Discord has a failure of its own ({answer.status})")
+        return lost(f"Discord has a failure of its own ({answer.status})", server_error=True)
     words = f"Discord refuses it: {said.get('message') or answer.reason} ({code or answer.status})"
     if details := "; ".join(_details(said.get("errors"))):
         words += f": {details}"

@@ -904,7 +904,7 @@ class SlackChannel:
             except (aiohttp.ClientError, OSError) as error:
                 raise _lost(error) from None
         if status >= 500 or status == 429:
-            raise NotSent(f"Slack did not take the file: it answers {status}")
+            raise NotSent(f"Slack did not take the file: it answers {status}", server_error=status >= 500)
         if status >= 400:
             raise Refused(f"Slack does not take the file: it answers {status}")
 
@@ -1810,7 +1810,8 @@ def _refusal(response: object) -> ChannelError:
     if error in _AUTH_ERRORS or (not error and status in (401, 403)):
         return AuthFailed(f"Slack does not accept the credentials ({error or status})")
     if not error or status >= 500 or error in _SERVER_ERRORS:
-        return Ambiguous(f"Slack failed: {error or f'it answers {status}, and not what its API answers'}")
+        words = f"Slack failed: {error or f'it answers {status}, and not what its API answers'}"
+        return Ambiguous(words, server_error=True)
     return _SlackRefused(f"Slack refuses: {_in_words(error, said)}", error)
 
 
@@ -1839,4 +1840,4 @@ def _harmless() -> Iterator[None]:
     try:
         yield
     except Ambiguous as error:
-        raise NotSent(str(error)) from None
+        raise NotSent(str(error), server_error=error.server_error) from None

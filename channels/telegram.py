@@ -588,7 +588,7 @@ class TelegramChannel:
         except Exception as error:
             told = channel_error(error, self._words(error))
             if harmless and isinstance(told, Ambiguous):
-                told = NotSent(str(told))
+                told = NotSent(str(told), server_error=told.server_error)
             raise told from None  # the chain would carry the address, and with it the token
 
     def _words(self, error: Exception) -> str:
@@ -621,6 +621,8 @@ def channel_error(error: Exception, words: str) -> ChannelError:
             return Refused("Telegram refused it: it is too large")
         case OSError() if not isinstance(error, TelegramError):
             return NotSent(f"the file cannot be read: {error.strerror}")
+        case TelegramError() if not isinstance(error.__cause__, httpx.HTTPError):
+            return Ambiguous(f"Telegram failed: {words}", server_error=True)
         case _:
             return Ambiguous(f"Telegram's answer was lost: {words}")
 

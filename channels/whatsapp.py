@@ -765,7 +765,12 @@ _READERS: Mapping[str, Callable[[_Content], _Meaning]] = {
 
 
 class Lost(Exception):
-    """The answer to a request did not come, or says nothing: it may have been heeded."""
+    """The answer to a request did not come, or says nothing: it may have been heeded. `server_error`: as in a
+    ChannelError."""
+
+    def __init__(self, text: str, *, server_error: bool = False) -> None:
+        super().__init__(text)
+        self.server_error = server_error
 
 
 _TEMPORARY = frozenset({2, 131016, 131057})
@@ -795,9 +800,9 @@ def problem_of(status: int, answer: object, retry_after: str = "") -> Exception:
     if code in _ACCOUNT or 200 <= code < 300 or status == 401:
         return AuthFailed(f"{words}; look at the access token, its permissions and the number's state")
     if code in _TEMPORARY:
-        return NotSent(words)
+        return NotSent(words, server_error=True)
     if status >= 500:
-        return Lost(words)
+        return Lost(words, server_error=True)
     return Refused(f"{words}; {_HINTS[code]}" if code in _HINTS else words)
 
 
@@ -818,7 +823,7 @@ def _problem_without_words(status: int, retry_after: str) -> Exception:
         return AuthFailed(words)
     if 300 <= status < 500:
         return NotSent(f"{words}; is graph_url right?")
-    return Lost(words)
+    return Lost(words, server_error=True)
 
 
 def _seconds(header: str, otherwise: float) -> float:
@@ -913,7 +918,7 @@ class _Graph:
             problem.args = tuple(str(arg).replace(self._token, "…") for arg in problem.args)
             raise problem
         if not isinstance(answer, dict):
-            raise Lost("WhatsApp's server answered something that is not JSON")
+            raise Lost("WhatsApp's server answered something that is not JSON", server_error=True)
         return answer
 
     def _authorization(self) -> dict[str, str]:
@@ -1222,7 +1227,7 @@ class WhatsAppChannel:
         try:
             id = await self._graph.upload(f"{self._settings.phone_number_id}/media", file, media_type)
         except Lost as lost:
-            raise NotSent(f"the file was not uploaded: {lost}") from None
+            raise NotSent(f"the file was not uploaded: {lost}", server_error=lost.server_error) from None
         media: JsonObject = {"id": id}
         if kind != "audio" and file.text:
             media["caption"] = file.text
@@ -1280,19 +1285,20 @@ class WhatsAppChannel:
             said = await self._graph.post(self._messages, {**body, "biz_opaque_callback_data": key})
             id = _Answer.model_validate(said).messages[0].id
         except Lost as lost:
-            id = await self._sought(key, str(lost))
+            id = await self._sought(key, str(lost), server_error=lost.server_error)
         except ValidationError:
             id = await self._sought(key, "WhatsApp's answer names no message")
         self._sends.note(key, id)
         self._known.note(address.platform_id, id, "you", _words_of(content))
         return Receipt(platform_message_ids=(id,))
 
-    async def _sought(self, key: str, why: str) -> str:
+    async def _sought(self, key: str, why: str, *, server_error: bool = False) -> str:
         """The id of a message whose answer was lost, if a status tells it in time."""
         self._sends.lost(key)
         id = await self._sends.found(key, self._status_wait_s)
         if id is None:
-            raise Ambiguous(f"{why}; no status of the message came within {self._status_wait_s:g} s")
+            why = f"{why}; no status of the message came within {self._status_wait_s:g} s"
+            raise Ambiguous(why, server_error=server_error)
         self._graph.condition = (Condition.UP, "")
         if (failure := self._sends.failure(key)) is not None:
             raise Refused(failure)
@@ -1303,7 +1309,7 @@ class WhatsAppChannel:
         try:
             await self._graph.post(self._messages, {"messaging_product": "whatsapp", **body})
         except Lost as lost:
-            raise NotSent(str(lost)) from None
+            raise NotSent(str(lost), server_error=lost.server_error) from None
 
     @property
     def _messages(self) -> str:

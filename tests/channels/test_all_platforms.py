@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from nanohost.store import deliveries
+from channels.whatsapp import WhatsAppChannel
+from channels.whatsapp import read_settings as whatsapp_settings
+from nanohost.app import opened_store
+from nanohost.channel_api import Channel, ChannelContext
+from nanohost.delivery.delivery import Delivery as LoneDelivery
+from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import SessionId
+from nanohost.store import agent_groups, deliveries, overview, sessions
+from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.testing.manual_clock import START, ManualClock
+from nanohost.testing.simulated import find
 from nanohost.testing.simulator import BOB, Fault, Shown, Simulator, outage
 from nanohost.testing.simulator_suite import LONG_ANSWER
 from nanohost.testing.simulators.discord import DiscordSimulator
 from nanohost.testing.simulators.slack import SlackSimulator
 from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, TelegramSimulator
-from nanohost_protocol.payloads import EditOut, encode
+from nanohost_protocol.payloads import ChatOut, EditOut, encode
+from nanohost_protocol.times import from_text
 from tests.channels.everywhere import LIMIT_S, Everywhere, bobs_chat, hosted, platform_names, play, read_by
 from tests.crash.victims import HostProcess
 from tests.flows.test_operator import types
@@ -99,6 +113,105 @@ async def until_started(flow: Flow, count: int) -> None:
             if row["count"] >= 2 * count:
                 return
             await asyncio.sleep(0.02)
+
+
+# --- a platform that answers, and only that it is out of order ---
+
+TEN_MINUTES_S = 600.0
+BACK_AFTER_S = 120.0
+"""The longest pause is half a minute, but this clock runs on while a request is on its way."""
+WHATSAPP_STATUS_S = 0.01
+"""How long its channel waits for word of a message whose answer was lost; real seconds, for each attempt."""
+
+
+@pytest.mark.behaviour("DL-04", "DL-05", "DL-07")
+@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.SERVER_ERROR])
+@pytest.mark.parametrize("name", platform_names())
+async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
+    tmp_path: Path, name: str, fault: Fault
+) -> None:
+    clock, platform = ManualClock(), find(name)
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    key = (name, "default")
+    async with opened_store(Home(tmp_path), durable=False) as store, mailboxes.opened(), platform.running():
+        channel = real_channel(platform, tmp_path)
+        delivery = LoneDelivery(store=store, mailboxes=mailboxes, clock=clock, channels={key: channel})
+        async with channel.connected(), delivery.opened():
+            await platform.write(bobs_chat(platform), "hello", person=BOB)
+            platform.faults.lasting = fault
+            entries = [*((platform.dm, text) for text in ("one", "two", "three")), (bobs_chat(platform), "mine")]
+            for number, (chat, text) in enumerate(entries):
+                delivery.on_entry(await entered(store, LaneKey(await lone_session(store), *key, chat), text, number))
+            await pass_time(clock, TEN_MINUTES_S)
+            assert platform.screen() == []
+            [down] = (await overview.lists(store.reports, clock.now()))["platforms_down"]
+            assert (down["channel"], down["messages"]) == (f"{name}:default", 4)
+            since = clock.now() - from_text(str(down["since"]))
+            assert timedelta(seconds=TEN_MINUTES_S - 30) <= since <= timedelta(seconds=TEN_MINUTES_S + 60)
+            platform.faults.lasting = None
+            back = clock.now()
+            await pass_until_all_is_sent(clock, store)
+            assert clock.now() - back <= timedelta(seconds=BACK_AFTER_S)
+            assert (await overview.lists(store.reports, clock.now()))["platforms_down"] == []
+    assert read_by(platform) == ["one", "two", "three"]
+    assert read_by(platform, bobs_chat(platform)) == ["mine"]
+
+
+def real_channel(platform: Simulator, home: Path) -> Channel:
+    """The platform's channel as a host makes it; one does not wait as long as it would."""
+    context = ChannelContext(instance="default", settings=platform.settings(), runtime_dir=home, home=home)
+    if platform.name == TELLS_BY_ITSELF:
+        return WhatsAppChannel(whatsapp_settings(context.settings), status_wait_s=WHATSAPP_STATUS_S)
+    module = importlib.import_module(f"channels.{platform.name}")
+    channel: Channel = module.create(context)
+    return channel
+
+
+async def lone_session(store: Store) -> SessionId:
+    async with store.transaction() as tx:
+        if found := await sessions.starting_with(tx, ""):
+            return found[0].id
+        group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=START)
+        return await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
+
+
+async def entered(store: Store, lane: LaneKey, text: str, number: int) -> LaneKey:
+    """The agent says this."""
+    entry = Delivery(
+        lane=lane,
+        seq=2 * number + 1,
+        out_id=f"o{number}",
+        kind="chat",
+        thread_id=None,
+        reply_to=None,
+        content=encode(ChatOut(text=text)),
+        status=DeliveryStatus.PENDING,
+        created_at=START,
+    )
+    async with store.transaction() as tx:
+        await deliveries.add(tx, entry)
+    return lane
+
+
+async def pass_time(clock: ManualClock, seconds: float) -> None:
+    """Let so much time pass, each pause at a time: what is done between them takes real time only."""
+    until = clock.monotonic() + seconds
+    async with asyncio.timeout(LIMIT_S):
+        while clock.monotonic() < until:
+            await clock.somebody_sleeps()
+            await clock.advance(min(clock.sleeping(), default=0.0))
+
+
+async def pass_until_all_is_sent(clock: ManualClock, store: Store) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while await _open(store):
+            await clock.advance(min(clock.sleeping(), default=0.0))
+
+
+async def _open(store: Store) -> bool:
+    rows = await store.all("SELECT status FROM deliveries")
+    assert {row["status"] for row in rows} <= {"pending", "sending", "sent"}
+    return any(row["status"] != "sent" for row in rows)
 
 
 # --- a lost answer ---

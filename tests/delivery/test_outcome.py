@@ -16,7 +16,7 @@ from nanohost.channel_api import (
     Receipt,
     Refused,
 )
-from nanohost.delivery.outcome import PAUSES_S, failed, sent
+from nanohost.delivery.outcome import PAUSES_S, failed, sent, waits_for_its_channel
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.testing.manual_clock import START as NOW
 
@@ -64,6 +64,27 @@ def test_six_tries_take_eight_minutes() -> None:
 def test_what_was_sent_keeps_its_receipt() -> None:
     outcome = sent(Receipt(platform_message_ids=("1", "2")))
     assert (outcome.status, outcome.receipt, outcome.reason) == (DeliveryStatus.SENT, ("1", "2"), None)
+
+
+@pytest.mark.behaviour("DL-04", "DL-05")
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(NotSent("x", server_error=True), "down"), (Ambiguous("x", server_error=True), "failing")]
+)
+@pytest.mark.parametrize(("failures", "pause_s"), [(1, 1), (3, 5), (5, 30), (1000, 30)])
+def test_a_platform_that_fails_as_a_whole_is_down_however_often_it_is_asked(
+    error: ChannelError, outcome: str, failures: int, pause_s: float
+) -> None:
+    ended = failed(error, attempts=1000, tries=6, now=NOW, platform_failures=failures)
+    assert (ended.status, ended.outcome, ended.reason) == (PENDING, outcome, f"{outcome}: x")
+    assert ended.next_try_at == NOW + timedelta(seconds=pause_s)
+    assert waits_for_its_channel(ended.reason)
+
+
+@pytest.mark.behaviour("DL-05")
+def test_what_may_have_been_sent_is_held_also_where_the_platform_fails_as_a_whole() -> None:
+    error = Ambiguous("x", server_error=True)
+    ended = failed(error, attempts=1, tries=1, now=NOW, hold_ambiguous=True, platform_failures=1)
+    assert ended.status is DeliveryStatus.UNKNOWN
 
 
 @pytest.mark.behaviour("DL-05")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import opened_store
+from nanohost.channel_api import Address, Ambiguous, OutboundText, Receipt
 from nanohost.delivery.delivery import Delivery
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -21,6 +23,7 @@ from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 
 FAKE = ("fake", "default")
+LIMIT_S = 20.0
 
 
 @pytest.fixture
@@ -115,6 +118,94 @@ async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_pa
         fake.down = False
         delivery.on_entry(await _enter(store, clock, "second", 3))
         assert [message.text for message in await fake.wait_for(2)] == ["first", "second"]
+
+
+class Failing(FakeChannel):
+    """Its platform fails by itself: for all messages, or those with these words. `attempts` counts what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails_for: str | None = None
+        self.asked: list[str] = []
+
+    async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
+        self.asked.append(message.text)
+        if self.fails_for is not None and self.fails_for in message.text:
+            raise Ambiguous("it answers 503", server_error=True)
+        return await super().send(address, message, idempotency_key=idempotency_key)
+
+
+async def _until_asked(clock: ManualClock, fake: Failing, more: int) -> None:
+    """Let pauses pass until the platform was asked so often again."""
+    wanted = len(fake.asked) + more
+    async with asyncio.timeout(LIMIT_S):
+        while len(fake.asked) < wanted:
+            await clock.advance(min(clock.sleeping(), default=0.0))
+
+
+async def _statuses(store: Store) -> list[str]:
+    return [row["status"] for row in await store.all("SELECT status FROM deliveries ORDER BY platform_id, seq")]
+
+
+@pytest.mark.behaviour("DL-04", "DL-07")
+async def test_a_platform_that_answers_nothing_but_failures_is_waited_for_and_all_goes_out_once_it_is_back(
+    store: Store, tmp_path: Path
+) -> None:
+    clock, fake = ManualClock(), Failing()
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+    async with mailboxes.opened(), fake.connected(), delivery.opened():
+        fake.fails_for = ""
+        for seq, text in ((1, "one"), (3, "two")):
+            delivery.on_entry(await _enter(store, clock, text, seq))
+        delivery.on_entry(await _enter(store, clock, "elsewhere", 5, chat="c2"))
+        await _until_asked(clock, fake, 100)
+        assert clock.now() - START > timedelta(minutes=20)
+        assert set(await _statuses(store)) <= {"pending", "sending"}
+        fake.fails_for = None
+        await _until_asked(clock, fake, 1)
+        sent = await fake.wait_for(3)
+        assert [one.text for one in sent if one.address.platform_id == "c1"] == ["one", "two"]
+        assert len(sent) == 3
+
+
+@pytest.mark.behaviour("DL-03", "DL-07")
+async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_and_its_chat_goes_on(
+    store: Store, tmp_path: Path
+) -> None:
+    clock, fake = ManualClock(), Failing()
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+    async with mailboxes.opened(), fake.connected(), delivery.opened():
+        fake.fails_for = "spoiled"
+        delivery.on_entry(await _enter(store, clock, "spoiled", 1))
+        delivery.on_entry(await _enter(store, clock, "behind it", 3))
+        for number in range(10):
+            before = len(fake.sent)
+            delivery.on_entry(await _enter(store, clock, f"well {number}", 5 + 2 * number, chat="c2"))
+            await fake.wait_for(before + 1)
+            if "behind it" in fake.asked:
+                break
+            await _until_asked(clock, fake, 1)
+        await fake.wait_for(len(fake.sent))
+        assert "behind it" in fake.asked
+        assert "dead" in await _statuses(store)
+        assert 6 <= fake.asked.count("spoiled") <= 8, "the first failures may have been the platform's"
+
+
+@pytest.mark.behaviour("DL-04")
+async def test_a_short_burst_of_failures_holds_a_chat_for_seconds(store: Store, tmp_path: Path) -> None:
+    clock, fake = ManualClock(), Failing()
+    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
+    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+    async with mailboxes.opened(), fake.connected(), delivery.opened():
+        fake.fails_for = ""
+        delivery.on_entry(await _enter(store, clock, "hello", 1))
+        await _until_asked(clock, fake, 2)
+        fake.fails_for = None
+        await _until_asked(clock, fake, 1)
+        await fake.wait_for(1)
+        assert clock.now() - START < timedelta(seconds=10)
 
 
 @pytest.mark.behaviour("DL-03")

@@ -78,6 +78,11 @@ SECTIONS = (
     Section("messages_late", "Messages that wait too long", "nanohost sessions list; why is in the last column"),
     Section("mailboxes_refusing", "Mailboxes that refuse messages", "nanohost verify names what is wrong"),
     Section(
+        "platforms_down",
+        "Platforms that take no messages",
+        "nothing is lost: all waits, in order, and goes out when {channel} is back",
+    ),
+    Section(
         "deliveries_unknown",
         "May have been sent, nobody knows",
         "look into the chat, then nanohost deliveries resend {session} {seq}, or drop {session} {seq}",

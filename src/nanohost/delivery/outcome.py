@@ -14,7 +14,7 @@ from nanohost.channel_api import (
     Receipt,
     Refused,
 )
-from nanohost.store.deliveries import DeliveryStatus, Outcome
+from nanohost.store.deliveries import FAILING, DeliveryStatus, Outcome
 
 PAUSES_S = (5.0, 15.0, 60.0, 120.0, 280.0)
 """Between six tries, eight minutes in all."""
@@ -31,10 +31,19 @@ def sent(receipt: Receipt) -> Outcome:
     return Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt.platform_message_ids)
 
 
-def failed(error: ChannelError, *, attempts: int, tries: int, now: datetime, hold_ambiguous: bool = False) -> Outcome:
+def failed(
+    error: ChannelError,
+    *,
+    attempts: int,
+    tries: int,
+    now: datetime,
+    hold_ambiguous: bool = False,
+    platform_failures: int = 0,
+) -> Outcome:
     """`attempts`: how often the channel was asked, this time included; `tries`: how many of them count.
 
-    `hold_ambiguous`: what may have been sent is not sent again before somebody says so.
+    `hold_ambiguous`: what may have been sent is not sent again before somebody says so. `platform_failures`: how often
+    in a row the platform failed by itself, while nothing else went through; 0: it did not.
     """
     match error:
         case RateLimited():
@@ -48,6 +57,9 @@ def failed(error: ChannelError, *, attempts: int, tries: int, now: datetime, hol
             return _dead(error)
         case Ambiguous() if hold_ambiguous:
             return unknown(error)
+        case NotSent() | Ambiguous() if platform_failures:
+            word = FAILING if isinstance(error, Ambiguous) else ChannelDown.reason
+            return _wait(error, now, DOWN_PAUSES_S[min(platform_failures, len(DOWN_PAUSES_S)) - 1], word=word)
         case NotSent() | Ambiguous():
             if tries > len(PAUSES_S):
                 return _dead(error)
@@ -63,11 +75,18 @@ def unknown(error: Ambiguous) -> Outcome:
     )
 
 
-def _wait(error: ChannelError, now: datetime, pause_s: float) -> Outcome:
+def waits_for_its_channel(reason: str | None) -> bool:
+    """Whether it was not sent because nobody was there: asking too early costs nothing, waiting keeps a person
+    waiting."""
+    return (reason or "").startswith((f"{ChannelDown.reason}: ", f"{FAILING}: "))
+
+
+def _wait(error: ChannelError, now: datetime, pause_s: float, *, word: str | None = None) -> Outcome:
+    word = word or error.reason
     return Outcome(
         status=DeliveryStatus.PENDING,
-        outcome=error.reason,
-        reason=f"{error.reason}: {error}",
+        outcome=word,
+        reason=f"{word}: {error}",
         error=str(error),
         next_try_at=now + timedelta(seconds=pause_s),
     )

@@ -32,9 +32,10 @@ from nanohost.channel_api import (
     Refused,
 )
 from nanohost.clock import Clock
+from nanohost.delivery.health import Health
 from nanohost.delivery.kinds import Kinds
 from nanohost.delivery.late_failures import LateFailures
-from nanohost.delivery.outcome import failed, sent, unknown
+from nanohost.delivery.outcome import failed, sent, unknown, waits_for_its_channel
 from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
 from nanohost.delivery.removals import Removals
@@ -92,6 +93,7 @@ class Sender:
         self._fair = fair or FairShare()
         self._on_saying = on_saying
         self._pacing = Pacing(clock)
+        self._health = Health()
         self.removals = Removals(clock)
         self._kinds = Kinds(store, mailboxes, self.removals)
         self._working: set[SessionId] = set()
@@ -137,7 +139,7 @@ class Sender:
                 to_tell = in_one_go = 0
                 continue
             wait = (delivery.next_try_at - self._clock.now()).total_seconds() if delivery.next_try_at else 0.0
-            if wait > 0 and not (poked and _waits_for_its_channel(delivery)):
+            if wait > 0 and not (poked and waits_for_its_channel(delivery.reason)):
                 poked = not await self._nap(delivery, wait)
                 if poked and self.lanes.closing:
                     return
@@ -162,7 +164,7 @@ class Sender:
         """Wait until it is tried again. False: look again at what there is to do."""
         lane = delivery.lane
         waiting = self._without_channel[lane.channel_type, lane.instance]
-        if _waits_for_its_channel(delivery):
+        if waits_for_its_channel(delivery.reason):
             waiting.add(lane)
         try:
             return await self.lanes.light_nap(lane, seconds)
@@ -241,6 +243,8 @@ class Sender:
         reach("sender.settled")
         if failed_already:
             await self._late.tell()
+        if isinstance(answer, Receipt) and self._health.passed(delivery.lane):
+            self.channel_is_back(delivery.lane.channel_type, delivery.lane.instance)
         if isinstance(answer, Receipt) and part.is_last:
             await self._kinds.sent(delivery, self._channel(delivery.lane))
         if isinstance(answer, Outcome):
@@ -312,7 +316,10 @@ class Sender:
             tries=tries,
             now=now,
             hold_ambiguous=self._holds_ambiguous(delivery),
+            platform_failures=self._health.failed(delivery.lane) if error.server_error else 0,
         )
+        if outcome.status is not DeliveryStatus.PENDING:
+            self._health.settled(delivery.lane)
         if isinstance(error, RateLimited) and outcome.next_try_at is not None:
             pause_s = (outcome.next_try_at - now).total_seconds()
             self._pacing.pause(delivery.lane, pause_s, whole_channel=error.whole_channel)
@@ -362,8 +369,3 @@ def _report(delivery: Delivery, outcome: Outcome, *, attempt: int) -> None:
         status=outcome.status,
         reason=outcome.reason,
     )
-
-
-def _waits_for_its_channel(delivery: Delivery) -> bool:
-    """It was not sent because nobody was there: asking too early costs nothing, waiting keeps a person waiting."""
-    return (delivery.reason or "").startswith(f"{ChannelDown.reason}:")

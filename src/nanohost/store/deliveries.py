@@ -65,7 +65,7 @@ ORDER BY seq DESC LIMIT ?
 TRIES = """
 SELECT count(*) AS tries FROM delivery_attempts a JOIN deliveries d USING (session_id, seq)
 WHERE session_id = ? AND seq = ? AND a.number > d.tries_from
-    AND ifnull(a.outcome, '') NOT IN ('down', 'rate_limited', 'auth')
+    AND ifnull(a.outcome, '') NOT IN ('down', 'failing', 'rate_limited', 'auth')
     AND a.number > (
         SELECT ifnull(max(number), 0) FROM delivery_attempts
         WHERE session_id = d.session_id AND seq = d.seq AND outcome = 'part')
@@ -100,7 +100,7 @@ RECEIPTS = "SELECT receipt FROM delivery_parts WHERE session_id = ? AND seq = ? 
 PARTS = "SELECT count(*) AS of, count(receipt) AS sent FROM delivery_parts WHERE session_id = ? AND seq = ?"
 MAY_BE_SENT = """
 SELECT 1 FROM delivery_attempts
-WHERE session_id = :session_id AND seq = :seq AND outcome = 'ambiguous' AND number > (
+WHERE session_id = :session_id AND seq = :seq AND outcome IN ('ambiguous', 'failing') AND number > (
     SELECT ifnull(max(number), 0) FROM delivery_attempts
     WHERE session_id = :session_id AND seq = :seq AND outcome = 'part')
 LIMIT 1
@@ -155,6 +155,9 @@ UPDATE deliveries SET decision = 'drop', reason = :reason
 WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
 """
 
+FAILING = "failing"
+"""How an attempt ended while the platform failed by itself and nothing went through: it may have been sent, and is no
+try."""
 CARDS = ("card", "question")
 """The kinds that may have buttons."""
 
@@ -237,7 +240,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try. `outcome`: sent, part (of a long one), or the class of the error; None while it is under way."""
+    """One try. `outcome`: sent, part (of a long one), failing, or the class of the error; None while it is under
+    way."""
 
     number: int
     started_at: datetime

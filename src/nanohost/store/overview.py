@@ -8,6 +8,8 @@ from nanohost.store.database import Reports
 from nanohost_protocol.times import to_text
 
 OVERDUE = timedelta(minutes=2)
+DOWN_AFTER = timedelta(minutes=8)
+"""For as long as a message that its platform does not take has its tries: a shorter trouble passes by itself."""
 """A task that is due is acted upon within a second, if a host runs."""
 
 COUNTS = """
@@ -32,6 +34,19 @@ WHERE outcome = 'waiting' GROUP BY session_id, reason ORDER BY messages DESC LIM
 DELIVERIES_WAITING = """
 SELECT channel_type || ':' || instance AS channel, coalesce(reason, 'in turn') AS reason, count(*) AS messages
 FROM deliveries WHERE status IN ('pending', 'sending') GROUP BY 1, 2 ORDER BY messages DESC LIMIT 20
+"""
+# What waits for a platform that takes nothing, since the first attempt of the message that waits longest.
+PLATFORMS_DOWN = """
+SELECT channel_type || ':' || instance AS channel, min(since) AS since, count(*) AS messages,
+       max(CASE WHEN since IS NOT NULL THEN reason END) AS reason
+FROM (
+    SELECT d.channel_type, d.instance, d.reason, (
+        SELECT min(a.started_at) FROM delivery_attempts a
+        WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.outcome IN ('down', 'failing')
+    ) AS since
+    FROM deliveries d WHERE d.status IN ('pending', 'sending')
+)
+GROUP BY channel_type, instance HAVING min(since) <= :long ORDER BY since LIMIT 20
 """
 DELIVERIES_UNKNOWN = """
 SELECT session_id AS session, seq, channel_type || ':' || instance AS channel, platform_id AS chat, reason, changed_at
@@ -116,6 +131,7 @@ LISTS = {
     "sessions_waiting": SESSIONS_WAITING,
     "mailboxes_refusing": MAILBOXES_REFUSING,
     "deliveries_waiting": DELIVERIES_WAITING,
+    "platforms_down": PLATFORMS_DOWN,
     "deliveries_unknown": DELIVERIES_UNKNOWN,
     "deliveries_dead": DELIVERIES_DEAD,
     "events_set_aside": EVENTS_SET_ASIDE,
@@ -133,5 +149,5 @@ async def counts(db: Reports) -> dict[str, int]:
 
 async def lists(db: Reports, now: datetime) -> dict[str, list[dict[str, str | int | None]]]:
     """What needs a look, by name; at most twenty lines each, latest or most first."""
-    times = {"now": to_text(now), "overdue": to_text(now - OVERDUE)}
+    times = {"now": to_text(now), "overdue": to_text(now - OVERDUE), "long": to_text(now - DOWN_AFTER)}
     return {name: [dict(row) for row in await db.all(sql, times)] for name, sql in LISTS.items()}

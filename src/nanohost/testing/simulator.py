@@ -30,6 +30,8 @@ class Fault(StrEnum):
     """The message is on the screen, and the connection is cut before the answer."""
     SERVER_ERROR = "500"
     """Nothing happened, and the server says it is its own fault."""
+    UNAVAILABLE = "503"
+    """The same, in the words of whatever stands before the platform."""
     HANG = "hang"
     """Nothing happened, and no answer comes while the simulator lives."""
     UNAUTHORIZED = "401"
@@ -77,9 +79,11 @@ BOT = "bot"
 
 @dataclass
 class Faults:
-    """What is to go wrong next. A fault is used up by the request it befalls."""
+    """What is to go wrong next. A fault is used up by the request it befalls. `lasting` befalls all requests, for as
+    long as it is set."""
 
     queue: deque[Fault] = field(default_factory=deque)
+    lasting: Fault | None = None
     limits: dict[str, tuple[int, float]] = field(default_factory=dict)
     """By chat, "" for all of them: how many requests are still refused as too many, and after how many seconds to
     come back."""
@@ -88,7 +92,7 @@ class Faults:
         """The next fault, if there is one (of those that fit, when any are named)."""
         if self.queue and (not fits or self.queue[0] in fits):
             return self.queue.popleft()
-        return None
+        return self.lasting if not fits or self.lasting in fits else None
 
     def retry_after_s(self, chat: str) -> float | None:
         """How long whoever sends to this chat is asked to wait; None: not at all."""

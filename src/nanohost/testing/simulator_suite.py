@@ -309,6 +309,7 @@ class SimulatorSuite(ChannelSuite):
             (Fault.RESET_BEFORE, (NotSent, Ambiguous), 0),
             (Fault.RESET_AFTER, (Ambiguous,), 1),
             (Fault.SERVER_ERROR, (NotSent, Ambiguous), 0),
+            (Fault.UNAVAILABLE, (NotSent, Ambiguous), 0),
             (Fault.UNAUTHORIZED, (AuthFailed,), 0),
             (Fault.NOT_JSON, (NotSent, Ambiguous), 0),
         ],
@@ -320,14 +321,17 @@ class SimulatorSuite(ChannelSuite):
             await bench.arrive()
             await send(bench.channel, bench.address, "before", "k0")
             bench.simulator.faults.queue.append(fault)
+            told = False
             try:
                 await send(bench.channel, bench.address, "during", "k1")
             except raised as error:
                 _says_no_secret(error, bench.simulator)
+                told = error.server_error
             else:
                 assert fault is Fault.RESET_AFTER, f"{fault} passed for sent"
                 assert copies == 1
             assert not bench.simulator.faults.queue, "the fault befell nothing"
+            assert told or fault not in (Fault.SERVER_ERROR, Fault.UNAVAILABLE), "whose failure is it?"
             await send(bench.channel, bench.address, "after", "k2")
             await bench.simulator.until_shown(2 + copies, self.DM)
             assert _words(*bench.simulator.texts(self.DM)) == ["before", *["during"] * copies, "after"]

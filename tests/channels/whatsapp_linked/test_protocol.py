@@ -90,6 +90,14 @@ def test_each_reason_has_its_error(reason: protocol.Reason, raised: type[Channel
     assert "why" in str(error)
 
 
+@pytest.mark.behaviour("DL-04")
+@pytest.mark.parametrize(("words", "failed"), [(f"{names.SERVER_ERROR}03", True), ("websocket not connected", False)])
+def test_the_host_is_told_that_whatsapp_failed_by_itself(words: str, failed: bool) -> None:
+    said = channel.parse(protocol.encode(protocol.Error(id="1", reason="not_sent", text=words)))
+    assert isinstance(said, channel.Error)
+    assert channel.failure(said).server_error is failed
+
+
 def test_a_message_of_the_bridge_becomes_an_event() -> None:
     said = channel.parse(protocol.encode(FULL))
     assert isinstance(said, channel.Message)
@@ -173,6 +181,7 @@ def test_a_file_lies_with_whatsapp_or_is_not_fetched(path: str, wanted: bool) ->
         ("server returned error 429", "rate_limited"),
         ("timed out waiting for message response", "ambiguous"),
         ("server returned error 479", "refused"),
+        ("server returned error 503", "not_sent"),
         ("something entirely new", "ambiguous"),
     ],
 )

@@ -28,6 +28,7 @@ from nanohost.rendering.form import length
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
 from nanohost.testing.simulators._discord_kinds import CHANGED, CHANGES, DELETED, KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
+from nanohost.testing.simulators._unavailable import unavailable
 
 TOKEN = "MTA.simulated.4242"  # noqa: S105 - of a platform that is none
 ME = Person(id="900", name="nanohost", is_bot=True)
@@ -796,6 +797,8 @@ class _Server:
                 return await _carry_out(handler, asked)
             case Fault.SERVER_ERROR:
                 return web.Response(status=500, text="<html>Internal Server Error</html>", content_type="text/html")
+            case Fault.UNAVAILABLE:
+                return unavailable()
             case Fault.UNAUTHORIZED:
                 return _json({"message": "401: Unauthorized", "code": 0}, status=401)
             case Fault.NOT_JSON:

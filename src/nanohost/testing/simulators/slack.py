@@ -21,6 +21,7 @@ from aiohttp import WSMsgType, web
 
 from nanohost.testing.simulator import ADA, BOB, BOT, LIMIT_S, Fault, Faults, Person, Shown, Simulator, edited
 from nanohost.testing.simulators._slack_kinds import CHANGED, CHANGES, DELETED, KINDS
+from nanohost.testing.simulators._unavailable import unavailable
 
 BOT_TOKEN = "xoxb-simulated-4242"  # noqa: S105 - of a platform that is none
 APP_TOKEN = "xapp-simulated-4242"  # noqa: S105
@@ -729,6 +730,8 @@ class _Server:
                 return await self._carry_out(method, asked)
             case Fault.SERVER_ERROR:
                 return web.Response(status=500, text="<html>Server Error</html>", content_type="text/html")
+            case Fault.UNAVAILABLE:
+                return unavailable()
             case Fault.UNAUTHORIZED:
                 return _denied("invalid_auth")
             case Fault.NOT_JSON:

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
 from nanohost.testing.simulators._telegram_html import BadMarkup, Read, read, utf16_length
+from nanohost.testing.simulators._unavailable import unavailable
 
 TOKEN = "123456789:simulated_token_of_nobody_at_all_0"  # noqa: S105
 USERNAME = "nano_test_bot"
@@ -682,6 +683,8 @@ async def _go_wrong(request: web.Request, fault: Fault) -> web.Response:
             return _UNAUTHORIZED.answer()
         case Fault.SERVER_ERROR:
             return _ApiError(500, "Internal Server Error").answer()
+        case Fault.UNAVAILABLE:
+            return unavailable()
         case Fault.NOT_JSON:
             return web.Response(text="<html><h1>It works!</h1></html>", content_type="text/html")
         case Fault.RESET_BEFORE | Fault.RESET_AFTER if request.transport is not None:

@@ -25,6 +25,7 @@ from aiohttp import web
 
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
 from nanohost.testing.simulators._whatsapp_kinds import CHANGED, CHANGES, CLOUD, DELETED
+from nanohost.testing.simulators._unavailable import unavailable
 
 ACCESS_TOKEN = "EAAsimulated4242"  # noqa: S105 - of a platform that is none
 APP_SECRET = "simulated-app-secret-4242"  # noqa: S105
@@ -585,6 +586,8 @@ async def _befall(request: web.Request, fault: Fault | None) -> web.StreamRespon
                 request.transport.abort()
         case Fault.SERVER_ERROR:
             return GraphError(1, "An unknown error occurred", status=500).response()
+        case Fault.UNAVAILABLE:
+            return unavailable()
         case Fault.HANG:
             await asyncio.get_running_loop().create_future()
         case Fault.UNAUTHORIZED:

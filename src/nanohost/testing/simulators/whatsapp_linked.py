@@ -286,7 +286,7 @@ class WhatsAppLinkedSimulator(Simulator):
             case Fault.RESET_AFTER:
                 await self._done(op)
                 self.kill_bridge()
-            case Fault.SERVER_ERROR:
+            case Fault.SERVER_ERROR | Fault.UNAVAILABLE:
                 self._fail(op, "not_sent", "server returned error 503")
             case Fault.UNAUTHORIZED:
                 self._fail(op, "auth", "not logged in")
