@@ -29,6 +29,7 @@ import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nanohost.channel_api import (
+    SLOWEST_UPLOAD,
     Address,
     Ambiguous,
     Attachment,
@@ -341,15 +342,15 @@ class Bridge:
         self._process.stdin.write(encode(op))
         return True
 
-    async def ask(self, op: Mapping[str, object]) -> Done:
-        """Say a line and wait for its answer. Raises ChannelError."""
+    async def ask(self, op: Mapping[str, object], *, more_s: float = 0.0) -> Done:
+        """Say a line and wait for its answer, so much longer than usual. Raises ChannelError."""
         id = str(next(self._numbers))
         answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self._asked[id] = answer
         try:
             if not self.tell({**op, "id": id}):
                 raise ChannelDown("the WhatsApp bridge is not running")
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(self._limit_s + more_s):
                 return await answer
         except TimeoutError:
             raise Ambiguous("the WhatsApp bridge did not answer in time") from None
@@ -630,7 +631,7 @@ class LinkedChannel:
             "text": file.text,
             "reply_to": file.reply_to,
         }
-        return await self._write(address, op)
+        return await self._write(address, op, more_s=file.size / SLOWEST_UPLOAD)
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
         op = {"op": "edit", "chat": address.platform_id, "message": message_id, "text": message.text}
@@ -708,12 +709,12 @@ class LinkedChannel:
         except TimeoutError:
             raise ChannelDown("nobody linked the device; run the check again") from None
 
-    async def _write(self, address: Address, op: Mapping[str, object]) -> Receipt:
+    async def _write(self, address: Address, op: Mapping[str, object], *, more_s: float = 0.0) -> Receipt:
         """A new message: it counts."""
         await self._ready(address.platform_id)
         async with self._spending:
             await asyncio.to_thread(self._tally.spend, datetime.now(UTC))
-        done = await self._bridge.ask(op)
+        done = await self._bridge.ask(op, more_s=more_s)
         return Receipt(platform_message_ids=(done.message,) if done.message else ())
 
     async def _repeatable(self, address: Address, op: Mapping[str, object]) -> None:

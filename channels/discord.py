@@ -78,6 +78,7 @@ from nanohost.channel_api import (
     Refused,
     Sender,
     Unit,
+    upload_answer_s,
 )
 
 with warnings.catch_warnings():
@@ -94,7 +95,8 @@ NONCE_LENGTH = 25
 
 CONNECT_S = 10.0
 CALL_S = 20.0
-FILE_TIMEOUT = aiohttp.ClientTimeout(total=50.0, sock_connect=CONNECT_S, sock_read=CALL_S)
+FILE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=CALL_S)
+"""For a file that somebody sent: as long as it goes on; the host ends what takes too long."""
 DEFER_S = 3.0
 """For a press of a button: after this long Discord has told the person that it failed."""
 CLOSE_S = 1.0
@@ -592,7 +594,7 @@ class _Http(HTTPClient):
         url = self._base + route.url.removeprefix(Route.BASE)
         # A message may have been sent; everything else is harmless to repeat.
         lost = Ambiguous if route.method == "POST" and route.path.endswith("/messages") else NotSent
-        params, timeout = options.get("params"), self._call if form is None else FILE_TIMEOUT
+        params, timeout = options.get("params"), self._call if form is None else self._upload(options.get("size", 0))
         try:
             async with self._transport.request(
                 route.method, url, data=data, headers=headers, params=params, timeout=timeout
@@ -600,6 +602,11 @@ class _Http(HTTPClient):
                 return _answer(answer, await answer.text(errors="replace"), lost)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             _raise_lost(error, lost)
+
+    def _upload(self, size: int) -> aiohttp.ClientTimeout:
+        """A file takes its time on the way; what is waited for is the answer after it."""
+        answer_s = (self._call.total or CALL_S) + upload_answer_s(size)
+        return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=answer_s)
 
     async def me(self) -> User:
         try:
@@ -618,14 +625,16 @@ class _Http(HTTPClient):
         params = MultipartParameters(payload=dict(payload), multipart=None, files=None)
         return _id_of(await self.send_message(channel_id, params=params))
 
-    async def send_file(self, channel_id: str, payload: Mapping[str, object], name: str, content: BinaryIO) -> str:
+    async def send_file(
+        self, channel_id: str, payload: Mapping[str, object], name: str, content: BinaryIO, size: int
+    ) -> str:
         route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
         said = json.dumps({**payload, "attachments": [{"id": 0, "filename": name}]})
         form: list[dict[str, object]] = [
             {"name": "payload_json", "value": said, "content_type": "application/json"},
             {"name": "files[0]", "value": content, "filename": name, "content_type": "application/octet-stream"},
         ]
-        return _id_of(await self.request(route, form=form))
+        return _id_of(await self.request(route, form=form, size=size))
 
     async def change(self, channel_id: str, message_id: str, payload: Mapping[str, object]) -> None:
         params = MultipartParameters(payload=dict(payload), multipart=None, files=None)
@@ -1558,7 +1567,7 @@ class DiscordChannel:
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         payload = _payload(file, idempotency_key)
         with await asyncio.to_thread(file.content.open, "rb") as content:
-            id = await self._required().send_file(_channel_of(address), payload, _whole(file.name), content)
+            id = await self._required().send_file(_channel_of(address), payload, _whole(file.name), content, file.size)
         return Receipt(platform_message_ids=(id,))
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:

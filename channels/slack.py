@@ -86,6 +86,7 @@ from nanohost.channel_api import (
     Receipt,
     Refused,
     Sender,
+    upload_answer_s,
 )
 
 TEXT_LIMIT = 11_000
@@ -879,7 +880,7 @@ class SlackChannel:
         with _harmless():
             begun = await _answer(client.files_getUploadURLExternal(filename=file.name, length=file.size))
             file_id = str(begun.get("file_id") or "")
-            await self._upload(client, str(begun.get("upload_url") or ""), file.content)
+            await self._upload(client, str(begun.get("upload_url") or ""), file)
         self._uploads[idempotency_key] = file_id
         if len(self._uploads) > REMEMBERED:
             self._uploads.popitem(last=False)
@@ -894,10 +895,11 @@ class SlackChannel:
         )
         return Receipt(platform_message_ids=(file_id,))
 
-    async def _upload(self, client: AsyncWebClient, url: str, content: Path) -> None:
+    async def _upload(self, client: AsyncWebClient, url: str, file: OutboundFile) -> None:
         assert client.session is not None
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.settings.timeout_s)
-        with await asyncio.to_thread(content.open, "rb") as opened:
+        answer_s = self.settings.timeout_s + upload_answer_s(file.size)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=answer_s)
+        with await asyncio.to_thread(file.content.open, "rb") as opened:
             try:
                 async with client.session.post(url, data=opened, proxy=client.proxy, timeout=timeout) as answer:
                     status = answer.status

@@ -99,6 +99,7 @@ from nanohost.channel_api import (
     Refused,
     Sender,
     Unit,
+    upload_answer_s,
 )
 
 FILE_OUT_BYTES = 50 * 1024 * 1024
@@ -506,6 +507,7 @@ class TelegramChannel:
                     parse_mode=parse_mode,
                     message_thread_id=thread,
                     reply_parameters=reply,
+                    read_timeout=self._patience.answer_s + upload_answer_s(file.size),
                 )
 
         return _receipt(await self._marked_up(file, attempt))

@@ -119,6 +119,7 @@ from nanohost.channel_api import (
     Receipt,
     Refused,
     Sender,
+    upload_answer_s,
 )
 
 STATUS_WAIT_S = 10.0
@@ -854,7 +855,10 @@ class _Graph:
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(head) + file.size + len(tail)),
         }
-        answer = await self._ask("POST", path, content=_form(head, file.content, tail), headers=headers)
+        answer_s = upload_answer_s(file.size)
+        answer = await self._ask(
+            "POST", path, content=_form(head, file.content, tail), headers=headers, more_s=answer_s
+        )
         id = answer.get("id")
         if not isinstance(id, str):
             raise Lost("WhatsApp took the file and gave it no id")
@@ -881,9 +885,12 @@ class _Graph:
         params: dict[str, str] | None = None,
         content: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
+        more_s: float = 0.0,
     ) -> JsonObject:
+        """`more_s`: how much longer than usual the answer is waited for."""
         try:
-            answer = await self._exchange(method, path, params, content, {**self._authorization(), **(headers or {})})
+            told = {**self._authorization(), **(headers or {})}
+            answer = await self._exchange(method, path, params, content, told, more_s)
         except (ChannelDown, Lost) as error:
             self.condition = (Condition.DOWN, str(error))
             raise
@@ -903,10 +910,14 @@ class _Graph:
         params: dict[str, str] | None,
         content: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
+        more_s: float,
     ) -> JsonObject:
+        usual = self._client.timeout
+        read_s = None if usual.read is None else usual.read + more_s
+        timeout = httpx.Timeout(connect=usual.connect, read=read_s, write=usual.write, pool=usual.pool)
         try:
             response = await self._client.request(
-                method, f"{self._url}/{path}", params=params, content=content, headers=headers
+                method, f"{self._url}/{path}", params=params, content=content, headers=headers, timeout=timeout
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             raise ChannelDown(f"WhatsApp cannot be reached: {type(error).__name__}") from None

@@ -42,6 +42,20 @@ API_VERSION = 1
 """What `api` in a channel's header must say. Raised when a channel written for the old number would break."""
 
 
+SLOWEST_UPLOAD = 64_000
+"""Bytes a second, half a megabit: a file that goes out more slowly is taken for one that does not go out."""
+
+
+_SYSTEM_KEEPS = 4 * 1024 * 1024
+"""Bytes of an upload that a system may have taken and not sent yet (Linux: the most of net.ipv4.tcp_wmem)."""
+
+
+def upload_answer_s(size: int) -> float:
+    """How much longer than for a text the answer to an upload of so many bytes is to be waited for, once the last of
+    them is handed over: what is under way yet goes at the line's pace."""
+    return min(size, _SYSTEM_KEEPS) / SLOWEST_UPLOAD
+
+
 class EventKind(StrEnum):
     """What happened on the platform."""
 
@@ -312,7 +326,8 @@ class Channel(Protocol):
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
         """Hand one message to the platform. Returning means the platform has it; anything else raises a ChannelError.
 
-        Never sleeps on a rate limit and never retries a request that may have taken effect: the host does both.
+        Never sleeps on a rate limit and never retries a request that may have taken effect: the host does both, and
+        ends a send that takes longer than a minute, with a file as much more as its size takes at SLOWEST_UPLOAD.
         """
         ...
 
@@ -340,7 +355,8 @@ class SendsFiles(Protocol):
     """A channel whose platform takes files."""
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
-        """As Channel.send."""
+        """As Channel.send. No limit of its own for all of an upload: one for a piece of it to get on, and one for the
+        answer after it; see `upload_answer_s`."""
         ...
 
 

@@ -457,3 +457,28 @@ async def test_after_a_crash_the_platform_is_asked_before_anything_is_sent_again
     async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
         assert (await bench.settled(1)).receipt == ("fake-1",)
     assert (len(remembers.sent), len(remembers.asked)) == (1, 1)
+
+
+@pytest.mark.behaviour("DL-15")
+async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path, able: AbleChannel) -> None:
+    """No text is answered in time here; the file is, when the platform takes it at last."""
+    sizes: list[int] = []
+
+    def limit_s(size: int) -> float:
+        sizes.append(size)
+        return 0.01 if size == 0 else 60.0
+
+    async with running(tmp_path, able, ManualClock(), limit_s=limit_s) as bench:
+        able.hold()
+        await outbox(bench, 1, "notes.txt", b"x" * 1000)
+        await enter(bench, FileOut(name="notes.txt"))
+        await able.wait_for_attempts(1)
+        await bench.enter("hello", 3, chat="c2")
+        async with asyncio.timeout(5):
+            while (await bench.known(3)).status is not DeliveryStatus.PENDING or not (await bench.known(3)).reason:
+                await bench.clock.advance(0)
+        assert "did not answer within" in str((await bench.known(3)).reason)
+        able.release()
+        assert (await bench.settled(1)).attempts == 1
+    assert [one.file_name for one in able.sent if one.file_name] == ["notes.txt"]
+    assert set(sizes) == {0, 1000}

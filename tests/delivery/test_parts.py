@@ -14,6 +14,7 @@ import pytest
 from nanohost.app import opened_store
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelDown, Form, NotSent, Pace, RateLimited, Refused
 from nanohost.delivery.delivery import Delivery
+from nanohost.delivery.sender import send_limit_s
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId, UnknownSender
@@ -96,7 +97,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def running(root: Path, fake: FakeChannel, clock: ManualClock, *, ask: bool = False) -> AsyncIterator[Bench]:
+async def running(
+    root: Path,
+    fake: FakeChannel,
+    clock: ManualClock,
+    *,
+    ask: bool = False,
+    limit_s: Callable[[int], float] = send_limit_s,
+) -> AsyncIterator[Bench]:
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         found = [one async for one in sessions.every(store.reports)]
@@ -111,7 +119,9 @@ async def running(root: Path, fake: FakeChannel, clock: ManualClock, *, ask: boo
                     tx, agent_group=group.id, messaging_group=None, thread_id=None, now=clock.now()
                 )
         mailboxes = Mailboxes(home.sessions, durable=False)
-        delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake}, ask=ask)
+        delivery = Delivery(
+            store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake}, ask=ask, limit_s=limit_s
+        )
         async with mailboxes.opened(), fake.connected(), delivery.opened():
             yield Bench(
                 store=store,

@@ -10,7 +10,7 @@ from nanohost.delivery.budget import Rates
 from nanohost.delivery.collector import Collector
 from nanohost.delivery.late_failures import LateFailures
 from nanohost.delivery.projection import Projection
-from nanohost.delivery.sender import Channels, Sender
+from nanohost.delivery.sender import Channels, Sender, send_limit_s
 from nanohost.delivery.typing import Typing
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
@@ -34,9 +34,10 @@ class Delivery:
         ask: bool = False,
         rates: Rates | None = None,
         fair: FairShare | None = None,
+        limit_s: Callable[[int], float] = send_limit_s,
     ) -> None:
         """`ask`: what may have been sent waits for an operator's word; see Sender. `rates`: how much a session may have
-        entered in an hour. `fair` holds back a long queue."""
+        entered in an hour. `fair` holds back a long queue. `limit_s`: for one send, by the bytes of its file."""
         self._on_request: Callable[[SessionId], None] = lambda _: None
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
         self._late = LateFailures(store=store, mailboxes=mailboxes, clock=clock, projection=projection)
@@ -51,6 +52,7 @@ class Delivery:
             ask=ask,
             on_saying=self._typing.on_saying,
             fair=fair,
+            limit_s=limit_s,
         )
         self._collector = Collector(
             store=store,

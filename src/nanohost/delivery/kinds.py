@@ -150,6 +150,14 @@ class Kinds:
             case _:
                 return await channel.send(address, message, idempotency_key=key)
 
+    async def file_bytes(self, delivery: Delivery, channel: Channel) -> int:
+        """How large the file is that would go out with it; 0 without one."""
+        payload = decode_out(delivery.kind, delivery.content) if delivery.kind == OutKind.FILE else None
+        if not isinstance(payload, FileOut) or not isinstance(channel, SendsFiles):
+            return 0
+        layout = await self._layout(delivery)
+        return await asyncio.to_thread(files.size_of, layout, delivery.out_id, payload.name) or 0
+
     async def sent(self, delivery: Delivery, channel: Channel | None) -> None:
         """The receipt is stored: what was only there to be sent goes."""
         if delivery.kind != OutKind.FILE:

@@ -18,6 +18,7 @@ from datetime import timedelta
 import structlog
 
 from nanohost.channel_api import (
+    SLOWEST_UPLOAD,
     Address,
     Ambiguous,
     AuthFailed,
@@ -51,7 +52,7 @@ from nanohost_protocol.ids import derive
 from nanohost_protocol.rows import OutKind
 
 SEND_LIMIT_S = 60.0
-"""A channel that has not answered by then may have sent or not."""
+"""A channel that has not answered by then may have sent or not. A file has the time of its upload besides."""
 BACKLOG = 16
 """Messages that a lane sends in one go before others come first; see FairShare."""
 OF_OURS_S = 0.02
@@ -61,6 +62,12 @@ TURN_PAUSE = timedelta(seconds=2)
 
 Channels = Mapping[tuple[str, str], Channel]
 
+
+def send_limit_s(size: int) -> float:
+    """For one send. `size`: bytes of the file that goes with it."""
+    return SEND_LIMIT_S + size / SLOWEST_UPLOAD
+
+
 _log = structlog.get_logger()
 
 
@@ -68,7 +75,8 @@ class Sender:
     """`channels` is looked up at each attempt by (channel type, instance): one may come and go.
 
     `ask`: hold what may have been sent until an operator decides, unless the platform knows a repeat by itself.
-    `on_saying` is called for a lane when something is about to be sent, and again when the platform has it.
+    `on_saying` is called for a lane when something is about to be sent, and again when the platform has it. `limit_s`:
+    for one send, by the bytes of its file.
     """
 
     def __init__(
@@ -83,7 +91,9 @@ class Sender:
         ask: bool = False,
         on_saying: Callable[[LaneKey], None] = lambda _: None,
         fair: FairShare | None = None,
+        limit_s: Callable[[int], float] = send_limit_s,
     ) -> None:
+        self._limit_s = limit_s
         self._store = store
         self._clock = clock
         self._channels = channels
@@ -331,13 +341,14 @@ class Sender:
         if channel is None:
             raise ChannelDown(f"there is no channel {lane.channel_type}:{lane.instance} in this host")
         key = _key(delivery, part)
+        limit_s = self._limit_s(await self._kinds.file_bytes(delivery, channel))
         try:
-            async with asyncio.timeout(SEND_LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 receipt = await self._found(delivery, channel, key)
                 if receipt is None:
                     receipt = await self._kinds.send(channel, delivery, part, key)
         except TimeoutError:
-            raise Ambiguous(f"{lane.channel_type} did not answer within {SEND_LIMIT_S:.0f} s") from None
+            raise Ambiguous(f"{lane.channel_type} did not answer within {limit_s:.0f} s") from None
         self._on_saying(lane)
         return receipt
 
