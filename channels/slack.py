@@ -913,13 +913,27 @@ class SlackChannel:
     async def find_sent(self, address: Address, *, idempotency_key: str) -> Receipt | None:
         """A file is found for as long as this object lives: Slack keeps no key with it."""
         if (file_id := self._uploads.get(idempotency_key)) is not None:
-            shares = (await self._file_info(self._web, file_id)).shares
-            shared = address.platform_id in (*shares.public, *shares.private)
-            return Receipt(platform_message_ids=(file_id,)) if shared else None
+            if await self._is_shared(file_id, address):
+                return Receipt(platform_message_ids=(file_id,))
+            del self._uploads[idempotency_key]
+            return None
         async for message in self._standing(address, time.time() - LOOKED_BACK_S):
             if message.metadata is not None and message.metadata.event_payload.get("key") == idempotency_key:
                 return Receipt(platform_message_ids=(message.ts,))
         return None
+
+    async def _is_shared(self, file_id: str, address: Address) -> bool:
+        """Slack shares a file a while after it took it. One that is not to be seen yet is deleted, so that it does not
+        come up beside the one that is sent in its place."""
+        try:
+            shares = (await self._file_info(self._web, file_id)).shares
+            if address.platform_id in (*shares.public, *shares.private):
+                return True
+            await _answer(self._web.files_delete(file=file_id))
+        except _SlackRefused as refused:
+            if refused.error not in ("file_not_found", "file_deleted"):
+                raise
+        return False
 
     async def _standing(self, address: Address, since: float) -> AsyncIterator[_Standing]:
         """What stands in a chat outside of threads, the newest first; or in a thread, the oldest first. Raises

@@ -206,6 +206,35 @@ async def test_a_file_or_a_card_whose_answer_was_lost_is_found_if_it_is_there(
 
 
 @pytest.mark.behaviour("DL-05")
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_file_whose_answer_was_lost_is_seen_once_also_where_slack_shares_it_late(
+    slack: SlackSimulator, channel: SlackChannel, tmp_path: Path, *, late: bool
+) -> None:
+    async with channel.connected():
+        slack.shares_late = late
+        slack.faults.queue.append(Fault.RESET_AFTER)
+        with pytest.raises(Ambiguous):
+            await channel.send_file(ROOM, _file(tmp_path), idempotency_key="k1")
+        if await channel.find_sent(ROOM, idempotency_key="k1") is None:
+            await channel.send_file(ROOM, _file(tmp_path), idempotency_key="k1")
+        await slack.share_late()
+    assert [one.file_name for one in slack.screen("C500")] == ["notes.txt"]
+
+
+@pytest.mark.behaviour("DL-05")
+async def test_a_file_that_somebody_deleted_meanwhile_is_sent_again(
+    slack: SlackSimulator, channel: SlackChannel, tmp_path: Path
+) -> None:
+    async with channel.connected():
+        slack.shares_late = True
+        slack.faults.queue.append(Fault.RESET_AFTER)
+        with pytest.raises(Ambiguous):
+            await channel.send_file(ROOM, _file(tmp_path), idempotency_key="k1")
+        for _ in range(2):
+            assert await channel.find_sent(ROOM, idempotency_key="k1") is None
+
+
+@pytest.mark.behaviour("DL-05")
 async def test_what_was_sent_is_found_behind_many_others(slack: SlackSimulator, channel: SlackChannel) -> None:
     slack.most_a_page = 2
     thread = Address(platform_id="C500", thread_id="1700000000.000100")

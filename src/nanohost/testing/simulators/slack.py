@@ -98,6 +98,9 @@ class SlackSimulator(Simulator):
         """Connections stay open and say nothing, not even that they live."""
         self.shows_login_page = False
         """Instead of a file, whatever token is brought."""
+        self.shares_late = False
+        """Files that are taken are shared when `share_late` is called, as Slack does after it has scanned them."""
+        self._late: list[tuple[StoredFile, Shown]] = []
         self.size_told: int | None = None
         """What is said of the size of files, when it is not the truth."""
         self.lies_at = ""
@@ -626,18 +629,33 @@ class SlackSimulator(Simulator):
             self._channel(asked | {"channel": asked.get("channel_id")}),
             str(asked.get("initial_comment") or ""),
         )
-        shown = Shown(id=self.next_ts(), chat=chat, text=_read_mrkdwn(words), raw=words, sender=BOT)
-        stored.shared[chat] = shown.id
-        await self.show(
-            replace(
-                shown,
-                thread=asked.get("thread_ts") or None,
-                file_name=stored.name,
-                file_bytes=stored.content,
-                pinged=_pings(words),
-            )
+        shown = Shown(
+            id=self.next_ts(),
+            chat=chat,
+            text=_read_mrkdwn(words),
+            raw=words,
+            sender=BOT,
+            thread=asked.get("thread_ts") or None,
+            file_name=stored.name,
+            file_bytes=stored.content,
+            pinged=_pings(words),
         )
+        self._late.append((stored, shown))
+        if not self.shares_late:
+            await self.share_late()
         return {"files": [{"id": stored.id, "title": stored.name}]}
+
+    async def share_late(self) -> None:
+        """What was taken and is not deleted is seen now."""
+        late, self._late = self._late, []
+        for stored, shown in late:
+            if stored.id in self._files:
+                stored.shared[shown.chat] = shown.id
+                await self.show(shown)
+
+    async def _api_files_delete(self, asked: Asked) -> Answer:
+        self._files.pop(self.file(str(asked.get("file"))).id)
+        return {}
 
     # --- facts ---
 
