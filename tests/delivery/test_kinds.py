@@ -16,6 +16,7 @@ from nanohost.channel_api import Ambiguous, Capabilities, Pace
 from nanohost.delivery import files
 from nanohost.delivery.kinds import SUPERSEDED, Kinds
 from nanohost.delivery.manner import NEAREST, reaction
+from nanohost.delivery.pacing import MARGIN
 from nanohost.delivery.removals import Removals
 from nanohost.removal import Progress
 from nanohost.store import deliveries, sessions
@@ -300,7 +301,7 @@ async def test_thirty_edits_in_a_group_stay_under_the_pace_and_the_last_state_is
             await enter(bench, EditOut(message=1, text=f"{number} %"), first=3 + 2 * number)
         await enter(bench, EditOut(message=1, text="100 %"), first=99)
         await bench.clock.somebody_sleeps()
-        await bench.clock.advance(1.0)
+        await bench.clock.advance(1.0 * MARGIN)
         await bench.settled(99)
         assert able.edits == [("fake-1", "100 %")]
         assert (await bench.known(3)).status is DeliveryStatus.DROPPED

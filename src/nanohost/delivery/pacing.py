@@ -1,4 +1,4 @@
-"""How fast messages go to a platform: no faster than its channel declares, and not at all where it said to wait.
+"""How fast messages go to a platform: a little slower than its channel declares, and not at all where it said to wait.
 
 Promises: who waits for one chat holds up no other; lanes of one chat take turns in the order they came. A wait is no
 attempt. In memory: a host that starts anew may be a little fast once, and is told so by the platform.
@@ -15,6 +15,9 @@ from nanohost.channel_api import Pace
 from nanohost.clock import Clock
 from nanohost.store.deliveries import LaneKey
 
+MARGIN = 1.1
+"""How much slower than the platform allows: it counts when a message arrives, and two that leave us far enough apart
+may arrive closer together. A tenth of a second covers the jitter of a line; being told to wait costs whole seconds."""
 MOST_REMEMBERED = 1000
 """Chats; beyond that those that need not wait are forgotten."""
 
@@ -40,15 +43,15 @@ def chat_rules(pace: Pace, *, is_group: bool) -> list[Rule]:
     """What holds for one chat."""
     rules = []
     if pace.between_s:
-        rules.append(Rule(1, pace.between_s))
+        rules.append(Rule(1, pace.between_s * MARGIN))
     if pace.a_minute_in_a_group and is_group:
-        rules.append(Rule(pace.a_minute_in_a_group, 60.0))
+        rules.append(Rule(pace.a_minute_in_a_group, 60.0 * MARGIN))
     return rules
 
 
 def channel_rules(pace: Pace) -> list[Rule]:
     """What holds for all chats of one instance together."""
-    return [Rule(pace.a_second, 1.0)] if pace.a_second else []
+    return [Rule(pace.a_second, 1.0 * MARGIN)] if pace.a_second else []
 
 
 @dataclass(slots=True)
@@ -77,6 +80,13 @@ class Pacing:
             return True
         passes_chat = await self._pass(_chat(lane), of_chat, nap)
         return passes_chat and await self._pass(_channel(lane), of_channel, nap)
+
+    def answered(self, lane: LaneKey) -> None:
+        """The platform has what this chat's turn was for: the pace goes on from now. It may have arrived just now, and
+        what follows at once would come too soon however early this one left."""
+        gate = self._gates.get(_chat(lane))
+        if gate is not None and gate.sent:
+            gate.sent[-1] = self._clock.monotonic()
 
     def pause(self, lane: LaneKey, seconds: float, *, whole_channel: bool) -> None:
         """The platform said to wait: this chat does, or all of its channel do."""
@@ -110,7 +120,7 @@ class Pacing:
     def _forget_those_at_rest(self) -> None:
         now = self._clock.monotonic()
         for key, gate in list(self._gates.items()):
-            latest = max(gate.paused_until, gate.sent[-1] + 60.0 if gate.sent else 0.0)
+            latest = max(gate.paused_until, gate.sent[-1] + 60.0 * MARGIN if gate.sent else 0.0)
             if latest <= now and not gate.turn.locked():
                 del self._gates[key]
 

@@ -184,6 +184,7 @@ class Sender:
     async def _attempt_in_turn(self, delivery: Delivery, in_one_go: int) -> None:
         began = time.monotonic()
         await self._attempt(delivery)
+        self._pacing.answered(delivery.lane)
         if in_one_go >= BACKLOG:
             await self._fair.give_way(delivery.lane.chat, min(time.monotonic() - began, OF_OURS_S))
 
