@@ -231,12 +231,16 @@ class _Request(HTTPXRequest):
             raise TelegramError("the answer was not Telegram's")
         return answer
 
-    async def pour(self, url: str, into: Path, most_bytes: int) -> None:
-        """A file's bytes as they come: all of them at once would be the host's memory. Raises ChannelError."""
+    async def pour(self, url: str, into: Path, most_bytes: int, size: int | None) -> None:
+        """A file's bytes as they come: all of them at once would be the host's memory. `size`: how many there are, if
+        that is known. What comes instead of them, a page of whatever stands in between, is no file of the person's.
+        Raises ChannelError."""
         try:
             async with self._client.stream("GET", url) as answer:
                 if answer.status_code != httpx.codes.OK:
                     raise NotSent(f"Telegram does not give the file now: it answers {answer.status_code}")
+                if _is_page(answer) and not url.lower().endswith(_PAGES):
+                    raise NotSent("Telegram does not give the file now: a page came in its place")
                 got = 0
                 with await asyncio.to_thread(into.open, "wb") as written:
                     async for chunk in answer.aiter_bytes(_CHUNK):
@@ -246,6 +250,15 @@ class _Request(HTTPXRequest):
                         await asyncio.to_thread(written.write, chunk)
         except httpx.HTTPError as error:
             raise NotSent(f"the file did not come ({type(error).__name__})") from None
+        if size is not None and got != size:
+            raise NotSent(f"Telegram does not give the file now: {got} bytes came, and it has {size}")
+
+
+_PAGES = (".html", ".htm", ".xhtml")
+
+
+def _is_page(answer: httpx.Response) -> bool:
+    return str(answer.headers.get("Content-Type", "")).lower().startswith(("text/html", "application/xhtml"))
 
 
 class _PollRequest(_Request):
@@ -311,10 +324,10 @@ class _Lines:
             get_updates_request=self._polls,
         )
 
-    async def download(self, path: str, into: Path, most_bytes: int) -> None:
+    async def download(self, path: str, into: Path, most_bytes: int, size: int | None) -> None:
         """Raises ChannelError. The library would read a file of this machine if there is one under that name."""
         base = self.bot.base_file_url
-        await self._calls.pour(f"{base}/{quote(path.removeprefix(f'{base}/'))}", into, most_bytes)
+        await self._calls.pour(f"{base}/{quote(path.removeprefix(f'{base}/'))}", into, most_bytes, size)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Bot]:
@@ -456,7 +469,7 @@ class TelegramChannel:
             file = await self._bot.get_file(attachment.ref)
             if (file.file_size or 0) > most_bytes:
                 raise Refused(f"the file has {file.file_size} bytes, {most_bytes} are allowed")
-            await self._lines.download(file.file_path or "", into, most_bytes)
+            await self._lines.download(file.file_path or "", into, most_bytes, file.file_size)
 
     # --- what is said to people ---
 

@@ -211,6 +211,22 @@ async def test_a_file_is_telegrams_also_where_this_machine_has_one_of_that_name(
     assert (tmp_path / "a").read_bytes() == b"what Ada sent"
 
 
+@pytest.mark.behaviour("IN-06")
+@pytest.mark.parametrize(("says_so", "name"), [(True, "plan.pdf"), (False, "plan.pdf"), (True, "page.html")])
+async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
+    tmp_path: Path, *, says_so: bool, name: str
+) -> None:
+    async with receiving() as here:
+        here.telegram.shows_page, here.telegram.page_says_so = 1000, says_so
+        await here.telegram.write(ADA.id, "look", file=(name, b"content"))
+        [attachment] = (await here.event()).attachments
+        with pytest.raises(NotSent):
+            await here.channel.fetch(attachment, tmp_path / "a", most_bytes=10_000)
+        here.telegram.shows_page = 0
+        await here.channel.fetch(attachment, tmp_path / "a", most_bytes=10_000)
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
 async def test_a_file_that_is_larger_than_was_said_is_cut_off(tmp_path: Path) -> None:
     async with receiving(Understating()) as here:
         await here.telegram.write(ADA.id, "", file=("notes.txt", bytes(3_000_000)))

@@ -147,6 +147,10 @@ class TelegramSimulator(Simulator):
         self._groups: set[str] = set()
         self._forums: set[str] = set()
         self._files: dict[str, tuple[str, bytes]] = {}
+        self.shows_page = 0
+        """Instead of a file, a page of so many bytes and some: of whatever stands before Telegram."""
+        self.page_says_so = True
+        """That page says that it is one."""
         self._sent_at: dict[str, deque[float]] = {}
 
     # --- life ---
@@ -442,6 +446,11 @@ class TelegramSimulator(Simulator):
     async def _serve_file(self, request: web.Request) -> web.Response:
         if request.match_info["token"] != self.token:
             return _UNAUTHORIZED.answer()
+        if self.shows_page:
+            page = f"<html><h1>Sign in</h1>{' ' * self.shows_page}</html>"
+            return web.Response(
+                text=page, content_type="text/html" if self.page_says_so else "application/octet-stream"
+            )
         for path, content in self._files.values():
             if path == request.match_info["path"]:
                 return web.Response(body=content)
