@@ -733,6 +733,10 @@ def _words(error: Exception) -> str:
     return getattr(cause, "strerror", None) or type(error).__name__
 
 
+def _is_page(attachment: Attachment) -> bool:
+    return attachment.media_type.startswith("text/html") or attachment.name.lower().endswith((".html", ".htm"))
+
+
 def _id_of(said: object) -> str:
     if isinstance(said, dict) and isinstance(said.get("id"), str):
         return str(said["id"])
@@ -1590,6 +1594,8 @@ class DiscordChannel:
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         taken = 0
         async with self._required().file(attachment.ref) as answer:
+            if answer.content_type == "text/html" and not _is_page(attachment):
+                raise NotSent("Discord does not give the file now: a page came in its place")
             with await asyncio.to_thread(into.open, "wb") as out:
                 async for chunk in answer.content.iter_chunked(CHUNK):
                     taken += len(chunk)

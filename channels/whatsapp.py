@@ -831,6 +831,9 @@ def _seconds(header: str, otherwise: float) -> float:
     return float(header) if header.isdecimal() else otherwise
 
 
+_PAGE = "text/html"
+
+
 class _Graph:
     """Meta's Graph API with our token. Raises ChannelError or Lost; nothing is ever tried twice."""
 
@@ -864,11 +867,14 @@ class _Graph:
             raise Lost("WhatsApp took the file and gave it no id")
         return id
 
-    async def download(self, url: str, into: Path, *, most_bytes: int) -> None:
+    async def download(self, url: str, into: Path, *, most_bytes: int, is_page: bool) -> None:
+        """`is_page`: what is fetched is a page of HTML itself; another one is whatever stands before Meta."""
         try:
             async with self._client.stream("GET", url, headers=self._authorization()) as response:
                 if not response.is_success:
                     raise _not_downloaded(response.status_code)
+                if response.headers.get("Content-Type", "").startswith(_PAGE) and not is_page:
+                    raise NotSent("WhatsApp does not give the file now: a page came in its place")
                 file = await asyncio.to_thread(into.open, "wb")
                 try:
                     await _pour(response, file.write, most_bytes)
@@ -989,6 +995,7 @@ class _Uploaded(_Said):
 
     url: str
     file_size: int | None = None
+    mime_type: str | None = None
 
 
 class _Taken(_Said):
@@ -1283,7 +1290,8 @@ class WhatsAppChannel:
             raise NotSent("WhatsApp does not say where the file is") from None
         if file.file_size is not None and file.file_size > most_bytes:
             raise Refused(f"the file has {file.file_size} bytes; at most {most_bytes} are taken")
-        await self._graph.download(file.url, into, most_bytes=most_bytes)
+        is_page = (file.mime_type or "").startswith(_PAGE)
+        await self._graph.download(file.url, into, most_bytes=most_bytes, is_page=is_page)
 
     async def _post(self, address: Address, content: JsonObject, reply_to: str | None, key: str) -> Receipt:
         if (known := self._sends.taken(key)) is not None:

@@ -116,6 +116,8 @@ class Simulator(ABC):
         self.faults = Faults()
         self._shown: list[Shown] = []
         self._changed = asyncio.Condition()
+        self.shows_page = False
+        """A page of whatever stands before the platform, in the place of people's files; where the simulator does."""
         self.typing: list[str] = []
         """The chats in which typing was shown, one entry each time."""
 

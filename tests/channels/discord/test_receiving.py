@@ -511,6 +511,20 @@ async def test_edits_and_reactions_in_a_thread_belong_to_it(
         assert (event.platform_id, event.thread_id, event.sender.name) == (GENERAL, THREAD, "Bob")
 
 
+@pytest.mark.behaviour("IN-06")
+async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
+    desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        await platform.write(DM, "", file=("plan.pdf", b"content"))
+        await inbox.until(lambda: len(inbox.accepted) == 1)
+        [attachment] = inbox.accepted[0].attachments
+        platform.shows_page = True
+        with pytest.raises(NotSent):
+            await channel.fetch(attachment, tmp_path / "file", most_bytes=10_000)
+
+
 async def test_a_file_is_fetched_without_showing_our_token_and_one_that_is_gone_is_refused(
     desk: DiscordBench, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:

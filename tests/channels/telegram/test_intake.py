@@ -217,12 +217,12 @@ async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
     tmp_path: Path, *, says_so: bool, name: str
 ) -> None:
     async with receiving() as here:
-        here.telegram.shows_page, here.telegram.page_says_so = 1000, says_so
+        here.telegram.shows_page, here.telegram.page_says_so = True, says_so
         await here.telegram.write(ADA.id, "look", file=(name, b"content"))
         [attachment] = (await here.event()).attachments
         with pytest.raises(NotSent):
             await here.channel.fetch(attachment, tmp_path / "a", most_bytes=10_000)
-        here.telegram.shows_page = 0
+        here.telegram.shows_page = False
         await here.channel.fetch(attachment, tmp_path / "a", most_bytes=10_000)
     assert (tmp_path / "a").read_bytes() == b"content"
 

@@ -337,6 +337,18 @@ def test_a_forwarded_name_of_ours_addresses_nobody() -> None:
 
 
 @pytest.mark.behaviour("IN-06")
+async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
+) -> None:
+    pdf, page = (meta.store_media("a", kind, b"x" * 10) for kind in ("application/pdf", "text/html"))
+    meta.shows_page = True
+    async with channel.connected():
+        with pytest.raises(NotSent):
+            await channel.fetch(Attachment(ref=pdf.id), tmp_path / "a", most_bytes=10_000)
+        await channel.fetch(Attachment(ref=page.id), tmp_path / "b", most_bytes=10_000)
+
+
+@pytest.mark.behaviour("IN-06")
 async def test_a_file_that_meta_has_no_more_is_refused_and_one_that_cannot_be_reached_may_come_later(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
 ) -> None:

@@ -832,6 +832,8 @@ class _Server:
     async def _file(self, request: web.Request) -> web.StreamResponse:
         if "Authorization" in request.headers:
             return web.Response(status=400, text="the token is shown to a stranger")
+        if self._simulator.shows_page:
+            return web.Response(text=_PAGE_OF_HTML, content_type="text/html")
         content = self._simulator.file(request.match_info["id"])
         return web.Response(status=404) if content is None else web.Response(body=content)
 

@@ -147,10 +147,8 @@ class TelegramSimulator(Simulator):
         self._groups: set[str] = set()
         self._forums: set[str] = set()
         self._files: dict[str, tuple[str, bytes]] = {}
-        self.shows_page = 0
-        """Instead of a file, a page of so many bytes and some: of whatever stands before Telegram."""
         self.page_says_so = True
-        """That page says that it is one."""
+        """The page in the place of a file says that it is one."""
         self._sent_at: dict[str, deque[float]] = {}
 
     # --- life ---
@@ -447,7 +445,7 @@ class TelegramSimulator(Simulator):
         if request.match_info["token"] != self.token:
             return _UNAUTHORIZED.answer()
         if self.shows_page:
-            page = f"<html><h1>Sign in</h1>{' ' * self.shows_page}</html>"
+            page = f"<html><h1>Sign in</h1>{' ' * 1000}</html>"
             return web.Response(
                 text=page, content_type="text/html" if self.page_says_so else "application/octet-stream"
             )

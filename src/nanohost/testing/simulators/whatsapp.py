@@ -576,6 +576,8 @@ class WhatsAppSimulator(Simulator):
         stored = self._media.get(request.match_info["media"])
         if request.headers.get("Authorization") != f"Bearer {ACCESS_TOKEN}":
             return web.Response(status=401)
+        if self.shows_page:
+            return web.Response(text=_LOGIN_PAGE, content_type="text/html")
         return web.Response(body=stored.content) if stored else web.Response(status=404)
 
 
