@@ -47,7 +47,8 @@ def _open(row: MessageIn, ack: Ack | None) -> bool:
 
 def withdrawn(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
     """Of eligible rows those that nobody is to see: what was deleted before anybody took it. The deletion is one of
-    them where the message itself is; of a message that was taken before the agent is told.
+    them where the message itself is; of a message that was taken before the agent is told, and of an answer to a
+    question of ours: it counts as answered.
 
     Decided here, on one snapshot of both files: whoever else looked could not know what is taken meanwhile.
     """
@@ -55,7 +56,7 @@ def withdrawn(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
     for at, row in enumerate(fresh):
         if DELETION not in row.content or _event_of(row) != DELETION:
             continue
-        targets = [one for one in fresh[:at] if _is_about_the_same(one, row)]
+        targets = [one for one in fresh[:at] if _is_about_the_same(one, row) and not _is_answer(one)]
         gone |= {one.id: one for one in targets if _event_of(one) != DELETION}
         if any(_event_of(one) == "message" for one in targets):
             gone |= {one.id: one for one in [*targets, row]}
@@ -65,6 +66,11 @@ def withdrawn(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
 def _event_of(row: MessageIn) -> str | None:
     said = decoded(row).payload if row.kind is InKind.CHAT else None
     return said.event if isinstance(said, ChatIn) else None
+
+
+def _is_answer(row: MessageIn) -> bool:
+    said = decoded(row).payload
+    return isinstance(said, ChatIn) and said.answers is not None
 
 
 def _is_about_the_same(one: MessageIn, other: MessageIn) -> bool:

@@ -175,6 +175,14 @@ def test_an_edit_that_nobody_took_is_withdrawn_with_its_message_and_the_deletion
 
 
 @pytest.mark.behaviour("RT-14")
+def test_an_answer_to_a_question_is_not_withdrawn() -> None:
+    answer = replace(
+        said(2, "message", "p1"), content=encode(ChatIn(text="x", sender="Ada", sender_id="u", answers="o1"))
+    )
+    assert withdrawn([answer, deletion(4, "p1")], {}) == ()
+
+
+@pytest.mark.behaviour("RT-14")
 def test_a_deletion_withdraws_nothing_of_another_chat_and_nothing_that_came_after_it() -> None:
     rows = [said(2, "message", "p1", chat="c2"), deletion(4, "p1"), said(6, "message", "p1")]
     assert withdrawn(rows, {}) == ()
