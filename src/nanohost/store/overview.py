@@ -46,7 +46,7 @@ FROM (
     ) AS since
     FROM deliveries d WHERE d.status IN ('pending', 'sending')
 )
-GROUP BY channel_type, instance HAVING min(since) <= :long ORDER BY since LIMIT 20
+GROUP BY channel_type, instance HAVING min(since) <= :before ORDER BY since LIMIT 20
 """
 DELIVERIES_UNKNOWN = """
 SELECT session_id AS session, seq, channel_type || ':' || instance AS channel, platform_id AS chat, reason, changed_at
@@ -149,5 +149,5 @@ async def counts(db: Reports) -> dict[str, int]:
 
 async def lists(db: Reports, now: datetime) -> dict[str, list[dict[str, str | int | None]]]:
     """What needs a look, by name; at most twenty lines each, latest or most first."""
-    times = {"now": to_text(now), "overdue": to_text(now - OVERDUE), "long": to_text(now - DOWN_AFTER)}
+    times = {"now": to_text(now), "overdue": to_text(now - OVERDUE), "before": to_text(now - DOWN_AFTER)}
     return {name: [dict(row) for row in await db.all(sql, times)] for name, sql in LISTS.items()}
