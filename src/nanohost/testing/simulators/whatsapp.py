@@ -24,8 +24,8 @@ import aiohttp
 from aiohttp import web
 
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._whatsapp_kinds import CHANGED, CHANGES, CLOUD, DELETED
 from nanohost.testing.simulators._unavailable import unavailable
+from nanohost.testing.simulators._whatsapp_kinds import CHANGED, CHANGES, CLOUD, DELETED
 
 ACCESS_TOKEN = "EAAsimulated4242"  # noqa: S105 - of a platform that is none
 APP_SECRET = "simulated-app-secret-4242"  # noqa: S105
