@@ -187,6 +187,15 @@ async def test_the_list_says_what_is_set_up(pigeon: Operator) -> None:
     assert (rows["pigeon"]["usable"], rows["pigeon"]["instances"]) == (True, "")
 
 
+async def test_a_simulated_platform_can_be_told_to_send_what_is_not_words() -> None:
+    shown, telegram = io.StringIO(), find_simulator("telegram")
+    written = await serve(telegram, io.StringIO("/send poll\n/send pigeon\n"), shown)
+    assert written == 1
+    assert "/send KIND sends something that is not words: link behind a word, " in shown.getvalue()
+    assert "there is nothing called 'pigeon' to send; there are: link behind a word, " in shown.getvalue()
+    assert len(telegram.screen(telegram.dm, sender=None)) == 1
+
+
 async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed() -> None:
     shown = io.StringIO()
     written = await serve(find_simulator("telegram"), io.StringIO("hello\n\n/press Yes\n"), shown)

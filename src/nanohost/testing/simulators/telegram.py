@@ -23,6 +23,7 @@ from aiohttp import web
 
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
 from nanohost.testing.simulators._telegram_html import BadMarkup, Read, read, utf16_length
+from nanohost.testing.simulators._telegram_kinds import KINDS
 from nanohost.testing.simulators._unavailable import unavailable
 
 TOKEN = "123456789:simulated_token_of_nobody_at_all_0"  # noqa: S105
@@ -46,6 +47,8 @@ _NOT_ASKED_FOR = frozenset({"message_reaction", "message_reaction_count", "chat_
 """What a bot gets only when it names it in allowed_updates."""
 _NAME = re.compile(r"@(\w+)")
 _COMMAND = re.compile(r"/\w{1,32}(?:@\w+)?")
+
+_OF_EVERY_MESSAGE = frozenset({"message_id", "date", "chat", "from", "message_thread_id", "is_topic_message"})
 
 Json = dict[str, object]
 
@@ -108,9 +111,10 @@ class TelegramSimulator(Simulator):
 
     name = "telegram"
 
-    def __init__(self, *, token: str = TOKEN) -> None:
+    def __init__(self, *, token: str = TOKEN, username: str = USERNAME) -> None:
         super().__init__()
         self.token = token
+        self.username = username
         self.revoked = False
         """The token is not accepted any more, by any method."""
         self.webhook = ""
@@ -212,8 +216,8 @@ class TelegramSimulator(Simulator):
         if message_id is not None and message_id in self._by_person:
             await self._redeliver(self._by_person[message_id])
             return message_id
-        if mention and f"@{USERNAME}" not in text:
-            text = f"@{USERNAME} {text}"
+        if mention and f"@{self.username}" not in text:
+            text = f"@{self.username} {text}"
         if group:
             self._groups.add(chat)
         self._people[person.name.lower()] = person
@@ -292,7 +296,74 @@ class TelegramSimulator(Simulator):
             self._groups.add(chat)
         await self._push(kind, self._message(chat, self._number(), _user(ADA), None) | dict(content))
 
+    async def post(
+        self,
+        chat: str,
+        content: Mapping[str, object],
+        *,
+        person: Person = ADA,
+        group: bool = False,
+        thread: str | None = None,
+    ) -> str:
+        """Somebody sends anything: `content` has the fields of the Bot API's Message beside those that every message
+        has. A photo may be given as a word. Returns the message's id."""
+        if group:
+            self._groups.add(chat)
+        number = self._number()
+        body = self._message(chat, number, _user(person), thread) | self._completed(content, chat)
+        self._posts[chat, str(number)] = _Post(body)
+        text = str(content.get("text") or content.get("caption") or "")
+        await self.show(Shown(id=str(number), chat=chat, text=text, raw=text, sender=person.id, thread=thread))
+        if self.reads_all or not group or self._is_to_the_bot(body):
+            self._by_person[str(number)] = await self._push("message", body, message_id=str(number))
+        return str(number)
+
+    async def edit_as(self, message_id: str, content: Mapping[str, object], *, chat: str) -> None:
+        """Somebody changes a message to this content, as `post` has it."""
+        post = self._posts[chat, message_id]
+        own = {key: value for key, value in post.body.items() if key in _OF_EVERY_MESSAGE}
+        post.body = own | self._completed(content, chat) | {"edit_date": int(time.time())}
+        await self._push("edited_message", post.body)
+
+    async def push(self, update: Mapping[str, object]) -> None:
+        """An update as it is, under the next number."""
+        number = self._next_update
+        self._next_update += 1
+        self._updates.append(_Waiting(number, {"update_id": number, **update}))
+        await self.changed()
+
+    def kinds(self) -> Sequence[str]:
+        return tuple(KINDS)
+
+    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+
+    def latest(self) -> str:
+        """The id of the latest message of a person that the bot was told of."""
+        return next(reversed(self._by_person))
+
     # --- what people do, as updates ---
+
+    def _completed(self, content: Mapping[str, object], chat: str) -> Json:
+        """The fields as Telegram sends them: what others said has a chat, a photo has its sizes, a venue its place."""
+        whole = dict(content)
+        if isinstance(photo := whole.get("photo"), str):
+            whole |= self._file(f"{photo}.jpg", photo.encode())
+        if isinstance(answered := whole.get("reply_to_message"), dict):
+            whole["reply_to_message"] = {"chat": self._chat(chat), "date": 1} | self._completed(answered, chat)
+        if isinstance(venue := whole.get("venue"), dict):
+            whole.setdefault("location", venue.get("location"))
+        return whole
+
+    def _is_to_the_bot(self, body: Json) -> bool:
+        """What privacy mode lets through: the bot's name, a command, an answer to the bot."""
+        answered = body.get("reply_to_message")
+        to_bot = isinstance(answered, dict) and answered.get("from", {}).get("id") == BOT_ID
+        text = str(body.get("text") or body.get("caption") or "")
+        return to_bot or f"@{self.username}" in text or text.startswith("/")
+
+    def _bot_user(self) -> Json:
+        return {"id": BOT_ID, "is_bot": True, "first_name": "Nano", "username": self.username}
 
     def _number(self, given: str | None = None) -> int:
         self._next_id += 1
@@ -406,6 +477,7 @@ class TelegramSimulator(Simulator):
             status, body = self.poll_answers.popleft()
             return web.Response(status=status, text=body, content_type="application/json")
         self._confirm(asked.number("offset"))
+        await self.changed()
         with suppress(TimeoutError):
             await self.until(lambda: mine != self.polls or bool(self._updates), limit_s=asked.number("timeout"))
         if mine != self.polls:
@@ -426,7 +498,7 @@ class TelegramSimulator(Simulator):
         self._updates = [one for one in self._updates if one not in gone]
 
     async def _get_me(self, _: _Asked) -> Json:
-        return _BOT_USER | {"can_read_all_group_messages": self.reads_all, "can_join_groups": True}
+        return self._bot_user() | {"can_read_all_group_messages": self.reads_all, "can_join_groups": True}
 
     async def _get_webhook_info(self, _: _Asked) -> Json:
         return {"url": self.webhook, "has_custom_certificate": False, "pending_update_count": len(self._updates)}
@@ -510,7 +582,7 @@ class TelegramSimulator(Simulator):
         buttons = _buttons(asked)
         answers = self._answers(asked, chat)
         number = self._number()
-        body = self._message(chat, number, _BOT_USER, thread)
+        body = self._message(chat, number, self._bot_user(), thread)
         body |= {"text": found.text} if file is None else {"caption": found.text} | self._file(*file)
         name, content = file or (None, b"")
         self._posts[chat, str(number)] = _Post(body | _markup(asked), buttons)
@@ -609,7 +681,6 @@ def _user(person: Person) -> Json:
     return {"id": int(person.id), "is_bot": person.is_bot, "first_name": person.name, "username": person.name.lower()}
 
 
-_BOT_USER: Json = {"id": BOT_ID, "is_bot": True, "first_name": "Nano", "username": USERNAME}
 _UNAUTHORIZED = _ApiError(401, "Unauthorized")
 
 
