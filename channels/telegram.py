@@ -32,12 +32,12 @@ import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -47,20 +47,43 @@ from telegram import (
     Bot,
     CallbackQuery,
     Chat,
+    Checklist,
+    Contact,
+    ExternalReplyInfo,
+    GiftInfo,
+    Giveaway,
+    GiveawayWinners,
     InlineKeyboardButton,
     InlineKeyboardMarkup,
     InputFile,
+    Invoice,
     LinkPreviewOptions,
+    Location,
     Message,
     MessageEntity,
+    MessageOrigin,
+    MessageOriginChannel,
+    MessageOriginChat,
+    MessageOriginHiddenUser,
+    MessageOriginUser,
     MessageReactionUpdated,
+    PaidMedia,
+    PaidMediaInfo,
+    PaidMediaLivePhoto,
+    PaidMediaPhoto,
+    PaidMediaPreview,
+    PaidMediaVideo,
+    PhotoSize,
+    Poll,
     ReactionType,
     ReactionTypeEmoji,
     ReplyParameters,
     Update,
     User,
+    UsersShared,
+    Venue,
 )
-from telegram.constants import ChatAction, MessageLimit, ParseMode, ReactionEmoji
+from telegram.constants import ChatAction, MessageLimit, MessageType, ParseMode, ReactionEmoji
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -94,6 +117,8 @@ from nanohost.channel_api import (
     OutboundFile,
     OutboundText,
     Pace,
+    Part,
+    PartKind,
     RateLimited,
     Receipt,
     Refused,
@@ -138,6 +163,13 @@ CAPABILITIES = Capabilities(
 SHORT_LABEL = 12
 """Buttons whose labels are all this short stand three in a row."""
 _CHUNK = 256 * 1024
+_WRITTEN = ("message", "edited_message", "channel_post", "edited_channel_post")
+"""The updates that tell of what people write."""
+_OF_EVERY_MESSAGE = frozenset(
+    {"message_id", "date", "chat", "from", "sender_chat", "message_thread_id", "is_topic_message"}
+)
+_UNREAD = "nanohost_unread"
+"""Where the fields of a message are put that the library cannot read; among what it does not know."""
 _WORDS = 300
 """Characters of what Telegram says that are passed on: an answer may be a whole page."""
 
@@ -262,7 +294,8 @@ def _is_page(answer: httpx.Response) -> bool:
 
 
 class _PollRequest(_Request):
-    """Among updates, one that the library cannot read would keep back all of them, for ever: it is emptied."""
+    """Among updates, one that the library cannot read would keep back all of them, for ever: what cannot be read of it
+    is put aside."""
 
     @staticmethod
     def parse_json_payload(payload: bytes) -> dict[str, object]:
@@ -280,11 +313,65 @@ def _readable(updates: object) -> Iterator[Mapping[str, object]]:
             _log.warning("telegram_update_without_number")
             continue
         try:
-            Update.de_json(update, None)
-            yield update
+            is_known = not Update.de_json(update, None).api_kwargs and _has_words(update)
         except Exception as error:
             _log.warning("telegram_update_unreadable", update=id, error=type(error).__name__)
-            yield {"update_id": id}
+            yield _what_can_be_read(update)
+        else:
+            yield update if is_known else _what_can_be_read(update)
+
+
+def _what_can_be_read(update: Mapping[str, object]) -> Mapping[str, object]:
+    """The update with what the library can read. Of a kind that it does not know, and that somebody did in a chat, a
+    message that says so."""
+    number = {"update_id": update["update_id"]}
+    for kind, body in update.items():
+        if kind in _WRITTEN and isinstance(body, dict) and (mended := _mended(body)) is not None:
+            return number | {kind: mended}
+        if kind not in Update.ALL_TYPES and isinstance(body, dict) and "from" in body:
+            basic = {key: value for key, value in body.items() if key in _OF_EVERY_MESSAGE}
+            if (mended := _mended(basic)) is not None:
+                return number | {"message": mended | {_UNREAD: {kind: _without(body, basic)}}}
+    return number
+
+
+def _mended(body: Mapping[str, object]) -> dict[str, object] | None:
+    """A message with those of its fields that can be read, and the others aside. None: it is none."""
+    mended = {key: body[key] for key in ("message_id", "date", "chat") if key in body}
+    if not _can_be_read(mended):
+        return None
+    unread = {}
+    for key, value in _without(body, mended).items():
+        whole = _of_the_same_chat(value, body) if key == "reply_to_message" and isinstance(value, dict) else value
+        if _can_be_read(mended | {key: whole}):
+            mended[key] = whole
+        else:
+            unread[key] = value
+    return mended | ({_UNREAD: unread} if unread else {})
+
+
+def _of_the_same_chat(answered: Mapping[str, object], body: Mapping[str, object]) -> Mapping[str, object]:
+    """A message that is answered, as far as it can be read."""
+    whole = {"chat": body["chat"], **answered}
+    return _mended(whole) or whole
+
+
+def _can_be_read(message: Mapping[str, object]) -> bool:
+    try:
+        Message.de_json(dict(message), None)
+    except Exception:
+        return False
+    return _has_words({"message": message})
+
+
+def _has_words(update: Mapping[str, object]) -> bool:
+    """Whether what should be words is: the library does not look."""
+    bodies = [body for kind in _WRITTEN if isinstance(body := update.get(kind), dict)]
+    return all(isinstance(body.get(key, ""), str) for body in bodies for key in ("text", "caption"))
+
+
+def _without(body: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in body.items() if key not in other}
 
 
 def _is_loopback(url: str) -> bool:
@@ -443,7 +530,7 @@ class TelegramChannel:
                 event = event_of(update, self._me)
             except Exception as error:
                 _log.warning("telegram_update_unreadable", update=update.update_id, error=type(error).__name__)
-                continue
+                event = unreadable_event(update, self._me)
             if event is not None:
                 await inbox.accept(event)
             if update.callback_query is not None:
@@ -663,33 +750,50 @@ def event_of(update: Update, me: User) -> InboundEvent | None:
     if (member := update.my_chat_member) is not None:
         status = member.new_chat_member.status
         _log.info("telegram_membership", chat=member.chat.id, status=status, by=member.from_user.id)
+    else:
+        kinds = [kind for kind in Update.ALL_TYPES if getattr(update, kind, None) is not None]
+        _log.info("telegram_update_left_out", update=update.update_id, kinds=kinds)
     return None
+
+
+def unreadable_event(update: Update, me: User) -> InboundEvent | None:
+    """That somebody wrote something which cannot be read. None: it was no message, or nobody can be named."""
+    message = update.message or update.channel_post
+    sender = _sender(message, me) if message is not None else None
+    if message is None or sender is None:
+        return None
+    return _event(message, sender, _Said(parts=(_shared("message", CANNOT_BE_READ),)))
 
 
 def _message(message: Message, me: User, *, edit: int | None = None) -> InboundEvent | None:
     """`edit`: the number of the update that says so; two edits of one second are told apart by it."""
-    if message.migrate_to_chat_id is not None:
-        _log.warning("telegram_group_moved", chat=message.chat.id, to=message.migrate_to_chat_id)
-    text, mentions_bot = _addressed(message, me)
-    attachments = tuple(_attachments(message))
-    text = text or _in_words(message)
-    sender = _sender(message, me)
-    if sender is None or not (text or attachments) or (edit is not None and message.location is not None):
-        return None  # the last: somebody who walks about, told every few seconds
+    sender, said = _sender(message, me), _said(message, me)
+    if sender is None or (edit is not None and message.location is not None):
+        return None  # the latter: somebody who walks about, told every few seconds
+    if not (said.text or said.attachments or said.parts):
+        kinds = [kind.value for kind in MessageType if getattr(message, kind.value, None)]
+        _log.info("telegram_service_message", chat=message.chat.id, kinds=kinds)
+        return None
+    return _event(message, sender, said, edit=edit)
+
+
+def _event(message: Message, sender: Sender, said: _Said, *, edit: int | None = None) -> InboundEvent:
     id = str(message.message_id)
     return InboundEvent(
         platform_id=str(message.chat.id),
         platform_message_id=id if edit is None else f"{id}:{edit}",
         sender=sender,
-        text=text,
+        text=said.text,
         sent_at=message.date if edit is None else message.edit_date or message.date,
         kind=EventKind.MESSAGE if edit is None else EventKind.EDIT,
         thread_id=_topic(message),
         is_group=_is_group(message.chat),
-        mentions_bot=mentions_bot,
+        mentions_bot=said.mentions_bot,
         refers_to=_answered(message) if edit is None else id,
         chat_name=_well_formed(message.chat.effective_name or ""),
-        attachments=attachments,
+        attachments=said.attachments,
+        parts=said.parts,
+        album=message.media_group_id if edit is None else None,
     )
 
 
@@ -734,10 +838,9 @@ def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | Non
     )
 
 
-def _addressed(message: Message, me: User) -> tuple[str, bool]:
-    """The text without the bot's name in front, and whether the bot is meant: by name, by command, by a reply."""
-    text = _well_formed(message.text or message.caption or "")
-    named = [entity for entity in message.entities or message.caption_entities if _names(entity, text, me)]
+def _addressed(text: str, entities: Sequence[MessageEntity], me: User) -> tuple[str, bool]:
+    """The text without the bot's name in front, and whether it names the bot: by name, or in a command."""
+    named = [entity for entity in entities if _names(entity, text, me)]
     for entity in named:
         if entity.offset == 0:
             first = _part(text, entity)
@@ -745,9 +848,13 @@ def _addressed(message: Message, me: User) -> tuple[str, bool]:
             rest = text[len(first) :]
             text = command + rest if command else rest.lstrip(" ,:\n") or text
             break
+    return text, bool(named)
+
+
+def _answers_the_bot(message: Message, me: User) -> bool:
     answered = message.reply_to_message
     replies = answered is not None and answered.from_user is not None and answered.from_user.id == me.id
-    return text, bool(named) or (replies and _answered(message) is not None)
+    return replies and _answered(message) is not None
 
 
 def _answered(message: Message) -> str | None:
@@ -775,37 +882,6 @@ def _part(text: str, entity: MessageEntity) -> str:
     return units[2 * entity.offset : 2 * (entity.offset + entity.length)].decode("utf-16-le", "replace")
 
 
-def _attachments(message: Message) -> Iterator[Attachment]:
-    """The largest of a photo's sizes. An animation is a document too, and comes as that."""
-    if message.photo:
-        photo = message.photo[-1]
-        yield Attachment(ref=photo.file_id, name="photo.jpg", media_type="image/jpeg", size=photo.file_size)
-    for file in (message.document, message.audio, message.video):
-        if file is not None:
-            name = _well_formed(file.file_name or "")
-            yield Attachment(ref=file.file_id, name=name, media_type=file.mime_type or "", size=file.file_size)
-    if (voice := message.voice) is not None:
-        media_type = voice.mime_type or "audio/ogg"
-        yield Attachment(ref=voice.file_id, name="voice.ogg", media_type=media_type, size=voice.file_size)
-    if (note := message.video_note) is not None:
-        yield Attachment(ref=note.file_id, name="video.mp4", media_type="video/mp4", size=note.file_size)
-
-
-def _in_words(message: Message) -> str:
-    """What a person sent that is neither text nor a file."""
-    if message.sticker is not None:
-        return f"[sticker {message.sticker.emoji or ''}]"
-    if message.location is not None:
-        return f"[location {message.location.latitude}, {message.location.longitude}]"
-    if message.contact is not None:
-        return _well_formed(f"[contact {message.contact.first_name} {message.contact.phone_number}]")
-    if message.poll is not None:
-        return _well_formed(f"[poll {message.poll.question}]")
-    if message.dice is not None:
-        return f"[{message.dice.emoji} {message.dice.value}]"
-    return ""
-
-
 def _sender(message: Message, me: User) -> Sender | None:
     """Who writes in the name of a chat (a channel, an anonymous admin) is that chat: the user beside it is made up."""
     if message.sender_chat is not None:
@@ -821,6 +897,10 @@ def _person(who: User | Chat, me: User | None = None) -> Sender:
         is_bot=isinstance(who, User) and who.is_bot,
         is_self=me is not None and who.id == me.id,
     )
+
+
+def _name_of(chat: Chat) -> str:
+    return _well_formed(chat.effective_name or str(chat.id))
 
 
 def _is_group(chat: Chat) -> bool:
@@ -840,6 +920,362 @@ def _label(message: Message | None, value: str) -> str:
 
 def _emoji(reaction: ReactionType) -> str:
     return reaction.emoji if isinstance(reaction, ReactionTypeEmoji) else "[an emoji of their own]"
+
+
+# --- what a message holds ----------------------------------------------------------------------------------------
+
+
+CANNOT_BE_READ = "[something that was sent on Telegram and cannot be read here]"
+_MOST_FOUND = 500
+"""Characters of the words that are found in what is not known."""
+_NAMING = ("title", "name", "first_name", "last_name", "question", "text", "caption", "description", "address", "url")
+"""Under these Telegram's objects carry words for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """`text`: the sender's own words."""
+
+    text: str = ""
+    mentions_bot: bool = False
+    parts: tuple[Part, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+
+
+def _said(message: Message, me: User) -> _Said:
+    """What is the sender's own, and what is not: passed on, or made by another bot that they sent it through."""
+    answers_bot = _answers_the_bot(message, me)
+    quoted, files = tuple(_quoted(message)), tuple(_attachments(message))
+    if (passed_on := _passed_on(message)) is not None:
+        return _Said(mentions_bot=answers_bot, parts=(*quoted, passed_on), attachments=files)
+    words, entities = _words(message)
+    text, names_bot = _addressed(words, entities, me)
+    rich = _rich(message)
+    if rich:
+        text, names_bot = _of_rich_text(rich, me)
+    is_addressed = names_bot or answers_bot
+    shared = tuple(_things(message))
+    if not (text or files or shared):
+        shared = tuple(_unknown(message))
+    return _Said(
+        text=text,
+        mentions_bot=is_addressed,
+        parts=(*quoted, *_links(words, entities, me), *shared),
+        attachments=files + (tuple(_quoted_files(message, me)) if is_addressed and _is_group(message.chat) else ()),
+    )
+
+
+def _words(message: Message) -> tuple[str, Sequence[MessageEntity]]:
+    return _well_formed(message.text or message.caption or ""), message.entities or message.caption_entities
+
+
+def _links(text: str, entities: Sequence[MessageEntity], me: User) -> Iterator[Part]:
+    for entity in entities:
+        if (url := _address_behind(entity)) and not _names(entity, text, me):
+            yield Part(kind=PartKind.LINK, text=_part(text, entity), url=_well_formed(url))
+
+
+def _address_behind(entity: MessageEntity) -> str:
+    """Of a word: the page, or the person without a name of their own on Telegram."""
+    if entity.type == MessageEntity.TEXT_MENTION and entity.user is not None:
+        return f"tg://user?id={entity.user.id}"
+    return entity.url or "" if entity.type == MessageEntity.TEXT_LINK else ""
+
+
+def _with_addresses(text: str, entities: Sequence[MessageEntity]) -> str:
+    """Somebody else's words, each address behind its word: from the end on, so that offsets stay true."""
+    units = text.encode("utf-16-le")
+    for entity in sorted(entities, key=lambda one: -one.offset):
+        if url := _address_behind(entity):
+            end = 2 * (entity.offset + entity.length)
+            units = units[:end] + f" ({url})".encode("utf-16-le", "replace") + units[end:]
+    return units.decode("utf-16-le", "replace")
+
+
+def _passed_on(message: Message) -> Part | None:
+    """The whole message, where it is not the sender's own. A post that Telegram itself passes on from a channel to its
+    discussion group is the channel's."""
+    text = _content_in_words(message)
+    if (origin := message.forward_origin) is not None and not message.is_automatic_forward:
+        author, chat = _source(origin)
+        return Part(kind=PartKind.FORWARDED, text=text, author=author, chat=chat, sent_at=origin.date)
+    if (bot := message.via_bot) is not None and (message.text or message.caption):
+        return Part(kind=PartKind.SHARED, title="made by another bot", text=text, author=f"@{bot.username or bot.id}")
+    return None
+
+
+def _source(origin: MessageOrigin) -> tuple[str, str]:
+    """Who wrote it first, and where, as far as Telegram tells."""
+    match origin:
+        case MessageOriginUser():
+            return _well_formed(origin.sender_user.full_name), ""
+        case MessageOriginHiddenUser():
+            return _well_formed(origin.sender_user_name), ""
+        case MessageOriginChat():
+            return _well_formed(origin.author_signature or ""), _name_of(origin.sender_chat)
+        case MessageOriginChannel():
+            return _well_formed(origin.author_signature or ""), _name_of(origin.chat)
+        case _:
+            return "", ""
+
+
+def _quoted(message: Message) -> Iterator[Part]:
+    """What it replies to. Of a message of another chat Telegram tells the kind and, of its words, a passage alone."""
+    passage = _well_formed(message.quote.text) if message.quote is not None else ""
+    answered, elsewhere, story = message.reply_to_message, message.external_reply, message.reply_to_story
+    if answered is not None and _answered(message) is not None:
+        yield Part(
+            kind=PartKind.QUOTED,
+            text=_content_in_words(answered),
+            author=_author(answered),
+            sent_at=answered.date,
+            marked=_item(message) or (passage if message.quote is not None and message.quote.is_manual else ""),
+        )
+    elif elsewhere is not None:
+        author, chat = _source(elsewhere.origin)
+        yield Part(
+            kind=PartKind.QUOTED,
+            text="\n".join(_in_brackets(elsewhere)),
+            author=author,
+            chat=chat or (_name_of(elsewhere.chat) if elsewhere.chat is not None else ""),
+            sent_at=elsewhere.origin.date,
+            marked=passage,
+        )
+    elif story is not None:
+        yield Part(kind=PartKind.QUOTED, text="[a story, which bots are not shown]", author=_name_of(story.chat))
+
+
+def _item(message: Message) -> str:
+    """The task of a checklist, or the option of a poll, that a reply is about."""
+    answered = message.reply_to_message
+    if answered is not None and answered.checklist is not None and message.reply_to_checklist_task_id is not None:
+        tasks = answered.checklist.tasks
+        return next((_well_formed(one.text) for one in tasks if one.id == message.reply_to_checklist_task_id), "")
+    if answered is not None and answered.poll is not None and message.reply_to_poll_option_id is not None:
+        options = answered.poll.options
+        return next(
+            (_well_formed(one.text) for one in options if one.persistent_id == message.reply_to_poll_option_id), ""
+        )
+    return ""
+
+
+def _author(message: Message) -> str:
+    who = message.sender_chat or message.from_user
+    return "" if who is None else _person(who).name
+
+
+def _quoted_files(message: Message, me: User) -> Iterator[Attachment]:
+    """The files of a message of another person that is pointed at in a group: the bot need not have seen it."""
+    answered = message.reply_to_message
+    if answered is not None and _answered(message) is not None and not _answers_the_bot(message, me):
+        yield from (replace(one, name=f"quoted-{one.name or 'file'}") for one in _attachments(answered))
+    if message.external_reply is not None:
+        yield from (replace(one, name=f"quoted-{one.name or 'file'}") for one in _attachments(message.external_reply))
+
+
+def _content_in_words(message: Message) -> str:
+    """All of a message that is somebody else's, as text."""
+    words, entities = _words(message)
+    lines = [_with_addresses(words, entities), "\n".join(_lines_of(_rich(message))), *_in_brackets(message)]
+    return "\n".join(line for line in lines if line) or "\n".join(part.text for part in _unknown(message))
+
+
+def _in_brackets(thing: Message | ExternalReplyInfo) -> Iterator[str]:
+    for part in _things(thing):
+        yield f"[{part.title}: {part.text}]" if part.text else f"[{part.title}]"
+    for file in _attachments(thing):
+        yield f"[file: {file.name or file.media_type or 'without a name'}]"
+
+
+def _attachments(thing: Message | ExternalReplyInfo) -> Iterator[Attachment]:
+    """The largest of a photo's sizes. An animation is a document too, and comes as that."""
+    yield from _photo(thing.photo)
+    files = [thing.document or thing.animation, thing.audio, thing.video]
+    files += [one.video for one in _paid(thing) if isinstance(one, PaidMediaVideo)]
+    for file in files:
+        if file is not None:
+            name = _well_formed(file.file_name or "")
+            yield Attachment(ref=file.file_id, name=name, media_type=file.mime_type or "", size=file.file_size)
+    for one in _paid(thing):
+        yield from _photo(one.photo if isinstance(one, PaidMediaPhoto) else ())
+    if (voice := thing.voice) is not None:
+        media_type = voice.mime_type or "audio/ogg"
+        yield Attachment(ref=voice.file_id, name="voice.ogg", media_type=media_type, size=voice.file_size)
+    moving = [thing.video_note, thing.live_photo]
+    moving += [one.live_photo for one in _paid(thing) if isinstance(one, PaidMediaLivePhoto)]
+    for film in moving:
+        if film is not None:
+            yield Attachment(ref=film.file_id, name="video.mp4", media_type="video/mp4", size=film.file_size)
+
+
+def _photo(sizes: Sequence[PhotoSize] | None) -> Iterator[Attachment]:
+    if sizes:
+        yield Attachment(ref=sizes[-1].file_id, name="photo.jpg", media_type="image/jpeg", size=sizes[-1].file_size)
+
+
+def _paid(thing: Message | ExternalReplyInfo) -> Sequence[PaidMedia]:
+    return thing.paid_media.paid_media if thing.paid_media is not None else ()
+
+
+def _shared(title: str, text: str) -> Part:
+    return Part(kind=PartKind.SHARED, title=title, text=_well_formed(text).strip())
+
+
+def _things(thing: Message | ExternalReplyInfo) -> Iterator[Part]:
+    """What somebody sent that is neither words nor a file, in words."""
+    for kind, in_words in _IN_WORDS.items():
+        value = getattr(thing, kind, None)
+        if value is not None and not (kind == "location" and thing.venue is not None):
+            yield _shared(*in_words(value))
+
+
+def _poll(poll: Poll) -> tuple[str, str]:
+    votes = {one.text: f" ({one.voter_count})" if one.voter_count else "" for one in poll.options}
+    options = " / ".join(f"{one.text}{votes[one.text]}" for one in poll.options)
+    notes = [poll.description or "", poll.explanation or "", "It is closed." if poll.is_closed else ""]
+    return poll.type if poll.type == Poll.QUIZ else "poll", " ".join([poll.question, options, *filter(None, notes)])
+
+
+def _venue(venue: Venue) -> tuple[str, str]:
+    return "venue", f"{venue.title}, {venue.address} ({venue.location.latitude}, {venue.location.longitude})"
+
+
+def _place(place: Location) -> tuple[str, str]:
+    where = f"{place.latitude}, {place.longitude}"
+    return ("place", where) if place.live_period is None else ("live place", f"{where}; later moves are not shown")
+
+
+def _contact(contact: Contact) -> tuple[str, str]:
+    names = [contact.first_name, contact.last_name or "", contact.phone_number]
+    return "contact", " ".join(filter(None, names))
+
+
+def _checklist(checklist: Checklist) -> tuple[str, str]:
+    done = [one.completion_date is not None or one.completed_by_user is not None for one in checklist.tasks]
+    tasks = [f"[{'x' if is_done else ' '}] {one.text}" for one, is_done in zip(checklist.tasks, done, strict=True)]
+    return "checklist", "\n".join([checklist.title, *tasks])
+
+
+def _paid_media(paid: PaidMediaInfo) -> tuple[str, str]:
+    hidden = sum(isinstance(one, PaidMediaPreview) for one in paid.paid_media)
+    unseen = f", {hidden} of them not shown to bots" if hidden else ""
+    return "paid media", f"{len(paid.paid_media)} pictures or films for {paid.star_count} stars{unseen}"
+
+
+def _invoice(invoice: Invoice) -> tuple[str, str]:
+    price = f"{invoice.total_amount} {invoice.currency}, in its smallest units"
+    return "invoice", f"{invoice.title}: {invoice.description} ({price})"
+
+
+def _giveaway(giveaway: Giveaway) -> tuple[str, str]:
+    chats = ", ".join(map(_name_of, giveaway.chats))
+    prize = giveaway.prize_description or "Telegram's own prizes"
+    return "giveaway", f"{prize}, {giveaway.winner_count} winners, {giveaway.winners_selection_date:%Y-%m-%d}, {chats}"
+
+
+def _winners(giveaway: GiveawayWinners) -> tuple[str, str]:
+    names = ", ".join(one.full_name for one in giveaway.winners)
+    prize = giveaway.prize_description or "Telegram's own prizes"
+    return "winners of a giveaway", f"{names} ({giveaway.winner_count} in all): {prize}, {_name_of(giveaway.chat)}"
+
+
+def _people(shared: UsersShared) -> tuple[str, str]:
+    names = [
+        [one.first_name or "", one.last_name or "", f"@{one.username}" if one.username else ""] for one in shared.users
+    ]
+    return "people", ", ".join(
+        f"{' '.join(filter(None, name))} (user {one.user_id})" for name, one in zip(names, shared.users, strict=True)
+    )
+
+
+def _gift(info: GiftInfo) -> tuple[str, str]:
+    worth = f"worth {info.gift.star_count} stars"
+    return "gift", f"{worth}: {info.text}" if info.text else worth
+
+
+_IN_WORDS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
+    "sticker": lambda sticker: ("sticker", " ".join(filter(None, [sticker.emoji, sticker.set_name]))),
+    "venue": _venue,
+    "location": _place,
+    "contact": _contact,
+    "poll": _poll,
+    "dice": lambda dice: ("dice", f"{dice.emoji} {dice.value}"),
+    "checklist": _checklist,
+    "story": lambda story: ("story", f"a story of {_name_of(story.chat)}, which bots are not shown"),
+    "paid_media": _paid_media,
+    "game": lambda game: ("game", f"{game.title}: {game.description}"),
+    "invoice": _invoice,
+    "giveaway": _giveaway,
+    "giveaway_winners": _winners,
+    "gift": _gift,
+    "unique_gift": lambda info: ("gift", f"{info.gift.base_name} {info.gift.number}"),
+    "users_shared": _people,
+    "chat_shared": lambda chat: ("chat", f"{chat.title or 'without a name'} (chat {chat.chat_id})"),
+    "web_app_data": lambda sent: ("data of a web app", f"{sent.button_text}: {sent.data}"),
+    "successful_payment": lambda paid: ("payment", f"{paid.total_amount} {paid.currency}, in its smallest units"),
+    "passport_data": lambda _: ("Telegram Passport", "documents, encrypted for somebody else"),
+}
+"""By the field of a message: what it is, and what there is to say of it."""
+
+
+# --- what the library does not know -------------------------------------------------------------------------------
+
+
+def _unknown(message: Message) -> Iterator[Part]:
+    """What the library keeps aside, and what it could not read: that it is there, and what words are found in it."""
+    aside = {key: value for key, value in message.api_kwargs.items() if key != _UNREAD}
+    unread = message.api_kwargs.get(_UNREAD)
+    for name, value in {**aside, **(unread if isinstance(unread, dict) else {})}.items():
+        found = "; ".join(_found_words(value))[:_MOST_FOUND]
+        words = f"something that Telegram calls {name[:100]}, which cannot be shown here"
+        yield _shared("not known here", f"[{words}{f': {found}' if found else ''}]")
+
+
+def _found_words(value: object, depth: int = 5) -> Iterator[str]:
+    """The words for people in an object of Telegram's, in order."""
+    if depth == 0:
+        return
+    for one in value if isinstance(value, list) else ():
+        yield from _found_words(one, depth - 1)
+    for key, one in value.items() if isinstance(value, dict) else ():
+        if key in _NAMING and isinstance(one, str):
+            yield _well_formed(one)
+        else:
+            yield from _found_words(one, depth - 1)
+
+
+def _rich(message: Message) -> Sequence[object]:
+    """The blocks of a text with headings, lists and tables: the sender's own words."""
+    rich = message.api_kwargs.get("rich_message")
+    blocks = rich.get("blocks") if isinstance(rich, dict) else None
+    return blocks if isinstance(blocks, list) else ()
+
+
+def _of_rich_text(blocks: Sequence[object], me: User) -> tuple[str, bool]:
+    """Its words, a line a block, and whether it names the bot."""
+    text, name = "\n".join(_lines_of(blocks)), f"@{me.username}"
+    named = name.lower() in (one.lower() for one in re.findall(r"@\w+", text))
+    rest = text[len(name) :].lstrip(" ,:\n") if named and text.lower().startswith(name.lower()) else text
+    return rest or text, named
+
+
+def _lines_of(blocks: Sequence[object]) -> list[str]:
+    return [line for block in blocks if (line := "".join(_run(block)).strip())]
+
+
+def _run(value: object, depth: int = 12) -> Iterator[str]:
+    """Words in the order in which they are read; what stands in a list of blocks or items is on a line of its own."""
+    if isinstance(value, str):
+        yield _well_formed(value)
+    elif isinstance(value, list) and depth:
+        for one in value:
+            yield from _run(one, depth - 1)
+    elif isinstance(value, dict) and depth:
+        for key in ("label", "text", "url", "summary", "caption", "blocks", "items", "cells", "rows"):
+            if key in value:
+                separate = key in ("blocks", "items", "cells", "rows", "caption")
+                yield "\n" if separate else ""
+                yield from (f" ({value[key]})",) if key == "url" else _run(value[key], depth - 1)
 
 
 # --- from our words to Telegram's ---------------------------------------------------------------------------------

@@ -117,22 +117,6 @@ async def test_a_post_in_a_channel_is_a_message() -> None:
     assert (event.platform_id, event.text, event.is_group, event.chat_name) == ("-1009", "news", True, "News")
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ({"sticker": {"emoji": "🎉", "type": "regular", "is_animated": False, "is_video": False}}, "[sticker 🎉]"),
-        ({"location": {"latitude": 52.5, "longitude": 13.4}}, "[location 52.5, 13.4]"),
-        ({"contact": {"first_name": "Eve", "phone_number": "+49"}}, "[contact Eve +49]"),
-    ],
-)
-async def test_what_is_neither_text_nor_a_file_comes_in_words(content: dict[str, dict[str, object]], text: str) -> None:
-    for one in content.values():
-        one |= {"file_id": "f", "file_unique_id": "u", "width": 1, "height": 1} if "emoji" in one else {}
-    async with receiving() as here:
-        await here.telegram.service(ADA.id, content, group=False)
-        assert (await here.event()).text == text
-
-
 async def test_somebody_who_shares_where_they_walk_is_told_of_once() -> None:
     async with receiving() as here:
         for kind in ("message", "edited_message", "edited_message"):

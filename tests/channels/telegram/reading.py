@@ -1,0 +1,156 @@
+"""What the agent reads of what people send: a simulated Telegram, the real library, intake, routing and mailboxes; no
+agent runs. The clock stands still: an album is complete when it is moved on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+
+from agent_runner.destinations import AddressBook
+from agent_runner.prompt import View, batch_prompt
+from nanohost.channel_api import EventKind
+from nanohost.intake.inbox import ChannelInbox
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.model import EngageMode, SessionId, SessionMode, UnknownSender
+from nanohost.routing.albums import LONGEST_WAIT_S
+from nanohost.routing.attachments import Attachments
+from nanohost.shipped import shipped_root
+from nanohost.store import agent_groups, events, messaging_groups, sessions, wirings
+from nanohost.store.database import Store, open_store
+from nanohost.store.migrations import migrate, read_sets
+from nanohost.testing.manual_clock import ManualClock
+from nanohost.testing.simulator import ADA
+from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost_protocol.payloads import ChatIn, decode_in
+from nanohost_protocol.rows import Destination, MessageIn
+from tests.support.desks import router_of
+
+from .bench import GROUP, bot
+
+LIMIT_S = 10.0
+END = "the end"
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """One chat with an agent: in a group it listens when it is named, in a direct chat always."""
+
+    telegram: TelegramSimulator
+    store: Store
+    mailboxes: Mailboxes
+    clock: ManualClock
+    chat: str
+    woken: list[SessionId] = field(default_factory=list)
+
+    @property
+    def is_group(self) -> bool:
+        return self.chat != ADA.id
+
+    async def all_read(self) -> None:
+        """Wait until everything that was sent is confirmed to Telegram, and routed."""
+        await self.telegram.write("5", END)  # a chat that nobody listens in
+        await self.telegram.until(lambda: self.telegram.acknowledged()[-1:] == [self.telegram.latest()])
+        async with asyncio.timeout(LIMIT_S):
+            while any(chat.platform_id == self.chat for chat in await events.chats_with_new(self.store)):
+                await self.clock.advance(LONGEST_WAIT_S)
+
+    async def rows(self) -> list[MessageIn]:
+        """What is in the agent's mailbox."""
+        found: list[MessageIn] = []
+        for session in await sessions.every(self.store.reports):
+            found += await self.mailboxes.inbound(session, lambda box: list(box.due(self.clock.now())))
+        return found
+
+    async def said(self) -> list[ChatIn]:
+        """The messages of people in it."""
+        payloads = [decode_in(row.kind, row.content) for row in await self.rows()]
+        return [one for one in payloads if isinstance(one, ChatIn)]
+
+    async def prompt(self) -> str:
+        """What the agent reads."""
+        return shown(await self.rows())
+
+    async def dropped(self) -> list[str]:
+        rows = await self.store.all("SELECT reason FROM inbound_events WHERE status = 'dropped' AND platform_id != '5'")
+        return [row["reason"] for row in rows]
+
+    async def events(self) -> list[EventKind]:
+        rows = await self.store.all("SELECT event_kind FROM inbound_events WHERE platform_id != '5' ORDER BY id")
+        return [EventKind(row["event_kind"]) for row in rows]
+
+
+def shown(rows: Sequence[MessageIn]) -> str:
+    """The prompt of these rows."""
+    book = AddressBook(destinations=(Destination(name="home", display_name="Home"),), default="home")
+    view = View(now=ManualClock().now(), zone=UTC, timezone="UTC", book=book)
+    return batch_prompt(rows, view).text
+
+
+@asynccontextmanager
+async def reading(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id) -> AsyncIterator[Reading]:
+    """A bot that reads the chat while entered."""
+    database = folder / "nanohost.db"
+    migrate(database, read_sets([shipped_root() / "migrations"]), backups=folder)
+    mailboxes, clock = Mailboxes(folder / "sessions", durable=False), ManualClock()
+    async with open_store(database, durable=False) as store, mailboxes.opened(), telegram.running():
+        channel = bot(telegram)
+        here = Reading(telegram=telegram, store=store, mailboxes=mailboxes, clock=clock, chat=chat)
+        await _wire(here)
+        attachments = Attachments(
+            mailboxes=mailboxes,
+            clock=clock,
+            channels={("telegram", "default"): channel},
+            most_bytes=10_000,
+            inside=False,
+        )
+        router = router_of(store, mailboxes, clock, wake=here.woken.append, attachments=attachments)
+        inbox = ChannelInbox(
+            channel_type="telegram",
+            instance="default",
+            capabilities=channel.capabilities,
+            store=store,
+            clock=clock,
+            on_accepted=router.notice,
+        )
+        async with channel.connected(), router.opened():
+            task = asyncio.create_task(channel.receive(inbox), name="receive")
+            try:
+                yield here
+                assert not task.done(), "receive ended"
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+async def _wire(here: Reading) -> None:
+    now = here.clock.now()
+    async with here.store.transaction() as tx:
+        agent = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)
+        place = await messaging_groups.add(
+            tx,
+            channel_type="telegram",
+            instance="default",
+            platform_id=here.chat,
+            is_group=here.is_group,
+            name="home",
+            unknown_sender=UnknownSender.PUBLIC,
+            now=now,
+        )
+        await wirings.add(
+            tx,
+            messaging_group=place.id,
+            agent_group=agent.id,
+            engage_mode=EngageMode.MENTION if here.is_group else EngageMode.PATTERN,
+            engage_pattern="" if here.is_group else ".",
+            session_mode=SessionMode.SHARED,
+            priority=0,
+            now=now,
+        )
+
+
+__all__ = ["END", "GROUP", "Reading", "reading", "shown"]
