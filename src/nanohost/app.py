@@ -53,6 +53,7 @@ from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import AgentGroupId, Session, SessionId
+from nanohost.moving import Moving
 from nanohost.pausing import Pausing
 from nanohost.provisioning import Provisioning
 from nanohost.reception.codes import Codes
@@ -117,6 +118,7 @@ class Host:
     mailboxes: Mailboxes
     gateway: Gateway
     connections: Connections
+    moving: Moving
     delivery: Delivery
     news: OutboxNews
     keeper: Keeper
@@ -262,11 +264,14 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         runtime_dir=home.run,
         made=parts.channels,
     )
+    follows = _Following()
+    moving = Moving(store=store, clock=clock, follows=follows, tell=partial(tell_addresses, store, mailboxes))
     delivery = Delivery(
         store=store,
         mailboxes=mailboxes,
         clock=clock,
         channels=connections,
+        on_moved=moving.move,
         ask=settings.host.ambiguous == "ask",
         rates=Rates(
             rows=settings.host.session_rows_per_hour,
@@ -287,7 +292,6 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     news.tell(delivery.on_news)
     news.tell(keeper.on_change)
     mailboxes.on_blocked(keeper.stop_blocked)
-    follows = _Following()
     actions = _actions(ground, mailboxes, tasks, keeper, follows)
     delivery.tell(actions.on_request)
     zone = ZoneInfo(settings.host.timezone)
@@ -296,6 +300,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         mailboxes=mailboxes,
         gateway=gateway,
         connections=connections,
+        moving=moving,
         delivery=delivery,
         news=news,
         keeper=keeper,
@@ -524,6 +529,7 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             on_accepted=accepted,
             fair=host.ground.fair,
             on_failed_later=host.delivery.failed_later,
+            on_moved=host.moving.move,
         )
 
     return make

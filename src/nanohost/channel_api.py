@@ -18,6 +18,8 @@ path in `short_path`: a home may lie deeper than the kernel lets a socket's path
     ChannelError                    raised by `send` and nothing else is
     ├── NotSent                     surely not sent; the host tries again, a bounded number of times
     │   ├── ChannelDown             the platform, or the person's end of it, is not there: the message waits
+    │   ├── ChatMoved               the chat is called otherwise now: the host moves it, and sends there
+    │   ├── ThreadGone              the thread takes no messages any more: the host sends to the chat itself
     │   └── RateLimited             the same, not before `retry_after_s`; the whole chat waits
     ├── Ambiguous                   may have been sent; the host uses the idempotency key or the chat's policy
     ├── Refused                     the platform will never take this message as it is
@@ -172,6 +174,12 @@ class Inbox(Protocol):
         the platform does not send it for ever. If the event could not be committed this raises, and the channel
         must not acknowledge.
         """
+        ...
+
+    async def moved(self, old: str, new: str) -> None:
+        """The chat whose `platform_id` was `old` goes on as `new`, with all that belongs to it: agents, conversations,
+        what is still to be sent. Returns after that is on disk; again, from either end, it does no harm. To be called
+        before an event of the new chat is handed in. Raises if it could not be committed."""
         ...
 
     async def latest(self) -> Mapping[str, str]:
@@ -489,6 +497,23 @@ class ChannelDown(NotSent):
     """Not sent because nothing is at the other end now. Waits as long as it takes, and counts as no try."""
 
     reason = "down"
+
+
+class ChatMoved(NotSent):
+    """Not sent: the chat goes on under the id `to`, where it is sent at once."""
+
+    reason = "moved"
+
+    def __init__(self, text: str, *, to: str) -> None:
+        super().__init__(text)
+        self.to = to
+
+
+class ThreadGone(NotSent):
+    """Not sent: the thread was deleted or closed. It is sent to the chat outside of threads, with a sentence. Not to be
+    raised for an address without a thread."""
+
+    reason = "thread_gone"
 
 
 class RateLimited(NotSent):

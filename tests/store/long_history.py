@@ -154,6 +154,7 @@ _NAMED: Mapping[str, object] = {
     "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
     "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0, "key": "none",
     "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]",
+    "old": "c1", "new": "c9", "old_name": "x", "new_name": "y", "moved_to": "c1", "reply_to": None,
 }  # fmt: skip
 _NUMBERED = re.compile(r"\?(\d+)")
 _TEXT_IDS = {"sessions": BIG, "tasks": "t1", "approvals": "p1"}

@@ -24,6 +24,7 @@ SMALL = {
     "paused": "one row",
     "agent_groups": "a row for each agent that somebody made",
     "messaging_groups": "a row for each chat that somebody let an agent into",
+    "moved_chats": "a row for each time that a platform calls a chat otherwise",
     "wirings": "a row for each agent in a chat, made by a person",
     "destinations": "a row for each chat that a person named to an agent",
     "roles": "a row for each person whom a person let in",

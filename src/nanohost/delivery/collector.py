@@ -11,7 +11,7 @@ A session is entered within its budget only (see budget.py): what is over it wai
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -26,15 +26,16 @@ from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.remembered import Remembered
-from nanohost.store import actions, deliveries, questions, sessions
+from nanohost.store import actions, deliveries, moved_chats, questions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.outbound import Malformed
-from nanohost_protocol.rows import MessageOut, Origin, OutKind
+from nanohost_protocol.rows import ChatId, Destination, MessageOut, Origin, OutKind
 from nanohost_protocol.sequence import HIGHEST
 
 BATCH = 32
@@ -144,7 +145,8 @@ class Collector:
             for number in about - numbered.keys():
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
                     numbered[number] = _place(ours)
-            book = as_told(await address_book(tx, session), told)
+            book = as_told(await address_book(tx, session), [await _told_now(tx, one) for one in told])
+            origins = {id: await moved_chats.place_now(tx, place) for id, place in origins.items()}
             context = _Context(session=session.id, book=book, origins=origins, about=about, numbered=numbered)
             entries = _entries(rows, context, now, later)
             entries = entries[: budget.take(list(map(_weight, rows, entries)), self._clock.monotonic())]
@@ -176,6 +178,14 @@ class Collector:
                 _log.warning("outbound_dropped", session=session.id, message=entry.out_id, reason=entry.reason)
         for lane in dict.fromkeys(entry.lane for entry in entries if entry.status is DeliveryStatus.PENDING):
             self._on_entry(lane)
+
+
+async def _told_now(tx: Transaction, told: Destination) -> Destination:
+    """A name that the agent knows, for the chat as it is called now."""
+    if told.chat is None:
+        return told
+    now = await moved_chats.current(tx, ChatKey(told.chat.channel_type, told.chat.instance, told.chat.platform_id))
+    return replace(told, chat=ChatId(now.channel_type, now.instance, now.platform_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
+from nanohost.moving import Move, nobody_moves
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery as LedgerEntry
 from nanohost.store.deliveries import LaneKey
@@ -35,9 +36,11 @@ class Delivery:
         rates: Rates | None = None,
         fair: FairShare | None = None,
         limit_s: Callable[[int], float] = send_limit_s,
+        on_moved: Move = nobody_moves,
     ) -> None:
         """`ask`: what may have been sent waits for an operator's word; see Sender. `rates`: how much a session may have
-        entered in an hour. `fair` holds back a long queue. `limit_s`: for one send, by the bytes of its file."""
+        entered in an hour. `fair` holds back a long queue. `limit_s`: for one send, by the bytes of its file.
+        `on_moved`: a platform calls a chat otherwise."""
         self._on_request: Callable[[SessionId], None] = lambda _: None
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
         self._late = LateFailures(store=store, mailboxes=mailboxes, clock=clock, projection=projection)
@@ -53,6 +56,7 @@ class Delivery:
             on_saying=self._typing.on_saying,
             fair=fair,
             limit_s=limit_s,
+            on_moved=on_moved,
         )
         self._collector = Collector(
             store=store,

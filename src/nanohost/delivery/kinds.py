@@ -48,6 +48,7 @@ from nanohost_protocol.rows import OutKind
 LONG_TEXT = 2_000
 """Characters; what is longer is cut in a thread, so that nothing else waits for it."""
 SUPERSEDED = "superseded"
+LEFT_THREAD = "[The topic that this is for was deleted or closed, so it comes here.]"
 
 _log = structlog.get_logger()
 
@@ -193,6 +194,8 @@ class Kinds:
     async def _text(self, delivery: Delivery, channel: Channel | None, manner: Manner) -> str:
         """What it says, in Markdown, and by whom where there is something to choose; see marks.py."""
         said = await self._said(delivery, channel, manner)
+        if delivery.left_thread and manner is not Manner.REACTION:
+            said = f"{LEFT_THREAD}\n\n{said}"
         if delivery.lane.session_id == HOST:
             return f"{HOST_HEADER}\n{said}" if delivery.kind == OutKind.CARD else said
         if delivery.kind == OutKind.CARD or options_of(delivery.kind, delivery.content):
@@ -293,8 +296,9 @@ class Kinds:
         if payload.message % 2 == 0:
             return delivery.reply_to
         ours = await deliveries.find(self._store, delivery.lane.session_id, payload.message)
-        is_sent = ours is not None and ours.status is DeliveryStatus.SENT and ours.receipt
-        return ours.receipt[-1] if ours is not None and is_sent else None
+        if ours is None or ours.lane.chat != delivery.lane.chat:  # where a chat has moved to nobody has that message
+            return None
+        return ours.receipt[-1] if ours.status is DeliveryStatus.SENT and ours.receipt else None
 
     async def _layout(self, delivery: Delivery) -> SessionLayout:
         return self._mailboxes.layout(await sessions.get(self._store, delivery.lane.session_id))

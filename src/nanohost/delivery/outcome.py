@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from nanohost.channel_api import (
@@ -9,10 +10,12 @@ from nanohost.channel_api import (
     AuthFailed,
     ChannelDown,
     ChannelError,
+    ChatMoved,
     NotSent,
     RateLimited,
     Receipt,
     Refused,
+    ThreadGone,
 )
 from nanohost.store.deliveries import FAILING, DeliveryStatus, Outcome
 
@@ -57,12 +60,16 @@ def failed(
             return _dead(error)
         case Ambiguous() if hold_ambiguous:
             return unknown(error)
+        case ChatMoved() if tries <= len(PAUSES_S):
+            return replace(_wait(error, now, 0.0), moved_to=error.to)
+        case ThreadGone() if tries <= len(PAUSES_S):
+            return replace(_wait(error, now, 0.0), thread_gone=True)
         case NotSent() | Ambiguous() if platform_failures:
             word = FAILING if isinstance(error, Ambiguous) else ChannelDown.reason
             return _wait(error, now, DOWN_PAUSES_S[min(platform_failures, len(DOWN_PAUSES_S)) - 1], word=word)
+        case NotSent() | Ambiguous() if tries > len(PAUSES_S):
+            return _dead(error)
         case NotSent() | Ambiguous():
-            if tries > len(PAUSES_S):
-                return _dead(error)
             return _wait(error, now, PAUSES_S[tries - 1])
         case _:
             return _dead(error)

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -44,7 +45,8 @@ from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import deliveries, late_failures, messaging_groups
+from nanohost.moving import Move, nobody_moves
+from nanohost.store import deliveries, late_failures, messaging_groups, moved_chats
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
 from nanohost_protocol.crash_points import reach
@@ -75,8 +77,8 @@ class Sender:
     """`channels` is looked up at each attempt by (channel type, instance): one may come and go.
 
     `ask`: hold what may have been sent until an operator decides, unless the platform knows a repeat by itself.
-    `on_saying` is called for a lane when something is about to be sent, and again when the platform has it. `limit_s`:
-    for one send, by the bytes of its file.
+    `on_saying` is called for a lane when something is about to be sent, and again when the platform has it; `on_moved`
+    for a chat that the platform calls otherwise now. `limit_s`: for one send, by the bytes of its file.
     """
 
     def __init__(
@@ -92,10 +94,12 @@ class Sender:
         on_saying: Callable[[LaneKey], None] = lambda _: None,
         fair: FairShare | None = None,
         limit_s: Callable[[int], float] = send_limit_s,
+        on_moved: Move = nobody_moves,
     ) -> None:
         self._limit_s = limit_s
         self._store = store
         self._clock = clock
+        self._on_moved = on_moved
         self._channels = channels
         self._projection = projection
         self._late = late
@@ -140,6 +144,12 @@ class Sender:
         self.lanes.hurry(lane)
 
     async def _serve(self, lane: LaneKey) -> None:
+        if (chat := await moved_chats.current(self._store, lane.chat)) != lane.chat:
+            self.lanes.poke(replace(lane, platform_id=chat.platform_id))  # what is entered for it goes there
+        else:
+            await self._send_all(lane)
+
+    async def _send_all(self, lane: LaneKey) -> None:
         to_tell, poked, has_turn, in_one_go = 0, False, False, 0
         while True:
             delivery = await deliveries.next_in_lane(self._store, lane, self._clock.now())
@@ -260,6 +270,8 @@ class Sender:
             await self._kinds.sent(delivery, self._channel(delivery.lane))
         if isinstance(answer, Outcome):
             _report(delivery, answer, attempt=delivery.attempts + 1)
+            if answer.moved_to is not None:
+                await self._on_moved(delivery.lane.chat, answer.moved_to)
 
     async def _parts(self, delivery: Delivery) -> Sequence[StoredPart]:
         """What is to be sent next, first: a part on record alone, or all of a message that was not cut so far."""
@@ -277,6 +289,8 @@ class Sender:
         match answer:
             case Outcome():
                 await deliveries.end(tx, delivery, answer, now)
+                if answer.thread_gone:
+                    await deliveries.leave_thread(tx, delivery)
             case Receipt() if part.of == 1:
                 await deliveries.end(tx, delivery, sent(answer), now)
             case Receipt():

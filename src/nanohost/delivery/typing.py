@@ -15,7 +15,7 @@ from nanohost.channel_api import Address, Channel, ShowsTyping
 from nanohost.clock import Clock
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
-from nanohost.store import sessions
+from nanohost.store import moved_chats, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost_protocol.inbound import InboundReader
@@ -107,7 +107,8 @@ class Typing:
     async def _origins(self, id: SessionId, messages: Collection[str]) -> dict[str, Origin | None]:
         """Where people wrote them; None for what no person wrote."""
         session = await sessions.get(self._store, id)
-        return await self._mailboxes.inbound(session, lambda box: {one: _origin(box, one) for one in messages})
+        found = await self._mailboxes.inbound(session, lambda box: {one: _origin(box, one) for one in messages})
+        return {id: None if one is None else await moved_chats.place_now(self._store, one) for id, one in found.items()}
 
     async def _show_in(self, lane: LaneKey, address: Address) -> float:
         """Show it in one place. Returns in how many seconds it wants to be asked again."""

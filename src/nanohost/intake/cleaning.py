@@ -30,9 +30,9 @@ LONGEST_QUOTE = 4_000
 
 def problem_of(event: InboundEvent) -> str | None:
     """Why the event can never be used, or None. Types are looked at: a channel file may be anybody's."""
-    if not _is_id(event.platform_id):
+    if not is_id(event.platform_id):
         return "it has no chat id"
-    if not _is_id(event.platform_message_id):
+    if not is_id(event.platform_message_id):
         return "it has no message id"
     if event.kind not in list(EventKind):
         return "its kind is not known"
@@ -90,9 +90,9 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
 def recordable(event: InboundEvent, now: datetime) -> InboundEvent:
     """A stand-in for an event that cannot be kept as it is: enough to say that it came, and from where."""
     return InboundEvent(
-        platform_id=event.platform_id if _is_id(event.platform_id) else "",
+        platform_id=event.platform_id if is_id(event.platform_id) else "",
         platform_message_id=(
-            event.platform_message_id if _is_id(event.platform_message_id) else derive("x", repr(event))
+            event.platform_message_id if is_id(event.platform_message_id) else derive("x", repr(event))
         ),
         sender=_shown_sender(event.sender),
         text=_cut(_storable(event.text)) if _is_text(event.text) else "",
@@ -160,7 +160,8 @@ def _is_storable(value: object) -> bool:
     return isinstance(value, str) and _storable(value) == value
 
 
-def _is_id(value: object) -> bool:
+def is_id(value: object) -> bool:
+    """Whether it can name a chat or a message."""
     return _is_storable(value) and value != ""
 
 

@@ -23,7 +23,8 @@ from nanohost.channel_api import Accepted, Capabilities, EventKind, InboundEvent
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.fair_share import FairShare
-from nanohost.intake.cleaning import cleaned, problem_of, recordable
+from nanohost.intake.cleaning import cleaned, is_id, problem_of, recordable
+from nanohost.moving import Move, nobody_moves
 from nanohost.store import cards, checkpoints, dropped, events, routes, wirings
 from nanohost.store.database import Store, Transaction
 from nanohost.store.events import ChatKey
@@ -82,6 +83,7 @@ class ChannelInbox:
         on_accepted: Callable[[ChatKey], None],
         fair: FairShare | None = None,
         on_failed_later: FailedLater = _nobody_listens,
+        on_moved: Move = nobody_moves,
     ) -> None:
         self._channel_type = channel_type
         self._instance = instance
@@ -91,6 +93,7 @@ class ChannelInbox:
         self._on_accepted = on_accepted
         self._fair = fair or FairShare()
         self._on_failed_later = on_failed_later
+        self._on_moved = on_moved
         self._queues: dict[ChatKey, _Queue] = {}
 
     async def accept(self, event: InboundEvent) -> Accepted:
@@ -198,6 +201,11 @@ class ChannelInbox:
                 if waits or await events.is_open(self._store, chat, event.refers_to):
                     return True
         return not event.sender.is_bot and bool(await open_in(self._store, event))
+
+    async def moved(self, old: str, new: str) -> None:
+        """Raises StoreError when the disk refuses."""
+        if is_id(old) and is_id(new):
+            await self._on_moved(ChatKey(self._channel_type, self._instance, old), new)
 
     async def latest(self) -> Mapping[str, str]:
         return await events.latest_messages(

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from nanohost.model import SessionId
-from nanohost.store import deliveries
+from nanohost.store import deliveries, moved_chats
 from nanohost.store.database import Queries
 from nanohost.store.deliveries import Delivery
 from nanohost.store.events import ChatKey
@@ -22,15 +22,16 @@ _VALUE = re.compile(r"q:([a-z0-9]{20}):([0-9]{1,3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What somebody chose: the message it was on, and the choice in the agent's own words."""
+    """What somebody chose: the message it was on, and the choice in the agent's own words. `chat`: where the card was
+    sent to, as that is called now."""
 
     card: Delivery
     label: str
+    chat: ChatKey
 
     def is_in(self, chat: ChatKey) -> bool:
         """Whether the card was sent to this chat: a press that comes from another one is none."""
-        lane = self.card.lane
-        return ChatKey(lane.channel_type, lane.instance, lane.platform_id) == chat
+        return chat in (self.card.lane.chat, self.chat)
 
 
 def value_of(session: SessionId, out_id: str, number: int) -> str:
@@ -55,4 +56,6 @@ async def chosen(db: Queries, value: str | None) -> Choice | None:
         return None
     options = options_of(card.kind, card.content)
     number = int(match[2])
-    return Choice(card=card, label=options[number - 1]) if 0 < number <= len(options) else None
+    if not 0 < number <= len(options):
+        return None
+    return Choice(card=card, label=options[number - 1], chat=await moved_chats.current(db, card.lane.chat))

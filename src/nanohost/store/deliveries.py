@@ -15,14 +15,28 @@ from nanohost.store.events import ChatKey
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import from_text, to_text
 
+# To where the chat is now, if it has moved: the message that one answers is not known there.
 ADD = """
 INSERT INTO deliveries
     (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
      status, reason, next_try_at, not_before, card, created_at, changed_at)
-VALUES
-    (:session_id, :seq, :out_id, :kind, :channel_type, :instance, :platform_id, :thread_id, :reply_to, :content,
-     :status, :reason, :next_try_at, :not_before, :card, :created_at, :changed_at)
+SELECT :session_id, :seq, :out_id, :kind, :channel_type, :instance, ifnull(moved_to, :platform_id), :thread_id,
+    CASE WHEN moved_to IS NULL THEN :reply_to END, :content,
+    :status, :reason, :next_try_at, :not_before, :card, :created_at, :changed_at
+FROM (SELECT (
+    SELECT moved_to FROM moved_chats
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id) AS moved_to)
+WHERE true
 ON CONFLICT (session_id, seq) DO NOTHING
+"""
+LEAVE_THREAD = """
+UPDATE deliveries INDEXED BY deliveries_open SET thread_id = NULL, reply_to = NULL, left_thread = 1
+WHERE status IN ('pending', 'sending') AND session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
+    AND thread_id = ?
+"""
+FORGET_UNSENT_PARTS = """
+DELETE FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND NOT EXISTS (
+    SELECT 1 FROM delivery_parts WHERE session_id = :session_id AND seq = :seq AND receipt IS NOT NULL)
 """
 # While all is paused only what the host itself says is sent: its own messages and its notices, which count below zero,
 # but far above the numbers of what tasks send (see tasks/entries.py).
@@ -231,6 +245,8 @@ class Delivery:
     receipt: tuple[str, ...] = ()
     not_before: datetime | None = None
     """Not to be sent before; what comes after it does not wait."""
+    left_thread: bool = False
+    """It was for a thread that takes no messages any more."""
 
     @property
     def platform_id(self) -> str:
@@ -362,6 +378,10 @@ class Outcome:
     error: str | None = None
     next_try_at: datetime | None = None
     receipt: tuple[str, ...] = ()
+    moved_to: str | None = None
+    """What the chat is called now: it is to be sent there."""
+    thread_gone: bool = False
+    """The chat's thread takes no messages any more."""
 
 
 async def end(tx: Transaction, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
@@ -447,6 +467,15 @@ async def leave_out(tx: Transaction, delivery: Delivery, reason: str, now: datet
 async def postpone(tx: Transaction, delivery: Delivery, until: datetime) -> None:
     """It is for later; what comes after it does not wait."""
     await tx.run(POSTPONE, {"session_id": delivery.lane.session_id, "seq": delivery.seq, "until": to_text(until)})
+
+
+async def leave_thread(tx: Transaction, delivery: Delivery) -> None:
+    """It, and whatever else of its lane is for the same thread, goes to the chat itself, says so, and answers nothing
+    there. It is cut anew if nothing of it was sent."""
+    lane = delivery.lane
+    place = (lane.session_id, lane.channel_type, lane.instance, lane.platform_id)
+    await tx.run(LEAVE_THREAD, (*place, delivery.thread_id))
+    await tx.run(FORGET_UNSENT_PARTS, {"session_id": lane.session_id, "seq": delivery.seq})
 
 
 async def with_card(db: Queries, card: str) -> Delivery | None:
@@ -536,6 +565,7 @@ def _from_row(row: sqlite3.Row) -> Delivery:
         decision=Decision(row["decision"]) if row["decision"] else None,
         receipt=tuple(json.loads(row["receipt"])),
         not_before=from_text(row["not_before"]) if row["not_before"] else None,
+        left_thread=bool(row["left_thread"]),
     )
 
 

@@ -6,13 +6,19 @@ import sqlite3
 from datetime import datetime
 
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.events import ChatKey
 from nanohost_protocol.times import from_text, to_text
 
 ALL = "SELECT * FROM messaging_groups ORDER BY channel_type, instance, platform_id"
 BY_ID = "SELECT * FROM messaging_groups WHERE id = ?"
-BY_CHAT = "SELECT * FROM messaging_groups WHERE channel_type = ? AND instance = ? AND platform_id = ?"
+# One that has moved is found under what it was called, too.
+BY_CHAT = """
+SELECT * FROM messaging_groups
+WHERE channel_type = :channel_type AND instance = :instance AND platform_id = ifnull((
+    SELECT moved_to FROM moved_chats
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id), :platform_id)
+"""
 ADD = """
 INSERT INTO messaging_groups (channel_type, instance, platform_id, is_group, name, unknown_sender, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
@@ -43,7 +49,8 @@ async def numbered(db: Queries, group: MessagingGroupId) -> MessagingGroup | Non
 
 
 async def find(db: Queries, *, channel_type: str, instance: str, platform_id: str) -> MessagingGroup | None:
-    row = await db.one(BY_CHAT, (channel_type, instance, platform_id))
+    place: dict[str, Value] = {"channel_type": channel_type, "instance": instance, "platform_id": platform_id}
+    row = await db.one(BY_CHAT, place)
     return None if row is None else _from_row(row)
 
 

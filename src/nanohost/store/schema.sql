@@ -36,6 +36,16 @@ CREATE TABLE messaging_groups (
     UNIQUE (channel_type, instance, platform_id)
 ) STRICT;
 
+-- Chats that go on under another id: what came in under the old one, or names it still, is meant for the new one.
+CREATE TABLE moved_chats (
+    channel_type TEXT NOT NULL,
+    instance     TEXT NOT NULL,
+    platform_id  TEXT NOT NULL,                    -- what it was called
+    moved_to     TEXT NOT NULL,                    -- what it is called now, however often it has moved
+    moved_at     TEXT NOT NULL,
+    PRIMARY KEY (channel_type, instance, platform_id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE wirings (
     id                 INTEGER PRIMARY KEY,
     messaging_group_id INTEGER NOT NULL REFERENCES messaging_groups (id),
@@ -173,6 +183,7 @@ CREATE TABLE deliveries (
     changed_at   TEXT NOT NULL,
     not_before   TEXT,                             -- not to be sent before; holds nothing up
     card         TEXT,                             -- what its buttons are known by; NULL: it can have none
+    left_thread  INTEGER NOT NULL DEFAULT 0 CHECK (left_thread IN (0, 1)),  -- its thread takes nothing any more
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, platform_id, seq)

@@ -40,7 +40,9 @@ SELECT count(*) > 0 AS people, ifnull(max(w.bots), 0) AS bots, EXISTS (
     SELECT 1 FROM questions q WHERE q.status = 'open'
     AND q.channel_type = :channel_type AND q.instance = :instance AND q.platform_id = :platform_id) AS asked
 FROM messaging_groups m JOIN wirings w ON w.messaging_group_id = m.id
-WHERE m.channel_type = :channel_type AND m.instance = :instance AND m.platform_id = :platform_id
+WHERE m.channel_type = :channel_type AND m.instance = :instance AND m.platform_id = ifnull((
+    SELECT moved_to FROM moved_chats
+    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id), :platform_id)
 """
 DELETE_ROUTES = "DELETE FROM routes WHERE wiring_id = ?"
 DELETE = "DELETE FROM wirings WHERE id = ?"

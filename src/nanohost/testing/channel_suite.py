@@ -108,6 +108,8 @@ class SuiteInbox:
         self.accepted: list[InboundEvent] = []
         self.failures: list[tuple[str, str, str]] = []
         """Messages that the platform gave up on after it took them: key, id and reason."""
+        self.moves: list[tuple[str, str]] = []
+        """Chats that are called otherwise now."""
         self.failed = 0
         """How many commits failed."""
         self.saved: str | None = None
@@ -129,6 +131,11 @@ class SuiteInbox:
             self.accepted.append(event)
             self._changed.notify_all()
         return Accepted(new=new)
+
+    async def moved(self, old: str, new: str) -> None:
+        async with self._changed:
+            self.moves.append((old, new))
+            self._changed.notify_all()
 
     async def latest(self) -> dict[str, str]:
         messages = [event for event in self.accepted if event.kind is EventKind.MESSAGE]

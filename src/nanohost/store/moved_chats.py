@@ -1,0 +1,176 @@
+"""Chats that go on under another id: the record of it, and all that is moved along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from nanohost.model import AgentGroupId, SessionId
+from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.events import ChatKey
+from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import to_text
+
+MOVED_TO = "SELECT moved_to FROM moved_chats WHERE channel_type = ? AND instance = ? AND platform_id = ?"
+ADD = """
+INSERT INTO moved_chats (channel_type, instance, platform_id, moved_to, moved_at)
+VALUES (:channel_type, :instance, :old, :new, :now)
+ON CONFLICT (channel_type, instance, platform_id) DO UPDATE SET moved_to = excluded.moved_to
+    WHERE moved_to != excluded.moved_to
+"""
+# A chat that had moved to the old one has moved on with it.
+MOVE_ON = """
+UPDATE moved_chats SET moved_to = :new
+WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :old
+"""
+OF_CHAT = "SELECT id FROM messaging_groups WHERE channel_type = ? AND instance = ? AND platform_id = ?"
+IS_USED = """
+SELECT EXISTS (SELECT 1 FROM wirings WHERE messaging_group_id = :id)
+    OR EXISTS (SELECT 1 FROM sessions WHERE messaging_group_id = :id) AS used
+"""
+RENAME = "UPDATE messaging_groups SET platform_id = ? WHERE id = ?"
+DELETE = "DELETE FROM messaging_groups WHERE id = ?"
+# What both chats have stays the new one's: a wiring by agent, a session by agent and thread.
+WIRINGS = "UPDATE OR IGNORE wirings SET messaging_group_id = ? WHERE messaging_group_id = ?"
+SESSIONS = "UPDATE OR IGNORE sessions SET messaging_group_id = ? WHERE messaging_group_id = ?"
+DESTINATIONS = "UPDATE destinations SET messaging_group_id = ? WHERE messaging_group_id = ?"
+AGENTS_WIRED = "SELECT agent_group_id AS agent FROM wirings WHERE messaging_group_id = ?"
+AGENTS_TALKING = "SELECT agent_group_id AS agent FROM sessions WHERE messaging_group_id = ?"
+AGENTS_SENDING = "SELECT agent_group_id AS agent FROM destinations WHERE messaging_group_id = ?"
+# The message that one answers is not known in the new chat, and its number may be another one's there.
+DELIVERIES = """
+UPDATE deliveries INDEXED BY deliveries_open SET platform_id = :new, reply_to = NULL, next_try_at = NULL
+WHERE status IN ('pending', 'sending') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+LANES = """
+SELECT DISTINCT session_id FROM deliveries INDEXED BY deliveries_open
+WHERE status IN ('pending', 'sending') AND channel_type = ? AND instance = ? AND platform_id = ?
+"""
+TASKS = """
+UPDATE tasks SET platform_id = :new
+WHERE status IN ('active', 'paused') AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+# The second condition is the index's.
+REQUESTS = """
+UPDATE actions INDEXED BY actions_open SET platform_id = :new
+WHERE status = 'pending' AND status != 'held' AND (status = 'pending' OR told = 0)
+    AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+HELD_REQUESTS = """
+UPDATE actions SET platform_id = :new
+WHERE approval_id IN (SELECT id FROM approvals WHERE status = 'pending') AND status = 'held'
+    AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+QUESTIONS = """
+UPDATE questions SET platform_id = :new
+WHERE status = 'open' AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+APPROVALS = """
+UPDATE approvals SET platform_id = :new
+WHERE status = 'pending' AND channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+# Of two open ones about the chat each stays what it is: the first that is decided settles the other.
+APPROVALS_ABOUT = "UPDATE OR IGNORE approvals SET subject = :new_name WHERE status = 'pending' AND subject = :old_name"
+# The kinds of rules that are about a chat.
+RULES = """
+UPDATE rules SET subject = :new_name
+WHERE ended_at IS NULL AND kind IN ('chat', 'destinations.add') AND subject = :old_name
+"""
+PAUSED = """
+UPDATE paused SET platform_id = :new WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :old
+"""
+AGENTS = (AGENTS_WIRED, AGENTS_TALKING, AGENTS_SENDING)
+ALONG = {
+    "deliveries": DELIVERIES,
+    "tasks": TASKS,
+    "requests": REQUESTS,
+    "held requests": HELD_REQUESTS,
+    "questions": QUESTIONS,
+    "approvals": APPROVALS,
+    "pauses": PAUSED,
+}
+"""What is on its way, or waits, by what the record calls it."""
+ALONG_BY_NAME = {"approvals about it": APPROVALS_ABOUT, "rules": RULES}
+
+
+async def current(db: Queries, chat: ChatKey) -> ChatKey:
+    """What the chat is called now. One look-up."""
+    row = await db.one(MOVED_TO, (chat.channel_type, chat.instance, chat.platform_id))
+    return chat if row is None else ChatKey(chat.channel_type, chat.instance, row["moved_to"])
+
+
+async def place_now(db: Queries, place: Origin) -> Origin:
+    """A place as it is called now. The message that it names is not known there, if its chat has moved."""
+    now = await current(db, ChatKey(place.channel_type, place.instance, place.platform_id))
+    if now.platform_id == place.platform_id:
+        return place
+    return replace(place, platform_id=now.platform_id, platform_message_id=None)
+
+
+async def add(tx: Transaction, old: ChatKey, new: ChatKey, now: datetime) -> bool:
+    """Put on record that the chat is called so from now on. False: it is on record already."""
+    values: dict[str, Value] = _values(old, new) | {"now": to_text(now)}
+    await tx.run(MOVE_ON, values)
+    return await tx.run(ADD, values) == 1
+
+
+async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentGroupId]:
+    """The chat itself, its wirings, sessions and the names that agents have for it. The agents that may send there.
+
+    Where somebody has set up the new chat already, what that has stays, and the rest is added to it.
+    """
+    before, after = await _group(tx, old), await _group(tx, new)
+    if before is not None and after is not None:
+        if await _is_used(tx, after):
+            for statement in (WIRINGS, SESSIONS, DESTINATIONS):
+                await tx.run(statement, (after, before))
+        else:
+            await tx.run(DESTINATIONS, (before, after))
+            await tx.run(DELETE, (after,))
+            after = None
+    if before is not None and after is None:
+        await tx.run(RENAME, (new.platform_id, before))
+        after = before
+    if after is None:
+        return []
+    known = [row["agent"] for one in AGENTS for row in await tx.all(one, (after,))]
+    return [AgentGroupId(agent) for agent in dict.fromkeys(known)]
+
+
+async def move_along(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:
+    """What is on its way there, or waits for somebody there. How much of each that was."""
+    places, names = _values(old, new), {"old_name": _name(old), "new_name": _name(new)}
+    moved = {what: await tx.run(statement, places) for what, statement in ALONG.items()}
+    moved |= {what: await tx.run(statement, names) for what, statement in ALONG_BY_NAME.items()}
+    return {what: count for what, count in moved.items() if count}
+
+
+async def lanes(db: Queries, chat: ChatKey) -> list[LaneKey]:
+    """What is still to be sent to a chat, by session."""
+    place = (chat.channel_type, chat.instance, chat.platform_id)
+    return [LaneKey(SessionId(row["session_id"]), *place) for row in await db.all(LANES, place)]
+
+
+async def _group(db: Queries, chat: ChatKey) -> int | None:
+    row = await db.one(OF_CHAT, (chat.channel_type, chat.instance, chat.platform_id))
+    return None if row is None else int(row["id"])
+
+
+async def _is_used(db: Queries, group: int) -> bool:
+    row = await db.one(IS_USED, {"id": group})
+    return row is not None and bool(row["used"])
+
+
+def _values(old: ChatKey, new: ChatKey) -> dict[str, Value]:
+    return {
+        "channel_type": old.channel_type,
+        "instance": old.instance,
+        "old": old.platform_id,
+        "new": new.platform_id,
+    }
+
+
+def _name(chat: ChatKey) -> str:
+    """As approvals and rules call a chat."""
+    return f"{chat.channel_type}:{chat.instance}:{chat.platform_id}"
