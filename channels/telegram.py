@@ -107,6 +107,7 @@ from nanohost.channel_api import (
     ChannelContext,
     ChannelDown,
     ChannelError,
+    ChatMoved,
     Condition,
     EventKind,
     Form,
@@ -123,6 +124,7 @@ from nanohost.channel_api import (
     Receipt,
     Refused,
     Sender,
+    ThreadGone,
     Unit,
     upload_answer_s,
 )
@@ -526,6 +528,9 @@ class TelegramChannel:
     async def _hand_in_chat(self, updates: Sequence[Update], inbox: Inbox) -> None:
         assert self._me is not None, "nothing is polled before"
         for update in updates:
+            if (moved := move_of(update)) is not None:
+                await inbox.moved(*moved)
+                continue
             try:
                 event = event_of(update, self._me)
             except Exception as error:
@@ -580,16 +585,18 @@ class TelegramChannel:
                 link_preview_options=_NO_PREVIEW,
             )
 
-        with self._told():
+        with self._told(), _thread_may_be_gone(address):
             return _receipt(await self._marked_up(message, attempt))
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         """Pictures are shown; one that Telegram cannot read as a picture goes as any other file."""
-        with self._told():
+        with self._told(), _thread_may_be_gone(address):
             if file.media_type in PICTURES and file.size <= PHOTO_BYTES:
                 try:
                     return await self._upload(address, file, as_photo=True)
                 except BadRequest as error:
+                    if _is_of_the_thread(error):
+                        raise
                     _log.info("telegram_refuses_picture", error=self._words(error))  # it goes as a file
             return await self._upload(address, file, as_photo=False)
 
@@ -700,6 +707,8 @@ class TelegramChannel:
 
 _BAD_TOKEN = "Telegram does not accept the bot's token: ask @BotFather for it (/token) and set it again"  # noqa: S105
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
+_NO_THREAD = ("thread not found", "topic_closed", "topic_deleted")
+"""How Telegram says that a topic takes no messages: it was deleted, or closed and the bot may not write there."""
 _NOT_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
@@ -709,8 +718,7 @@ def channel_error(error: Exception, words: str) -> ChannelError:
         case RetryAfter():
             return RateLimited(f"Telegram asks to wait: {words}", retry_after_s=_retry_after_s(error))
         case ChatMigrated():
-            new = error.new_chat_id
-            return Refused(f"the group became a supergroup, and its chat is now {new}: wire {new} instead")
+            return ChatMoved("the group became a supergroup", to=str(error.new_chat_id))
         case InvalidToken():
             return AuthFailed(_BAD_TOKEN)
         case BadRequest() | Forbidden():
@@ -727,6 +735,21 @@ def channel_error(error: Exception, words: str) -> ChannelError:
             return Ambiguous(f"Telegram failed: {words}", server_error=True)
         case _:
             return Ambiguous(f"Telegram's answer was lost: {words}")
+
+
+def _is_of_the_thread(error: BadRequest) -> bool:
+    return any(words in str(error).lower() for words in _NO_THREAD)
+
+
+@contextmanager
+def _thread_may_be_gone(address: Address) -> Iterator[None]:
+    """Raises ThreadGone where it is the topic that takes nothing. What is sent outside of topics is refused as ever."""
+    try:
+        yield
+    except BadRequest as error:
+        if _thread(address) is not None and _is_of_the_thread(error):
+            raise ThreadGone("the topic was deleted or closed") from None
+        raise
 
 
 def _retry_after_s(error: RetryAfter) -> float:
@@ -753,6 +776,16 @@ def event_of(update: Update, me: User) -> InboundEvent | None:
     else:
         kinds = [kind for kind in Update.ALL_TYPES if getattr(update, kind, None) is not None]
         _log.info("telegram_update_left_out", update=update.update_id, kinds=kinds)
+    return None
+
+
+def move_of(update: Update) -> tuple[str, str] | None:
+    """The old and the new id of a group that became a supergroup: told in both, once each."""
+    message = update.message
+    if message is not None and message.migrate_to_chat_id is not None:
+        return str(message.chat.id), str(message.migrate_to_chat_id)
+    if message is not None and message.migrate_from_chat_id is not None:
+        return str(message.migrate_from_chat_id), str(message.chat.id)
     return None
 
 

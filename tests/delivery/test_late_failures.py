@@ -50,7 +50,7 @@ async def told(bench: Bench) -> list[MessageIn]:
     return []
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_what_the_platform_gives_up_on_later_is_failed_and_its_agent_knows_without_being_woken(
     bench: Bench,
 ) -> None:
@@ -68,7 +68,7 @@ async def test_what_the_platform_gives_up_on_later_is_failed_and_its_agent_knows
     assert WHY in note.text
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_a_restart_in_between_changes_nothing(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await bench.enter("good morning", 1)
@@ -80,7 +80,7 @@ async def test_a_restart_in_between_changes_nothing(tmp_path: Path) -> None:
         assert len(await told(bench)) == 1
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_an_agent_that_was_not_told_before_a_kill_is_told_at_the_next_start(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await bench.enter("good morning", 1)
@@ -99,7 +99,7 @@ async def _mailbox(bench: Bench) -> Path:
     return found
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well(bench: Bench) -> None:
     bench.fake.hold()
     await bench.enter("good morning", 1)
@@ -116,7 +116,7 @@ async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well
             await bench.clock.advance(0)
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_the_failure_of_a_copy_that_does_not_count_changes_nothing(bench: Bench) -> None:
     await bench.enter("good morning", 1)
     await bench.settled(1)
@@ -127,7 +127,7 @@ async def test_the_failure_of_a_copy_that_does_not_count_changes_nothing(bench: 
     assert await told(bench) == []
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_that_comes_once_more(
     bench: Bench,
 ) -> None:
@@ -146,7 +146,7 @@ async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_tha
     assert len(await told(bench)) == 2
 
 
-@pytest.mark.behaviour("DL-15", "DL-06")
+@pytest.mark.behaviour("DL-16", "DL-06")
 async def test_a_long_message_is_failed_by_any_part_of_it(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(text_limit=LIMIT), ManualClock()) as bench:
         await bench.enter(LONG, 1)
@@ -156,7 +156,7 @@ async def test_a_long_message_is_failed_by_any_part_of_it(tmp_path: Path) -> Non
         await bench.settled(1, DEAD)
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_is_told(bench: Bench) -> None:
     place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
     heard: list[int] = []
@@ -173,7 +173,7 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
     assert (failed.status, heard) == (DEAD, [said.seq])
 
 
-@pytest.mark.behaviour("DL-15", "DL-05")
+@pytest.mark.behaviour("DL-16", "DL-05")
 async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench: Bench) -> None:
     bench.fake.fails_at[1] = Ambiguous("the answer was lost")
     await bench.enter("good morning", 1)

@@ -16,6 +16,7 @@ from nanohost.channel_api import (
     Button,
     ChannelDown,
     ChannelError,
+    ChatMoved,
     Edits,
     FetchesFiles,
     NotSent,
@@ -30,6 +31,7 @@ from nanohost.channel_api import (
     SendsCards,
     SendsFiles,
     ShowsTyping,
+    ThreadGone,
 )
 from nanohost.testing.simulator import ADA, Fault
 from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, REACTIONS, TelegramSimulator
@@ -128,10 +130,27 @@ async def test_whom_the_bot_cannot_write_to_is_said_in_telegrams_words(
         await say(channel, "hi", to=Address(platform_id="5"))
     with pytest.raises(Refused, match="can't initiate conversation"):
         await channel.open_dm("6")
-    with pytest.raises(Refused, match="supergroup, and its chat is now -1007"):
+    with pytest.raises(ChatMoved) as moved:
         await say(channel, "hi", to=Address(platform_id="-7"))
+    assert moved.value.to == "-1007"
     with pytest.raises(Refused, match=r"(?i)message text is empty"):
         await say(channel, " \n ")
+
+
+async def test_a_topic_that_was_deleted_or_closed_is_said_to_be_and_the_chat_itself_is_refused_as_ever(
+    telegram: TelegramSimulator, channel: TelegramChannel, tmp_path: Path
+) -> None:
+    telegram.deleted_topics.add((GROUP, "77"))
+    telegram.closed_topics |= {(GROUP, "78"), (GROUP, "1")}
+    picture = a_file(tmp_path, "cat.png", "image/png", PNG)
+    for thread in ("77", "78"):
+        topic = Address(platform_id=GROUP, thread_id=thread)
+        with pytest.raises(ThreadGone):
+            await say(channel, "hi", to=topic)
+        with pytest.raises(ThreadGone):
+            await channel.send_file(topic, picture, idempotency_key="k")
+    with pytest.raises(Refused, match=r"(?i)topic_closed"):
+        await say(channel, "hi", to=IN_GROUP)
 
 
 async def test_a_wait_that_telegram_asks_for_concerns_one_chat(

@@ -123,6 +123,10 @@ class TelegramSimulator(Simulator):
         self.never_started: set[str] = set()
         self.blocked: set[str] = set()
         self.migrated: dict[str, str] = {}
+        """Groups that became supergroups, with their new ids: what is sent there is refused, and says so."""
+        self.deleted_topics: set[tuple[str, str]] = set()
+        self.closed_topics: set[tuple[str, str]] = set()
+        """By chat and topic. The bot is no admin: it may not write there."""
         self.enforces_pace = False
         self.minute_s = 60.0
         """How long the minute of a group's pace takes: less for a host whose clock is hasty."""
@@ -317,6 +321,16 @@ class TelegramSimulator(Simulator):
         if self.reads_all or not group or self._is_to_the_bot(body):
             self._by_person[str(number)] = await self._push("message", body, message_id=str(number))
         return str(number)
+
+    async def become_supergroup(self, old: str, new: str, *, tells: Sequence[str] = ("to", "from")) -> None:
+        """A group gets topics, a public link, or a history for new members, and with that a new id. Both chats are told
+        (`tells`: which of them), each what the other is called."""
+        self.migrated[old] = new
+        self._groups.add(new)
+        if "to" in tells:
+            await self.service(old, {"migrate_to_chat_id": int(new)})
+        if "from" in tells:
+            await self.service(new, {"migrate_from_chat_id": int(old)})
 
     async def edit_as(self, message_id: str, content: Mapping[str, object], *, chat: str) -> None:
         """Somebody changes a message to this content, as `post` has it."""
@@ -548,8 +562,10 @@ class TelegramSimulator(Simulator):
     def _may_write(self, asked: _Asked) -> None:
         chat, thread = asked["chat_id"], asked["message_thread_id"]
         self._may_reach(chat)
-        if thread == "1":
+        if thread == "1" or (chat, thread) in self.deleted_topics:
             raise _refused("message thread not found")
+        if (chat, thread or "1") in self.closed_topics:
+            raise _refused("TOPIC_CLOSED")
         wait = self.faults.retry_after_s(chat) or self._over_pace_s(chat)
         if wait:
             self.too_many += 1

@@ -1,0 +1,123 @@
+"""A group that becomes a supergroup has another id from then on, and goes on as if nothing had been. A topic that is
+gone keeps no answer back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nanohost.app import Host
+from nanohost.home import Home
+from nanohost.model import Session, TaskId
+from nanohost.store import audit, messaging_groups, sessions
+from nanohost.store.tasks import TaskKind
+from nanohost.tasks import changes
+from nanohost.testing.simulator import ADA, BOB
+from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost.verify.checks import verify
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import Origin, OutKind
+from tests.support.hasty_clock import HastyClock
+
+from .bench import GROUP, hosted, receiving
+from .test_host import LIMIT_S, ledger, script
+
+OLD, NEW = "-4711", "-1001234567890"
+
+
+@pytest.mark.behaviour("RT-12")
+@pytest.mark.parametrize("tells", [("to", "from"), ("from", "to"), ("to",), ("from",), ()], ids=str)
+async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both_answered_in_the_new_one(
+    tells: Sequence[str], tmp_path: Path
+) -> None:
+    telegram = TelegramSimulator()
+    async with telegram.running(), hosted(tmp_path, telegram, OLD, clock=HastyClock()) as host:
+        await telegram.write(OLD, "one", group=True)
+        await telegram.until_shown(1, OLD, limit_s=LIMIT_S)
+        session = await only_session(host)
+        await remind(host, session)
+        for side in tells or ("",):
+            await telegram.become_supergroup(OLD, NEW, tells=[side])
+        await telegram.until_shown(1, NEW, limit_s=LIMIT_S)
+        await telegram.write(NEW, "two", group=True, person=BOB)
+        await telegram.until_shown(2, NEW, limit_s=LIMIT_S)
+        await ledger(host, lambda statuses: statuses == ["sent"] * 3)
+        assert (await only_session(host)).id == session.id
+        assert [chat.platform_id for chat in await messaging_groups.every(host.store)] == [NEW]
+        [moved] = await audit.latest(host.store.reports, limit=9, what="chats.moved")
+        assert await verify(host.store, Home(tmp_path), clock=host.clock, host_running=True) == []
+    assert (moved.who, moved.about, moved.details["from"]) == (
+        "host",
+        f"telegram:default:{NEW}",
+        f"telegram:default:{OLD}",
+    )
+    assert telegram.texts(NEW) == ["drink water", "echo: two"]
+    assert telegram.texts(OLD) == ["echo: one"]
+
+
+@pytest.mark.behaviour("RT-12")
+async def test_an_answer_that_is_made_while_the_group_moves_is_said_in_the_new_one(tmp_path: Path) -> None:
+    script(tmp_path, [{"match": "weather", "actions": [{"until_file": "go"}, {"answer": "rain"}]}])
+    telegram = TelegramSimulator()
+    async with telegram.running(), hosted(tmp_path, telegram, OLD, clock=HastyClock()) as host:
+        await telegram.write(OLD, "the weather?", group=True)
+        await telegram.until(lambda: OLD in telegram.typing, limit_s=LIMIT_S)
+        await telegram.become_supergroup(OLD, NEW)
+        await telegram.write(NEW, "still there?", group=True, person=BOB)
+        (tmp_path / "groups" / "main" / "go").touch()
+        await telegram.until_shown(2, NEW, limit_s=LIMIT_S)
+        await ledger(host, lambda statuses: statuses == ["sent"] * 2)
+    assert telegram.texts(NEW) == ["rain", "echo: still there?"]
+    assert telegram.screen(NEW)[0].reply_to is None, "that message is in the old group"
+
+
+async def test_the_bot_tells_of_a_move_from_either_end_and_of_no_message() -> None:
+    async with receiving() as here:
+        await here.telegram.become_supergroup(OLD, NEW)
+        await here.telegram.write(NEW, "the end", group=True)
+        await here.inbox.until_accepted("the end")
+        await here.inbox.until(lambda: len(here.inbox.moves) == 2)
+    assert here.inbox.moves == [(OLD, NEW)] * 2
+    assert len(here.inbox.accepted) == 1
+
+
+@pytest.mark.behaviour("DL-13")
+@pytest.mark.parametrize("how", ["deleted_topics", "closed_topics"])
+async def test_an_answer_to_a_topic_that_is_gone_comes_outside_of_it_and_says_so(how: str, tmp_path: Path) -> None:
+    telegram = TelegramSimulator()
+    async with telegram.running(), hosted(tmp_path, telegram, GROUP, clock=HastyClock()) as host:
+        getattr(telegram, how).add((GROUP, "77"))
+        await telegram.write(GROUP, "hello", group=True, thread="77", mention=True)
+        [answer] = await telegram.until_shown(1, GROUP, limit_s=LIMIT_S)
+        await ledger(host, lambda statuses: statuses == ["sent"])
+    assert (answer.thread, answer.reply_to) == (None, None)
+    assert answer.text == "[The topic that this is for was deleted or closed, so it comes here.]\n\necho: hello"
+
+
+async def only_session(host: Host) -> Session:
+    [session] = await sessions.every(host.store.reports)
+    return await sessions.get(host.store, session.id)
+
+
+async def remind(host: Host, session: Session) -> None:
+    """A message to the old group, in a second."""
+    now = host.clock.now()
+    async with host.store.transaction() as tx:
+        await changes.create(
+            tx,
+            id=TaskId("t1"),
+            session=session.id,
+            kind=TaskKind.MESSAGE,
+            content=encode(ChatOut(text="drink water")),
+            out_kind=OutKind.CHAT,
+            due=now + timedelta(seconds=1),
+            cron=None,
+            timezone="UTC",
+            origin=Origin(channel_type="telegram", instance="default", platform_id=OLD),
+            created_by=ADA.id,
+            now=now,
+        )
+    host.tasks_changed(session.id)
