@@ -144,7 +144,7 @@ async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: P
         assert card.address.platform_id == OLGAS
 
 
-@pytest.mark.behaviour("AP-06", "DL-15")
+@pytest.mark.behaviour("AP-06", "DL-16")
 async def test_a_card_that_the_platform_took_and_gave_up_on_goes_to_the_next_one_at_once(tmp_path: Path) -> None:
     clock, fake = ManualClock(), AbleChannel(capabilities=replace(ABLE, fails_later=True))
     async with hall(tmp_path, fake=fake, clock=clock) as here:

@@ -11,10 +11,12 @@ from nanohost.channel_api import (
     AuthFailed,
     ChannelDown,
     ChannelError,
+    ChatMoved,
     NotSent,
     RateLimited,
     Receipt,
     Refused,
+    ThreadGone,
 )
 from nanohost.delivery.outcome import PAUSES_S, failed, sent, waits_for_its_channel
 from nanohost.store.deliveries import DeliveryStatus
@@ -43,6 +45,10 @@ PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
         (ChannelDown("x"), 5, 0, PENDING, 30),
         (ChannelDown("x"), 1000, 0, PENDING, 30),
         (AuthFailed("x"), 1, 0, PENDING, 60),
+        (ChatMoved("x", to="c9"), 1, 1, PENDING, 0),
+        (ChatMoved("x", to="c9"), 6, 6, DEAD, None),
+        (ThreadGone("x"), 1, 1, PENDING, 0),
+        (ThreadGone("x"), 6, 6, DEAD, None),
         (Refused("x"), 1, 1, DEAD, None),
         (ChannelError("x"), 1, 1, DEAD, None),
     ],

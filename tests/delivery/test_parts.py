@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelDown, Form, NotSent, Pace, RateLimited, Refused
 from nanohost.delivery.delivery import Delivery
@@ -18,7 +19,8 @@ from nanohost.delivery.pacing import MARGIN
 from nanohost.delivery.sender import send_limit_s
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import SessionId, UnknownSender
+from nanohost.model import AgentGroupId, SessionId, UnknownSender
+from nanohost.moving import Moving
 from nanohost.store import agent_groups, deliveries, messaging_groups, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
@@ -54,7 +56,14 @@ class Bench:
         await self.mailboxes.update(await sessions.get(self.store, self.session), put)
 
     async def enter(
-        self, text: str, seq: int, *, chat: str = "c1", session: SessionId | None = None, in_s: float | None = None
+        self,
+        text: str,
+        seq: int,
+        *,
+        chat: str = "c1",
+        session: SessionId | None = None,
+        in_s: float | None = None,
+        thread: str | None = None,
     ) -> None:
         now = self.clock.now()
         lane = LaneKey(session or self.session, *FAKE, chat)
@@ -63,7 +72,7 @@ class Bench:
             seq=seq,
             out_id=f"o{seq}",
             kind="chat",
-            thread_id=None,
+            thread_id=thread,
             reply_to="m1",
             content=encode(ChatOut(text=text)),
             status=DeliveryStatus.PENDING,
@@ -106,6 +115,13 @@ async def running(
     ask: bool = False,
     limit_s: Callable[[int], float] = send_limit_s,
 ) -> AsyncIterator[Bench]:
+    class Looks:
+        def follow(self, aftermath: Aftermath) -> None:
+            for lane in aftermath.lanes:
+                delivery.on_entry(lane)
+
+    async def nobody(_: AgentGroupId) -> None: ...
+
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         found = [one async for one in sessions.every(store.reports)]
@@ -120,8 +136,15 @@ async def running(
                     tx, agent_group=group.id, messaging_group=None, thread_id=None, now=clock.now()
                 )
         mailboxes = Mailboxes(home.sessions, durable=False)
+        moving = Moving(store=store, clock=clock, follows=Looks(), tell=nobody)
         delivery = Delivery(
-            store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake}, ask=ask, limit_s=limit_s
+            store=store,
+            mailboxes=mailboxes,
+            clock=clock,
+            channels={FAKE: fake},
+            ask=ask,
+            limit_s=limit_s,
+            on_moved=moving.move,
         )
         async with mailboxes.opened(), fake.connected(), delivery.opened():
             yield Bench(

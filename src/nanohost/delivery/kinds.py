@@ -48,7 +48,7 @@ from nanohost_protocol.rows import OutKind
 LONG_TEXT = 2_000
 """Characters; what is longer is cut in a thread, so that nothing else waits for it."""
 SUPERSEDED = "superseded"
-LEFT_THREAD = "[The topic that this is for was deleted or closed, so it comes here.]"
+LEFT_THREAD = "The topic that this is for was deleted or closed, so it comes here:"
 
 _log = structlog.get_logger()
 

@@ -94,7 +94,7 @@ async def test_an_answer_to_a_topic_that_is_gone_comes_outside_of_it_and_says_so
         [answer] = await telegram.until_shown(1, GROUP, limit_s=LIMIT_S)
         await ledger(host, lambda statuses: statuses == ["sent"])
     assert (answer.thread, answer.reply_to) == (None, None)
-    assert answer.text == "[The topic that this is for was deleted or closed, so it comes here.]\n\necho: hello"
+    assert answer.text == "The topic that this is for was deleted or closed, so it comes here:\n\necho: hello"
 
 
 async def only_session(host: Host) -> Session:

@@ -20,7 +20,7 @@ from nanohost_protocol.payloads import SystemIn, decode_in
 from .test_flow import LIMIT_S, hosted
 
 
-@pytest.mark.behaviour("DL-15", "DL-03")
+@pytest.mark.behaviour("DL-16", "DL-03")
 async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_over_a_restart(
     tmp_path: Path, meta: WhatsAppSimulator
 ) -> None:

@@ -128,7 +128,7 @@ async def test_outside_the_24_hours_the_words_say_so(channel: WhatsAppChannel, m
     assert meta.texts() == ["hello"]
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_what_meta_took_and_gave_up_on_is_handed_in_by_its_key_and_may_be_sent_anew_under_it(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
@@ -146,7 +146,7 @@ async def test_what_meta_took_and_gave_up_on_is_handed_in_by_its_key_and_may_be_
     assert len(meta.texts()) == 2
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_a_late_failure_is_told_again_until_it_is_committed(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
@@ -172,7 +172,7 @@ async def test_a_failure_that_carries_no_key_of_ours_shows_in_the_condition_unti
     assert meta.refused_webhooks == []
 
 
-@pytest.mark.behaviour("DL-15")
+@pytest.mark.behaviour("DL-16")
 async def test_words_before_a_sound_that_do_not_arrive_are_a_failure_of_the_file(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:

@@ -1,0 +1,60 @@
+"""What is said to a chat that is called otherwise now, or to a thread that takes nothing any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanohost.channel_api import ChatMoved, ThreadGone
+from nanohost.delivery.kinds import LEFT_THREAD
+from nanohost.store.deliveries import DeliveryStatus
+from tests.delivery.test_parts import LONG, Bench, bench, fake, words
+
+__all__ = ["bench", "fake"]
+
+
+@pytest.mark.behaviour("RT-12")
+@pytest.mark.parametrize("part", [1, 3])
+async def test_the_rest_of_a_message_goes_to_where_the_chat_is_now_in_order_and_at_once(
+    bench: Bench, part: int
+) -> None:
+    bench.fake.fails_at = {part: ChatMoved("x", to="c9")}
+    await bench.enter(LONG, 1)
+    await bench.enter("and then", 3)
+    await bench.settled(3)
+    *parts, last = bench.texts()
+    assert (words(*parts), last) == (words(LONG), "and then")
+    assert [len(bench.texts("c1")), bench.texts("c9")[-1]] == [part - 1, "and then"]
+    assert {one.reply_to for one in bench.fake.sent if one.address.platform_id == "c9"} == {None}
+
+
+@pytest.mark.behaviour("RT-12")
+async def test_a_chat_that_is_said_to_have_moved_to_itself_is_given_up_on_with_the_reason(bench: Bench) -> None:
+    bench.fake.fails_at = {number: ChatMoved("moved away", to="c1") for number in range(1, 7)}
+    await bench.enter("hello", 1)
+    dead = await bench.settled(1, DeliveryStatus.DEAD)
+    assert (dead.reason, bench.fake.attempts.total()) == ("moved: moved away", 6)
+
+
+@pytest.mark.behaviour("DL-13")
+async def test_a_long_answer_to_a_thread_that_is_gone_comes_in_the_chat_and_says_so_first(bench: Bench) -> None:
+    bench.fake.fails_at = {1: ThreadGone("x")}
+    await bench.enter(LONG, 1, thread="t1")
+    await bench.enter("and then", 3, thread="t1")
+    await bench.enter("elsewhere", 5, thread="t2")
+    await bench.settled(5)
+    *parts, last, elsewhere = bench.texts()
+    assert words(*parts) == words(LEFT_THREAD, LONG)
+    assert (last, elsewhere) == (f"{LEFT_THREAD}\n\nand then", "elsewhere")
+    assert [one.address.thread_id for one in bench.fake.sent] == [None] * (len(parts) + 1) + ["t2"]
+    assert {one.reply_to for one in bench.fake.sent[:-1]} == {None}
+    assert sorted(bench.fake.attempts.values())[-1] == 2, "one try too many in all, for the first of them"
+
+
+@pytest.mark.behaviour("DL-13")
+async def test_an_answer_whose_thread_goes_in_the_middle_is_not_begun_again(bench: Bench) -> None:
+    bench.fake.fails_at = {3: ThreadGone("x")}
+    await bench.enter(LONG, 1, thread="t1")
+    await bench.settled(1)
+    assert words(*bench.texts()) == words(LONG)
+    threads = [one.address.thread_id for one in bench.fake.sent]
+    assert threads == ["t1"] * 2 + [None] * (len(threads) - 2)

@@ -1,0 +1,262 @@
+"""A chat that goes on under another id: all that belongs to it, once, whoever says so and however often."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.channel_api import EventKind
+from nanohost.delivery.addresses import address_book
+from nanohost.model import AgentGroup, AgentGroupId, SessionMode
+from nanohost.moving import Moving
+from nanohost.store import agent_groups, audit, deliveries, messaging_groups, moved_chats, sessions, wirings
+from nanohost.store.cards import value_of
+from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.events import ChatKey
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import ChatId
+from nanohost_protocol.times import to_text
+from tests.routing.test_answers import asking
+from tests.routing.test_router import NOON, World
+
+pytestmark = pytest.mark.behaviour("RT-12")
+
+OLD, NEW = ChatKey("fake", "main", "c1"), ChatKey("fake", "main", "c9")
+T = to_text(NOON)
+WAITING = f"""
+INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, status, misfire, channel_type, instance,
+    platform_id, created_by, created_at, changed_at)
+VALUES ('t1', :s, 'agent', 'x', 'UTC', '{T}', 'active', 'latest', 'fake', 'main', 'c1', 'x', '{T}', '{T}');
+INSERT INTO approvals (id, kind, subject, shown, options, payload, requested_by, channel_type, instance, platform_id,
+    created_at, expires_at, digest)
+VALUES ('p1', 'chat', 'fake:main:c1', '', '[]', '{{}}', 'x', 'fake', 'main', 'c1', '{T}', '{T}', '');
+INSERT INTO actions (session_id, seq, out_id, name, arguments, channel_type, instance, platform_id, asked_at, status,
+    created_at, approval_id)
+VALUES (:s, 5, 'a5', 'tasks.list', '{{}}', 'fake', 'main', 'c1', '{T}', 'pending', '{T}', NULL),
+    (:s, 7, 'a7', 'tasks.list', '{{}}', 'fake', 'main', 'c1', '{T}', 'held', '{T}', 'p1');
+INSERT INTO rules (kind, effect, subject, created_by, created_at)
+VALUES ('destinations.add', 'allow', 'fake:main:c1', 'x', '{T}'), ('sender', 'allow', 'fake:main:c1', 'x', '{T}');
+INSERT INTO paused (only, by, at, cut, channel_type, instance, platform_id)
+VALUES (1, 'x', '{T}', '', 'fake', 'main', 'c1');
+INSERT INTO destinations (agent_group_id, name, messaging_group_id, created_by, created_at)
+VALUES (1, 'club', 1, 'x', '{T}');
+"""
+"""Everything that can wait for a chat, beside a message to it and a question in it."""
+PLACES = {
+    "tasks": "SELECT platform_id AS place FROM tasks",
+    "approvals": "SELECT platform_id || ' ' || subject AS place FROM approvals",
+    "requests": "SELECT platform_id AS place FROM actions ORDER BY seq",
+    "rules": "SELECT subject AS place FROM rules ORDER BY id",
+    "pause": "SELECT platform_id AS place FROM paused",
+    "questions": "SELECT platform_id AS place FROM questions",
+    "messages": "SELECT platform_id || ' ' || ifnull(reply_to, '-') AS place FROM deliveries ORDER BY seq",
+}
+
+
+@asynccontextmanager
+async def talking(folder: Path) -> AsyncIterator[World]:
+    """A chat in which an agent has asked something, with all kinds of things waiting for it."""
+    async with asking(folder) as world:
+        session = await world.session("a")
+        async with world.store.transaction() as tx:
+            for statement in WAITING.split(";")[:-1]:
+                await tx.run(statement, {"s": session.id} if ":s" in statement else {})
+        await say(world, 9)
+        yield world
+
+
+async def say(world: World, seq: int, chat: ChatKey = OLD) -> None:
+    session = await world.session("a")
+    async with world.store.transaction() as tx:
+        await deliveries.add(
+            tx,
+            Delivery(
+                lane=LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id),
+                seq=seq,
+                out_id=f"o{seq}",
+                kind="chat",
+                thread_id=None,
+                reply_to="41",
+                content=encode(ChatOut(text="hello")),
+                status=DeliveryStatus.PENDING,
+                created_at=NOON,
+            ),
+        )
+
+
+def moving(world: World, told: list[AgentGroupId] | None = None) -> Moving:
+    """`told` gets the agents that are told of it."""
+
+    async def tell(agent: AgentGroupId) -> None:
+        if told is not None:
+            told.append(agent)
+
+    return Moving(store=world.store, clock=world.clock, follows=world, tell=tell)
+
+
+async def places(world: World) -> dict[str, list[str]]:
+    return {what: [row["place"] for row in await world.store.all(sql)] for what, sql in PLACES.items()}
+
+
+async def test_all_that_waits_for_a_chat_waits_for_it_under_its_new_id(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        before = await messaging_groups.every(world.store)
+        await moving(world).move(OLD, "c9")
+        assert await places(world) == {
+            "tasks": ["c9"],
+            "approvals": ["c9 fake:main:c9"],
+            "requests": ["c9", "c9"],
+            "rules": ["fake:main:c9", "fake:main:c1"],
+            "pause": ["c9"],
+            "questions": ["c9"],
+            "messages": ["c1 -", "c9 -"],
+        }
+        after = await messaging_groups.every(world.store)
+        assert [(one.id, one.platform_id) for one in after] == [(before[0].id, "c9")]
+        session = await world.session("a")
+        assert {place.platform_id for place in (await address_book(world.store, session)).by_name.values()} == {"c9"}
+    [aftermath] = [one for one in world.aftermaths if one.chats]
+    assert (aftermath.chats, [lane.chat for lane in aftermath.lanes]) == ([OLD, NEW], [NEW])
+
+
+async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        for _ in range(3):
+            await moving(world).move(OLD, "c9")
+        [entry] = await audit.latest(world.store.reports, limit=9, what="chats.moved")
+    assert (entry.who, entry.about) == ("host", "fake:main:c9")
+    assert entry.details == {
+        "from": "fake:main:c1",
+        "moved": {
+            "approvals": 1,
+            "approvals about it": 1,
+            "deliveries": 1,
+            "held requests": 1,
+            "pauses": 1,
+            "questions": 1,
+            "requests": 1,
+            "rules": 1,
+            "tasks": 1,
+        },
+    }
+
+
+async def test_it_is_all_or_nothing(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        async with world.store.transaction() as tx:
+            await tx.run("CREATE TRIGGER full BEFORE UPDATE ON rules BEGIN SELECT RAISE(ABORT, 'full'); END")
+        before = await places(world)
+        with pytest.raises(Exception, match="full"):
+            await moving(world).move(OLD, "c9")
+        assert await places(world) == before
+        assert await moved_chats.current(world.store, OLD) == OLD
+        assert [chat.platform_id for chat in await messaging_groups.every(world.store)] == ["c1"]
+
+
+async def test_what_comes_in_under_the_old_id_later_is_for_the_same_conversation(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        await moving(world).move(OLD, "c9")
+        async with world.store.transaction() as tx:
+            await tx.run("DELETE FROM paused")
+        await world.says("late", chat="c1")
+        await world.says("new", chat="c9")
+        await world.route()
+        assert await world.mailbox("a") == ["ask me", "late", "new"]
+        assert (await wirings.listening(world.store, OLD)).to_people
+
+
+async def test_what_is_said_to_the_old_id_later_goes_to_the_new_one_and_answers_nothing_there(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        await moving(world).move(OLD, "c9")
+        await say(world, 11)
+        assert (await places(world))["messages"] == ["c1 -", "c9 -", "c9 -"]
+
+
+async def test_a_button_of_before_can_be_pressed_in_the_new_chat(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        await moving(world).move(OLD, "c9")
+        session = await world.session("a")
+        await world.says("Red", chat="c9", kind=EventKind.CLICK, value=value_of(session.id, "q1", 1))
+        await world.route()
+        assert await world.mailbox("a") == ["ask me", "Red"]
+
+
+async def test_a_chat_that_moves_twice_is_found_under_each_of_its_ids(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        await moving(world).move(OLD, "c9")
+        await moving(world).move(NEW, "c10")
+        for chat in (OLD, NEW):
+            assert (await moved_chats.current(world.store, chat)).platform_id == "c10"
+            found = await messaging_groups.of_chat(world.store, chat)
+            assert found is not None
+            assert found.platform_id == "c10"
+
+
+@pytest.mark.parametrize(("old", "to"), [(NEW, "c1"), (NEW, "c9"), (ChatKey("fake", "main", "c0"), "c1")])
+async def test_a_chat_does_not_move_back_or_to_where_another_has_left(old: ChatKey, to: str, tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        await moving(world).move(OLD, "c9")
+        before = await places(world)
+        with capture_logs() as lines:
+            await moving(world).move(old, to)
+        assert [line["event"] for line in lines] == ["chat_move_ignored"]
+        assert await places(world) == before
+        assert await moved_chats.current(world.store, OLD) == NEW
+
+
+async def test_a_new_chat_that_nobody_set_up_is_the_old_one_with_what_it_had(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        met = await world.chat("c9")
+        async with world.store.transaction() as tx:
+            await tx.run("UPDATE destinations SET messaging_group_id = ?", (met.id,))
+        await moving(world).move(OLD, "c9")
+        [group] = await messaging_groups.every(world.store)
+        [name] = await world.store.all("SELECT messaging_group_id FROM destinations")
+        assert (group.platform_id, name["messaging_group_id"]) == ("c9", group.id)
+        assert len(await wirings.of_chat(world.store, group.id)) == 1
+
+
+async def test_where_the_new_chat_is_set_up_already_that_stays_and_the_rest_is_added(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        old = await messaging_groups.of_chat(world.store, OLD)
+        assert old is not None
+        new, other = await world.chat("c9"), await world.agent("b")
+        await world.wire(new, await agent(world), mode=SessionMode.SHARED, priority=5)
+        await world.wire(old, other)
+        await moving(world).move(OLD, "c9")
+        wired = await wirings.of_chat(world.store, new.id)
+        assert [(one.agent_group_id, one.priority) for one in wired] == [(other.id, 0), (1, 5)]
+        session = await world.session("a")
+        assert session.messaging_group_id == new.id
+        assert await messaging_groups.of_chat(world.store, OLD) == new
+
+
+async def test_a_session_that_finds_another_one_in_its_place_still_sends_to_the_new_chat(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        old, new = await world.session("a"), await world.chat("c9")
+        await world.wire(new, await agent(world))
+        async with world.store.transaction() as tx:
+            await sessions.add(tx, agent_group=old.agent_group_id, messaging_group=new.id, thread_id=None, now=NOON)
+        await moving(world).move(OLD, "c9")
+        kept = await sessions.get(world.store, old.id)
+        book = await address_book(world.store, kept)
+        assert book.default is not None
+        assert book.default.chat == ChatId("fake", "main", "c9")
+
+
+async def test_agents_that_may_send_there_are_told(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        told: list[AgentGroupId] = []
+        for _ in range(2):
+            await moving(world, told).move(OLD, "c9")
+        assert told == [1]
+
+
+async def agent(world: World) -> AgentGroup:
+    found = await agent_groups.find(world.store, "a")
+    assert found is not None
+    return found
