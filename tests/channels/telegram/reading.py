@@ -12,16 +12,16 @@ from pathlib import Path
 
 from agent_runner.destinations import AddressBook
 from agent_runner.prompt import View, batch_prompt
+from nanohost.app import opened_store
 from nanohost.channel_api import EventKind
+from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, SessionId, SessionMode, UnknownSender
 from nanohost.routing.albums import LONGEST_WAIT_S
 from nanohost.routing.attachments import Attachments
-from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, events, messaging_groups, sessions, wirings
-from nanohost.store.database import Store, open_store
-from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.database import Store
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
@@ -93,10 +93,9 @@ def shown(rows: Sequence[MessageIn]) -> str:
 @asynccontextmanager
 async def reading(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id) -> AsyncIterator[Reading]:
     """A bot that reads the chat while entered."""
-    database = folder / "nanohost.db"
-    migrate(database, read_sets([shipped_root() / "migrations"]), backups=folder)
-    mailboxes, clock = Mailboxes(folder / "sessions", durable=False), ManualClock()
-    async with open_store(database, durable=False) as store, mailboxes.opened(), telegram.running():
+    home, clock = Home(folder), ManualClock()
+    mailboxes = Mailboxes(home.sessions, durable=False)
+    async with opened_store(home, durable=False) as store, mailboxes.opened(), telegram.running():
         channel = bot(telegram)
         here = Reading(telegram=telegram, store=store, mailboxes=mailboxes, clock=clock, chat=chat)
         await _wire(here)

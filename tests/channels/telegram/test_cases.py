@@ -18,8 +18,11 @@ from typing import Any
 
 import pytest
 
+from nanohost.clock import SystemClock
+from nanohost.home import Home
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
+from nanohost.verify.checks import verify
 
 from .reading import GROUP, Reading, reading
 
@@ -42,6 +45,7 @@ async def test_the_agent_reads_what_people_send_as_what_it_is(case: dict[str, An
         await here.all_read()
         said, prompt, files = await here.said(), await here.prompt(), _files(tmp_path)
         triggers = [row for row in await here.rows() if row.trigger]
+        assert await verify(here.store, Home(tmp_path), clock=SystemClock(), host_running=True) == []
     for words in case.get("sees", []):
         assert words in _read(prompt), f"{words!r} is not in: {prompt}"
     for words in case.get("never_sees", []):
