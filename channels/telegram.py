@@ -37,7 +37,7 @@ from datetime import timedelta
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -67,13 +67,11 @@ from telegram import (
     MessageOriginHiddenUser,
     MessageOriginUser,
     MessageReactionUpdated,
-    PaidMedia,
     PaidMediaInfo,
     PaidMediaLivePhoto,
     PaidMediaPhoto,
     PaidMediaPreview,
     PaidMediaVideo,
-    PhotoSize,
     Poll,
     ReactionType,
     ReactionTypeEmoji,
@@ -513,7 +511,11 @@ class TelegramChannel:
                 return Condition.DOWN, said, pause_s
 
     async def _hand_in(self, updates: Sequence[Update], inbox: Inbox) -> None:
-        """Chat by chat, each in order. One that cannot be committed keeps all of them from being confirmed."""
+        """Which group goes on as which, then chat by chat, each in order. One that cannot be committed keeps
+        all of them from being confirmed."""
+        for update in updates:
+            if (moved := move_of(update)) is not None:
+                await inbox.moved(*moved)
         chats: defaultdict[object, list[Update]] = defaultdict(list)
         for update in updates:
             chat = update.effective_chat
@@ -528,8 +530,7 @@ class TelegramChannel:
     async def _hand_in_chat(self, updates: Sequence[Update], inbox: Inbox) -> None:
         assert self._me is not None, "nothing is polled before"
         for update in updates:
-            if (moved := move_of(update)) is not None:
-                await inbox.moved(*moved)
+            if move_of(update) is not None:
                 continue
             try:
                 event = event_of(update, self._me)
@@ -826,7 +827,7 @@ def _event(message: Message, sender: Sender, said: _Said, *, edit: int | None = 
         chat_name=_well_formed(message.chat.effective_name or ""),
         attachments=said.attachments,
         parts=said.parts,
-        album=message.media_group_id if edit is None else None,
+        album=_well_formed(str(message.media_group_id)) if message.media_group_id and edit is None else None,
     )
 
 
@@ -893,7 +894,9 @@ def _answers_the_bot(message: Message, me: User) -> bool:
 def _answered(message: Message) -> str | None:
     """The message that this one replies to. In a topic every message answers the one that opened it: that is none."""
     answered = message.reply_to_message
-    return None if answered is None or answered.forum_topic_created is not None else str(answered.message_id)
+    if answered is None or answered.forum_topic_created is not None or not isinstance(answered.message_id, int):
+        return None
+    return str(answered.message_id)
 
 
 def _names(entity: MessageEntity, text: str, me: User) -> bool:
@@ -943,7 +946,7 @@ def _is_group(chat: Chat) -> bool:
 def _topic(message: Message) -> str | None:
     """Outside of forums the number only ties replies together. The General topic has none."""
     number = message.message_thread_id
-    return str(number) if message.is_topic_message and number is not None else None
+    return str(number) if message.is_topic_message and isinstance(number, int) else None
 
 
 def _label(message: Message | None, value: str) -> str:
@@ -1026,18 +1029,20 @@ def _with_addresses(text: str, entities: Sequence[MessageEntity]) -> str:
 
 
 def _passed_on(message: Message) -> Part | None:
-    """The whole message, where it is not the sender's own. A post that Telegram itself passes on from a channel to its
-    discussion group is the channel's."""
-    text = _content_in_words(message)
-    if (origin := message.forward_origin) is not None and not message.is_automatic_forward:
+    """The whole message, where it is not the sender's own, also if it cannot be read whose it is. A post that Telegram
+    itself passes on from a channel to its discussion group is the channel's."""
+    text, unread, origin = _content_in_words(message), _unread(message), message.forward_origin
+    if "forward_origin" in unread or (origin is not None and not message.is_automatic_forward):
         author, chat = _source(origin)
-        return Part(kind=PartKind.FORWARDED, text=text, author=author, chat=chat, sent_at=origin.date)
-    if (bot := message.via_bot) is not None and (message.text or message.caption):
-        return Part(kind=PartKind.SHARED, title="made by another bot", text=text, author=f"@{bot.username or bot.id}")
+        sent_at = None if origin is None else origin.date
+        return Part(kind=PartKind.FORWARDED, text=text, author=author, chat=chat, sent_at=sent_at)
+    if "via_bot" in unread or (message.via_bot is not None and (message.text or message.caption)):
+        author = "" if message.via_bot is None else f"@{message.via_bot.username or message.via_bot.id}"
+        return Part(kind=PartKind.SHARED, title="made by another bot", text=text, author=_well_formed(author))
     return None
 
 
-def _source(origin: MessageOrigin) -> tuple[str, str]:
+def _source(origin: MessageOrigin | None) -> tuple[str, str]:
     """Who wrote it first, and where, as far as Telegram tells."""
     match origin:
         case MessageOriginUser():
@@ -1122,32 +1127,38 @@ def _in_brackets(thing: Message | ExternalReplyInfo) -> Iterator[str]:
 
 def _attachments(thing: Message | ExternalReplyInfo) -> Iterator[Attachment]:
     """The largest of a photo's sizes. An animation is a document too, and comes as that."""
-    yield from _photo(thing.photo)
-    files = [thing.document or thing.animation, thing.audio, thing.video]
-    files += [one.video for one in _paid(thing) if isinstance(one, PaidMediaVideo)]
-    for file in files:
+    paid = thing.paid_media.paid_media if thing.paid_media is not None else ()
+    for sizes in (thing.photo, *(one.photo for one in paid if isinstance(one, PaidMediaPhoto))):
+        yield from _file(sizes[-1] if sizes else None, "photo.jpg", "image/jpeg")
+    films = [one.video for one in paid if isinstance(one, PaidMediaVideo)]
+    for file in (thing.document or thing.animation, thing.audio, thing.video, *films):
         if file is not None:
-            name = _well_formed(file.file_name or "")
-            yield Attachment(ref=file.file_id, name=name, media_type=file.mime_type or "", size=file.file_size)
-    for one in _paid(thing):
-        yield from _photo(one.photo if isinstance(one, PaidMediaPhoto) else ())
-    if (voice := thing.voice) is not None:
-        media_type = voice.mime_type or "audio/ogg"
-        yield Attachment(ref=voice.file_id, name="voice.ogg", media_type=media_type, size=voice.file_size)
-    moving = [thing.video_note, thing.live_photo]
-    moving += [one.live_photo for one in _paid(thing) if isinstance(one, PaidMediaLivePhoto)]
-    for film in moving:
-        if film is not None:
-            yield Attachment(ref=film.file_id, name="video.mp4", media_type="video/mp4", size=film.file_size)
+            yield from _file(file, file.file_name or "", file.mime_type or "")
+    if thing.voice is not None:
+        yield from _file(thing.voice, "voice.ogg", thing.voice.mime_type or "audio/ogg")
+    for short in (
+        thing.video_note,
+        thing.live_photo,
+        *(one.live_photo for one in paid if isinstance(one, PaidMediaLivePhoto)),
+    ):
+        yield from _file(short, "video.mp4", "video/mp4")
 
 
-def _photo(sizes: Sequence[PhotoSize] | None) -> Iterator[Attachment]:
-    if sizes:
-        yield Attachment(ref=sizes[-1].file_id, name="photo.jpg", media_type="image/jpeg", size=sizes[-1].file_size)
+class _Fetchable(Protocol):
+    """What the library's kinds of files have in common."""
+
+    @property
+    def file_id(self) -> str: ...
+
+    @property
+    def file_size(self) -> int | None: ...
 
 
-def _paid(thing: Message | ExternalReplyInfo) -> Sequence[PaidMedia]:
-    return thing.paid_media.paid_media if thing.paid_media is not None else ()
+def _file(file: _Fetchable | None, name: str, media_type: str) -> Iterator[Attachment]:
+    """None where it has no id to fetch it by."""
+    if file is not None and isinstance(file.file_id, str):
+        size = file.file_size if isinstance(file.file_size, int) else None
+        yield Attachment(ref=_well_formed(file.file_id), name=_well_formed(name), media_type=media_type, size=size)
 
 
 def _shared(title: str, text: str) -> Part:
@@ -1257,11 +1268,16 @@ _IN_WORDS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
 def _unknown(message: Message) -> Iterator[Part]:
     """What the library keeps aside, and what it could not read: that it is there, and what words are found in it."""
     aside = {key: value for key, value in message.api_kwargs.items() if key != _UNREAD}
-    unread = message.api_kwargs.get(_UNREAD)
-    for name, value in {**aside, **(unread if isinstance(unread, dict) else {})}.items():
+    for name, value in {**aside, **_unread(message)}.items():
         found = "; ".join(_found_words(value))[:_MOST_FOUND]
         words = f"something that Telegram calls {name[:100]}, which cannot be shown here"
         yield _shared("not known here", f"[{words}{f': {found}' if found else ''}]")
+
+
+def _unread(message: Message) -> Mapping[str, object]:
+    """The fields that the library could not read."""
+    unread = message.api_kwargs.get(_UNREAD)
+    return unread if isinstance(unread, dict) else {}
 
 
 def _found_words(value: object, depth: int = 5) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 
 from nanohost.channel_api import EventKind
 from nanohost.delivery.addresses import address_book
-from nanohost.model import AgentGroup, AgentGroupId, SessionMode
+from nanohost.model import AgentGroup, AgentGroupId, Role, SessionMode
 from nanohost.moving import Moving
 from nanohost.store import agent_groups, audit, deliveries, messaging_groups, moved_chats, sessions, wirings
 from nanohost.store.cards import value_of
@@ -95,7 +96,7 @@ def moving(world: World, told: list[AgentGroupId] | None = None) -> Moving:
         if told is not None:
             told.append(agent)
 
-    return Moving(store=world.store, clock=world.clock, follows=world, tell=tell)
+    return Moving(store=world.store, clock=world.clock, zone=UTC, follows=world, tell=tell)
 
 
 async def places(world: World) -> dict[str, list[str]]:
@@ -246,6 +247,20 @@ async def test_a_session_that_finds_another_one_in_its_place_still_sends_to_the_
         book = await address_book(world.store, kept)
         assert book.default is not None
         assert book.default.chat == ChatId("fake", "main", "c9")
+
+
+async def test_what_came_first_in_the_new_chat_and_waits_for_somebody_to_connect_it_is_answered(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        await world.grant("fake:owner", Role.OWNER)
+        await world.says("I am first", chat="c9", mentions=True, is_group=True)
+        await world.route()
+        assert await world.mailbox("a") == ["ask me"]
+        await moving(world).move(OLD, "c9")
+        await world.route()
+        assert await world.mailbox("a") == ["ask me", "I am first"]
+        [approval] = await world.store.all("SELECT status, reason FROM approvals")
+        assert tuple(approval) == ("withdrawn", "an agent listens there by now")
+        assert [chat.platform_id for chat in await messaging_groups.every(world.store)] == ["c9"]
 
 
 async def test_agents_that_may_send_there_are_told(tmp_path: Path) -> None:

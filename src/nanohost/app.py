@@ -265,7 +265,10 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         made=parts.channels,
     )
     follows = _Following()
-    moving = Moving(store=store, clock=clock, follows=follows, tell=partial(tell_addresses, store, mailboxes))
+    zone = ZoneInfo(settings.host.timezone)
+    moving = Moving(
+        store=store, clock=clock, zone=zone, follows=follows, tell=partial(tell_addresses, store, mailboxes)
+    )
     delivery = Delivery(
         store=store,
         mailboxes=mailboxes,
@@ -294,7 +297,6 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     mailboxes.on_blocked(keeper.stop_blocked)
     actions = _actions(ground, mailboxes, tasks, keeper, follows)
     delivery.tell(actions.on_request)
-    zone = ZoneInfo(settings.host.timezone)
     host = Host(
         ground=ground,
         mailboxes=mailboxes,

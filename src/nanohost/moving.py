@@ -8,10 +8,12 @@ where it is needed (`store.moved_chats`), since a session's files name the old i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import tzinfo
 
 import structlog
 
 from nanohost.aftermath import Aftermath, Follows
+from nanohost.approvals.settled import settle
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId
 from nanohost.store import audit, moved_chats
@@ -31,33 +33,44 @@ async def nobody_moves(_: ChatKey, to: str) -> None:
 
 
 class Moving:
-    """`tell` is called for each agent that may send to a chat which moved, `follows` looks at what is to be sent."""
+    """`tell` is called for each agent that may send to a chat which moved, `follows` looks at what goes on; times that
+    people read are in `zone`."""
 
     def __init__(
-        self, *, store: Store, clock: Clock, follows: Follows, tell: Callable[[AgentGroupId], Awaitable[None]]
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        zone: tzinfo,
+        follows: Follows,
+        tell: Callable[[AgentGroupId], Awaitable[None]],
     ) -> None:
         self._store = store
         self._clock = clock
+        self._zone = zone
         self._follows = follows
         self._tell = tell
 
     async def move(self, old: ChatKey, to: str) -> None:
         """The chat `old` is called `to` from now on. Returns once that is on disk. Raises StoreError."""
-        new = ChatKey(old.channel_type, old.instance, to)
+        new, now = ChatKey(old.channel_type, old.instance, to), self._clock.now()
+        aftermath = Aftermath(chats=[old, new])
         async with self._store.transaction() as tx:
             if old == new or await moved_chats.current(tx, new) != new:
                 _log.warning("chat_move_ignored", chat=str(old), to=to, reason="that one has moved away itself")
                 return
-            is_news = await moved_chats.add(tx, old, new, self._clock.now())
+            is_news = await moved_chats.add(tx, old, new, now)
             agents = await moved_chats.move_group(tx, old, new)
             along = await moved_chats.move_along(tx, old, new)
             if is_news:
                 await self._record(tx, old, new, along)
-            lanes = await moved_chats.lanes(tx, new)
+            # What came first in the new chat may wait for somebody to connect it: that is not needed any more.
+            await settle(tx, now=now, zone=self._zone, aftermath=aftermath)
+            aftermath.lanes += await moved_chats.lanes(tx, new)
             reach("moving.open")
         if is_news:
             _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=to, **along)
-        self._follows.follow(Aftermath(lanes=lanes, chats=[old, new]))
+        self._follows.follow(aftermath)
         for agent in agents if is_news else ():
             await self._tell(agent)
 

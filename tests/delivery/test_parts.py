@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
@@ -136,7 +136,7 @@ async def running(
                     tx, agent_group=group.id, messaging_group=None, thread_id=None, now=clock.now()
                 )
         mailboxes = Mailboxes(home.sessions, durable=False)
-        moving = Moving(store=store, clock=clock, follows=Looks(), tell=nobody)
+        moving = Moving(store=store, clock=clock, zone=UTC, follows=Looks(), tell=nobody)
         delivery = Delivery(
             store=store,
             mailboxes=mailboxes,

@@ -1,0 +1,75 @@
+"""Whatever Telegram sends instead of what it documents: never silence where a chat and a sender can be named, and never
+somebody else's words as the sender's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from telegram import Update, User
+
+from channels.telegram import _readable, event_of, unreadable_event
+from nanohost.channel_api import InboundEvent
+from nanohost.intake.cleaning import cleaned, problem_of
+from nanohost.testing.simulators._telegram_kinds import KINDS
+
+ME = User(id=123456789, first_name="Nano", is_bot=True, username="nano_test_bot")
+BODY = {
+    "message_id": 5,
+    "date": 1_790_000_000,
+    "chat": {"id": 1001, "type": "private", "first_name": "Ada"},
+    "from": {"id": 1001, "is_bot": False, "first_name": "Ada"},
+}
+NOT_THEIRS = ("forward_origin", "via_bot")
+"""With one of these what a message says is not its sender's own."""
+INSTEAD: tuple[object, ...] = (None, 7, -1, True, "x", "\ud800", [], [7], [None], {}, {"a": {"b": []}}, 10**18)
+
+
+def told(update: dict[str, Any]) -> InboundEvent | None:
+    """What the host is told of an update, as the channel does it."""
+    [readable] = _readable([update])
+    parsed = Update.de_json(dict(readable), None)
+    try:
+        return event_of(parsed, ME)
+    except Exception:
+        return unreadable_event(parsed, ME)
+
+
+def broken(content: object) -> Iterator[Any]:
+    """The content with one thing in it, at any depth, replaced by something else; and without it."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield {name: deepcopy(one) for name, one in content.items() if name != key}
+            for other in (*INSTEAD, *broken(value)):
+                yield deepcopy(content) | {key: other}
+    elif isinstance(content, list):
+        for at, value in enumerate(content):
+            for other in (*INSTEAD, *broken(value)):
+                yield [*content[:at], other, *content[at + 1 :]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> None:
+    count = 0
+    with capture_logs():
+        for content in KINDS[kind]:
+            for other in broken(content):
+                if not other:
+                    continue
+                event = told({"update_id": 1, "message": BODY | other})
+                assert event is not None or _is_nothing(other), other
+                if event is not None:
+                    assert problem_of(event) is None, (other, problem_of(event))
+                    assert cleaned(event, threads=True).sender.handle == "1001"
+                    assert not event.text or not any(other.get(key) for key in NOT_THEIRS), other
+                count += 1
+    assert count > 10
+
+
+def _is_nothing(content: dict[str, Any]) -> bool:
+    """Content that says nothing: all of it is empty, or a reply, or part of an album, without words."""
+    beside = {"reply_to_message", "external_reply", "reply_to_story", "quote", "media_group_id", "entities", "via_bot"}
+    return not any(value for key, value in content.items() if key not in beside)
