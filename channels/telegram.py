@@ -313,12 +313,16 @@ def _readable(updates: object) -> Iterator[Mapping[str, object]]:
             _log.warning("telegram_update_without_number")
             continue
         try:
-            is_known = not Update.de_json(update, None).api_kwargs and _has_words(update)
+            Update.de_json(update, None)
+            problem = None if _has_words(update) else "words that are none"
         except Exception as error:
-            _log.warning("telegram_update_unreadable", update=id, error=type(error).__name__)
-            yield _what_can_be_read(update)
-        else:
-            yield update if is_known else _what_can_be_read(update)
+            problem = type(error).__name__
+        if problem is None and not update.keys().isdisjoint(Update.ALL_TYPES):
+            yield update
+            continue
+        kinds = [str(kind)[:100] for kind in update if kind != "update_id"]
+        _log.warning("telegram_update_unreadable", update=id, kinds=kinds, error=problem or "a kind that is not known")
+        yield _what_can_be_read(update)
 
 
 def _what_can_be_read(update: Mapping[str, object]) -> Mapping[str, object]:
@@ -802,8 +806,11 @@ def unreadable_event(update: Update, me: User) -> InboundEvent | None:
 def _message(message: Message, me: User, *, edit: int | None = None) -> InboundEvent | None:
     """`edit`: the number of the update that says so; two edits of one second are told apart by it."""
     sender, said = _sender(message, me), _said(message, me)
-    if sender is None or (edit is not None and message.location is not None):
-        return None  # the latter: somebody who walks about, told every few seconds
+    if edit is not None and message.location is not None:
+        return None  # somebody who walks about, told every few seconds
+    if sender is None:
+        _log.warning("telegram_message_of_nobody", chat=message.chat.id, message=message.message_id)
+        return None
     if not (said.text or said.attachments or said.parts):
         kinds = [kind.value for kind in MessageType if getattr(message, kind.value, None)]
         _log.info("telegram_service_message", chat=message.chat.id, kinds=kinds)

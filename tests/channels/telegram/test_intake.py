@@ -73,6 +73,17 @@ async def test_in_privacy_mode_telegram_tells_the_bot_only_what_is_addressed_to_
         assert "privacy mode" in await here.channel.check()
 
 
+async def test_in_privacy_mode_only_the_piece_of_an_album_that_names_the_bot_arrives() -> None:
+    async with receiving() as here:
+        here.telegram.reads_all = False
+        for caption in ("", f"@{USERNAME} compare these", ""):
+            piece = {"media_group_id": "g1", "photo": "f"} | ({"caption": caption} if caption else {})
+            await here.telegram.post(GROUP, piece, group=True)
+        await here.telegram.write(GROUP, "the end", group=True, mention=True)
+        await here.inbox.until_accepted("the end")
+    assert [(event.album, len(event.attachments)) for event in here.inbox.accepted] == [("g1", 1), (None, 0)]
+
+
 @pytest.mark.behaviour("RT-01")
 async def test_the_topic_of_a_forum_is_the_thread_and_the_general_topic_is_none() -> None:
     async with receiving() as here:

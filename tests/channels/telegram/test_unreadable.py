@@ -69,6 +69,40 @@ def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> Non
     assert count > 10
 
 
+def test_what_is_new_beside_what_is_known_changes_nothing() -> None:
+    press = {
+        "id": "9",
+        "from": BODY["from"],
+        "chat_instance": "1",
+        "data": "q:1",
+        "message": BODY | {"text": "Shall we?"},
+    }
+    for known in ({"callback_query": press}, {"message": BODY | {"text": "hi", "mood": {"title": "good"}}}):
+        before = told({"update_id": 1, **deepcopy(known)})
+        after = told({"update_id": 1, **deepcopy(known), "sent_through": {"from": BODY["from"]}})
+        assert before is not None
+        assert after == before
+        assert after.parts == ()
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"future": {"message_id": 5, "date": 1, "chat": BODY["chat"]}},
+        {"future": {"from": BODY["from"], "text": "where?"}},
+        {"future": 7},
+        {"message": BODY | {"date": "tomorrow", "text": "hi"}},
+        {"message": {"message_id": 5, "date": 1, "chat": BODY["chat"], "text": "by nobody"}},
+        {},
+    ],
+    ids=str,
+)
+def test_where_nobody_or_nowhere_can_be_named_there_is_a_line_in_the_log(update: dict[str, Any]) -> None:
+    with capture_logs() as lines:
+        assert told({"update_id": 1, **update}) is None
+    assert len(lines) >= 1
+
+
 def _is_nothing(content: dict[str, Any]) -> bool:
     """Content that says nothing: all of it is empty, or a reply, or part of an album, without words."""
     beside = {"reply_to_message", "external_reply", "reply_to_story", "quote", "media_group_id", "entities", "via_bot"}
