@@ -12,13 +12,15 @@ from structlog.testing import capture_logs
 
 from nanohost.channel_api import EventKind
 from nanohost.delivery.addresses import address_book
+from nanohost.delivery.kinds import Kinds
 from nanohost.model import AgentGroup, AgentGroupId, Role, SessionMode
 from nanohost.moving import Moving
 from nanohost.store import agent_groups, audit, deliveries, messaging_groups, moved_chats, sessions, wirings
 from nanohost.store.cards import value_of
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.events import ChatKey
-from nanohost_protocol.payloads import ChatOut, encode
+from nanohost.testing.able_channel import AbleChannel
+from nanohost_protocol.payloads import CardOut, ChatOut, EditOut, encode
 from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import to_text
 from tests.routing.test_answers import asking
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.behaviour("RT-12")
 
 OLD, NEW = ChatKey("fake", "main", "c1"), ChatKey("fake", "main", "c9")
 T = to_text(NOON)
+HELLO = ChatOut(text="hello")
 WAITING = f"""
 INSERT INTO tasks (id, session_id, kind, content, timezone, next_due, status, misfire, channel_type, instance,
     platform_id, created_by, created_at, changed_at)
@@ -70,19 +73,20 @@ async def talking(folder: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def say(world: World, seq: int, chat: ChatKey = OLD) -> None:
+async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HELLO) -> None:
+    """Something is on its way to the old chat."""
     session = await world.session("a")
     async with world.store.transaction() as tx:
         await deliveries.add(
             tx,
             Delivery(
-                lane=LaneKey(session.id, chat.channel_type, chat.instance, chat.platform_id),
+                lane=LaneKey(session.id, OLD.channel_type, OLD.instance, OLD.platform_id),
                 seq=seq,
                 out_id=f"o{seq}",
-                kind="chat",
+                kind={ChatOut: "chat", CardOut: "card", EditOut: "edit"}[type(content)],
                 thread_id=None,
                 reply_to="41",
-                content=encode(ChatOut(text="hello")),
+                content=encode(content),
                 status=DeliveryStatus.PENDING,
                 created_at=NOON,
             ),
@@ -179,11 +183,31 @@ async def test_what_is_said_to_the_old_id_later_goes_to_the_new_one_and_answers_
 
 async def test_a_button_of_before_can_be_pressed_in_the_new_chat(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
+        await say(world, 9, content=CardOut(title="Which?", body="", options=("Red", "Blue")))
+        async with world.store.transaction() as tx:
+            await tx.run("UPDATE deliveries SET status = 'sent'")
         await moving(world).move(OLD, "c9")
         session = await world.session("a")
-        await world.says("Red", chat="c9", kind=EventKind.CLICK, value=value_of(session.id, "q1", 1))
+        for out_id in ("q1", "o9"):
+            await world.says("Red", chat="c9", kind=EventKind.CLICK, value=value_of(session.id, out_id, 1))
         await world.route()
-        assert await world.mailbox("a") == ["ask me", "Red"]
+        assert await world.mailbox("a") == ["ask me", "Red", "Red"]
+
+
+async def test_a_message_of_before_is_not_changed_in_the_new_chat_where_its_number_is_anothers(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        await say(world, 9, content=EditOut(message=1, text="changed"))
+        kinds, able = Kinds(world.store, world.mailboxes), AbleChannel()
+        session = await world.session("a")
+        before = await deliveries.find(world.store, session.id, 9)
+        assert before is not None
+        assert await kinds.left_out(before, able) is None
+        await moving(world).move(OLD, "c9")
+        after = await deliveries.find(world.store, session.id, 9)
+        assert after is not None
+        assert (
+            await kinds.left_out(after, able) == "the message that it is about was not sent, or is not known any more"
+        )
 
 
 async def test_a_chat_that_moves_twice_is_found_under_each_of_its_ids(tmp_path: Path) -> None:

@@ -6,15 +6,18 @@ import asyncio
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from nanohost.delivery.addresses import tell_addresses
 from nanohost.delivery.collector import Collector
 from nanohost.delivery.projection import Projection
 from nanohost.model import LeaseId, MessagingGroupId, Session, UnknownSender
-from nanohost.store import destinations, messaging_groups, sessions
+from nanohost.store import destinations, messaging_groups, moved_chats, sessions
 from nanohost.store.database import Store
+from nanohost.store.events import ChatKey
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
-from nanohost_protocol.rows import NewMessageOut, OutKind
+from nanohost_protocol.rows import ChatId, NewMessageOut, OutKind
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 from tests.support.between import WatchedMailboxes, WatchedStore
 
@@ -128,6 +131,28 @@ async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_
         await tell_addresses(bench.store, files, session.agent_group_id)
         told = await bench.mailboxes.inbound(session, lambda box: box.destinations())
         assert [one.name for one in told] == ["c1", "team"]
+
+
+@pytest.mark.behaviour("RT-12")
+async def test_a_name_that_the_agent_knows_means_the_chat_after_it_has_moved(
+    tmp_path: Path,
+) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        async with bench.store.transaction() as tx:
+            await sessions.lease(tx, session.id, LeaseId("l1"), "paper")
+        await tell_addresses(bench.store, bench.mailboxes, session.agent_group_id)
+        old, new = ChatKey("fake", "default", "c1"), ChatKey("fake", "default", "c9")
+        async with bench.store.transaction() as tx:
+            await moved_chats.add(tx, old, new, bench.clock.now())
+            await moved_chats.move_group(tx, old, new)
+        _says(bench, session, "c1")
+        await _collector(bench).collect(session.id)
+        [row] = await bench.store.all("SELECT status, platform_id FROM deliveries")
+        assert (row["status"], row["platform_id"]) == ("pending", "c9")
+        await tell_addresses(bench.store, bench.mailboxes, session.agent_group_id)
+        [told] = await bench.mailboxes.inbound(session, lambda box: box.destinations())
+        assert (told.name, told.chat) == ("c1", ChatId("fake", "default", "c9"))
 
 
 async def _chat(bench: Bench, platform_id: str) -> MessagingGroupId:

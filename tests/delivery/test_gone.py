@@ -58,3 +58,15 @@ async def test_an_answer_whose_thread_goes_in_the_middle_is_not_begun_again(benc
     assert words(*bench.texts()) == words(LONG)
     threads = [one.address.thread_id for one in bench.fake.sent]
     assert threads == ["t1"] * 2 + [None] * (len(threads) - 2)
+
+
+@pytest.mark.behaviour("RT-12")
+async def test_what_is_entered_for_the_old_chat_later_is_sent_to_the_new_one_without_asking_the_platform(
+    bench: Bench,
+) -> None:
+    bench.fake.fails_at = {1: ChatMoved("x", to="c9")}
+    await bench.enter("one", 1)
+    await bench.settled(1)
+    await bench.enter("two", 3)
+    await bench.settled(3)
+    assert (bench.texts("c9"), bench.fake.attempts.total()) == (["one", "two"], 3)

@@ -100,15 +100,15 @@ class Typing:
             messages = self._messages[session]
             if unknown := messages - known.keys():
                 known |= await self._origins(session, unknown)
-            places = {_place(session, origin) for id in messages if (origin := known[id]) is not None}
+            origins = {origin for id in messages if (origin := known[id]) is not None}
+            places = {_place(session, await moved_chats.place_now(self._store, origin)) for origin in origins}
             pauses = await asyncio.gather(*(self._show_in(*place) for place in places))
             pause_s = max([SHORTEST_S, *pauses])
 
     async def _origins(self, id: SessionId, messages: Collection[str]) -> dict[str, Origin | None]:
         """Where people wrote them; None for what no person wrote."""
         session = await sessions.get(self._store, id)
-        found = await self._mailboxes.inbound(session, lambda box: {one: _origin(box, one) for one in messages})
-        return {id: None if one is None else await moved_chats.place_now(self._store, one) for id, one in found.items()}
+        return await self._mailboxes.inbound(session, lambda box: {one: _origin(box, one) for one in messages})
 
     async def _show_in(self, lane: LaneKey, address: Address) -> float:
         """Show it in one place. Returns in how many seconds it wants to be asked again."""

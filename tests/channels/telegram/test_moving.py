@@ -66,6 +66,7 @@ async def test_an_answer_that_is_made_while_the_group_moves_is_said_in_the_new_o
         await telegram.write(OLD, "the weather?", group=True)
         await telegram.until(lambda: OLD in telegram.typing, limit_s=LIMIT_S)
         await telegram.become_supergroup(OLD, NEW)
+        await telegram.until(lambda: NEW in telegram.typing, limit_s=LIMIT_S)
         await telegram.write(NEW, "still there?", group=True, person=BOB)
         (tmp_path / "groups" / "main" / "go").touch()
         await telegram.until_shown(2, NEW, limit_s=LIMIT_S)
