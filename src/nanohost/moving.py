@@ -20,7 +20,6 @@ from nanohost.store import audit, moved_chats
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
 from nanohost.store.events import ChatKey
-from nanohost_protocol.crash_points import reach
 
 Move = Callable[[ChatKey, str], Awaitable[None]]
 """What is called with a chat and what it is called now."""
@@ -67,9 +66,8 @@ class Moving:
             # What came first in the new chat may wait for somebody to connect it: that is not needed any more.
             await settle(tx, now=now, zone=self._zone, aftermath=aftermath)
             aftermath.lanes += await moved_chats.lanes(tx, new)
-            reach("moving.open")
         if is_news:
-            _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=to, **along)
+            _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=to, moved=along)
         self._follows.follow(aftermath)
         for agent in agents if is_news else ():
             await self._tell(agent)
