@@ -150,6 +150,13 @@ async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> 
     }
 
 
+async def test_of_a_chat_that_nobody_knows_nothing_is_kept(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        await moving(world).move(ChatKey("fake", "main", "c7"), "c8")
+        assert await world.store.all("SELECT * FROM moved_chats") == []
+        assert await audit.latest(world.store.reports, limit=9, what="chats.moved") == []
+
+
 async def test_it_is_all_or_nothing(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         async with world.store.transaction() as tx:
@@ -258,6 +265,13 @@ async def test_where_the_new_chat_is_set_up_already_that_stays_and_the_rest_is_a
         session = await world.session("a")
         assert session.messaging_group_id == new.id
         assert await messaging_groups.of_chat(world.store, OLD) == new
+
+
+async def test_of_the_old_chat_nothing_is_left_where_all_of_it_went_to_one_that_is_set_up(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        await world.wire(await world.chat("c9"), await world.agent("b"))
+        await moving(world).move(OLD, "c9")
+        assert [chat.platform_id for chat in await messaging_groups.every(world.store)] == ["c9"]
 
 
 async def test_a_session_that_finds_another_one_in_its_place_still_sends_to_the_new_chat(tmp_path: Path) -> None:

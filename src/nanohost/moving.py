@@ -58,9 +58,11 @@ class Moving:
             if old == new or await moved_chats.current(tx, new) != new:
                 _log.warning("chat_move_ignored", chat=str(old), to=to, reason="that one has moved away itself")
                 return
-            is_news = await moved_chats.add(tx, old, new, now)
             agents = await moved_chats.move_group(tx, old, new)
             along = await moved_chats.move_along(tx, old, new)
+            if agents is None and not along:
+                return  # nothing of it is here, or is here any more
+            is_news = await moved_chats.add(tx, old, new, now)
             if is_news:
                 await self._record(tx, old, new, along)
             # What came first in the new chat may wait for somebody to connect it: that is not needed any more.
@@ -69,7 +71,7 @@ class Moving:
         if is_news:
             _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=to, moved=along)
         self._follows.follow(aftermath)
-        for agent in agents if is_news else ():
+        for agent in agents or ():
             await self._tell(agent)
 
     async def _record(self, tx: Transaction, old: ChatKey, new: ChatKey, along: Mapping[str, int]) -> None:

@@ -115,26 +115,30 @@ async def add(tx: Transaction, old: ChatKey, new: ChatKey, now: datetime) -> boo
     return await tx.run(ADD, values) == 1
 
 
-async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentGroupId]:
-    """The chat itself, its wirings, sessions and the names that agents have for it. The agents that may send there.
+async def move_group(tx: Transaction, old: ChatKey, new: ChatKey) -> list[AgentGroupId] | None:
+    """The chat itself, its wirings, sessions and the names that agents have for it. The agents that may send there now;
+    None: nobody knows the old one.
 
     Where somebody has set up the new chat already, what that has stays, and the rest is added to it.
     """
     before, after = await _group(tx, old), await _group(tx, new)
-    if before is not None and after is not None:
-        if await _is_used(tx, after):
-            for statement in (WIRINGS, SESSIONS, DESTINATIONS):
-                await tx.run(statement, (after, before))
-        else:
-            await tx.run(DESTINATIONS, (before, after))
-            await tx.run(DELETE, (after,))
-            after = None
-    if before is not None and after is None:
-        await tx.run(RENAME, (new.platform_id, before))
-        after = before
-    if after is None:
-        return []
-    known = [row["agent"] for one in AGENTS for row in await tx.all(one, (after,))]
+    if before is None:
+        return None
+    if after is not None and await _is_used(tx, after):
+        for statement in (WIRINGS, SESSIONS, DESTINATIONS):
+            await tx.run(statement, (after, before))
+        if not await _is_used(tx, before):
+            await tx.run(DELETE, (before,))
+        return await _agents(tx, after)
+    if after is not None:
+        await tx.run(DESTINATIONS, (before, after))
+        await tx.run(DELETE, (after,))
+    await tx.run(RENAME, (new.platform_id, before))
+    return await _agents(tx, before)
+
+
+async def _agents(db: Queries, group: int) -> list[AgentGroupId]:
+    known = [row["agent"] for one in AGENTS for row in await db.all(one, (group,))]
     return [AgentGroupId(agent) for agent in dict.fromkeys(known)]
 
 
