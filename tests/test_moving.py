@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from nanohost.channel_api import EventKind
 from nanohost.delivery.addresses import address_book
 from nanohost.delivery.kinds import Kinds
+from nanohost.delivery.removals import Removals
 from nanohost.model import AgentGroup, AgentGroupId, Role, SessionMode
 from nanohost.moving import Moving
 from nanohost.store import agent_groups, audit, deliveries, messaging_groups, moved_chats, sessions, wirings
@@ -204,7 +205,7 @@ async def test_a_button_of_before_can_be_pressed_in_the_new_chat(tmp_path: Path)
 async def test_a_message_of_before_is_not_changed_in_the_new_chat_where_its_number_is_anothers(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await say(world, 9, content=EditOut(message=1, text="changed"))
-        kinds, able = Kinds(world.store, world.mailboxes), AbleChannel()
+        kinds, able = Kinds(world.store, world.mailboxes, Removals(world.clock)), AbleChannel()
         session = await world.session("a")
         before = await deliveries.find(world.store, session.id, 9)
         assert before is not None

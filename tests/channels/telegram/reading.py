@@ -61,7 +61,7 @@ class Reading:
     async def rows(self) -> list[MessageIn]:
         """What is in the agent's mailbox."""
         found: list[MessageIn] = []
-        for session in await sessions.every(self.store.reports):
+        async for session in sessions.every(self.store.reports):
             found += await self.mailboxes.inbound(session, lambda box: list(box.due(self.clock.now())))
         return found
 

@@ -99,7 +99,7 @@ async def test_an_answer_to_a_topic_that_is_gone_comes_outside_of_it_and_says_so
 
 
 async def only_session(host: Host) -> Session:
-    [session] = await sessions.every(host.store.reports)
+    [session] = [one async for one in sessions.every(host.store.reports)]
     return await sessions.get(host.store, session.id)
 
 
