@@ -39,6 +39,7 @@ BOUNDED = {
 """Plans with a scan or a sort that is bounded by something else than an index."""
 HEAVY = {
     "store.wirings.DELETE_ROUTES": "an operator deletes a wiring, with all that it ever did",
+    "store.moved_chats.SESSIONS": "a chat moves, once, to one that an operator has set up already",
 }
 """What has as much to do as there is, and nobody asks for but a person at the machine."""
 A_BATCH = "takes the first of the oldest, a batch at a time"
@@ -71,6 +72,9 @@ MANY_BEHIND = {
     "store.late.DELIVERIES": "takes the newest that are dead",
     "store.late.LATEST_EVENT": "takes the latest",
     "store.late.HAS_NOTICE": "asks whether there is any of at most ten",
+    "store.moved_chats.IS_USED": "asks whether there is any",
+    "store.moved_chats.DELETE": LOOKS_FOR_ONE,
+    "store.moved_chats.SESSIONS": "see HEAVY",
     "store.messaging_groups.ADD": LOOKS_FOR_ONE,
     "store.messaging_groups.DELETE": LOOKS_FOR_ONE,
     "store.model_calls.SETTLE": "those of no turn yet; the many are of an empty turn, from before turns were kept",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from nanohost.model import AgentGroupId, SessionId
+from nanohost.model import HOST, AgentGroupId, SessionId
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
@@ -36,7 +36,11 @@ WIRINGS = "UPDATE OR IGNORE wirings SET messaging_group_id = ? WHERE messaging_g
 SESSIONS = "UPDATE OR IGNORE sessions SET messaging_group_id = ? WHERE messaging_group_id = ?"
 DESTINATIONS = "UPDATE destinations SET messaging_group_id = ? WHERE messaging_group_id = ?"
 AGENTS_WIRED = "SELECT agent_group_id AS agent FROM wirings WHERE messaging_group_id = ?"
-AGENTS_TALKING = "SELECT agent_group_id AS agent FROM sessions WHERE messaging_group_id = ?"
+# Whoever starts later is told then.
+AGENTS_TALKING = """
+SELECT agent_group_id AS agent FROM sessions INDEXED BY sessions_leased
+WHERE lease IS NOT NULL AND messaging_group_id = ?
+"""
 AGENTS_SENDING = "SELECT agent_group_id AS agent FROM destinations WHERE messaging_group_id = ?"
 # The message that one answers is not known in the new chat, and its number may be another one's there.
 DELIVERIES = """
@@ -151,9 +155,10 @@ async def move_along(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, i
 
 
 async def lanes(db: Queries, chat: ChatKey) -> list[LaneKey]:
-    """What is still to be sent to a chat, by session."""
+    """Those that have something to send to a chat; of the host's both."""
     place = (chat.channel_type, chat.instance, chat.platform_id)
-    return [LaneKey(SessionId(row["session_id"]), *place) for row in await db.all(LANES, place)]
+    found = [LaneKey(SessionId(row["session_id"]), *place) for row in await db.all(LANES, place)]
+    return [*found, *(replace(lane, cards=True) for lane in found if lane.session_id == HOST)]
 
 
 async def _group(db: Queries, chat: ChatKey) -> int | None:
