@@ -60,19 +60,25 @@ def failed(
             return _dead(error)
         case Ambiguous() if hold_ambiguous:
             return unknown(error)
-        case ChatMoved() if tries <= len(PAUSES_S):
-            return replace(_wait(error, now, 0.0), moved_to=error.to)
-        case ThreadGone() if tries <= len(PAUSES_S):
-            return replace(_wait(error, now, 0.0), thread_gone=True)
-        case NotSent() | Ambiguous() if platform_failures:
-            word = FAILING if isinstance(error, Ambiguous) else ChannelDown.reason
-            return _wait(error, now, DOWN_PAUSES_S[min(platform_failures, len(DOWN_PAUSES_S)) - 1], word=word)
-        case NotSent() | Ambiguous() if tries > len(PAUSES_S):
-            return _dead(error)
         case NotSent() | Ambiguous():
-            return _wait(error, now, PAUSES_S[tries - 1])
+            return _again(error, tries=tries, now=now, platform_failures=platform_failures)
         case _:
             return _dead(error)
+
+
+def _again(error: NotSent | Ambiguous, *, tries: int, now: datetime, platform_failures: int) -> Outcome:
+    """It is tried again as often as is worth it: elsewhere at once, for as long as the platform itself fails, or with
+    growing pauses."""
+    is_last = tries > len(PAUSES_S)
+    match error:
+        case ChatMoved() if not is_last:
+            return replace(_wait(error, now, 0.0), moved_to=error.to)
+        case ThreadGone() if not is_last:
+            return replace(_wait(error, now, 0.0), thread_gone=True)
+    if platform_failures:
+        word = FAILING if isinstance(error, Ambiguous) else ChannelDown.reason
+        return _wait(error, now, DOWN_PAUSES_S[min(platform_failures, len(DOWN_PAUSES_S)) - 1], word=word)
+    return _dead(error) if is_last else _wait(error, now, PAUSES_S[tries - 1])
 
 
 def unknown(error: Ambiguous) -> Outcome:
