@@ -344,12 +344,19 @@ class Router:
         await asyncio.gather(*fetching, return_exceptions=True)
         return [replace(entry, message=done.result()) for (_, entry), done in zip(entries, fetching, strict=True)]
 
+    @asynccontextmanager
+    async def _recording(self) -> AsyncIterator[Transaction]:
+        """What was written to mailboxes is put on record while entered."""
+        reach("routing.written")
+        async with self._store.transaction() as tx:
+            yield tx
+        reach("routing.recorded")
+
     async def _record_deletion(
         self, stored: StoredEvent, made: Sequence[Route], written: Mapping[SessionId, Written]
     ) -> None:
         """Who deletes is nobody's acquaintance, and no message of theirs reached nobody."""
-        reach("routing.written")
-        async with self._store.transaction() as tx:
+        async with self._recording() as tx:
             await routes.add_all(tx, made)
             if made:
                 await events.mark_routed(tx, [stored.id])
@@ -357,12 +364,10 @@ class Router:
                 await events.mark_settled(tx, stored.id, NOBODY_READ_IT)
             for session, what in written.items():
                 await self._record_written(tx, session, what)
-        reach("routing.recorded")
         self._resume_waiting(made, written)
 
     async def _record(self, run: Run, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
-        reach("routing.written")
-        async with self._store.transaction() as tx:
+        async with self._recording() as tx:
             door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
             made = await put(door, run, made)
             await events.mark_routed(tx, sorted({route.event_id for route in made}))
@@ -373,7 +378,6 @@ class Router:
             await meet(door, [run.events[event] for event in sorted(heard)])
             woken = {route.event_id for route in made if route.session_id is not None and route.trigger}
             await tell_of_pause(tx, [run.events[event] for event in sorted(woken)], door.aftermath, door.now)
-        reach("routing.recorded")
         self._follow_up(door.aftermath)
         self._resume_waiting(made, written)
 
