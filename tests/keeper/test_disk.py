@@ -308,6 +308,20 @@ def test_the_folder_that_grew_most_is_named_and_the_largest_if_none_is_known_to_
     assert in_words(small, Scarce.INODES).endswith("grew by 524 files to 524 files (/groups/small)")
 
 
+def reserve_of(store: Store, clock: ManualClock, told: Told, folder: Path, left_mb: Sequence[int]) -> DiskReserve:
+    """The reserve of a disk of 100,000 MiB, of which the last of `left_mb` is free."""
+    return DiskReserve(
+        store=store,
+        clock=clock,
+        folders=[folder],
+        reserve=512 * MIB,
+        containers=told,
+        takes=told,
+        follows=told,
+        space=lambda _: Space(total=100_000 * MIB, free=left_mb[-1] * MIB),
+    )
+
+
 async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_before_the_others_go_on(
     tmp_path: Path,
 ) -> None:
@@ -315,16 +329,7 @@ async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_be
     device = tmp_path.stat().st_dev
     told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device), grown("far", 0, 1900, device=device + 1)])
     async with store_with_owner(tmp_path / "home", clock) as store:
-        reserve = DiskReserve(
-            store=store,
-            clock=clock,
-            folders=[tmp_path],
-            reserve=512 * MIB,
-            containers=told,
-            takes=told,
-            follows=told,
-            space=lambda _: Space(total=100_000 * MIB, free=left[-1] * MIB),
-        )
+        reserve = reserve_of(store, clock, told, tmp_path, left)
         await reserve.look()
         reason = (
             "it took 1,500 MiB while the disk got short, most of it in its workspace folder, which takes 1,500 MiB now"
@@ -345,16 +350,7 @@ async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on
     device = tmp_path.stat().st_dev
     told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
-        reserve = DiskReserve(
-            store=store,
-            clock=clock,
-            folders=[tmp_path],
-            reserve=512 * MIB,
-            containers=told,
-            takes=told,
-            follows=told,
-            space=lambda _: Space(total=100_000 * MIB, free=left[-1] * MIB),
-        )
+        reserve = reserve_of(store, clock, told, tmp_path, left)
         await reserve.look()
         await clock.advance(HOLD_EVERY_S)
         await reserve.look()

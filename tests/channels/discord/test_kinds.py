@@ -9,7 +9,8 @@ import pytest
 
 from nanohost.channel_api import EventKind, InboundEvent, PartKind
 from nanohost.testing.channel_suite import SuiteInbox, receiving
-from nanohost.testing.simulators._discord_kinds import CHANGES, KINDS, SYSTEM
+from nanohost.testing.simulators._changes import CHANGES
+from nanohost.testing.simulators._discord_kinds import KINDS, SYSTEM
 from nanohost.testing.simulators.discord import DM, GENERAL, DiscordSimulator
 from tests.channels.reading import BEGIN, END, table_of
 

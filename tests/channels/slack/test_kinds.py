@@ -10,7 +10,8 @@ import pytest
 from channels.slack import SlackChannel
 from nanohost.channel_api import EventKind, InboundEvent, PartKind
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.simulators._slack_kinds import CHANGES, KINDS, SYSTEM
+from nanohost.testing.simulators._changes import CHANGES
+from nanohost.testing.simulators._slack_kinds import KINDS, SYSTEM
 from nanohost.testing.simulators.slack import SlackSimulator
 from tests.channels.reading import BEGIN, END, table_of
 

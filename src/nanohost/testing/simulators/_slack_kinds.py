@@ -223,9 +223,6 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
 }
 """By what people would call it."""
 
-CHANGED, DELETED, TAKEN_BACK = "message that is changed", "message that is deleted", "reaction that is taken back"
-CHANGES = (CHANGED, DELETED, TAKEN_BACK)
-"""What people do to a message that they sent."""
 
 SYSTEM: Mapping[str, Mapping[str, object]] = {
     "somebody joined": {"subtype": "channel_join", "text": "<@1002> has joined the channel"},

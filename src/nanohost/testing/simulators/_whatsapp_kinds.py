@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 Json = dict[str, object]
 
-CHANGED, DELETED, TAKEN_BACK = "message that is changed", "message that is deleted", "reaction that is taken back"
-CHANGES = (CHANGED, DELETED, TAKEN_BACK)
 
 CLOUD: Mapping[str, Sequence[Json]] = {
     "place": [

@@ -26,7 +26,8 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from nanohost.rendering import Unit
 from nanohost.rendering.form import length
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._discord_kinds import CHANGED, CHANGES, DELETED, KINDS
+from nanohost.testing.simulators._changes import CHANGES, send_and_change
+from nanohost.testing.simulators._discord_kinds import KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
 from nanohost.testing.simulators._unavailable import unavailable
 
@@ -209,21 +210,10 @@ class DiscordSimulator(Simulator):
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         if kind in CHANGES:
-            return [await self._send_and_change(kind, chat, person=person, group=group)]
+            return [await send_and_change(self, kind, chat, person=person, group=group)]
         return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
 
-    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
-        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
-        if kind == CHANGED:
-            await self.edit(id, "Lunch at one?", chat=chat, person=person)
-        elif kind == DELETED:
-            await self.delete(id, chat=chat)
-        else:
-            await self.react(id, "👍", chat=chat, person=person)
-            await self.unreact(id, "👍", chat=chat, person=person)
-        return id
-
-    async def delete(self, *message_ids: str, chat: str) -> None:
+    async def delete(self, *message_ids: str, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message; or a moderator several at once, which Discord tells in one event."""
         gone = [self._messages.pop(id) for id in message_ids]
         self._shown = [one for one in self._shown if one.id not in message_ids]

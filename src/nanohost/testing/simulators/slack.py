@@ -20,7 +20,8 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from nanohost.testing.simulator import ADA, BOB, BOT, LIMIT_S, Fault, Faults, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._slack_kinds import CHANGED, CHANGES, DELETED, KINDS
+from nanohost.testing.simulators._changes import CHANGES, send_and_change
+from nanohost.testing.simulators._slack_kinds import KINDS
 from nanohost.testing.simulators._unavailable import unavailable
 
 BOT_TOKEN = "xoxb-simulated-4242"  # noqa: S105 - of a platform that is none
@@ -237,21 +238,10 @@ class SlackSimulator(Simulator):
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         if kind in CHANGES:
-            return [await self._send_and_change(kind, chat, person=person, group=group)]
+            return [await send_and_change(self, kind, chat, person=person, group=group)]
         return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
 
-    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
-        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
-        if kind == CHANGED:
-            await self.edit(id, "Lunch at one?", chat=chat, person=person)
-        elif kind == DELETED:
-            await self.delete(id, chat=chat)
-        else:
-            await self.react(id, "👍", chat=chat, person=person)
-            await self.unreact(id, "👍", chat=chat, person=person)
-        return id
-
-    async def delete(self, message_id: str, *, chat: str) -> None:
+    async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message. Of one with replies a tombstone is left."""
         before = next(one for one in self.screen(chat, sender=None) if one.id == message_id)
         replies = [one for one in self.screen(chat, sender=None) if one.thread == message_id != one.id]

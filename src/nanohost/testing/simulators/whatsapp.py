@@ -24,8 +24,9 @@ import aiohttp
 from aiohttp import web
 
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.simulators._changes import CHANGES, send_and_change
 from nanohost.testing.simulators._unavailable import unavailable
-from nanohost.testing.simulators._whatsapp_kinds import CHANGED, CHANGES, CLOUD, DELETED
+from nanohost.testing.simulators._whatsapp_kinds import CLOUD
 
 ACCESS_TOKEN = "EAAsimulated4242"  # noqa: S105 - of a platform that is none
 APP_SECRET = "simulated-app-secret-4242"  # noqa: S105
@@ -246,21 +247,10 @@ class WhatsAppSimulator(Simulator):
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
         if kind in CHANGES:
-            return [await self._send_and_change(kind, chat, person=person, group=group)]
+            return [await send_and_change(self, kind, chat, person=person, group=group)]
         ids = [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[kind]]
         await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
         return ids
-
-    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
-        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
-        if kind == CHANGED:
-            await self.edit(id, "Lunch at one?", chat=chat, person=person)
-        elif kind == DELETED:
-            await self.delete(id, chat=chat, person=person)
-        else:
-            await self.react(id, "👍", chat=chat, person=person)
-            await self.react(id, "", chat=chat, person=person)
-        return id
 
     async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message of theirs."""
@@ -285,6 +275,10 @@ class WhatsAppSimulator(Simulator):
             person=person,
             refers_to=message.id,
         )
+
+    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody takes back their reaction: WhatsApp tells of one without an emoji."""
+        await self.react(message_id, "", chat=chat, person=person)
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         await self.show_again(message_id, lambda one: replace(one, reactions=(*one.reactions, emoji)), chat=chat)

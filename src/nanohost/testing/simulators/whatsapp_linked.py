@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._whatsapp_kinds import CHANGED, CHANGES, DELETED, LINKED
+from nanohost.testing.simulators._changes import CHANGES, send_and_change
+from nanohost.testing.simulators._whatsapp_kinds import LINKED
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
 from nanohost.wa_bridge.kinds import Around
 from nanohost.wa_bridge.protocol import (
@@ -190,24 +191,13 @@ class WhatsAppLinkedSimulator(Simulator):
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
         if kind in CHANGES:
-            return [await self._send_and_change(kind, chat, person=person, group=group)]
+            return [await send_and_change(self, kind, chat, person=person, group=group)]
         ids = [self._new_id() for _ in LINKED[kind]]
         await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
         for id, content in zip(ids, LINKED[kind], strict=True):
             whole = json.loads(json.dumps(content).replace('"ALBUM"', json.dumps(ids[0])))
             await self.say(chat, whole, person=person, message_id=id, file=b"example")
         return ids
-
-    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
-        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
-        if kind == CHANGED:
-            await self.edit(id, "Lunch at one?", chat=chat, person=person)
-        elif kind == DELETED:
-            await self.delete(id, chat=chat, person=person)
-        else:
-            await self.react(id, "👍", chat=chat, person=person)
-            await self.react(id, "", chat=chat, person=person)
-        return id
 
     async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message of theirs."""
@@ -217,6 +207,10 @@ class WhatsAppLinkedSimulator(Simulator):
 
     async def press(self, message: Shown, label: str, *, person: Person = ADA) -> None:
         raise NotImplementedError("a linked device has no buttons")
+
+    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody takes back their reaction: WhatsApp tells of one without an emoji."""
+        await self.react(message_id, "", chat=chat, person=person)
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
