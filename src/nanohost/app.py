@@ -175,10 +175,8 @@ class Host:
         self.router.notice(chat)
 
     async def living_folders(self) -> list[Path]:
-        """The folders of sessions whose container may be alive. None while a disk is short: what fills it is counted
-        first."""
-        leased = [] if self.disk.short else await sessions.leased(self.store)
-        return [self.mailboxes.layout(session).root for session in leased]
+        """The folders of sessions whose container may be alive."""
+        return [self.mailboxes.layout(session).root for session in await sessions.leased(self.store)]
 
     def follow(self, aftermath: Aftermath) -> None:
         """Have everybody look who is concerned by what was just committed."""
@@ -506,7 +504,8 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     host.supervisor.start("upkeep", _upkeep(host).serve)
     host.supervisor.start("outbox poll", host.news.poll)
     host.supervisor.start("outbox retries", partial(host.mailboxes.retry, host.news.changed))
-    host.supervisor.start("container logs", partial(keep_short, host.living_folders, host.clock))
+    logs = partial(keep_short, host.living_folders, host.disk.unless_short, host.clock)
+    host.supervisor.start("container logs", logs)
     if host.news.has_events:
         host.supervisor.start("outbox events", host.news.listen)
     if host.pausing.known is not None:

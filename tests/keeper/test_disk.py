@@ -3,6 +3,7 @@ so is named."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -115,6 +116,42 @@ async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_g
             await reserve.look()
             await reserve.look()
             assert told.words[3:] == ["take", "start"]
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_what_may_fill_a_disk_is_not_removed_before_it_was_counted_nor_seen_half_removed(tmp_path: Path) -> None:
+    """A log that was cut between the look that found the disk short and the count would name nobody."""
+    clock, told, free, begun, go_on = ManualClock(), Told(), [100], asyncio.Event(), asyncio.Event()
+
+    def left(_: Path) -> Space:
+        return Space(total=10_000 * MIB, free=free[0] * MIB)
+
+    async def cut() -> None:
+        begun.set()
+        await go_on.wait()
+        free[0] = 9_000
+
+    async with store_with_owner(tmp_path / "home", clock) as store:
+        reserve = DiskReserve(
+            store=store,
+            clock=clock,
+            folders=[tmp_path],
+            reserve=500 * MIB,
+            containers=told,
+            takes=told,
+            follows=told,
+            space=left,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reserve.unless_short(cut))
+            await begun.wait()
+            tasks.create_task(reserve.look())
+            go_on.set()
+        assert not reserve.short
+        free[0] = 100
+        await reserve.look()
+        await reserve.unless_short(cut)
+        assert (reserve.short, free[0]) == (True, 100)
 
 
 async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path: Path) -> None:

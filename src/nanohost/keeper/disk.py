@@ -7,7 +7,7 @@ short is named, and held if that is clear. What was stopped is run again when th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -131,6 +131,8 @@ class DiskReserve:
         self._follows = follows
         self._space = space
         self._shorts: dict[int, Short] = {}
+        self._looking = asyncio.Lock()
+        """Held while a disk is looked at, and while something is removed from it."""
         self._untold = ""
         self._to_hold: list[tuple[Cause, Scarce]] = []
         """Who is the cause, and not on hold yet."""
@@ -152,8 +154,9 @@ class DiskReserve:
 
     async def look(self) -> None:
         """Stop what is to be stopped, and let it go on. The owners are told as soon as the disk allows."""
-        looked = await asyncio.to_thread(looked_at, self._folders, self._space)
-        before, self._shorts = self._shorts, shortages(looked, self._reserve, self._shorts)
+        async with self._looking:
+            looked = await asyncio.to_thread(looked_at, self._folders, self._space)
+            before, self._shorts = self._shorts, shortages(looked, self._reserve, self._shorts)
         new = self._shorts.keys() - before.keys()
         if new:
             await self._begin(new)
@@ -166,6 +169,13 @@ class DiskReserve:
             self._containers.disk_has_room()
         if self._untold:
             await self._tell()
+
+    async def unless_short(self, remove: Callable[[], Awaitable[None]]) -> None:
+        """Remove something while no disk is short. While one is, nothing is removed: it may be what fills the disk, and
+        is counted first. No look sees it half removed."""
+        async with self._looking:
+            if not self.short:
+                await remove()
 
     async def _begin(self, devices: Iterable[int]) -> None:
         """Stop all, then find out who it was: nothing that runs can hide from a count, and nothing grows meanwhile."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nanohost.clock import Clock
@@ -25,6 +26,9 @@ KEPT_BYTES = MOST_BYTES // 2
 SHORTEN_INTERVAL_S = 5.0
 BURIAL_LOOKS, BURIAL_PAUSE_S = 20, 0.1
 """A dead container is buried within a fraction of a second, unless no host runs that would."""
+
+MayCut = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Runs the cut, or leaves it for the next time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +49,12 @@ def read_output(session_dir: Path, *, runtime: str | None, state: Mapping[str, s
         return Output(lines=_saved(session_dir, lines), missing=f"what the container says now: {error}")
 
 
-async def keep_short(folders: Callable[[], Awaitable[Sequence[Path]]], clock: Clock) -> None:
-    """For ever: cut the logs in these session folders that have grown too long."""
+async def keep_short(folders: Callable[[], Awaitable[Sequence[Path]]], may_cut: MayCut, clock: Clock) -> None:
+    """For ever: cut the logs in these session folders that have grown too long, when `may_cut` runs the cut."""
     while True:
         await clock.sleep(SHORTEN_INTERVAL_S)
         for session_dir in await folders():
-            await asyncio.to_thread(shorten, session_dir)
+            await may_cut(partial(asyncio.to_thread, shorten, session_dir))
 
 
 def shorten(session_dir: Path) -> None:
