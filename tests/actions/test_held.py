@@ -37,6 +37,7 @@ from nanohost.store import (
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.database import Transaction
 from nanohost.store.rules import RuleEffect
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.times import to_text
 from tests.actions.conftest import Bench
 from tests.support.requests import requests_of
@@ -659,7 +660,7 @@ async def test_what_was_approved_during_a_pause_is_done_after_it(bench: Bench) -
         async with bench.store.transaction() as tx:
             await paused.end(tx)
         stage.on_pause()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             await bench.something_changed.wait()
     assert (await bench.statuses(), await granted(bench)) == (["done"], ["gold"])
 

@@ -20,6 +20,7 @@ from nanohost.model import ApprovalId, Role
 from nanohost.store import approvals, dropped, roles, users
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.testing.able_channel import ABLE, AbleChannel
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.times import to_text
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall
@@ -273,7 +274,7 @@ async def test_what_is_decided_at_the_machine_before_the_card_is_sent_is_not_sen
 
 
 async def _until_entered(here: Hall, approval: ApprovalId) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while True:
             if await approvals.cards(here.flow.host.store, approval):
                 return
@@ -386,7 +387,7 @@ async def test_a_card_of_which_nobody_knows_whether_it_arrived_goes_to_the_next_
 
 async def _until_passed_over(here: Hall, approval: ApprovalId) -> None:
     """The engine has seen that the card is not known to have arrived."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while True:
             if any(card.problem for card in await approvals.cards(here.flow.host.store, approval)):
                 return

@@ -26,7 +26,7 @@ async def arrange(flow: Flow, name: str) -> None:
 
 async def card_of(platform: Simulator) -> Shown:
     """What Ada is asked by."""
-    await platform.until(lambda: any(one.buttons for one in platform.screen(platform.dm)), limit_s=20)
+    await platform.until(lambda: any(one.buttons for one in platform.screen(platform.dm)))
     return next(one for one in reversed(platform.screen(platform.dm)) if one.buttons)
 
 
@@ -37,7 +37,7 @@ async def test_a_card_is_decided_by_whom_it_is_for_and_by_no_made_up_press(tmp_p
     async with hosted(tmp_path, Everywhere(platforms={name: platform})) as flow:
         await arrange(flow, name)
         await platform.write(platform.dm, "good morning")
-        await platform.until(lambda: "echo: good morning" in read_by(platform), limit_s=20)
+        await platform.until(lambda: "echo: good morning" in read_by(platform))
         await platform.write(bobs_chat(platform), "please `let` *me* <@in>", person=BOB)
         card = await card_of(platform)
         assert sorted(card.buttons) == [LET_IN, REFUSE]
@@ -47,12 +47,12 @@ async def test_a_card_is_decided_by_whom_it_is_for_and_by_no_made_up_press(tmp_p
         seen = replace(card, chat=bobs_chat(platform)) if name == "whatsapp" else card
         await platform.press(seen, LET_IN, person=BOB)
         await platform.write(platform.dm, "and now?")
-        await platform.until(lambda: "echo: and now?" in read_by(platform), limit_s=20)
+        await platform.until(lambda: "echo: and now?" in read_by(platform))
         [one] = await approvals.latest(flow.host.store.reports, limit=9)
         assert one.status == "pending"
         await platform.press(card, LET_IN)
         bobs = bobs_chat(platform)
-        await platform.until(lambda: any("echo: please" in text for text in read_by(platform, bobs)), limit_s=20)
-        await platform.until(lambda: any("Approved" in text for text in read_by(platform)), limit_s=20)
+        await platform.until(lambda: any("echo: please" in text for text in read_by(platform, bobs)))
+        await platform.until(lambda: any("Approved" in text for text in read_by(platform)))
         if name != "whatsapp":  # nothing is changed there once it is sent
             assert not any(one.buttons for one in platform.screen(platform.dm)), "the buttons are gone"

@@ -17,12 +17,12 @@ from nanohost.model import UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Settings
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulated import find, simulated
 from nanohost.testing.simulator import BOB, Simulator
 from tests.flows.stage import PATIENT
 from tests.support.flow import Flow, install_of, scripted_settings
 
-LIMIT_S = 40.0
 BOBS = {"slack": "D1002", "discord": "70001002"}
 """Bob's chat with the bot, where it is not his own id."""
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u2060"))
@@ -53,7 +53,7 @@ class Everywhere:
         for platform in self.platforms.values():
             await platform.write(platform.dm, text)
 
-    async def until_read(self, *texts: str, limit_s: float = LIMIT_S) -> dict[str, float]:
+    async def until_read(self, *texts: str, limit_s: float = HANG_S) -> dict[str, float]:
         """When Ada has read all of these, by platform: seconds from now. Raises TimeoutError saying who lacks what."""
         return dict(await asyncio.gather(*(_read(one, texts, limit_s) for one in self.platforms.values())))
 
@@ -103,7 +103,7 @@ async def hosted(
 
 async def until_connected(flow: Flow) -> None:
     """Some platforms keep nothing for a bot that never was there."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while any(state.state != "connected" for state in flow.host.connections.report()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

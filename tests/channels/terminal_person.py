@@ -9,8 +9,7 @@ from pathlib import Path
 
 from channels.terminal import MAX_LINE_BYTES
 from nanohost.short_socket import short_path
-
-LIMIT_S = 10.0
+from nanohost.testing.limits import HANG_S
 
 
 class TerminalPerson:
@@ -66,7 +65,7 @@ class TerminalPerson:
         self._writer.write(line)
 
     async def until(self, happened: Callable[[], bool]) -> None:
-        async with asyncio.timeout(LIMIT_S), self._changed:
+        async with asyncio.timeout(HANG_S), self._changed:
             await self._changed.wait_for(happened)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:

@@ -25,6 +25,7 @@ from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, overview, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost.testing.simulated import find
 from nanohost.testing.simulator import BOB, Fault, Shown, Simulator, outage
@@ -34,7 +35,7 @@ from nanohost.testing.simulators.slack import SlackSimulator
 from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, TelegramSimulator
 from nanohost_protocol.payloads import ChatOut, EditOut, encode
 from nanohost_protocol.times import from_text
-from tests.channels.everywhere import LIMIT_S, Everywhere, bobs_chat, hosted, platform_names, play, read_by
+from tests.channels.everywhere import Everywhere, bobs_chat, hosted, platform_names, play, read_by
 from tests.crash.victims import HostProcess
 from tests.flows.test_operator import types
 from tests.support.flow import Flow
@@ -64,7 +65,7 @@ async def ledger(flow: Flow, platform: str) -> list[str]:
 
 
 async def until_ledger(flow: Flow, platform: str, *wanted: str) -> None:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while await ledger(flow, platform) != list(wanted):  # noqa: ASYNC110 - the ledger announces itself to nobody
             await asyncio.sleep(0.02)
 
@@ -107,7 +108,7 @@ async def test_after_an_outage_of_all_platforms_everything_arrives_once_within_a
 async def until_started(flow: Flow, count: int) -> None:
     """So many turns run."""
     open_turns = "SELECT count(*) AS count FROM routes WHERE outcome = 'written'"
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while True:
             [row] = await flow.host.store.all(open_turns)
             if row["count"] >= 2 * count:
@@ -196,14 +197,14 @@ async def entered(store: Store, lane: LaneKey, text: str, number: int) -> LaneKe
 async def pass_time(clock: ManualClock, seconds: float) -> None:
     """Let so much time pass, each pause at a time: what is done between them takes real time only."""
     until = clock.monotonic() + seconds
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while clock.monotonic() < until:
             await clock.somebody_sleeps()
             await clock.advance(min(clock.sleeping(), default=0.0))
 
 
 async def pass_until_all_is_sent(clock: ManualClock, store: Store) -> None:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while await _open(store):
             await clock.advance(min(clock.sleeping(), default=0.0))
 
@@ -274,7 +275,7 @@ async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_s
             await progress(flow, lane, step)
             await asyncio.sleep(1.2 / hasty)
         last = f"step {STEPS} of {STEPS}"
-        await telegram.until(lambda: telegram.texts(GROUP) == [last], limit_s=LIMIT_S)
+        await telegram.until(lambda: telegram.texts(GROUP) == [last])
         took = time.monotonic() - began
         rows = await settled_edits(flow)
     [shown] = telegram.screen(GROUP)
@@ -287,7 +288,7 @@ async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_s
 
 async def settled_edits(flow: Flow) -> list[sqlite3.Row]:
     """The ledger's rows of all edits, once nothing is to be sent any more."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while {"pending", "sending"} & set(await ledger(flow, "telegram")):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return await flow.host.store.all("SELECT status, reason FROM deliveries WHERE kind = 'edit'")
@@ -331,11 +332,11 @@ async def test_a_chat_that_the_platform_wants_to_rest_delays_no_other_of_that_pl
         took = await world.until_read("echo: and mine?")
         assert [name for name, one in world.platforms.items() if read_by(one, bobs_chat(one))] == []
     print("\nbeside a 429", {name: f"{seconds:.2f} s" for name, seconds in took.items()})  # noqa: T201
-    assert max(took.values()) < LIMIT_S / 2
+    assert max(took.values()) < HANG_S / 2
 
 
 async def _until_limited(platform: Simulator) -> None:
-    await until(lambda: platform.faults.limits[bobs_chat(platform)][0] == 0, limit_s=LIMIT_S)
+    await until(lambda: platform.faults.limits[bobs_chat(platform)][0] == 0)
 
 
 # --- a long answer ---
@@ -363,7 +364,7 @@ async def test_a_long_mixed_answer_arrives_everywhere_whole_in_order_with_its_co
 
 
 async def _until_ended(platform: Simulator) -> None:
-    await platform.until(lambda: any("w0147" in one for one in read_by(platform)), limit_s=LIMIT_S)
+    await platform.until(lambda: any("w0147" in one for one in read_by(platform)))
 
 
 IN_BLOCKS = [f"w{number:04}" for number in [*range(9, 60), *range(62, 110), 145, 146]]
@@ -393,7 +394,7 @@ async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_o
     world = Everywhere()
     async with world.running(), killable(tmp_path, world) as host:
         host.start()
-        await until(lambda: host.is_ready() and _is_listened_to(world), limit_s=LIMIT_S)
+        await until(lambda: host.is_ready() and _is_listened_to(world))
         await world.say("warm")
         await world.until_read("echo: warm")
         for number in range(1, BURST + 1):

@@ -15,10 +15,10 @@ from nanohost.channels.loader import discover
 from nanohost.supervisor import ServiceState, Supervisor
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 
 GOOD, BAD = ("good", "default"), ("bad", "default")
-LIMIT_S = 5.0
 
 
 class Hangs(FakeChannel):
@@ -89,7 +89,7 @@ def connections(tmp_path: Path, bad: FakeChannel) -> Connections:
 @pytest.mark.behaviour("DL-07")
 async def test_a_channel_that_hangs_while_it_connects_keeps_no_other_from_connecting(tmp_path: Path) -> None:
     both = connections(tmp_path, Hangs(at_start=True))
-    async with asyncio.timeout(LIMIT_S), both.opened():
+    async with asyncio.timeout(HANG_S), both.opened():
         assert list(both) == [GOOD]
         [failed] = [state for state in both.report() if state.state == "failed"]
         assert (failed.name, failed.detail) == ("bad", "it did not connect within 0.05 s")
@@ -100,7 +100,7 @@ async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopp
     tmp_path: Path, bad: FakeChannel
 ) -> None:
     both = connections(tmp_path, bad)
-    async with asyncio.timeout(LIMIT_S), both.opened():
+    async with asyncio.timeout(HANG_S), both.opened():
         assert set(both) == {GOOD, BAD}
 
 
@@ -108,7 +108,7 @@ async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopp
 async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_path: Path) -> None:
     clock, channel = ManualClock(), Cancelled()
     both = connections(tmp_path, channel)
-    async with asyncio.timeout(LIMIT_S), both.opened(), Supervisor(clock, jitter=lambda: 0.5) as supervisor:
+    async with asyncio.timeout(HANG_S), both.opened(), Supervisor(clock, jitter=lambda: 0.5) as supervisor:
         both.receive(supervisor, lambda *_: NoInbox())
         await clock.somebody_sleeps()
         await clock.advance(1.1)
@@ -119,7 +119,7 @@ async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_p
 async def test_a_receiver_that_swallows_its_cancellation_still_ends_with_the_host(tmp_path: Path) -> None:
     channel = Deaf()
     both = connections(tmp_path, channel)
-    async with asyncio.timeout(LIMIT_S), both.opened(), Supervisor(ManualClock()) as supervisor:
+    async with asyncio.timeout(HANG_S), both.opened(), Supervisor(ManualClock()) as supervisor:
         both.receive(supervisor, lambda *_: NoInbox())
         await asyncio.sleep(0)
     assert channel.calls == 1

@@ -25,8 +25,6 @@ from nanohost.testing.simulator import Simulator
 from tests.channels.everywhere import Everywhere, platform_names, read_by, settings_for, until_connected
 from tests.support.flow import Flow, install_of
 
-LIMIT_S = 20.0
-
 
 @asynccontextmanager
 async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[Flow]:
@@ -55,7 +53,7 @@ async def reads(platform: Simulator, *beginnings: str) -> None:
     def have_come() -> bool:
         return all(any(text.startswith(begin) for text in read_by(platform)) for begin in beginnings)
 
-    await platform.until(have_come, limit_s=LIMIT_S)
+    await platform.until(have_come)
 
 
 @pytest.mark.behaviour("AC-03")
@@ -87,11 +85,11 @@ async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code
         await here.write(here.dm, made["code"].lower())
         await reads(here, "You are the owner now.")
         await here.write(here.dm, "/link")
-        await here.until(lambda: any("Write this to me" in text for text in read_by(here)), limit_s=LIMIT_S)
+        await here.until(lambda: any("Write this to me" in text for text in read_by(here)))
         [said] = [text for text in read_by(here) if "Write this to me" in text]
         await telegram.write(telegram.dm, said.split()[0])
         await reads(telegram, "You and ")
-        await here.until(lambda: any("is you from now on" in text for text in read_by(here)), limit_s=LIMIT_S)
+        await here.until(lambda: any("is you from now on" in text for text in read_by(here)))
         [owner] = await roles.every(flow.host.store)
         both = await users.identities(flow.host.store, owner.user_id)
         assert {one.user_id.partition(":")[0] for one in both} == {here.name, telegram.name}

@@ -11,6 +11,7 @@ import pytest
 from nanohost.channel_api import Accepted, Address, InboundEvent, Inbox, OutboundText, Receipt
 from nanohost.testing.channel_suite import ChannelSuite, SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 
 from .test_fake_channel import FakeBench
 
@@ -18,7 +19,7 @@ SUITE = ChannelSuite()
 
 
 class AcknowledgesTooEarly(FakeChannel):
-    async def happens(self, event: InboundEvent, *, timeout_s: float = 5.0) -> Accepted:
+    async def happens(self, event: InboundEvent, *, timeout_s: float = HANG_S) -> Accepted:
         self.acknowledged.append(event.platform_message_id)
         return await super().happens(event, timeout_s=timeout_s)
 

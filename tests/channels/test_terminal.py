@@ -25,6 +25,7 @@ from nanohost.channel_api import (
     ShowsTyping,
 )
 from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox, receiving
+from nanohost.testing.limits import HANG_S
 
 from .terminal_person import TerminalPerson
 
@@ -366,7 +367,7 @@ async def test_leaving_does_not_wait_for_clients_that_keep_their_end_open(
     bench: TerminalBench, person: TerminalPerson, inbox: SuiteInbox
 ) -> None:
     inbox.hold()
-    async with asyncio.timeout(5), receiving(bench, inbox):
+    async with asyncio.timeout(HANG_S), receiving(bench, inbox):
         for number in range(300):
             person.writes("x", str(number))
         await inbox.until(lambda: len(inbox.entered) == 1)

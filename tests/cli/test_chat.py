@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import LIMIT_S, Daemon, Shell
+from nanohost.testing.limits import HANG_S
+from tests.cli.conftest import Daemon, Shell
 
 
 def test_a_first_chat_needs_no_preparation_and_prints_the_reply_alone(shell: Shell) -> None:
@@ -77,7 +78,7 @@ def test_what_a_locale_cannot_carry_harms_nothing(shell: Shell, tmp_path: Path, 
             [sys.executable, "-m", "nanohost", "--home", shell.home, "chat"],
             stdin=stdin,
             capture_output=True,
-            timeout=LIMIT_S,
+            timeout=HANG_S,
             check=False,
             env={
                 "PATH": os.environ["PATH"],
@@ -109,9 +110,9 @@ def test_a_host_that_goes_and_comes_back_is_told_and_answers(shell: Shell, daemo
         chat.stdin.flush()
         with shell.start("run", NANOHOST_LOG="json") as second:
             assert "The host is back" in chat.stderr.readline()
-            out, _ = chat.communicate(timeout=LIMIT_S)
+            out, _ = chat.communicate(timeout=HANG_S)
             second.terminate()
-            second.communicate(timeout=LIMIT_S)
+            second.communicate(timeout=HANG_S)
     assert "are you there?" in out
 
 
@@ -121,7 +122,7 @@ def test_a_message_that_no_host_took_is_not_silently_forgotten(shell: Shell, dae
         assert "Talking to" in chat.stderr.readline()
         daemon.stop()
         assert "The host has gone" in chat.stderr.readline()
-        _, err = chat.communicate("are you there?\n/quit\n", timeout=LIMIT_S)
+        _, err = chat.communicate("are you there?\n/quit\n", timeout=HANG_S)
     assert "no host took them: 1 of your messages" in err
 
 

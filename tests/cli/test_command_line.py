@@ -15,6 +15,7 @@ from nanohost import __version__
 from nanohost.cli.main import build_parser, complain, main
 from nanohost.commands.registry import commands
 from nanohost.errors import NanohostError
+from nanohost.testing.limits import HANG_S
 from tests.cli.conftest import Shell
 
 
@@ -202,5 +203,5 @@ def test_help_loads_no_platform_and_no_engine() -> None:
         "import sys; from nanohost.cli.main import build_parser; build_parser();"
         "print([name for name in ('docker', 'aiohttp', 'discord', 'telegram', 'slack_bolt') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=HANG_S)
     assert done.stdout.strip() == "[]"

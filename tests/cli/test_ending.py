@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from nanohost.cli.ending import LATE
-from tests.cli.conftest import LIMIT_S, Daemon, Shell
+from nanohost.testing.limits import HANG_S
+from tests.cli.conftest import Daemon, Shell
 from tests.support.invariants import until
 
 CHANNEL = Path(__file__).parent / "channels" / "hangs.py"
@@ -59,7 +60,7 @@ async def hang(shell: Shell) -> None:
 def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
     """The exit code, and what the log says of what hung."""
     daemon.process.send_signal(by)
-    _, log = daemon.process.communicate(timeout=LIMIT_S)
+    _, log = daemon.process.communicate(timeout=HANG_S)
     [said] = [json.loads(line) for line in log.splitlines() if '"stop_timed_out"' in line]
     return daemon.process.returncode, said
 

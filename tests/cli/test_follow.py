@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.testing.limits import HANG_S
 from tests.cli.conftest import Daemon, Shell
 
 
@@ -27,7 +28,7 @@ def follow(shell: Shell, log: Path) -> None:
             file.write("three\n")
         assert process.stdout.readline() == "three\n"
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=HANG_S)
     assert (process.returncode, err) == (130, "")
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from nanohost.testing.limits import HANG_S
 from tests.cli.conftest import Daemon, Shell
 
 
@@ -49,7 +50,7 @@ def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(sh
         staying.send_signal(signal.SIGHUP)
         assert shell.reads("status")["running"] is True
         staying.terminate()
-        staying.communicate(timeout=30)
+        staying.communicate(timeout=HANG_S)
     assert staying.returncode == 0
 
 

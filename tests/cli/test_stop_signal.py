@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from nanohost.cli.stop_signal import Stopped, stoppable
+from nanohost.testing.limits import HANG_S
 from tests.support.invariants import until
 
 
@@ -30,7 +31,7 @@ async def test_a_signal_cuts_no_stop_that_is_under_way(monkeypatch: pytest.Monke
     asked: list[str] = []
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
-    async with asyncio.timeout(5), stoppable(lambda: asked.append("again")) as leaving:
+    async with asyncio.timeout(HANG_S), stoppable(lambda: asked.append("again")) as leaving:
         os.kill(os.getpid(), signal.SIGTERM)
         while not asked:  # the loop must get no turn before
             pass

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from nanohost.cli.terminal_client import Shown, TerminalClient
-
-LIMIT_S = 5.0
+from nanohost.testing.limits import HANG_S
 
 
 class Host:
@@ -35,7 +34,7 @@ class Host:
 
     async def greeted(self) -> Connection:
         """The next client, after its hello."""
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             connection = await self.connections.get()
         assert (await connection.hears())["type"] == "hello"
         connection.says(type="ready")
@@ -47,7 +46,7 @@ class Connection:
         self._reader, self._writer = reader, writer
 
     async def hears(self) -> Any:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             return json.loads(await self._reader.readline())
 
     def says(self, **line: str | None) -> None:

@@ -26,6 +26,7 @@ from nanohost.settings import Settings
 from nanohost.short_socket import short_path
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 
 
@@ -75,7 +76,7 @@ async def says(home: Home, *lines: bytes) -> list[Any]:
     with short_path(home.control_socket) as path:
         reader, writer = await asyncio.open_unix_connection(path)
     answers = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         for line in lines:
             writer.write(line + b"\n")
             answers.append(json.loads(await reader.readline()))

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from nanohost.chat_commands.stop import STOPPED
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.errors import Busy, NotReady
 from nanohost_protocol.outbound import reading_outbound
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
 from tests.crash.victims import HostProcess
 
-LIMIT_S = 40.0
 SCRIPT = [
     {"match": "long", "attempt": 1, "actions": [{"hang": True}]},
     {"match": "long", "actions": [{"answer": "it came back"}]},
@@ -35,7 +35,7 @@ async def test_a_stop_survives_a_kill_at_any_moment(tmp_path: Path, point: str, 
         await furnish(home, 1)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(HANG_S):
                 await _stopped_and_killed(host, platform, point, kills_runner=kills_runner)
                 await platform.until_seen({("c0", STOPPED)})
                 platform.write("m3", "c0", "hi")

@@ -22,6 +22,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Role, Session, UnknownSender
 from nanohost.store import agent_groups, messaging_groups, roles, sessions, users
 from nanohost.store.database import Store
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, EditOut, ReactionOut, SystemOut, encode
@@ -78,7 +79,7 @@ class Desk:
     async def looks_until(self, count: int, status: str = "%") -> None:
         """Until so much is entered: fails when it never is."""
         self.delivery.on_news(self.session.id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while await self.entered(status) < count:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.01)
 

@@ -15,6 +15,7 @@ from nanohost.errors import MailboxError
 from nanohost.store import deliveries, host_messages, sessions
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, SystemIn, decode_in
 from nanohost_protocol.rows import MessageIn, Origin
@@ -103,7 +104,7 @@ async def _mailbox(bench: Bench) -> Path:
 async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well(bench: Bench) -> None:
     bench.fake.hold()
     await bench.enter("good morning", 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not bench.fake.attempts:
             await bench.clock.advance(0)
     [key] = bench.fake.attempts
@@ -111,7 +112,7 @@ async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well
     assert (await bench.known(1)).status is DeliveryStatus.SENDING
     bench.fake.release()
     await bench.settled(1, DEAD)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not await told(bench):
             await bench.clock.advance(0)
 
@@ -164,7 +165,7 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
     async with bench.store.transaction() as tx:
         said = await host_messages.say(tx, place, ChatOut(text="hello"), out_id="h1", now=bench.clock.now())
     bench.delivery.on_entry(said.lane)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
     await gives_up(bench, found.receipt[0])
@@ -177,7 +178,7 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
 async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench: Bench) -> None:
     bench.fake.fails_at[1] = Ambiguous("the answer was lost")
     await bench.enter("good morning", 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not (await bench.known(1)).reason:
             await bench.clock.advance(0)
         [key] = bench.fake.attempts

@@ -19,11 +19,11 @@ from nanohost.store import agent_groups, deliveries, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 
 FAKE = ("fake", "default")
-LIMIT_S = 20.0
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ class Failing(FakeChannel):
 async def _until_asked(clock: ManualClock, fake: Failing, more: int) -> None:
     """Let pauses pass until the platform was asked so often again."""
     wanted = len(fake.asked) + more
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while len(fake.asked) < wanted:
             await clock.advance(min(clock.sleeping(), default=0.0))
 

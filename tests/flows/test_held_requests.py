@@ -16,6 +16,7 @@ from nanohost.store import agent_groups, audit, roles
 from nanohost.tasks import changes
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import SentMessage
+from nanohost.testing.limits import HANG_S
 from tests.support.flow import Flow, flowing, scripted_settings
 from tests.support.invariants import assert_clean
 
@@ -50,7 +51,7 @@ async def seen(fake: AbleChannel, chat: str, words: str = "", *, card: bool = Fa
         there = [one for one in fake.sent if one.address.platform_id == chat and words in one.text]
         return [one for one in there if one.buttons or not card]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while not found():
             await fake.wait_for(len(fake.sent) + 1, 10)
     return found()[-1]

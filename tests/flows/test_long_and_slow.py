@@ -8,6 +8,7 @@ import pytest
 
 from nanohost.channel_api import Address, Capabilities
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
 
 SLOW = [{"match": "slow", "actions": [{"sleep_s": 1.5}, {"answer": "done"}]}]
@@ -21,7 +22,7 @@ async def test_people_see_that_an_answer_is_being_made_until_it_is_there(watched
         await fake.person_writes("slow", thread="t1")
         assert set(await fake.wait_for_typings(1)) == {Address(platform_id="c1", thread_id="t1")}
         await fake.wait_for(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while any(task.get_name().startswith("typing:") for task in asyncio.all_tasks()):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert flow.texts() == ["done"]

@@ -14,6 +14,7 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.errors import UsageError
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
 from tests.flows.test_delivery import attempts, statuses
 from tests.support.flow import Flow
@@ -168,6 +169,6 @@ async def test_a_revoked_key_pauses_the_channel_and_nothing_is_given_up(watched:
         assert status["deliveries_waiting"][0]["reason"].startswith("auth: ")
         assert "auth: mend its token" in find("status").render(status)
         watched.fake.credentials_revoked = False
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             await watched.fake.wait_for(1)
     assert flow.texts() == ["echo: hi"]

@@ -18,6 +18,7 @@ from nanohost.chat_commands.resume import NOT_PAUSED
 from nanohost.model import Role, UnknownSender
 from nanohost.routing.pause_notice import PAUSED
 from nanohost.store import paused, roles, turn_costs
+from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
@@ -27,7 +28,6 @@ BEN = Sender(handle="u2", name="Ben")
 OFFICE = "office"
 WORKS: Script = [{"match": "long", "attempt": 1, "actions": [{"hang": True}]}]
 """The first run of a long one never ends; the second one is an echo."""
-LIMIT_S = 10.0
 
 
 async def _with_owner(flow: Flow) -> None:
@@ -44,7 +44,7 @@ async def _owner_says(stage: Stage, text: str, *, answers: int = 1) -> Sequence[
 
 
 async def _none_runs(flow: Flow) -> None:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while await flow.containers():  # noqa: ASYNC110 - other processes' doing
             await asyncio.sleep(0.01)
 
@@ -250,7 +250,7 @@ async def test_what_turns_took_is_told(watched: Stage) -> None:
         await flow.wire(script=script)
         await watched.fake.person_writes("go")
         await watched.fake.wait_for(1)
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             while await turn_costs.first(flow.host.store.reports) is None:  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.01)
         [said] = await _owner_says(watched, "/cost")

@@ -12,6 +12,7 @@ from nanohost.commands.registry import find
 from nanohost.errors import UsageError
 from nanohost.mailbox import queries
 from nanohost.settings import Settings
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.rows import Turn
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
@@ -22,7 +23,6 @@ ONCE: Script = [
     {"match": "long", "attempt": 1, "actions": [{"hang": True}]},
     {"match": "long", "actions": [{"answer": "done with {text}"}]},
 ]
-LIMIT_S = 10.0
 
 
 async def asks(flow: Flow, words: str, **arguments: object) -> object:
@@ -38,7 +38,7 @@ async def lease(flow: Flow) -> str | None:
 
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while not await true():  # noqa: ASYNC110 - processes announce nothing
             await asyncio.sleep(0.02)
 

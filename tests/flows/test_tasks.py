@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from nanohost.app import opened_store
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.times import to_text
 from tests.flows.stage import Stage
 from tests.flows.test_operator import types
 from tests.flows.test_turns import fails
 from tests.support.flow import Flow
 
-LIMIT_S = 10.0
 COSTS = [{"match": "cost", "actions": [{"answer": "done: {text}"}, {"usage": {"tokens_in": 7, "cost_usd": 0.5}}]}]
 
 
 async def shown(flow: Flow, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
     """The task as it is shown, once that fits."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while True:
             found: Mapping[str, Any] = await types(flow, "tasks show", task)
             if fits(found):

@@ -12,6 +12,7 @@ from nanohost.model import EngageMode, Ignored, Role, SenderScope, UnknownSender
 from nanohost.routing.consider import BOTS_ALONE, MOST_BOTS
 from nanohost.routing.strangers import ASKED, NOBODY
 from nanohost.store import dropped, events, roles, wirings
+from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
 from tests.flows.test_who_answers import outcomes
 from tests.support.flow import Flow
@@ -41,7 +42,7 @@ async def counted(flow: Flow, table: str) -> int:
 
 async def routed(flow: Flow) -> None:
     """Wait until routing has dealt with all that came in."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while await events.chats_with_new(flow.host.store):
             pass
 

@@ -15,6 +15,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
+from nanohost.testing.limits import HANG_S
 from tests.support.messages_api import MessagesApi
 
 KEY = "sk-ant-api03-the-real-one"
@@ -46,7 +47,7 @@ class Ledger:
             self._written.notify_all()
 
     async def wait(self, count: int = 1) -> list[ModelCall]:
-        async with asyncio.timeout(5), self._written:
+        async with asyncio.timeout(HANG_S), self._written:
             await self._written.wait_for(lambda: len(self.calls) >= count)
         return self.calls
 

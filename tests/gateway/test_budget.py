@@ -16,6 +16,7 @@ from nanohost.gateway.recordings import BATCH, MOST_WAITING, Recordings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 from nanohost.slowing import BURST, LONGEST_PAUSE_S
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
 from tests.gateway.conftest import MESSAGES, Host, Ledger, question
 from tests.support.invariants import until
@@ -47,7 +48,7 @@ class Client:
         return self.received.count(f"HTTP/1.1 {status} ".encode())
 
     async def has_been_left(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             await self._reading
 
     async def leave(self) -> None:
@@ -249,7 +250,7 @@ async def test_a_client_that_leaves_in_the_middle_pays_for_a_failure(
 async def test_a_stop_does_not_wait_for_those_who_are_slowed_down(host: Host) -> None:
     clock = ManualClock()
     gateway = host.gateway(NO_KEY, clock=clock, grace_s=60.0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_S):
         async with gateway.opened():
             await gateway.attach(S1, host.socket("s1"))
             async with clients(host.socket("s1")) as flood:

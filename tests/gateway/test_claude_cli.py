@@ -15,6 +15,7 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.model import SessionId
+from nanohost.testing.limits import HANG_S
 from tests.gateway.conftest import KEY, Host, Ledger
 from tests.support.messages_api import UNAUTHORIZED, MessagesApi, Text, ToolUse, rate_limited
 
@@ -51,7 +52,7 @@ async def test_the_real_client_works_through_the_socket(
     api: MessagesApi, host: Host, gateway: Gateway, ledger: Ledger, options: ClaudeAgentOptions
 ) -> None:
     await gateway.attach(SessionId("s1"), host.socket("s1"))
-    async with asyncio.timeout(30), ClaudeSDKClient(options) as claude:
+    async with asyncio.timeout(HANG_S), ClaudeSDKClient(options) as claude:
         api.replies += [
             ToolUse("Bash", {"command": "env", "description": "Look around"}),
             rate_limited(),

@@ -16,6 +16,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
+from nanohost.testing.limits import HANG_S
 from tests.gateway.conftest import KEY, MESSAGES, Host, Ledger, question
 from tests.support.messages_api import UNAUTHORIZED, Cut, Failure, MessagesApi, Text
 
@@ -77,7 +78,7 @@ async def test_detaching_ends_the_way_in_and_the_open_streams_of_that_session_on
     api.default = Text("first second", gate=gate)
     other = await host.session(gateway, "s2")
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(HANG_S),
         client.post(MESSAGES, json=question()) as ending,
         other.post(MESSAGES, json=question()) as staying,
     ):
@@ -96,7 +97,7 @@ async def test_detaching_ends_the_way_in_and_the_open_streams_of_that_session_on
 @pytest.mark.behaviour("GW-02")
 async def test_an_idle_connection_does_not_outlive_its_session(gateway: Gateway, host: Host) -> None:
     await gateway.attach(S1, host.socket("s1"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         reader, writer = await asyncio.open_unix_connection(host.socket("s1"))
         writer.write(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
@@ -110,7 +111,7 @@ async def test_detaching_a_reader_that_never_reads_takes_no_time(
     api: MessagesApi, gateway: Gateway, client: aiohttp.ClientSession, ledger: Ledger
 ) -> None:
     api.default = Text(("x" * 100_000 + " ") * 150)
-    async with asyncio.timeout(5), client.post(MESSAGES, json=question()):
+    async with asyncio.timeout(HANG_S), client.post(MESSAGES, json=question()):
         await gateway.detach(S1)
         assert (await ledger.wait())[0].outcome is CallOutcome.ABANDONED
 
@@ -167,7 +168,7 @@ async def test_a_session_with_too_many_connections_leaves_room_for_others(host: 
     await gateway.attach(S1, host.socket("s1"))
     other = await host.session(gateway, "s2")
     writers = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         for _ in range(MAX_CONNECTIONS):
             reader, writer = await asyncio.open_unix_connection(host.socket("s1"))
             writer.write(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -191,7 +192,7 @@ async def exchange(path: Path, target: str) -> bytes:
     """Every byte that comes back, status line and headers included."""
     body = b'{"model":"claude-test","stream":true,"messages":[{"role":"user","content":"hi"}]}'
     head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(head.encode() + b"x-api-key: worthless\r\nAuthorization: Bearer worthless\r\n\r\n" + body)
         received = await reader.read()

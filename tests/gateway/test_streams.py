@@ -13,6 +13,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome, Usage
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
+from nanohost.testing.limits import HANG_S
 from tests.gateway.conftest import MESSAGES, Host, Ledger, question
 from tests.support.messages_api import OVERLOADED, Cut, Garbage, MessagesApi, Text, Tokens, ToolUse, rate_limited
 
@@ -49,7 +50,7 @@ async def test_a_chunk_arrives_while_the_next_is_still_held_back(
 ) -> None:
     gate = asyncio.Event()
     api.replies.append(Text("first second", gate=gate))
-    async with asyncio.timeout(5), client.post(MESSAGES, json=question()) as answer:
+    async with asyncio.timeout(HANG_S), client.post(MESSAGES, json=question()) as answer:
         seen = b""
         while b'"first "' not in seen:
             seen += await answer.content.readany()
@@ -64,7 +65,7 @@ async def test_a_slow_reader_slows_only_itself(
 ) -> None:
     api.default = Text(("x" * 100_000 + " ") * 150)
     other = await host.session(gateway, "s2")
-    async with asyncio.timeout(20), client.post(MESSAGES, json=question("slow")) as slow:
+    async with asyncio.timeout(HANG_S), client.post(MESSAGES, json=question("slow")) as slow:
         for quick in (client, other):
             async with quick.post(MESSAGES, json=question("quick")) as answer:
                 assert len(await answer.read()) > 15_000_000
@@ -80,7 +81,7 @@ async def test_a_client_that_leaves_ends_the_request_upstream(
     async with client.post(MESSAGES, json=question()) as answer:
         await answer.content.readany()
         answer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await api.messages[0].ended.wait()
     assert api.messages[0].abandoned
     (call,) = await ledger.wait()
@@ -142,7 +143,7 @@ async def test_trouble_with_the_record_does_not_touch_the_stream(
     async with client.post(MESSAGES, json=question()) as answer:
         assert (await answer.read()).endswith(b'"message_stop"}\n\n')
     ledger.trouble, ledger.gate = None, asyncio.Event()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         for _ in range(2):
             async with client.post(MESSAGES, json=question()) as answer:
                 await answer.read()
@@ -156,7 +157,7 @@ async def test_an_open_stream_may_finish_when_the_host_stops(
     gate = asyncio.Event()
     api.replies.append(Text("first second", gate=gate))
     stopping = host.gateway(upstream)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         async with stopping.opened():
             client = await host.session(stopping, "s9")
             answer = await client.post(MESSAGES, json=question())
@@ -182,7 +183,7 @@ async def test_a_stream_that_outlasts_the_grace_is_ended_and_on_record_before_th
 ) -> None:
     api.replies.append(Text("first second", gate=asyncio.Event()))
     stopping = host.gateway(upstream, grace_s=0.05)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         async with stopping.opened():
             client = await host.session(stopping, "s9")
             answer = await client.post(MESSAGES, json=question())

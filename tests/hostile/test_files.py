@@ -11,6 +11,7 @@ import pytest
 from nanohost.keeper.ack_budget import OVER
 from nanohost.model import Role
 from nanohost.store import model_calls, roles, users
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.rows import Origin
 from tests.hostile.agents import RUNTIMES, ask, hosting, let_loose, trouble
 from tests.support.engine import docker_engine
@@ -72,9 +73,9 @@ async def test_no_lease_on_the_hosts_files_keeps_the_host_waiting(tmp_path: Path
         for chat in ("bad", "worse"):
             await let_loose(flow, "lease_inbound", chat=chat)
             await flow.fake.person_writes("are you there?", chat=chat)
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(HANG_S):
             assert await _talk(flow) == [f"echo: {number}" for number in range(MESSAGES)]
-            await until(lambda: all(len(flow.texts(chat)) == 2 for chat in ("bad", "worse")), limit_s=20.0)
+            await until(lambda: all(len(flow.texts(chat)) == 2 for chat in ("bad", "worse")))
 
 
 @pytest.mark.parametrize("name", ["fill_table", "large_text"])
@@ -130,7 +131,7 @@ async def test_the_owner_is_told_of_a_session_that_goes_on_flooding_its_way_to_t
             await users.learn_dm(tx, "fake:boss", place, now)
             await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
         await let_loose(flow, "flood_gateway")
-        await until(lambda: bool(flow.texts("d")), limit_s=30.0)
+        await until(lambda: bool(flow.texts("d")))
         session = await flow.session("bad")
         [words] = flow.texts("d")
         assert words.startswith(f"The agent bad writes too much in session {session.id}: more than 6 requests")

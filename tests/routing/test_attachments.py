@@ -21,6 +21,7 @@ from nanohost.routing.message import message_for
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import NewMessageIn
@@ -52,7 +53,7 @@ async def told(
     channel: FakeChannel | None,
     *files: Attachment,
     clock: Clock | None = None,
-    limit_s: float = 10.0,
+    limit_s: float = HANG_S,
 ) -> tuple[NewMessageIn, str]:
     """The row, and what it says."""
     stored = StoredEvent(

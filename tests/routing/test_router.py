@@ -54,6 +54,7 @@ from nanohost.store.database import Store, open_store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.verify.ledger import UNROUTED
 from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
@@ -62,7 +63,6 @@ from tests.support.desks import router_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
-LIMIT_S = 10.0
 
 
 class World:
@@ -214,7 +214,7 @@ class World:
         return not await events.chats_with_new(self.store)
 
     async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             while not await true():
                 pass
 

@@ -9,6 +9,7 @@ from nanohost.clock import SystemClock
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
 from nanohost.model import Session
+from nanohost.testing.limits import HANG_S
 from nanohost.verify.checks import verify
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.rows import Ack
@@ -44,7 +45,7 @@ async def assert_clean(flow: Flow) -> None:
     assert not [finding for finding in findings if finding.check != LEFT_TO_THE_RUNNER], findings
 
 
-async def until(true: Callable[[], bool], *, limit_s: float = 10.0) -> None:
+async def until(true: Callable[[], bool], *, limit_s: float = HANG_S) -> None:
     """Wait for something that announces itself to nobody."""
     async with asyncio.timeout(limit_s):
         while not true():  # noqa: ASYNC110 - another process's doing
@@ -59,7 +60,7 @@ async def claims_of(flow: Flow, session: Session) -> list[Ack]:
         return []
 
 
-async def claimed(flow: Flow, count: int = 1, *, folder: str = "main", limit_s: float = 10.0) -> list[Ack]:
+async def claimed(flow: Flow, count: int = 1, *, folder: str = "main", limit_s: float = HANG_S) -> list[Ack]:
     """Wait until the runner of a group's session works on so many messages."""
     async with asyncio.timeout(limit_s):
         while True:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.times import to_text
 from tests.crash.measured import until_done
 from tests.crash.scene import Scene, staged
 
 LIVES = 2
-LIMIT_S = 30.0
 RUNS = "SELECT task_id, due, outcome FROM task_runs ORDER BY id"
 
 
@@ -31,7 +31,7 @@ async def test_a_task_that_was_due_when_the_host_was_killed_runs_once(tmp_path: 
         for life in range(LIVES):
             await _create(scene, "--prompt", f"job {life}", "--at", "in 0s")
             scene.host.start(crash_at=point)
-            assert await asyncio.to_thread(scene.host.exited_within, LIMIT_S) == -signal.SIGKILL
+            assert await asyncio.to_thread(scene.host.exited_within, HANG_S) == -signal.SIGKILL
         scene.host.start()
         await scene.until("every run has ended", lambda: _all_ended(scene))
         runs = _central(scene, RUNS)

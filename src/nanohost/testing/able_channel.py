@@ -34,6 +34,7 @@ from nanohost.channel_api import (
     Sender,
 )
 from nanohost.testing.fake_channel import PERSON, FakeChannel, SentMessage
+from nanohost.testing.limits import HANG_S
 
 ABLE = Capabilities(
     buttons=5, button_label=20, file_bytes=1_000_000, caption_limit=60, reactions=frozenset({"👍", "👎", "🤔"})
@@ -145,11 +146,11 @@ class AbleChannel(FakeChannel):
     def condition(self) -> tuple[Condition, str]:
         return self.condition_is
 
-    async def wait_for_edits(self, text: str, timeout_s: float = 5.0) -> None:
+    async def wait_for_edits(self, text: str, timeout_s: float = HANG_S) -> None:
         """Until a message was edited to this."""
         await self._wait(lambda: any(said == text for _, said in self.edits), f"edit to {text!r}", timeout_s)
 
-    async def wait_for_reactions(self, count: int, timeout_s: float = 5.0) -> list[tuple[str, str]]:
+    async def wait_for_reactions(self, count: int, timeout_s: float = HANG_S) -> list[tuple[str, str]]:
         await self._wait(lambda: len(self.reactions) >= count, f"react {count} times", timeout_s)
         return list(self.reactions)
 

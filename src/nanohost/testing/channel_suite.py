@@ -7,7 +7,7 @@
                 yield MyBench(platform, MyChannel(platform.url))
 
 The bench stands for the platform and for one person on it who has one chat open with the bot: a loopback server that
-speaks the platform's protocol, not a patched channel. Every wait of the suite ends after `LIMIT_S` seconds, those of a
+speaks the platform's protocol, not a patched channel. Every wait of the suite ends after `HANG_S` seconds, those of a
 bench should too. Needs pytest and pytest-asyncio; put
 `pytest.register_assert_rewrite("nanohost.testing.channel_suite")` into a conftest.py for readable failures.
 """
@@ -36,8 +36,7 @@ from nanohost.channel_api import (
     ShowsTyping,
 )
 from nanohost.rendering import Limits, Part, split
-
-LIMIT_S = 10.0
+from nanohost.testing.limits import HANG_S
 
 AWKWARD_TEXTS = {
     "empty": "",
@@ -180,7 +179,7 @@ class SuiteInbox:
 
     async def until(self, happened: Callable[[], bool]) -> None:
         """Wait until `happened()`; looked at whenever an event is handed in or committed."""
-        async with asyncio.timeout(LIMIT_S), self._changed:
+        async with asyncio.timeout(HANG_S), self._changed:
             await self._changed.wait_for(happened)
 
     async def until_accepted(self, text: str) -> InboundEvent:
@@ -409,7 +408,7 @@ class ChannelSuite:
             pytest.skip("the channel does not show typing")
         async with channel.connected():
             await bench.arrive()
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(HANG_S):
                 await channel.typing(bench.address)
             await _send(bench, "the answer", "k1")
             assert list(await bench.person_sees(1)) == ["the answer"]
@@ -450,14 +449,14 @@ def _cut(text: str, capabilities: Capabilities) -> Sequence[Part]:
 
 
 async def _send(bench: ChannelBench, text: str, key: str, *, plain: str | None = None) -> tuple[str, ...]:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         message = OutboundText(text=text, plain=plain)
         receipt = await bench.channel.send(bench.address, message, idempotency_key=key)
     return receipt.platform_message_ids
 
 
 async def _until_acknowledged(bench: ChannelBench, message_id: str) -> None:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while message_id not in bench.acknowledged():
             await bench.settle()
             await asyncio.sleep(0)

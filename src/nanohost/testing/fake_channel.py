@@ -45,6 +45,7 @@ from nanohost.channel_api import (
     Refused,
     Sender,
 )
+from nanohost.testing.limits import HANG_S
 
 PERSON = Sender(handle="u1", name="Ann")
 """Who writes when a test does not care."""
@@ -115,7 +116,7 @@ class FakeChannel:
         group: bool = False,
         mentions: bool = False,
         sender: Sender = PERSON,
-        timeout_s: float = 5.0,
+        timeout_s: float = HANG_S,
     ) -> Accepted:
         """Someone writes; returns what `accept` returned, or raises what it raised.
 
@@ -135,7 +136,7 @@ class FakeChannel:
         )
         return await self.happens(event, timeout_s=timeout_s)
 
-    async def happens(self, event: InboundEvent, *, timeout_s: float = 5.0) -> Accepted:
+    async def happens(self, event: InboundEvent, *, timeout_s: float = HANG_S) -> Accepted:
         """Anything else on the platform: an edit, a reaction, an event that makes no sense."""
         await self._wait(lambda: self._inbox is not None, "receive", timeout_s)
         assert self._inbox is not None
@@ -144,21 +145,21 @@ class FakeChannel:
         await self._notify()
         return accepted
 
-    async def wait_for(self, count: int, timeout_s: float = 5.0) -> list[SentMessage]:
+    async def wait_for(self, count: int, timeout_s: float = HANG_S) -> list[SentMessage]:
         """All that was sent, once that is at least `count`. Raises AssertionError after `timeout_s` seconds."""
         await self._wait(lambda: len(self.sent) >= count, f"send message {count}", timeout_s)
         return list(self.sent)
 
-    async def wait_for_attempts(self, count: int, timeout_s: float = 5.0) -> None:
+    async def wait_for_attempts(self, count: int, timeout_s: float = HANG_S) -> None:
         """Until `send` was called `count` times over all keys, whatever came of it."""
         await self._wait(lambda: self.attempts.total() >= count, f"try {count} times", timeout_s)
 
-    async def wait_for_typings(self, count: int, timeout_s: float = 5.0) -> list[Address]:
+    async def wait_for_typings(self, count: int, timeout_s: float = HANG_S) -> list[Address]:
         """Where typing was shown, once that is at least `count` times."""
         await self._wait(lambda: len(self.typings) >= count, f"show typing {count} times", timeout_s)
         return list(self.typings)
 
-    async def wait_for_acknowledged(self, count: int, timeout_s: float = 5.0) -> None:
+    async def wait_for_acknowledged(self, count: int, timeout_s: float = HANG_S) -> None:
         """Until `count` messages of people were accepted."""
         await self._wait(lambda: len(self.acknowledged) >= count, f"accept message {count}", timeout_s)
 

@@ -7,6 +7,8 @@ import heapq
 import itertools
 from datetime import UTC, datetime, timedelta
 
+from nanohost.testing.limits import HANG_S
+
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 _STEPS = 20
 """How often others get a turn after time moved: enough for a chain of awaits to reach its next sleep."""
@@ -41,7 +43,7 @@ class ManualClock:
         """How many seconds each sleeper has left, the next to wake first."""
         return tuple(sorted(due - self._passed_s for due, _, waker in self._sleepers if not waker.done()))
 
-    async def somebody_sleeps(self, *, limit_s: float = 5.0) -> None:
+    async def somebody_sleeps(self, *, limit_s: float = HANG_S) -> None:
         """Wait (in real time, at most `limit_s`) until there is a sleeper."""
         async with asyncio.timeout(limit_s):
             while not self.sleeping():

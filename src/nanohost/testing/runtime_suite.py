@@ -7,7 +7,7 @@
 
 The bench makes runtimes whose containers run `python3 stand_in.py` in the agent's folder (the working directory)
 where a runner would be; the suite puts that program there. A fresh runtime of the same install is what our own
-restart looks like. Every wait ends after `LIMIT_S` seconds, and everything started is ended. Needs Linux, pytest and
+restart looks like. Every wait ends after `HANG_S` seconds, and everything started is ended. Needs Linux, pytest and
 pytest-asyncio; put `pytest.register_assert_rewrite("nanohost.testing.runtime_suite")` into a conftest.py for readable
 failures.
 """
@@ -34,10 +34,8 @@ from nanohost.errors import SpawnError
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import Container, ContainerSpec, Exited, Isolation, Limits, Running, Runtime
 from nanohost.testing import stand_in_runner
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.layout import SessionLayout
-
-LIMIT_S = 20.0
-"""The longest any wait may take. A death is told within a fraction of a second on an idle machine."""
 
 STAND_IN = ("python3", "stand_in.py")
 """What a container of a bench runs; the six arguments that say whose it is follow."""
@@ -79,7 +77,7 @@ class Deaths:
         self._news.set()
 
     async def first(self) -> Container:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             await self._news.wait()
         return self.told[0]
 
@@ -160,7 +158,7 @@ async def report_of(spec: ContainerSpec) -> dict[str, Any]:
 
     loop.add_reader(pipe, read)
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             await complete
     finally:
         loop.remove_reader(pipe)
@@ -305,7 +303,7 @@ class RuntimeSuite:
         async with stage.opened() as runtime:
             container = await runtime.start(spec)
             await report_of(spec)
-            await runtime.stop(container, grace_s=LIMIT_S)
+            await runtime.stop(container, grace_s=HANG_S)
             state = await runtime.poll(container)
             assert isinstance(state, Exited)
             assert state.code == 0
@@ -316,7 +314,7 @@ class RuntimeSuite:
         async with stage.opened() as runtime:
             container = await runtime.start(spec)
             await report_of(spec)
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(HANG_S):
                 await runtime.stop(container, grace_s=0.1)
             state = await runtime.poll(container)
             assert isinstance(state, Exited)
@@ -328,7 +326,7 @@ class RuntimeSuite:
             container = await runtime.start(spec)
             await report_of(spec)
             assert not _free(spec)
-            await runtime.stop(container, grace_s=LIMIT_S)
+            await runtime.stop(container, grace_s=HANG_S)
             assert _free(spec)
 
     async def test_stopping_the_dead_and_the_never_started_is_fine(self, stage: Stage) -> None:
@@ -365,7 +363,7 @@ class RuntimeSuite:
             container = await runtime.start(spec)
             await report_of(spec)
         async with stage.opened() as restarted:
-            await restarted.stop(container, grace_s=LIMIT_S)
+            await restarted.stop(container, grace_s=HANG_S)
             assert isinstance(await restarted.poll(container), Exited)
             assert list(await restarted.adopt()) == []
 

@@ -17,8 +17,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-LIMIT_S = 10.0
-"""Of every wait that names no other."""
+from nanohost.testing.limits import HANG_S
 
 
 class Fault(StrEnum):
@@ -197,12 +196,12 @@ class Simulator(ABC):
         """The bot's messages in a chat as people read them."""
         return [one.text for one in self.screen(chat)]
 
-    async def until(self, happened: Callable[[], bool], *, limit_s: float = LIMIT_S) -> None:
+    async def until(self, happened: Callable[[], bool], *, limit_s: float = HANG_S) -> None:
         """Wait until `happened()`, looked at whenever the platform changed. Raises TimeoutError."""
         async with asyncio.timeout(limit_s), self._changed:
             await self._changed.wait_for(happened)
 
-    async def until_shown(self, count: int, chat: str | None = None, *, limit_s: float = LIMIT_S) -> list[Shown]:
+    async def until_shown(self, count: int, chat: str | None = None, *, limit_s: float = HANG_S) -> list[Shown]:
         """The bot's messages once there are at least so many."""
         await self.until(lambda: len(self.screen(chat)) >= count, limit_s=limit_s)
         return self.screen(chat)

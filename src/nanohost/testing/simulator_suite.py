@@ -16,7 +16,6 @@ What a channel does not declare, or has no method for, is skipped. Every wait en
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -38,7 +37,6 @@ from nanohost.channel_api import (
     EventKind,
     FetchesFiles,
     FindsSent,
-    InboundEvent,
     NotSent,
     OpensDms,
     OutboundCard,
@@ -54,13 +52,12 @@ from nanohost.channel_api import (
     ShowsTyping,
 )
 from nanohost.rendering import Limits, Part, split
-from nanohost.testing.channel_suite import LIMIT_S, ChannelBench, ChannelSuite, SuiteInbox, receiving
+from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox, receiving
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, BOB, Fault, Person, Simulator, outage
 
 SETTLE_S = 0.05
 """What the channel told a platform on loopback has arrived by then."""
-BACK_WITHIN_S = 30.0
-"""After a short outage; after one of 20 s it may take a minute."""
 PAUSE_S = 0.1
 """Before `receive` is called again."""
 CHOICES = ("Yes", "No")
@@ -462,7 +459,7 @@ class SimulatorSuite(ChannelSuite):
             )
             async with channel.connected():
                 await bench.arrive()
-                async with asyncio.timeout(LIMIT_S):
+                async with asyncio.timeout(HANG_S):
                     await channel.send_file(bench.address, file, idempotency_key=f"k{number}")
                 await bench.simulator.until_shown(number + 1, self.DM)
             shown = bench.simulator.screen(self.DM)[-1]
@@ -525,7 +522,7 @@ class SimulatorSuite(ChannelSuite):
             await bench.listening()
             await bench.person_writes("after", message_id="3")
             for text in ("during", "after"):
-                await until_accepted(inbox, text)
+                await inbox.until_accepted(text)
             await send(bench.channel, bench.address, "welcome back", "k1")
         first = list(dict.fromkeys(event.text for event in inbox.accepted))
         assert first == ["before", "during", "after"]
@@ -545,13 +542,13 @@ class SimulatorSuite(ChannelSuite):
         channel = bench.channel
         if not isinstance(channel, Checks):
             pytest.skip("the channel cannot be checked")
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             said = await channel.check()
         assert said.strip()
         _says_no_secret(said, bench.simulator)
         await bench.simulator.go_down()
         with pytest.raises(ChannelError) as raised:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(HANG_S):
                 await channel.check()
         _says_no_secret(raised.value, bench.simulator)
         await bench.simulator.go_up()
@@ -578,7 +575,7 @@ class SimulatorSuite(ChannelSuite):
 
     async def _card(self, channel: SendsCards, bench: SimulatorBench, buttons: tuple[Button, ...], key: str) -> Receipt:
         [words] = rendered("Shall we?", bench.channel)
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             card = OutboundCard(text=words.text, plain=words.plain, buttons=buttons)
             return await channel.send_card(bench.address, card, idempotency_key=key)
 
@@ -598,16 +595,8 @@ def rendered(markdown: str, channel: Channel) -> Sequence[Part]:
 async def send(channel: Channel, address: Address, markdown: str, key: str) -> Receipt:
     """Send a text of one part, in the channel's form."""
     [part] = rendered(markdown, channel)
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         return await channel.send(address, OutboundText(text=part.text, plain=part.plain), idempotency_key=key)
-
-
-async def until_accepted(inbox: SuiteInbox, text: str) -> InboundEvent:
-    """As SuiteInbox.until_accepted, with as much time as a channel has to come back."""
-    for _ in itertools.repeat(None, int(BACK_WITHIN_S / LIMIT_S)):
-        with suppress(TimeoutError):
-            return await inbox.until_accepted(text)
-    raise TimeoutError(f"{text!r} was not handed in within {BACK_WITHIN_S:g} s")
 
 
 def _empty_file(path: Path) -> Path:

@@ -20,7 +20,7 @@ class DiscordBench(SimulatorBench):
     simulator: DiscordSimulator
 
     async def listening(self) -> None:
-        await self.simulator.until(lambda: self.simulator.is_listened_to, limit_s=30.0)
+        await self.simulator.until(lambda: self.simulator.is_listened_to)
 
 
 def made(platform: DiscordSimulator, home: Path, **settings: object) -> DiscordChannel:

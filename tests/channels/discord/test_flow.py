@@ -21,7 +21,6 @@ from nanohost.testing.simulators.discord import DM, GENERAL, MY_ROLE, THREAD, Di
 from tests.support.flow import install_of, scripted_settings
 from tests.support.hasty_clock import HastyClock
 
-LIMIT_S = 40.0
 BOBS, NEWS = "70001002", "5003"
 """Bob's chat with the bot, and another channel."""
 
@@ -37,7 +36,7 @@ async def _host(root: Path, platform: DiscordSimulator) -> AsyncIterator[None]:
             if await agent_groups.find(host.store, "main") is None:
                 await _wire(host.store, DM, GENERAL, BOBS, NEWS)
             (home.groups / "main").mkdir(parents=True, exist_ok=True)
-            await platform.until(lambda: platform.is_listened_to, limit_s=LIMIT_S)
+            await platform.until(lambda: platform.is_listened_to)
             yield
 
 
@@ -48,15 +47,15 @@ async def test_a_person_writes_in_discord_and_the_agent_answers_there(
     async with _host(tmp_path, platform):
         platform.faults.queue.append(Fault.RESET_AFTER)
         await platform.write(DM, "hello there")
-        await platform.until_shown(1, DM, limit_s=LIMIT_S)
+        await platform.until_shown(1, DM)
         await platform.write(GENERAL, "and *you*?", group=True, mention=True, thread=THREAD)
-        await platform.until_shown(1, GENERAL, limit_s=LIMIT_S)
+        await platform.until_shown(1, GENERAL)
         await platform.write(DM, "once more")
-        await platform.until_shown(2, DM, limit_s=LIMIT_S)
+        await platform.until_shown(2, DM)
     platform.forget_streams()
     await platform.write(DM, "while you were away")
     async with _host(tmp_path, platform):
-        await platform.until_shown(3, DM, limit_s=LIMIT_S)
+        await platform.until_shown(3, DM)
     assert platform.texts(DM) == ["echo: hello there", "echo: once more", "echo: while you were away"]
     [in_thread] = platform.screen(GENERAL)
     assert (in_thread.thread, in_thread.pinged) == (THREAD, frozenset())
@@ -69,12 +68,12 @@ async def test_what_was_first_said_during_a_restart_is_answered_after_it(
 ) -> None:
     async with _host(tmp_path, platform):
         await platform.write(DM, "hello there")
-        await platform.until_shown(1, DM, limit_s=LIMIT_S)
+        await platform.until_shown(1, DM)
     await platform.write(BOBS, "my first words", person=BOB)
     await platform.write(NEWS, "and mine here", group=True, mention=True, person=BOB)
     async with _host(tmp_path, platform):
-        await platform.until_shown(1, BOBS, limit_s=LIMIT_S)
-        await platform.until_shown(1, NEWS, limit_s=LIMIT_S)
+        await platform.until_shown(1, BOBS)
+        await platform.until_shown(1, NEWS)
     assert (platform.texts(BOBS), platform.texts(NEWS)) == (["echo: my first words"], ["echo: and mine here"])
     assert platform.texts(DM) == ["echo: hello there"]
 
@@ -82,7 +81,7 @@ async def test_what_was_first_said_during_a_restart_is_answered_after_it(
 async def test_a_command_behind_the_bots_own_role_is_the_hosts(tmp_path: Path, platform: DiscordSimulator) -> None:
     async with _host(tmp_path, platform):
         await platform.write(GENERAL, f"<@&{MY_ROLE}> /status", group=True)
-        [answer] = await platform.until_shown(1, GENERAL, limit_s=LIMIT_S)
+        [answer] = await platform.until_shown(1, GENERAL)
     assert answer.text == "I am not doing anything.\nNothing waits."
 
 

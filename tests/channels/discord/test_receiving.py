@@ -11,9 +11,10 @@ import pytest
 
 from channels.discord import FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
 from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, PartKind, Refused
-from nanohost.testing.channel_suite import LIMIT_S, SuiteInbox, identity, receiving
+from nanohost.testing.channel_suite import SuiteInbox, identity, receiving
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import BOB, Fault, Person, outage
-from nanohost.testing.simulator_suite import hosted, send, until_accepted
+from nanohost.testing.simulator_suite import hosted, send
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, Denied, DiscordSimulator
 
 from .bench import IN_DM, IN_GENERAL, DiscordBench, made
@@ -84,8 +85,8 @@ async def test_when_the_stream_is_gone_the_chats_themselves_are_read_on_from_the
                 await platform.write(GENERAL, f"t{number}", group=True, thread=THREAD)
         await desk.listening()
         await platform.write(DM, "d4")
-        await until_accepted(inbox, "d4")
-        await until_accepted(inbox, "t3")
+        await inbox.until_accepted("d4")
+        await inbox.until_accepted("t3")
     assert platform.identified == 2
     first = list(dict.fromkeys(_texts(inbox)))
     assert [text for text in first if text[0] == "d"] == ["d1", "d2", "d3", "d4"]
@@ -164,7 +165,7 @@ async def test_an_outage_before_the_first_connection_is_told_and_waited_out(
         assert channel.condition()[0] is Condition.DOWN
         await platform.go_up()
         await desk.person_writes("there you are", message_id="1")
-        await until_accepted(inbox, "there you are")
+        await inbox.until_accepted("there you are")
         assert channel.condition() == (Condition.UP, "")
 
 
@@ -219,7 +220,7 @@ async def test_what_was_missed_is_read_also_when_discord_asks_to_wait_or_fails_m
             await platform.write(DM, "missed")
             platform.reading.limits[DM] = (2, 0.01)
             platform.reading.queue.append(Fault.SERVER_ERROR)
-        await until_accepted(inbox, "missed")
+        await inbox.until_accepted("missed")
         assert host.ended == []
     assert _texts(inbox) == ["before", "missed"]
     assert platform.identified == 3
@@ -588,7 +589,7 @@ async def test_a_press_that_cannot_be_acknowledged_any_more_counts_all_the_same(
 
 
 async def _until_told(channel: DiscordChannel, words: str) -> None:
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while words not in channel.condition()[1]:  # noqa: ASYNC110 - a condition is looked at, as status does
             await asyncio.sleep(0.01)
 

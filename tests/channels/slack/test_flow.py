@@ -24,7 +24,6 @@ from tests.support.flow import install_of, scripted_settings
 from tests.support.hasty_clock import HastyClock
 
 ROOT = Path(__file__).parents[3]
-LIMIT_S = 40.0
 
 
 def test_the_channel_is_found_and_can_be_used() -> None:
@@ -49,9 +48,9 @@ async def _host(root: Path, slack: SlackSimulator) -> AsyncIterator[None]:
 async def test_a_person_writes_in_slack_and_the_agent_answers_there(tmp_path: Path, slack: SlackSimulator) -> None:
     async with _host(tmp_path, slack):
         ts = await slack.write("D1001", "hello there")
-        await slack.until_shown(1, "D1001", limit_s=LIMIT_S)
+        await slack.until_shown(1, "D1001")
         root = await slack.write("C500", "and <you> & *all*?", group=True, mention=True)
-        await slack.until_shown(1, "C500", limit_s=LIMIT_S)
+        await slack.until_shown(1, "C500")
         await slack.until(lambda: {ts, root} <= set(slack.acknowledged()))
     [answer], [in_room] = slack.screen("D1001"), slack.screen("C500")
     assert (answer.text, answer.thread) == ("echo: hello there", None)
@@ -67,9 +66,9 @@ async def test_an_answer_whose_receipt_was_lost_is_there_once(
     slack.faults.queue.append(fault)
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
-        await slack.until(lambda: "echo: first" in slack.texts("D1001"), limit_s=LIMIT_S)
+        await slack.until(lambda: "echo: first" in slack.texts("D1001"))
         await slack.write("D1001", "second")
-        await slack.until(lambda: "echo: second" in slack.texts("D1001"), limit_s=LIMIT_S)
+        await slack.until(lambda: "echo: second" in slack.texts("D1001"))
     assert slack.texts("D1001") == ["echo: first", "echo: second"]
     assert "conversations.history" in slack.calls
 
@@ -78,12 +77,12 @@ async def test_an_answer_whose_receipt_was_lost_is_there_once(
 async def test_what_was_written_while_the_host_was_away_is_answered_once(tmp_path: Path, slack: SlackSimulator) -> None:
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
-        await slack.until_shown(1, "D1001", limit_s=LIMIT_S)
+        await slack.until_shown(1, "D1001")
     await slack.write("D1001", "into the void")
     slack.give_up()
     await slack.write("D1001", "the next day")
     async with _host(tmp_path, slack):
-        await slack.until(lambda: "echo: the next day" in slack.texts("D1001"), limit_s=LIMIT_S)
+        await slack.until(lambda: "echo: the next day" in slack.texts("D1001"))
         await slack.until(lambda: slack.unacknowledged == 0)
     assert slack.texts("D1001") == ["echo: first", "echo: into the void", "echo: the next day"]
 
@@ -93,12 +92,12 @@ async def test_what_its_author_deleted_while_the_host_was_away_is_not_answered(
 ) -> None:
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
-        await slack.until_shown(1, "D1001", limit_s=LIMIT_S)
+        await slack.until_shown(1, "D1001")
     written = await slack.write("D1001", "forget this", message_id=f"{time.time() - 60:.6f}")
     await slack.delete(written, chat="D1001")
     await slack.write("D1001", "the next day")
     async with _host(tmp_path, slack):
-        await slack.until(lambda: "echo: the next day" in slack.texts("D1001"), limit_s=LIMIT_S)
+        await slack.until(lambda: "echo: the next day" in slack.texts("D1001"))
         await slack.until(lambda: slack.unacknowledged == 0)
     assert slack.texts("D1001")[:2] == ["echo: first", "echo: the next day"]
     assert not any("forget this" in text for text in slack.texts("D1001"))
@@ -108,9 +107,9 @@ async def test_what_its_author_deleted_while_the_host_was_away_is_not_answered(
 async def test_a_file_and_a_reaction_reach_the_agent(tmp_path: Path, slack: SlackSimulator) -> None:
     async with _host(tmp_path, slack):
         await slack.write("C500", "see this", group=True, mention=True, file=("notes.txt", b"content"))
-        [answer] = await slack.until_shown(1, "C500", limit_s=LIMIT_S)
+        [answer] = await slack.until_shown(1, "C500")
         await slack.react(answer.id, "👍", chat="C500")
-        [_, again] = await slack.until_shown(2, "C500", limit_s=LIMIT_S)
+        [_, again] = await slack.until_shown(2, "C500")
     assert "echo: see this" in answer.text
     assert "[file: notes.txt, 7 bytes, at " in answer.text
     assert "👍" in again.text

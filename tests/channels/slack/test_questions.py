@@ -11,7 +11,6 @@ from nanohost.testing.simulators.slack import SlackSimulator
 from tests.channels.everywhere import Everywhere, hosted, play
 
 ROOM = "C500"
-LIMIT_S = 40.0
 ASK = {
     "tool": "ask_user_question",
     "arguments": {"question": "Which?", "options": ["Red", "Light blue"]},
@@ -29,18 +28,18 @@ async def test_a_question_is_answered_in_its_own_thread_by_button_or_by_number(t
     play(tmp_path, {"match": "^ask", "actions": [ASK]})
     async with hosted(tmp_path, Everywhere(platforms={"slack": slack}), ("slack", ROOM)):
         first = await slack.write(ROOM, "ask me", group=True, mention=True)
-        await slack.until_shown(1, ROOM, limit_s=LIMIT_S)
+        await slack.until_shown(1, ROOM)
         [card] = slack.screen(ROOM)
         assert (card.text, card.thread) == ("From the agent main:\nWhich?", first)
         await slack.press(card, "Light blue", person=BOB)
-        await slack.until(lambda: so(BOB.name, "Light blue") in slack.texts(ROOM), limit_s=LIMIT_S)
-        await slack.until(lambda: f"Which?\n\nAnswered by {BOB.name}: Light blue" in slack.texts(ROOM), limit_s=LIMIT_S)
+        await slack.until(lambda: so(BOB.name, "Light blue") in slack.texts(ROOM))
+        await slack.until(lambda: f"Which?\n\nAnswered by {BOB.name}: Light blue" in slack.texts(ROOM))
         assert slack.screen(ROOM)[0].buttons == ()
 
         second = await slack.write(ROOM, "ask again", group=True, mention=True)
-        await slack.until(lambda: slack.texts(ROOM)[-1] == "From the agent main:\nWhich?", limit_s=LIMIT_S)
+        await slack.until(lambda: slack.texts(ROOM)[-1] == "From the agent main:\nWhich?")
         await slack.write(ROOM, "1", group=True)
         await slack.write(ROOM, "1", group=True, thread=second)
-        await slack.until(lambda: slack.texts(ROOM)[-1].startswith("so: "), limit_s=LIMIT_S)
+        await slack.until(lambda: slack.texts(ROOM)[-1].startswith("so: "))
         answer = slack.screen(ROOM)[-1]
         assert (answer.text, answer.thread) == (so("Ada", "Red"), second)

@@ -28,17 +28,6 @@ from nanohost.testing.simulators.slack import ME, SlackSimulator
 from .serving import serving
 
 DM, ROOM, OTHER_ROOM = "D1001", "C500", "C501"
-BACK_S = 20.0
-
-
-async def _back(inbox: SuiteInbox, text: str) -> InboundEvent:
-    """As until_accepted, with time to come back."""
-    async with asyncio.timeout(BACK_S):
-        while True:
-            try:
-                return await inbox.until_accepted(text)
-            except TimeoutError:
-                continue
 
 
 # What is handed in
@@ -280,7 +269,7 @@ async def test_nothing_overtakes_a_message_that_could_not_be_committed(
             await slack.write(DM, text)
         await inbox.until(lambda: inbox.failed == 1)
         inbox.release()
-        await _back(inbox, texts[-1])
+        await inbox.until_accepted(texts[-1])
         await slack.until(lambda: slack.unacknowledged == 0)
     assert [type(end) for end in ended] == [OSError]
     assert list(dict.fromkeys(event.text for event in inbox.accepted)) == texts
@@ -343,7 +332,7 @@ async def test_it_comes_back_when_slack_gave_no_connection(
     ts = await slack.write(DM, "are you there?")
     async with serving(channel, inbox) as ended:
         await slack.until(lambda: "apps.connections.open" in slack.calls)
-        await _back(inbox, "are you there?")
+        await inbox.until_accepted("are you there?")
         await slack.until(lambda: ts in slack.acknowledged())
         assert channel.condition() == (Condition.UP, "")
     assert ended == []
@@ -354,7 +343,7 @@ async def test_it_waits_as_long_as_slack_asks(slack: SlackSimulator, channel: Sl
     await slack.write(DM, "patience")
     began = asyncio.get_running_loop().time()
     async with serving(channel, inbox):
-        await _back(inbox, "patience")
+        await inbox.until_accepted("patience")
     assert asyncio.get_running_loop().time() - began >= 1.0
     assert slack.calls.count("apps.connections.open") == 2
 
@@ -367,7 +356,7 @@ async def test_a_token_that_is_refused_is_said_and_tried_again(
         await slack.until(lambda: slack.calls.count("apps.connections.open") == 2)
         condition, sentence = channel.condition()
         await slack.write(DM, "better now?")
-        await _back(inbox, "better now?")
+        await inbox.until_accepted("better now?")
     assert condition is Condition.AUTH_FAILED
     assert "app_token" in sentence
     assert "xapp" not in sentence
@@ -390,11 +379,11 @@ async def test_a_connection_that_ends_is_made_anew_and_nothing_is_lost(
             case "polite":
                 await slack.ask_to_reconnect()
         during = await slack.write(DM, "during")
-        await slack.until(lambda: slack.connections == 2, limit_s=BACK_S)
+        await slack.until(lambda: slack.connections == 2)
         slack.is_mute = False
         after = await slack.write(DM, "after")
-        await _back(inbox, "after")
-        await slack.until(lambda: {during, after} <= set(slack.acknowledged()), limit_s=BACK_S)
+        await inbox.until_accepted("after")
+        await slack.until(lambda: {during, after} <= set(slack.acknowledged()))
     assert ended == []
     assert list(dict.fromkeys(event.text for event in inbox.accepted)) == ["before", "during", "after"]
 

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Host
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from tests.support.flow import scripted_settings
 from tests.support.hasty_clock import HastyClock
 
 from .bench import GROUP, hosted
-
-LIMIT_S = 20.0
 
 
 def script(root: Path, rules: Sequence[object]) -> None:
@@ -28,7 +27,7 @@ def script(root: Path, rules: Sequence[object]) -> None:
 
 async def ledger(host: Host, wanted: Callable[[list[str]], bool]) -> list[str]:
     """The states of all deliveries, once they are as wanted."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while True:
             rows = await host.store.all("SELECT status FROM deliveries ORDER BY seq")
             if wanted(statuses := [row["status"] for row in rows]):
@@ -45,9 +44,9 @@ async def test_a_person_writes_and_the_agent_answers_in_the_chat_and_the_topic(t
         await telegram.write(ADA.id, "the weather?")
         await telegram.until(lambda: ADA.id in telegram.typing)
         (tmp_path / "groups" / "main" / "go").touch()
-        [answer] = await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        [answer] = await telegram.until_shown(1, ADA.id)
         await telegram.write(GROUP, "hello", person=BOB, group=True, thread="77", mention=True)
-        [in_topic] = await telegram.until_shown(1, GROUP, limit_s=LIMIT_S)
+        [in_topic] = await telegram.until_shown(1, GROUP)
         await telegram.until(lambda: len(telegram.acknowledged()) == 2)
     assert answer.text == "Rain & <wind>\n\n• wet\n• cold"
     assert answer.raw == "<b>Rain</b> &amp; &lt;wind&gt;\n\n• wet\n• cold"
@@ -64,12 +63,12 @@ async def test_what_was_accepted_and_not_confirmed_comes_again_after_a_restart_a
             await telegram.until(lambda: telegram.polls >= 2)
             telegram.poll_faults.append(Fault.HANG)  # the very poll that would confirm
             await telegram.write(ADA.id, "one")
-            await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+            await telegram.until_shown(1, ADA.id)
             assert telegram.acknowledged() == []
         telegram.poll_faults.clear()
         await telegram.write(ADA.id, "two, while nobody is there")
         async with hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
-            await telegram.until_shown(2, ADA.id, limit_s=LIMIT_S)
+            await telegram.until_shown(2, ADA.id)
             await telegram.until(lambda: len(telegram.acknowledged()) == 2)
             await ledger(host, lambda statuses: statuses == ["sent", "sent"])
     assert telegram.texts(ADA.id) == ["echo: one", "echo: two, while nobody is there"]
@@ -108,7 +107,7 @@ async def test_a_chat_that_has_to_wait_keeps_no_other_waiting(tmp_path: Path) ->
         await telegram.write(BOB.id, "one", person=BOB)
         await telegram.until(lambda: BOB.id not in telegram.faults.limits or telegram.faults.limits[BOB.id][0] == 0)
         await telegram.write(ADA.id, "two")
-        await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        await telegram.until_shown(1, ADA.id)
         statuses = await ledger(host, lambda statuses: sorted(statuses) == ["pending", "sent"])
     assert len(statuses) == 2
     assert telegram.texts() == ["echo: two"]
@@ -119,7 +118,7 @@ async def test_answers_wait_for_an_outage_to_end_and_are_sent_once(tmp_path: Pat
     telegram = TelegramSimulator()
     async with telegram.running(), hosted(tmp_path, telegram, ADA.id, clock=HastyClock()) as host:
         await telegram.write(ADA.id, "one")
-        await telegram.until(lambda: len(telegram.acknowledged()) == 1, limit_s=LIMIT_S)
+        await telegram.until(lambda: len(telegram.acknowledged()) == 1)
         await telegram.go_down()
         await telegram.write(ADA.id, "two")
         await asyncio.sleep(0.3)
@@ -134,14 +133,14 @@ async def test_a_press_a_file_out_and_a_file_in_go_all_the_way(tmp_path: Path) -
     telegram, demo = TelegramSimulator(), scripted_settings(provider="demo")
     async with telegram.running(), hosted(tmp_path, telegram, ADA.id, settings=demo, clock=HastyClock()):
         await telegram.write(ADA.id, "ask me")
-        [card] = await telegram.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        [card] = await telegram.until_shown(1, ADA.id)
         await telegram.press(card, "Green")
-        await telegram.until(lambda: len(telegram.answered) == 1, limit_s=LIMIT_S)
-        [_, choice] = await telegram.until_shown(2, ADA.id, limit_s=LIMIT_S)
+        await telegram.until(lambda: len(telegram.answered) == 1)
+        [_, choice] = await telegram.until_shown(2, ADA.id)
         await telegram.write(ADA.id, "send a file")
-        [_, _, file] = await telegram.until_shown(3, ADA.id, limit_s=LIMIT_S)
+        [_, _, file] = await telegram.until_shown(3, ADA.id)
         await telegram.write(ADA.id, "look at this", file=("notes.txt", b"twelve bytes"))
-        [*_, about] = await telegram.until_shown(4, ADA.id, limit_s=LIMIT_S)
+        [*_, about] = await telegram.until_shown(4, ADA.id)
     assert "Green" in choice.text
     assert (file.file_name, bool(file.file_bytes)) == ("hello.txt", True)
     assert "look at this" in about.text

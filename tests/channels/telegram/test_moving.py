@@ -23,7 +23,7 @@ from nanohost_protocol.rows import Origin, OutKind
 from tests.support.hasty_clock import HastyClock
 
 from .bench import GROUP, hosted, receiving
-from .test_host import LIMIT_S, ledger, script
+from .test_host import ledger, script
 
 OLD, NEW = "-4711", "-1001234567890"
 
@@ -36,14 +36,14 @@ async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both
     telegram = TelegramSimulator()
     async with telegram.running(), hosted(tmp_path, telegram, OLD, clock=HastyClock()) as host:
         await telegram.write(OLD, "one", group=True)
-        await telegram.until_shown(1, OLD, limit_s=LIMIT_S)
+        await telegram.until_shown(1, OLD)
         session = await only_session(host)
         await remind(host, session)
         for side in tells or ("",):
             await telegram.become_supergroup(OLD, NEW, tells=[side])
-        await telegram.until_shown(1, NEW, limit_s=LIMIT_S)
+        await telegram.until_shown(1, NEW)
         await telegram.write(NEW, "two", group=True, person=BOB)
-        await telegram.until_shown(2, NEW, limit_s=LIMIT_S)
+        await telegram.until_shown(2, NEW)
         await ledger(host, lambda statuses: statuses == ["sent"] * 3)
         assert (await only_session(host)).id == session.id
         assert [chat.platform_id for chat in await messaging_groups.every(host.store)] == [NEW]
@@ -64,12 +64,12 @@ async def test_an_answer_that_is_made_while_the_group_moves_is_said_in_the_new_o
     telegram = TelegramSimulator()
     async with telegram.running(), hosted(tmp_path, telegram, OLD, clock=HastyClock()) as host:
         await telegram.write(OLD, "the weather?", group=True)
-        await telegram.until(lambda: OLD in telegram.typing, limit_s=LIMIT_S)
+        await telegram.until(lambda: OLD in telegram.typing)
         await telegram.become_supergroup(OLD, NEW)
-        await telegram.until(lambda: NEW in telegram.typing, limit_s=LIMIT_S)
+        await telegram.until(lambda: NEW in telegram.typing)
         await telegram.write(NEW, "still there?", group=True, person=BOB)
         (tmp_path / "groups" / "main" / "go").touch()
-        await telegram.until_shown(2, NEW, limit_s=LIMIT_S)
+        await telegram.until_shown(2, NEW)
         await ledger(host, lambda statuses: statuses == ["sent"] * 2)
     assert telegram.texts(NEW) == ["rain", "echo: still there?"]
     assert telegram.screen(NEW)[0].reply_to is None, "that message is in the old group"
@@ -92,7 +92,7 @@ async def test_an_answer_to_a_topic_that_is_gone_comes_outside_of_it_and_says_so
     async with telegram.running(), hosted(tmp_path, telegram, GROUP, clock=HastyClock()) as host:
         getattr(telegram, how).add((GROUP, "77"))
         await telegram.write(GROUP, "hello", group=True, thread="77", mention=True)
-        [answer] = await telegram.until_shown(1, GROUP, limit_s=LIMIT_S)
+        [answer] = await telegram.until_shown(1, GROUP)
         await ledger(host, lambda statuses: statuses == ["sent"])
     assert (answer.thread, answer.reply_to) == (None, None)
     assert answer.text == "The topic that this is for was deleted or closed, so it comes here:\n\necho: hello"

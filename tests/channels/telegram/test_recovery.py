@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from nanohost.channel_api import Accepted, ChannelError, Condition, InboundEvent
 from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, Fault, outage
 from nanohost.testing.simulators.telegram import TelegramSimulator
 
@@ -183,7 +184,7 @@ async def test_a_chat_whose_commit_takes_long_does_not_keep_another_waiting() ->
 
 
 async def _until(condition: Callable[[], tuple[Condition, str]], wanted: Condition) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while True:
             if condition()[0] is wanted:
                 return
@@ -193,7 +194,7 @@ async def _until(condition: Callable[[], tuple[Condition, str]], wanted: Conditi
 async def _receive_until_one_cannot_be_committed(telegram: TelegramSimulator, inbox: SuiteInbox) -> None:
     inbox.fail_once()
     channel = bot(telegram)
-    async with channel.connected(), asyncio.timeout(5):
+    async with channel.connected(), asyncio.timeout(HANG_S):
         with pytest.raises(OSError, match="cannot commit"):
             await channel.receive(inbox)
 

@@ -21,8 +21,6 @@ from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from tests.support.flow import install_of, scripted_settings
 from tests.support.hasty_clock import HastyClock
 
-LIMIT_S = 40.0
-
 
 @asynccontextmanager
 async def hosted(root: Path, meta: WhatsAppSimulator) -> AsyncIterator[Host]:
@@ -43,12 +41,12 @@ async def test_a_person_writes_in_whatsapp_and_the_agent_answers_there(tmp_path:
     async with hosted(tmp_path, meta):
         meta.faults.queue.append(Fault.RESET_AFTER)
         await meta.write(ADA.id, "hello there")
-        await meta.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        await meta.until_shown(1, ADA.id)
         await meta.write(ADA.id, "once more")
-        await meta.until_shown(2, ADA.id, limit_s=LIMIT_S)
+        await meta.until_shown(2, ADA.id)
     await meta.write(ADA.id, "while you were away")
     async with hosted(tmp_path, meta):
-        await meta.until_shown(3, ADA.id, limit_s=LIMIT_S)
+        await meta.until_shown(3, ADA.id)
     assert meta.texts(ADA.id) == ["echo: hello there", "echo: once more", "echo: while you were away"]
 
 

@@ -12,12 +12,13 @@ from nanohost.app import Host
 from nanohost.home import Home
 from nanohost.store import deliveries, overview, sessions
 from nanohost.store.deliveries import Delivery, DeliveryStatus
+from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from nanohost.verify.checks import verify
 from nanohost_protocol.payloads import SystemIn, decode_in
 
-from .test_flow import LIMIT_S, hosted
+from .test_flow import hosted
 
 
 @pytest.mark.behaviour("DL-16", "DL-03")
@@ -27,7 +28,7 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
     meta.keeps_statuses = False
     async with hosted(tmp_path, meta) as host:
         await meta.write(ADA.id, "remind me at noon")
-        [shown] = await meta.until_shown(1, ADA.id, limit_s=LIMIT_S)
+        [shown] = await meta.until_shown(1, ADA.id)
         await _answer_is(host, DeliveryStatus.SENT)
     meta.give_up(shown)
     meta.give_up(shown)  # Meta may say it twice
@@ -42,14 +43,14 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
         assert "more than 24 hours" in told
         await host.watchdog.look()
         await meta.write(ADA.id, "I am back")
-        await meta.until_shown(2, ADA.id, limit_s=LIMIT_S)
+        await meta.until_shown(2, ADA.id)
         assert await verify(host.store, Home(tmp_path), clock=host.clock, host_running=True) == []
     assert meta.texts(ADA.id) == ["echo: remind me at noon", "echo: I am back"], "nothing else into a closed window"
 
 
 async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
     """The first answer, once it stands so."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(HANG_S):
         while True:
             found = await deliveries.latest(host.store.reports, status=status, session=None, limit=1)
             if found:

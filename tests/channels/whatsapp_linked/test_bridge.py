@@ -16,7 +16,7 @@ from channels._whatsapp_linked import LinkedChannel, pause_s
 from nanohost.channel_api import Address, Ambiguous, ChannelDown, Condition, OutboundText, Receipt, SaysItsCondition
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import Fault
-from nanohost.testing.simulator_suite import SimulatorBench, hosted, until_accepted
+from nanohost.testing.simulator_suite import SimulatorBench, hosted
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
 
 from .conftest import Make, until
@@ -46,7 +46,7 @@ async def test_a_message_that_was_not_accepted_is_said_again_by_the_next_bridge(
         phone.kill_bridge()
         await phone.until(lambda: len(phone.opened) == 3)
         await phone.write(ADAS, "and this")
-        await until_accepted(inbox, "and this")
+        await inbox.until_accepted("and this")
     assert {event.platform_message_id for event in inbox.accepted[:2]} == {id}
     assert len(inbox.accepted) == 3
 

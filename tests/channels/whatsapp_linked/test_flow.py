@@ -20,7 +20,6 @@ from tests.support.flow import install_of, scripted_settings
 from tests.support.hasty_clock import HastyClock
 
 ADAS = "1001@s.whatsapp.net"
-LIMIT_S = 40.0
 
 
 @asynccontextmanager
@@ -69,14 +68,14 @@ async def test_a_person_writes_and_the_agent_answers_also_when_the_bridge_dies_a
     async with _host(tmp_path, phone) as host:
         await _wire(host)
         first = await phone.write(ADAS, "hello *there*")
-        await phone.until_shown(1, ADAS, limit_s=LIMIT_S)
+        await phone.until_shown(1, ADAS)
         await phone.until(lambda: first in phone.acknowledged())
         phone.kill_bridge()
         await phone.write(ADAS, "see this", file=("notes.txt", b"content"))
-        [_, with_file] = await phone.until_shown(2, ADAS, limit_s=LIMIT_S)
+        [_, with_file] = await phone.until_shown(2, ADAS)
     assert "[file: notes.txt, 7 bytes, at " in with_file.text
     await phone.write(ADAS, "while you were away")
     async with _host(tmp_path, phone):
-        [_, _, last] = await phone.until_shown(3, ADAS, limit_s=LIMIT_S)
+        [_, _, last] = await phone.until_shown(3, ADAS)
     assert phone.texts(ADAS)[0].replace("\u200b", "") == "echo: hello there"
     assert last.text == "echo: while you were away"

@@ -23,6 +23,7 @@ from nanohost.channel_api import (
     RateLimited,
     Refused,
 )
+from nanohost.testing.limits import HANG_S
 from nanohost.wa_bridge import names, protocol
 from nanohost.wa_bridge.spool import Spool
 
@@ -233,7 +234,7 @@ async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(HANG_S):
         said, _ = await bridge.communicate(lines)
     return json.loads(said.splitlines()[0]) if said else {}, bridge.returncode
 

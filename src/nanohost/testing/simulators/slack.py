@@ -19,7 +19,8 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from nanohost.testing.simulator import ADA, BOB, BOT, LIMIT_S, Fault, Faults, Person, Shown, Simulator, edited
+from nanohost.testing.limits import HANG_S
+from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
 from nanohost.testing.simulators._changes import CHANGES, send_and_change
 from nanohost.testing.simulators._slack_kinds import KINDS
 from nanohost.testing.simulators._unavailable import unavailable
@@ -802,7 +803,7 @@ async def _say(socket: web.WebSocketResponse, envelope: Envelope) -> None:
     text = envelope.as_text()
     envelope.sent += 1
     with suppress(ConnectionError):  # it comes again on the next connection
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(HANG_S):
             await socket.send_str(text)
 
 
