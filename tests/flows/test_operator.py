@@ -161,9 +161,11 @@ async def test_what_was_being_sent_when_the_host_was_killed_is_asked_about_where
 @pytest.mark.behaviour("DL-03")
 async def test_a_revoked_key_pauses_the_channel_and_nothing_is_given_up(watched: Stage) -> None:
     watched.fake.credentials_revoked = True
-    async with watched.host(clock=HastyClock(2000)) as flow:
+    async with watched.host(clean=False) as flow:
         await flow.wire()
         await watched.fake.person_writes("hi")
+        await watched.fake.wait_for_attempts(1)
+    async with watched.host(clock=HastyClock(2000)) as flow:
         await watched.fake.wait_for_attempts(8)
         status = await types(flow, "status")
         assert status["deliveries_waiting"][0]["reason"].startswith("auth: ")
