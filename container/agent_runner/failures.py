@@ -20,6 +20,13 @@ SENTENCES: dict[ErrorClass, str] = {
 
 
 TOO_MANY_TURNS = "This took more steps than I may take for one answer, so I stopped. Ask me to go on if I should."
+TOO_MUCH = (
+    "This is more than my model can take in at once, so I stopped. Send it in smaller parts, or ask for less of it at a"
+    " time."
+)
+"""Of a message that is too long, or too large, in a new conversation as well."""
+TOO_LONG_AN_ANSWER = "My answer became longer than my model may write, so it ends here. Ask me to go on if I should."
+DECLINED = "My model declined to answer this: its safety check stopped it. Put it in other words, or leave it out."
 UNREACHABLE = "I cannot reach my model right now."
 """An overload whose cause is the way to the model: no network, a wrong address."""
 
@@ -29,7 +36,8 @@ class Failure:
     """What a provider says went wrong. `detail` is for the log; `retry_at` is known for some rate limits; `sentence`
     replaces that of the class. `keeps_text`: it is a limit that was reached, and what was said before is for people
     all the same; only for classes that are not tried again, or they would read it twice. `history`: the model refuses
-    what it was sent, and this is what was said in the conversation, in words: a new one may be begun with it."""
+    what it was sent, for what is in it or for its size, and this is what was said in the conversation, in words: a new
+    one may be begun with it."""
 
     error_class: ErrorClass
     detail: str = ""

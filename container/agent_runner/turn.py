@@ -18,7 +18,7 @@ from datetime import datetime
 from agent_runner.commands import command_in
 from agent_runner.conversation import Conversation
 from agent_runner.destinations import Origin, Unreachable
-from agent_runner.failures import Failure, failure_of
+from agent_runner.failures import TOO_MUCH, Failure, failure_of
 from agent_runner.log import log
 from agent_runner.mailbox import Begun, Mailbox, News
 from agent_runner.outbox import Now, Outbox
@@ -48,6 +48,10 @@ INTERRUPT_WITHIN_S = 1.0
 BEGUN_AFRESH = (
     "My model refused to go on with our conversation because of something in it, such as a picture, so I have begun a"
     " new one. I still have what was said, in words, but not pictures, files and what I had looked up."
+)
+OUTGROWN = (
+    "Our conversation had become too large for my model, so I have begun a new one. I still have what was said last, in"
+    " words, but not pictures, files and what I had looked up."
 )
 ENDS_CONVERSATION = {ErrorClass.CONTEXT_FULL, ErrorClass.INVALID_SESSION}
 """After these the same conversation would fail for ever; the next try starts a new one."""
@@ -105,6 +109,8 @@ class Turn:
         """There was a conversation before this turn."""
         self._refused: str | None = None
         """The conversation that the model would not go on with."""
+        self._begun_afresh = ""
+        """What the person is told of that, if the new one answers."""
         self._unkept = False
         self._events: deque[TurnEvent | _HandedOver] = deque()
         self._handed_over = False
@@ -150,8 +156,9 @@ class Turn:
             finished = await self._attempted()
             said = self._refused_history(finished)
             if said is not None:
-                log("conversation_refused", turn=self._batch.turn_id, carried_over=len(said))
+                log("conversation_refused", turn=self._batch.turn_id, carried_over=len(said), detail=_detail(finished))
                 self._refused = self._bench.conversation.id
+                self._begun_afresh = OUTGROWN if _is_full(finished) else BEGUN_AFRESH
             elif self._is_stale(finished):
                 log("conversation_lost", turn=self._batch.turn_id)
             else:
@@ -163,7 +170,7 @@ class Turn:
     def _tell_of_new_conversation(self) -> None:
         """Said once, where it is answered: the next turn goes on with the new conversation."""
         origin = self._outbox.origin()
-        said = self._outbox.answer(Block(text=BEGUN_AFRESH), origin)
+        said = self._outbox.answer(Block(text=self._begun_afresh), origin)
         if isinstance(said, NewMessageOut):
             self._messages.insert(0, said)
 
@@ -347,9 +354,17 @@ class Turn:
             self._events.append(Finished(prompts=0, failure=failure_of(error)))
             self._bench.signals.stir()
 
+    def _final(self, failure: Failure) -> Failure:
+        """The failure as the host is told of it. What a new conversation cannot take in either is not tried again."""
+        is_new = self._fresh_start or not self._resumed
+        if failure.error_class is ErrorClass.CONTEXT_FULL and failure.history is not None and is_new:
+            return replace(failure, error_class=ErrorClass.PERMANENT, sentence=TOO_MUCH)
+        return failure
+
     async def _finish(self, failure: Failure | None) -> None:
         conversation = self._bench.conversation
         if failure is not None:
+            failure = self._final(failure)
             log("turn_failed", turn=self._batch.turn_id, error_class=failure.error_class, detail=failure.detail)
             if failure.error_class in ENDS_CONVERSATION:
                 await conversation.forget()
@@ -375,6 +390,17 @@ class Turn:
             if failure.retry_at is not None:
                 self._bench.progress.limited(failure.retry_at)
             await conversation.close()  # what went wrong may be the provider itself; the next try gets a new one
+
+
+def _is_full(end: _End) -> bool:
+    failure = end.failure if isinstance(end, Finished) else None
+    return failure is not None and failure.error_class is ErrorClass.CONTEXT_FULL
+
+
+def _detail(end: _End) -> str:
+    """For the log."""
+    failure = end.failure if isinstance(end, Finished) else None
+    return failure.detail if failure is not None else ""
 
 
 def _ends_turn(control: MessageIn) -> bool:

@@ -3,10 +3,9 @@
 import asyncio
 import json
 import os
-import random
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions
 
-from agent_runner.failures import SENTENCES, TOO_MANY_TURNS, UNREACHABLE
+from agent_runner.failures import DECLINED, SENTENCES, TOO_LONG_AN_ANSWER, TOO_MANY_TURNS, TOO_MUCH, UNREACHABLE
 from agent_runner.loop import Patience
 from agent_runner.providers import ProviderContext
 from agent_runner.providers import claude as provider
@@ -23,12 +22,14 @@ from agent_runner.providers.claude import environment, error_class_of, failure_o
 from agent_runner.settings import Settings
 from agent_runner.tools import Toolbox
 from agent_runner.tools.ask_user_question import MOST_MINUTES
-from agent_runner.turn import BEGUN_AFRESH
+from agent_runner.turn import BEGUN_AFRESH, OUTGROWN
+from nanohost.gateway.api_error import MAX_BODY_BYTES
 from nanohost_protocol.payloads import STOP
 from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
 from tests.runner.host_side import HOME, OFFICE, HostSide, chat, running, until
 from tests.runner.test_controls import control
 from tests.runner.test_questions import answer, asked
+from tests.support.contents import photo, scanned_pdf
 from tests.support.messages_api import (
     OVERLOADED,
     UNAUTHORIZED,
@@ -36,6 +37,7 @@ from tests.support.messages_api import (
     Cut,
     Failure,
     MessagesApi,
+    Reply,
     Rule,
     Text,
     Tokens,
@@ -259,6 +261,31 @@ async def test_stop_ends_a_question_of_the_model(host: HostSide, api: MessagesAp
     assert host.texts() == ["back"]
 
 
+@pytest.mark.behaviour("SE-12")
+@pytest.mark.parametrize("after", ["nothing", "a tool", "a message beside the stop"])
+async def test_stop_sends_nothing_of_a_text_that_was_coming_out(host: HostSide, api: MessagesApi, after: str) -> None:
+    """Interrupted in a text, the command line brings out the part that was written as if it were a message."""
+    if after == "a tool":
+        said = '<message to="home">I look into it.</message>'
+        api.replies.append(ToolUse("Bash", {"command": "true"}, text=said))
+    api.replies.append(Text('<message to="home">Half of what I', gate=asyncio.Event()))
+    api.default = Text('<message to="home">back</message>')
+    host.say("m1", "tell me all")
+    async with running(host, claude(host)):
+        *_, streaming = await api.asked(2 if after == "a tool" else 1)
+        await streaming.begun.wait()
+        beside = [chat("m2", "and now?")] if after == "a message beside the stop" else []
+        host.put(control("stop", STOP), *beside)
+        await host.acked("m1", "stop")
+        if not beside:
+            host.say("m2", "and now?")
+        await host.acked("m2")
+        host.say("m3", "and then?")
+        await host.acked("m3")
+    assert host.texts() == ["back", "back"]
+    assert [row.in_reply_to for row in host.sent()] == ["m2", "m3"]
+
+
 @pytest.mark.behaviour("AC-06")
 async def test_compact_is_a_command_of_the_command_line_in_a_turn_of_its_own(host: HostSide, api: MessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
@@ -321,7 +348,7 @@ def _command_lines() -> list[str]:
         (rate_limited(300), ErrorClass.RATE_LIMITED),
         (Failure(500, "api_error", "boom"), ErrorClass.TRANSIENT),
         (Failure(502, "api_error", "The gateway got no answer from it. Try again."), ErrorClass.OVERLOADED),
-        (Failure(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), ErrorClass.CONTEXT_FULL),
+        (Failure(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), ErrorClass.PERMANENT),
         (Cut(), ErrorClass.TRANSIENT),
     ],
 )
@@ -414,6 +441,10 @@ async def test_a_stop_interrupts_the_model(host: HostSide, api: MessagesApi) -> 
         (502, "api_error", "", ErrorClass.OVERLOADED),
         (404, "api_error", "", ErrorClass.PERMANENT),
         (400, "prompt_too_long", "", ErrorClass.CONTEXT_FULL),
+        (413, "image_error", "", ErrorClass.CONTEXT_FULL),
+        (None, "blocking_limit", "Prompt is too long", ErrorClass.CONTEXT_FULL),
+        (400, "image_error", "", ErrorClass.PERMANENT),
+        (422, "api_error", "", ErrorClass.PERMANENT),
         (400, "api_error", "Your credit balance is too low", ErrorClass.BUDGET),
         (None, None, "No conversation found with session ID: x", ErrorClass.INVALID_SESSION),
         (None, None, "exit code 1", ErrorClass.TRANSIENT),
@@ -440,6 +471,12 @@ def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None
     assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
     assert int(found["MCP_TOOL_TIMEOUT"]) > MOST_MINUTES * 60 * 1000  # a question may be waited for to its end
     assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")
+
+
+def test_a_line_too_long_for_us_is_not_tried_again() -> None:
+    detail = "CLIJSONDecodeError: JSON message exceeded maximum buffer size of 67108864 bytes"
+    failure = failure_of_call(None, None, detail)
+    assert (failure.error_class, failure.for_people().sentence) == (ErrorClass.PERMANENT, TOO_MUCH)
 
 
 @pytest.mark.behaviour("RU-04")
@@ -533,35 +570,160 @@ async def test_a_picture_that_the_model_refuses_in_the_first_turn_does_not_stop_
     assert host.texts() == [BEGUN_AFRESH, "Yes."]
 
 
-async def test_a_scanned_letter_of_3_mb_is_read_and_answered(host: HostSide, api: MessagesApi) -> None:
-    (host.layout.agent_dir / "scan.pdf").write_bytes(_scanned_pdf(3_000_000))
-    api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")}))
+def _is_not_begun_afresh(asked: Asked) -> bool:
+    """Also a call by which the command line wants to shorten the conversation by itself."""
+    return "earlier-conversation" not in json.dumps(asked.body["messages"])
+
+
+SIGNATURE = Failure(400, "invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block")
+NO_THOUGHT = "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`"
+PROMPT_TOO_LONG = Failure(400, "invalid_request_error", "prompt is too long: 208310 tokens > 200000 maximum")
+REQUEST_TOO_LARGE = Failure(413, "request_too_large", "Request exceeds the maximum size")
+FLAGGED = Text("Some words", stop_reason="refusal")
+REFUSALS: dict[str, tuple[Reply, str]] = {
+    "a picture": (Failure(400, "invalid_request_error", "Could not process image"), BEGUN_AFRESH),
+    "a PDF": (Failure(400, "invalid_request_error", "messages.1.content.1.pdf: The PDF is not valid."), BEGUN_AFRESH),
+    "a thought's signature": (SIGNATURE, BEGUN_AFRESH),
+    "a thought that is missing": (Failure(400, "invalid_request_error", NO_THOUGHT), BEGUN_AFRESH),
+    "anything": (REFUSED, BEGUN_AFRESH),
+    "a service between": (Failure(422, "invalid_request_error", "Unprocessable"), BEGUN_AFRESH),
+    "a safety check": (FLAGGED, BEGUN_AFRESH),
+    "its size": (REQUEST_TOO_LARGE, OUTGROWN),
+    "its length": (PROMPT_TOO_LONG, OUTGROWN),
+    "a full window": (Text("Some words", stop_reason="model_context_window_exceeded"), OUTGROWN),
+}
+"""What the model refuses a conversation for, in the words of the Messages API, and what the person is told."""
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+async def test_a_history_that_is_refused_heals_in_one_message_whatever_it_is_refused_for(
+    host: HostSide, api: MessagesApi, why: str
+) -> None:
+    refusal, told = REFUSALS[why]
+    (host.layout.agent_dir / "cat.png").write_bytes(PICTURE)
+    api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "cat.png")}))
+    api.replies.append(Text('<message to="home">A tabby cat.</message>', thought="It has stripes."))
+    api.default = Text('<message to="home">Yes.</message>')
+    async with running(host, claude(host)):
+        host.say("m1", "look at the cat")
+        await host.acked("m1")
+        api.rules.append(Rule(_is_not_begun_afresh, refusal))
+        host.say("m2", "is it yours?")
+        await host.acked("m2")
+        host.say("m3", "and now?")
+        await host.acked("m3")
+    assert host.texts() == ["A tabby cat.", told, "Yes.", "Yes."]
+    carried = next(asked for asked in api.messages if "earlier-conversation" in asked.user_text).user_text
+    assert [words for words in ("look at the cat", "A tabby cat.") if words not in carried] == []
+    assert carried.count("is it yours?") == 1
+    before, fresh, after = host.turns()
+    assert before.continuation != fresh.continuation == after.continuation
+    assert {turn.attempt for turn in host.turns()} == {1}
+
+
+REFUSED_BY_ITSELF: dict[str, tuple[Reply, str]] = {
+    "its size": (REQUEST_TOO_LARGE, TOO_MUCH),
+    "its length": (PROMPT_TOO_LONG, TOO_MUCH),
+    "a safety check": (FLAGGED, DECLINED),
+    "anything": (REFUSED, SENTENCES[ErrorClass.PERMANENT]),
+}
+
+
+@pytest.mark.behaviour("RU-04")
+@pytest.mark.parametrize("why", REFUSED_BY_ITSELF)
+async def test_a_message_that_is_refused_by_itself_is_not_tried_again_and_costs_no_conversation(
+    host: HostSide, api: MessagesApi, why: str
+) -> None:
+    refusal, sentence = REFUSED_BY_ITSELF[why]
+    api.default = Text('<message to="home">Yes.</message>')
+    async with running(host, claude(host)):
+        host.say("m1", "one")
+        await host.acked("m1")
+        api.rules.append(Rule(lambda _: True, refusal))
+        host.say("m2", "two")
+        error = await failed(host, "m2")
+        api.rules.clear()
+        host.say("m3", "three")
+        await host.acked("m3")
+    assert (error.error_class, error.sentence) == (ErrorClass.PERMANENT, sentence)
+    assert host.texts() == ["Yes.", "Yes."]
+    first, _, last = host.turns()
+    assert first.continuation == last.continuation
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_an_answer_longer_than_the_model_may_write_is_said_as_far_as_it_came(
+    host: HostSide, api: MessagesApi
+) -> None:
+    api.default = Text('<message to="home">And on and on.</message>', stop_reason="max_tokens")
+    host.say("m1", "tell me all")
+    async with running(host, claude(host)):
+        error = await failed(host)
+    assert (error.error_class, error.sentence) == (ErrorClass.PERMANENT, TOO_LONG_AN_ANSWER)
+    assert {*host.texts()} == {"And on and on."}
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "holds", "at_least"),
+    [
+        ("scan.pdf", lambda: scanned_pdf(3_000_000), "document", 3_000_000),
+        ("scan.pdf", lambda: scanned_pdf(20_000_000), "document", 20_000_000),
+        ("photo.jpg", photo, "image", 100_000),
+        ("photo.jpg", lambda: photo(8000, 7600), "image", 100_000),
+    ],
+)
+async def test_what_people_send_reaches_the_model_whole_or_as_large_as_it_takes_pictures(
+    host: HostSide, api: MessagesApi, name: str, make: Callable[[], bytes], holds: str, at_least: int
+) -> None:
+    (host.layout.agent_dir / name).write_bytes(make())
+    api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / name)}))
     api.replies.append(Text('<message to="home">A letter.</message>'))
     host.say("m1", "what is in it?")
     async with running(host, claude(host)):
         await host.acked("m1")
     assert host.texts() == ["A letter."]
-    assert len(json.dumps(api.messages[-1].body)) > 3_000_000
+    [(kind, content)] = api.messages[-1].files
+    assert kind == holds
+    assert len(content) > at_least
 
 
-def _scanned_pdf(size: int) -> bytes:
-    """One page that is one picture, which does not compress."""
-    scan = random.Random(1).randbytes(size)
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources<</XObject<</S 4 0 R>>>>/Contents 5 0 R>>",
-        b"<</Type/XObject/Subtype/Image/Width 1000/Height %d/ColorSpace/DeviceGray/BitsPerComponent 8/Length %d>>"
-        b"stream\n%s\nendstream" % (size // 1000, size, scan),
-        b"<</Length 29>>stream\nq 600 0 0 800 0 0 cm /S Do Q\n\nendstream",
-    ]
-    out, places = b"%PDF-1.4\n", []
-    for number, one in enumerate(objects, 1):
-        places.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, one)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    trailer = b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % len(out)
-    return out + b"xref\n0 6\n0000000000 65535 f \n" + table + trailer
+async def test_a_pdf_that_is_too_large_for_the_model_is_said_to_the_agent(host: HostSide, api: MessagesApi) -> None:
+    (host.layout.agent_dir / "scan.pdf").write_bytes(scanned_pdf(30_000_000))
+    api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")}))
+    api.replies.append(Text('<message to="home">It is too large for me.</message>'))
+    host.say("m1", "what is in it?")
+    async with running(host, claude(host)):
+        await host.acked("m1")
+    assert host.texts() == ["It is too large for me."]
+    assert "exceeds maximum allowed size of 20MB" in api.messages[-1].user_text
+
+
+async def test_two_files_that_are_too_much_for_one_request_are_read_and_answered(
+    host: HostSide, api: MessagesApi
+) -> None:
+    """The command line shortens the conversation by itself when it is told that it is too large."""
+    (host.layout.agent_dir / "scan.pdf").write_bytes(scanned_pdf(14_000_000))
+    reads = ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")})
+    api.rules.append(Rule(lambda asked: len(json.dumps(asked.body)) > MAX_BODY_BYTES, REQUEST_TOO_LARGE))
+    api.default = Text('<message to="home">A letter.</message>')
+    async with running(host, claude(host)):
+        for number in range(2):
+            api.replies.append(reads)
+            host.say(f"m{number}", "what is in it?")
+            await host.acked(f"m{number}")
+    assert host.texts() == ["A letter.", "A letter."]
+
+
+@pytest.mark.parametrize("size", [1_300_000, 5_000_000])
+async def test_a_large_file_is_written(host: HostSide, api: MessagesApi, size: int) -> None:
+    written = host.layout.agent_dir / "book.txt"
+    api.replies.append(ToolUse("Write", {"file_path": str(written), "content": "A word.\n" * (size // 8)}))
+    api.replies.append(Text('<message to="home">Written.</message>'))
+    host.say("m1", "write it down")
+    async with running(host, claude(host)):
+        await host.acked("m1")
+    assert host.texts() == ["Written."]
+    assert written.stat().st_size == size
 
 
 @pytest.mark.behaviour("RU-04")

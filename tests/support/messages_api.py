@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import itertools
 import json
 import re
@@ -50,6 +51,9 @@ class Text:
     text: str
     tokens: Tokens = Tokens()
     gate: asyncio.Event | None = None
+    thought: str = ""
+    """What it thinks before, in a block of its own, signed."""
+    stop_reason: str = "end_turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Asked:
     query: str
     headers: dict[str, str]
     body: JsonObject
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the first word of an answer that has a gate is out."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the answer is out, or nobody wants it any more."""
     abandoned: bool = False
@@ -130,6 +136,13 @@ class Asked:
         texts = [_REMINDER.sub("", text).strip() for text in _texts(users[-1]["content"])] if users else []
         return "\n".join(text for text in texts if text)
 
+    @property
+    def files(self) -> list[tuple[str, bytes]]:
+        """The pictures and documents in the conversation, as what and which bytes, in order."""
+        return [file for message in self.body.get("messages", []) for file in _files(message.get("content"))]
+
+
+_ENDS = {ToolUse: "tool_use", Cut: "end_turn"}
 
 Reply = Text | ToolUse | Cut | Garbage | Failure
 Script = Reply | Callable[[Asked], Reply]
@@ -230,7 +243,7 @@ class MessagesApi:
             case Garbage():
                 return web.Response(body=reply.body, headers={"content-type": reply.content_type})
             case Text() | ToolUse() | Cut() if asked.streamed:
-                return await self._stream(request, reply, asked.model)
+                return await self._stream(request, reply, asked)
             case Cut():
                 _hang_up(request)
                 return web.Response()
@@ -239,12 +252,13 @@ class MessagesApi:
                     await reply.gate.wait()
                 return web.json_response(self._message(reply, asked.model))
 
-    async def _stream(self, request: web.BaseRequest, reply: Text | ToolUse | Cut, model: str) -> web.StreamResponse:
+    async def _stream(self, request: web.BaseRequest, reply: Text | ToolUse | Cut, asked: Asked) -> web.StreamResponse:
         """Three events bring the beginning of an answer and its first word; then a gate or a cut has its turn."""
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-        for number, event in enumerate(_events(self._message(reply, model))):
+        for number, event in enumerate(_events(self._message(reply, asked.model))):
             if number == 3 and isinstance(reply, Text) and reply.gate is not None:
+                asked.begun.set()
                 await reply.gate.wait()
             if number == 3 and isinstance(reply, Cut):
                 _hang_up(request)
@@ -255,7 +269,11 @@ class MessagesApi:
 
     def _message(self, reply: Text | ToolUse | Cut, model: str) -> JsonObject:
         number = next(self._ids)
-        content: list[JsonObject] = [{"type": "text", "text": reply.text}] if reply.text else []
+        content: list[JsonObject] = []
+        if isinstance(reply, Text) and reply.thought:
+            content.append({"type": "thinking", "thinking": reply.thought, "signature": f"signed-{number}"})
+        if reply.text:
+            content.append({"type": "text", "text": reply.text})
         if isinstance(reply, ToolUse):
             tool = {"id": f"toolu_{number:06}", "name": reply.name, "input": reply.input}
             content.append({"type": "tool_use", **tool})
@@ -266,7 +284,7 @@ class MessagesApi:
             "role": "assistant",
             "model": model,
             "content": content,
-            "stop_reason": "tool_use" if isinstance(reply, ToolUse) else "end_turn",
+            "stop_reason": reply.stop_reason if isinstance(reply, Text) else _ENDS[type(reply)],
             "stop_sequence": None,
             "usage": {
                 "input_tokens": tokens.input,
@@ -302,6 +320,13 @@ def _texts(content: object) -> Iterator[str]:
     elif isinstance(content, list):
         for block in content:
             yield from _texts(block.get("text") if block.get("type") == "text" else block.get("content"))
+
+
+def _files(content: object) -> Iterator[tuple[str, bytes]]:
+    for block in content if isinstance(content, list) else []:
+        if block.get("type") in ("image", "document") and block["source"]["type"] == "base64":
+            yield block["type"], base64.b64decode(block["source"]["data"])
+        yield from _files(block.get("content"))
 
 
 def _carries(asked: Asked, key: str) -> bool:
@@ -340,6 +365,10 @@ def _block_events(index: int, block: JsonObject) -> Iterator[bytes]:
         yield _event("content_block_start", index=index, content_block=block | {"text": ""})
         for word in re.findall(r"\S*\s*", block["text"])[:-1]:
             yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": word})
+    elif block["type"] == "thinking":
+        yield _event("content_block_start", index=index, content_block=block | {"thinking": "", "signature": ""})
+        for kind in ("thinking", "signature"):
+            yield _event("content_block_delta", index=index, delta={"type": f"{kind}_delta", kind: block[kind]})
     else:
         yield _event("content_block_start", index=index, content_block=block | {"input": {}})
         delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}

@@ -36,7 +36,15 @@ from claude_agent_sdk import (
 
 from agent_runner import transcript
 from agent_runner.commands import NOTHING_TO_COMPACT
-from agent_runner.failures import TOO_MANY_TURNS, UNREACHABLE, Failure, ProviderFailed
+from agent_runner.failures import (
+    DECLINED,
+    TOO_LONG_AN_ANSWER,
+    TOO_MANY_TURNS,
+    TOO_MUCH,
+    UNREACHABLE,
+    Failure,
+    ProviderFailed,
+)
 from agent_runner.log import log
 from agent_runner.prompt import Prompt
 from agent_runner.providers import (
@@ -296,6 +304,8 @@ class Claude:
 
     def _failure(self, result: ResultMessage) -> Failure:
         detail = " ".join([result.subtype, result.result or "", *(result.errors or [])])
+        if result.stop_reason == "refusal":  # it may be for what was said before
+            return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=DECLINED, history="")
         reason = result.terminal_reason or result.subtype
         failure = failure_of_call(result.api_error_status, reason, detail)
         limited = failure.error_class is ErrorClass.RATE_LIMITED
@@ -303,7 +313,7 @@ class Claude:
 
     def _crash(self, error: Exception) -> Failure:
         detail = " ".join([f"{type(error).__name__}: {error}", *self._stderr])
-        return failure_of_call(None, None, detail)
+        return replace(failure_of_call(None, None, detail), history=None)  # nobody looked up what was said
 
 
 def create(context: ProviderContext) -> Provider:
@@ -378,10 +388,16 @@ def failure_of_call(status: int | None, reason: str | None, detail: str) -> Fail
         return Failure(error_class=ErrorClass.BUDGET, detail=detail, keeps_text=True)
     if reason in _TOO_MANY_TURNS:
         return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=TOO_MANY_TURNS, keeps_text=True)
+    words = detail.casefold()
+    if _ANSWER_TOO_LONG in words:
+        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=TOO_LONG_AN_ANSWER, keeps_text=True)
+    if _LINE_TOO_LONG in words:
+        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=TOO_MUCH)
     error_class = error_class_of(status, reason, detail)
     # What the model refuses may be in the conversation, which would make it refuse all that comes after it.
-    refused = status == 400 and error_class is ErrorClass.PERMANENT
-    return Failure(error_class=error_class, detail=detail, history="" if refused else None)
+    refused = error_class is ErrorClass.PERMANENT and (status in _REFUSES_CONTENT or reason == "image_error")
+    is_for_history = refused or error_class is ErrorClass.CONTEXT_FULL
+    return Failure(error_class=error_class, detail=detail, history="" if is_for_history else None)
 
 
 NOT_REACHED = {502, 504}
@@ -389,6 +405,12 @@ NOT_REACHED = {502, 504}
 _SPENT = {"budget_exhausted", "error_max_budget_usd"}
 """Limits of the command line's own, as terminal_reason or as subtype says: the next try would end the same way."""
 _TOO_MANY_TURNS = {"max_turns", "error_max_turns"}
+_REFUSES_CONTENT = {400, 422}
+"""422: of services between, which check what they pass on."""
+_ANSWER_TOO_LONG = "output token maximum"
+"""The command line has had the model go on three times, and it has not come to an end."""
+_LINE_TOO_LONG = "exceeded maximum buffer size"
+"""Of the SDK, about LONGEST_LINE_BYTES. It would be as long the next time."""
 _NO_WAY = ("api error: connection error", "econnrefused", "unable to connect to api")
 
 
@@ -397,7 +419,7 @@ def error_class_of(status: int | None, reason: str | None, detail: str) -> Error
     words = detail.casefold()
     if "no conversation found" in words:
         return ErrorClass.INVALID_SESSION
-    if reason == "prompt_too_long" or "prompt is too long" in words:
+    if reason == "prompt_too_long" or status == 413 or any(said in words for said in _TOO_LONG):
         return ErrorClass.CONTEXT_FULL
     if "credit balance is too low" in words or status == 402:
         return ErrorClass.BUDGET
@@ -408,6 +430,7 @@ def error_class_of(status: int | None, reason: str | None, detail: str) -> Error
     return ErrorClass.TRANSIENT
 
 
+_TOO_LONG = ("prompt is too long", "reached its context window limit")
 _BY_STATUS = {
     401: ErrorClass.AUTH,
     403: ErrorClass.AUTH,
