@@ -10,6 +10,7 @@ import pytest
 
 from nanohost.commands import status
 from nanohost.commands.show import Json
+from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, model_calls, sessions, users
 from nanohost_protocol.times import to_text
@@ -139,18 +140,40 @@ async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: O
     assert "All is well" not in shown
 
 
+async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operator: Operator) -> None:
+    session = await a_session(operator)
+    now = to_text(operator.context.clock.now())
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
+            " VALUES (?, 'permanent', 'no', ?, ?, 1)",
+            (session, now, now),
+        )
+    shown = await running(operator).reads("status")
+    assert f"/clear in the chat begins a new conversation; why: nanohost logs {session}" in shown
+
+
 @pytest.mark.parametrize(
-    ("code", "advice"), [(401, "the key is refused"), (0, "was not reached"), (429, "tried again by itself")]
+    ("code", "error", "advice"),
+    [
+        (401, "invalid x-api-key", "the key is refused"),
+        (0, "ClientConnectorError", "was not reached"),
+        (429, "rate_limit_error", "tried again by itself"),
+        (400, "messages.3: Could not process image", "begins a new one by itself; if it lasts: /clear in that chat"),
+        (413, "Request exceeds the maximum size", "begins a new one by itself; if it lasts: /clear in that chat"),
+        (0, TOO_LARGE, "begins a new one by itself; if it lasts: /clear in that chat"),
+        (0, NO_KEY, "set ANTHROPIC_API_KEY"),
+    ],
 )
 async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
-    operator: Operator, code: int, advice: str
+    operator: Operator, code: int, error: str, advice: str
 ) -> None:
-    await _call(operator, code, "invalid x-api-key")
-    await _call(operator, code, "invalid x-api-key")
+    await _call(operator, code, error)
+    await _call(operator, code, error)
     shown = await running(operator).reads("status")
     assert advice in shown
     [failing] = (await operator.asks("status"))["models_failing"]
-    assert (failing["calls"], failing["error"]) == (2, "invalid x-api-key")
+    assert (failing["calls"], failing["error"]) == (2, error)
 
 
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:

@@ -1,12 +1,21 @@
 """The real thing: Claude's own command line in a real container, asking a stand-in of the Messages API. It uses a
-shell, so that what a shell needs of the kernel is let through."""
+shell, so that what a shell needs of the kernel is let through; it reads what people send, of the sizes that they send;
+and a conversation that the model refuses heals."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from agent_runner.turn import BEGUN_AFRESH, OUTGROWN
+from nanohost.channel_api import Attachment
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
@@ -14,68 +23,179 @@ from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
 from nanohost.settings import AgentSettings, HostSettings, Settings
 from nanohost.store import model_calls
+from nanohost.testing.able_channel import AbleChannel
+from tests.support.contents import photo, scanned_pdf
 from tests.support.engine import docker_engine, podman_engine, podman_image
-from tests.support.flow import flowing, install_of
-from tests.support.messages_api import MessagesApi, Text, ToolUse
+from tests.support.flow import Flow, flowing, install_of
+from tests.support.messages_api import Asked, Failure, MessagesApi, Rule, Text, ToolUse
 from tests.support.need import missing
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
 
 KEY = "sk-ant-not-a-real-key"
 LIMIT_S = 60.0
-
 SHELL_WORK = "set -e; git init -q repo; echo $((6 * 7)) | cat; python3 -c 'import sqlite3, ssl, threading' && echo fine"
+ENGINES = [
+    pytest.param("docker_engine", marks=pytest.mark.docker, id="docker"),
+    pytest.param("podman_image", marks=pytest.mark.podman, id="podman"),
+    pytest.param(None, marks=pytest.mark.bubblewrap, id="bubblewrap"),
+]
 
 
-@pytest.mark.docker
-@pytest.mark.usefixtures("docker_engine")
-@pytest.mark.behaviour("GW-01", "RU-06")
-async def test_claude_answers_from_its_container_through_the_gateway(tmp_path: Path) -> None:
-    image = await ensure_image(progress=lambda _: None)
-    await claude_works(DockerRuntime(install=install_of(tmp_path), image=image), tmp_path)
-
-
-@pytest.mark.podman
-@pytest.mark.usefixtures("podman_image")
-@pytest.mark.behaviour("GW-01", "RU-06")
-async def test_claude_answers_from_podman_through_the_gateway(tmp_path: Path) -> None:
-    image = await ensure_image(progress=lambda _: None)
-    await claude_works(DockerRuntime(install=install_of(tmp_path), image=image), tmp_path)
-
-
-@pytest.mark.bubblewrap
-@pytest.mark.behaviour("GW-01", "RU-06")
-async def test_claude_answers_from_its_sandbox_through_the_gateway(tmp_path: Path) -> None:
-    runtime = BubblewrapRuntime(install=install_of(tmp_path))
+@pytest.fixture(params=ENGINES)
+async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
+    """Each kind of container that there is here."""
+    if request.param is not None:
+        request.getfixturevalue(request.param)
+        image = await ensure_image(progress=lambda _: None)
+        return DockerRuntime(install=install_of(tmp_path), image=image)
+    sandbox = BubblewrapRuntime(install=install_of(tmp_path))
     try:
-        runtime.check()
+        sandbox.check()
     except RuntimeUnavailable as error:
         missing("BUBBLEWRAP", str(error))
-    await claude_works(runtime, tmp_path)
+    return sandbox
 
 
-async def claude_works(runtime: Runtime, root: Path) -> None:
-    """Two messages and a shell command, and the key nowhere in the session's files."""
+@pytest.fixture
+async def api() -> AsyncIterator[MessagesApi]:
     async with MessagesApi(key=KEY) as api:
-        api.replies.extend(
-            [
-                ToolUse("mcp__nanohost__send_message", {"text": "one moment"}),
-                ToolUse("Bash", {"command": SHELL_WORK, "description": "Try the shell"}),
-                Text("the answer"),
-            ]
-        )
-        settings = Settings(
-            host=HostSettings.model_validate({"provider": "claude", "timezone": "UTC", "durable": False}),
-            agent=AgentSettings.model_validate({"base_url": api.base_url, "api_key": KEY}, strict=False),
-        )
-        async with flowing(root, settings=settings, runtime=runtime) as flow:
-            await flow.wire()
-            await flow.fake.person_writes("hello")
-            sent = await flow.fake.wait_for(2, LIMIT_S)
-            calls = await model_calls.totals(flow.host.store.reports)
+        yield api
+
+
+@pytest.fixture
+def able() -> AbleChannel:
+    return AbleChannel()
+
+
+@asynccontextmanager
+async def claude(api: MessagesApi, able: AbleChannel, runtime: Runtime, root: Path) -> AsyncIterator[Flow]:
+    """A host whose agents are Claude."""
+    settings = Settings(
+        host=HostSettings.model_validate({"provider": "claude", "timezone": "UTC", "durable": False}),
+        agent=AgentSettings.model_validate({"base_url": api.base_url, "api_key": KEY}, strict=False),
+    )
+    async with flowing(root, fake=able, settings=settings, runtime=runtime) as flow:
+        await flow.wire()
+        yield flow
+
+
+@pytest.mark.behaviour("GW-01", "RU-06")
+async def test_claude_answers_from_its_container_through_the_gateway(
+    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+) -> None:
+    """Two messages and a shell command, and the key nowhere in the session's files."""
+    api.replies.extend(
+        [
+            ToolUse("mcp__nanohost__send_message", {"text": "one moment"}),
+            ToolUse("Bash", {"command": SHELL_WORK, "description": "Try the shell"}),
+            Text("the answer"),
+        ]
+    )
+    async with claude(api, able, runtime, tmp_path) as flow:
+        await able.person_writes("hello")
+        sent = await able.wait_for(2, LIMIT_S)
+        calls = await model_calls.totals(flow.host.store.reports)
     assert [message.text for message in sent] == ["one moment", "the answer"]
     assert calls["calls"] == 3
     assert "42" in api.messages[2].user_text
     assert "fine" in api.messages[2].user_text
-    written = [path for path in (root / "sessions").rglob("*") if path.is_file()]
+    written = [path for path in (tmp_path / "sessions").rglob("*") if path.is_file()]
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []
+
+
+def reads(asked: Asked) -> ToolUse:
+    """Have the agent read the file that came with the message."""
+    found = re.search(r"\[file: [^,]+, [^,]+, at (\S+)\]", asked.user_text)
+    assert found is not None, asked.user_text
+    return ToolUse("Read", {"file_path": found[1]})
+
+
+@pytest.mark.behaviour("IN-06", "RU-06")
+async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answered(
+    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+) -> None:
+    able.files = {"letter": scanned_pdf(3_000_000), "photo": photo()}
+    assert len(able.files["photo"]) > 6_000_000
+    async with claude(api, able, runtime, tmp_path):
+        api.replies.extend([reads, Text("It is from the landlord.")])
+        await able.person_sends("what is in it?", Attachment(ref="letter", name="scan.pdf"))
+        await able.wait_for(1, LIMIT_S)
+        api.replies.extend([reads, Text("A garden.")])
+        await able.person_sends("and on this?", Attachment(ref="photo", name="IMG_0001.jpg"))
+        await able.wait_for(2, LIMIT_S)
+    assert [message.text for message in able.sent] == ["It is from the landlord.", "A garden."]
+    (kind, letter), (other, picture) = api.messages[-1].files
+    assert (kind, letter == able.files["letter"]) == ("document", True)
+    assert (other, len(picture) > 100_000) == ("image", True)
+
+
+@pytest.mark.behaviour("IN-06", "RU-06")
+async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
+    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+) -> None:
+    able.files = {"book": scanned_pdf(20_000_000)}
+    async with claude(api, able, runtime, tmp_path):
+        api.replies.extend([reads, Text("A book.")])
+        await able.person_sends("what is in it?", Attachment(ref="book", name="scan.pdf"))
+        await able.wait_for(1, LIMIT_S)
+    assert [message.text for message in able.sent] == ["A book."]
+    [(_, book)] = api.messages[-1].files
+    assert book == able.files["book"]
+
+
+@pytest.mark.behaviour("RU-06")
+async def test_an_agent_writes_a_file_of_more_than_a_mebibyte(
+    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+) -> None:
+    text = "A word.\n" * 162_500
+    api.replies.extend(
+        [ToolUse("Write", {"file_path": "/workspace/agent/book.txt", "content": text}), Text("Written.")]
+    )
+    async with claude(api, able, runtime, tmp_path) as flow:
+        await able.person_writes("write it down")
+        await able.wait_for(1, LIMIT_S)
+        written = (flow.home.groups / "main" / "book.txt").read_text()
+    assert [message.text for message in able.sent] == ["Written."]
+    assert (len(written), written == text) == (1_300_000, True)
+
+
+REFUSALS = {
+    "a picture": (Failure(400, "invalid_request_error", "messages.3: this content cannot be processed"), BEGUN_AFRESH),
+    "its size": (Failure(413, "request_too_large", "Request exceeds the maximum size"), OUTGROWN),
+}
+
+
+def _is_not_begun_afresh(asked: Asked) -> bool:
+    return "earlier-conversation" not in json.dumps(asked.body["messages"])
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+async def test_a_spoiled_history_heals_in_one_message(
+    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path, why: str
+) -> None:
+    refusal, told = REFUSALS[why]
+    able.files = {"photo": photo(800, 600)}
+    api.default = Text("Yes.")
+    async with claude(api, able, runtime, tmp_path) as flow:
+        api.replies.extend([reads, Text("A garden.")])
+        await able.person_sends("what is on it?", Attachment(ref="photo", name="IMG_0001.jpg"))
+        await able.wait_for(1, LIMIT_S)
+        api.rules.append(Rule(_is_not_begun_afresh, refusal))
+        await able.person_writes("is it yours?")
+        await able.wait_for(3, LIMIT_S)
+        advice = await status(flow)
+        await able.person_writes("and now?")
+        await able.wait_for(4, LIMIT_S)
+    assert [message.text for message in able.sent] == ["A garden.", told, "Yes.", "Yes."]
+    assert "begins a new one by itself; if it lasts: /clear in that chat" in advice
+
+
+async def status(flow: Flow) -> str:
+    """What nanohost status says."""
+    host = flow.host
+    context = CommandContext(
+        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
+    )
+    command = find("status")
+    return command.render(await command.call(context, {}))

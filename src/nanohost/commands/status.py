@@ -16,6 +16,7 @@ from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.show import Json, harmless, table
 from nanohost.exposed_files import exposed
+from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
 from nanohost.store import holds, model_calls, overview, paused
 from nanohost.store.paused import Paused
@@ -124,7 +125,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     failing = await model_calls.failing(context.store.reports, now - FAILING_FOR)
     lists: dict[str, Json] = {
         **await overview.lists(context.store.reports, now),
-        "models_failing": [{**call, "do": _about_model(call["status"])} for call in failing],
+        "models_failing": [{**call, "do": _about_model(call["status"], call["error"])} for call in failing],
         "disk": [*_kept_disks(report)] or await asyncio.to_thread(_disk, context.home),
         "holds": [_hold(row) for row in await holds.listed(context.store.reports)],
         "files_exposed": await asyncio.to_thread(_exposed, context),
@@ -145,8 +146,19 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     }
 
 
-def _about_model(status: Json) -> str:
-    """What to do about model calls that end with this HTTP status."""
+REFUSED = {400, 413, 422}
+REFUSES = (
+    "the model refuses what it is sent. If that is in a conversation, its agent begins a new one by itself; if it"
+    " lasts: /clear in that chat, and nanohost logs SESSION"
+)
+
+
+def _about_model(status: Json, error: Json) -> str:
+    """What to do about model calls that end with this HTTP status; 0: the service was not asked, or did not answer."""
+    if error == NO_KEY:
+        return "set ANTHROPIC_API_KEY, or [agent] api_key, then nanohost run"
+    if error == TOO_LARGE or status in REFUSED:
+        return REFUSES
     match status:
         case 0:
             return "the service was not reached: look at the network and [agent] base_url"

@@ -18,7 +18,7 @@ from nanohost.gateway import api_error
 from nanohost.gateway.call_in_progress import CallInProgress
 from nanohost.gateway.headers import request_headers, response_headers
 from nanohost.gateway.limiter import Limiter
-from nanohost.gateway.model_call import CallOutcome
+from nanohost.gateway.model_call import NO_KEY, TOO_LARGE, CallOutcome
 from nanohost.gateway.policy import Verdict, judge
 from nanohost.gateway.recordings import Recordings
 from nanohost.gateway.upstream import Upstream
@@ -85,13 +85,13 @@ class Forwarder:
     def _refusal(self, request: web.BaseRequest, call: CallInProgress) -> web.Response | None:
         """What is answered without asking the service. A body of unknown length could not be refused in time."""
         if not self._upstream.usable:
-            call.fails(CallOutcome.NOT_SENT, "there is no key for the model")
+            call.fails(CallOutcome.NOT_SENT, NO_KEY)
             return api_error.no_key()
         if request.content_length is None and request.can_read_body:
             call.fails(CallOutcome.NOT_SENT, "the request does not say how long it is")
             return api_error.no_length()
         if (request.content_length or 0) > api_error.MAX_BODY_BYTES:
-            call.fails(CallOutcome.NOT_SENT, "the request is too large")
+            call.fails(CallOutcome.NOT_SENT, TOO_LARGE)
             return api_error.too_large()
         return None
 

@@ -8,6 +8,10 @@ from enum import StrEnum
 
 from nanohost.model import SessionId
 
+NO_KEY = "there is no key for the model"
+TOO_LARGE = "the request is too large"
+"""Why the gateway did not ask the service."""
+
 
 class CallOutcome(StrEnum):
     """How a call ended, seen from the gateway."""

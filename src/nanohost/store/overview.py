@@ -97,6 +97,8 @@ SELECT t.session_id AS session, g.folder AS agent_group, t.error_class AS class,
         WHEN 'budget' THEN 'top the account up, then write again'
         WHEN 'rate_limited' THEN 'nothing to do: tried again by itself'
         WHEN 'overloaded' THEN 'tried again by itself; is the network up, and base_url under [agent] right?'
+        WHEN 'permanent' THEN '/clear in the chat begins a new conversation; why: nanohost logs ' || t.session_id
+        WHEN 'context_full' THEN 'send less at once, or /clear in the chat'
         ELSE 'nanohost logs ' || t.session_id
     END AS do
 FROM turn_failures t JOIN sessions s ON s.id = t.session_id JOIN agent_groups g ON g.id = s.agent_group_id
