@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +50,8 @@ class News:
     """What edits, reactions, presses and answers among them are about: the number of that message by row id."""
     asked: Mapping[str, str]
     """The questions that answers among them are to, by row id."""
+    undelivered: frozenset[str]
+    """The questions among those waited for that reach nobody."""
     command_waits: bool
     """A command of the command line's is to have a turn of its own."""
     book: AddressBook
@@ -110,12 +112,13 @@ class Mailbox:
         """For how long the host's file has been missing."""
         return 0.0 if self._missing_since is None else time.monotonic() - self._missing_since
 
-    async def poll(self, now: datetime, *, force: bool = False) -> News | None:
+    async def poll(self, now: datetime, *, force: bool = False, questions: Collection[str] = ()) -> News | None:
         """What is new; None if nothing is, or if it cannot be read just now.
 
-        `force` looks even if the host has written nothing: after a turn of our own.
+        `force` looks even if the host has written nothing: after a turn of our own. `questions`: ids of those that are
+        waited for.
         """
-        return await self._do(self._poll, now, force)
+        return await self._do(self._poll, now, force, questions)
 
     async def meta(self) -> Meta:
         """What the host says of the session, as of now. Raises NotReady, Busy."""
@@ -215,7 +218,7 @@ class Mailbox:
         with reading_inbound(self._layout.inbound_db) as inbound:
             return inbound.meta()
 
-    def _poll(self, now: datetime, force: bool) -> News | None:
+    def _poll(self, now: datetime, force: bool, questions: Collection[str]) -> News | None:
         counter = self._read_counter()
         fell_due = self.next_due is not None and now >= self.next_due
         if counter is None:
@@ -225,7 +228,7 @@ class Mailbox:
             return None
         try:
             with reading_inbound(self._layout.inbound_db) as inbound:
-                news = self._look(inbound, now)
+                news = self._look(inbound, now, questions)
         except (NotReady, Busy):
             self._looked_in_vain()
             return None
@@ -237,7 +240,7 @@ class Mailbox:
         """What is due stays so: whoever waits for its time would look without a pause, until the host is back."""
         self._unread, self.next_due = True, None
 
-    def _look(self, inbound: InboundReader, now: datetime) -> News:
+    def _look(self, inbound: InboundReader, now: datetime, questions: Collection[str]) -> News:
         due = list(inbound.due(now))
         acks = self._writer.acks(row.id for row in due)
         rows = claims.eligible(due, acks, first_poll=self._first_poll)
@@ -256,6 +259,7 @@ class Mailbox:
             controls=tuple(claims.controls(rows)),
             about=references.numbers(shown, inbound, self._writer, book),
             asked=references.questions(shown, self._writer),
+            undelivered=inbound.undelivered(questions) if questions else frozenset(),
             command_waits=claims.command_waits(rows, acks),
             book=book,
             meta=meta,

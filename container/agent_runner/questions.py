@@ -1,8 +1,9 @@
 """The questions that calls of the agent are waiting for an answer to, in the turn that runs.
 
 The turn says what came in: an answer goes to the call that waits for it, and anything else that is for the agent ends
-the waiting, so that nobody is kept behind a question. Promises that a wait ends, at the latest with the turn; and that
-an answer is either given to a call or refused, never lost in between. Nothing here is kept: the files hold it all.
+the waiting, so that nobody is kept behind a question. So does the word that the question reached nobody. Promises that
+a wait ends, at the latest with the turn; and that an answer is either given to a call or refused, never lost in
+between. Nothing here is kept: the files hold it all.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Unanswered(Enum):
     """Why a call comes back without an answer."""
 
     NOT_YET = auto()
+    UNDELIVERED = auto()
+    """The question reached nobody: it was refused, or the platform gave up on it later."""
     INTERRUPTED = auto()
     """Something else came that is for the agent."""
     OVER = auto()
@@ -52,6 +55,11 @@ class Questions:
     def are_open(self) -> bool:
         """Whether a person is waited for."""
         return bool(self._open)
+
+    @property
+    def waited_for(self) -> frozenset[str]:
+        """Ids of the questions that a call waits for an answer to."""
+        return frozenset(self._open)
 
     def take_unseen(self) -> bool:
         """Was there a question since the last call? Its answer may have come before it was asked again."""
@@ -81,6 +89,11 @@ class Questions:
     def answer(self, row: MessageIn) -> bool:
         """Give an answer to the call that waits for it. False if it waits no longer."""
         return self._end(self._open.get(question_of(row) or ""), answer_in(row))
+
+    def undelivered(self, questions: Iterable[str]) -> None:
+        """These reached nobody: there is nothing to wait for."""
+        for question in questions:
+            self._end(self._open.get(question), Unanswered.UNDELIVERED)
 
     def give_way(self, rows: Iterable[MessageIn]) -> None:
         """These came for the agent: nobody is to wait behind a question. A note of the host keeps nobody waiting."""

@@ -308,7 +308,7 @@ class Turn:
         """See what came in meanwhile: messages join the turn, once the provider has its first prompt; a person who
         has had enough ends it."""
         force = self._questions.take_unseen() or self._unseen
-        news = await self._bench.mailbox.poll(self._bench.now(), force=force)
+        news = await self._bench.mailbox.poll(self._bench.now(), force=force, questions=self._questions.waited_for)
         if news is None:
             self._unseen = force
             return None
@@ -319,6 +319,7 @@ class Turn:
         self._unseen = bool(news.follow_ups) and not self._handed_over
         if news.follow_ups and not self._unseen:
             await self._join(news, provider)
+        self._questions.undelivered(news.undelivered)
         if news.command_waits:
             self._questions.interrupt()
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -311,6 +311,15 @@ class InboundReader:
             (platform_message_id,),
         )
         return tuple(row["out_id"] for row in rows)
+
+    def undelivered(self, out_ids: Collection[str]) -> frozenset[str]:
+        """Those of these messages of the runner's that reach nobody, as far as the host has said."""
+        rows = self._db.execute(
+            "SELECT out_id FROM delivered WHERE out_id IN (SELECT value FROM json_each(?))"
+            " AND status IN ('dead', 'dropped')",
+            (json.dumps([*out_ids]),),
+        )
+        return frozenset(row["out_id"] for row in rows)
 
     def closed_before(self, moment: datetime, *, after: int, limit: int) -> Mapping[int, str]:
         """Ids of closed messages of before that moment by number, the first above `after`; never the latest message."""

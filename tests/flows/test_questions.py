@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nanohost.channel_api import InboundEvent, Sender
+from nanohost.channel_api import Capabilities, InboundEvent, Sender
 from nanohost.model import EngageMode, Role, UnknownSender
 from nanohost.store import destinations, messaging_groups, roles
 from nanohost.testing.able_channel import AbleChannel
@@ -262,6 +262,40 @@ async def test_a_fresh_conversation_closes_its_questions(watched: Stage, able: A
         *_, told = await able.wait_for(3)
         assert told.text == "Nobody waits for an answer to this any more."
         assert await answers(flow) == []
+
+
+@pytest.mark.behaviour("DL-16")
+async def test_a_question_that_the_platform_gives_up_on_later_is_waited_for_no_longer(stage: Stage) -> None:
+    """As WhatsApp does outside of the 24-hour window, minutes after it took the message."""
+    stage.fake = FakeChannel(capabilities=Capabilities(fails_later=True))
+    async with stage.host() as flow:
+        await flow.wire(script=ASKS)
+        question = await asked(stage.fake)
+        await until(flow, "SELECT 1 FROM deliveries WHERE status = 'sent'")
+        await flow.host.delivery.failed_later(
+            FAKE, key=question.key, platform_message_id=f"fake-{question.order}", reason="outside of the window"
+        )
+        *_, answer = await stage.fake.wait_for(2)
+        assert "The question did not arrive, so nobody will answer it." in answer.text
+
+
+@pytest.mark.behaviour("DL-03")
+async def test_a_question_that_the_platform_refuses_is_waited_for_no_longer(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=ASKS)
+        watched.fake.refuses = True
+        await watched.fake.person_writes("ask me")
+        await until(flow, "SELECT 1 FROM deliveries WHERE status = 'dead'")
+        watched.fake.refuses = False
+        [answer] = await watched.fake.wait_for(1)
+        assert "The question did not arrive, so nobody will answer it." in answer.text
+
+
+async def until(flow: Flow, query: str) -> None:
+    """Wait until the central database has such a row."""
+    async with asyncio.timeout(5):
+        while not await flow.host.store.all(query):  # noqa: ASYNC110 - the database announces nothing
+            await asyncio.sleep(0.01)
 
 
 async def test_a_question_is_closed_after_a_week(watched: Stage, able: AbleChannel) -> None:

@@ -15,7 +15,7 @@ from nanohost_protocol.crash_points import VARIABLE
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader
 from nanohost_protocol.payloads import STOP, ChatIn, ControlIn, QuestionOut, SystemIn, TaskIn, encode
-from nanohost_protocol.rows import AckStatus, InKind, MessageIn, MessageOut, NewMessageIn, OutKind
+from nanohost_protocol.rows import AckStatus, Delivered, InKind, MessageIn, MessageOut, NewMessageIn, OutKind
 from tests.runner.host_side import HOME, OFFICE, WAIT_S, HostSide, chat, ended, running, until
 
 QUESTION = {"question": "Which colour?", "options": ["Red", "Blue"]}
@@ -49,6 +49,13 @@ async def asked(host: HostSide) -> MessageOut:
         return next((row for row in rows if row.kind == OutKind.QUESTION), None)
 
     return await host.seen(look)
+
+
+def tell(host: HostSide, message: MessageOut, status: str) -> None:
+    """The host says what became of a message of the agent's."""
+    outcome = Delivered(out_id=message.id, status=status, platform_message_ids=(), changed_at=datetime.now(UTC))
+    with writing(host.layout.inbound_db, durable=False) as inbound:
+        inbound.project_delivered([outcome])
 
 
 def row_of(message: NewMessageIn) -> MessageIn:
@@ -160,6 +167,49 @@ async def test_a_task_that_falls_due_ends_the_waiting_and_a_note_of_the_host_doe
         host.put(other("t1", InKind.TASK, TaskIn(prompt="water")))
         await host.acked("m1", "s1", "t1")
     assert "Something else came instead" in host.texts()[0]
+
+
+@pytest.mark.behaviour("AP-09", "DL-16")
+@pytest.mark.parametrize("status", ["dead", "dropped"])
+async def test_a_question_that_reaches_nobody_is_waited_for_no_longer(host: HostSide, status: str) -> None:
+    host.script({"match": "ask", "actions": [ASKS]})
+    host.say("m1", "ask")
+    async with running(host, host.settings(poll_interval_s=0.05)):
+        question = await asked(host)
+        tell(host, question, "sent")
+        await until(lambda: host.progress().get("waiting") == "person")
+        tell(host, question, status)
+        await host.acked("m1")
+    assert "The question did not arrive, so nobody will answer it." in host.texts()[0]
+
+
+@pytest.mark.behaviour("AP-09", "RU-08", "DL-16")
+async def test_a_turn_that_is_run_again_does_not_wait_for_a_question_that_reached_nobody(host: HostSide) -> None:
+    host.script({"match": "ask", "actions": [ASKS]})
+    host.say("m1", "ask")
+    async with running(host):
+        question = await asked(host)
+    tell(host, question, "dead")
+    async with running(host, host.settings(lease="lease-2")):
+        host.retry((await host.acked("m1", status=AckStatus.ABANDONED))["m1"])
+        await host.acked("m1")
+    assert "The question did not arrive" in host.texts()[0]
+    assert questions(host) == 1
+
+
+@pytest.mark.behaviour("AP-09")
+async def test_a_message_beside_it_that_reaches_nobody_ends_no_waiting(host: HostSide) -> None:
+    says = {"tool": "send_message", "arguments": {"text": "one moment"}}
+    host.script({"match": "ask", "actions": [says, ASKS]}, SILENT)
+    host.say("m1", "ask")
+    async with running(host, host.settings(poll_interval_s=0.05)):
+        question = await asked(host)
+        tell(host, host.sent()[0], "dead")
+        tell(host, question, "unknown")
+        await until(lambda: host.progress().get("waiting") == "person")
+        host.put(answer("a1", question.id))
+        await host.acked("m1", "a1")
+    assert host.texts()[-1] == 'so: <answer from="Bo" id="4">Red</answer>'
 
 
 @pytest.mark.behaviour("AP-09", "AC-06")

@@ -15,6 +15,8 @@ WAIT_MINUTES, MOST_MINUTES = 10, 60
 _LATER = "The answer will come as a message of theirs; end your turn, unless there is something else to do."
 _UNANSWERED = {
     Unanswered.NOT_YET: f"There is no answer yet. {_LATER}",
+    Unanswered.UNDELIVERED: "The question did not arrive, so nobody will answer it. Ask in another place, or do"
+    " without; a message of the host may say why.",
     Unanswered.INTERRUPTED: "Nobody has answered. Something else came instead, and you have it or get it next: see"
     " whether it settles the question. An answer that still comes will come as a message.",
 }
