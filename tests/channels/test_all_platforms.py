@@ -125,6 +125,7 @@ WHATSAPP_STATUS_S = 0.01
 """How long its channel waits for word of a message whose answer was lost; real seconds, for each attempt."""
 
 
+@pytest.mark.case("a platform that answers 503 for ten minutes")
 @pytest.mark.behaviour("DL-04", "DL-05", "DL-07")
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.SERVER_ERROR])
 @pytest.mark.parametrize("name", platform_names())

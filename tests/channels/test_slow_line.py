@@ -72,6 +72,7 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, paus
         writer.close()
 
 
+@pytest.mark.case("an upload of 50 MB over a slow line (1 Mbit/s)")
 @pytest.mark.behaviour("DL-15")
 @pytest.mark.parametrize("name", platform_names())
 async def test_a_file_on_a_slow_line_is_sent_once_however_long_it_takes(tmp_path: Path, name: str) -> None:

@@ -111,6 +111,8 @@ def reads(asked: Asked) -> ToolUse:
     return ToolUse("Read", {"file_path": found[1]})
 
 
+@pytest.mark.case("a scanned PDF of 3 MB read by the agent")
+@pytest.mark.case("a photo of 6 MB sent by a person")
 @pytest.mark.behaviour("IN-06", "RU-06")
 async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answered(
     api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
@@ -144,6 +146,7 @@ async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
     assert book == able.files["book"]
 
 
+@pytest.mark.case("a file of 1.3 MB written by the agent")
 @pytest.mark.behaviour("RU-06")
 async def test_an_agent_writes_a_file_of_more_than_a_mebibyte(
     api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
@@ -170,6 +173,7 @@ def _is_not_begun_afresh(asked: Asked) -> bool:
     return "earlier-conversation" not in json.dumps(asked.body["messages"])
 
 
+@pytest.mark.case("a history that the model refuses")
 @pytest.mark.parametrize("why", REFUSALS)
 async def test_a_spoiled_history_heals_in_one_message(
     api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path, why: str

@@ -95,6 +95,7 @@ async def spending(tmp_path: Path, *, priced_as: str) -> AsyncIterator[Spending]
             yield it
 
 
+@pytest.mark.case("costs after a killed container")
 async def test_the_sum_is_right_at_every_step_however_often_the_container_is_killed(tmp_path: Path) -> None:
     """The running total of the command line begins at zero after a kill, and passes the old one in its first turn."""
     async with spending(tmp_path, priced_as=PRICED_HOST) as it:

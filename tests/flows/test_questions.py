@@ -264,6 +264,7 @@ async def test_a_fresh_conversation_closes_its_questions(watched: Stage, able: A
         assert await answers(flow) == []
 
 
+@pytest.mark.case("a question that the platform gives up on later")
 @pytest.mark.behaviour("DL-16")
 async def test_a_question_that_the_platform_gives_up_on_later_is_waited_for_no_longer(stage: Stage) -> None:
     """As WhatsApp does outside of the 24-hour window, minutes after it took the message."""

@@ -29,6 +29,7 @@ def _engine(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("docker_engine")
 
 
+@pytest.mark.case("a companion file of outbound.db that is no regular file")
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06", "RT-03")
 async def test_a_journal_that_is_swapped_for_a_pipe_stops_its_own_session_alone(tmp_path: Path, kind: str) -> None:
@@ -47,6 +48,18 @@ async def test_a_session_that_only_holds_a_lock_is_stopped_and_named(tmp_path: P
         await let_loose(flow, "lock")
         await flow.fake.person_writes("are you there?", chat="bad")
         assert "outbound.db has been locked for" in await trouble(flow)
+
+
+@pytest.mark.case("ten sessions that lock their own outbound.db")
+@pytest.mark.behaviour("SE-06", "RT-03")
+async def test_beside_ten_sessions_that_hold_a_lock_another_is_answered(tmp_path: Path) -> None:
+    """How fast, benchmarks/hostile.py measures."""
+    async with hosting(tmp_path, "process", max_containers=12) as flow:
+        await flow.wire("good", "good")
+        for number in range(10):
+            await let_loose(flow, "lock", chat=f"bad{number}")
+            await flow.fake.person_writes("are you there?", chat=f"bad{number}")
+        assert await _talk(flow) == [f"echo: {number}" for number in range(MESSAGES)]
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
@@ -138,6 +151,7 @@ async def test_the_owner_is_told_of_a_session_that_goes_on_flooding_its_way_to_t
         assert words.endswith(f"To stop it: nanohost sessions hold {session.id}")
 
 
+@pytest.mark.case("a container that keeps 250 MB in its state")
 @pytest.mark.parametrize("name", ["large_state", "large_text"])
 async def test_what_a_container_keeps_in_its_file_is_not_kept_in_the_hosts_memory(tmp_path: Path, name: str) -> None:
     async with hosting(tmp_path, "process") as flow:

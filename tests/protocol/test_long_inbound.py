@@ -47,6 +47,7 @@ READS: dict[str, Callable[[InboundReader], object]] = {
     "answer_to": lambda box: box.answer_to("none", after=2 * ROWS - 2_001),
     "with_platform_id": lambda box: list(box.with_platform_id(ChatId("fake", "main", "c1"), "none")),
     "sent_as": lambda box: box.sent_as("none"),
+    "undelivered": lambda box: box.undelivered(["o7", "none"]),
     "highest_seq": lambda box: box.highest_seq(),
     "destinations": lambda box: box.destinations(),
     "default_destination": lambda box: box.default_destination(),
@@ -116,6 +117,7 @@ def steps(db: sqlite3.Connection, work: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.case("a session with 50,000 sent rows")
 @pytest.mark.parametrize("name", READS)
 def test_reading_costs_the_same_whatever_was_said(connection: sqlite3.Connection, name: str) -> None:
     assert steps(connection, lambda: READS[name](InboundReader(connection))) <= MOST_STEPS

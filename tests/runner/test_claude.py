@@ -261,6 +261,7 @@ async def test_stop_ends_a_question_of_the_model(host: HostSide, api: MessagesAp
     assert host.texts() == ["back"]
 
 
+@pytest.mark.case("a /stop while a text comes out")
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("after", ["nothing", "a tool", "a message beside the stop"])
 async def test_stop_sends_nothing_of_a_text_that_was_coming_out(host: HostSide, api: MessagesApi, after: str) -> None:
@@ -595,6 +596,7 @@ REFUSALS: dict[str, tuple[Reply, str]] = {
 """What the model refuses a conversation for, in the words of the Messages API, and what the person is told."""
 
 
+@pytest.mark.case("a history that is too large for the model")
 @pytest.mark.parametrize("why", REFUSALS)
 async def test_a_history_that_is_refused_heals_in_one_message_whatever_it_is_refused_for(
     host: HostSide, api: MessagesApi, why: str
@@ -651,6 +653,7 @@ async def test_a_message_that_is_refused_by_itself_is_not_tried_again_and_costs_
     assert first.continuation == last.continuation
 
 
+@pytest.mark.case("an answer longer than the model may write")
 @pytest.mark.behaviour("RU-04")
 async def test_an_answer_longer_than_the_model_may_write_is_said_as_far_as_it_came(
     host: HostSide, api: MessagesApi

@@ -89,6 +89,7 @@ async def test_a_task_is_asked_for_and_its_id_is_known_at_once(host: HostSide) -
     assert task_id(session=SESSION, request=row.id) in said
 
 
+@pytest.mark.case("a reminder in the past")
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [
