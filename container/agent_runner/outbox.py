@@ -268,9 +268,10 @@ def _read(read: Callable[[], bytes]) -> tuple[bytes, NotSent | None]:
 
 
 def _fit(text: str) -> str:
-    """Text that a row can carry."""
+    """Text that a row can carry; what is left out is said, as the host says it of what people write."""
     text = clean(text)
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    more = len(text) - LONGEST_TEXT
+    return text if more <= 0 else f"{text[:LONGEST_TEXT]}\n[cut: {more} more characters]"
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:

@@ -13,13 +13,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent_runner.mailbox import Mailbox
-from agent_runner.outbox import Outbox
+from agent_runner.outbox import LONGEST_TEXT, Outbox
 from agent_runner.prompt import View, batch_prompt
 from agent_runner.questions import Questions
 from agent_runner.tools import Toolbox, ToolRefused, load_tools
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.payloads import (
+    ChatOut,
     EditOut,
     FileOut,
     OutPayload,
@@ -87,6 +88,11 @@ async def test_a_task_is_asked_for_and_its_id_is_known_at_once(host: HostSide) -
     assert decode_out(row.kind, row.content) == TaskOut(prompt="water", due="in 10 min", timezone="Asia/Tokyo")
     assert row.in_reply_to == "m1"
     assert task_id(session=SESSION, request=row.id) in said
+
+
+async def test_a_text_that_is_cut_says_how_much_of_it_is_missing(host: HostSide) -> None:
+    _, [row] = await called(host, "send_message", text="a" * (LONGEST_TEXT + 7))
+    assert decode_out(row.kind, row.content) == ChatOut(text="a" * LONGEST_TEXT + "\n[cut: 7 more characters]")
 
 
 @pytest.mark.case("a reminder in the past")
