@@ -17,6 +17,7 @@ from nanohost.channel_api import Attachment
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.errors import RuntimeUnavailable
+from nanohost.gateway.model_call import TOO_LARGE
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
@@ -144,6 +145,23 @@ async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
     assert [message.text for message in able.sent] == ["A book."]
     [(_, book)] = api.messages[-1].files
     assert book == able.files["book"]
+
+
+@pytest.mark.behaviour("GW-01", "RU-06")
+async def test_two_pdfs_that_are_more_than_one_request_may_hold_are_read_and_answered(
+    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+) -> None:
+    """The gateway refuses the request that holds both, and the command line shortens the conversation."""
+    able.files = {"one": scanned_pdf(14_000_000), "two": scanned_pdf(14_000_001)}
+    api.default = Text("A letter.")
+    async with claude(api, able, runtime, tmp_path) as flow:
+        for number, ref in enumerate(able.files, 1):
+            api.replies.append(reads)
+            await able.person_sends("what is in it?", Attachment(ref=ref, name="scan.pdf"))
+            await able.wait_for(number, LIMIT_S)
+        failed = await flow.host.store.reports.all("SELECT error FROM model_calls WHERE status != 200")
+    assert [message.text for message in able.sent] == ["A letter.", "A letter."]
+    assert [row["error"] for row in failed] == [TOO_LARGE]
 
 
 @pytest.mark.case("a file of 1.3 MB written by the agent")
