@@ -294,7 +294,7 @@ async def test_a_question_that_the_platform_refuses_is_waited_for_no_longer(watc
 
 async def until(flow: Flow, query: str) -> None:
     """Wait until the central database has such a row."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not await flow.host.store.all(query):  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.01)
 

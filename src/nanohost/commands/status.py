@@ -147,6 +147,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
 
 
 REFUSED = {400, 413, 422}
+"""HTTP statuses of a service that does not take what it is sent, for what is in it or for its size."""
 REFUSES = (
     "the model refuses what it is sent. If that is in a conversation, its agent begins a new one by itself; if it"
     " lasts: /clear in that chat, and nanohost logs SESSION"
