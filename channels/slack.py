@@ -646,6 +646,9 @@ class SlackChannel:
 
     async def _take(self, inbox: Inbox, me: _Me, body: Mapping[str, object]) -> None:
         """Hand in what a payload says. One that says nothing to us, or makes no sense, is done with."""
+        if (moved := _move_of(body)) is not None:
+            await inbox.moved(*moved)
+            return
         for event in await _understood(str(body.get("type"))[:50], self._events(me, body)):
             if not event.sender.is_self:  # all that we post comes back
                 await inbox.accept(event)
@@ -1092,6 +1095,16 @@ async def _understood(about: str, reading: Awaitable[Sequence[InboundEvent]]) ->
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # a ValidationError is a ValueError
         _log.info("slack_event_ignored", type=about, error=type(error).__name__)
         return ()
+
+
+def _move_of(body: Mapping[str, object]) -> tuple[str, str] | None:
+    """Which channel is called by which other id from now on: when it is shared with another organisation or no more
+    (https://docs.slack.dev/reference/events/channel_id_changed)."""
+    event = body.get("event")
+    if not isinstance(event, dict) or event.get("type") != "channel_id_changed":
+        return None
+    old, new = event.get("old_channel_id"), event.get("new_channel_id")
+    return (old, new) if isinstance(old, str) and isinstance(new, str) and old and new else None
 
 
 def _deletion(chat: str, ts: str, thread: str | None, *, is_group: bool, at: datetime | None = None) -> InboundEvent:

@@ -860,19 +860,20 @@ def _click(query: CallbackQuery) -> InboundEvent | None:
 
 
 def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | None:
-    """What was added; one that is taken back says nothing. Telegram does not tell the topic."""
-    before = {_emoji(one) for one in change.old_reaction}
-    added = [emoji for one in change.new_reaction if (emoji := _emoji(one)) not in before]
+    """What was added, or else what was taken back. Telegram does not tell the topic."""
+    before, after = ([_emoji(one) for one in some] for some in (change.old_reaction, change.new_reaction))
+    added = [emoji for emoji in after if emoji not in before]
+    removed = [emoji for emoji in before if emoji not in after]
     who = change.user or change.actor_chat
-    if not added or who is None:
+    if not (added or removed) or who is None:
         return None
     return InboundEvent(
         platform_id=str(change.chat.id),
         platform_message_id=f"{change.message_id}:{number}",
         sender=_person(who),
-        text=" ".join(added),
+        text=" ".join(added or removed),
         sent_at=change.date,
-        kind=EventKind.REACTION,
+        kind=EventKind.REACTION if added else EventKind.REACTION_REMOVED,
         is_group=_is_group(change.chat),
         refers_to=str(change.message_id),
         chat_name=_well_formed(change.chat.effective_name or ""),
@@ -998,7 +999,9 @@ def _said(message: Message, me: User) -> _Said:
         text, names_bot = _of_rich_text(rich, me)
     is_addressed = names_bot or answers_bot
     shared = tuple(_things(message))
-    if not (text or files or shared):
+    if text or files or shared:
+        shared += tuple(_in_place_of(name, value) for name, value in _unread(message).items() if name in _CONTENT)
+    else:
         shared = tuple(_unknown(message))
     return _Said(
         text=text,
@@ -1043,10 +1046,19 @@ def _passed_on(message: Message) -> Part | None:
         author, chat = _source(origin)
         sent_at = None if origin is None else origin.date
         return Part(kind=PartKind.FORWARDED, text=text, author=author, chat=chat, sent_at=sent_at)
-    if "via_bot" in unread or (message.via_bot is not None and (message.text or message.caption)):
+    buttons = tuple(_buttons(message))
+    if "via_bot" in unread or (message.via_bot is not None and (message.text or message.caption or buttons)):
         author = "" if message.via_bot is None else f"@{message.via_bot.username or message.via_bot.id}"
-        return Part(kind=PartKind.SHARED, title="made by another bot", text=text, author=_well_formed(author))
+        whole = "\n".join(filter(None, [text, *buttons]))
+        return Part(kind=PartKind.SHARED, title="made by another bot", text=whole, author=_well_formed(author))
     return None
+
+
+def _buttons(message: Message) -> Iterator[str]:
+    """What another bot offers below its words: only a person can press it."""
+    rows = message.reply_markup.inline_keyboard if message.reply_markup is not None else ()
+    for button in (one for row in rows for one in row):
+        yield _well_formed(f"[button: {button.text} {button.url}]" if button.url else f"[button: {button.text}]")
 
 
 def _source(origin: MessageOrigin | None) -> tuple[str, str]:
@@ -1267,6 +1279,10 @@ _IN_WORDS: Mapping[str, Callable[[Any], tuple[str, str]]] = {
     "passport_data": lambda _: ("Telegram Passport", "documents, encrypted for somebody else"),
 }
 """By the field of a message: what it is, and what there is to say of it."""
+_CONTENT = frozenset(
+    {*_IN_WORDS, "photo", "voice", "audio", "video", "video_note", "animation", "document", "rich_message"}
+)
+"""The fields that people fill. What Telegram adds itself is nothing that they said, so it is not missed."""
 
 
 # --- what the library does not know -------------------------------------------------------------------------------
@@ -1276,9 +1292,14 @@ def _unknown(message: Message) -> Iterator[Part]:
     """What the library keeps aside, and what it could not read: that it is there, and what words are found in it."""
     aside = {key: value for key, value in message.api_kwargs.items() if key != _UNREAD}
     for name, value in {**aside, **_unread(message)}.items():
-        found = "; ".join(_found_words(value))[:_MOST_FOUND]
-        words = f"something that Telegram calls {name[:100]}, which cannot be shown here"
-        yield _shared("not known here", f"[{words}{f': {found}' if found else ''}]")
+        yield _in_place_of(name, value)
+
+
+def _in_place_of(name: str, value: object) -> Part:
+    """The field's name, and what words are found in it."""
+    found = "; ".join(_found_words(value))[:_MOST_FOUND]
+    words = f"something that Telegram calls {name[:100]}, which cannot be shown here"
+    return _shared("not known here", f"[{words}{f': {found}' if found else ''}]")
 
 
 def _unread(message: Message) -> Mapping[str, object]:

@@ -12,6 +12,8 @@ from hypothesis import settings
 
 from nanohost.removal import remove
 
+pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testing.simulator_suite")
+
 SHARED_MEMORY = Path("/dev/shm")
 
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

@@ -1,38 +1,90 @@
-"""Each case of tests/cases/ is shown by a test: one that is added there is noticed.
-
-The files of the platforms and of Markdown are run case by case by the tests that read them. A case of any other file
-says in words what becomes of it, and is named by the test that shows it: @pytest.mark.case("its name").
-"""
+"""Every case of tests/cases/ is run by the test that it names, and none is left out without a word."""
 
 from __future__ import annotations
 
-import ast
 import json
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
-TESTS = Path(__file__).parent
-RUN_FROM_THE_FILE = {"discord_slack_whatsapp.json", "markdown.json", "telegram.json", "whatsapp.json"}
-"""By tests/channels/*/test_cases.py, tests/rendering/test_cases.py and what reads tests/support/arrivals.py."""
+import pytest
+
+from tests.channels.discord import test_cases as discord
+from tests.channels.slack import test_cases as slack
+from tests.channels.telegram import test_cases as telegram
+from tests.channels.whatsapp import test_cases as whatsapp
+from tests.channels.whatsapp_linked import test_cases as whatsapp_linked
+from tests.rendering import test_cases as rendering
+from tests.support.cases import KEYS, OWN_TEST, PLATFORMS, RENDERING, Located, inputs, located
+
+RUNNERS: dict[str, ModuleType] = {
+    "telegram": telegram,
+    "discord": discord,
+    "slack": slack,
+    "whatsapp": whatsapp,
+    "whatsapp_linked": whatsapp_linked,
+    RENDERING: rendering,
+}
+PROVED = "tests/test_cases.py::test_every_case_is_run_by_the_test_that_it_names"
 
 
-def test_every_case_is_named_by_a_test() -> None:
-    cases = Counter(
-        str(case["name"])
-        for file in (TESTS / "cases").glob("*.json")
-        if file.name not in RUN_FROM_THE_FILE
-        for case in json.loads(file.read_text(encoding="utf-8"))
-    )
-    named = {name for path in TESTS.rglob("*.py") for name in _named_in(path)}
-    assert cases
-    assert [name for name, count in cases.items() if count > 1] == []
-    assert cases.keys() - named == set(), "no test names these: see the top of this file"
-    assert named - cases.keys() == set(), "there are no such cases"
+def test_there_is_a_test_of_every_platform() -> None:
+    assert RUNNERS.keys() == {*PLATFORMS, RENDERING}
 
 
-def _named_in(path: Path) -> Iterator[str]:
-    """The names given to `pytest.mark.case(...)` anywhere in a file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.case":
-            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_test_of_cases_has_all_that_are_for_it(runner: str) -> None:
+    assert runner in {one.runner for one in located()}
+    assert inputs(runner) == RUNNERS[runner].CASES
+    tests = [value for name, value in vars(RUNNERS[runner]).items() if name.startswith("test_")]
+    given = [mark.args[1] for test in tests for mark in test.pytestmark if mark.name == "parametrize"]
+    run = [one if isinstance(one, dict) else one.values[0] for some in given for one in some]
+    assert [case for case in inputs(runner) if case not in run] == []
+
+
+@pytest.mark.parametrize("one", located(), ids=str)
+def test_every_case_is_run_by_the_test_that_it_names(one: Located) -> None:
+    runner = one.runner
+    known = KEYS if runner == OWN_TEST else KEYS | RUNNERS[runner].KEYS
+    assert one.case.keys() - known == set(), "the case says something that its test does not look at"
+
+
+def test_no_two_cases_of_a_platform_have_one_name() -> None:
+    names = [(one.platform, one.case["name"]) for one in located()]
+    assert sorted({str(name) for name in names if names.count(name) > 1}) == []
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_file_that_is_added_is_run(platform: str, tmp_path: Path) -> None:
+    added = [{"platform": platform, "name": "a", "input": {}}, {"name": "b", "forms": "all", "input": "x"}]
+    (tmp_path / "added.json").write_text(json.dumps(added))
+    (tmp_path / f"{platform}.json").write_text(json.dumps([{"name": "c", "input": {}}]))
+    assert {case["name"] for case in inputs(platform, tmp_path)} == {"a", "c"}
+    assert inputs(RENDERING, tmp_path) == [added[1]]
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        (
+            {"name": "a", "platform": "matrix", "input": {}},
+            "'matrix'; there are tests of telegram, discord",
+        ),
+        ({"name": "a", "platform": ["discord", "slack"], "input": {}}, "there are tests of telegram, discord"),
+        ({"name": "a", "platform": "discord"}, "no test runs it"),
+        ({"name": "a", "input": {}}, "no test runs it"),
+        ({"name": "a", "then": "all is well"}, "which proves it"),
+        ({"name": "a", "then": "all is well", "test": "tests/test_cases.py"}, "which proves it"),
+        ({"name": "a", "then": "all is well", "test": f"{PROVED}_not"}, "which proves it"),
+    ],
+)
+def test_a_case_that_nothing_runs_is_an_error_and_not_left_out(
+    case: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "added.json").write_text(json.dumps([case]))
+    with pytest.raises(ValueError, match=says):
+        inputs("discord", tmp_path)
+
+
+def test_a_case_without_an_input_is_run_by_the_test_of_its_own() -> None:
+    case = {"name": "a", "then": "all is well", "test": PROVED}
+    assert Located(file="added", case=case).runner == OWN_TEST

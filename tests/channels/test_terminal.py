@@ -25,6 +25,7 @@ from nanohost.channel_api import (
     ShowsTyping,
 )
 from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox, receiving
+from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 
 from .terminal_person import TerminalPerson
@@ -114,6 +115,7 @@ def inbox() -> SuiteInbox:
 
 
 @pytest.mark.behaviour("IN-01", "IN-02", "IN-07", "DL-01", "DL-04")
+@pytest.mark.content(Content.TEXT)
 class TestTerminalConforms(ChannelSuite):
     @pytest.fixture
     async def bench(self, tmp_path: Path) -> AsyncIterator[ChannelBench]:
@@ -145,6 +147,7 @@ async def test_a_client_that_gives_no_names_is_the_local_user_in_the_local_chat(
 
 
 @pytest.mark.parametrize("line", GARBAGE, ids=[repr(line[:30]) for line in GARBAGE])
+@pytest.mark.content(Content.UNREADABLE)
 async def test_a_line_that_makes_no_sense_is_answered_and_the_connection_stays(
     bench: TerminalBench, inbox: SuiteInbox, line: bytes
 ) -> None:

@@ -191,8 +191,8 @@ async def test_a_simulated_platform_can_be_told_to_send_what_is_not_words() -> N
     shown, telegram = io.StringIO(), find_simulator("telegram")
     written = await serve(telegram, io.StringIO("/send poll\n/send pigeon\n"), shown)
     assert written == 1
-    assert "/send KIND sends something that is not words: link behind a word, " in shown.getvalue()
-    assert "there is nothing called 'pigeon' to send; there are: link behind a word, " in shown.getvalue()
+    assert "/send KIND sends what is more than words; /send alone lists what there is" in shown.getvalue()
+    assert "there is nothing called 'pigeon' to send: /send alone lists what there is" in shown.getvalue()
     assert len(telegram.screen(telegram.dm, sender=None)) == 1
 
 

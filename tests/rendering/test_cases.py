@@ -1,10 +1,6 @@
-"""The inputs that failed once, in every form that they name: tests/cases/markdown.json. What is added there is run."""
+"""The cases of Markdown (see tests/support/cases.py): inputs that failed once, in every form that they name."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,10 +8,10 @@ from nanohost.rendering import Form, split
 from tests.rendering.checkers import check
 from tests.rendering.readers import entities_in, seen
 from tests.rendering.test_any_text import NATIVE
+from tests.support.cases import RENDERING, Case, inputs
 
-Case = dict[str, Any]
-KNOWN = {"name", "input", "input_repeat", "forms", "sees", "sees_each", "not", "reads", "limit"}
-CASES: list[Case] = json.loads((Path(__file__).parents[1] / "cases" / "markdown.json").read_text())
+KEYS = frozenset({"input_repeat", "forms", "sees", "sees_each", "not", "reads", "limit"})
+CASES = inputs(RENDERING)
 READ: list[Form] = [form for form in Form if form is not Form.MARKDOWN]
 """MARKDOWN is left as it was written."""
 
@@ -38,7 +34,6 @@ def input_of(case: Case) -> str:
     [pytest.param(case, form, id=f"{case['name']}-{form}") for case in CASES for form in forms_of(case)],
 )
 def test_an_input_that_failed_once_reads_as_it_was_meant(case: Case, form: Form) -> None:
-    assert set(case) <= KNOWN, "a case says something that this test does not know"
     entities = case.get("limit", {}).get("entities_per_message")
     parts = split(input_of(case), form, NATIVE[form])
     for part in parts:

@@ -1,52 +1,53 @@
-"""The inputs of tests/cases/, and what the agent reads of an event.
+"""What the agent reads of events that a channel handed in: the real intake's cleaning, row and prompt, no host.
 
-Each file of tests/cases/ is a list of objects: `platform`, `name`, and what is sent (`input`, or `input_series` for
-several); `sees` is in what the agent reads, `unseen` is not; `text`, `event`, `refers_to`, `album`, `mentions` are the
-event's own, `files` and `events` how many there are. `then` says in words what a test of its own shows.
+What a case of tests/cases/ may say of it: `sees` is in what the agent reads, `not` is not; `text`, `event`,
+`refers_to`, `album`, `mentions` are the event's own; `files` and `events` how many there are; `silent`: there is none.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC
 from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
 
 from agent_runner.destinations import AddressBook
 from agent_runner.prompt import View, batch_prompt
-from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.channel_api import EventKind, FetchesFiles, InboundEvent
+from nanohost.intake.cleaning import cleaned, problem_of
 from nanohost.model import EventId, WiringId
 from nanohost.routing.albums import joined
 from nanohost.routing.message import message_for
 from nanohost.store.events import ChatKey, StoredEvent
-from nanohost_protocol.rows import MessageIn
+from nanohost.testing.channel_suite import identity
+from nanohost.testing.manual_clock import START
+from nanohost_protocol.rows import Destination, MessageIn
+from tests.support.cases import Case
 
-ROOT = Path(__file__).parents[2]
-NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
-VIEW = View(
-    now=NOW, zone=ZoneInfo("Europe/Berlin"), timezone="Europe/Berlin", book=AddressBook(destinations=(), default=None)
-)
-Case = Mapping[str, Any]
-
-
-def cases(platform: str) -> list[Case]:
-    """All that name this platform, of all files."""
-    files = sorted((ROOT / "tests" / "cases").glob("*.json"))
-    found = [case for file in files for case in json.loads(file.read_text(encoding="utf-8"))]
-    return [case for case in found if case.get("platform") == platform]
+KEYS = frozenset({"sees", "not", "text", "event", "refers_to", "album", "mentions", "files", "events", "silent"})
+_BOOK = AddressBook(destinations=(Destination(name="home", display_name="Home"),), default="home")
 
 
-def inputs(platform: str) -> list[Case]:
-    """Those that say what is sent, and not what comes of it in words alone."""
-    return [case for case in cases(platform) if "then" not in case]
+def shown(rows: Sequence[MessageIn]) -> str:
+    """The prompt of these rows."""
+    return batch_prompt(rows, View(now=START, zone=UTC, timezone="UTC", book=_BOOK)).text
 
 
 def as_read(*events: InboundEvent) -> str:
     """What the agent reads of them, in one prompt."""
-    return batch_prompt([_row(number, event) for number, event in enumerate(events)], VIEW).text
+    return shown([_row(number, event) for number, event in enumerate(events)])
+
+
+def prompt_of(*events: InboundEvent) -> str:
+    """The same, of events as they come. Fails for one that the host would not keep."""
+    for event in events:
+        assert problem_of(event) is None, f"{problem_of(event)}: {event}"
+    return as_read(*(cleaned(event, threads=True) for event in events))
+
+
+def unescaped(prompt: str) -> str:
+    """The prompt as whoever knows XML reads it."""
+    return prompt.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
 
 
 def _row(number: int, event: InboundEvent) -> MessageIn:
@@ -55,7 +56,7 @@ def _row(number: int, event: InboundEvent) -> MessageIn:
         seq=2 * number,
         id=new.id,
         kind=new.kind,
-        timestamp=new.timestamp,
+        timestamp=START,
         status="pending",
         process_after=None,
         tries=0,
@@ -68,17 +69,21 @@ def _row(number: int, event: InboundEvent) -> MessageIn:
 
 def _stored(number: int, event: InboundEvent) -> StoredEvent:
     chat = ChatKey("any", "default", event.platform_id)
-    return StoredEvent(id=EventId(number), chat=chat, event=event, received_at=NOW)
+    return StoredEvent(id=EventId(number), chat=chat, event=event, received_at=START)
 
 
-def check(case: Case, events: Iterable[InboundEvent]) -> None:
-    """That the events are what the case says. Raises AssertionError."""
-    some = list(events)
-    read = as_read(*some)
-    assert len(some) == case.get("events", 1)
-    assert [words for words in case["sees"] if words not in read] == [], read
-    assert [words for words in case.get("unseen", []) if words in read] == [], read
+# Cases
+
+
+def check(case: Case, events: Iterable[InboundEvent], *, files: Collection[bytes] | None = None) -> None:
+    """That what was handed in is what the case says. `files`: what was fetched. Raises AssertionError."""
+    some = list({identity(event): event for event in events}.values())
+    assert len(some) == case.get("events", 0 if case.get("silent") else 1)
+    if not some:
+        return
+    check_words(case, prompt_of(*some))
     assert sum(len(event.attachments) for event in some) == case.get("files", 0)
+    assert files is None or (all(files) and len(files) == case.get("files", 0))
     for event in some:
         assert event.kind == case.get("event", "message")
         assert event.album == case.get("album")
@@ -89,30 +94,53 @@ def check(case: Case, events: Iterable[InboundEvent]) -> None:
             assert event.text or event.parts or event.attachments or event.refers_to, "it tells nothing"
 
 
-def table(rows: Iterable[tuple[Case, list[InboundEvent]]]) -> str:
-    """What arrives as what, for the documentation."""
-    lines = ["| what people send | what the agent reads |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {case['name']} | {_cell(events)} |" for case, events in rows)])
+def check_words(case: Case, prompt: str) -> None:
+    """That the agent reads what it must, and not what it must not. Raises AssertionError."""
+    read = unescaped(prompt)
+    assert [words for words in case.get("sees", []) if words not in read] == [], read
+    assert [words for words in case.get("not", []) if words in read] == [], read
 
 
-_TOLD = {EventKind.DELETION: "that it is gone", EventKind.REACTION_REMOVED: "that it was taken back"}
+async def fetched(channel: FetchesFiles, events: Iterable[InboundEvent], folder: Path) -> set[bytes]:
+    """The files that came with these, each once."""
+    found = set()
+    for number, file in enumerate(one for event in events for one in event.attachments):
+        path = folder / f"file-{number}"
+        path.touch()
+        await channel.fetch(file, path, most_bytes=10_000)
+        found.add(path.read_bytes())
+    return found
 
 
-def _cell(events: list[InboundEvent]) -> str:
-    """Without what is the same for all: who wrote, when and where."""
-    rows = [_TOLD.get(event.kind) or f"`{_row_text(event)}`" for event in _as_one(events)]
-    files = sum(len(event.attachments) for event in events)
-    told = {0: "", 1: " and the file"}.get(files, f" and {files} files")
-    return ("<br>".join(rows) or "nothing").replace("|", "\\|") + told
+# Pages
 
 
-def _as_one(events: list[InboundEvent]) -> list[InboundEvent]:
+def as_one(events: Sequence[InboundEvent]) -> Sequence[InboundEvent]:
     """An album is one message; see routing/albums.py."""
     if not events or events[0].album is None:
         return events
     return [joined([_stored(number, event) for number, event in enumerate(events)])]
 
 
-def _row_text(event: InboundEvent) -> str:
-    row = as_read(event).partition("\n")[2]
-    return " ".join(re.sub(r' (from="[^"]*" )?id="\d+" time="[^"]*"', "", row, count=1).split())
+_TOLD = {EventKind.DELETION: "that it is gone", EventKind.REACTION_REMOVED: "that it was taken back"}
+
+
+def cell(event: InboundEvent) -> str:
+    """Without what is the same for all: who wrote, when and where."""
+    if event.kind in _TOLD:
+        return _TOLD[event.kind]
+    element = prompt_of(event).partition("\n")[2].strip()
+    frame = "message" if event.kind is EventKind.MESSAGE else ""
+    inside = re.sub(rf"\A<{frame}[^>]*>|</{frame}>\Z", "", element).strip() if frame else _bare(element)
+    files = [f"file {one.name or one.media_type}" for one in event.attachments]
+    return "<br>".join(map(code, filter(None, [*inside.splitlines(), *files])))
+
+
+def _bare(element: str) -> str:
+    return re.sub(r"\A<(\w+)[^>]*>", r"<\1>", element)
+
+
+def code(line: str) -> str:
+    marks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    margin = " " if "`" in line else ""
+    return f"{marks}{margin}{line}{margin}{marks}".replace("|", "\\|")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -13,12 +13,13 @@ from typing import TextIO
 from nanohost.commands.channel_setup import as_toml
 from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import Shown, Simulator
 
 PACKAGE = "nanohost.testing.simulators"
 FOR_EVER_S = 10.0**8
 HELP = "type a line to write it; /press LABEL presses a button of the last message; Ctrl-C ends"
-HELP_KINDS = "/send KIND sends something that is not words: {kinds}"
+HELP_KINDS = "/send KIND sends what is more than words; /send alone lists what there is"
 
 
 def find(name: str) -> Simulator:
@@ -65,8 +66,8 @@ class _Conversation:
         self._say(f"A simulated {name}. Put this into nanohost.toml:\n")
         self._say(as_toml(f"channels.{name}", self._simulator.settings()))
         self._say(f"nanohost run\nnanohost pair {name}  # and type its code here: it makes you the owner\n\n{HELP}\n")
-        if kinds := self._simulator.kinds():
-            self._say(HELP_KINDS.format(kinds=", ".join(kinds)) + "\n")
+        if self._simulator.kinds():
+            self._say(HELP_KINDS + "\n")
 
     async def do(self, line: str) -> bool:
         """What the person typed. False: it was no message."""
@@ -85,11 +86,26 @@ class _Conversation:
         return True
 
     async def _send(self, kind: str) -> bool:
-        if kind not in self._simulator.kinds():
-            self._say(f"there is nothing called {kind[:40]!r} to send; there are: {', '.join(self._simulator.kinds())}")
+        """An example by its name, or all of a kind."""
+        if not kind:
+            self._list()
             return False
-        await self._simulator.send_kind(kind, self._simulator.dm)
+        examples = [kind] if kind in self._simulator.kinds() else self._all_of(kind)
+        if not examples:
+            self._say(f"there is nothing called {kind[:40]!r} to send: /send alone lists what there is")
+            return False
+        for example in examples:
+            await self._simulator.send_kind(example, self._simulator.dm)
         return True
+
+    def _all_of(self, kind: str) -> Sequence[str]:
+        return next((names for one, names in self._simulator.contents().items() if one == kind), ())
+
+    def _list(self) -> None:
+        contents = self._simulator.contents()
+        self._say("kinds, and the examples of each:")
+        for kind in filter(contents.get, Content):
+            self._say(f"  {kind}: {', '.join(contents[kind])}")
 
     async def watch(self) -> None:
         """Print what is new on the screen, and what has changed."""

@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 
 
@@ -167,12 +168,16 @@ class Simulator(ABC):
         """Somebody reacts to a message."""
 
     @abstractmethod
-    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
-        """Somebody changes a message of theirs."""
+    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
+        """Somebody changes a message of theirs. `mention`: the bot is addressed now."""
+
+    def contents(self) -> Mapping[Content, Sequence[str]]:
+        """By kind of content that people can send here, the names of the examples of it."""
+        return {}
 
     def kinds(self) -> Sequence[str]:
-        """What people can send beside words and files, by name; `send_kind` knows these."""
-        return ()
+        """The names of all examples; `send_kind` knows these."""
+        return tuple(dict.fromkeys(name for names in self.contents().values() for name in names))
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""

@@ -80,15 +80,23 @@ def _linked_text(value: object, _: Around) -> Content:
 
 def _place(value: object, _: Around) -> Content:
     place = values.mapping(value)
-    where = f"{values.decimal(place.get('degreesLatitude'))}, {values.decimal(place.get('degreesLongitude'))}"
-    words = ", ".join(one for one in (values.text(place.get("name")), values.text(place.get("address")), where) if one)
+    told = (values.text(place.get("name")), values.text(place.get("address")), _where(place))
+    words = ", ".join(one for one in told if one)
     title = "live place" if place.get("isLive") is True else "place"
-    return _only(title, words, url=place.get("URL"), said=place.get("comment"))
+    return _only(
+        title, words or "[a place which cannot be shown here]", url=place.get("URL"), said=place.get("comment")
+    )
+
+
+def _where(place: Json) -> str:
+    """Its degrees; empty where they are not told."""
+    degrees = [place.get("degreesLatitude"), place.get("degreesLongitude")]
+    return ", ".join(map(values.decimal, degrees)) if any(one is not None for one in degrees) else ""
 
 
 def _live_place(value: object, _: Around) -> Content:
     place = values.mapping(value)
-    where = f"{values.decimal(place.get('degreesLatitude'))}, {values.decimal(place.get('degreesLongitude'))}"
+    where = _where(place) or "a place that is not told,"
     return _only("live place", f"{where} when it began; how it moves is not told", said=place.get("caption"))
 
 

@@ -1,50 +1,31 @@
-"""Inputs that failed once, as Discord sends them, and what the agent must read of each: the lines of discord in
-tests/cases/discord_slack_whatsapp.json.
+"""The cases of Discord (see tests/support/cases.py): inputs that failed once, and what the agent must read of each.
 
-A case that is added to the file is run. `input`: the fields of a message as Discord's documentation has them, beside
-those that every message has; a file may be its name; BOT and ROLE_OF_BOT are their ids. `chat`: "group" or a direct
-message. What must be so: `sees`, `never_sees` (of what the agent reads), `text` (the sender's own words, exactly),
-`files` (that can be fetched), `mentions`; `silent`: nothing is handed in. `then` is a sentence that the test named in
-`test` proves.
+`input`: the fields of a message as Discord's documentation has them, beside those that every message has; a file may be
+its name; BOT and ROLE_OF_BOT are their ids. `chat`: "group" or a direct message.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from channels.discord import DiscordChannel
 from nanohost.testing.channel_suite import SuiteInbox, receiving
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, DiscordSimulator
-from tests.channels.reading import prompt_of, unescaped
+from tests.support.arrivals import KEYS as KEYS
+from tests.support.arrivals import check, fetched
+from tests.support.cases import Case, id_of, inputs
 
 from .bench import DiscordBench
 
-ROOT = Path(__file__).parents[3]
-CASES: list[dict[str, Any]] = [
-    case
-    for case in json.loads((ROOT / "tests" / "cases" / "discord_slack_whatsapp.json").read_text())
-    if case["platform"] == "discord"
-]
-KEYS = frozenset(
-    {
-        *("platform", "name", "chat", "input", "sees", "never_sees", "text", "files", "mentions", "silent"),
-        *("then", "test"),
-    }
-)
+CASES = inputs("discord")
 
 
-def _id(case: Mapping[str, Any]) -> str:
-    return str(case["name"]).replace(" ", "-")
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if "then" not in case], ids=_id)
+@pytest.mark.parametrize("case", CASES, ids=id_of)
 async def test_the_agent_reads_what_people_send_as_what_it_is(
-    case: dict[str, Any],
+    case: Case,
     desk: DiscordBench,
     channel: DiscordChannel,
     platform: DiscordSimulator,
@@ -53,35 +34,12 @@ async def test_the_agent_reads_what_people_send_as_what_it_is(
 ) -> None:
     content = json.loads(json.dumps(case["input"]).replace("ROLE_OF_BOT", MY_ROLE).replace("BOT", ME.id))
     is_group = case.get("chat") == "group"
-    fetched = []
     async with receiving(desk, inbox) as host:
         await desk.listening()
         await platform.post(GENERAL if is_group else DM, content, group=is_group)
         await platform.write(DM, "the end")
         await inbox.until_accepted("the end")
-        for number, file in enumerate(one for event in inbox.accepted for one in event.attachments):
-            await channel.fetch(file, tmp_path / str(number), most_bytes=10_000)
-            fetched.append((tmp_path / str(number)).read_bytes())
+        events = inbox.accepted[:-1]
+        files = await fetched(channel, events, tmp_path)
         assert host.ended == []
-    *events, _ = inbox.accepted
-    if case.get("silent"):
-        assert events == []
-        return
-    [event] = events
-    read = unescaped(prompt_of(event))
-    for words in case.get("sees", []):
-        assert words in read, f"{words!r} is not in: {read}"
-    for words in case.get("never_sees", []):
-        assert words not in read, f"{words!r} is in: {read}"
-    assert event.text == case.get("text", event.text)
-    assert event.mentions_bot == case.get("mentions", event.mentions_bot)
-    assert len(fetched) == case.get("files", 0)
-    assert all(fetched)
-
-
-def test_a_case_says_nothing_that_is_not_looked_at() -> None:
-    assert {key for case in CASES for key in case} <= KEYS
-    for case in CASES:
-        if "then" in case:
-            path, _, name = case["test"].partition("::")
-            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), case["name"]
+    check(case, events, files=files)

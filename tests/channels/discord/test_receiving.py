@@ -12,6 +12,7 @@ import pytest
 from channels.discord import FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
 from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, PartKind, Refused
 from nanohost.testing.channel_suite import SuiteInbox, identity, receiving
+from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import BOB, Fault, Person, outage
 from nanohost.testing.simulator_suite import hosted, send
@@ -427,6 +428,7 @@ async def test_previews_and_what_we_do_ourselves_are_no_events(
     ]
 
 
+@pytest.mark.content(Content.REPLY, Content.THREAD)
 async def test_a_thread_brings_what_it_begins_with_once_to_whoever_is_called_into_it(
     desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
@@ -447,6 +449,7 @@ async def test_a_thread_brings_what_it_begins_with_once_to_whoever_is_called_int
 
 
 @pytest.mark.behaviour("RT-11")
+@pytest.mark.content(Content.EDIT_WITH_MENTION)
 async def test_an_edit_that_adds_the_mention_says_so(
     desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
@@ -460,6 +463,7 @@ async def test_an_edit_that_adds_the_mention_says_so(
 
 
 @pytest.mark.behaviour("RT-11")
+@pytest.mark.content(Content.DELETION, Content.REACTION_REMOVED)
 async def test_what_is_deleted_and_what_is_taken_back_is_told(
     desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
@@ -496,6 +500,7 @@ async def test_what_is_deleted_and_what_is_taken_back_is_told(
 
 
 @pytest.mark.behaviour("RT-11")
+@pytest.mark.content(Content.EDIT, Content.REACTION, Content.THREAD)
 async def test_edits_and_reactions_in_a_thread_belong_to_it(
     desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
@@ -552,6 +557,7 @@ async def test_a_file_is_fetched_without_showing_our_token_and_one_that_is_gone_
 # Buttons
 
 
+@pytest.mark.content(Content.PRESS)
 async def test_a_press_is_acknowledged_after_it_is_committed(
     desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:

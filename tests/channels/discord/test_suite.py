@@ -8,6 +8,7 @@ import pytest
 
 from channels.discord import create
 from nanohost.channel_api import Channel, ChannelContext
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import Simulator
 from nanohost.testing.simulator_suite import SimulatorBench, SimulatorSuite
 from nanohost.testing.simulators.discord import DM, GENERAL, THREAD, DiscordSimulator
@@ -18,6 +19,7 @@ from .bench import DiscordBench
 @pytest.mark.behaviour(
     "IN-02", "IN-05", "IN-07", "RT-01", "RT-11", "DL-05", "DL-06", "DL-08", "DL-09", "DL-11", "DL-12"
 )
+@pytest.mark.content(Content.TEXT, Content.THREAD, Content.EDIT, Content.REACTION, Content.DOCUMENT, Content.PRESS)
 class TestDiscordConforms(SimulatorSuite):
     DM: ClassVar[str] = DM
     GROUP: ClassVar[str | None] = GENERAL

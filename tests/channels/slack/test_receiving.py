@@ -22,6 +22,7 @@ from nanohost.channel_api import (
     PartKind,
 )
 from nanohost.testing.channel_suite import SuiteInbox, identity
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.slack import ME, SlackSimulator
 
@@ -95,6 +96,7 @@ def test_tags_are_read(wire: str, read: str) -> None:
 
 
 @pytest.mark.behaviour("RT-11")
+@pytest.mark.content(Content.DELETION, Content.REACTION_REMOVED)
 async def test_what_is_deleted_and_what_is_taken_back_is_told(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
@@ -134,6 +136,7 @@ async def test_what_is_deleted_and_what_is_taken_back_is_told(
     ]
 
 
+@pytest.mark.content(Content.REPLY, Content.THREAD)
 async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
@@ -166,6 +169,7 @@ async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
 
 
 @pytest.mark.behaviour("RT-11")
+@pytest.mark.content(Content.EDIT_WITH_MENTION)
 async def test_an_edit_that_adds_the_mention_says_so_and_brings_the_parent(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
@@ -185,6 +189,19 @@ async def test_an_edit_that_adds_the_mention_says_so_and_brings_the_parent(
 
 
 @pytest.mark.behaviour("RT-11")
+@pytest.mark.content(Content.MOVED)
+async def test_a_channel_that_gets_another_id_goes_on_as_that(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    async with serving(channel, inbox) as ended:
+        await slack.rename("C500", "C900")
+        await slack.tell_event({"type": "channel_id_changed", "old_channel_id": "C500"})
+        await slack.tell_event({"type": "channel_id_changed", "old_channel_id": 5, "new_channel_id": ""})
+        await inbox.until(lambda: bool(inbox.moves))
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert (inbox.moves, inbox.accepted, ended) == ([("C500", "C900")], [], [])
+
+
 async def test_a_preview_is_no_edit(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
     async with serving(channel, inbox):
         ts = await slack.write(DM, "see https://a.example")
@@ -195,6 +212,7 @@ async def test_a_preview_is_no_edit(slack: SlackSimulator, channel: SlackChannel
 
 
 @pytest.mark.behaviour("RT-11")
+@pytest.mark.content(Content.REACTION, Content.THREAD)
 async def test_a_reaction_belongs_to_the_thread_of_its_message_also_after_a_restart(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
@@ -213,6 +231,7 @@ async def test_a_reaction_belongs_to_the_thread_of_its_message_also_after_a_rest
     assert len({identity(event) for event in later.accepted}) == 3
 
 
+@pytest.mark.content(Content.PRESS, Content.THREAD)
 async def test_a_press_in_a_thread_belongs_to_the_thread(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
@@ -531,6 +550,7 @@ async def test_whoever_cannot_look_back_listens_all_the_same(
         await inbox.until_accepted("on we go")
 
 
+@pytest.mark.content(Content.APP)
 async def test_people_are_told_apart_from_ourselves_and_from_bots(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:

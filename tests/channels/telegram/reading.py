@@ -4,14 +4,11 @@ agent runs. The clock stands still: an album is complete when it is moved on."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC
 from pathlib import Path
 
-from agent_runner.destinations import AddressBook
-from agent_runner.prompt import View, batch_prompt
 from nanohost.app import opened_store
 from nanohost.channel_api import EventKind
 from nanohost.home import Home
@@ -27,7 +24,8 @@ from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost_protocol.payloads import ChatIn, decode_in
-from nanohost_protocol.rows import Destination, MessageIn
+from nanohost_protocol.rows import MessageIn
+from tests.support.arrivals import shown
 from tests.support.desks import router_of
 
 from .bench import GROUP, bot
@@ -81,13 +79,6 @@ class Reading:
     async def events(self) -> list[EventKind]:
         rows = await self.store.all("SELECT event_kind FROM inbound_events WHERE platform_id != '5' ORDER BY id")
         return [EventKind(row["event_kind"]) for row in rows]
-
-
-def shown(rows: Sequence[MessageIn]) -> str:
-    """The prompt of these rows."""
-    book = AddressBook(destinations=(Destination(name="home", display_name="Home"),), default="home")
-    view = View(now=ManualClock().now(), zone=UTC, timezone="UTC", book=book)
-    return batch_prompt(rows, view).text
 
 
 @asynccontextmanager
@@ -152,4 +143,4 @@ async def _wire(here: Reading) -> None:
         )
 
 
-__all__ = ["END", "GROUP", "Reading", "reading", "shown"]
+__all__ = ["END", "GROUP", "Reading", "reading"]

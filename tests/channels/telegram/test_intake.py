@@ -16,6 +16,7 @@ from nanohost.channel_api import (
     OutboundText,
     Refused,
 )
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB
 from nanohost.testing.simulators.telegram import FILE_IN_BYTES, USERNAME, Json, TelegramSimulator, _Asked
 
@@ -164,6 +165,7 @@ async def test_who_joined_and_what_the_group_is_called_now_are_no_messages() -> 
         ("film.mp4", "", "video/mp4"),
     ],
 )
+@pytest.mark.content(Content.PHOTO, Content.VOICE, Content.SOUND, Content.VIDEO, Content.DOCUMENT)
 async def test_every_kind_of_file_can_be_fetched(name: str, told: str, media_type: str, tmp_path: Path) -> None:
     content = name.encode() * 100
     async with receiving() as here:
@@ -232,7 +234,8 @@ async def test_a_file_that_is_larger_than_was_said_is_cut_off(tmp_path: Path) ->
 
 
 @pytest.mark.behaviour("RT-11")
-async def test_an_edit_keeps_its_topic_and_a_reaction_that_is_taken_back_says_nothing() -> None:
+@pytest.mark.content(Content.EDIT, Content.REACTION, Content.REACTION_REMOVED, Content.THREAD)
+async def test_an_edit_keeps_its_topic_and_a_reaction_that_is_taken_back_says_so() -> None:
     async with receiving() as here:
         written = await here.telegram.write(GROUP, "teh", group=True, thread="77", person=BOB)
         await here.telegram.edit(written, "the", chat=GROUP, person=BOB)
@@ -241,12 +244,16 @@ async def test_an_edit_keeps_its_topic_and_a_reaction_that_is_taken_back_says_no
         await here.telegram.write(GROUP, "the end", group=True)
         await here.inbox.until_accepted("the end")
     kinds = [event.kind for event in here.inbox.accepted]
-    assert kinds == [EventKind.MESSAGE, EventKind.EDIT, EventKind.REACTION, EventKind.MESSAGE]
-    _, edit, reaction, _ = here.inbox.accepted
+    assert kinds == [
+        *(EventKind.MESSAGE, EventKind.EDIT, EventKind.REACTION, EventKind.REACTION_REMOVED, EventKind.MESSAGE),
+    ]
+    _, edit, reaction, removed, _ = here.inbox.accepted
     assert (edit.text, edit.thread_id, edit.refers_to) == ("the", "77", written)
-    assert (reaction.text, reaction.refers_to, reaction.sender.handle) == ("🔥", written, BOB.id)
+    for one in (reaction, removed):
+        assert (one.text, one.refers_to, one.sender.handle) == ("🔥", written, BOB.id)
 
 
+@pytest.mark.content(Content.PRESS)
 async def test_a_press_is_answered_once_it_is_committed_and_not_before() -> None:
     async with receiving() as here:
         card = OutboundCard(text="Shall we?", buttons=(Button(label="Yes", value="q:1"),))

@@ -15,6 +15,7 @@ from nanohost.model import Session, TaskId
 from nanohost.store import audit, messaging_groups, sessions
 from nanohost.store.tasks import TaskKind
 from nanohost.tasks import changes
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost.verify.checks import verify
@@ -75,6 +76,7 @@ async def test_an_answer_that_is_made_while_the_group_moves_is_said_in_the_new_o
     assert telegram.screen(NEW)[0].reply_to is None, "that message is in the old group"
 
 
+@pytest.mark.content(Content.MOVED)
 async def test_the_bot_tells_of_a_move_from_either_end_and_of_no_message() -> None:
     async with receiving() as here:
         await here.telegram.become_supergroup(OLD, NEW)

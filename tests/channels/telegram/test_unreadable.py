@@ -14,6 +14,7 @@ from telegram import Update, User
 from channels.telegram import _readable, event_of, unreadable_event
 from nanohost.channel_api import InboundEvent
 from nanohost.intake.cleaning import cleaned, problem_of
+from nanohost.testing.content import Content
 from nanohost.testing.simulators._telegram_kinds import KINDS
 
 ME = User(id=123456789, first_name="Nano", is_bot=True, username="nano_test_bot")
@@ -52,6 +53,7 @@ def broken(content: object) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.content(Content.UNREADABLE)
 def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> None:
     count = 0
     with capture_logs():
@@ -104,6 +106,9 @@ def test_where_nobody_or_nowhere_can_be_named_there_is_a_line_in_the_log(update:
 
 
 def _is_nothing(content: dict[str, Any]) -> bool:
-    """Content that says nothing: all of it is empty, or a reply, or part of an album, without words."""
-    beside = {"reply_to_message", "external_reply", "reply_to_story", "quote", "media_group_id", "entities", "via_bot"}
+    """Content that says nothing: all of it is empty, or a reply, or part of an album or topic, without words."""
+    beside = {
+        *("reply_to_message", "external_reply", "reply_to_story", "quote", "media_group_id", "entities", "via_bot"),
+        *("message_thread_id", "is_topic_message"),
+    }
     return not any(value for key, value in content.items() if key not in beside)

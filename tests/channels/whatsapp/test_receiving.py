@@ -28,11 +28,11 @@ from nanohost.channel_api import (
 )
 from nanohost.event_words import in_words
 from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, BOB, Fault, outage
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
-
-from .conftest import receiving
+from tests.channels.receiving import receiving
 
 DM = Address(platform_id=ADA.id)
 
@@ -328,6 +328,19 @@ async def test_a_reply_to_what_we_said_brings_our_words(
     assert [(part.kind, part.author, part.text) for part in event.parts] == [("quoted", "you", "the *blue* one")]
 
 
+@pytest.mark.content(Content.EDIT_WITH_MENTION)
+async def test_an_edit_that_adds_the_mention_says_so(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(channel, inbox):
+        id = await meta.write("Y2Fw", "what now?", group=True)
+        await meta.edit(id, "what now, then?", chat="Y2Fw", mention=True)
+        await inbox.until(lambda: len(inbox.accepted) == 2)
+    before, after = inbox.accepted
+    assert [one.mentions_bot for one in (before, after)] == [False, True]
+    assert (after.kind, after.text, after.refers_to, after.is_group) == (EventKind.EDIT, "what now, then?", id, True)
+
+
 def test_a_forwarded_name_of_ours_addresses_nobody() -> None:
     said = {"type": "text", "text": {"body": f"@{NUMBER} /stop"}, "group_id": "Y2Fw", "context": {"forwarded": True}}
     event = _event(said)
@@ -379,6 +392,7 @@ async def test_typing_marks_the_newest_message_as_read_and_nothing_where_nobody_
         assert (meta.reads, meta.typing) == ([newest], [ADA.id])
 
 
+@pytest.mark.content(Content.PRESS)
 async def test_a_card_with_a_long_text_is_a_list_and_a_choice_in_it_is_a_click(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:

@@ -24,8 +24,7 @@ from nanohost.channel_api import (
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, Fault
 from nanohost.testing.simulators.whatsapp import ACCESS_TOKEN, WhatsAppSimulator, as_read
-
-from .conftest import receiving
+from tests.channels.receiving import receiving
 
 DM = Address(platform_id=ADA.id)
 HELLO = OutboundText(text="hello")

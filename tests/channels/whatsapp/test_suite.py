@@ -6,6 +6,7 @@ import pytest
 
 from channels.whatsapp import WhatsAppChannel, read_settings
 from nanohost.channel_api import Channel, ChannelContext
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, Simulator
 from nanohost.testing.simulator_suite import SimulatorSuite
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
@@ -14,6 +15,7 @@ from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 @pytest.mark.behaviour(
     "IN-01", "IN-05", "IN-07", "RT-01", "RT-11", "DL-05", "DL-06", "DL-08", "DL-09", "DL-11", "DL-12"
 )
+@pytest.mark.content(Content.TEXT, Content.EDIT, Content.REACTION, Content.DOCUMENT, Content.PRESS)
 class TestWhatsApp(SimulatorSuite):
     DM = ADA.id
     GROUP = "Y2FwaV9ncm91cDox"

@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from channels import _whatsapp_linked as channel
-from nanohost.channel_api import EventKind, InboundEvent, PartKind
+from nanohost.channel_api import EventKind, PartKind
 from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import BOB
-from nanohost.testing.simulators.whatsapp_linked import GROUP, WhatsAppLinkedSimulator
+from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
 from nanohost.wa_bridge import names
 from nanohost.wa_bridge.content import WRAPPERS, Place, heard
 from nanohost.wa_bridge.kinds import MEDIA, READERS, Around
 from nanohost.wa_bridge.protocol import MAX_LINE_BYTES, Message, encode
 from nanohost.wa_bridge.values import Json
-from tests.support.arrivals import ROOT, Case, cases, check, inputs, table
+from tests.channels.receiving import receiving
 
 from .conftest import Make
 
-ADAS = "1001@s.whatsapp.net"
-CASES = inputs("whatsapp_linked")
-
-
-@asynccontextmanager
-async def _receiving(make: Make, inbox: SuiteInbox) -> AsyncIterator[None]:
-    linked = make()
-    async with linked.connected():
-        task = asyncio.create_task(linked.receive(inbox))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-async def _arrived(phone: WhatsAppLinkedSimulator, make: Make, case: Case) -> list[InboundEvent]:
-    """What the host is told of the case; the last thing said shows that nothing more comes."""
-    inbox = SuiteInbox()
-    chat = GROUP if case.get("chat") == "group" else ADAS
-    async with _receiving(make, inbox):
-        if "earlier" in case:
-            await phone.say(chat, case["earlier"], message_id="EARLIER")
-        for number, content in enumerate(case.get("input_series") or [case["input"]]):
-            id = f"SERIES-{number + 1}"
-            await phone.say(chat, content, message_id=id, file=b"x", chosen=case.get("chosen"))
-        await phone.write(chat, "that was all")
-        await inbox.until_accepted("that was all")
-    return inbox.accepted["earlier" in case : -1]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-async def test_what_somebody_sends_is_read_as_what_it_is(
-    phone: WhatsAppLinkedSimulator, make: Make, case: Case
-) -> None:
-    check(case, await _arrived(phone, make, case))
-
-
-async def test_the_page_says_what_arrives_as_what(phone: WhatsAppLinkedSimulator, make: Make) -> None:
-    rows = [(case, await _arrived(phone, make, case)) for case in CASES]
-    page = (ROOT / "docs" / "channels" / "whatsapp-linked.md").read_text(encoding="utf-8")
-    assert table(rows) in page, f"the page lacks this table:\n\n{table(rows)}"
-
-
-async def test_whatever_the_simulator_can_send_is_told(phone: WhatsAppLinkedSimulator, make: Make) -> None:
-    inbox = SuiteInbox()
-    async with _receiving(make, inbox):
-        for kind in phone.kinds():
-            await phone.send_kind(kind, ADAS)
-        await phone.write(ADAS, "that was all")
-        await inbox.until_accepted("that was all")
-    assert len(inbox.accepted) >= len(phone.kinds()) + 1
-    empty = [one for one in inbox.accepted if not (one.text or one.parts or one.attachments)]
-    assert [one.kind for one in empty] == [EventKind.DELETION, EventKind.REACTION_REMOVED]
-    assert all(one.refers_to for one in empty)
-
-
-def test_every_case_without_an_input_has_a_test_of_its_own() -> None:
-    assert [case["name"] for case in cases("whatsapp_linked") if "then" in case] == []
+ADAS, ME_ON_WHATSAPP = "1001@s.whatsapp.net", "1000@s.whatsapp.net"
 
 
 # Whatever somebody writes into a message
@@ -108,6 +46,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*READERS, *MEDIA, *WRAPPERS, "protocolMessage", "x"]), _VALUES, max_size=3))
+@pytest.mark.content(Content.UNREADABLE)
 def test_no_content_makes_the_bridge_fail_and_each_line_can_be_heard(content: Json) -> None:
     said = _heard(content)
     if said is not None:
@@ -162,6 +101,7 @@ def test_our_own_message_is_quoted_as_ours_but_for_a_note_to_oneself() -> None:
         assert [(part.author, part.text) for part in said.parts] == [(author, "at five")]
 
 
+@pytest.mark.content(Content.UNKNOWN)
 def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
     assert _heard({}) is None
     said = _heard({}, Around(has_unknown=True))
@@ -186,9 +126,10 @@ def test_a_change_of_somebody_elses_message_is_heeded_where_the_apps_do(
     assert names.may_change(kind, author=author, sender="ada", is_admin=is_admin) is heeded
 
 
+@pytest.mark.content(Content.REACTION, Content.REACTION_REMOVED)
 async def test_people_react_and_take_it_back(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     inbox = SuiteInbox()
-    async with _receiving(make, inbox):
+    async with receiving(make(), inbox):
         id = await phone.write(ADAS, "look", person=BOB)
         await phone.react(id, "👍", chat=ADAS)
         await phone.react(id, "", chat=ADAS)
@@ -207,3 +148,12 @@ def test_a_part_of_a_newer_bridge_is_shown_like_what_is_shared() -> None:
 
 def _newer() -> channel.Beside:
     return channel.Beside(kind="hologram", text="a hologram")
+
+
+@pytest.mark.content(Content.EDIT_WITH_MENTION)
+def test_an_edit_that_adds_the_mention_says_so() -> None:
+    mention = {"extendedTextMessage": {"text": "@1000 what now?", "contextInfo": {"mentionedJID": [ME_ON_WHATSAPP]}}}
+    edit = {"protocolMessage": {"key": {"ID": "1"}, "type": "MESSAGE_EDIT", "editedMessage": mention}}
+    said = _heard(edit, is_group=True)
+    assert said is not None
+    assert (said.kind, said.text, said.mentions_me, said.refers_to) == ("edit", "what now?", True, "1")

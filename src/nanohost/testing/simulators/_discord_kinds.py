@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nanohost.testing.content import Content
+
 _WHEN = "2026-09-21T14:13:20+00:00"
 _BEA = {"id": "1003", "username": "bea", "global_name": "Bea", "discriminator": "0", "avatar": None}
+_WEATHER = {"id": "77", "username": "Weather", "discriminator": "0", "avatar": None, "bot": True}
 _COMPONENTS_V2 = 1 << 15
 _HAS_SNAPSHOT = 1 << 14
 _TUESDAY = "The meeting is on Tuesday at 5"
@@ -35,11 +38,18 @@ def _card(*components: Mapping[str, object]) -> Mapping[str, object]:
     return {"flags": _COMPONENTS_V2, "components": list(components)}
 
 
+IN_THREAD = "message in a thread"
+
 KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
+    "text": [{"content": "hello"}],
     "mentions and emoji": [
         {"content": "<@1002> of <@&5010>, see <#5001> <:party:77> at <t:1790000000:f>, or type </lunch:88>"}
     ],
+    IN_THREAD: [{"content": "and here?"}],
     "file": [{"content": "see this", "attachments": ["notes.txt"]}],
+    "picture": [{"attachments": ["garden.jpg"]}],
+    "sound": [{"attachments": ["song.mp3"]}],
+    "film": [{"attachments": ["party.mp4"]}],
     "several files": [{"content": "which is best?", "attachments": ["one.jpg", "two.jpg"]}],
     "reply": [{"type": 19, "content": "is that right?", "referenced_message": _answered()}],
     "reply to a file": [
@@ -150,9 +160,35 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
     ],
     "something that cannot be read": [{"content": "look", "poll": "what?"}],
     "something new": [{"future_thing": {"a": 1}}],
-    "answer of an app to a command": [{"type": 20, "content": "Rain, 12 °C"}],
+    "answer of an app to a command": [{"type": 20, "content": "Rain, 12 °C", "author": _WEATHER}],
+    "message that is pinned": [
+        {"type": 6, "message_reference": {"type": 0, "message_id": "41", "channel_id": "70001001"}},
+    ],
 }
 """By what people would call it."""
+
+CONTENTS: Mapping[Content, Sequence[str]] = {
+    Content.TEXT: ["text"],
+    Content.MENTION: ["mentions and emoji"],
+    Content.THREAD: [IN_THREAD],
+    Content.REPLY: ["reply", "reply to a file", "reply to a message that is gone"],
+    Content.FORWARD: ["forward", "forwarded file", "forwarded embed"],
+    Content.SEVERAL: ["several files"],
+    Content.PHOTO: ["picture"],
+    Content.VOICE: ["voice message"],
+    Content.SOUND: ["sound"],
+    Content.VIDEO: ["film"],
+    Content.DOCUMENT: ["file"],
+    Content.STICKER: ["sticker"],
+    Content.POLL: ["poll", "poll with votes"],
+    Content.PREVIEW: ["embed", "preview of a link"],
+    Content.CARD: ["card", "card of a kind that is not known", "buttons below words"],
+    Content.APP: ["answer of an app to a command"],
+    Content.SERVICE: ["message that is pinned"],
+    Content.UNKNOWN: ["something new"],
+    Content.UNREADABLE: ["something that cannot be read"],
+}
+"""What each of them is an example of; what people do to messages comes beside it."""
 
 
 SYSTEM: Mapping[str, Mapping[str, object]] = {

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nanohost.testing.content import Content
+
 _TUESDAY = "The meeting is on Tuesday at 5"
 _APP = {"subtype": "bot_message", "bot_id": "B77", "username": "Deploys", "text": ""}
 _MAP = "https://example.com/map"
@@ -44,7 +46,14 @@ def _shared(**more: object) -> Mapping[str, object]:
     return told | {"footer": "Slack Conversation", "fallback": "[September 21st, 2026] Bob: …", **more}
 
 
+ROOT = "1790000000.000100"
+"""What Bob said before the bot was there."""
+IN_THREAD, REPLY, RENAMED = "message in a thread", "first mention in a thread", "channel that has another id"
+
 KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
+    "text": [{"text": "hello"}],
+    IN_THREAD: [{"text": "and here?"}],
+    REPLY: [{"text": "is that right?"}],
     "mentions and channels": [
         {"text": "ask <@1002> in <#C501|> &amp; <!here>, <!date^1790000000^{date}|September 21st> :tada:"}
     ],
@@ -52,6 +61,10 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "address": [{"text": "see <https://example.com> and <http://example.org|example.org>"}],
     "file": [{"subtype": "file_share", "text": "see this", "files": ["notes.txt"]}],
     "several files": [{"subtype": "file_share", "text": "which is best?", "files": ["one.jpg", "two.jpg"]}],
+    "picture": [{"subtype": "file_share", "text": "", "files": ["garden.jpg"]}],
+    "voice message": [{"subtype": "file_share", "text": "", "files": ["audio_message.m4a"]}],
+    "sound": [{"subtype": "file_share", "text": "", "files": ["song.mp3"]}],
+    "film": [{"subtype": "file_share", "text": "", "files": ["party.mp4"]}],
     "file of another service": [
         {
             "subtype": "file_share",
@@ -220,8 +233,38 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "something that cannot be read": [{"text": "look", "blocks": 7, "attachments": ["x"], "files": [7]}],
     "something new": [{"text": "", "future_thing": {"a": 1}}],
     "what somebody does": [{"subtype": "me_message", "text": "waves"}],
+    "message that is pinned": [{"subtype": "pinned_item", "text": "<@1002> pinned a message"}],
 }
 """By what people would call it."""
+
+CONTENTS: Mapping[Content, Sequence[str]] = {
+    Content.TEXT: ["text", "what somebody does"],
+    Content.RICH_TEXT: ["rich text", "table"],
+    Content.LINK: ["link behind words", "address"],
+    Content.MENTION: ["mentions and channels"],
+    Content.THREAD: [IN_THREAD],
+    Content.REPLY: [REPLY],
+    Content.FORWARD: [
+        *("shared message", "shared message without a comment", "shared message with a file"),
+        "shared message of an app",
+    ],
+    Content.SEVERAL: ["several files"],
+    Content.PHOTO: ["picture", "image and video"],
+    Content.VOICE: ["voice message"],
+    Content.SOUND: ["sound"],
+    Content.VIDEO: ["film"],
+    Content.DOCUMENT: ["file", "file of another service", "file that was deleted"],
+    Content.PREVIEW: [
+        *("preview of a link", "attachment of an app", "attachment with its fallback only", "attachment of blocks"),
+    ],
+    Content.CARD: ["buttons and choices", "block of a kind that is not known"],
+    Content.APP: ["blocks of words", "notification with more in its blocks"],
+    Content.MOVED: [RENAMED],
+    Content.SERVICE: ["message that is pinned"],
+    Content.UNKNOWN: ["something new"],
+    Content.UNREADABLE: ["something that cannot be read"],
+}
+"""What each of them is an example of; what people do to messages comes beside it."""
 
 
 SYSTEM: Mapping[str, Mapping[str, object]] = {

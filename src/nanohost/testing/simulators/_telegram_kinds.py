@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nanohost.testing.content import Content
+
+PINNED, SUPERGROUP = "message that is pinned", "group that becomes a supergroup"
 _WHEN = 1_790_000_000
 _BEA = {"id": 1003, "is_bot": False, "first_name": "Bea", "last_name": "Berg", "username": "bea"}
 _NEWS = {"id": -1001111, "type": "channel", "title": "City News", "username": "citynews"}
@@ -41,6 +44,7 @@ def _poll(kind: str, question: str, *options: Mapping[str, object], **more: obje
 
 
 KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
+    "text": [{"text": "hello"}],
     "link behind a word": [
         {
             "text": "Summarise the article please",
@@ -60,6 +64,7 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
             }
         }
     ],
+    "message in a topic": [{"text": "and here?", "message_thread_id": 77, "is_topic_message": True}],
     "reply": [{"text": "is that right?", "reply_to_message": _ASKED}],
     "reply to a passage": [
         {
@@ -106,11 +111,29 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
             "via_bot": {"id": 77, "is_bot": True, "first_name": "Weather", "username": "weather_bot"},
         }
     ],
+    "card of another bot": [
+        {
+            "text": "Shall we?",
+            "via_bot": {"id": 77, "is_bot": True, "first_name": "Polls", "username": "poll_bot"},
+            "reply_markup": {
+                "inline_keyboard": [
+                    [{"text": "Yes", "callback_data": "y"}, {"text": "Map", "url": "https://example.com/map"}],
+                ]
+            },
+        }
+    ],
     "album": [
         {"media_group_id": "g1", "photo": "one", "caption": "which is best?"},
         {"media_group_id": "g1", "photo": "two"},
         {"media_group_id": "g1", "photo": "three"},
     ],
+    "picture": [{"photo": "garden", "caption": "our garden"}],
+    "voice message": [{"voice": "voice.ogg"}],
+    "sound": [{"audio": "song.mp3", "caption": "listen"}],
+    "film": [{"video": "party.mp4"}],
+    "film without sound": [{"animation": "wave.mp4"}],
+    "round video": [{"video_note": "hello.mp4"}],
+    "document": [{"document": "plan.pdf", "caption": "the plan"}],
     "sticker": [{"sticker": _STICKER}],
     "place": [{"location": _PLACE}],
     "live place": [{"location": {**_PLACE, "live_period": 900, "heading": 90}}],
@@ -175,15 +198,55 @@ KINDS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "shared chat": [{"chat_shared": {"request_id": 2, "chat_id": -1002222, "title": "Chess Club"}}],
     "data of a web app": [{"web_app_data": {"data": '{"size": "L"}', "button_text": "Choose"}}],
     "something new": [{"future_thing": {"a": 1}}],
+    "something that cannot be read": [{"text": "look", "poll": {"question": 7}}],
 }
 """By what people would call it."""
+
+CONTENTS: Mapping[Content, Sequence[str]] = {
+    Content.TEXT: ["text"],
+    Content.RICH_TEXT: ["rich text"],
+    Content.LINK: ["link behind a word"],
+    Content.MENTION: ["person behind a name"],
+    Content.THREAD: ["message in a topic"],
+    Content.REPLY: ["reply", "reply to a passage", "reply to another chat", "reply to a story"],
+    Content.FORWARD: [
+        *("forward", "forward of somebody hidden", "forward of a group", "forward of a channel", "forwarded picture"),
+    ],
+    Content.SEVERAL: ["album"],
+    Content.PHOTO: ["picture"],
+    Content.VOICE: ["voice message"],
+    Content.SOUND: ["sound"],
+    Content.VIDEO: ["film", "film without sound"],
+    Content.ROUND_VIDEO: ["round video"],
+    Content.DOCUMENT: ["document"],
+    Content.STICKER: ["sticker"],
+    Content.PLACE: ["place", "venue"],
+    Content.LIVE_PLACE: ["live place"],
+    Content.CONTACT: ["contact"],
+    Content.POLL: ["poll", "quiz"],
+    Content.CHECKLIST: ["checklist"],
+    Content.STORY: ["story"],
+    Content.PAID_MEDIA: ["paid media"],
+    Content.GAME: ["game", "dice"],
+    Content.PAYMENT: ["invoice"],
+    Content.GIVEAWAY: ["giveaway", "winners of a giveaway"],
+    Content.SHARED: ["shared people", "shared chat"],
+    Content.WEB_APP: ["data of a web app"],
+    Content.CARD: ["card of another bot"],
+    Content.APP: ["message through another bot"],
+    Content.MOVED: [SUPERGROUP],
+    Content.SERVICE: [PINNED],
+    Content.UNKNOWN: ["something new"],
+    Content.UNREADABLE: ["something that cannot be read"],
+}
+"""What each of them is an example of; what people do to messages comes beside it."""
 
 SERVICE: Mapping[str, Mapping[str, object]] = {
     "somebody joined": {"new_chat_members": [_BEA]},
     "somebody left": {"left_chat_member": _BEA},
     "the group is renamed": {"new_chat_title": "Trips"},
     "a picture of the group": {"new_chat_photo": _PHOTO},
-    "a message is pinned": {"pinned_message": {"message_id": 41, "date": 0, "chat": _CLUB}},
+    PINNED: {"pinned_message": {"message_id": 41, "date": 0, "chat": _CLUB}},
     "a topic is opened": {"forum_topic_created": {"name": "Trips", "icon_color": 1}},
     "a topic is closed": {"forum_topic_closed": {}},
     "messages delete themselves": {"message_auto_delete_timer_changed": {"message_auto_delete_time": 60}},

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nanohost.testing.content import Content
+
 Json = dict[str, object]
 
 
 CLOUD: Mapping[str, Sequence[Json]] = {
+    "text": [{"type": "text", "text": {"body": "hello"}}],
+    "mention of somebody": [{"type": "text", "text": {"body": "@1002, shall we?"}}],
+    "reply": [
+        {
+            "type": "text",
+            "text": {"body": "is that right?"},
+            "context": {"from": "1002", "id": "wamid.NOT_HEARD"},
+        }
+    ],
+    "picture": [{"type": "image", "image": {"id": "9", "mime_type": "image/jpeg", "caption": "our garden"}}],
+    "sound": [{"type": "audio", "audio": {"id": "9", "mime_type": "audio/mpeg", "voice": False}}],
+    "film": [{"type": "video", "video": {"id": "9", "mime_type": "video/mp4", "caption": "the party"}}],
     "place": [
         {
             "type": "location",
@@ -51,7 +65,7 @@ CLOUD: Mapping[str, Sequence[Json]] = {
             },
         }
     ],
-    "form": [
+    "answer to a form": [
         {
             "type": "interactive",
             "interactive": {
@@ -64,8 +78,8 @@ CLOUD: Mapping[str, Sequence[Json]] = {
             },
         }
     ],
-    "template button": [{"type": "button", "button": {"text": "Yes please", "payload": "y"}}],
-    "advertisement": [
+    "answer to a template's button": [{"type": "button", "button": {"text": "Yes please", "payload": "y"}}],
+    "message that comes from an advertisement": [
         {
             "type": "text",
             "text": {"body": "is it still there?"},
@@ -80,7 +94,7 @@ CLOUD: Mapping[str, Sequence[Json]] = {
             },
         }
     ],
-    "product": [
+    "question about a product": [
         {
             "type": "text",
             "text": {"body": "is it blue?"},
@@ -92,10 +106,10 @@ CLOUD: Mapping[str, Sequence[Json]] = {
         }
     ],
     "forward": [{"type": "text", "text": {"body": "/stop is what the sign says"}, "context": {"forwarded": True}}],
-    "forward many times": [
+    "forward of many times": [
         {"type": "text", "text": {"body": "Send this to ten friends"}, "context": {"frequently_forwarded": True}}
     ],
-    "unsupported": [
+    "kind that Meta does not pass on": [
         {
             "type": "unsupported",
             "errors": [
@@ -115,9 +129,9 @@ CLOUD: Mapping[str, Sequence[Json]] = {
             "system": {"body": "User Ada changed from 1001 to 1009", "wa_id": "1009", "type": "user_changed_number"},
         }
     ],
-    "first opening": [{"type": "request_welcome"}],
-    "unknown kind": [{"type": "future_thing", "future_thing": {"a": 1}}],
-    "voice": [{"type": "audio", "audio": {"id": "9", "mime_type": "audio/ogg; codecs=opus", "voice": True}}],
+    "chat that is opened first": [{"type": "request_welcome"}],
+    "something new": [{"type": "future_thing", "future_thing": {"a": 1}}],
+    "voice message": [{"type": "audio", "audio": {"id": "9", "mime_type": "audio/ogg; codecs=opus", "voice": True}}],
     "sticker": [{"type": "sticker", "sticker": {"id": "9", "mime_type": "image/webp", "animated": False}}],
     "forwarded picture": [
         {
@@ -130,11 +144,79 @@ CLOUD: Mapping[str, Sequence[Json]] = {
         {"type": "location", "location": {"latitude": 52.5, "longitude": 13.4}, "context": {"forwarded": True}}
     ],
     "document": [{"type": "document", "document": {"id": "9", "mime_type": "application/pdf", "filename": "plan.pdf"}}],
-    "place in an unknown shape": [{"type": "location", "location": {"plus_code": "9F4M"}}],
+    "place in a shape that is not known": [{"type": "location", "location": {"plus_code": "9F4M"}}],
 }
 """What Meta's webhooks hold beside who wrote and when. A file's id is put in when it is sent."""
 
+CLOUD_CONTENTS: Mapping[Content, Sequence[str]] = {
+    Content.TEXT: ["text"],
+    Content.MENTION: ["mention of somebody"],
+    Content.REPLY: ["reply"],
+    Content.FORWARD: ["forward", "forward of many times", "forwarded picture", "forwarded place"],
+    Content.PHOTO: ["picture"],
+    Content.VOICE: ["voice message"],
+    Content.SOUND: ["sound"],
+    Content.VIDEO: ["film"],
+    Content.DOCUMENT: ["document"],
+    Content.STICKER: ["sticker"],
+    Content.PLACE: ["place"],
+    Content.CONTACT: ["contacts"],
+    Content.PRODUCT: ["question about a product"],
+    Content.ORDER: ["order"],
+    Content.ADVERTISEMENT: ["message that comes from an advertisement"],
+    Content.CHOICE: ["answer to a template's button"],
+    Content.FORM: ["answer to a form"],
+    Content.MOVED: ["changed number"],
+    Content.SERVICE: ["chat that is opened first"],
+    Content.UNKNOWN: ["something new", "kind that Meta does not pass on"],
+    Content.UNREADABLE: ["place in a shape that is not known"],
+}
+"""What each of them is an example of; what people do to messages comes beside it."""
+
 LINKED: Mapping[str, Sequence[Json]] = {
+    "text": [{"conversation": "hello"}],
+    "mention of somebody": [
+        {
+            "extendedTextMessage": {
+                "text": "@1002, shall we?",
+                "contextInfo": {"mentionedJID": ["1002@s.whatsapp.net"]},
+            }
+        }
+    ],
+    "picture": [{"imageMessage": {"mimetype": "image/jpeg", "caption": "our garden"}}],
+    "voice message": [{"audioMessage": {"mimetype": "audio/ogg; codecs=opus", "seconds": 4, "PTT": True}}],
+    "sound": [{"audioMessage": {"mimetype": "audio/mpeg", "seconds": 4, "PTT": False}}],
+    "film": [{"videoMessage": {"mimetype": "video/mp4", "caption": "the party"}}],
+    "document": [
+        {
+            "documentWithCaptionMessage": {
+                "message": {
+                    "documentMessage": {
+                        "mimetype": "application/pdf",
+                        "fileName": "plan.pdf",
+                        "caption": "the plan",
+                    }
+                }
+            }
+        }
+    ],
+    "sticker": [{"stickerMessage": {"mimetype": "image/webp"}}],
+    "place in a shape that is not known": [{"locationMessage": {"plusCode": "9F4M"}}],
+    "setting of the chat": [{"protocolMessage": {"type": "EPHEMERAL_SETTING"}}],
+    "message that comes from an advertisement": [
+        {
+            "extendedTextMessage": {
+                "text": "is it still there?",
+                "contextInfo": {
+                    "externalAdReply": {
+                        "title": "Bike for sale",
+                        "body": "red",
+                        "sourceURL": "https://fb.me/1",
+                    }
+                },
+            }
+        }
+    ],
     "place": [{"locationMessage": {"degreesLatitude": 52.5, "degreesLongitude": 13.4, "name": "Cafe Blau"}}],
     "contact": [
         {"contactMessage": {"displayName": "Bea Baum", "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Bea Baum\nEND:VCARD"}}
@@ -169,7 +251,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "poll result": [
+    "result of a poll": [
         {
             "pollResultSnapshotMessage": {
                 "name": "Lunch?",
@@ -191,7 +273,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "buttons": [
+    "message with buttons": [
         {
             "buttonsMessage": {
                 "contentText": "Your parcel is here",
@@ -203,7 +285,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "button answer": [
+    "answer to buttons": [
         {
             "buttonsResponseMessage": {
                 "selectedButtonID": "2",
@@ -216,7 +298,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "list": [
+    "list to choose from": [
         {
             "listMessage": {
                 "title": "Menu",
@@ -234,7 +316,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "list answer": [
+    "answer to a list": [
         {
             "listResponseMessage": {
                 "title": "Leek",
@@ -258,7 +340,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "interactive": [
+    "interactive message": [
         {
             "interactiveMessage": {
                 "header": {"title": "Offer"},
@@ -269,7 +351,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "form": [
+    "answer to a form": [
         {
             "interactiveResponseMessage": {
                 "body": {"text": "Sent"},
@@ -282,15 +364,15 @@ LINKED: Mapping[str, Sequence[Json]] = {
         }
     ],
     "round video": [{"ptvMessage": {"mimetype": "video/mp4", "seconds": 4, "directPath": "/v/t62/1"}}],
-    "view once": [
+    "picture to be seen once": [
         {
             "viewOnceMessageV2": {
                 "message": {"imageMessage": {"mimetype": "image/jpeg", "caption": "only once", "viewOnce": True}}
             }
         }
     ],
-    "disappearing": [{"ephemeralMessage": {"message": {"extendedTextMessage": {"text": "gone tomorrow"}}}}],
-    "group invitation": [
+    "message that disappears": [{"ephemeralMessage": {"message": {"extendedTextMessage": {"text": "gone tomorrow"}}}}],
+    "invitation to a group": [
         {
             "groupInviteMessage": {
                 "groupJID": "77@g.us",
@@ -327,7 +409,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "payment request": [
+    "request for a payment": [
         {
             "requestPaymentMessage": {
                 "noteMessage": {"extendedTextMessage": {"text": "for lunch"}},
@@ -345,9 +427,9 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "sticker pack": [{"stickerPackMessage": {"stickerPackID": "1", "name": "Cats", "publisher": "Bea"}}],
-    "unknown kind": [{"richResponseMessage": {"messageType": "AI_RICH_RESPONSE_TYPE_STANDARD"}}],
-    "link preview": [
+    "pack of stickers": [{"stickerPackMessage": {"stickerPackID": "1", "name": "Cats", "publisher": "Bea"}}],
+    "something new": [{"richResponseMessage": {"messageType": "AI_RICH_RESPONSE_TYPE_STANDARD"}}],
+    "link with its preview": [
         {
             "extendedTextMessage": {
                 "text": "read https://example.com/a",
@@ -378,7 +460,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "forward many times": [
+    "forward of many times": [
         {
             "extendedTextMessage": {
                 "text": "Send this to ten friends",
@@ -386,7 +468,7 @@ LINKED: Mapping[str, Sequence[Json]] = {
             }
         }
     ],
-    "channel forward": [
+    "forward of a channel": [
         {
             "extendedTextMessage": {
                 "text": "Leeks are cheap",
@@ -438,3 +520,38 @@ LINKED: Mapping[str, Sequence[Json]] = {
     ],
 }
 """`waE2E.Message`s as protobuf's JSON. `ALBUM` stands for the id of the first of several."""
+
+LINKED_CONTENTS: Mapping[Content, Sequence[str]] = {
+    Content.TEXT: ["text"],
+    Content.MENTION: ["mention of somebody"],
+    Content.REPLY: ["reply"],
+    Content.FORWARD: ["forward", "forward of many times", "forward of a channel"],
+    Content.SEVERAL: ["album"],
+    Content.PHOTO: ["picture"],
+    Content.VOICE: ["voice message"],
+    Content.SOUND: ["sound"],
+    Content.VIDEO: ["film"],
+    Content.ROUND_VIDEO: ["round video"],
+    Content.DOCUMENT: ["document"],
+    Content.STICKER: ["sticker", "pack of stickers"],
+    Content.PLACE: ["place"],
+    Content.LIVE_PLACE: ["live place"],
+    Content.CONTACT: ["contact", "contacts"],
+    Content.POLL: ["poll"],
+    Content.VOTE: ["result of a poll"],
+    Content.EVENT: ["event", "planned call"],
+    Content.PAYMENT: ["request for a payment"],
+    Content.INVITATION: ["invitation to a group"],
+    Content.PRODUCT: ["product"],
+    Content.ORDER: ["order"],
+    Content.ADVERTISEMENT: ["message that comes from an advertisement"],
+    Content.PREVIEW: ["link with its preview"],
+    Content.CARD: ["message with buttons", "list to choose from", "template", "interactive message"],
+    Content.CHOICE: ["answer to buttons", "answer to a list"],
+    Content.FORM: ["answer to a form"],
+    Content.PASSING: ["picture to be seen once", "message that disappears"],
+    Content.SERVICE: ["setting of the chat"],
+    Content.UNKNOWN: ["something new"],
+    Content.UNREADABLE: ["place in a shape that is not known"],
+}
+"""What each of them is an example of; what people do to messages comes beside it."""

@@ -25,9 +25,10 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 
 from nanohost.rendering import Unit
 from nanohost.rendering.form import length
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, send_and_change
-from nanohost.testing.simulators._discord_kinds import KINDS
+from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
+from nanohost.testing.simulators._discord_kinds import CONTENTS, IN_THREAD, KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
 from nanohost.testing.simulators._unavailable import unavailable
 
@@ -205,12 +206,14 @@ class DiscordSimulator(Simulator):
         await self.tell("MESSAGE_CREATE", self._messages[id])
         return id
 
-    def kinds(self) -> Sequence[str]:
-        return (*KINDS, *CHANGES)
+    def contents(self) -> Mapping[Content, Sequence[str]]:
+        return {**CONTENTS, **CHANGES}
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        if kind in CHANGES:
+        if kind in NAMES:
             return [await send_and_change(self, kind, chat, person=person, group=group)]
+        if kind == IN_THREAD:  # a direct message has none
+            return [await self.post(GENERAL, KINDS[kind][0], person=person, group=True, thread=THREAD)]
         return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
 
     async def delete(self, *message_ids: str, chat: str, person: Person = ADA) -> None:
@@ -280,7 +283,8 @@ class DiscordSimulator(Simulator):
         event |= {"emoji": {"id": None, "name": emoji}, "burst": False}
         return event | ({"guild_id": GUILD} if "guild_id" in said else {})
 
-    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
+    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
+        text = (_MENTION if mention else "") + text
         self._messages[message_id] |= {"content": text, "edited_timestamp": self._now()} | self._mentioned(text)
         await self.show_again(message_id, edited(text, text), chat=chat)
         await self.tell("MESSAGE_UPDATE", self._messages[message_id])

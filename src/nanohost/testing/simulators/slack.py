@@ -19,10 +19,11 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, send_and_change
-from nanohost.testing.simulators._slack_kinds import KINDS
+from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
+from nanohost.testing.simulators._slack_kinds import CONTENTS, IN_THREAD, KINDS, RENAMED, REPLY, ROOT
 from nanohost.testing.simulators._unavailable import unavailable
 
 BOT_TOKEN = "xoxb-simulated-4242"  # noqa: S105 - of a platform that is none
@@ -39,6 +40,8 @@ SCOPES = (
 )
 
 _EMOJI = {"+1": "👍", "-1": "👎", "eyes": "👀", "white_check_mark": "✅", "x": "❌", "heart": "❤", "tada": "🎉"}
+A_CHANNEL, ITS_NEW_ID = "C500", "C900"
+_TUESDAY = "The meeting is on Tuesday at 5"
 _LOGIN_PAGE = "<!DOCTYPE html><html><title>Slack</title><p>Sign in to your workspace</p></html>"
 
 Asked = dict[str, Any]
@@ -205,9 +208,11 @@ class SlackSimulator(Simulator):
         group: bool = False,
         thread: str | None = None,
         message_id: str | None = None,
+        heard: bool = True,
     ) -> str:
         """Somebody sends anything: `content` has the fields of Slack's message event beside those that every message
-        has. A file may be given as its name. Returns the message's ts."""
+        has. A file may be given as its name. `heard`: False where the bot is not there yet. Returns the message's ts.
+        """
         ts = message_id or self.next_ts()
         self._people.setdefault(person.id, person)
         event: Asked = {"type": "message", "channel": chat, "ts": ts, "event_ts": ts, "channel_type": _type_of(chat)}
@@ -220,7 +225,7 @@ class SlackSimulator(Simulator):
         if f"<@{ME}" in json.dumps(content) and _type_of(chat) != "im":
             twin = {key: value for key, value in event.items() if key not in ("channel_type", "subtype")}
             self._events[ts].append(("events_api", self._callback(twin | {"type": "app_mention"})))
-        for type_, payload in self._events[ts]:
+        for type_, payload in self._events[ts] if heard else ():
             await self._deliver(type_, payload, about=ts)
         return ts
 
@@ -234,13 +239,32 @@ class SlackSimulator(Simulator):
             whole["attachments"] = [self._completed(one) if isinstance(one, dict) else one for one in shared]
         return whole
 
-    def kinds(self) -> Sequence[str]:
-        return (*KINDS, *CHANGES)
+    def contents(self) -> Mapping[Content, Sequence[str]]:
+        return {**CONTENTS, **CHANGES}
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        if kind in CHANGES:
+        if kind in NAMES:
             return [await send_and_change(self, kind, chat, person=person, group=group)]
+        if kind == RENAMED:  # a direct message is none
+            await self.rename(A_CHANNEL, ITS_NEW_ID)
+            return ()
+        if kind in (IN_THREAD, REPLY):
+            return [await self._send_in_thread(kind, person)]
         return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+
+    async def _send_in_thread(self, kind: str, person: Person) -> str:
+        """Somebody writes below what Bob wrote in a channel; direct messages are one conversation. For a REPLY the bot
+        was not there before: it is called by its name."""
+        root, text = self.next_ts(), str(KINDS[kind][0]["text"])
+        if kind == REPLY:
+            root, text = ROOT, f"<@{ME}> {text}"
+            await self.post(A_CHANNEL, {"text": _TUESDAY}, person=BOB, group=True, message_id=root, heard=False)
+        return await self.post(A_CHANNEL, {"text": text}, person=person, group=True, thread=root)
+
+    async def rename(self, old: str, new: str) -> None:
+        """A channel is shared with another organisation, or no more, and gets another id by that."""
+        event = {"type": "channel_id_changed", "old_channel_id": old, "new_channel_id": new}
+        await self._deliver("events_api", self._callback(event | {"event_ts": self.next_ts()}))
 
     async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message. Of one with replies a tombstone is left."""

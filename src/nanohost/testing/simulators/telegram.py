@@ -21,9 +21,11 @@ from math import ceil
 
 from aiohttp import web
 
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
 from nanohost.testing.simulators._telegram_html import BadMarkup, Read, read, utf16_length
-from nanohost.testing.simulators._telegram_kinds import KINDS
+from nanohost.testing.simulators._telegram_kinds import CONTENTS, KINDS, PINNED, SERVICE, SUPERGROUP
 from nanohost.testing.simulators._unavailable import unavailable
 
 TOKEN = "123456789:simulated_token_of_nobody_at_all_0"  # noqa: S105
@@ -41,6 +43,10 @@ _REACTIONS = """
 """
 REACTIONS = frozenset(_REACTIONS.split())
 
+A_GROUP, ITS_SUPERGROUP = "-4001", "-1004001"
+_NAMED = ("audio", "video", "animation")
+"""What an app may send with the file's name."""
+_FILES = ("voice", "audio", "video", "video_note", "animation", "document")
 _KINDS = {".jpg": "photo", ".jpeg": "photo", ".ogg": "voice", ".mp3": "audio", ".mp4": "video"}
 _PICTURE = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 _NOT_ASKED_FOR = frozenset({"message_reaction", "message_reaction_count", "chat_member"})
@@ -273,7 +279,17 @@ class TelegramSimulator(Simulator):
         }
         await self._push("message_reaction", change)
 
-    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
+    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody takes back their reaction."""
+        await self.react(message_id, "", chat=chat, person=person)
+
+    async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody deletes a message of theirs. Telegram tells no bot."""
+        self._shown = [one for one in self._shown if (one.id, one.chat) != (message_id, chat)]
+        await self.changed()
+
+    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
+        text = f"@{self.username} {text}" if mention else text
         post = self._posts[chat, message_id]
         post.body = post.body | self._content(text, None) | {"edit_date": int(time.time())}
         await self.show_again(message_id, edited(text, text), chat=chat)
@@ -310,7 +326,7 @@ class TelegramSimulator(Simulator):
         thread: str | None = None,
     ) -> str:
         """Somebody sends anything: `content` has the fields of the Bot API's Message beside those that every message
-        has. A photo may be given as a word. Returns the message's id."""
+        has. A file may be given as its name, a photo as a word. Returns the message's id."""
         if group:
             self._groups.add(chat)
         number = self._number()
@@ -346,10 +362,18 @@ class TelegramSimulator(Simulator):
         self._updates.append(_Waiting(number, {"update_id": number, **update}))
         await self.changed()
 
-    def kinds(self) -> Sequence[str]:
-        return tuple(KINDS)
+    def contents(self) -> Mapping[Content, Sequence[str]]:
+        return {**CONTENTS, **{content: names for content, names in CHANGES.items() if content != Content.DELETION}}
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
+        if kind == SUPERGROUP:  # a person's chat never is one
+            await self.become_supergroup(A_GROUP, ITS_SUPERGROUP)
+            return ()
+        if kind == PINNED:
+            await self.service(chat, SERVICE[kind], group=group)
+            return ()
+        if kind in NAMES:
+            return [await send_and_change(self, kind, chat, person=person, group=group)]
         return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
 
     def latest(self) -> str:
@@ -363,6 +387,9 @@ class TelegramSimulator(Simulator):
         whole = dict(content)
         if isinstance(photo := whole.get("photo"), str):
             whole |= self._file(f"{photo}.jpg", photo.encode())
+        for kind in _FILES:
+            if isinstance(name := whole.get(kind), str):
+                whole |= self._file(name, name.encode(), kind)
         if isinstance(answered := whole.get("reply_to_message"), dict):
             whole["reply_to_message"] = {"chat": self._chat(chat), "date": 1} | self._completed(answered, chat)
         if isinstance(venue := whole.get("venue"), dict):
@@ -403,11 +430,11 @@ class TelegramSimulator(Simulator):
         said: Json = {"caption": text, **({"caption_entities": entities} if entities else {})} if text else {}
         return said | self._file(*file)
 
-    def _file(self, name: str, content: bytes) -> Json:
+    def _file(self, name: str, content: bytes, kind: str | None = None) -> Json:
         id = f"file-{len(self._files) + 1}"
         suffix = "." + name.rpartition(".")[2].lower()
         self._files[id] = (f"documents/{id}{suffix}", content)
-        kind = _KINDS.get(suffix, "document")
+        named, kind = kind is not None, kind or _KINDS.get(suffix, "document")
         about: Json = {"file_id": id, "file_unique_id": f"u{id}", "file_size": len(content)}
         if kind == "photo":
             self._files[f"{id}-small"] = (f"photos/{id}.jpg", content[:1])
@@ -415,8 +442,12 @@ class TelegramSimulator(Simulator):
             return {"photo": [small, about | {"width": 90, "height": 90}]}
         if kind == "document":
             return {kind: about | {"file_name": name, "mime_type": "application/octet-stream"}}
-        size = {"width": 90, "height": 90} if kind == "video" else {}
-        return {kind: about | {"duration": 1, "mime_type": f"{kind}/{suffix[1:]}"} | size}
+        if kind == "video_note":
+            return {kind: about | {"duration": 1, "length": 90}}
+        size = {"width": 90, "height": 90} if kind in ("video", "animation") else {}
+        type_ = "video" if kind == "animation" else kind
+        called = {"file_name": name} if named and kind in _NAMED else {}
+        return {kind: about | called | {"duration": 1, "mime_type": f"{type_}/{suffix[1:]}"} | size}
 
     async def _push(self, kind: str, body: Json, *, message_id: str | None = None) -> _Waiting:
         waiting = _Waiting(self._next_update, {"update_id": self._next_update, kind: body}, kind, message_id)

@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 import aiohttp
 from aiohttp import web
 
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, send_and_change
+from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
 from nanohost.testing.simulators._unavailable import unavailable
-from nanohost.testing.simulators._whatsapp_kinds import CLOUD
+from nanohost.testing.simulators._whatsapp_kinds import CLOUD, CLOUD_CONTENTS
 
 ACCESS_TOKEN = "EAAsimulated4242"  # noqa: S105 - of a platform that is none
 APP_SECRET = "simulated-app-secret-4242"  # noqa: S105
@@ -115,6 +116,7 @@ class WhatsAppSimulator(Simulator):
         """What each message of ours carried, to be told with its statuses."""
         self._webhooks: dict[str, Webhook] = {}
         self._acknowledged: list[str] = []
+        self._groups: set[str] = set()
         self._queues: dict[str, asyncio.Queue[Webhook]] = {}
         self._couriers: list[asyncio.Task[None]] = []
         self._up = asyncio.Event()
@@ -232,6 +234,8 @@ class WhatsAppSimulator(Simulator):
         id = message_id or self.next_id()
         message: Json = {"id": id, "timestamp": str(int(time.time())), **self._author(person), **content}
         if group:
+            self._groups.add(chat)
+        if chat in self._groups:
             message["group_id"] = chat
         if refers_to is not None:
             message["context"] = {"from": NUMBER, "id": refers_to}
@@ -240,13 +244,11 @@ class WhatsAppSimulator(Simulator):
         self._tell(chat, webhook)
         return id
 
-    def kinds(self) -> Sequence[str]:
-        """What people can send beside words and files, by name; `send_kind` knows these."""
-        return (*CLOUD, *CHANGES)
+    def contents(self) -> Mapping[Content, Sequence[str]]:
+        return {**CLOUD_CONTENTS, **CHANGES}
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
-        if kind in CHANGES:
+        if kind in NAMES:
             return [await send_and_change(self, kind, chat, person=person, group=group)]
         ids = [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[kind]]
         await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
@@ -287,7 +289,8 @@ class WhatsAppSimulator(Simulator):
             reaction["emoji"] = emoji
         await self.say(chat, {"type": "reaction", "reaction": reaction}, person=person)
 
-    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
+    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
+        text = f"@{NUMBER} {text}" if mention else text
         await self.show_again(message_id, edited(text, text), chat=chat)
         change: Json = {"original_message_id": message_id, "message": {"type": "text", "text": {"body": text}}}
         await self.say(chat, {"type": "edit", "edit": change}, person=person)

@@ -12,14 +12,15 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, send_and_change
-from nanohost.testing.simulators._whatsapp_kinds import LINKED
+from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
+from nanohost.testing.simulators._whatsapp_kinds import LINKED, LINKED_CONTENTS
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
 from nanohost.wa_bridge.kinds import Around
 from nanohost.wa_bridge.protocol import (
@@ -47,11 +48,12 @@ from nanohost.wa_bridge.protocol import (
     encode,
     parse_op,
 )
-from nanohost.wa_bridge.values import Json
+from nanohost.wa_bridge.values import Json, mapping, text
 
 ME = "1000@s.whatsapp.net"
 GROUP = "500@g.us"
 MAX_TEXT = 65_536
+_ANY_TYPE = "application/octet-stream"
 Asked = Send | SendFile | Edit | React
 
 
@@ -178,19 +180,19 @@ class WhatsAppLinkedSimulator(Simulator):
         place = Place(
             id=id, chat=chat, sender=person.id, sender_name=person.name, sent_at=self._now_s, is_group=is_group
         )
-        kind = media_of(unwrapped(content)[0])
-        said = heard(content, place, around, file=self._stored(id, (kind or "", file)) if kind else None)
+        inside = unwrapped(content)[0]
+        media = mapping(inside.get(media_of(inside) or ""))
+        name, media_type = text(media.get("fileName")), text(media.get("mimetype")).partition(";")[0]
+        said = heard(content, place, around, file=self._stored(id, (name, file), media_type) if media else None)
         if said is not None:
             self._deliver(said)
         return id
 
-    def kinds(self) -> Sequence[str]:
-        """What people can send beside words and files, by name; `send_kind` knows these."""
-        return (*LINKED, *CHANGES)
+    def contents(self) -> Mapping[Content, Sequence[str]]:
+        return {**LINKED_CONTENTS, **CHANGES}
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
-        if kind in CHANGES:
+        if kind in NAMES:
             return [await send_and_change(self, kind, chat, person=person, group=group)]
         ids = [self._new_id() for _ in LINKED[kind]]
         await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
@@ -217,10 +219,10 @@ class WhatsAppLinkedSimulator(Simulator):
         kind = "reaction" if emoji else "reaction_removed"
         self._deliver(replace_message(said, kind=kind, text=emoji, refers_to=message_id))
 
-    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA) -> None:
+    async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
         await self.show_again(message_id, edited(text, text), chat=chat)
-        self._deliver(replace_message(said, kind="edit", text=text, refers_to=message_id))
+        self._deliver(replace_message(said, kind="edit", text=text, refers_to=message_id, mentions_me=mention))
 
     async def garbage(self) -> None:
         for line in (*GARBAGE, b"x" * (MAX_LINE_BYTES + 10)):
@@ -371,12 +373,12 @@ class WhatsAppLinkedSimulator(Simulator):
             is_bot=person.is_bot,
         )
 
-    def _stored(self, id: str, file: tuple[str, bytes] | None) -> File | None:
+    def _stored(self, id: str, file: tuple[str, bytes] | None, media_type: str = _ANY_TYPE) -> File | None:
         if file is None:
             return None
         name, content = file
         self._files[id] = content
-        return File(ref=id, name=name, media_type="application/octet-stream", size=len(content))
+        return File(ref=id, name=name, media_type=media_type, size=len(content))
 
     def _new_id(self) -> str:
         self._last_id += 1

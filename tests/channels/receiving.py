@@ -1,0 +1,23 @@
+"""A channel that hands in what comes, with no host: for tests in which it never ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from nanohost.channel_api import Channel, Inbox
+
+
+@asynccontextmanager
+async def receiving(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
+    """The channel is connected, and hands in what comes."""
+    async with channel.connected():
+        task = asyncio.create_task(channel.receive(inbox))
+        await asyncio.sleep(0)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task

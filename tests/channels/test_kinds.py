@@ -1,0 +1,98 @@
+"""Every kind of content that can be sent on a platform can be sent by its simulator, and reaches the host as it is.
+
+What the agent reads of each example is on the platform's page, see tests/pages.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from nanohost.channel_api import EventKind, PartKind
+from nanohost.testing.content import BY_OTHER_MEANS, NOT_THERE, Content, there
+from nanohost.testing.simulated import find, serve, simulated
+from tests.channels.examples import Arrived, arrived
+
+EXAMPLES = [
+    pytest.param(platform, name, id=f"{platform}-{name}") for platform in simulated() for name in find(platform).kinds()
+]
+OWN_COMMENT = "is that right?"
+CHANGES = {
+    Content.EDIT: EventKind.EDIT,
+    Content.EDIT_WITH_MENTION: EventKind.EDIT,
+    Content.DELETION: EventKind.DELETION,
+    Content.REACTION: EventKind.REACTION,
+    Content.REACTION_REMOVED: EventKind.REACTION_REMOVED,
+}
+SAYS_IT_AS_A_MESSAGE = "whatsapp"
+"""Meta tells of some of what it says itself like a message of the person."""
+
+
+@pytest.mark.parametrize("platform", simulated())
+def test_a_simulator_has_an_example_of_every_kind_that_can_be_sent_there(platform: str) -> None:
+    shown = find(platform).contents()
+    assert [kind for kind in there(platform) if kind not in shown] == _by_other_means(platform)
+    assert [kind for kind in shown if kind in NOT_THERE[platform]] == [], "it is said not to be there"
+
+
+@pytest.mark.parametrize("platform", simulated())
+async def test_each_kind_and_each_example_can_be_sent_from_the_terminal(platform: str) -> None:
+    simulator = find(platform)
+    kinds = [kind for kind in there(platform) if kind not in _by_other_means(platform)]
+    for names in (kinds, simulator.kinds()):
+        written, shown = await _typed(platform, *(f"/send {name}" for name in names))
+        assert written == len(names) > 20
+        assert "nothing called" not in shown
+    assert not any("," in name for name in simulator.kinds()), "they are listed with commas between them"
+
+
+@pytest.mark.parametrize("platform", simulated())
+async def test_what_can_be_sent_is_listed(platform: str) -> None:
+    written, shown = await _typed(platform, "/send")
+    assert written == 0
+    assert [kind for kind in there(platform) if f"\n  {kind}: " not in shown] == _by_other_means(platform)
+    assert [name for name in find(platform).kinds() if name not in shown] == []
+    written, shown = await _typed(platform, "/send a fish")
+    assert (written, "nothing called 'a fish' to send: /send alone lists" in shown) == (0, True)
+
+
+def _by_other_means(platform: str) -> list[Content]:
+    return [kind for kind in there(platform) if kind in BY_OTHER_MEANS]
+
+
+async def _typed(platform: str, *lines: str) -> tuple[int, str]:
+    """How many messages were written, and what the terminal shows."""
+    shown = io.StringIO()
+    written = await serve(find(platform), io.StringIO("".join(f"{line}\n" for line in lines)), shown)
+    return written, shown.getvalue()
+
+
+@pytest.mark.parametrize(("platform", "name"), EXAMPLES)
+def test_an_example_reaches_the_host_as_what_it_is(platform: str, name: str) -> None:
+    told = arrived(platform)[name]
+    match told.content:
+        case Content.SERVICE:
+            assert not told.events or platform == SAYS_IT_AS_A_MESSAGE
+        case Content.MOVED:
+            assert told.moves or told.events
+        case _:
+            assert told.events
+            assert all(one.text or one.parts or one.attachments or one.refers_to for one in told.events), "silence"
+    _check_whose_words(told)
+    if told.content in CHANGES:
+        *_, change = told.events
+        assert change.kind is CHANGES[told.content]
+        assert change.refers_to == told.events[0].platform_message_id
+
+
+def _check_whose_words(told: Arrived) -> None:
+    """Somebody else's are never the sender's own."""
+    if told.content is Content.FORWARD:
+        assert {one.text for one in told.events} <= {"", OWN_COMMENT}
+        assert told.events[0].parts[0].kind is PartKind.FORWARDED
+    if told.content is Content.REPLY:
+        assert "Tuesday" not in told.events[0].text
+        assert told.events[0].parts[0].kind is PartKind.QUOTED
+    if told.content is Content.APP:
+        assert told.events[0].text == "" or told.events[0].sender.is_bot

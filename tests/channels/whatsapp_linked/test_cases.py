@@ -1,0 +1,39 @@
+"""The cases of a linked device (see tests/support/cases.py): what people send, and what the agent must read of it.
+
+`input` or `input_series`: a `waE2E.Message` as protobuf's JSON; `earlier`: the same, said before; `chosen`: what of a
+poll was chosen, which the library decrypts. `chat`: "group" or a direct message.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.simulators.whatsapp_linked import GROUP, WhatsAppLinkedSimulator
+from tests.channels.receiving import receiving
+from tests.support.arrivals import KEYS as WANTED
+from tests.support.arrivals import check
+from tests.support.cases import Case, id_of, inputs
+
+from .conftest import Make
+
+ADAS = "1001@s.whatsapp.net"
+CASES = inputs("whatsapp_linked")
+KEYS = WANTED | {"earlier", "chosen"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=id_of)
+async def test_the_agent_reads_what_people_send_as_what_it_is(
+    phone: WhatsAppLinkedSimulator, make: Make, case: Case
+) -> None:
+    inbox = SuiteInbox()
+    chat = GROUP if case.get("chat") == "group" else ADAS
+    async with receiving(make(), inbox):
+        if "earlier" in case:
+            await phone.say(chat, case["earlier"], message_id="EARLIER")
+        for number, content in enumerate(case.get("input_series") or [case["input"]]):
+            id = f"SERIES-{number + 1}"
+            await phone.say(chat, content, message_id=id, file=b"x", chosen=case.get("chosen"))
+        await phone.write(chat, "that was all")
+        await inbox.until_accepted("that was all")
+    check(case, inbox.accepted["earlier" in case : -1])

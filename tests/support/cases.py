@@ -1,0 +1,96 @@
+"""The inputs of tests/cases/*.json, and where each of them is run.
+
+Each file is a list of objects. `name`; `kind`: which kind of content it is (see nanohost.testing.content); and what is
+given: `input`, or `input_series` for several, or `update`, as the platform sends it. Where it is run:
+
+* `platform`: by that platform's own test, see PLATFORMS. In a file that is named after a platform it may be left out.
+* `forms`: by the test of the forms that Markdown is written in.
+* `then`, a sentence: by the test of its own that it names in `test`.
+
+A case that none of these fits is an error, and so is one that says something which its test does not look at.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "tests" / "cases"
+PLATFORMS = ("telegram", "discord", "slack", "whatsapp", "whatsapp_linked")
+RENDERING, OWN_TEST = "rendering", "a test of its own"
+_INPUTS = frozenset({"input", "input_series", "update"})
+KEYS = frozenset({"platform", "name", "kind", "chat", "then", "test", *_INPUTS})
+"""What every case may say. What a test looks at beside it is in that test's own KEYS."""
+
+Case = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """A case and where it stands: the file's name, without its ending."""
+
+    file: str
+    case: Case
+
+    @property
+    def platform(self) -> str | None:
+        """The platform that it names. Raises ValueError for one that there is no test of."""
+        named: str | None = self.case.get("platform", self.file if self.file in PLATFORMS else None)
+        if named is not None and named not in PLATFORMS:
+            raise ValueError(f"{self}: platform is {named!r}; there are tests of {', '.join(PLATFORMS)}")
+        return named
+
+    @property
+    def runner(self) -> str:
+        """Which test runs it: a platform, RENDERING or OWN_TEST. Raises ValueError, which says what is missing."""
+        platform = self.platform
+        if "then" in self.case:
+            self._check_its_test()
+            return OWN_TEST
+        if platform is not None and _INPUTS & self.case.keys():
+            return platform
+        if platform is None and "forms" in self.case:
+            return RENDERING
+        raise ValueError(f"{self}: no test runs it; it needs `platform` and `input`, or `forms`, or `then` and `test`")
+
+    def _check_its_test(self) -> None:
+        file, _, test = str(self.case.get("test", "")).partition("::")
+        path = ROOT / file
+        if not (file.startswith("tests/") and path.is_file() and test in _tests_of(path)):
+            raise ValueError(
+                f"{self}: `test` is {self.case.get('test')!r}; it must be tests/FILE.py::TEST, which proves it"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.file}.json: {self.case.get('name')}"
+
+
+@cache
+def _tests_of(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(one.name for one in functions if one.name.startswith("test_"))
+
+
+def located(folder: Path = FOLDER) -> list[Located]:
+    """All cases of all files."""
+    files = sorted(folder.glob("*.json"))
+    return [
+        Located(file=file.stem, case=case) for file in files for case in json.loads(file.read_text(encoding="utf-8"))
+    ]
+
+
+def inputs(runner: str, folder: Path = FOLDER) -> list[Case]:
+    """What this test runs, of all files."""
+    return [one.case for one in located(folder) if one.runner == runner]
+
+
+def id_of(case: Case) -> str:
+    """The name, as a test's id."""
+    return str(case["name"]).replace(" ", "-")
