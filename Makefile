@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup chat demo-channels demo-approvals test check crash image bench clean
+.PHONY: help setup chat demo-channels demo-approvals test check docs crash image bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ check: setup ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: setup ## write the parts of docs/ that are made of the code and of what the tests see
+	$(BIN)/python scripts/reference
+	$(BIN)/python -m tests.pages
 
 crash: setup ## kill hosts and containers at every point, print one table, write crash.json
 	$(BIN)/python -m tests.crash

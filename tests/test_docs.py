@@ -31,7 +31,7 @@ def _reference() -> ModuleType:
 @pytest.mark.parametrize("name", ["settings.md", "commands.md", "resources.md"])
 def test_the_reference_is_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
-    assert written == _reference().PAGES[name](), "run scripts/reference"
+    assert written == _reference().PAGES[name](), "run make docs"
 
 
 @pytest.mark.parametrize(

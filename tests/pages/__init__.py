@@ -1,0 +1,63 @@
+"""The parts of the documentation that are made of what the tests see. `make docs` writes them, test_pages compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.pages import content, incoming, outgoing
+from tests.support.cases import ROOT
+
+_DOCS = ROOT / "docs"
+_END = "<!-- end -->"
+_PAGES: Mapping[str, str] = {
+    "telegram": "telegram.md",
+    "discord": "discord.md",
+    "slack": "slack.md",
+    "whatsapp": "whatsapp.md",
+    "whatsapp_linked": "whatsapp-linked.md",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A part of a page between two marks, or all of it. `made` takes a while."""
+
+    page: Path
+    made: Callable[[], str]
+    about: str = ""
+
+    def stands(self) -> str:
+        """What the page has now."""
+        return self._taken_apart()[1]
+
+    def write(self) -> None:
+        """Put in what it should have."""
+        before, _, after = self._taken_apart()
+        self.page.write_text(before + self.made() + after, encoding="utf-8")
+
+    def _taken_apart(self) -> tuple[str, str, str]:
+        text = self.page.read_text(encoding="utf-8") if self.page.exists() else ""
+        if not self.about:
+            return "", text, ""
+        begin = f"<!-- {self.about}: generated -->\n"
+        before, found, rest = text.partition(begin)
+        block, end, after = rest.partition(f"\n{_END}")
+        if not (found and end):
+            raise ValueError(f"{self.page.name} has no {begin.strip()} … {_END}")
+        return before + found, block, end + after
+
+    def __str__(self) -> str:
+        return f"{self.page.stem} {self.about}".strip().replace(" ", "-")
+
+
+def blocks() -> list[Block]:
+    """All of them."""
+    made = [Block(page=_DOCS / "reference" / "content.md", made=content.page)]
+    for platform, name in _PAGES.items():
+        page = _DOCS / "channels" / name
+        made.append(Block(page=page, made=partial(incoming.table, platform), about="what arrives as what"))
+        made.append(Block(page=page, made=partial(outgoing.table, platform), about="what is said as what"))
+    return made

@@ -1,0 +1,100 @@
+"""docs/reference/content.md: kinds of content by platforms, and what tests each.
+
+What counts as a test: a case of tests/cases/ whose `kind` it is, a test in tests/channels/PLATFORM/ that is marked
+`content(Content.…)`, and an example of the platform's simulator, which tests/channels/test_kinds.py sends.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from nanohost.testing.content import NOT_THERE, Content
+from nanohost.testing.simulated import find, simulated
+from tests.support.cases import ROOT, located
+
+COLUMNS: Mapping[str, str] = {
+    "telegram": "Telegram",
+    "discord": "Discord",
+    "slack": "Slack",
+    "whatsapp": "WhatsApp (Cloud API)",
+    "whatsapp_linked": "WhatsApp (linked)",
+    "terminal": "terminal",
+}
+_CHANNELS = ROOT / "tests" / "channels"
+_HEAD = """\
+# Kinds of content
+
+What people send, on which platform, and which tests show that it reaches the agent as what it is. Made by `make docs`;
+a test compares it with what there is, and a kind that a platform has and nothing tests is an error.
+
+* *Words in italics* are a case of `tests/cases/*.json`, run by `tests/channels/PLATFORM/test_cases.py`.
+* `/send EXAMPLE` is an example of the platform's simulator (`nanohost channels simulate PLATFORM`), sent by
+  `tests/channels/test_kinds.py`; what the agent reads of it is on the page of the platform.
+* `FILE::TEST` is a test of its own, in `tests/channels/PLATFORM/` where no folder is named.
+* *not there*: nobody can send it there, or no bot is told of it.
+"""
+
+
+def page() -> str:
+    """All of it."""
+    lines = [f"| | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
+    for kind in Content:
+        lines.append(f"| **{kind}** | {' | '.join(_cell(kind, platform) for platform in COLUMNS)} |")
+    return "\n".join([_HEAD, *lines]) + "\n"
+
+
+def missing() -> list[str]:
+    """What a platform has and nothing tests."""
+    return [
+        f"{platform}: {kind}"
+        for platform in COLUMNS
+        for kind in Content
+        if kind not in NOT_THERE[platform] and not tests_of(kind, platform)
+    ]
+
+
+def tests_of(kind: Content, platform: str) -> Sequence[str]:
+    """What shows that this kind arrives from this platform, as the page names it."""
+    return [*_cases(kind, platform), *_examples(kind, platform), *_marked(platform).get(kind, ())]
+
+
+def _cell(kind: Content, platform: str) -> str:
+    if kind in NOT_THERE[platform]:
+        because = NOT_THERE[platform][kind]
+        return f"not there: {because}" if because else "not there"
+    return "<br>".join(tests_of(kind, platform))
+
+
+def _cases(kind: Content, platform: str) -> Iterator[str]:
+    for one in located():
+        if one.platform == platform and one.case.get("kind") == kind:
+            yield f"*{one.case['name']}*"
+
+
+def _examples(kind: Content, platform: str) -> Iterator[str]:
+    if platform in simulated():
+        for name in find(platform).contents().get(kind, ()):
+            yield f"`/send {name}`"
+
+
+@cache
+def _marked(platform: str) -> Mapping[Content, Sequence[str]]:
+    """The tests that name each kind."""
+    found: dict[Content, list[str]] = {}
+    folder = _CHANNELS / platform
+    for path in sorted(folder.glob("test_*.py")) if folder.is_dir() else [_CHANNELS / f"test_{platform}.py"]:
+        for test, kind in _marks_in(path):
+            found.setdefault(kind, []).append(f"`{path.name}::{test}`")
+    return found
+
+
+def _marks_in(path: Path) -> Iterator[tuple[str, Content]]:
+    """The test (or class of tests) and the kind, of each `@pytest.mark.content(Content.KIND, …)`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and getattr(mark.func, "attr", "") == "content":
+                    yield from ((node.name, Content[one.attr]) for one in mark.args if isinstance(one, ast.Attribute))

@@ -1,0 +1,55 @@
+"""What the documentation shows of content is what the tests see, and no kind of content is without a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.testing.content import NOT_THERE, Content
+from nanohost.testing.simulated import simulated
+from tests.pages import Block, blocks, content
+from tests.support.cases import PLATFORMS, located
+
+
+@pytest.mark.parametrize("block", blocks(), ids=str)
+def test_a_page_shows_what_the_tests_see(block: Block) -> None:
+    assert block.stands() == block.made(), "run make docs"
+
+
+def test_no_kind_that_a_platform_has_is_without_a_test() -> None:
+    assert content.missing() == []
+
+
+def test_a_kind_that_nothing_tests_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NOT_THERE, "terminal", {})
+    assert "terminal: poll" in content.missing()
+
+
+def test_the_table_has_every_platform_that_there_are_cases_or_a_simulator_of() -> None:
+    assert content.COLUMNS.keys() == {*PLATFORMS, *simulated(), "terminal"} == NOT_THERE.keys()
+
+
+@pytest.mark.parametrize("one", [one for one in located() if "kind" in one.case], ids=str)
+def test_a_case_is_of_a_kind_that_its_platform_has(one: object) -> None:
+    from tests.support.cases import Located
+
+    assert isinstance(one, Located)
+    assert one.case["kind"] in list(Content)
+    assert one.platform is not None
+    assert one.case["kind"] not in NOT_THERE[one.platform]
+
+
+def test_a_page_without_its_marks_is_an_error_that_says_which(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("no table")
+    with pytest.raises(ValueError, match=r"page.md has no <!-- fish: generated -->"):
+        Block(page=page, made=str, about="fish").write()
+    assert page.read_text() == "no table"
+
+
+def test_what_stands_around_a_block_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- fish: generated -->\nold\n<!-- end -->\nafter\n<!-- end -->\n")
+    Block(page=page, made=lambda: "new", about="fish").write()
+    assert page.read_text() == "before\n<!-- fish: generated -->\nnew\n<!-- end -->\nafter\n<!-- end -->\n"
