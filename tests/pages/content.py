@@ -84,14 +84,19 @@ def _examples(kind: Content, platform: str) -> Iterator[str]:
 def _marked(platform: str) -> Mapping[Content, Sequence[str]]:
     """The tests that name each kind."""
     found: dict[Content, list[str]] = {}
-    folder = _CHANNELS / platform
-    for path in sorted(folder.glob("test_*.py")) if folder.is_dir() else [_CHANNELS / f"test_{platform}.py"]:
-        for test, kind in _marks_in(path):
+    for path in files_of(platform):
+        for test, kind in marks_in(path):
             found.setdefault(kind, []).append(f"`{path.name}::{test}`")
     return found
 
 
-def _marks_in(path: Path) -> Iterator[tuple[str, Content]]:
+def files_of(platform: str) -> Sequence[Path]:
+    """Where the tests of this platform are."""
+    folder = _CHANNELS / platform
+    return sorted(folder.glob("test_*.py")) if folder.is_dir() else [_CHANNELS / f"test_{platform}.py"]
+
+
+def marks_in(path: Path) -> Iterator[tuple[str, Content]]:
     """The test (or class of tests) and the kind, of each `@pytest.mark.content(Content.KIND, …)`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -9,7 +9,7 @@ import pytest
 from nanohost.testing.content import NOT_THERE, Content
 from nanohost.testing.simulated import simulated
 from tests.pages import Block, blocks, content
-from tests.support.cases import PLATFORMS, located
+from tests.support.cases import PLATFORMS, ROOT, Located, located
 
 
 @pytest.mark.parametrize("block", blocks(), ids=str)
@@ -31,13 +31,18 @@ def test_the_table_has_every_platform_that_there_are_cases_or_a_simulator_of() -
 
 
 @pytest.mark.parametrize("one", [one for one in located() if "kind" in one.case], ids=str)
-def test_a_case_is_of_a_kind_that_its_platform_has(one: object) -> None:
-    from tests.support.cases import Located
-
-    assert isinstance(one, Located)
+def test_a_case_is_of_a_kind_that_its_platform_has(one: Located) -> None:
     assert one.case["kind"] in list(Content)
     assert one.platform is not None
     assert one.case["kind"] not in NOT_THERE[one.platform]
+
+
+def test_a_test_is_marked_where_the_table_looks_and_with_what_its_platform_has() -> None:
+    of = {path: platform for platform in content.COLUMNS for path in content.files_of(platform)}
+    marked = [(path, test, kind) for path in (ROOT / "tests").rglob("*.py") for test, kind in content.marks_in(path)]
+    assert marked
+    assert [f"{path.name}::{test}" for path, test, _ in marked if path not in of] == []
+    assert [f"{path.name}::{test}: {kind}" for path, test, kind in marked if kind in NOT_THERE[of[path]]] == []
 
 
 def test_a_page_without_its_marks_is_an_error_that_says_which(tmp_path: Path) -> None:
