@@ -30,7 +30,8 @@ _HEAD = """\
 What people send, on which platform, and which tests show that it reaches the agent as what it is. Made by `make docs`;
 a test compares it with what there is, and a kind that a platform has and nothing tests is an error.
 
-* *Words in italics* are a case of `tests/cases/*.json`, run by `tests/channels/PLATFORM/test_cases.py`.
+* *Words in italics* are a case of `tests/cases/*.json`, run by `tests/channels/PLATFORM/test_cases.py`, or by the test
+  that is marked with its name.
 * `/send EXAMPLE` is an example of the platform's simulator (`nanohost channels simulate PLATFORM`), sent by
   `tests/channels/test_kinds.py`; what the agent reads of it is on the page of the platform.
 * `FILE::TEST` is a test of its own, in `tests/channels/PLATFORM/` where no folder is named.

@@ -5,7 +5,7 @@ given: `input`, or `input_series` for several, or `update`, as the platform send
 
 * `platform`: by that platform's own test, see PLATFORMS. In a file that is named after a platform it may be left out.
 * `forms`: by the test of the forms that Markdown is written in.
-* `then`, a sentence: by the test of its own that it names in `test`.
+* `then`, a sentence: by a test of its own, which names it: `@pytest.mark.case("its name")`.
 
 For a case that none of these fits tests/test_cases.py fails, and for one that says something which its test does not
 look at.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ FOLDER = ROOT / "tests" / "cases"
 PLATFORMS = ("telegram", "discord", "slack", "whatsapp", "whatsapp_linked")
 RENDERING, OWN_TEST = "rendering", "a test of its own"
 _INPUTS = frozenset({"input", "input_series", "update"})
-KEYS = frozenset({"platform", "name", "kind", "chat", "then", "test", *_INPUTS})
+KEYS = frozenset({"platform", "name", "kind", "chat", "then", *_INPUTS})
 """What every case may say. What a test looks at beside it is in that test's own KEYS."""
 
 Case = Mapping[str, Any]
@@ -52,13 +52,14 @@ class Located:
         if platform is not None and platform not in PLATFORMS:
             raise ValueError(f"{self}: platform is {platform!r}; there are tests of {', '.join(PLATFORMS)}")
         if "then" in self.case:
-            self._check_its_test()
+            if self.case.get("name") not in named_by_tests():
+                raise ValueError(f"{self}: no test is marked @pytest.mark.case({self.case.get('name')!r})")
             return OWN_TEST
         if platform is not None and _INPUTS & self.case.keys():
             return platform
         if platform is None and "forms" in self.case:
             return RENDERING
-        raise ValueError(f"{self}: no test runs it; it needs `platform` and `input`, or `forms`, or `then` and `test`")
+        raise ValueError(f"{self}: no test runs it; it needs `platform` and `input`, or `forms`, or `then`")
 
     def is_run_by(self, runner: str) -> bool:
         """Whether this test is its own. What none runs is not hidden: tests/test_cases.py fails for it."""
@@ -67,23 +68,21 @@ class Located:
         except ValueError:
             return False
 
-    def _check_its_test(self) -> None:
-        file, _, test = str(self.case.get("test", "")).partition("::")
-        path = ROOT / file
-        if not (file.startswith("tests/") and path.is_file() and test in _tests_of(path)):
-            raise ValueError(
-                f"{self}: `test` is {self.case.get('test')!r}; it must be tests/FILE.py::TEST, which proves it"
-            )
-
     def __str__(self) -> str:
         return f"{self.file}.json: {self.case.get('name')}"
 
 
 @cache
-def _tests_of(path: Path) -> frozenset[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return frozenset(one.name for one in functions if one.name.startswith("test_"))
+def named_by_tests() -> Mapping[str, str]:
+    """The cases that tests name by `pytest.mark.case`, and where. Of two tests of one case, the last."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    return {name: path.name for path in files for name in _named_in(path)}
+
+
+def _named_in(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.case":
+            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
 
 
 def located(folder: Path = FOLDER) -> list[Located]:

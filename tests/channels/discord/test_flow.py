@@ -63,6 +63,8 @@ async def test_a_person_writes_in_discord_and_the_agent_answers_there(
 
 
 @pytest.mark.behaviour("IN-01")
+@pytest.mark.case("the first direct message during a restart of ten seconds")
+@pytest.mark.case("the first mention in a channel never heard, during a restart")
 async def test_what_was_first_said_during_a_restart_is_answered_after_it(
     tmp_path: Path, platform: DiscordSimulator
 ) -> None:
@@ -78,6 +80,7 @@ async def test_what_was_first_said_during_a_restart_is_answered_after_it(
     assert platform.texts(DM) == ["echo: hello there"]
 
 
+@pytest.mark.case("a command behind the bot's own role")
 async def test_a_command_behind_the_bots_own_role_is_the_hosts(tmp_path: Path, platform: DiscordSimulator) -> None:
     async with _host(tmp_path, platform):
         await platform.write(GENERAL, f"<@&{MY_ROLE}> /status", group=True)

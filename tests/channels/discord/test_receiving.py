@@ -464,6 +464,7 @@ async def test_an_edit_that_adds_the_mention_says_so(
 
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(Content.DELETION, Content.REACTION_REMOVED)
+@pytest.mark.case("a message deleted")
 async def test_what_is_deleted_and_what_is_taken_back_is_told(
     desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:

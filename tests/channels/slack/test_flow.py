@@ -87,6 +87,7 @@ async def test_what_was_written_while_the_host_was_away_is_answered_once(tmp_pat
     assert slack.texts("D1001") == ["echo: first", "echo: into the void", "echo: the next day"]
 
 
+@pytest.mark.case("a message that its author deleted while the host was down")
 async def test_what_its_author_deleted_while_the_host_was_away_is_not_answered(
     tmp_path: Path, slack: SlackSimulator
 ) -> None:

@@ -97,6 +97,7 @@ def test_tags_are_read(wire: str, read: str) -> None:
 
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(Content.DELETION, Content.REACTION_REMOVED)
+@pytest.mark.case("a message deleted, also one with replies")
 async def test_what_is_deleted_and_what_is_taken_back_is_told(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
@@ -170,6 +171,7 @@ async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
 
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(Content.EDIT_WITH_MENTION)
+@pytest.mark.case("an edit that adds the mention")
 async def test_an_edit_that_adds_the_mention_says_so_and_brings_the_parent(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:

@@ -31,6 +31,7 @@ OLD, NEW = "-4711", "-1001234567890"
 
 @pytest.mark.behaviour("RT-12")
 @pytest.mark.parametrize("tells", [("to", "from"), ("from", "to"), ("to",), ("from",), ()], ids=str)
+@pytest.mark.case("a group becomes a supergroup and goes on")
 async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both_answered_in_the_new_one(
     tells: Sequence[str], tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from .test_flow import hosted
 
 
 @pytest.mark.behaviour("DL-16", "DL-03")
+@pytest.mark.case("refused after it was taken (outside the window)")
 async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_over_a_restart(
     tmp_path: Path, meta: WhatsAppSimulator
 ) -> None:
