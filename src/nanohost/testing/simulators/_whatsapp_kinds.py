@@ -129,7 +129,7 @@ CLOUD: Mapping[str, Sequence[Json]] = {
             "system": {"body": "User Ada changed from 1001 to 1009", "wa_id": "1009", "type": "user_changed_number"},
         }
     ],
-    "chat that is opened first": [{"type": "request_welcome"}],
+    "first opening": [{"type": "request_welcome"}],
     "something new": [{"type": "future_thing", "future_thing": {"a": 1}}],
     "voice message": [{"type": "audio", "audio": {"id": "9", "mime_type": "audio/ogg; codecs=opus", "voice": True}}],
     "sticker": [{"type": "sticker", "sticker": {"id": "9", "mime_type": "image/webp", "animated": False}}],
@@ -167,7 +167,7 @@ CLOUD_CONTENTS: Mapping[Content, Sequence[str]] = {
     Content.CHOICE: ["answer to a template's button"],
     Content.FORM: ["answer to a form"],
     Content.MOVED: ["changed number"],
-    Content.SERVICE: ["chat that is opened first"],
+    Content.SERVICE: ["first opening"],
     Content.UNKNOWN: ["something new", "kind that Meta does not pass on"],
     Content.UNREADABLE: ["place in a shape that is not known"],
 }
