@@ -131,7 +131,7 @@ class TerminalChannel:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(threads=False, idempotent_send=True, form=Form.MARKDOWN)
+        return Capabilities(threads=False, idempotent_send=True, form=Form.MARKDOWN, typing_every_s=1.0)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.cli.chat import _converse
+from nanohost.home import Home
 from nanohost.testing.limits import HANG_S
 from tests.cli.conftest import Daemon, Shell
 
@@ -30,6 +33,26 @@ def test_a_conversation_from_a_pipe_gets_all_its_answers(shell: Shell) -> None:
     typed = shell.types("chat", stdin="first\n\nsecond\n")
     assert typed.code == 0
     assert [line for line in typed.out.splitlines() if line] == ["You said: first", "You said: second"]
+
+
+def test_a_question_that_comes_before_the_answer_to_an_earlier_line_does_not_end_a_conversation_from_a_pipe(
+    shell: Shell,
+) -> None:
+    typed = shell.types("chat", stdin="hello there\nask me\n")
+    assert typed.code == 0
+    assert "You said: hello there" in typed.out
+    assert "Which one do you like best?" in typed.out
+
+
+async def test_a_pipe_whose_answer_does_not_come_is_told_so_and_is_exit_code_one(
+    shell: Shell, daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.reads("groups", "create", "main")
+    words = ("--channel", "terminal", "--chat", "local", "--group", "main", "--engage", "pattern:^x")
+    shell.reads("wirings", "create", *words)
+    code = await _converse(Home(shell.home), io.StringIO("hello\n"), lambda: None, limit_s=0.3)
+    assert code == 1
+    assert "No answer within 0.3 s to 1 of your messages" in capsys.readouterr().err
 
 
 def test_quit_leaves(shell: Shell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,33 @@ def test_of_a_host_that_has_gone_nobody_is_told_that_it_does_not_take_a_message(
     client = TerminalClient(tmp_path / "terminal.sock", "local", lambda _: None)
     _doubt(client, Screen(), client.say("hello"))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("answered", [["1", "2"], ["2"]])
+async def test_input_that_ended_waits_for_what_is_owed_and_no_longer_than_all_is_quiet(answered: list[str]) -> None:
+    screen = Screen()
+    for id in ("1", "2"):
+        screen.asked(id)
+    assert screen.unanswered == 2
+    for id in answered:
+        screen.show(Shown(text="an answer", reply_to=id))
+    await screen.until_answered(3600.0, quiet_s=0.01)
+    assert screen.unanswered == 0
+
+
+async def test_an_agent_that_is_still_at_work_after_it_said_something_is_waited_for() -> None:
+    screen = Screen()
+    screen.asked("1")
+    screen.at_work()
+    screen.show(Shown(text="On it.", reply_to="1"))
+    waiting = asyncio.ensure_future(screen.until_answered(3600.0, quiet_s=30.0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_input_that_ended_with_no_answer_is_not_waited_for_without_end() -> None:
+    screen = Screen()
+    screen.asked("1")
+    await screen.until_answered(0.01)
+    assert screen.unanswered == 1

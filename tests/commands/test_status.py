@@ -312,7 +312,7 @@ async def test_what_is_to_be_done_before_a_release_is_shown_to_its_end(operator:
 async def test_an_agent_on_hold_is_released_by_its_folder(operator: Operator) -> None:
     await a_session(operator)
     await operator.asks("agents hold", folder="work", reason="its folder is full")
-    assert "nanohost groups release work" in await operator.reads("status")
+    assert "nanohost agents release work" in await operator.reads("status")
 
 
 async def test_who_writes_too_much_is_named_with_what_it_is(operator: Operator) -> None:

@@ -26,3 +26,5 @@ async def test_one_agent_answers_on_every_platform_in_its_own_place() -> None:
         assert f"bot: You said: Hello from {name.capitalize()}!" in said
         assert "bot: You chose Red." in said
         assert "hello.txt, " in said
+        assert "From the agent main:\n       Which one" in said or "bot: Which one" in said, "one message, one name"
+        assert not [line for line in said.splitlines() if line.rstrip().endswith(("bot:", "Ada:"))], "no empty lines"

@@ -98,7 +98,7 @@ async def test_who_waits_at_the_terminal_is_told_why_and_what_to_type(tmp_path: 
             else:
                 await holds.on_session(tx, session.id, by="host", at=now, reason="it grew")
         await follows(bench, session)
-        release = "groups release a" if of_group else f"sessions release {session.id}"
+        release = "agents release a" if of_group else f"sessions release {session.id}"
         words = (
             f"I am on hold and do not work right now: it grew. I keep your message. To let me go on: nanohost {release}"
         )

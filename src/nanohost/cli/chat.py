@@ -26,7 +26,7 @@ from nanohost.settings import load_settings, provider_for
 
 QUIT = {"/quit", "/exit"}
 LAST_REPLIES_S = 120.0
-"""How long input from a pipe that ended waits for the replies it is owed."""
+"""How long input from a pipe that ended waits for the replies it is owed, without any sign that one is made."""
 TAKEN_LIMIT_S = 5.0
 """After how long a person is told that the host has not taken a message yet."""
 LONGEST_LOG = 1024 * 1024
@@ -51,16 +51,16 @@ def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
 
 
 def chat(home: Home) -> int:
-    """A conversation until Ctrl-D, Ctrl-C or /quit."""
+    """A conversation until Ctrl-D, Ctrl-C or /quit. 1 when input from a pipe ended and an answer did not come."""
     home.prepare()
 
-    async def converse(ending: Ending) -> None:
+    async def converse(ending: Ending) -> int:
         async with stoppable(ending.begin) as leaving:
-            await _converse(home, sys.stdin, leaving)
+            return await _converse(home, sys.stdin, leaving)
 
     with _log_file(home.run / "chat.log") as log, Ending() as ending, suppress(Stopped):
         set_up_logs(os.environ, stream=log)
-        ending.run(converse(ending))
+        return ending.run(converse(ending))
     return 0
 
 
@@ -98,30 +98,35 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
             leaving()
 
 
-async def _converse(home: Home, stdin: TextIO, leaving: Leaving) -> None:
+async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: float = LAST_REPLIES_S) -> int:
     screen = Screen()
-    async with _connected(home, screen.show, screen.tell, screen.on_line) as client:
+    async with _connected(home, screen.show, screen.tell, screen.on_line, screen.at_work) as client:
         screen.tell(f"Talking to {home.root / 'groups' / 'main'}. Ctrl-D or /quit leaves.")
         screen.prompt()
         try:
-            await _say_lines(client, screen, stdin)
+            return await _say_lines(client, screen, stdin, limit_s)
         finally:
             leaving()
             screen.leave(len(client.unaccepted))
 
 
-async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO) -> None:
+async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO, limit_s: float) -> int:
     async for line in _lines(stdin):
         screen.entered()
         if line.strip() in QUIT:
-            return
+            return 0
         if line.strip():
             id = client.say(line)
             screen.asked(id)
             asyncio.get_running_loop().call_later(TAKEN_LIMIT_S, _doubt, client, screen, id)
         screen.prompt()
-    if not stdin.isatty():
-        await screen.until_answered(LAST_REPLIES_S)
+    if stdin.isatty():
+        return 0
+    await screen.until_answered(limit_s)
+    if unanswered := screen.unanswered:
+        then = "" if client.unaccepted else "; what still comes is shown in the next chat"
+        screen.tell(f"No answer within {limit_s:g} s to {unanswered} of your messages{then}. Why: nanohost status")
+    return 1 if unanswered else 0
 
 
 def _doubt(client: TerminalClient, screen: Screen, id: str) -> None:
@@ -135,9 +140,10 @@ async def _connected(
     on_shown: Callable[[Shown], None],
     tell: Tell,
     on_line: Callable[[bool], None] = lambda _: None,
+    on_typing: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[TerminalClient]:
     """A client of the running host, or of one that is started here for as long as we are."""
-    client = TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown, on_line)
+    client = TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown, on_line, on_typing)
     await perform(find("terminal setup"), {}, home)
     if await _answers(home.run / "terminal.sock"):
         async with client.connected():

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
-from contextlib import suppress
 from typing import TextIO
 
 from nanohost.cli.terminal_client import Shown
 from nanohost.commands.show import harmless
 
 CLEAR_LINE = "\r\033[K"
+QUIET_S = 3.0
+"""Without a sign that the agent is at work, of which there is one a second or two (see the terminal's channel)."""
 
 
 class Screen:
@@ -24,6 +25,9 @@ class Screen:
         self._is_terminal = sys.stdout.isatty()
         self._is_prompted = False
         self._owed: list[str] = []
+        self._answered_up_to = ""
+        """The newest message with an answer of its own; ids sort. Those before it may be answered with it, or not."""
+        self._seen_at_work = False
         self._changed = asyncio.Event()
 
     def asked(self, id: str) -> None:
@@ -33,7 +37,13 @@ class Screen:
         self._say(harmless(f"! {shown.text}" if shown.is_error else shown.text), sys.stdout)
         self.prompt()
         if shown.reply_to in self._owed:
-            del self._owed[: self._owed.index(shown.reply_to) + 1]
+            self._owed.remove(shown.reply_to)
+            self._answered_up_to = max(self._answered_up_to, shown.reply_to)
+        self._changed.set()
+
+    def at_work(self) -> None:
+        """The agent is seen to be at work."""
+        self._seen_at_work = True
         self._changed.set()
 
     def tell(self, line: str) -> None:
@@ -66,13 +76,21 @@ class Screen:
         """A line was typed: the cursor stands below the prompt."""
         self._is_prompted = False
 
-    async def until_answered(self, limit_s: float) -> None:
-        """Return when nothing is owed, or after the limit."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                while self._owed:
-                    self._changed.clear()
+    async def until_answered(self, limit_s: float, *, quiet_s: float = QUIET_S) -> None:
+        """Return when all is answered, or after so many seconds without any sign. What an agent says need not be all:
+        while it is seen to be at work, or a message was passed over, it is waited for until all is quiet."""
+        while self._owed or self._seen_at_work:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(limit_s if self.unanswered else min(quiet_s, limit_s)):
                     await self._changed.wait()
+            except TimeoutError:
+                return
+
+    @property
+    def unanswered(self) -> int:
+        """How many messages have no answer, nor one that may be theirs, too."""
+        return sum(1 for id in self._owed if id > self._answered_up_to)
 
     def _say(self, line: str, stream: TextIO) -> None:
         if self._is_terminal:

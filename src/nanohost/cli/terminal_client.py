@@ -32,7 +32,8 @@ class Shown:
 
 
 class TerminalClient:
-    """`on_shown` is called for each message once, `on_line` when the host has gone (False) and is back (True)."""
+    """`on_shown` is called for each message once, `on_line` when the host has gone (False) and is back (True),
+    `on_typing` each time that the host says that an agent is at work."""
 
     def __init__(
         self,
@@ -40,11 +41,13 @@ class TerminalClient:
         chat: str,
         on_shown: Callable[[Shown], None],
         on_line: Callable[[bool], None] = lambda _: None,
+        on_typing: Callable[[], None] = lambda: None,
     ) -> None:
         self._socket = socket
         self._chat = chat
         self._on_shown = on_shown
         self._on_line = on_line
+        self._on_typing = on_typing
         self._unaccepted: dict[str, str] = {}
         self._keys: set[str] = set()
         self._writer: asyncio.StreamWriter | None = None
@@ -126,6 +129,8 @@ class TerminalClient:
                     self._keys.add(said["key"])
                     self._on_shown(Shown(text=said["text"], reply_to=said.get("reply_to")))
                 self._write({"type": "received", "key": said["key"]})
+            case "typing":
+                self._on_typing()
             case "error":
                 self._on_shown(Shown(text=said["text"], is_error=True))
 

@@ -18,7 +18,7 @@ from nanohost.store import audit, holds
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
 
-NO_REASON = "held by command"
+NO_REASON = "no reason given"
 GROUP_NOUNS = ("groups", "agents")
 """`agents` is what people call them who have not read what an agent group is."""
 
@@ -57,18 +57,18 @@ async def _release_session(context: CommandContext, arguments: ReleaseSession) -
     async with context.store.transaction() as tx:
         with_its_group = await holds.with_its_group(tx, session.id)
         if not await holds.release_session(tx, session.id):
-            hint = f"nanohost groups release {session.group_folder}" if with_its_group else "nanohost status"
+            hint = f"nanohost agents release {session.group_folder}" if with_its_group else "nanohost status"
             what = "is held with its agent group only" if with_its_group else "is not held"
             raise UsageError(f"session {session.id} {what}", hint=hint)
         await _record(context, tx, "sessions.release", session.id)
     _follow(context, [session.id])
-    still = f"held with its agent group still: nanohost groups release {session.group_folder}"
+    still = f"held with its agent group still: nanohost agents release {session.group_folder}"
     return {"session": session.id, "released": still if with_its_group else "it goes on"}
 
 
 async def _hold_group(context: CommandContext, arguments: HoldGroup) -> Json:
     group = await known_group(context.store, arguments.folder)
-    now, again = context.clock.now(), f"nanohost groups release {group.folder}"
+    now, again = context.clock.now(), f"nanohost agents release {group.folder}"
     async with context.store.transaction() as tx:
         if not await holds.on_group(tx, group.id, by=context.who, at=now, reason=arguments.reason):
             raise UsageError(f"the agent group {group.folder} is held already", hint=again)

@@ -244,7 +244,7 @@ def _disk(home: Home) -> Rows:
 def _hold(row: Mapping[str, Json]) -> Mapping[str, Json]:
     """The row of a hold, with what its release is called by."""
     whole = not row["session"]
-    return {**row, "noun": "groups" if whole else "sessions", "held": row["agent_group" if whole else "session"]}
+    return {**row, "noun": "agents" if whole else "sessions", "held": row["agent_group" if whole else "session"]}
 
 
 def _exposed(context: CommandContext) -> Rows:

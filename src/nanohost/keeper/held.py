@@ -133,7 +133,7 @@ def words(session: Session, hold: Hold, chat: ChatId) -> str:
 
 def release_of(session: Session, *, of_group: bool) -> str:
     """The command, after `nanohost`, that ends a hold."""
-    return f"groups release {session.group_folder}" if of_group else f"sessions release {session.id}"
+    return f"agents release {session.group_folder}" if of_group else f"sessions release {session.id}"
 
 
 def _from_people(box: InboundWriter) -> Sequence[MessageIn]:
