@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.channel_api import Ambiguous, Capabilities
+from nanohost.channel_api import Ambiguous, Capabilities, ChannelError, Refused
 from nanohost.errors import MailboxError
-from nanohost.store import deliveries, host_messages, sessions
+from nanohost.store import deliveries, host_messages, late_failures, sessions
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
@@ -186,3 +186,86 @@ async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench
         while (await bench.known(1)).status is not SENT:
             await bench.clock.advance(1)
     assert await told(bench) == []
+
+
+# --- what is refused at once ---
+
+
+async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
+    """What the agent is told, once that is so much."""
+    async with asyncio.timeout(HANG_S):
+        while len(rows := await told(bench)) < count:
+            await bench.clock.advance(0)
+    assert not any(row.trigger for row in rows)
+    found = [decode_in(row.kind, row.content) for row in rows]
+    return [one for one in found if isinstance(one, SystemIn)]
+
+
+@pytest.mark.behaviour("DL-16", "DL-03")
+@pytest.mark.parametrize(
+    ("error", "tries", "read_by"), [(Refused(WHY), 1, "Nobody has read it"), (Ambiguous(WHY), 6, "It is not known")]
+)
+async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
+    tmp_path: Path, error: ChannelError, tries: int, read_by: str
+) -> None:
+    async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
+        bench.fake.fails_at = dict.fromkeys(range(1, tries + 1), error)
+        await bench.enter("good morning", 1)
+        async with asyncio.timeout(HANG_S):
+            while (await bench.known(1)).status is not DEAD:
+                await bench.clock.advance(300)
+        [note] = await notes(bench)
+        assert note.about == "o1"
+        assert f"could not be sent: {WHY}. {read_by}" in note.text
+        assert "good morning" in note.text
+        assert (await bench.known(1)).reason == f"{error.reason}: {WHY}"
+        bench.fake.fails_at = {}
+        await bench.enter("good evening", 3)
+        await bench.settled(3)
+
+
+@pytest.mark.behaviour("DL-16", "DL-06")
+async def test_of_a_long_message_that_could_not_be_sent_to_its_end_the_agent_knows_what_arrived(tmp_path: Path) -> None:
+    fake = FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
+    async with running(tmp_path, fake, ManualClock()) as bench:
+        fake.fails_at[3] = Refused(WHY)
+        await bench.enter(LONG, 1)
+        await bench.settled(1, DEAD)
+        [note] = await notes(bench)
+        assert "Only the first 2 of its " in note.text
+
+
+@pytest.mark.behaviour("DL-16", "TK-01")
+async def test_of_a_message_for_later_that_could_not_be_sent_the_agent_knows_and_of_a_notice_it_does_not(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
+        bench.fake.refuses = True
+        for number in (-(2**63) + 4, -(2**63) + 5, -7):
+            await bench.enter("good morning", number)
+            await bench.settled(number, DEAD)
+        [note] = await notes(bench)
+        assert note.about == f"o{-(2**63) + 4}"
+
+
+@pytest.mark.behaviour("DL-16")
+async def test_what_is_sent_again_and_refused_again_is_told_again_and_a_kill_in_between_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
+        bench.fake.refuses = True
+        await bench.enter("good morning", 1)
+        failed = await bench.settled(1, DEAD)
+        await notes(bench)
+        async with bench.store.transaction() as tx:
+            assert await deliveries.resend(tx, failed, bench.clock.now())
+        bench.delivery.on_decision(failed.lane)
+        await notes(bench, 2)
+        async with asyncio.timeout(HANG_S):
+            while await late_failures.untold(bench.store):
+                await bench.clock.advance(0)
+        async with bench.store.transaction() as tx:
+            await tx.run("UPDATE late_failures SET told = 0")
+    (await _mailbox(bench)).unlink()
+    async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
+        assert len(await notes(bench, 2)) == 2

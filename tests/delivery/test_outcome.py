@@ -18,7 +18,7 @@ from nanohost.channel_api import (
     Refused,
     ThreadGone,
 )
-from nanohost.delivery.outcome import PAUSES_S, failed, sent, waits_for_its_channel
+from nanohost.delivery.outcome import PAUSES_S, SERVER_ERROR_PAUSES_S, failed, sent, waits_for_its_channel
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.testing.manual_clock import START as NOW
 
@@ -33,6 +33,9 @@ PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
         (NotSent("x"), 5, 5, PENDING, 280),
         (NotSent("x"), 6, 6, DEAD, None),
         (NotSent("x"), 40, 1, PENDING, 5),
+        (NotSent("x", server_error=True), 3, 3, PENDING, 30),
+        (NotSent("x", server_error=True), 17, 17, PENDING, 30),
+        (NotSent("x", server_error=True), 18, 18, DEAD, None),
         (Ambiguous("x"), 2, 2, PENDING, 15),
         (Ambiguous("x"), 6, 6, DEAD, None),
         (RateLimited("x", retry_after_s=33), 1, 0, PENDING, 33),
@@ -65,6 +68,7 @@ def test_each_error_has_its_rule(
 
 def test_six_tries_take_eight_minutes() -> None:
     assert (len(PAUSES_S) + 1, sum(PAUSES_S)) == (6, 480)
+    assert sum(SERVER_ERROR_PAUSES_S) == 470, "as long, and asked more often"
 
 
 def test_what_was_sent_keeps_its_receipt() -> None:

@@ -129,4 +129,4 @@ class Delivery:
 
     def on_sign_of_life(self, channel_type: str, instance: str) -> None:
         """Somebody wrote on this channel, so it is back: what waited for it is tried at once."""
-        self._sender.channel_is_back(channel_type, instance)
+        self._sender.heard(channel_type, instance)

@@ -1,4 +1,4 @@
-"""What a platform says of a message after it took it: that it did not arrive after all.
+"""Messages that do not arrive: what a platform says of one after it took it, and what was given up before that.
 
 Promises: it is on record before the channel is answered, the message is dead with the reason, and whoever said it
 knows. An agent by a line in its mailbox, which wakes nobody and is read with the person's next message; who waits for a
@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 import structlog
 
+from nanohost.channel_api import Ambiguous
 from nanohost.clock import Clock
 from nanohost.delivery.projection import Projection
 from nanohost.errors import NanohostError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST
-from nanohost.store import late_failures, sessions
+from nanohost.store import deliveries, late_failures, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery
 from nanohost.store.late_failures import LateFailure
@@ -34,7 +35,7 @@ _log = structlog.get_logger()
 
 
 class LateFailures:
-    """One per host."""
+    """One per host. For those that were not taken, the sender puts them on record and calls `tell`."""
 
     def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock, projection: Projection) -> None:
         self._store = store
@@ -73,11 +74,14 @@ class LateFailures:
         delivery = failure.delivery
         if delivery.lane.session_id != HOST:
             session = await sessions.get(self._store, delivery.lane.session_id)
-            if delivery.seq > 0:  # else it is the host's own notice, of which the agent knows nothing
-                await self._mailboxes.put(session, [note(failure)])
+            if delivery.is_agents:  # else it is the host's notice, of which the agent knows nothing
+                sent, of = await deliveries.progress(self._store, delivery)
+                await self._mailboxes.put(session, [note(failure, sent=sent, of=of)])
             await self._projection.refresh(session.id)
         async with self._store.transaction() as tx:
             await late_failures.told(tx, failure)
+        if not failure.was_taken:
+            return  # its sender has said so
         self._on_failed(delivery)
         _log.warning(
             "not_delivered",
@@ -89,12 +93,13 @@ class LateFailures:
         )
 
 
-def note(failure: LateFailure) -> NewMessageIn:
-    """What the agent is told. Made again, it is the same row with the same id."""
+def note(failure: LateFailure, *, sent: int = 0, of: int = 0) -> NewMessageIn:
+    """What the agent is told. Made again, it is the same row with the same id. `sent`: parts of it that arrived."""
     delivery = failure.delivery
+    what = "did not arrive" if failure.was_taken else "could not be sent"
     text = (
-        f"A message of yours did not arrive: {failure.reason}. Nobody has read it. Say again what of it still matters"
-        f" when they write. It was: {_words(delivery)}"
+        f"A message of yours {what}: {failure.reason}. {_who_has_read(failure, sent, of)} Say again what of it still"
+        f" matters when they write. It was: {_words(delivery)}"
     )
     return NewMessageIn(
         id=derive("l", delivery.lane.session_id, delivery.out_id, failure.platform_message_id),
@@ -103,6 +108,13 @@ def note(failure: LateFailure) -> NewMessageIn:
         content=encode(SystemIn(text=text, about=delivery.out_id)),
         trigger=False,
     )
+
+
+def _who_has_read(failure: LateFailure, sent: int, of: int) -> str:
+    if sent:
+        return f"Only the first {sent} of its {of} parts have arrived."
+    may_be_there = not failure.was_taken and (failure.delivery.reason or "").startswith(f"{Ambiguous.reason}: ")
+    return "It is not known whether anybody has read it." if may_be_there else "Nobody has read it."
 
 
 def _words(delivery: Delivery) -> str:

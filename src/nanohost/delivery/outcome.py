@@ -21,6 +21,9 @@ from nanohost.store.deliveries import FAILING, DeliveryStatus, Outcome
 
 PAUSES_S = (5.0, 15.0, 60.0, 120.0, 280.0)
 """Between six tries, eight minutes in all."""
+SERVER_ERROR_PAUSES_S = (5.0, 15.0, *(30.0,) * 15)
+"""The same eight minutes where the platform calls the failure its own and takes others: it is asked more often, so that
+a short burst of failures holds a chat for half a minute at most."""
 DOWN_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """A channel that is down is asked again for as long as it takes; the last pause repeats."""
 AUTH_PAUSE_S = 60.0
@@ -69,7 +72,8 @@ def failed(
 def _again(error: NotSent | Ambiguous, *, tries: int, now: datetime, platform_failures: int) -> Outcome:
     """It is tried again as often as is worth it: elsewhere at once, for as long as the platform itself fails, or with
     growing pauses."""
-    is_last = tries > len(PAUSES_S)
+    pauses_s = SERVER_ERROR_PAUSES_S if error.server_error else PAUSES_S
+    is_last = tries > len(pauses_s)
     match error:
         case ChatMoved() if not is_last:
             return replace(_wait(error, now, 0.0), moved_to=error.to)
@@ -78,7 +82,7 @@ def _again(error: NotSent | Ambiguous, *, tries: int, now: datetime, platform_fa
     if platform_failures:
         word = FAILING if isinstance(error, Ambiguous) else ChannelDown.reason
         return _wait(error, now, DOWN_PAUSES_S[min(platform_failures, len(DOWN_PAUSES_S)) - 1], word=word)
-    return _dead(error) if is_last else _wait(error, now, PAUSES_S[tries - 1])
+    return _dead(error) if is_last else _wait(error, now, pauses_s[tries - 1])
 
 
 def unknown(error: Ambiguous) -> Outcome:

@@ -62,6 +62,8 @@ OF_OURS_S = 0.02
 TURN_PAUSE = timedelta(seconds=2)
 """How often it is looked whether a turn is over that only then tells what is to be sent."""
 
+_ON_TOP = (OutKind.EDIT, OutKind.REACTION)
+"""Nothing that a person waits for is missing without them."""
 Channels = Mapping[tuple[str, str], Channel]
 
 
@@ -132,6 +134,11 @@ class Sender:
         """Look at every lane that has something to send. Raises StoreError."""
         for lane in await deliveries.open_lanes(self._store):
             self.lanes.poke(lane)
+
+    def heard(self, channel_type: str, instance: str) -> None:
+        """Somebody wrote on this channel."""
+        self._health.heard((channel_type, instance), self._clock.monotonic())
+        self.channel_is_back(channel_type, instance)
 
     def channel_is_back(self, channel_type: str, instance: str) -> None:
         """Those who wait for it look again. Others, who may be many, do not: every message of a person says so."""
@@ -259,12 +266,13 @@ class Sender:
         answer = await self._answer(delivery, part)
         reach("sender.sent")
         async with self._store.transaction() as tx:
-            failed_already = await self._end(tx, delivery, part, answer)
+            is_given_up = await self._end(tx, delivery, part, answer)
             reach("sender.open")
         reach("sender.settled")
-        if failed_already:
+        if is_given_up:
             await self._late.tell()
-        if isinstance(answer, Receipt) and self._health.passed(delivery.lane):
+        works = isinstance(answer, Receipt) or answer.outcome == Refused.reason
+        if works and self._health.passed(delivery.lane):
             self.channel_is_back(delivery.lane.channel_type, delivery.lane.instance)
         if isinstance(answer, Receipt) and part.is_last:
             await self._kinds.sent(delivery, self._channel(delivery.lane))
@@ -284,13 +292,16 @@ class Sender:
         return channel is not None and channel.capabilities.fails_later
 
     async def _end(self, tx: Transaction, delivery: Delivery, part: StoredPart, answer: Receipt | Outcome) -> bool:
-        """True: the platform took it, and has given up on it in the meantime."""
+        """True: it is given up, before it was taken or in the meantime, and its agent is to be told."""
         now = self._clock.now()
         match answer:
             case Outcome():
                 await deliveries.end(tx, delivery, answer, now)
                 if answer.thread_gone:
                     await deliveries.leave_thread(tx, delivery)
+                if answer.status is DeliveryStatus.DEAD and delivery.is_agents and delivery.kind not in _ON_TOP:
+                    await late_failures.add_not_taken(tx, delivery, answer.error or "", now)
+                    return True
             case Receipt() if part.of == 1:
                 await deliveries.end(tx, delivery, sent(answer), now)
             case Receipt():
@@ -331,7 +342,7 @@ class Sender:
             return await self._failed(delivery, Ambiguous(f"the channel failed in a way it should not: {error}"))
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> Outcome:
-        if isinstance(error, Refused) and delivery.kind in (OutKind.EDIT, OutKind.REACTION):
+        if isinstance(error, Refused) and delivery.kind in _ON_TOP:
             return Outcome(status=DeliveryStatus.DROPPED, outcome=error.reason, reason=f"{error.reason}: {error}")
         tries = await deliveries.tries(self._store, delivery)
         now = self._clock.now()
@@ -341,7 +352,7 @@ class Sender:
             tries=tries,
             now=now,
             hold_ambiguous=self._holds_ambiguous(delivery),
-            platform_failures=self._health.failed(delivery.lane) if error.server_error else 0,
+            platform_failures=self._health.failed(delivery.lane, self._clock.monotonic()) if error.server_error else 0,
         )
         if outcome.status is not DeliveryStatus.PENDING:
             self._health.settled(delivery.lane)

@@ -253,6 +253,13 @@ class Delivery:
         """The chat."""
         return self.lane.platform_id
 
+    @property
+    def is_agents(self) -> bool:
+        """Whether an agent said it, at once or for later. The host's own notices are below zero; far below are messages
+        for later, and at odd numbers what the host says of their tasks: see _GOES_ON."""
+        of_task = self.seq < -8_000_000_000_000_000_000 and self.seq % 2 == 0
+        return self.lane.session_id != HOST and (self.seq > 0 or of_task)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:

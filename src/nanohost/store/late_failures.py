@@ -1,4 +1,5 @@
-"""Messages that a platform took and gave up on later: how it names them, what it said, and whether it was told on."""
+"""Messages that failed: what a platform took and gave up on later, by how it named it, and what was given up before it
+was taken; what was said about it, and whether that was told on."""
 
 from __future__ import annotations
 
@@ -33,6 +34,9 @@ WHERE f.told = 0 AND d.status = 'dead' LIMIT ?
 TOLD = "UPDATE late_failures SET told = 1 WHERE session_id = ? AND seq = ? AND platform_message_id = ?"
 
 BATCH = 100
+NOT_TAKEN = "attempt "
+"""In the place of the platform's id of a message that it did not take; with the attempt's number, since an operator may
+have it sent again, and it may fail again."""
 FAILED_LATER = "failed_later"
 """The reason of such a message begins so."""
 
@@ -44,6 +48,11 @@ class LateFailure:
     delivery: Delivery
     platform_message_id: str
     reason: str
+
+    @property
+    def was_taken(self) -> bool:
+        """The platform had it; else it was refused at once, or all its tries failed."""
+        return not self.platform_message_id.startswith(NOT_TAKEN)
 
 
 async def expect(tx: Transaction, delivery: Delivery, key: str) -> None:
@@ -66,6 +75,12 @@ async def add(
     if delivery.status is DeliveryStatus.SENT and platform_message_id in delivery.receipt:
         await _fail(tx, delivery, reason, now)
     return True
+
+
+async def add_not_taken(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> None:
+    """The message is given up with its latest attempt, which is under way in `delivery`."""
+    place = (delivery.lane.session_id, delivery.seq)
+    await tx.run(ADD, (*place, f"{NOT_TAKEN}{delivery.attempts + 1}", reason, to_text(now)))
 
 
 async def settle(tx: Transaction, session: SessionId, seq: int, now: datetime) -> bool:
