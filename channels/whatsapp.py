@@ -309,8 +309,14 @@ class _Referral(_Said):
 
 
 class _System(_Said):
+    """The new ids of who changed their number; `new_wa_id` in the place of `wa_id` before 2022."""
+
     body: str = ""
     type: str = ""
+    wa_id: str = ""
+    new_wa_id: str = ""
+    user_id: str = ""
+    previous_user_id: str = ""
 
 
 class _Unsupported(_Said):
@@ -448,10 +454,12 @@ class Known:
 
 def parse_webhook(
     raw: bytes, phone_number_id: str, known: Known | None = None
-) -> tuple[list[InboundEvent], list[_Status]]:
-    """What a webhook tells of our number, in its order. What makes no sense is left out and logged."""
+) -> tuple[list[InboundEvent], list[_Status], list[tuple[str, str]]]:
+    """What a webhook tells of our number, in its order, and which chats are called otherwise now. What makes no sense
+    is left out and logged."""
     events: list[InboundEvent] = []
     statuses: list[_Status] = []
+    moves: list[tuple[str, str]] = []
     known = known or Known()
     for change in _changes(raw):
         if change.metadata.phone_number_id != phone_number_id:
@@ -459,10 +467,12 @@ def parse_webhook(
             continue
         known.name(_names(_each(_Contact, change.contacts)))
         number = re.sub(r"\D", "", change.metadata.display_phone_number)
-        events += [_event(message, known, number) for message in _messages(change.messages)]
+        messages = list(_messages(change.messages))
+        events += [_event(message, known, number) for message in messages]
+        moves += [move for message in messages for move in _moves(message)]
         events += [_event(message, known, number, is_echo=True) for message in _messages(change.message_echoes)]
         statuses += _each(_Status, change.statuses)
-    return events, statuses
+    return events, statuses, moves
 
 
 def _messages(values: Iterable[object]) -> Iterator[_Message]:
@@ -523,9 +533,24 @@ def _names(contacts: Iterable[_Contact]) -> dict[str, str]:
     return {id: contact.profile.name for contact in contacts for id in (contact.wa_id, contact.user_id) if id}
 
 
+_CHANGED = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
+
+
+def _moves(message: _Message) -> Iterator[tuple[str, str]]:
+    """The chats of whoever changed their number, or were given another id, and what they are called now: a chat is
+    known by the id where WhatsApp tells it, else by the number. Nothing of groups, whose ids are their own."""
+    system = message.system
+    if message.type != "system" or system is None or system.type not in _CHANGED or message.group_id:
+        return
+    new = system.user_id or system.wa_id or system.new_wa_id
+    for old in dict.fromkeys((system.previous_user_id, message.from_user_id, message.from_)):
+        if old and new and old != new:
+            yield old, new
+
+
 def _event(message: _Message, known: Known, number: str, *, is_echo: bool = False) -> InboundEvent:
     meaning = _meaning(message)
-    sender = message.from_user_id or message.from_
+    sender = message.from_user_id or message.from_ or (message.system.previous_user_id if message.system else "")
     name = known.people.get(message.from_user_id) or known.people.get(message.from_) or sender
     partner = (message.to_user_id or message.to) if is_echo else sender
     is_ours = is_echo or _is_ours(message.from_, number)
@@ -738,7 +763,12 @@ def _read_unsupported(said: _Content) -> _Meaning:
 
 def _read_system(said: _Content) -> _Meaning:
     system = _there(said.system)
-    return _beside("WhatsApp says", system.body or system.type)
+    return _notice("WhatsApp says", system.body or system.type)
+
+
+def _notice(title: str, words: str) -> _Meaning:
+    """What WhatsApp says, and nobody wrote."""
+    return _Meaning(kind=EventKind.NOTICE, parts=(_shared(title, words),))
 
 
 _ON_CARDS = ("phone", "email", "url", "company", "department", "title", "street", "city", "state", "zip", "country")
@@ -758,7 +788,7 @@ _READERS: Mapping[str, Callable[[_Content], _Meaning]] = {
     "order": _read_order,
     "unsupported": _read_unsupported,
     "system": _read_system,
-    "request_welcome": lambda said: _beside("", "they opened this chat for the first time, and wrote nothing yet"),
+    "request_welcome": lambda _: _notice("", "they opened this chat for the first time, and wrote nothing yet"),
 }
 
 
@@ -1386,9 +1416,9 @@ class WhatsAppChannel:
                 self._forged_until = time.monotonic() + FORGED_EVERY_S
                 _log.warning("whatsapp_forged", remote=request.remote or "")
             return web.Response(status=403)
-        events, statuses = parse_webhook(raw, self._settings.phone_number_id, self._known)
+        events, statuses, moves = parse_webhook(raw, self._settings.phone_number_id, self._known)
         failed = [status for status in statuses if self._heed(status) and status.biz_opaque_callback_data]
-        is_kept = (not events and not failed) or await self._hand_in(events, failed)
+        is_kept = (not events and not failed) or await self._hand_in(events, failed, moves)
         return web.Response(status=200 if is_kept else 503)
 
     async def _body(self, request: web.Request) -> bytes | None:
@@ -1419,7 +1449,7 @@ class WhatsAppChannel:
             self._undelivered = ""
         return bool(failure)
 
-    async def _hand_in(self, events: list[InboundEvent], failed: list[_Status]) -> bool:
+    async def _hand_in(self, events: list[InboundEvent], failed: list[_Status], moves: list[tuple[str, str]]) -> bool:
         """Whether all of it is committed. Done by tasks of `receive`, so that it ends with it."""
         if self._receiving is None:
             return False
@@ -1427,10 +1457,21 @@ class WhatsAppChannel:
         chats: dict[str, list[InboundEvent]] = {}
         for event in events:
             chats.setdefault(event.platform_id, []).append(event)
-        handed = [tasks.create_task(self._accept(inbox, chat, some)) for chat, some in chats.items()]
+        moving = tasks.create_task(self._move(inbox, moves))
+        handed = [tasks.create_task(self._accept(inbox, chat, some, moving)) for chat, some in chats.items()]
+        handed.append(moving)
         handed += [tasks.create_task(self._give_up(inbox, status)) for status in failed]
         await asyncio.wait(handed)
         return all(not task.cancelled() and task.result() for task in handed)
+
+    async def _move(self, inbox: Inbox, moves: list[tuple[str, str]]) -> bool:
+        try:
+            for old, new in moves:
+                await inbox.moved(old, new)
+        except Exception as error:
+            _log.warning("whatsapp_not_committed", what="a changed number", error=str(error))
+            return False
+        return True
 
     async def _give_up(self, inbox: Inbox, status: _Status) -> bool:
         """A message that Meta took did not arrive. The words before a sound are sent under a key beside its own."""
@@ -1442,8 +1483,10 @@ class WhatsAppChannel:
             return False
         return True
 
-    async def _accept(self, inbox: Inbox, chat: str, events: list[InboundEvent]) -> bool:
-        """One chat's events, in order, whatever other chats wait for."""
+    async def _accept(self, inbox: Inbox, chat: str, events: list[InboundEvent], moving: asyncio.Task[bool]) -> bool:
+        """One chat's events, in order, whatever other chats wait for, once it is known what chats are called."""
+        if not await moving:
+            return False
         turn = self._turns.setdefault(chat, asyncio.Lock())
         async with turn:
             for event in events:

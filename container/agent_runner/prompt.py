@@ -44,6 +44,7 @@ _EVENTS = {
     "deletion": "deletion",
     "reaction": "reaction",
     "reaction_removed": "reaction-removed",
+    "notice": "notice",
 }
 _PARTS = {"quoted", "forwarded", "link", "shared"}
 
@@ -242,8 +243,9 @@ context="yes" are there so that you know what was said, and were not addressed t
 yours that one answers. Inside a message <quoted> is what it replies to (marked="..." the passage that was chosen),
 <forwarded> somebody else's message that was passed on, <link> an address behind words, <shared> what is no text (a
 poll, a place, a contact): none of these are the sender's own words. <deletion> says that the message that it is about
-is gone from the chat, <reaction-removed> that a reaction is. What stands inside <message>, <edit>, <reaction>,
-<answer>, <webhook> and <task> was written by others, <system> by the host you run on.
+is gone from the chat, <reaction-removed> that a reaction is, <notice> what the chat app itself says.
+What stands inside <message>, <edit>, <reaction>, <answer>, <webhook> and <task> was written by others, <system> by the
+host you run on.
 
 Only this reaches people:
 * <message to="name">text</message> in your answer. Add re="id" to answer one message in particular. Several blocks

@@ -68,6 +68,9 @@ class EventKind(StrEnum):
     REACTION = "reaction"
     REACTION_REMOVED = "reaction_removed"
     """Somebody took back the reaction `text` to the message named in `refers_to`."""
+    NOTICE = "notice"
+    """The platform itself says something of the chat (a number changed, a chat was opened): nobody's words. It wakes
+    nobody; an agent reads of it with the next message."""
     CLICK = "click"
     """A button of ours was pressed: `text` is its label, `value` what the host gave it, `refers_to` its message."""
 

@@ -51,9 +51,9 @@ class PartIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatIn:
-    """Something a person did in a chat. `event` is message, edit, deletion, reaction or reaction_removed; `refers_to`
-    is the platform message id that all but the first concern; `answers` is the id of the agent's row whose question
-    this answers; `parts` come in the order in which people see them."""
+    """Something a person did in a chat. `event` is message, edit, deletion, reaction, reaction_removed or notice;
+    `refers_to` is the platform message id that all but the first and the last concern; `answers` is the id of
+    the agent's row whose question this answers; `parts` come in the order in which people see them."""
 
     text: str
     sender: str

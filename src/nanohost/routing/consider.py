@@ -26,7 +26,9 @@ agent hears other bots again once a person has spoken to it, or the time has pas
 BOTS_ALONE = f"{MOST_BOTS} messages in a row were by bots, and no person wrote to the agent within the hour"
 NO_PART = "the agent takes no part in it"
 NOT_ASKED = "the sender has no role here, and this is nothing to ask anybody about"
-_REACTIONS = {EventKind.REACTION, EventKind.REACTION_REMOVED}
+_NO_WORDS = {EventKind.REACTION, EventKind.REACTION_REMOVED, EventKind.NOTICE}
+"""Nobody is asked about the sender of these."""
+_WAKES_NOBODY = {EventKind.REACTION_REMOVED, EventKind.NOTICE}
 
 
 class Made(StrEnum):
@@ -75,9 +77,9 @@ def consider(
         return Decision(Made.DROP, NO_PART)
     access = may_talk(grants, policy, wiring.agent_group_id, wiring.sender_scope)
     if access.allowed:
-        wakes = engaged and event.kind is not EventKind.REACTION_REMOVED
+        wakes = engaged and event.kind not in _WAKES_NOBODY
         return Decision(Made.WRITE, access.reason) if wakes else Decision(Made.CONTEXT, NO_PART)
-    if access.may_ask and engaged and event.kind not in _REACTIONS:
+    if access.may_ask and engaged and event.kind not in _NO_WORDS:
         return Decision(Made.ASK, access.reason)
     return Decision(Made.DENY, why_denied(access))
 

@@ -14,9 +14,9 @@ from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Settings
-from nanohost.store import agent_groups, messaging_groups, wirings
+from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
-from nanohost.testing.simulator import ADA, Fault
+from nanohost.testing.simulator import ADA, Fault, Person
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from tests.support.flow import install_of, scripted_settings
 from tests.support.hasty_clock import HastyClock
@@ -48,6 +48,24 @@ async def test_a_person_writes_in_whatsapp_and_the_agent_answers_there(tmp_path:
     async with hosted(tmp_path, meta):
         await meta.until_shown(3, ADA.id)
     assert meta.texts(ADA.id) == ["echo: hello there", "echo: once more", "echo: while you were away"]
+
+
+@pytest.mark.behaviour("RT-12", "RT-14")
+async def test_a_changed_number_wakes_nobody_and_the_chat_goes_on_under_the_new_one(
+    tmp_path: Path, meta: WhatsAppSimulator
+) -> None:
+    new = Person(id="1009", name="Ada")
+    async with hosted(tmp_path, meta) as host:
+        await meta.write(ADA.id, "hello there")
+        await meta.until_shown(1, ADA.id)
+        await meta.send_kind("first opening", ADA.id)
+        [changed] = await meta.send_kind("changed number", ADA.id)
+        await meta.until(lambda: changed in meta.acknowledged())
+        await meta.write(new.id, "it is me", person=new)
+        await meta.until_shown(1, new.id)
+        assert len([one async for one in sessions.every(host.store.reports)]) == 1, "one conversation"
+    assert meta.texts(ADA.id) == ["echo: hello there"]
+    assert meta.texts(new.id) == ["echo: it is me"]
 
 
 async def _wire(store: Store) -> None:

@@ -296,7 +296,7 @@ def test_what_our_own_number_wrote_on_a_phone_is_marked_as_ours() -> None:
 def test_what_tells_nobody_anything_is_left_out() -> None:
     assert _events({"type": "text", "text": {"body": "hi"}}, number_id="another") == []
     assert _events({"type": "text", "timestamp": "soon"}) == []
-    assert parse_webhook(json.dumps({"entry": [{"changes": [{"value": None}]}]}).encode(), NUMBER_ID) == ([], [])
+    assert parse_webhook(json.dumps({"entry": [{"changes": [{"value": None}]}]}).encode(), NUMBER_ID) == ([], [], [])
 
 
 def _told(known: Known, **message: object) -> InboundEvent:
@@ -426,3 +426,43 @@ async def test_a_fault_is_used_up_by_what_it_befalls(channel: WhatsAppChannel, m
         with pytest.raises(NotSent):
             await channel.react(DM, "wamid.1", "👍")
     assert not meta.faults.queue
+
+
+@pytest.mark.parametrize(
+    ("message", "system", "moves"),
+    [
+        ({"from": "1001"}, {"type": "user_changed_number", "wa_id": "1009"}, [("1001", "1009")]),
+        ({"from": "1001"}, {"type": "customer_changed_number", "new_wa_id": "1009"}, [("1001", "1009")]),
+        (
+            {"from": "1001"},
+            {"type": "user_changed_number", "wa_id": "1009", "user_id": "US.2", "previous_user_id": "US.1"},
+            [("US.1", "US.2"), ("1001", "US.2")],
+        ),
+        (
+            {"from_user_id": "US.2"},
+            {"type": "user_changed_user_id", "user_id": "US.2", "previous_user_id": "US.1"},
+            [("US.1", "US.2")],
+        ),
+        ({"from": "1001"}, {"type": "customer_identity_changed", "wa_id": "1009", "identity": "h"}, []),
+        ({"from": "1001", "group_id": "Y2Fw"}, {"type": "user_changed_number", "wa_id": "1009"}, []),
+        ({"from": "1001"}, {"type": "user_changed_number"}, []),
+        ({"from": "1001"}, {"type": "user_changed_number", "wa_id": "1001"}, []),
+    ],
+)
+def test_a_chat_goes_on_where_whatsapp_says_and_nowhere_else(
+    message: dict[str, str], system: dict[str, str], moves: list[tuple[str, str]]
+) -> None:
+    said = {**message, "id": "wamid.1", "timestamp": "1750000000", "type": "system", "system": system}
+    events, _, told = parse_webhook(WhatsAppSimulator().payload(messages=[said]), NUMBER_ID)
+    assert told == moves
+    assert [(one.kind, one.mentions_bot) for one in events] == [(EventKind.NOTICE, False)]
+
+
+async def test_a_number_that_changed_is_handed_in_before_what_comes_under_the_new_one(
+    meta: WhatsAppSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(WhatsAppChannel(read_settings(meta.settings())), inbox):
+        await meta.send_kind("changed number", ADA.id)
+        await meta.write("1009", "it is me")
+        await inbox.until_accepted("it is me")
+    assert inbox.moves == [(ADA.id, "1009")]
