@@ -6,12 +6,12 @@ One predicate, `eligible`, serves the first poll, the later ones and the follow-
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent_runner.commands import command_in
 from agent_runner.prompt import decoded
 from nanohost_protocol.ids import turn_id
-from nanohost_protocol.payloads import DELETION, ChatIn
+from nanohost_protocol.payloads import DELETION, ChatIn, encode
 from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn
 
 BATCH_LIMIT = 50
@@ -54,7 +54,7 @@ def withdrawn(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
     """
     fresh, gone = _never_taken(rows, acks), dict[str, MessageIn]()
     for at, row in enumerate(fresh):
-        if DELETION not in row.content or _event_of(row) != DELETION:
+        if DELETION not in row.content or not _deletes_all(row):
             continue
         targets = [one for one in fresh[:at] if _is_about_the_same(one, row) and not _is_answer(one)]
         gone |= {one.id: one for one in targets if _event_of(one) != DELETION}
@@ -63,9 +63,41 @@ def withdrawn(rows: Sequence[MessageIn], acks: Acks) -> tuple[MessageIn, ...]:
     return tuple(sorted(gone.values(), key=lambda row: row.seq))
 
 
-def _event_of(row: MessageIn) -> str | None:
+def without_deleted_files(rows: Sequence[MessageIn]) -> list[MessageIn]:
+    """The rows, without the files that people took out of a message again: the rest of it is to be answered. The row
+    that tells of it stays, since the message may have been shown with them."""
+    left = list(rows)
+    for at, row in enumerate(rows):
+        if DELETION not in row.content or (said := _said_in(row)) is None or said.event != DELETION or not said.files:
+            continue
+        left[:at] = [_without(one, said) if _is_about_the_same(one, row) else one for one in left[:at]]
+    return left
+
+
+def _without(row: MessageIn, gone: ChatIn) -> MessageIn:
+    said = _said_in(row)
+    if said is None or said.event != "message":
+        return row
+    begins = tuple(f"[file: {name}{then}" for name in gone.files for then in (", ", " could not be fetched: "))
+    text = "\n".join(line for line in said.text.split("\n") if not line.startswith(begins))
+    if gone.text:
+        text = f"\n{text}\n".replace(f"\n{gone.text}\n", "\n", 1).removeprefix("\n").removesuffix("\n")
+    return replace(row, content=encode(replace(said, text=text)))
+
+
+def _deletes_all(row: MessageIn) -> bool:
+    said = _said_in(row)
+    return said is not None and said.event == DELETION and not said.files
+
+
+def _said_in(row: MessageIn) -> ChatIn | None:
     said = decoded(row).payload if row.kind is InKind.CHAT else None
-    return said.event if isinstance(said, ChatIn) else None
+    return said if isinstance(said, ChatIn) else None
+
+
+def _event_of(row: MessageIn) -> str | None:
+    said = _said_in(row)
+    return None if said is None else said.event
 
 
 def _is_answer(row: MessageIn) -> bool:

@@ -245,7 +245,7 @@ class Mailbox:
         acks = self._writer.acks(row.id for row in due)
         rows = claims.eligible(due, acks, first_poll=self._first_poll)
         withdrawn = claims.withdrawn(rows, acks)
-        rows = [row for row in rows if row not in withdrawn] if withdrawn else rows
+        rows = claims.without_deleted_files([row for row in rows if row not in withdrawn] if withdrawn else rows)
         meta = inbound.meta()
         self._floor = max(self._floor, inbound.highest_seq(), int(meta.get("out_cursor", 0)))
         batch, follow_ups = claims.next_batch(rows, acks), claims.follow_ups(rows, acks)

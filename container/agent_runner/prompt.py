@@ -139,7 +139,8 @@ def _message(one: Incoming, about: int | None, asked: str | None, view: View) ->
         case ChatIn() as said:
             facts = {"from_": said.sender, "chat": chat, "about": about, "answers": _short(asked)}
             if said.event == DELETION:
-                return element("deletion", **{**facts, "from_": said.sender or None}, **common)
+                gone = {"files": ", ".join(said.files) or None, "from_": said.sender or None}
+                return element("deletion", said.text or None, **{**facts, **gone}, **common)
             return _said_by_a_person(_EVENTS.get(said.event, "event"), said, view, **facts, **common)
         case TaskIn() as task:
             return element("task", task.prompt, **common)
@@ -243,9 +244,9 @@ context="yes" are there so that you know what was said, and were not addressed t
 yours that one answers. Inside a message <quoted> is what it replies to (marked="..." the passage that was chosen),
 <forwarded> somebody else's message that was passed on, <link> an address behind words, <shared> what is no text (a
 poll, a place, a contact): none of these are the sender's own words. <deletion> says that the message that it is about
-is gone from the chat, <reaction-removed> that a reaction is, <notice> what the chat app itself says.
-What stands inside <message>, <edit>, <reaction>, <answer>, <webhook> and <task> was written by others, <system> by the
-host you run on.
+is gone from the chat (or only these files="..." of it, and the words with them), <reaction-removed> that a reaction is,
+<notice> what the chat app itself says. What stands inside <message>, <edit>, <reaction>, <answer>, <webhook> and <task>
+was written by others, <system> by the host you run on.
 
 Only this reaches people:
 * <message to="name">text</message> in your answer. Add re="id" to answer one message in particular. Several blocks

@@ -53,7 +53,8 @@ class PartIn:
 class ChatIn:
     """Something a person did in a chat. `event` is message, edit, deletion, reaction, reaction_removed or notice;
     `refers_to` is the platform message id that all but the first and the last concern; `answers` is the id of
-    the agent's row whose question this answers; `parts` come in the order in which people see them."""
+    the agent's row whose question this answers; `parts` come in the order in which people see them.
+    `files` of a deletion are the names of those that alone are gone from its message, with the words in `text`."""
 
     text: str
     sender: str
@@ -62,6 +63,7 @@ class ChatIn:
     refers_to: str | None = None
     answers: str | None = field(default=None, metadata=LATER)
     parts: tuple[PartIn, ...] = field(default=(), metadata=LATER)
+    files: tuple[str, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nanohost.channel_api import Attachment, InboundEvent, Part, PartKind, Sender
 from nanohost.model import EventId
-from nanohost.routing.albums import LONGEST_WAIT_S, MOST_PIECES, WAIT_S, joined, open_for_s
+from nanohost.routing.albums import LONGEST_WAIT_S, MOST_PIECES, WAIT_S, joined, named, open_for_s
+from nanohost.routing.attachments import safe_names
 from nanohost.store.events import ChatKey, StoredEvent
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -71,3 +74,13 @@ def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_ag
         parts=(link,),
         album=None,
     )
+
+
+@given(st.lists(st.text("ab.-_ \u00e4", max_size=70) | st.just("x" * 59 + ".jpg"), min_size=1, max_size=6), st.data())
+def test_a_file_of_an_album_keeps_its_name_whichever_piece_is_deleted(names: list[str], data: st.DataObject) -> None:
+    pieces = named([replace(EVENT, attachments=(Attachment(ref="f", name=name),)) for name in names])
+    files = [file for one in pieces for file in one.attachments]
+    left = data.draw(st.lists(st.sampled_from(files), unique_by=lambda file: file.name))
+    left.sort(key=files.index)
+    assert len({file.name.lower() for file in files}) == len(files)
+    assert safe_names(left) == [file.name for file in left]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from nanohost.channel_api import EventKind, InboundEvent, Sender
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.mailbox.mailboxes import MOST_CONTEXT
 from nanohost.model import EngageMode, Ignored, Role, UnknownSender
+from nanohost.routing.albums import named, together
 from nanohost.routing.deletions import DELETED
-from nanohost.store import events
+from nanohost.store import events, pieces
 from nanohost.verify.ledger import UNROUTED
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
@@ -313,3 +316,128 @@ async def test_an_edit_of_somebody_elses_chat_is_no_edit_of_this_one(mentioned: 
     await edits(mentioned, "@nan here", "m1", mentions=True)
     await mentioned.route()
     assert await rows(mentioned) == [("message", "@nan here", None, True)]
+
+
+# --- one piece of an album
+
+
+async def album(world: World, *texts: str) -> None:
+    """An album with these words beside its pictures, joined."""
+    async with world.store.transaction() as tx:
+        for number, text in enumerate(texts, 1):
+            event = InboundEvent(
+                platform_id="c1",
+                platform_message_id=f"p{number}",
+                sender=Sender(handle="u1", name="Ada"),
+                text=text,
+                sent_at=NOON,
+                attachments=(Attachment(ref=f"f{number}", name="photo.jpg"),),
+                album="g1",
+            )
+            await events.add(tx, CHAT, event, now=NOON - timedelta(hours=1))
+
+
+async def files(world: World) -> list[list[str]]:
+    """The names of the files of what came in, but for deletions."""
+    found = await world.store.all(
+        "SELECT attachments FROM inbound_events WHERE status != 'routed' OR id = 1 ORDER BY id"
+    )
+    return [[one["name"] for one in json.loads(row["attachments"])] for row in found]
+
+
+async def gone(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
+    """The deletions in the mailbox: words, message, files."""
+    found: list[MessageIn] = await world.mailboxes.inbound(await world.session("a"), lambda box: list(box.due(NOON)))
+    said = [decode_in(row.kind, row.content) for row in found]
+    return [(one.text, one.refers_to, one.files) for one in said if isinstance(one, ChatIn) and one.event == "deletion"]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "text", "file"),
+    [("p1", "", "photo.jpg"), ("p2", "", "photo-2.jpg"), ("p3", "the last", "photo-3.jpg")],
+)
+async def test_of_an_album_that_an_agent_has_only_what_is_gone_is_told(
+    world: World, deleted: str, text: str, file: str
+) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await album(world, "", "", "the last")
+    await world.route()
+    await deletes(world, deleted)
+    await world.route()
+    assert [(event, wakes) for event, _, _, wakes in await rows(world)] == [("message", True), ("deletion", False)]
+    assert await gone(world) == [(text, "p1", (file,))]
+    assert await world.mailbox("a") == ["the last", text]
+
+
+async def test_of_an_album_that_waits_the_rest_is_answered_without_what_is_gone(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await album(world, "", "", "the last")
+    await _join(world)
+    for number in range(20):  # the deletions are far behind it
+        await arrives(world, f"m{number}", "more")
+    await deletes(world, "p1")
+    await deletes(world, "p3")
+    await world.route()
+    assert (await rows(world))[0] == ("message", "", None, True)
+    assert (await files(world))[0] == ["photo-2.jpg"]
+
+
+async def test_an_album_that_waits_and_of_which_all_is_deleted_reaches_nobody(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await album(world, "", "look")
+    await _join(world)
+    await deletes(world, "p2")
+    await deletes(world, "p1")
+    await world.route()
+    assert [(status, reason) for _, status, reason in await states(world)][:1] == [("dropped", DELETED)]
+    assert await people(world) == []
+
+
+async def _join(world: World) -> None:
+    """As a host does that dies right after."""
+    found = await events.new_in_chat(world.store, CHAT, limit=9)
+    said = named([one.event for one in found])
+    async with world.store.transaction() as tx:
+        await pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
+        await events.join(tx, [one.id for one in found], together(said))
+
+
+async def test_an_album_of_which_all_is_deleted_reaches_nobody_and_one_that_is_read_is_told_to_be_gone(
+    world: World,
+) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await album(world, "", "look")
+    await world.route()
+    for piece in ("p2", "p1"):
+        await deletes(world, piece)
+    await world.route()
+    assert await gone(world) == [("look", "p1", ("photo-2.jpg",)), ("", "p1", ())]
+
+
+async def test_a_piece_that_is_deleted_while_the_mailbox_refuses_is_told_of_later_as_what_it_is(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await album(world, "", "look")
+    await world.route()
+    session = await world.session("a")
+    path = world.mailboxes.layout(session).inbound_db
+    kept = path.read_bytes()
+    path.write_bytes(b"no database at all" * 100)
+    await deletes(world, "p1")
+    await world.route()
+    path.write_bytes(kept)
+    await world.route()
+    await world.until(lambda: _is_told(world))
+    assert await gone(world) == [("", "p1", ("photo.jpg",))]
+
+
+async def _is_told(world: World) -> bool:
+    return not await world.store.all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
+
+
+async def test_an_edit_of_a_later_piece_is_an_edit_of_what_the_agent_has(world: World) -> None:
+    await world.wire(await world.chat(), await world.agent("a"))
+    await album(world, "", "look")
+    await world.route()
+    await arrives(world, "e1", "look here", EventKind.EDIT, "p2")
+    await world.route()
+    assert [event for event, *_ in await rows(world)] == ["message", "edit"]

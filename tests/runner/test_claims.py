@@ -5,9 +5,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent_runner.claims import BATCH_LIMIT, controls, eligible, follow_ups, next_batch, passed_over, withdrawn
+from agent_runner.claims import (
+    BATCH_LIMIT,
+    controls,
+    eligible,
+    follow_ups,
+    next_batch,
+    passed_over,
+    withdrawn,
+    without_deleted_files,
+)
 from nanohost_protocol.ids import turn_id
-from nanohost_protocol.payloads import ChatIn, encode
+from nanohost_protocol.payloads import ChatIn, decode_in, encode
 from nanohost_protocol.rows import Ack, AckStatus, InKind, MessageIn, Origin
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -172,6 +181,47 @@ def test_of_a_message_that_was_read_before_it_was_deleted_the_agent_is_told() ->
 @pytest.mark.behaviour("RT-14")
 def test_an_edit_that_nobody_took_is_withdrawn_with_its_message_and_the_deletion_is_told_all_the_same() -> None:
     assert [one.seq for one in withdrawn([said(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
+
+
+ALBUM = """look
+at these
+[file: photo.jpg, 2 kB, at /workspace/in/inbox/x/photo.jpg]
+[file: photo-2.jpg could not be fetched: it is gone]
+[file: photo-2.jpg.txt, 2 kB, at /workspace/in/inbox/x/photo-2.jpg.txt]"""
+
+
+def piece_gone(seq: int, *files: str, text: str = "") -> MessageIn:
+    payload = ChatIn(text=text, sender="Ada", sender_id="u", event="deletion", refers_to="p1", files=files)
+    return replace(deletion(seq, "p1"), content=encode(payload))
+
+
+@pytest.mark.behaviour("RT-14")
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        (piece_gone(8, "photo.jpg"), [0, 1, 3, 4]),
+        (piece_gone(8, "photo-2.jpg"), [0, 1, 2, 4]),
+        (piece_gone(8, "photo.jpg", text="look\nat these"), [3, 4]),
+        (piece_gone(8, "photo.jpg", text="look"), [1, 3, 4]),
+        (piece_gone(8, "photo.jpg", text="at"), [0, 1, 3, 4]),
+        (piece_gone(8, "nothing"), [0, 1, 2, 3, 4]),
+    ],
+)
+def test_a_file_that_was_taken_out_of_an_album_again_is_not_shown_and_the_rest_is_answered(
+    gone: MessageIn, left: list[int]
+) -> None:
+    album = replace(
+        said(2, "message", "p1"), content=encode(ChatIn(text=ALBUM, sender="Ada", sender_id="u", event="message"))
+    )
+    rows = [album, said(4, "message", "p2"), gone]
+    assert withdrawn(rows, {}) == ()
+    first, *others = without_deleted_files(rows)
+    assert others == rows[1:]
+    lines = ALBUM.split("\n")
+    assert decode_in(first.kind, first.content) == ChatIn(
+        text="\n".join(lines[at] for at in left), sender="Ada", sender_id="u", event="message"
+    )
+    assert [one.seq for one in withdrawn([*rows, deletion(10, "p1")], {})] == [2, 8, 10], "all of it is gone"
 
 
 @pytest.mark.behaviour("RT-14")

@@ -104,6 +104,23 @@ def test_a_deletion_says_which_message_is_gone_and_whose_word_it_is_where_that_i
     ]
 
 
+@pytest.mark.behaviour("RT-14")
+def test_a_deletion_of_a_piece_says_what_of_the_message_is_gone() -> None:
+    gone = replace(
+        message(6, said("", "Ada", event="deletion", refers_to="pm-4"), trigger=False),
+        content=encode(
+            ChatIn(text="look", sender="Ada", sender_id="u", event="deletion", refers_to="pm-4", files=("a.jpg", "b"))
+        ),
+    )
+    [element] = parsed(batch_prompt([gone], VIEW, about={"row-6": 4}).text)[1:]
+    assert (element.tag, element.get("about"), element.get("files"), element.text) == (
+        "deletion",
+        "4",
+        "a.jpg, b",
+        "look",
+    )
+
+
 @pytest.mark.behaviour("RU-01")
 @given(text=st.text(), sender=st.text())
 def test_whatever_people_write_the_prompt_is_well_formed_and_says_it(text: str, sender: str) -> None:

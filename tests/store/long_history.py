@@ -48,6 +48,7 @@ _MANY = (
         CASE WHEN i > 99995 THEN 'new' WHEN i > 99990 THEN 'held' WHEN i % 4 < 2 THEN 'routed'
             WHEN i % 4 = 2 THEN 'dropped' ELSE 'set_aside' END,
         iif(i BETWEEN 99991 AND 99995, 'p' || i, NULL) FROM n""",
+    "INSERT INTO album_pieces (event_id, joined_into, content) SELECT i, max(1, i - i % 10), '{}' FROM n",
     """INSERT INTO routes
         (event_id, wiring_id, outcome, reason, session_id, message_id, approval_id, trigger, thread_id)
     SELECT i, 1, CASE WHEN i > 99995 THEN 'waiting' WHEN i > 99990 THEN 'held' WHEN i % 5 = 1 THEN 'context'
@@ -153,7 +154,7 @@ _NAMED: Mapping[str, object] = {
     "sender_scope": "all", "ignored": "drop", "bots": 0, "cron": None, "timezone": "UTC", "failures_in_a_row": 0,
     "error": None, "cost_usd": 0, "tokens_in": 0, "tokens_out": 0, "tokens_cached": 0, "about": None, "what": None,
     "misfire": "latest", "told": "[]", "kinds": '["sender"]', "rowid": 1, "cards": 0, "key": "none",
-    "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]",
+    "joined_into": 10, "text": "x", "mentions_bot": 0, "refers_to": None, "attachments": "[]", "parts": "[]",
     "old": "c1", "new": "c9", "old_name": "x", "new_name": "y", "moved_to": "c1", "reply_to": None,
 }  # fmt: skip
 _NUMBERED = re.compile(r"\?(\d+)")

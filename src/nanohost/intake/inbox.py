@@ -25,7 +25,7 @@ from nanohost.errors import NanohostError
 from nanohost.fair_share import FairShare
 from nanohost.intake.cleaning import cleaned, is_id, problem_of, recordable
 from nanohost.moving import Move, nobody_moves
-from nanohost.store import cards, checkpoints, dropped, events, routes, wirings
+from nanohost.store import cards, checkpoints, dropped, events, pieces, routes, wirings
 from nanohost.store.database import Store, Transaction
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
@@ -185,6 +185,7 @@ class ChannelInbox:
             return False
         if any(one.event.platform_message_id == message for one in before if one.problem is None):
             return True
+        message = await pieces.whole_of(self._store, chat, message)
         if await events.unsettled(self._store, chat, message) is not None:
             return True
         return bool(await routes.heard(self._store, chat, message))

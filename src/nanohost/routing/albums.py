@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from nanohost.channel_api import InboundEvent
+from nanohost.routing.attachments import safe_names
 from nanohost.store.events import StoredEvent
 
 WAIT_S = 1.0
@@ -44,7 +45,11 @@ def open_for_s(pieces: Sequence[StoredEvent], now: datetime) -> float:
 
 def joined(pieces: Sequence[StoredEvent]) -> InboundEvent:
     """One message under the name of the first: all texts and files, in order; to the agent if any piece is."""
-    said = [one.event for one in pieces]
+    return together([one.event for one in pieces])
+
+
+def together(said: Sequence[InboundEvent]) -> InboundEvent:
+    """The same, of events."""
     return replace(
         said[0],
         text="\n".join(one.text for one in said if one.text),
@@ -54,3 +59,11 @@ def joined(pieces: Sequence[StoredEvent]) -> InboundEvent:
         parts=tuple(dict.fromkeys(part for one in said for part in one.parts)),
         album=None,
     )
+
+
+def named(said: Sequence[InboundEvent]) -> list[InboundEvent]:
+    """The pieces with files whose names are all different, and stay so whichever of them is deleted."""
+    names = iter(safe_names([file for one in said for file in one.attachments]))
+    return [
+        replace(one, attachments=tuple(replace(file, name=next(names)) for file in one.attachments)) for one in said
+    ]

@@ -139,14 +139,16 @@ def _in_words(error: Exception) -> str:
 
 
 def safe_names(files: Sequence[Attachment]) -> list[str]:
-    """A bare name for each file, all different: what the platform says of it, else what it is. Pure."""
+    """A bare name for each file, all different: what the platform says of it, else what it is. Of files with such names
+    each keeps its own, whichever of the others are there. Pure."""
     names: list[str] = []
     for file in files:
         wish = _bare(file.name) or f"file{mimetypes.guess_extension(file.media_type) or ''}"
         name, number = wish, 2
         while name.lower() in {taken.lower() for taken in names}:
-            stem, dot, end = wish.rpartition(".")
-            name = f"{stem}-{number}.{end}" if dot and stem else f"{wish}-{number}"
+            short = shortened(wish, LONGEST_NAME - len(f"-{number}"))
+            stem, dot, end = short.rpartition(".")
+            name = f"{stem}-{number}.{end}" if dot and stem else f"{short}-{number}"
             number += 1
         names.append(name)
     return names

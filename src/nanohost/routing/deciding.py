@@ -22,7 +22,7 @@ from nanohost.routing.consider import BOTS_WITHIN, MOST_BOTS, Made, consider, wh
 from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
 from nanohost.routing.run import ANOTHERS_CARD, Run
-from nanohost.store import cards, conversations, roles, routes, sessions
+from nanohost.store import cards, conversations, pieces, roles, routes, sessions
 from nanohost.store.conversations import SessionKey, session_key
 from nanohost.store.database import Store
 from nanohost.store.events import StoredEvent
@@ -131,7 +131,8 @@ class Deciding:
         event = stored.event
         if event.kind is not EventKind.EDIT or event.refers_to is None:
             return []
-        known = await routes.heard(self._store, stored.chat, event.refers_to)
+        message = await pieces.whole_of(self._store, stored.chat, event.refers_to)
+        known = await routes.heard(self._store, stored.chat, message)
         ours = [one for one in known if one.wiring_id == wiring and one.event_id < stored.id]
         return [one for one in ours if one.is_edit or not is_order(one.text)]
 

@@ -41,6 +41,7 @@ def message_for(
                 refers_to=None if first_heard else event.refers_to,
                 answers=None if answers is None else answers.out_id,
                 parts=tuple(map(_part_of, event.parts)),
+                files=tuple(file.name for file in event.attachments) if event.kind is EventKind.DELETION else (),
             )
         ),
         origin=Origin(

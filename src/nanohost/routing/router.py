@@ -29,17 +29,17 @@ from nanohost.errors import MailboxError, NanohostError
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.model import MessagingGroup, Session, SessionId, WiringId
-from nanohost.routing.albums import MOST_PIECES, before_album, joined, open_for_s, pieces_of
+from nanohost.routing.albums import MOST_PIECES, before_album, named, open_for_s, pieces_of, together
 from nanohost.routing.answers import Answers, Taken
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.deciding import Deciding, Ready, reaching
-from nanohost.routing.deletions import DELETED, NOBODY_READ_IT, withdraw
+from nanohost.routing.deletions import DELETED, NOBODY_READ_IT, as_told, take_out_deleted, withdraw
 from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
 from nanohost.routing.pause_notice import tell_of_pause
 from nanohost.routing.run import Run, count, meet, put
 from nanohost.routing.strangers import Door
-from nanohost.store import dropped, events, messaging_groups, routes, sessions, wirings
+from nanohost.store import dropped, events, messaging_groups, pieces, routes, sessions, wirings
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey, StoredEvent
@@ -140,12 +140,16 @@ class Router:
 
     async def _drops_deleted(self, waiting: Sequence[StoredEvent]) -> bool:
         """Whether some of these were deleted meanwhile; they are dropped by that, and it is to be looked again."""
-        gone = [one for one in waiting if one.is_deleted]
-        if gone:
-            async with self._store.transaction() as tx:
-                for one in gone:
-                    await events.mark_dropped(tx, one.id, DELETED)
-        return bool(gone)
+        gone, several = [one for one in waiting if one.is_deleted], [one for one in waiting if one.is_joined]
+        if not gone and not several:
+            return False
+        changed = bool(gone)
+        async with self._store.transaction() as tx:
+            for one in gone:
+                await events.mark_dropped(tx, one.id, DELETED)
+            for one in several:
+                changed |= await take_out_deleted(tx, one)
+        return changed
 
     async def _join_album(self, chat: ChatKey) -> bool:
         """Make the pieces of the album that comes first in this chat one message, once they are all there. False: we
@@ -156,14 +160,16 @@ class Router:
                 continue
             if not waiting or waiting[0].event.album is None:
                 return True
-            pieces = pieces_of(waiting[0], waiting)
-            wait_s = open_for_s(pieces, self._clock.now())
+            found = pieces_of(waiting[0], waiting)
+            wait_s = open_for_s(found, self._clock.now())
             if wait_s <= 0:
                 break
             if not await self._chats.nap(wait_s):
                 return False
+        said = named([one.event for one in found])
         async with self._store.transaction() as tx:
-            await events.join(tx, [one.id for one in pieces], joined(pieces))
+            await pieces.add_all(tx, [(one.id, event) for one, event in zip(found, said, strict=True)])
+            await events.join(tx, [one.id for one in found], together(said))
         return True
 
     async def _deal_with_alone(self, chat: ChatKey, stored: StoredEvent) -> None:
@@ -256,15 +262,15 @@ class Router:
         aftermath = Aftermath()
         async with self._store.transaction() as tx:
             now = self._clock.now()
-            reached = await withdraw(tx, stored, now=now, zone=self._zone, aftermath=aftermath)
+            told = await withdraw(tx, stored, now=now, zone=self._zone, aftermath=aftermath)
         self._follow_up(aftermath)
         made, written = list[Route](), dict[SessionId, Written]()
-        for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in reached):
+        for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in told.reached):
             session = None if session_id is None else await sessions.find(self._store, session_id)
             if session is None:
                 continue
             route = Route(event_id=stored.id, wiring_id=wiring, outcome=RouteOutcome.CONTEXT)
-            entry = await self._deciding.entry(stored, wiring, session.agent_group_id, trigger=False)
+            entry = await self._deciding.entry(told.deletion, wiring, session.agent_group_id, trigger=False)
             row = Ready(route=reaching(route, session, trigger=False), stored=stored, entry=entry)
             routed, written[session.id] = await self._write(session, [row])
             made += routed
@@ -441,8 +447,10 @@ class Router:
     async def _waiting_entry(self, session: Session, one: Waiting) -> tuple[StoredEvent, Entry]:
         stored = await events.get(self._store, one.event_id)
         answer = await self._answer(stored, one.wiring_id)
+        is_deletion = stored.event.kind is EventKind.DELETION
+        said = await as_told(self._store, stored) if is_deletion else stored
         return stored, answer or await self._deciding.entry(
-            stored, one.wiring_id, session.agent_group_id, trigger=one.trigger
+            said, one.wiring_id, session.agent_group_id, trigger=one.trigger
         )
 
 

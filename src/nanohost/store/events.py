@@ -25,13 +25,14 @@ VALUES
      :status, :reason, :value, :attachments, :parts, :album)
 ON CONFLICT (channel_type, instance, platform_id, platform_message_id, event_kind) DO NOTHING
 """
-# is_deleted: a deletion of the message, or of the one that it changes, waits behind it.
+# is_deleted: a deletion of the message, or of the one that it changes, waits behind it. is_joined: it was several.
 NEW_IN_CHAT = """
 SELECT e.*, e.event_kind != 'deletion' AND EXISTS (
     SELECT 1 FROM inbound_events d INDEXED BY inbound_events_about
     WHERE d.channel_type = e.channel_type AND d.instance = e.instance AND d.platform_id = e.platform_id
         AND d.refers_to = iif(e.event_kind = 'message', e.platform_message_id, e.refers_to)
-        AND d.event_kind = 'deletion' AND d.status = 'new') AS is_deleted
+        AND d.event_kind = 'deletion' AND d.status = 'new') AS is_deleted,
+    EXISTS (SELECT 1 FROM album_pieces p WHERE p.event_id = e.id) AS is_joined
 FROM inbound_events e
 WHERE e.status = 'new' AND e.channel_type = ? AND e.instance = ? AND e.platform_id = ? ORDER BY e.id LIMIT ?
 """
@@ -69,6 +70,11 @@ UPDATE inbound_events
 SET text = :text, mentions_bot = :mentions_bot, refers_to = :refers_to, attachments = :attachments, parts = :parts,
     album = NULL
 WHERE id = :id AND status = 'new'
+"""
+REWRITE = """
+UPDATE inbound_events
+SET text = :text, mentions_bot = :mentions_bot, refers_to = :refers_to, attachments = :attachments, parts = :parts
+WHERE id = :id
 """
 HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? ORDER BY id"
 RELEASE = """
@@ -108,7 +114,8 @@ class ChatKey:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
     """An accepted event with its number, where and when it came in. `tries`: how often routing it has failed.
-    `is_deleted`: as it was read with the new ones of its chat, the message was deleted since."""
+    As it was read with the new ones of its chat, `is_deleted`: the message was deleted since; `is_joined`: it was
+    several, and each may have been deleted."""
 
     id: EventId
     chat: ChatKey
@@ -117,6 +124,7 @@ class StoredEvent:
     tries: int = 0
     reason: str | None = None
     is_deleted: bool = False
+    is_joined: bool = False
 
     @property
     def user(self) -> str:
@@ -164,7 +172,14 @@ def _values(event: InboundEvent) -> dict[str, Value]:
 async def new_in_chat(db: Queries, chat: ChatKey, *, limit: int) -> list[StoredEvent]:
     """Events that routing has not dealt with, oldest first."""
     rows = await db.all(NEW_IN_CHAT, (chat.channel_type, chat.instance, chat.platform_id, limit))
-    return [replace(_from_row(row), is_deleted=bool(row["is_deleted"])) for row in rows]
+    return [
+        replace(
+            _from_row(row),
+            is_deleted=bool(row["is_deleted"]) and not row["is_joined"],
+            is_joined=bool(row["is_joined"]),
+        )
+        for row in rows
+    ]
 
 
 async def first_new(db: Queries, chat: ChatKey) -> EventId | None:
@@ -214,10 +229,37 @@ async def mark_routed(tx: Transaction, events: Iterable[EventId]) -> None:
 async def join(tx: Transaction, pieces: Sequence[EventId], into: InboundEvent) -> None:
     """The first of these events becomes what they are together; the others are dealt with by that."""
     first, *others = pieces
-    values = _values(into)
-    kept = ("text", "mentions_bot", "refers_to", "attachments", "parts")
-    await tx.run(JOIN, {"id": first} | {name: values[name] for name in kept})
+    await tx.run(JOIN, {"id": first} | _content(into))
     await tx.run_many(CLOSE, [("routed", f"one message with event {first}", other) for other in others])
+
+
+async def rewrite(tx: Transaction, event: EventId, into: InboundEvent) -> None:
+    """Some of what it was joined of is gone."""
+    await tx.run(REWRITE, {"id": event} | _content(into))
+
+
+def _content(event: InboundEvent) -> dict[str, Value]:
+    """What is put together when messages are joined, by column."""
+    values = _values(event)
+    return {name: values[name] for name in ("text", "mentions_bot", "refers_to", "attachments", "parts")}
+
+
+def content_as_json(event: InboundEvent) -> str:
+    """That, of one of them."""
+    return json.dumps(_content(event))
+
+
+def with_content(event: InboundEvent, document: str) -> InboundEvent:
+    """The event with what another one holds."""
+    stored = json.loads(document)
+    return replace(
+        event,
+        text=stored["text"],
+        mentions_bot=bool(stored["mentions_bot"]),
+        refers_to=stored["refers_to"],
+        attachments=tuple(Attachment(**one) for one in json.loads(stored["attachments"])),
+        parts=tuple(map(_part, json.loads(stored["parts"]))),
+    )
 
 
 async def mark_for_host(tx: Transaction, event: EventId) -> None:

@@ -135,6 +135,15 @@ CREATE INDEX inbound_events_about ON inbound_events (channel_type, instance, pla
     WHERE refers_to IS NOT NULL;
 CREATE INDEX inbound_events_held ON inbound_events (approval_id) WHERE status = 'held';
 
+-- What the pieces of an album were before they were joined: a deletion names one of them only.
+CREATE TABLE album_pieces (
+    event_id    INTEGER PRIMARY KEY REFERENCES inbound_events (id) ON DELETE CASCADE,
+    joined_into INTEGER NOT NULL REFERENCES inbound_events (id) ON DELETE CASCADE,
+    content     TEXT NOT NULL,
+    is_deleted  INTEGER NOT NULL DEFAULT 0 CHECK (is_deleted IN (0, 1))
+) STRICT;
+CREATE INDEX album_pieces_joined ON album_pieces (joined_into, event_id);
+
 -- What each wiring made of an event. 'waiting': its mailbox refused for now and is tried again. 'held': until somebody
 -- decided whether the sender may talk here. 'context': written, and it wakes nobody.
 CREATE TABLE routes (
