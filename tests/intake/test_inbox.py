@@ -406,6 +406,20 @@ async def test_an_edit_where_no_agent_listens_is_kept_while_what_it_is_about_wai
     assert (await inbox.accept(edit)).new == (status != "dropped")
 
 
+@pytest.mark.behaviour("RT-08")
+async def test_an_edit_that_is_the_first_to_name_us_is_said_to_us_wherever_it_is_said(
+    inbox: ChannelInbox, store: Store
+) -> None:
+    assert not (await inbox.accept(CHATTER)).new
+    edit = replace(CHATTER, platform_message_id="1:2", kind=EventKind.EDIT, refers_to="1", mentions_bot=True)
+    assert not (await inbox.accept(replace(edit, sender=Sender(handle="b", name="Bot", is_bot=True)))).new
+    assert (await inbox.accept(edit)).new
+    assert (await inbox.accept(replace(edit, platform_message_id="1:3", mentions_bot=False))).new, "the first one waits"
+    async with store.transaction() as tx:
+        await tx.run("UPDATE inbound_events SET status = 'dropped'")
+    assert not (await inbox.accept(replace(edit, platform_message_id="1:4"))).new, "it was decided on"
+
+
 @pytest.mark.behaviour("RT-08", "RT-11")
 async def test_an_edit_that_comes_together_with_what_it_is_about_is_kept_with_it(
     inbox: ChannelInbox, store: Store

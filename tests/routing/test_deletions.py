@@ -318,6 +318,17 @@ async def test_an_edit_of_somebody_elses_chat_is_no_edit_of_this_one(mentioned: 
     assert await rows(mentioned) == [("message", "@nan here", None, True)]
 
 
+async def test_an_edit_that_asked_to_be_let_in_is_withdrawn_with_the_message_that_is_deleted(owned: World) -> None:
+    await owned.says("@bot hello", is_group=True, mentions=True, kind=EventKind.EDIT, refers_to="m1")
+    await owned.route()
+    assert len(await approvals(owned)) == 1
+    await deletes(owned, "m1")
+    await owned.route()
+    assert await held(owned) == []
+    [row] = await owned.store.all("SELECT status FROM approvals")
+    assert row["status"] == "withdrawn"
+
+
 # --- one piece of an album
 
 

@@ -15,6 +15,7 @@ from nanohost.model import ApprovalId, EngageMode, Ignored, Role, SenderScope, S
 from nanohost.routing.consider import ANOTHER_BOT, NO_PART
 from nanohost.routing.strangers import ASKED, NO_AGENT, NO_CHAT, NO_WIRING, NOBODY
 from nanohost.store import dropped, events, late, messaging_groups, routes, sessions, users, wirings
+from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from nanohost_protocol.times import to_text
 from tests.routing.test_router import NOON, World, _text, crash
@@ -477,6 +478,30 @@ async def test_a_strict_chat_without_an_agent_asks_nobody_about_strangers(owned:
     assert (await approvals(owned), await said(owned)) == ([], [])
     [(_, reason)] = await owned.drops()
     assert "strict" in reason
+
+
+@pytest.mark.behaviour("RT-08", "RT-14")
+async def test_an_edit_that_adds_our_name_asks_like_a_message_waits_with_later_ones_and_is_read_as_a_message(
+    owned: World,
+) -> None:
+    await owned.says("@bot hello", is_group=True, mentions=True, kind=EventKind.EDIT, refers_to="99")
+    await owned.says("@bot hello you", is_group=True, mentions=True, kind=EventKind.EDIT, refers_to="99")
+    await owned.route()
+    [(approval, kind)] = await approvals(owned)
+    assert kind == "chat"
+    assert await held(owned) == [("@bot hello", approval), ("@bot hello you", approval)]
+    async with owned.store.transaction() as tx:
+        await events.release(tx, approval)
+        group = await tx.one("SELECT id FROM messaging_groups WHERE platform_id = 'c1'")
+    assert group is not None
+    await owned.grant("fake:u1", Role.MEMBER)
+    chat = await messaging_groups.get(owned.store, group["id"])
+    await owned.wire(chat, await owned.agent("a"), engage=EngageMode.MENTION, pattern="")
+    await owned.route()
+    assert await owned.mailbox("a") == ["@bot hello", "@bot hello you"]
+    rows = await owned.mailboxes.inbound(await owned.session("a"), lambda box: list(box.due(NOON)))
+    payloads = [decode_in(row.kind, row.content) for row in rows]
+    assert [one.event for one in payloads if isinstance(one, ChatIn)] == ["message", "edit"]
 
 
 @pytest.mark.behaviour("RT-08", "IN-05")

@@ -191,8 +191,9 @@ class ChannelInbox:
         return bool(await routes.heard(self._store, chat, message))
 
     async def _is_about_ours(self, chat: ChatKey, event: InboundEvent, before: Sequence[_Waiting]) -> bool:
-        """Where no agent listens: a press on a card that was sent there, an edit of what waits to be let in, or a code
-        that somebody else could type now. `before`: what came before it and is not written yet."""
+        """Where no agent listens: a press on a card that was sent there, an edit of what waits to be let in or that is
+        the first to name us, or a code that somebody else could type now. `before`: what came before it and is not
+        written yet."""
         match event.kind:
             case EventKind.CLICK:
                 choice = await cards.chosen(self._store, event.value)
@@ -200,6 +201,9 @@ class ChannelInbox:
             case EventKind.EDIT if event.refers_to is not None:
                 waits = any(one.event.platform_message_id == event.refers_to for one in before if one.problem is None)
                 if waits or await events.is_open(self._store, chat, event.refers_to):
+                    return True
+                is_first = event.is_group and event.mentions_bot and not event.sender.is_bot
+                if is_first and not await events.named_us(self._store, chat, event.refers_to):
                     return True
         return not event.sender.is_bot and bool(await open_in(self._store, event))
 

@@ -77,7 +77,7 @@ class Door:
         reason = unasked(stored.event, group, grants)
         if reason is not None:
             return Turned(reason=reason)
-        if grants and is_order(stored.event.text):
+        if grants and is_order(stored.event.text) and stored.event.kind is EventKind.MESSAGE:
             words = "\n".join([NO_AGENT, *host_words({grant.role for grant in grants})])
             await self._say(stored, words, derive("h", "no agent", str(stored.id)), also_in_groups=True)
             return Turned(reason=NO_WIRING)
@@ -115,11 +115,18 @@ def unasked(event: InboundEvent, group: MessagingGroup | None, grants: Sequence[
     """Why nobody is asked about a chat that no agent is wired to, or None: somebody is to be asked. Pure."""
     if event.sender.is_bot:
         return ANOTHER_BOT
-    if event.kind is not EventKind.MESSAGE or not is_addressed(event):
+    if not _is_to_us(event):
         return NO_CHAT if group is None else NO_WIRING
     if group is not None and group.unknown_sender is UnknownSender.STRICT and not grants:
         return STRICT
     return None
+
+
+def _is_to_us(event: InboundEvent) -> bool:
+    """Also by an edit that adds our name; one that does not is about something that is dealt with."""
+    if event.kind is EventKind.EDIT:
+        return event.is_group and event.mentions_bot
+    return event.kind is EventKind.MESSAGE and is_addressed(event)
 
 
 def _place(stored: StoredEvent) -> tuple[str, str, str, str | None]:

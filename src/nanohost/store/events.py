@@ -80,18 +80,21 @@ HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? O
 RELEASE = """
 UPDATE inbound_events SET status = 'new', tries = 0 WHERE status = 'held' AND approval_id = ?
 """
-# A message that nothing came of yet, by its platform's id.
-OPEN = """
-SELECT * FROM inbound_events
-WHERE channel_type = ? AND instance = ? AND platform_id = ? AND platform_message_id = ? AND event_kind = 'message'
-    AND status IN ('new', 'held')
+# A message and its edits, by the platform's id of the message: first the message itself, if it is here.
+_SAID = """
+(SELECT id, status, approval_id, mentions_bot FROM inbound_events
+WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+    AND platform_message_id = :message AND event_kind = 'message'
+UNION ALL
+SELECT id, status, approval_id, mentions_bot FROM inbound_events INDEXED BY inbound_events_about
+WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+    AND refers_to = :message AND event_kind = 'edit')
 """
-# A message that may still reach an agent, by its platform's id.
-UNSETTLED = """
-SELECT id, status, approval_id FROM inbound_events
-WHERE channel_type = ? AND instance = ? AND platform_id = ? AND platform_message_id = ? AND event_kind = 'message'
-    AND status IN ('new', 'held', 'set_aside')
-"""
+# One that nothing came of yet.
+OPEN = f"SELECT status, approval_id FROM {_SAID} WHERE status IN ('new', 'held') LIMIT 1"  # noqa: S608
+# One that may still reach an agent.
+UNSETTLED = f"SELECT id, status, approval_id FROM {_SAID} WHERE status IN ('new', 'held', 'set_aside') LIMIT 1"  # noqa: S608
+NAMED_US = f"SELECT 1 FROM {_SAID} WHERE mentions_bot = 1 LIMIT 1"  # noqa: S608
 DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 
 FOR_HOST = "for the host itself"
@@ -287,20 +290,31 @@ async def held(db: Queries, approval: ApprovalId) -> list[StoredEvent]:
 
 
 async def is_open(db: Queries, chat: ChatKey, message: str) -> bool:
-    """Whether nothing came so far of the message that the platform knows by this id: it is new, or held."""
-    return await db.one(OPEN, (chat.channel_type, chat.instance, chat.platform_id, message)) is not None
+    """Whether nothing came so far of the message that the platform knows by this id, or of an edit of it: it is new, or
+    held."""
+    return await db.one(OPEN, _message(chat, message)) is not None
+
+
+async def named_us(db: Queries, chat: ChatKey, message: str) -> bool:
+    """Whether this message, or an edit of it, is on record and names us."""
+    return await db.one(NAMED_US, _message(chat, message)) is not None
+
+
+def _message(chat: ChatKey, message: str) -> dict[str, Value]:
+    place = {"channel_type": chat.channel_type, "instance": chat.instance, "platform_id": chat.platform_id}
+    return {**place, "message": message}
 
 
 async def held_for(db: Queries, chat: ChatKey, message: str) -> ApprovalId | None:
-    """The approval that this message waits for. None: it waits for none."""
-    row = await db.one(OPEN, (chat.channel_type, chat.instance, chat.platform_id, message))
+    """The approval that this message waits for, or an edit of it. None: it waits for none."""
+    row = await db.one(OPEN, _message(chat, message))
     return ApprovalId(row["approval_id"]) if row is not None and row["status"] == "held" else None
 
 
 async def unsettled(db: Queries, chat: ChatKey, message: str) -> tuple[EventId, ApprovalId | None] | None:
-    """The message that the platform knows by this id, and the approval that it waits for. None: there is none that may
-    still reach an agent by itself: it is unknown, routed or dropped."""
-    row = await db.one(UNSETTLED, (chat.channel_type, chat.instance, chat.platform_id, message))
+    """The message that the platform knows by this id, or an edit of it, and the approval that it waits for. None: there
+    is none that may still reach an agent by itself: it is unknown, routed or dropped."""
+    row = await db.one(UNSETTLED, _message(chat, message))
     if row is None:
         return None
     return EventId(row["id"]), ApprovalId(row["approval_id"]) if row["status"] == "held" else None
