@@ -123,6 +123,8 @@ SURELY_IN_SIGHT_S = 60.0
 """Younger by this much than what is read: what is not there was deleted."""
 MOST_THREADS = 20
 """That are read in one chat, of those with messages that are known or missed."""
+MOST_UNHEARD = 40
+"""Chats that were never heard of and are read after an absence, one call each; Slack lets us make fifty a minute."""
 MOST_NAMES = 20
 """Of people, and of channels, in one message."""
 MOST_INDENT = 8
@@ -358,6 +360,12 @@ class _Cursor(_Wire):
     next_cursor: str = ""
 
 
+class _Membership(_Wire):
+    id: str
+    is_im: bool = False
+    is_mpim: bool = False
+
+
 class _Page(_Wire):
     messages: tuple[object, ...] = ()
     response_metadata: _Cursor | None = None
@@ -545,21 +553,47 @@ class SlackChannel:
     async def _catch_up(self, inbox: Inbox, me: _Me) -> None:
         """Slack tries for a few minutes to deliver a message, and then no more: the rest is read where it stands, as
         far as Slack lets us, before anything new is taken."""
-        day = time.time() - CAUGHT_UP_S
-        sights = [
-            _Sight(chat=chat, day=day, since=max(_seconds_of(newest), day))
-            for chat, newest in (await inbox.latest()).items()
-        ]
+        day, known = time.time() - CAUGHT_UP_S, await inbox.latest()
+        sights = [_Sight(chat=chat, day=day, since=max(_seconds_of(newest), day)) for chat, newest in known.items()]
         try:
             async with asyncio.timeout(CATCH_UP_S):
                 for sight in sights:
                     await self._in_its_share(sight, self._catch_up_in(sight, inbox, me))
                 for sight in sights:
                     await self._in_its_share(sight, self._tell_what_is_gone(sight, inbox, me))
+                for sight in await self._unheard(known, day):
+                    await self._in_its_share(sight, self._catch_up_in(sight, inbox, me))
         except AuthFailed:
             raise
         except (ChannelError, TimeoutError) as error:
             _log.warning("slack_not_caught_up", error=str(error) or f"it took more than {CATCH_UP_S:g} s")
+
+    async def _unheard(self, known: Mapping[str, str], day: float) -> list[_Sight]:
+        """The chats that we are in and know no message of, those of people alone first. What was said there before the
+        newest message that we know of anywhere was told, and is no news. Where none is known, nothing was missed."""
+        if not known:
+            return []
+        since = max(day, *map(_seconds_of, known.values()))
+        found = [one for one in await self._memberships() if one.id not in known]
+        found.sort(key=lambda one: (not one.is_im, not one.is_mpim))
+        if len(found) > MOST_UNHEARD:
+            _log.warning("slack_not_caught_up", error=f"{len(found) - MOST_UNHEARD} chats never heard of are not read")
+        return [_Sight(chat=one.id, day=since, since=since) for one in found[:MOST_UNHEARD]]
+
+    async def _memberships(self) -> list[_Membership]:
+        """The chats that we are in. Raises ChannelError."""
+        asked: dict[str, Any] = {"types": "im,mpim,private_channel,public_channel", "exclude_archived": True}
+        found: list[_Membership] = []
+        for _ in range(MOST_PAGES):
+            answer = await _answer(self._web.users_conversations(**asked, limit=PAGE))
+            for said in _every(answer.get("channels")):
+                with suppress(ValidationError):
+                    found.append(_Membership.model_validate(said))
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                break
+            asked["cursor"] = cursor
+        return found
 
     async def _in_its_share(self, sight: _Sight, reading: Coroutine[Any, Any, None]) -> None:
         """One chat, in its share of the time: a flood in it must not hide what was written elsewhere."""

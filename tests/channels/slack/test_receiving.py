@@ -442,6 +442,42 @@ async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
     assert len({identity(event) for event in inbox.accepted}) == 19
 
 
+@pytest.mark.behaviour("IN-01", "IN-02")
+async def test_what_is_said_in_chats_never_heard_of_while_the_host_was_away_is_read_up_once(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    await slack.write(OTHER_ROOM, "long before", group=True, message_id=f"{time.time() - 600:.6f}")
+    slack.give_up()
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "known", group=True, message_id=f"{time.time() - 500:.6f}")
+        await inbox.until_accepted("known")
+    slack.most_a_page = 1
+    await slack.write(DM, "hello, are you there?")
+    await slack.write(OTHER_ROOM, "and here?", group=True, mention=True)
+    slack.archived.add("C0ARCHIVED")
+    await slack.write("C0ARCHIVED", "nobody reads this", group=True)
+    slack.give_up()
+    for _ in range(2):
+        async with serving(SlackChannel(channel.settings), inbox) as ended:
+            await inbox.until_accepted("and here?")
+            await slack.write(ROOM, "the end", group=True)
+            await inbox.until_accepted("the end")
+        assert ended == []
+    texts = [event.text for event in inbox.accepted if event.platform_id != ROOM]
+    assert texts == ["hello, are you there?", "and here?"]
+
+
+async def test_at_the_first_start_nothing_of_before_is_read(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    await slack.write(DM, "before the host was there")
+    slack.give_up()
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "now", group=True)
+        await inbox.until_accepted("now")
+    assert [event.text for event in inbox.accepted] == ["now"]
+
+
 @pytest.mark.behaviour("IN-02")
 async def test_a_flood_in_one_chat_hides_nothing_of_another(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox

@@ -533,6 +533,19 @@ class SlackSimulator(Simulator):
         chat = self._channel(asked)
         return {"channel": {"id": chat} | ({} if _type_of(chat) == "im" else {"name": f"room-{chat.lower()}"})}
 
+    async def _api_users_conversations(self, asked: Asked) -> Answer:
+        """Those that we are in: all in which anything was said."""
+        types = str(asked.get("types") or "public_channel").split(",")
+        chats = [
+            chat for chat in dict.fromkeys(one.chat for one in self.screen(sender=None)) if chat not in self.archived
+        ]
+        of_type = {"im": "im", "group": "private_channel", "channel": "public_channel"}
+        found = [{"id": chat, "is_im": _type_of(chat) == "im"} for chat in chats if of_type[_type_of(chat)] in types]
+        start = int(asked.get("cursor") or 0)
+        end = start + min(int(asked.get("limit") or 100), self.most_a_page)
+        cursor = str(end) if end < len(found) else ""
+        return {"channels": found[start:end], "response_metadata": {"next_cursor": cursor}}
+
     async def _api_users_info(self, asked: Asked) -> Answer:
         person = self._people.get(str(asked.get("user")))
         if person is None:
