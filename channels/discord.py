@@ -693,7 +693,11 @@ def _failure(answer: aiohttp.ClientResponse, said: Mapping[str, object], lost: t
     if details := "; ".join(_details(said.get("errors"))):
         words += f": {details}"
     remedy = _REMEDIES.get(code) if isinstance(code, int) else None
-    return Refused(f"{words}; {remedy}" if remedy else words)
+    return Refused(f"{words}; {remedy}" if remedy else words, chat_closed=code in _CHAT_CLOSED)
+
+
+_CHAT_CLOSED = frozenset({10003, 50001, 50007, 50278})
+"""The channel is gone, we may not see it, or the person takes no messages of ours."""
 
 
 def _limited(answer: aiohttp.ClientResponse, said: Mapping[str, object]) -> RateLimited:

@@ -146,6 +146,7 @@ _AUTH_ERRORS = frozenset(
         *("not_allowed_token_type", "app_uninstalled", "org_login_required", "ekm_access_denied"),
     }
 )
+_CHAT_CLOSED = frozenset({"channel_not_found", "not_in_channel", "is_archived", "messages_tab_disabled"})
 _SERVER_ERRORS = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 _MARKUP_ERRORS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
 _REMEDIES = {
@@ -1833,8 +1834,8 @@ def _is_group(channel: str, channel_type: str | None) -> bool:
 class _SlackRefused(Refused):
     """`error` is Slack's own word."""
 
-    def __init__(self, text: str, error: str) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, error: str, *, chat_closed: bool = False) -> None:
+        super().__init__(text, chat_closed=chat_closed)
         self.error = error
 
 
@@ -1875,7 +1876,7 @@ def _refusal(response: object) -> ChannelError:
     if not error or status >= 500 or error in _SERVER_ERRORS:
         words = f"Slack failed: {error or f'it answers {status}, and not what its API answers'}"
         return Ambiguous(words, server_error=True)
-    return _SlackRefused(f"Slack refuses: {_in_words(error, said)}", error)
+    return _SlackRefused(f"Slack refuses: {_in_words(error, said)}", error, chat_closed=error in _CHAT_CLOSED)
 
 
 def _in_words(error: str, said: Mapping[str, object]) -> str:

@@ -714,6 +714,8 @@ _BAD_TOKEN = "Telegram does not accept the bot's token: ask @BotFather for it (/
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _NO_THREAD = ("thread not found", "topic_closed", "topic_deleted")
 """How Telegram says that a topic takes no messages: it was deleted, or closed and the bot may not write there."""
+_CHAT_CLOSED = ("chat not found", "chat_write_forbidden", "not enough rights to send text messages")
+"""How Telegram says, without a 403, that the bot may write nothing in a chat."""
 _NOT_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
@@ -727,7 +729,8 @@ def channel_error(error: Exception, words: str) -> ChannelError:
         case InvalidToken():
             return AuthFailed(_BAD_TOKEN)
         case BadRequest() | Forbidden():
-            return Refused(f"Telegram refused it: {words}")
+            is_closed = isinstance(error, Forbidden) or any(one in words.lower() for one in _CHAT_CLOSED)
+            return Refused(f"Telegram refused it: {words}", chat_closed=is_closed)
         case NetworkError() if isinstance(error.__cause__, _NOT_REACHED):
             return ChannelDown(f"Telegram cannot be reached: {words}")
         case NetworkError() if isinstance(error.__cause__, httpx.PoolTimeout):

@@ -808,7 +808,7 @@ _TEMPORARY = frozenset({2, 131016, 131057})
 _ACCOUNT = frozenset({0, 10, 190, 368, 131005, 131031, 131042, 131045, 133010})
 _PAIR_LIMIT = 131056
 _NUMBER_LIMITS = frozenset({4, 80007, 130429, 131048, 131064})
-_HINTS = {
+_HINTS = {  # all of them about the person, and nothing about the message
     131026: "they may not have WhatsApp, or not have agreed to its terms",
     131030: "add the number to the list of recipients of your test number, or use a number of your own",
     131047: "more than 24 hours have passed since they last wrote; they have to write first",
@@ -834,7 +834,7 @@ def problem_of(status: int, answer: object, retry_after: str = "") -> Exception:
         return NotSent(words, server_error=True)
     if status >= 500:
         return Lost(words, server_error=True)
-    return Refused(f"{words}; {_HINTS[code]}" if code in _HINTS else words)
+    return Refused(f"{words}; {_HINTS[code]}", chat_closed=True) if code in _HINTS else Refused(words)
 
 
 def failure_of(status: _Status) -> str:

@@ -537,9 +537,14 @@ class Ambiguous(ChannelError):
 
 
 class Refused(ChannelError):
-    """The platform will never take this message: too long, bad format, blocked, chat gone."""
+    """The platform will never take this message: too long, bad format, blocked, chat gone. `chat_closed`: nor any other
+    one in that chat as things stand, since the bot was blocked or left, or the person has to write first."""
 
     reason = "refused"
+
+    def __init__(self, text: str = "", *, chat_closed: bool = False) -> None:
+        super().__init__(text)
+        self.chat_closed = chat_closed
 
 
 class AuthFailed(ChannelError):

@@ -66,6 +66,11 @@ def test_each_error_has_its_rule(
     assert outcome.reason == f"{error.reason}: x"
 
 
+def test_that_nothing_can_be_written_in_a_chat_is_said_so() -> None:
+    outcome = failed(Refused("blocked", chat_closed=True), attempts=1, tries=1, now=NOW)
+    assert (outcome.status, outcome.outcome, outcome.reason) == (DEAD, "refused", "chat_closed: blocked")
+
+
 def test_six_tries_take_eight_minutes() -> None:
     assert (len(PAUSES_S) + 1, sum(PAUSES_S)) == (6, 480)
     assert sum(SERVER_ERROR_PAUSES_S) == 470, "as long, and asked more often"

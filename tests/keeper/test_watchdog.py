@@ -163,6 +163,12 @@ async def the_platform_gave_up_on_the_answer_later(bench: Bench) -> None:
     await answer(bench, session, DeliveryStatus.DEAD, reason="failed_later: outside of the window")
 
 
+async def nothing_can_be_written_there(bench: Bench) -> None:
+    session = await bench.session("a")
+    await closed(bench, session)
+    await answer(bench, session, DeliveryStatus.DEAD, reason="chat_closed: outside of the window")
+
+
 async def the_channel_is_down(bench: Bench) -> None:
     session = await bench.session("a")
     await closed(bench, session)
@@ -251,6 +257,7 @@ async def answer(
         (it_was_set_aside, "set aside", SET_ASIDE),
         (the_answer_was_refused, "not sent", NOT_SENT),
         (the_platform_gave_up_on_the_answer_later, "not sent", None),
+        (nothing_can_be_written_there, "not sent", None),
         (the_channel_is_down, "undelivered", None),
     ],
 )

@@ -17,7 +17,7 @@ from nanohost.channel_api import (
     Refused,
     ThreadGone,
 )
-from nanohost.store.deliveries import FAILING, DeliveryStatus, Outcome
+from nanohost.store.deliveries import CHAT_CLOSED, FAILING, DeliveryStatus, Outcome
 
 PAUSES_S = (5.0, 15.0, 60.0, 120.0, 280.0)
 """Between six tries, eight minutes in all."""
@@ -59,6 +59,8 @@ def failed(
             return _wait(error, now, DOWN_PAUSES_S[min(attempts, len(DOWN_PAUSES_S)) - 1])
         case AuthFailed():
             return _wait(error, now, AUTH_PAUSE_S)
+        case Refused(chat_closed=True):
+            return _dead(error, word=CHAT_CLOSED)
         case Refused():
             return _dead(error)
         case Ambiguous() if hold_ambiguous:
@@ -109,7 +111,6 @@ def _wait(error: ChannelError, now: datetime, pause_s: float, *, word: str | Non
     )
 
 
-def _dead(error: ChannelError) -> Outcome:
-    return Outcome(
-        status=DeliveryStatus.DEAD, outcome=error.reason, reason=f"{error.reason}: {error}", error=str(error)
-    )
+def _dead(error: ChannelError, *, word: str | None = None) -> Outcome:
+    reason = f"{word or error.reason}: {error}"
+    return Outcome(status=DeliveryStatus.DEAD, outcome=error.reason, reason=reason, error=str(error))

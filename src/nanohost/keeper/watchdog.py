@@ -27,7 +27,7 @@ from nanohost.model import Session, SessionId
 from nanohost.store import deliveries, events, holds, paused, sessions, turn_failures
 from nanohost.store import late as late_messages
 from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery, LaneKey
+from nanohost.store.deliveries import CHAT_CLOSED, Delivery, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.late import Late, LateDelivery, LateEvent
 from nanohost.store.late_failures import FAILED_LATER
@@ -163,8 +163,8 @@ class Watchdog:
         """Who waits behind a channel that is down cannot be told; who misses a message that was refused perhaps can."""
         name = f"delivery {row.session_id} {row.seq}"
         before, dead, notice = known.get(name), row.status == "dead", None
-        # What a platform gave up on later its agent knows, and a notice would not arrive there, either.
-        is_known = row.reason.startswith(FAILED_LATER)
+        # Its agent knows, and a notice would not arrive there, either.
+        is_known = row.reason.startswith((FAILED_LATER, CHAT_CLOSED))
         if dead and row.seq > 0 and not is_known and (before is None or not before.told):
             entry = await deliveries.find(self._store, row.session_id, row.seq)
             notice = about_delivery(entry, NOT_SENT, now) if entry is not None else None

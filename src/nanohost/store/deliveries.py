@@ -172,6 +172,8 @@ WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
 FAILING = "failing"
 """How an attempt ended while the platform failed by itself and nothing went through: it may have been sent, and is no
 try."""
+CHAT_CLOSED = "chat_closed"
+"""How the reason of a message begins that was refused as any other one in its chat would be."""
 CARDS = ("card", "question")
 """The kinds that may have buttons."""
 

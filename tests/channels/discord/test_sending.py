@@ -169,10 +169,12 @@ async def test_a_refusal_says_why_and_what_to_do(channel: DiscordChannel, platfo
             (Address(platform_id="404"), "Unknown Channel"),
             (Address(platform_id="../../users/@me?x=/"), "Discord refuses it"),
         ]:
-            with pytest.raises(Refused, match=words):
+            with pytest.raises(Refused, match=words) as refused:
                 await channel.send(where, TEXT, idempotency_key="k")
-        with pytest.raises(Refused, match="50006"):
+            assert refused.value.chat_closed is (words in ("takes no DMs", "Unknown Channel"))
+        with pytest.raises(Refused, match="50006") as empty:
             await channel.send(IN_THREAD, OutboundText(text=" "), idempotency_key="k")
+        assert not empty.value.chat_closed
         with pytest.raises(Refused, match=r"2000 or fewer"):
             await channel.send(IN_THREAD, OutboundText(text="\N{GRINNING FACE}" * 1500), idempotency_key="k")
         with pytest.raises(Refused, match="2000 characters"):

@@ -277,14 +277,16 @@ async def test_a_refusal_says_in_slacks_words_what_is_wrong_and_what_to_do(
 ) -> None:
     slack.archived.add("C500")
     async with channel.connected():
-        with pytest.raises(Refused, match="is_archived"):
+        with pytest.raises(Refused, match="is_archived") as archived:
             await channel.send(ROOM, HELLO, idempotency_key="k")
+        assert archived.value.chat_closed
         with pytest.raises(Refused, match=r"channel_not_found.*/invite"):
             await channel.send(Address(platform_id="X1"), HELLO, idempotency_key="k")
         with pytest.raises(Refused):
             await channel.open_dm("U404")
-        with pytest.raises(Refused, match="words"):
+        with pytest.raises(Refused, match="words") as empty:
             await channel.send(DM, OutboundText(text=" \n"), idempotency_key="k")
+        assert not empty.value.chat_closed
     with pytest.raises(ChannelDown):
         await channel.send(DM, HELLO, idempotency_key="k")
 

@@ -126,15 +126,17 @@ async def test_whom_the_bot_cannot_write_to_is_said_in_telegrams_words(
     telegram.blocked.add("5")
     telegram.never_started.add("6")
     telegram.migrated["-7"] = "-1007"
-    with pytest.raises(Refused, match="blocked by the user"):
+    with pytest.raises(Refused, match="blocked by the user") as blocked:
         await say(channel, "hi", to=Address(platform_id="5"))
+    assert blocked.value.chat_closed
     with pytest.raises(Refused, match="can't initiate conversation"):
         await channel.open_dm("6")
     with pytest.raises(ChatMoved) as moved:
         await say(channel, "hi", to=Address(platform_id="-7"))
     assert moved.value.to == "-1007"
-    with pytest.raises(Refused, match=r"(?i)message text is empty"):
+    with pytest.raises(Refused, match=r"(?i)message text is empty") as empty:
         await say(channel, " \n ")
+    assert not empty.value.chat_closed
 
 
 async def test_a_topic_that_was_deleted_or_closed_is_said_to_be_and_the_chat_itself_is_refused_as_ever(

@@ -49,6 +49,28 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
     assert meta.texts(ADA.id) == ["echo: remind me at noon", "echo: I am back"], "nothing else into a closed window"
 
 
+@pytest.mark.behaviour("DL-16", "DL-03")
+async def test_what_whatsapp_refuses_at_once_outside_the_window_is_known_to_operator_and_agent_alike(
+    tmp_path: Path, meta: WhatsAppSimulator
+) -> None:
+    meta.keeps_windows_closed = True
+    async with hosted(tmp_path, meta) as host:
+        await meta.write(ADA.id, "remind me at noon")
+        failed = await _answer_is(host, DeliveryStatus.DEAD)
+        assert "more than 24 hours have passed since they last wrote" in (failed.reason or "")
+        [listed] = (await overview.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
+        assert listed["reason"] == failed.reason, "status says so"
+        [told] = await _until_told(host)
+        assert "remind me at noon" in told
+        assert "more than 24 hours" in told
+        await host.watchdog.look()
+        meta.keeps_windows_closed = False
+        await meta.write(ADA.id, "I am back")
+        await meta.until_shown(1, ADA.id)
+        assert await verify(host.store, Home(tmp_path), clock=host.clock, host_running=True) == []
+    assert meta.texts(ADA.id) == ["echo: I am back"], "nothing else into a closed window"
+
+
 async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
     """The first answer, once it stands so."""
     async with asyncio.timeout(HANG_S):
@@ -56,6 +78,14 @@ async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
             found = await deliveries.latest(host.store.reports, status=status, session=None, limit=1)
             if found:
                 return found[0]
+            await asyncio.sleep(0.02)
+
+
+async def _until_told(host: Host) -> list[str]:
+    async with asyncio.timeout(HANG_S):
+        while True:
+            if told := await _told(host):
+                return told
             await asyncio.sleep(0.02)
 
 

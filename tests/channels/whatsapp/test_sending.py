@@ -60,6 +60,13 @@ def test_metas_own_code_says_what_an_answer_means(status: int, answer: object, e
     assert str(problem)
 
 
+@pytest.mark.parametrize(("code", "closed"), [(131047, True), (131026, True), (131030, True), (100, False)])
+def test_what_is_about_the_person_and_not_about_the_message_is_known_as_that(code: int, closed: bool) -> None:
+    problem = problem_of(400, _error(code))
+    assert isinstance(problem, Refused)
+    assert problem.chat_closed is closed
+
+
 @pytest.mark.behaviour("DL-08")
 def test_a_limit_of_one_person_lets_the_others_go_on() -> None:
     pair, number = problem_of(400, _error(131056)), problem_of(400, _error(130429), "12")

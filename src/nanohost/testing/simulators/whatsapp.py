@@ -100,6 +100,8 @@ class WhatsAppSimulator(Simulator):
         """People have usernames: their business-scoped ids are told, and no numbers."""
         self.closed_windows: set[str] = set()
         """Chats in which more than 24 hours have passed since the person wrote."""
+        self.keeps_windows_closed = False
+        """A window is closed again before anything is answered: the answer took a day."""
         self.fails_later: set[str] = set()
         """Chats whose messages are taken, and then a status says that they failed."""
         self.keeps_statuses = True
@@ -217,6 +219,8 @@ class WhatsAppSimulator(Simulator):
         await self.show(shown)
         if not person.is_bot:
             self.closed_windows.discard(chat)
+            if self.keeps_windows_closed:
+                self.closed_windows.add(chat)
             await self.say(chat, content, person=person, group=group, message_id=id)
         return id
 
