@@ -815,6 +815,8 @@ def _message(message: Message, me: User, *, edit: int | None = None) -> InboundE
         _log.warning("telegram_message_of_nobody", chat=message.chat.id, message=message.message_id)
         return None
     if not (said.text or said.attachments or said.parts):
+        if ticks := tuple(_ticks(message)):
+            return replace(_event(message, sender, _Said(parts=ticks)), kind=EventKind.NOTICE)
         kinds = [kind.value for kind in MessageType if getattr(message, kind.value, None)]
         _log.info("telegram_service_message", chat=message.chat.id, kinds=kinds)
         return None
@@ -883,12 +885,13 @@ def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | Non
     )
 
 
-def _addressed(text: str, entities: Sequence[MessageEntity], me: User) -> tuple[str, bool]:
+def _addressed(words: str, entities: Sequence[MessageEntity], me: User) -> tuple[str, bool]:
     """The text without the bot's name in front, and whether it names the bot: by name, or in a command."""
-    named = [entity for entity in entities if _names(entity, text, me)]
+    named = [entity for entity in entities if _names(entity, words, me)]
+    text = _marked(words, entities)
     for entity in named:
-        if entity.offset == 0:
-            first = _part(text, entity)
+        first = _part(words, entity)
+        if entity.offset == 0 and text.startswith(first):
             command = first.partition("@")[0] if entity.type == MessageEntity.BOT_COMMAND else ""
             rest = text[len(first) :]
             text = command + rest if command else rest.lstrip(" ,:\n") or text
@@ -1002,7 +1005,8 @@ def _said(message: Message, me: User) -> _Said:
         text, names_bot = _of_rich_text(rich, me)
     is_addressed = names_bot or answers_bot
     shared = tuple(_things(message))
-    if text or files or shared:
+    is_caption = bool(message.caption) and not (files or shared)  # of what is not known here
+    if (text or files or shared) and not is_caption:
         shared += tuple(_in_place_of(name, value) for name, value in _unread(message).items() if name in _CONTENT)
     else:
         shared = tuple(_unknown(message))
@@ -1031,14 +1035,34 @@ def _address_behind(entity: MessageEntity) -> str:
     return entity.url or "" if entity.type == MessageEntity.TEXT_LINK else ""
 
 
-def _with_addresses(text: str, entities: Sequence[MessageEntity]) -> str:
-    """Somebody else's words, each address behind its word: from the end on, so that offsets stay true."""
+_QUOTATIONS = (MessageEntity.BLOCKQUOTE, MessageEntity.EXPANDABLE_BLOCKQUOTE)
+
+
+def _marked(text: str, entities: Sequence[MessageEntity], *, with_addresses: bool = False) -> str:
+    """The text with the marks of what changes its meaning: what the sender quotes, and what they struck out.
+    `with_addresses`: each behind its word, too. From the end on, so that offsets stay true."""
     units = text.encode("utf-16-le")
-    for entity in sorted(entities, key=lambda one: -one.offset):
-        if url := _address_behind(entity):
-            end = 2 * (entity.offset + entity.length)
-            units = units[:end] + f" ({url})".encode("utf-16-le", "replace") + units[end:]
+    marks = [mark for entity in entities for mark in _marks(entity, units, with_addresses=with_addresses)]
+    for at, _, mark in sorted(marks, reverse=True):
+        units = units[: 2 * at] + mark.encode("utf-16-le", "replace") + units[2 * at :]
     return units.decode("utf-16-le", "replace")
+
+
+def _marks(entity: MessageEntity, units: bytes, *, with_addresses: bool) -> Iterator[tuple[int, int, str]]:
+    """Before which unit, in which order there, and what: what ends comes before what begins."""
+    begin, end = entity.offset, entity.offset + entity.length
+    if entity.type in _QUOTATIONS:
+        inside = units[2 * begin : 2 * end].decode("utf-16-le", "replace")
+        lines = [begin] + [begin + _units(inside[: one.end()]) for one in re.finditer("\n", inside)]
+        yield from ((at, 2, "> ") for at in lines if at < end)
+    elif entity.type == MessageEntity.STRIKETHROUGH:
+        yield from ((begin, 3, "~~"), (end, 1, "~~"))
+    elif with_addresses and (url := _address_behind(entity)):
+        yield end, 0, f" ({url})"
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
 
 
 def _passed_on(message: Message) -> Part | None:
@@ -1088,7 +1112,7 @@ def _quoted(message: Message) -> Iterator[Part]:
             kind=PartKind.QUOTED,
             text=_content_in_words(answered),
             author=_author(answered),
-            sent_at=answered.date,
+            sent_at=answered.date if answered.date.timestamp() else None,  # none of a message that is gone
             marked=_item(message) or (passage if message.quote is not None and message.quote.is_manual else ""),
         )
     elif elsewhere is not None:
@@ -1136,8 +1160,10 @@ def _quoted_files(message: Message, me: User) -> Iterator[Attachment]:
 def _content_in_words(message: Message) -> str:
     """All of a message that is somebody else's, as text."""
     words, entities = _words(message)
-    lines = [_with_addresses(words, entities), "\n".join(_lines_of(_rich(message))), *_in_brackets(message)]
-    return "\n".join(line for line in lines if line) or "\n".join(part.text for part in _unknown(message))
+    own = _marked(words, entities, with_addresses=True)
+    lines = [own, "\n".join(_lines_of(_rich(message))), *_in_brackets(message)]
+    shown = "\n".join(line for line in lines if line) or "\n".join(part.text for part in _unknown(message))
+    return shown or "[something that cannot be shown here]"
 
 
 def _in_brackets(thing: Message | ExternalReplyInfo) -> Iterator[str]:
@@ -1203,7 +1229,8 @@ def _poll(poll: Poll) -> tuple[str, str]:
 
 
 def _venue(venue: Venue) -> tuple[str, str]:
-    return "venue", f"{venue.title}, {venue.address} ({venue.location.latitude}, {venue.location.longitude})"
+    called = ", ".join(filter(None, (venue.title, venue.address)))
+    return "venue", f"{called} ({venue.location.latitude}, {venue.location.longitude})"
 
 
 def _place(place: Location) -> tuple[str, str]:
@@ -1220,6 +1247,25 @@ def _checklist(checklist: Checklist) -> tuple[str, str]:
     done = [one.completion_date is not None or one.completed_by_user is not None for one in checklist.tasks]
     tasks = [f"[{'x' if is_done else ' '}] {one.text}" for one, is_done in zip(checklist.tasks, done, strict=True)]
     return "checklist", "\n".join([checklist.title, *tasks])
+
+
+def _ticks(message: Message) -> Iterator[Part]:
+    """What somebody did to a checklist: Telegram tells it as it tells who joined."""
+    done, added = message.checklist_tasks_done, message.checklist_tasks_added
+    if done is not None:
+        of = done.checklist_message.checklist if done.checklist_message is not None else None
+        names = {one.id: one.text for one in of.tasks} if of is not None else {}
+        for what, ids in (("done", done.marked_as_done_task_ids), ("not done", done.marked_as_not_done_task_ids)):
+            if ids:
+                words = ", ".join(names.get(id, f"task {id}") for id in ids)
+                yield _shared(_named("checklist", of), f"{what}: {words}")
+    if added is not None:
+        of = added.checklist_message.checklist if added.checklist_message is not None else None
+        yield _shared(_named("checklist", of), f"added: {', '.join(one.text for one in added.tasks)}")
+
+
+def _named(what: str, checklist: Checklist | None) -> str:
+    return f"{what} {_well_formed(checklist.title)}" if checklist is not None else what
 
 
 def _paid_media(paid: PaidMediaInfo) -> tuple[str, str]:

@@ -251,7 +251,6 @@ SERVICE: Mapping[str, Mapping[str, object]] = {
     "a topic is closed": {"forum_topic_closed": {}},
     "messages delete themselves": {"message_auto_delete_timer_changed": {"message_auto_delete_time": 60}},
     "a call begins": {"video_chat_started": {}},
-    "a task is ticked": {"checklist_tasks_done": {"marked_as_done_task_ids": [1]}},
     "somebody comes near": {"proximity_alert_triggered": {"traveler": _BEA, "watcher": _BEA, "distance": 5}},
 }
 """What Telegram says itself, in messages that nobody wrote."""
