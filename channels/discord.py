@@ -49,7 +49,7 @@ from typing import Annotated, Any, BinaryIO, NoReturn
 import aiohttp
 import structlog
 import yarl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from nanohost.channel_api import (
     Address,
@@ -241,7 +241,16 @@ class Member(_Said):
     nick: Text = ""
 
 
-class FileSaid(_Said):
+class _Piece(_Said):
+    """Of a message: what is null is not there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, said: object) -> object:
+        return {key: one for key, one in said.items() if one is not None} if isinstance(said, dict) else said
+
+
+class FileSaid(_Piece):
     url: str
     filename: Text = ""
     content_type: Text = ""
@@ -265,7 +274,7 @@ class Media(_Said):
     url: Text = ""
 
 
-class Embed(_Said):
+class Embed(_Piece):
     type: Text = "rich"
     title: Text = ""
     description: Text = ""
@@ -275,6 +284,7 @@ class Embed(_Said):
     fields_: tuple[Named, ...] = Field(default=(), alias="fields")
     footer: Named = Named()
     image: Media = Media()
+    thumbnail: Media = Media()
     video: Media = Media()
 
 
@@ -286,7 +296,7 @@ class PollMedia(_Said):
         return " ".join(filter(None, [self.emoji.name if self.emoji else "", self.text]))
 
 
-class PollAnswer(_Said):
+class PollAnswer(_Piece):
     answer_id: int = 0
     poll_media: PollMedia = PollMedia()
 
@@ -300,7 +310,7 @@ class PollResults(_Said):
     answer_counts: tuple[AnswerCount, ...] = ()
 
 
-class Poll(_Said):
+class Poll(_Piece):
     question: PollMedia = PollMedia()
     answers: tuple[PollAnswer, ...] = ()
     allow_multiselect: bool = False
@@ -311,12 +321,12 @@ class Choice(_Said):
     label: Text = ""
 
 
-class GalleryItem(_Said):
+class GalleryItem(_Piece):
     media: Media = Media()
     description: Text = ""
 
 
-class Component(_Said):
+class Component(_Piece):
     """A piece of a card, of any type: each has some of these."""
 
     type: int = 0
@@ -351,6 +361,37 @@ class Content(_Said):
     message_snapshots: tuple[Snapshot, ...] = ()
     unread: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_by_itself(cls, said: object) -> object:
+        """Of several things, one that makes no sense hides no other."""
+        if not isinstance(said, dict):
+            return said
+        kept, unread = dict(said), list[str]()
+        for key, kind in _SEVERAL.items():
+            if isinstance(some := said.get(key), list):
+                kept[key] = [one for one in some if _makes_sense(kind, one)]
+                unread += [key] if len(kept[key]) < len(some) else []
+        return kept | {"unread": unread} if unread else said
+
+
+_SEVERAL: Mapping[str, type[_Said]] = {
+    "mentions": User,
+    "attachments": FileSaid,
+    "embeds": Embed,
+    "components": Component,
+    "sticker_items": Named,
+}
+"""The lists that a message may hold, and of what."""
+
+
+def _makes_sense(kind: type[_Said], said: object) -> bool:
+    try:
+        kind.model_validate(said)
+    except ValidationError:
+        return False
+    return True
 
 
 class Snapshot(_Said):
@@ -419,11 +460,12 @@ def message_of(said: object) -> Message:
         if not isinstance(said, dict):
             raise
     basic = {key: value for key, value in said.items() if key not in _BESIDE_WHO_AND_WHERE}
-    known, unread = Message.model_validate(basic), []
+    known, unread = Message.model_validate(basic), list[str]()
     for key in filter(said.__contains__, _BESIDE_WHO_AND_WHERE):
         try:
             alone = Message.model_validate(basic | {key: said[key]})
             known = known.model_copy(update={key: getattr(alone, key)})
+            unread += alone.unread
         except ValidationError:
             unread.append(key)
     return _with_what_is_unknown(known.model_copy(update={"unread": tuple(unread)}), said)
@@ -986,6 +1028,8 @@ class _Reading:
         fields = [f"{field.name}: {field.value}" for field in embed.fields_]
         seen = [f"[{what}: {one.url}]" for what, one in (("image", embed.image), ("video", embed.video)) if one.url]
         lines = [embed.title, embed.description, *fields, embed.footer.text, *seen]
+        if not any(lines) and embed.thumbnail.url:
+            lines = [f"[image: {embed.thumbnail.url}]"]
         return Part(
             kind=PartKind.SHARED,
             title="preview" if embed.type in PREVIEWS else "embed",

@@ -80,7 +80,7 @@ import ssl
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -144,7 +144,9 @@ NOT_TOLD = "[an earlier message; WhatsApp does not tell its words again]"
 """What a reply is to: Meta tells which message, and we may not have seen it since we started."""
 NAME_CHARS = 100
 MOST_ROWS = 50
-"""Of a form, an order or a set of contacts that are told."""
+"""Of a form or an order that are told."""
+MOST_CARDS = 30
+"""Contacts that are a part each; WhatsApp lets people send 257, and the rest is one part, a line each."""
 
 _MB = 1024 * 1024
 _REMEMBERED = 2_000
@@ -570,12 +572,17 @@ def _event(message: _Message, known: Known, number: str, *, is_echo: bool = Fals
         sent_at=message.timestamp,
         kind=meaning.kind,
         is_group=bool(message.group_id),
-        mentions_bot=_is_ours(message.context.from_, number) or bool(number and f"@{number}" in own),
+        mentions_bot=_is_ours(message.context.from_, number) or _is_named(number, own),
         refers_to=meaning.refers_to or message.context.id,
         value=meaning.value,
         attachments=meaning.attachments,
         parts=tuple(_parts(message, meaning, chat, known, number)),
     )
+
+
+def _is_named(number: str, text: str) -> bool:
+    """Another's number may begin like ours."""
+    return bool(number) and re.search(rf"@{number}(?!\d)", text) is not None
 
 
 def _parts(message: _Message, meaning: _Meaning, chat: str, known: Known, number: str) -> Iterator[Part]:
@@ -703,10 +710,17 @@ def _form_in_words(document: str) -> str:
 
 
 def _fields(form: Mapping[str, object]) -> str:
-    some = list(form.items())[:MOST_ROWS]
-    return "\n".join(
-        f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}" for key, value in some
-    )
+    rows = [
+        f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in form.items()
+    ]
+    return "\n".join(_told(rows))
+
+
+def _told(rows: Sequence[str]) -> list[str]:
+    """The first rows, and how many more there are."""
+    more = len(rows) - MOST_ROWS
+    return [*rows[:MOST_ROWS], *([f"[cut: {more} more]"] if more > 0 else [])]
 
 
 def _read_reaction(said: _Content) -> _Meaning:
@@ -732,8 +746,10 @@ def _read_place(said: _Content) -> _Meaning:
 
 
 def _read_cards(said: _Content) -> _Meaning:
-    cards = _there(said.contacts)
-    return _Meaning(parts=tuple(_shared("contact", _card_in_words(card)) for card in cards[:MOST_ROWS]))
+    cards = [_card_in_words(card) for card in _there(said.contacts)]
+    alone, together = cards[:MOST_CARDS], cards[MOST_CARDS:]
+    some = [_shared("contact", card) for card in alone]
+    return _Meaning(parts=(*some, *([_shared("contacts", "\n".join(together))] if together else [])))
 
 
 def _card_in_words(card: _VisitingCard) -> str:
@@ -748,9 +764,9 @@ def _read_order(said: _Content) -> _Meaning:
     order = _there(said.order)
     items = [
         f"{one.quantity:g} x {one.product_retailer_id} ({one.item_price:.2f} {one.currency})"
-        for one in order.product_items[:MOST_ROWS]
+        for one in order.product_items
     ]
-    return _beside("order", *items, text=order.text)
+    return _beside("order", *_told(items), text=order.text)
 
 
 def _read_unsupported(said: _Content) -> _Meaning:

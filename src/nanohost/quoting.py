@@ -21,6 +21,7 @@ LINE = 100
 BAR, GOES_ON = "│ ", "┊ "
 _UNSEEN = {"⟨", "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"}
 """Letters and marks by their category, and nothing to see; and what we write those with."""
+_BLANK = frozenset({"Cf", "Zl", "Zp", "Zs"})
 _MARKUP = re.compile(r"([\\`*_\[\]<>~|&])")
 _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """What a page or a terminal obeys, and what turns a line around."""
@@ -69,6 +70,12 @@ def quoted(text: str, *, limit: int | None = None) -> str:
 def _folded(line: str) -> list[str]:
     parts = [line[at : at + LINE] for at in range(0, len(line), LINE)] or [""]
     return [f"{BAR if number == 0 else GOES_ON}{part}" for number, part in enumerate(parts)]
+
+
+def is_blank(text: str) -> bool:
+    """Whether nobody would see anything of it. What Python does not know yet may be seen."""
+    unseen = _UNSEEN - {"⟨"}
+    return all(char.isspace() or char in unseen or unicodedata.category(char) in _BLANK for char in text)
 
 
 def _is_seen(char: str) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from nanohost.channel_api import Attachment, Capabilities, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.errors import StoreError
-from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT, MOST_PARTS, NOTHING_IN_IT
+from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT, MOST_ATTACHMENTS, MOST_PARTS, NOTHING_IN_IT
 from nanohost.intake.inbox import BATCH, ChannelInbox
 from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
 from nanohost.routing.message import message_for
@@ -629,6 +629,31 @@ async def test_however_much_comes_with_a_message_its_row_fits_into_a_mailbox(inb
     assert len(message_for(stored, WiringId(1)).content.encode()) < MAX_CONTENT_BYTES
     assert len(stored.event.parts) == MOST_PARTS + 1
     assert "80 more parts" in stored.event.parts[-1].text
+
+
+async def test_files_that_are_too_many_are_said_to_be_there(inbox: ChannelInbox, store: Store) -> None:
+    files = tuple(Attachment(ref=str(n), name=f"{n}.jpg") for n in range(MOST_ATTACHMENTS + 5))
+    await inbox.accept(replace(EVENT, attachments=files))
+    [stored] = await events.new_in_chat(store, CHAT, limit=9)
+    assert len(stored.event.attachments) == MOST_ATTACHMENTS
+    assert stored.event.parts[-1].text == "[cut: 5 more files of this message]"
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u2800\u3164", "\u200e \u202c\n", "\ufeff\u00ad"])
+async def test_a_text_of_which_nobody_sees_anything_wakes_nobody(inbox: ChannelInbox, store: Store, text: str) -> None:
+    await inbox.accept(replace(EVENT, text=text))
+    assert await events.new_in_chat(store, CHAT, limit=9) == []
+    [row] = await store.all("SELECT reason FROM inbound_events")
+    assert row["reason"] == NOTHING_IN_IT
+
+
+@pytest.mark.parametrize("text", [".", "👍", "\U0001f9d1\u200d\U0001f680", "\ue000", "\U000e0fff", "⟨"])
+async def test_a_text_of_which_somebody_may_see_something_is_a_message(
+    inbox: ChannelInbox, store: Store, text: str
+) -> None:
+    await inbox.accept(replace(EVENT, text=text))
+    [stored] = await events.new_in_chat(store, CHAT, limit=9)
+    assert stored.event.text == text
 
 
 @pytest.mark.parametrize(

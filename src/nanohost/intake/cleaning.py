@@ -12,6 +12,7 @@ from datetime import datetime
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.file_names import shortened
+from nanohost.quoting import is_blank
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import to_text
 
@@ -55,7 +56,7 @@ def _problem_of_content(event: InboundEvent) -> str | None:
         return "what is said of its parts makes no sense"
     if not _is_text(event.text):
         return "its text is not text"
-    if event.kind == EventKind.MESSAGE and not (_storable(event.text).strip() or event.attachments or event.parts):
+    if event.kind == EventKind.MESSAGE and is_blank(_storable(event.text)) and not (event.attachments or event.parts):
         return NOTHING_IN_IT
     return None
 
@@ -75,7 +76,7 @@ def cleaned(event: InboundEvent, *, threads: bool) -> InboundEvent:
         event,
         kind=EventKind(event.kind),
         text=(text := _cut(_storable(event.text))),
-        parts=_cleaned_parts(event.parts, LONGEST_TEXT - len(text)),
+        parts=(*_cleaned_parts(event.parts, LONGEST_TEXT - len(text)), *_left_out(event.attachments)),
         chat_name=_shown(event.chat_name),
         sender=replace(event.sender, name=_shown(event.sender.name)),
         thread_id=event.thread_id if threads else None,
@@ -126,6 +127,12 @@ def _cleaned_parts(parts: Sequence[Part], room: int) -> tuple[Part, ...]:
     if left_out := len(parts) - len(kept):
         kept.append(Part(kind=PartKind.SHARED, text=f"[cut: {left_out} more parts of this message]"))
     return tuple(kept)
+
+
+def _left_out(files: Sequence[Attachment]) -> tuple[Part, ...]:
+    """That there were more files than are kept."""
+    more = len(files) - MOST_ATTACHMENTS
+    return (Part(kind=PartKind.SHARED, text=f"[cut: {more} more files of this message]"),) if more > 0 else ()
 
 
 def _cleaned_part(part: Part) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nanohost.wa_bridge import names, values
@@ -15,7 +15,9 @@ MEDIA = ("documentMessage", "imageMessage", "videoMessage", "audioMessage", "sti
 """Kinds that come with a file."""
 POLLS = tuple(f"pollCreationMessage{version}" for version in ("", "V2", "V3", "V5", "V6"))
 MOST_ROWS = 50
-"""Of a list, poll, form or set of contacts that are told."""
+"""Of a list, poll or form that are told."""
+MOST_CARDS = 30
+"""Contacts that are a part each; WhatsApp lets people send 257, and the rest is one part, a line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,12 @@ def shared(title: str, text: str, *, url: str = "") -> Part:
     return Part(kind="shared", title=title, text=text, url=url)
 
 
+def told(rows: Sequence[str]) -> list[str]:
+    """The first rows, and how many more there are."""
+    more = len(rows) - MOST_ROWS
+    return [*rows[:MOST_ROWS], *([f"[cut: {more} more]"] if more > 0 else [])]
+
+
 def _only(title: str, *words: object, url: object = "", said: object = "") -> Content:
     """One thing, and what its sender said with it."""
     return Content(text=values.text(said), parts=(shared(title, values.lines(*words), url=values.text(url)),))
@@ -105,8 +113,10 @@ def _contact(value: object, _: Around) -> Content:
 
 
 def _contacts(value: object, around: Around) -> Content:
-    some = values.items(values.mapping(value).get("contacts"))[:MOST_ROWS]
-    return Content(parts=tuple(part for one in some for part in _contact(one, around).parts))
+    cards = [contact_in_words(values.mapping(one)) for one in values.items(values.mapping(value).get("contacts"))]
+    alone, together = cards[:MOST_CARDS], cards[MOST_CARDS:]
+    some = [shared("contact", card) for card in alone]
+    return Content(parts=(*some, *([shared("contacts", "\n".join(together))] if together else [])))
 
 
 def contact_in_words(contact: Json) -> str:
@@ -123,9 +133,7 @@ def contact_in_words(contact: Json) -> str:
 
 def _poll(value: object, _: Around) -> Content:
     poll = values.mapping(value)
-    options = [
-        values.text(values.mapping(one).get("optionName")) for one in values.items(poll.get("options"))[:MOST_ROWS]
-    ]
+    options = told([values.text(values.mapping(one).get("optionName")) for one in values.items(poll.get("options"))])
     return _only("poll", f"{values.text(poll.get('name'))} {' / '.join(options)}".strip())
 
 
@@ -151,9 +159,9 @@ def _vote(value: object, around: Around) -> Content:
 
 def _poll_result(value: object, _: Around) -> Content:
     result = values.mapping(value)
-    votes = [values.mapping(one) for one in values.items(result.get("pollVotes"))[:MOST_ROWS]]
+    votes = [values.mapping(one) for one in values.items(result.get("pollVotes"))]
     counted = " / ".join(
-        f"{values.text(one.get('optionName'))}: {values.number(one.get('optionVoteCount'))}" for one in votes
+        told([f"{values.text(one.get('optionName'))}: {values.number(one.get('optionVoteCount'))}" for one in votes])
     )
     return _only("result of a poll", f"{values.text(result.get('name'))} {counted}".strip())
 
@@ -233,7 +241,7 @@ def _interactive(value: object, around: Around) -> Content:
 
 
 def _choices(labels: Collection[object]) -> tuple[Part, ...]:
-    said = [values.text(one) for one in labels if values.text(one)][:MOST_ROWS]
+    said = told([values.text(one) for one in labels if values.text(one)])
     return (shared("buttons", " / ".join(said)),) if said else ()
 
 
@@ -259,7 +267,7 @@ def form_in_words(document: str) -> str:
         for key, value in values.form(document).items()
         if key not in ("flow_token", "wa_flow_response_params")
     ]
-    return "\n".join(f"{key}: {values.plain(value)}" for key, value in fields[:MOST_ROWS])
+    return "\n".join(told([f"{key}: {values.plain(value)}" for key, value in fields]))
 
 
 def _group_invite(value: object, _: Around) -> Content:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from channels.whatsapp import parse_webhook
 from nanohost.intake.cleaning import NOTHING_IN_IT, cleaned, problem_of
 from nanohost.testing.content import Content
-from nanohost.testing.simulators.whatsapp import NUMBER_ID, WhatsAppSimulator
+from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, WhatsAppSimulator
 from tests.support.arrivals import as_read
 
 _CONTENT = [
@@ -43,3 +46,36 @@ def test_what_is_null_is_not_there() -> None:
     body = WhatsAppSimulator().payload(messages=[{**message, "context": None}])
     [event] = parse_webhook(body, NUMBER_ID)[0]
     assert [part.text for part in event.parts] == ["52.5, 13.4"]
+
+
+@pytest.mark.content(Content.CONTACT)
+def test_of_many_contacts_each_is_told() -> None:
+    cards = [{"name": {"formatted_name": f"Person {n}"}, "phones": [{"phone": f"+1555{n:04}"}]} for n in range(257)]
+    prompt = _read({"type": "contacts", "contacts": cards})
+    assert [n for n in range(257) if f"Person {n}, +1555{n:04}" not in prompt] == []
+    assert "cut" not in prompt
+
+
+@pytest.mark.content(Content.ORDER)
+def test_what_is_not_told_of_a_long_order_is_said_to_be_there() -> None:
+    item = {"product_retailer_id": "p", "quantity": 1, "item_price": 1, "currency": "EUR"}
+    assert "[cut: 10 more]" in _read({"type": "order", "order": {"product_items": [item] * 60}})
+    form = {"type": "nfm_reply", "nfm_reply": {"response_json": json.dumps({f"q{n}": "yes" for n in range(51)})}}
+    assert "[cut: 1 more]" in _read({"type": "interactive", "interactive": form})
+
+
+def test_a_number_that_only_begins_like_ours_is_no_mention_of_us() -> None:
+    simulator = WhatsAppSimulator()
+    ours = re.sub(r"\D", "", NUMBER)
+    for text, is_ours in ((f"hi @{ours}7", False), (f"hi @{ours}, you", True)):
+        message = {"id": "w", "from": "1001", "timestamp": "1750000000", "group_id": "g"}
+        [event] = parse_webhook(
+            simulator.payload(messages=[message | {"type": "text", "text": {"body": text}}]), NUMBER_ID
+        )[0]
+        assert event.mentions_bot is is_ours
+
+
+def _read(content: dict[str, object]) -> str:
+    message = {**content, "id": "wamid.1", "from": "1001", "timestamp": "1750000000"}
+    [event] = parse_webhook(WhatsAppSimulator().payload(messages=[message]), NUMBER_ID)[0]
+    return as_read(cleaned(event, threads=False))

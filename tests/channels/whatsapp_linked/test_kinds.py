@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from channels import _whatsapp_linked as channel
 from nanohost.channel_api import EventKind, PartKind
+from nanohost.intake import cleaning
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import BOB
@@ -62,6 +65,26 @@ def test_what_is_far_too_long_still_fits_into_a_line() -> None:
     said = _heard({"contactsArrayMessage": {"contacts": cards}})
     assert said is not None
     assert len(encode(said)) < MAX_LINE_BYTES
+
+
+@pytest.mark.content(Content.CONTACT)
+def test_of_many_contacts_each_is_told() -> None:
+    said = _heard({"contactsArrayMessage": {"contacts": [{"displayName": f"Person {n}"} for n in range(257)]}})
+    assert said is not None
+    names = [line for part in said.parts for line in part.text.splitlines()]
+    assert names == [f"Person {n}" for n in range(257)]
+    assert len(said.parts) <= cleaning.MOST_PARTS
+
+
+def test_what_is_not_told_of_a_long_list_is_said_to_be_there() -> None:
+    form = json.dumps({f"q{n}": "yes" for n in range(51)})
+    said = _heard({"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJSON": form}}})
+    assert said is not None
+    assert said.parts[0].text.endswith("[cut: 1 more]")
+    choices = [{"buttonText": {"displayText": f"b{n}"}} for n in range(60)]
+    said = _heard({"buttonsMessage": {"contentText": "Which?", "buttons": choices}})
+    assert said is not None
+    assert said.parts[0].text.endswith("b49 / [cut: 10 more]")
 
 
 def test_a_layer_that_never_ends_is_a_sentence() -> None:
