@@ -209,3 +209,46 @@ def test_what_telegram_finds_by_itself_counts_too() -> None:
 def test_a_message_must_be_able_to_hold_a_few_entities() -> None:
     with pytest.raises(ValueError, match="entities"):
         Limits(text=50, unit=Unit.CHARS, entities=3)
+
+
+@every_form
+@pytest.mark.parametrize(
+    "text",
+    ["5*3*2 = 30", "area = 2*r*3", "V = a*b*c", "x = 10*y*z; 7*8", "a*1*b", "2**10**3 is large", "3*4*5*6", "10*2* 5"],
+)
+def test_a_sign_between_numbers_is_no_mark(text: str, form: Form) -> None:
+    assert shown(text, form).replace(ZWSP, "") == text
+
+
+@every_form
+@pytest.mark.parametrize("text", ["the **5**th", "**10**x as fast", "un*frigging*believable", "*2*nd", "这是*3*点"])
+def test_a_mark_at_a_number_is_one_still(text: str, form: Form) -> None:
+    assert "*" not in shown(text, form)
+
+
+@every_form
+@pytest.mark.parametrize(
+    ("markdown", "lines"),
+    [
+        ("Balance:\n+ 100\n- 20\n+ 3", "Balance:\n+ 100\n\u2212 20\n+ 3"),
+        ("+ cheap\n+ fast\n- ugly", "+ cheap\n+ fast\n\u2212 ugly"),
+        ("- ugly\n\n\n+ cheap", "\u2212 ugly\n+ cheap"),
+        ("+ 10 for the fee\n+ €5", "+ 10 for the fee\n+ €5"),
+        ("1. x\n   + good\n   - bad", "1. x\n+ good\n\u2212 bad"),
+        ("+ a\n  - b", "- a\n- b"),
+        ("* a\n  + b\n- c", "- a\n- b\n- c"),
+    ],
+)
+def test_signs_that_tell_lists_apart_are_data(markdown: str, lines: str, form: Form) -> None:
+    assert [line.strip() for line in shown(markdown, form).splitlines()] == lines.splitlines()
+
+
+@every_form
+def test_an_address_that_is_no_link_stays_as_it_was_written(form: Form) -> None:
+    text = shown(r"[one](Übersicht.md) [two](<my file.txt>) [three](C:\new\x.txt)", form)
+    assert text == r"one (Übersicht.md) two (my file.txt) three (C:\new\x.txt)"
+
+
+@every_form
+def test_a_shrug_keeps_both_arms(form: Form) -> None:
+    assert shown(r"Well ¯\_(ツ)_/¯ who knows", form).replace(ZWSP, "") == r"Well ¯\_(ツ)_/¯ who knows"

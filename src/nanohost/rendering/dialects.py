@@ -58,7 +58,7 @@ class Markdown(Dialect):
 
     def marker(self, piece: Piece) -> str:
         marker = super().marker(piece)
-        return f"{marker[:-1]}\\{marker[-1]}" if piece.uncounted else marker
+        return f"{marker[:-1]}\\{marker[-1]}" if piece.uncounted and marker.isascii() else marker
 
     def gap(self, left: Run, right: Run, before: str, after: str) -> str:
         if _closes_astride(left, after[0]) or _opens_astride(right, before[-1]):

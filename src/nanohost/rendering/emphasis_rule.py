@@ -7,11 +7,13 @@ English, too. What CommonMark takes for a mark stays one here; this only adds wh
 * a mark behind punctuation that ends something may close, whatever follows;
 * a mark before punctuation that begins something may open behind a letter of a script that has no blanks.
 
-Not so where marks are rather operators or parts of names: `2*(3+4)*5`, `this._a._b`, `f(*args)*n`.
+Not so where marks are rather operators or parts of names: `2*(3+4)*5`, `this._a._b`, `f(*args)*n`. Nor does an asterisk
+begin anything within a product: `5*3*2`, `a*b*c`, `2**10**3`; it would be lost, and with it what the numbers say.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from markdown_it.rules_inline import StateInline
@@ -32,12 +34,26 @@ def generous(tokenize: _TOKENIZE) -> _TOKENIZE:
             return False
         if len(state.delimiters) > first:
             opens, closes = _more(state.src, start, state.pos, state.posMax)
+            is_operator = _is_operator(state.src, start, state.pos)
             for delimiter in state.delimiters[first:]:
-                delimiter.open |= opens
+                delimiter.open = (delimiter.open or opens) and not is_operator
                 delimiter.close |= closes
         return True
 
     return rule
+
+
+_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9])")
+"""What stands for a number in a product."""
+
+
+def _is_operator(text: str, start: int, end: int) -> bool:
+    """Whether asterisks stand in a product: between two letters or numbers, with a number at either side, or one
+    asterisk before a letter that is by itself."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if text[start] != "*" or not (before.isascii() and before.isalnum() and after.isascii() and after.isalnum()):
+        return False
+    return before.isdigit() or after.isdigit() or (end - start == 1 and _NAME.match(text, end) is not None)
 
 
 def _more(text: str, start: int, end: int, most: int) -> tuple[bool, bool]:

@@ -16,6 +16,7 @@ from markdown_it.rules_inline.escape import escape
 
 _WORD = re.compile(r"[^\s\u2018-\u201f\u3000-\u3002\u3008-\u3011\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]+")
 _BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
+_SHRUG = "¯\\_("
 _PATH = re.compile(r"[\"'(\[{<*_]*(?:[A-Za-z]:\\(?!\\)|(?:~|\.{1,2}|%\w+%)\\[._-]+\w)")
 
 
@@ -44,4 +45,4 @@ def _meant(text: str) -> frozenset[int]:
 
 
 def _is_meant(word: str) -> bool:
-    return bool(_PATH.match(word)) or any(found[1].isalnum() for found in _BACKSLASH.finditer(word))
+    return _SHRUG in word or bool(_PATH.match(word)) or any(found[1].isalnum() for found in _BACKSLASH.finditer(word))

@@ -9,7 +9,7 @@ items have the same, which means counting.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, reduce
@@ -37,6 +37,9 @@ _LINE_ENDS = str.maketrans(dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 _URL = re.compile(r"https?://[^\s<>\"`\u200b\ufffd]*[^\s<>\"`\u200b\ufffd.,:;!?'*_~)\]}|\\]", re.IGNORECASE)
 _LINKED = re.compile(r"(?:https?://|mailto:|tg://)", re.IGNORECASE)
+_AMOUNT = re.compile(r"[$€£¥]?\d")
+_SIGNS = {"+": "+", "-": "\N{MINUS SIGN}"}
+"""Marks of lists, and what is written where they are signs: a hyphen would be read as the mark of any list."""
 _STYLES = {"strong": Style.BOLD, "em": Style.ITALIC, "s": Style.STRIKE, "u": Style.UNDERLINE}
 
 
@@ -51,7 +54,12 @@ def _reader() -> MarkdownIt:
     from nanohost.rendering.html_rule import html_comment, html_tag
     from nanohost.rendering.table_rule import whole_table
 
-    reader = MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST})
+    class Reader(MarkdownIt):
+        def normalizeLink(self, url: str) -> str:  # noqa: N802 - its name there
+            """What is shown as words is nothing to encode."""
+            return super().normalizeLink(url) if _LINKED.match(url) else url
+
+    reader = Reader("commonmark", {"html": False, "maxNesting": _DEEPEST})
     reader.enable(["table", "strikethrough"]).disable(["reference"])
     reader.block.ruler.at("table", whole_table, {"alt": ["paragraph", "reference"]})
     # It interrupts nothing: a comment within a paragraph is the inline rule's.
@@ -103,18 +111,42 @@ class _List:
 
 def _lists(tokens: Sequence[Token]) -> Iterator[_List]:
     """The lists in the order in which they begin."""
-    found: list[list[Token]] = []
+    found: list[tuple[Token, list[Token]]] = []
     opened: list[list[Token]] = []
+    signed = _signed(tokens)
     for token in tokens:
         match token.type:
             case "bullet_list_open" | "ordered_list_open":
                 opened.append([])
-                found.append(opened[-1])
+                found.append((token, opened[-1]))
             case "bullet_list_close" | "ordered_list_close":
                 opened.pop()
             case "list_item_open":
                 opened[-1].append(token)
-    return (_numbered(items) if items[0].info else _List(repeat("-")) for items in found)
+    for begin, items in found:
+        if items[0].info:
+            yield _numbered(items)
+        else:
+            is_signed = id(begin) in signed
+            yield _List(repeat(_SIGNS[begin.markup] if is_signed else "-"), is_counted=not is_signed)
+
+
+def _signed(tokens: Sequence[Token]) -> set[int]:
+    """The lists whose marks are data, by the id of their first token: where a list of `+` stands beside one of `-`, or
+    all that has a `+` are amounts."""
+    signed: set[int] = set()
+    amounts: dict[int, list[bool]] = defaultdict(list)
+    begun: list[Token] = []
+    ended: Token | None = None
+    for index, token in enumerate(tokens):
+        if token.type == "bullet_list_open":
+            begun.append(token)
+            if ended is not None and {ended.markup, token.markup} == _SIGNS.keys():
+                signed |= {id(ended), id(token)}
+        elif token.type == "list_item_open" and token.markup == "+":
+            amounts[id(begun[-1])].append(_AMOUNT.match(tokens[index + 2].content) is not None)
+        ended = begun.pop() if token.type == "bullet_list_close" else None
+    return signed | {begin for begin, each in amounts.items() if all(each)}
 
 
 def _numbered(items: Sequence[Token]) -> _List:

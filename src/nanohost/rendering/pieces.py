@@ -40,9 +40,9 @@ class Piece:
 
     `runs` is the content; of a code block the code, of a table (`rows`, the first is its head) the same table drawn
     with aligned columns. `quote` is how many quotes it stands in, `indent` how many columns its list pushes it in,
-    `marker` what its list puts before it ("-", "3." or "3)"). `uncounted`: the list does not count one by one, so a
-    reader that counts would show another number; `loose` is how many columns of `indent` stand under such markers. A
-    `tight` piece follows the one above without an empty line.
+    `marker` what its list puts before it ("-", "3.", "3)", or a sign that is data). `uncounted`: to a reader that makes
+    lists of its own this is none, since it would show another number or mark; `loose` is how many columns of `indent`
+    stand under such markers. A `tight` piece follows the one above without an empty line.
     """
 
     kind: Kind = Kind.TEXT
