@@ -10,8 +10,9 @@ import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.mailbox.mailboxes import MOST_CONTEXT
-from nanohost.model import EngageMode, Ignored, Role, UnknownSender
+from nanohost.model import EngageMode, Ignored, Role, UnknownSender, WiringId
 from nanohost.routing.albums import named, together
+from nanohost.routing.deciding import Deciding
 from nanohost.routing.deletions import DELETED
 from nanohost.store import events, pieces
 from nanohost.verify.ledger import UNROUTED
@@ -251,6 +252,42 @@ async def test_an_edit_that_adds_the_mention_is_a_message_to_the_agent(mentioned
     await mentioned.route()
     assert await rows(mentioned) == [("message", "@nan what time is it in Lima?", None, True)]
     assert len(mentioned.woken) == 1
+
+
+@pytest.mark.behaviour("RT-15")
+@pytest.mark.parametrize(
+    ("told", "whole"),
+    [([], ["a", "b", "c"]), (["b"], ["a", "b", "c"]), (["new"], ["a", "new", "c"])],
+    ids=["no file", "the same file", "another file"],
+)
+async def test_an_edit_that_adds_the_mention_brings_all_files_of_an_album(
+    mentioned: World, told: list[str], whole: list[str]
+) -> None:
+    for number, ref in enumerate("abc"):
+        await albums(mentioned, f"m{number}", ref)
+    await mentioned.route()
+    await edits(mentioned, "@nan compare", "m1", mentions=True)
+    [edit] = await events.new_in_chat(mentioned.store, CHAT, limit=9)
+    files = tuple(Attachment(ref=one) for one in told)
+    stored = replace(edit, event=replace(edit.event, attachments=files))
+    [wiring] = await mentioned.store.all("SELECT id FROM wirings")
+    made = await Deciding(mentioned.store, mentioned.clock).with_its_files(stored, WiringId(wiring["id"]))
+    assert [one.ref for one in made.event.attachments] == whole
+
+
+async def albums(world: World, id: str, ref: str) -> None:
+    event = InboundEvent(
+        platform_id="c1",
+        platform_message_id=id,
+        sender=Sender(handle="u1", name="Ada"),
+        text="",
+        sent_at=NOON,
+        is_group=True,
+        attachments=(Attachment(ref=ref, name=f"{ref}.jpg"),),
+        album="g1",
+    )
+    async with world.store.transaction() as tx:
+        await events.add(tx, CHAT, event, now=NOON - timedelta(minutes=1))
 
 
 @pytest.mark.behaviour("RT-15")

@@ -13,7 +13,7 @@ from itertools import takewhile
 import structlog
 
 from nanohost.access.decision import is_admin, may_talk
-from nanohost.channel_api import EventKind
+from nanohost.channel_api import Attachment, EventKind
 from nanohost.chat_commands.desk import Entry
 from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate, is_order
 from nanohost.clock import Clock
@@ -22,7 +22,7 @@ from nanohost.routing.consider import BOTS_WITHIN, MOST_BOTS, Made, consider, wh
 from nanohost.routing.engage import is_addressed
 from nanohost.routing.message import message_for
 from nanohost.routing.run import ANOTHERS_CARD, Run
-from nanohost.store import cards, conversations, pieces, roles, routes, sessions
+from nanohost.store import cards, conversations, events, pieces, roles, routes, sessions
 from nanohost.store.conversations import SessionKey, session_key
 from nanohost.store.database import Store
 from nanohost.store.events import StoredEvent
@@ -118,6 +118,21 @@ class Deciding:
         verdict = await self._gate(stored, agent_group)
         return Entry(message=message, order=verdict if isinstance(verdict, Order) else None)
 
+    async def with_its_files(self, stored: StoredEvent, wiring: WiringId) -> StoredEvent:
+        """An edit that makes a message one to the agent, with all files of that message: with an edit platforms tell of
+        none, or of those of the one piece of an album that was changed."""
+        event = stored.event
+        if event.refers_to is None or not await self._is_first_heard(stored, wiring):
+            return stored
+        whole = await pieces.whole_of(self._store, stored.chat, event.refers_to)
+        before = await events.message(self._store, stored.chat, whole)
+        if before is None:
+            return stored
+        piece = await pieces.find(self._store, stored.chat, event.refers_to, like=event)
+        files = before.event.attachments
+        now = changed_files(files, event.attachments, instead_of=files if piece is None else piece.event.attachments)
+        return replace(stored, event=replace(event, attachments=now))
+
     async def _is_first_heard(self, stored: StoredEvent, wiring: WiringId) -> bool:
         """Whether it is an edit that makes a message one to the agent: it adds the mention, say. Not to a command:
         nobody is to give one without its being looked at as one."""
@@ -200,3 +215,15 @@ def reaching(route: Route, session: Session, *, trigger: bool = True) -> Route:
     """The route that leads into this session."""
     outcome = RouteOutcome.WRITTEN if trigger else RouteOutcome.CONTEXT
     return replace(route, outcome=outcome, reason="", session_id=session.id, trigger=trigger)
+
+
+def changed_files(
+    before: Sequence[Attachment], now: Sequence[Attachment], *, instead_of: Sequence[Attachment]
+) -> tuple[Attachment, ...]:
+    """The files of a message that had some `before`, when an edit tells of some in the place of these."""
+    if not now:
+        return tuple(before)
+    old = {one.ref for one in instead_of}
+    at = next((at for at, one in enumerate(before) if one.ref in old), len(before))
+    kept = [one for one in before if one.ref not in old]
+    return (*kept[:at], *now, *kept[at:])

@@ -306,7 +306,8 @@ class Router:
                     continue
                 known[session.id] = session
                 entry = await self._deciding.entry(stored, wiring.id, wiring.agent_group_id, trigger=route.trigger)
-                ready[session.id].append(Ready(route=route, stored=stored, entry=entry))
+                whole = await self._deciding.with_its_files(stored, wiring.id) if route.trigger else stored
+                ready[session.id].append(Ready(route=route, stored=whole, entry=entry))
         made, written = declined, dict[SessionId, Written]()
         for id, rows in ready.items():
             routed, written[id] = await self._write(known[id], rows)
@@ -449,9 +450,8 @@ class Router:
         answer = await self._answer(stored, one.wiring_id)
         is_deletion = stored.event.kind is EventKind.DELETION
         said = await as_told(self._store, stored) if is_deletion else stored
-        return stored, answer or await self._deciding.entry(
-            said, one.wiring_id, session.agent_group_id, trigger=one.trigger
-        )
+        entry = answer or await self._deciding.entry(said, one.wiring_id, session.agent_group_id, trigger=one.trigger)
+        return (await self._deciding.with_its_files(stored, one.wiring_id) if one.trigger else stored), entry
 
 
 def _before_a_change(batch: Sequence[StoredEvent]) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:

@@ -57,6 +57,11 @@ WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :p
 ORDER BY id DESC LIMIT :limit
 """
 BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
+MESSAGE = """
+SELECT * FROM inbound_events
+WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
+    AND platform_message_id = :message AND event_kind = 'message'
+"""
 IS_NEW = "SELECT 1 FROM inbound_events WHERE id = ? AND status = 'new'"
 CLOSE = "UPDATE inbound_events SET status = ?, reason = ? WHERE id = ?"
 FAILED = "UPDATE inbound_events SET tries = tries + 1, reason = ? WHERE id = ? AND status = 'new'"
@@ -218,6 +223,12 @@ async def get(db: Queries, event: EventId) -> StoredEvent:
     row = await db.one(BY_ID, (event,))
     assert row is not None, f"event {event} is referred to and not there"
     return _from_row(row)
+
+
+async def message(db: Queries, chat: ChatKey, message: str) -> StoredEvent | None:
+    """The message that the platform knows by this id; None if it is not here."""
+    row = await db.one(MESSAGE, _message(chat, message))
+    return None if row is None else _from_row(row)
 
 
 async def is_new(db: Queries, event: EventId) -> bool:
