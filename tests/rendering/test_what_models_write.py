@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -252,3 +253,27 @@ def test_an_address_that_is_no_link_stays_as_it_was_written(form: Form) -> None:
 @every_form
 def test_a_shrug_keeps_both_arms(form: Form) -> None:
     assert shown(r"Well ¯\_(ツ)_/¯ who knows", form).replace(ZWSP, "") == r"Well ¯\_(ツ)_/¯ who knows"
+
+
+@pytest.mark.parametrize(
+    "form", [Form.TELEGRAM, Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP, Form.PLAIN]
+)
+@pytest.mark.parametrize(
+    ("markdown", "address", "words"),
+    [
+        ("see https://example.com/pkg/__init__.py, line 3", "https://example.com/pkg/__init__.py", "see"),
+        ("**Docs:** https://example.com/?q=*a*&b=_c_d", "https://example.com/?q=*a*&b=_c_d", "Docs:"),
+        ("at **https://example.com/a_b**.", "https://example.com/a_b", "at"),
+        ("*https://example.com/~ann/~x~*, yes", "https://example.com/~ann/~x", ", yes"),
+        (r"see https://example.com/a\_b\_c", "https://example.com/a_b_c", "see"),
+        ("https://example.com/?a=1&amp;b=_c_d x", "https://example.com/?a=1&b=_c_d", "x"),
+        ("[https://example.com/_a_](https://example.com/_b_) x", "https://example.com/_b_", "x"),
+        ("见**https://example.com/a**吧", "https://example.com/a", "吧"),
+        ("见**[这里](https://example.com/a)**吧", "https://example.com/a", "这里"),
+    ],
+)
+def test_marks_in_an_address_are_part_of_it(markdown: str, address: str, words: str, form: Form) -> None:
+    [part] = split(markdown, form, NATIVE[form])
+    assert address in html.unescape(part.text).replace("\\", "")
+    assert words in part.text
+    assert "**" not in seen(part, form)

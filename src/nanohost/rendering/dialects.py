@@ -272,15 +272,15 @@ def _is_code(run: Run) -> bool:
 
 
 def _closes_astride(run: Run, after: str) -> bool:
-    """Whether a reader of Markdown would not take the marks behind a run for closing ones."""
-    if not run.style & _FLANKED or not is_punctuation(run.text[-1]):
+    """Whether a reader of Markdown would not take the marks behind a run for closing ones: a link ends in a bracket."""
+    if not run.style & _FLANKED or not (run.href or is_punctuation(run.text[-1])):
         return False
     return not after.isspace() and not is_strict_punctuation(after)
 
 
 def _opens_astride(run: Run, before: str) -> bool:
     """Whether a reader of Markdown would not take the marks before a run for opening ones."""
-    if not run.style & _FLANKED or not is_punctuation(run.text[0]):
+    if not run.style & _FLANKED or not (run.href or is_punctuation(run.text[0])):
         return False
     return not before.isspace() and not is_strict_punctuation(before)
 

@@ -49,6 +49,7 @@ def _reader() -> MarkdownIt:
     from markdown_it import MarkdownIt
     from markdown_it.rules_inline import emphasis, strikethrough
 
+    from nanohost.rendering.address_rule import whole_address
     from nanohost.rendering.emphasis_rule import generous
     from nanohost.rendering.escape_rule import meaning_escape
     from nanohost.rendering.html_rule import html_comment, html_tag
@@ -64,6 +65,7 @@ def _reader() -> MarkdownIt:
     reader.block.ruler.at("table", whole_table, {"alt": ["paragraph", "reference"]})
     # It interrupts nothing: a comment within a paragraph is the inline rule's.
     reader.block.ruler.at("html_block", html_comment, {"alt": []})
+    reader.inline.ruler.after("text", "address", whole_address)
     reader.inline.ruler.at("html_inline", html_tag)
     reader.inline.ruler.at("escape", meaning_escape)
     reader.inline.ruler.at("emphasis", generous(emphasis.tokenize))
