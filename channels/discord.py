@@ -253,6 +253,7 @@ class _Piece(_Said):
 class FileSaid(_Piece):
     url: str
     filename: Text = ""
+    description: Text = ""
     content_type: Text = ""
     size: int | None = None
 
@@ -959,9 +960,14 @@ class _Reading:
         files = [file for one in (message, *snapshots) for file in one.attachments]
         if not (text or passed_on or others or files):
             others = [_not_shown(name) for name in message.unknown]
+        described = [
+            _shared(f"description of {one.filename or 'a file'}", one.description)
+            for one in message.attachments
+            if one.description
+        ]
         return Held(
             text=text,
-            parts=(*([quoted] if quoted else []), *passed_on, *others),
+            parts=(*([quoted] if quoted else []), *passed_on, *others, *described),
             attachments=tuple(
                 Attachment(ref=file.url, name=file.filename, media_type=file.content_type, size=file.size)
                 for file in files

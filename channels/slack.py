@@ -260,6 +260,7 @@ class _Wire(BaseModel):
 class _File(_Wire):
     id: str
     name: Text = ""
+    alt_txt: Text = ""
     mimetype: Text = ""
     size: int | None = None
     mode: Text = ""
@@ -1635,6 +1636,8 @@ def _files(files: object) -> tuple[list[Attachment], list[Part]]:
             others.append(_shared("file of another service", _literal(file.name), url=file.url_private))
         else:
             fetched.append(Attachment(ref=file.id, name=file.name, media_type=file.mimetype, size=file.size))
+            if file.alt_txt:
+                others.append(_shared(f"description of {file.name or 'a file'}", _literal(file.alt_txt)))
     return fetched, others
 
 

@@ -23,3 +23,18 @@ async def test_what_discord_says_itself_wakes_nobody(
         await platform.write(DM, "the end")
         await inbox.until_accepted("the end")
     assert [event.text for event in inbox.accepted] == ["the end"]
+
+
+@pytest.mark.content(Content.PHOTO)
+async def test_what_the_sender_says_of_a_picture_comes_with_it(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    file = {"id": "9", "filename": "may.png", "url": "https://example.com/may.png", "description": "our <b>garden"}
+    async with receiving(desk, inbox):
+        await desk.listening()
+        await platform.post(DM, {"content": "", "attachments": [file]})
+        await platform.write(DM, "the end")
+        await inbox.until_accepted("the end")
+    [picture, _] = inbox.accepted
+    assert [(one.title, one.text) for one in picture.parts] == [("description of may.png", "our <b>garden")]
+    assert len(picture.attachments) == 1

@@ -26,3 +26,17 @@ async def test_what_slack_says_itself_wakes_nobody(
         await inbox.until_accepted("the end")
         await slack.until(lambda: slack.unacknowledged == 0)
     assert [event.text for event in inbox.accepted] == ["the end"]
+
+
+@pytest.mark.content(Content.PHOTO)
+async def test_what_the_sender_says_of_a_picture_comes_with_it(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    file = {"id": "F9", "name": "may.png", "mimetype": "image/png", "alt_txt": "our <b>garden"}
+    async with serving(channel, inbox):
+        await slack.post(ROOM, {"text": "", "subtype": "file_share", "files": [file]}, group=True)
+        await slack.write(ROOM, "the end", group=True)
+        await inbox.until_accepted("the end")
+    [picture, _] = inbox.accepted
+    assert [(one.title, one.text) for one in picture.parts] == [("description of may.png", "our <b>garden")]
+    assert len(picture.attachments) == 1
