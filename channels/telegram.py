@@ -877,6 +877,7 @@ def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | Non
         platform_message_id=f"{change.message_id}:{number}",
         sender=_person(who),
         text=" ".join(added or removed),
+        parts=(_shared("in the place of", " ".join(removed)),) if added and removed else (),
         sent_at=change.date,
         kind=EventKind.REACTION if added else EventKind.REACTION_REMOVED,
         is_group=_is_group(change.chat),
