@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanohost.testing.limits import HANG_S
 from nanohost_protocol.ids import derive
 from nanohost_protocol.outbound import reading_outbound
 from tests.crash.household import Household
@@ -152,7 +153,7 @@ def _key(session: str, out_id: str, part: int) -> str:
 def _open_claims(root: Path) -> int:
     claims = 0
     for path in (root / "sessions").glob("*/*/out/outbound.db"):
-        with reading_outbound(path) as box:
+        with reading_outbound(path, busy_s=HANG_S) as box:
             claims += len(box.open_claims())
     return claims
 

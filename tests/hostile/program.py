@@ -27,6 +27,7 @@ JOURNAL = OUT / "outbound.db-journal"
 EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2(2)."""
 FLOOD_ROWS = 900_000
+BATCH_ROWS = 20_000
 LARGE = 250 * 1024 * 1024
 MIB = 1024 * 1024
 LONGEST_S = 120.0
@@ -83,14 +84,15 @@ def fill_table() -> None:
     """Has more acks than any look should search, and goes on touching its file."""
     with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
         database.execute("PRAGMA synchronous = OFF")
-        with database:
-            row = "'completed', 'c', 't', 0, '2026-01-01T00:00:00.000000Z', NULL, NULL, NULL"
-            database.execute(
-                "WITH RECURSIVE n(i) AS (SELECT 1000000 UNION ALL SELECT i + 1 FROM n LIMIT ?)"
-                f" INSERT INTO processing_ack SELECT 'x' || i, i, {row} FROM n",
-                (FLOOD_ROWS,),
-            )
         _at_work()
+        row = "'completed', 'c', 't', 0, '2026-01-01T00:00:00.000000Z', NULL, NULL, NULL"
+        for first in range(0, FLOOD_ROWS, BATCH_ROWS):  # or it would be stopped for its lock
+            with database:
+                database.execute(
+                    "WITH RECURSIVE n(i) AS (SELECT 1000000 + ? UNION ALL SELECT i + 1 FROM n LIMIT ?)"
+                    f" INSERT INTO processing_ack SELECT 'x' || i, i, {row} FROM n",
+                    (first, BATCH_ROWS),
+                )
         _touch(database)
 
 
