@@ -7,9 +7,12 @@ import queue
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from docker import APIClient
+from docker.errors import APIError
+from requests import Response
 
 from nanohost.runtimes.docker_containers import DockerContainers
 from nanohost.runtimes.docker_deaths import DeathWatch
@@ -43,6 +46,24 @@ def test_podman_is_known_from_docker(podman_engine: APIClient) -> None:
 @pytest.mark.docker
 def test_docker_is_known_from_podman(docker_engine: APIClient) -> None:
     assert accept_engine(docker_engine) is EngineKind.DOCKER
+
+
+@pytest.mark.behaviour("SE-03")
+@pytest.mark.parametrize("state", ["stopped", "exited"])
+def test_what_podman_says_of_a_container_that_ends_at_this_moment_is_no_error(state: str) -> None:
+    """Seen under load: 500 to the signal, while the container is still described as running."""
+
+    class Ending:
+        def kill(self, _: str, __: str) -> None:
+            answer = Response()
+            answer.status_code = 500
+            raise APIError("500", response=answer, explanation=f"container state improper: {state}")
+
+        def inspect_container(self, _: str) -> dict[str, dict[str, bool]]:
+            return {"State": {"Running": True}}
+
+    engine = cast("APIClient", Ending())
+    DockerContainers(engine, install="i1", image="none", command=STAND_IN).signal("c1", "SIGKILL")
 
 
 @pytest.mark.podman

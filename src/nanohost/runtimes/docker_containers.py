@@ -179,5 +179,9 @@ class DockerContainers:
 
 
 def _says_it_has_ended(error: APIError) -> bool:
-    """404: removed meanwhile; 409 and, in older engines, 500: not running."""
-    return error.status_code in (404, 409) or "not running" in str(error.explanation)
+    """404: removed meanwhile; 409 and, in older engines, 500: not running. Podman 4.3: 500, and its state."""
+    words = str(error.explanation)
+    return error.status_code in (404, 409) or any(one in words for one in _ENDED)
+
+
+_ENDED = ("not running", "state improper: stopped", "state improper: exited")
