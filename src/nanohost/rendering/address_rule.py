@@ -1,7 +1,8 @@
 """Addresses in a text: `https://example.com/pkg/__init__.py`.
 
 CommonMark finds marks in them, so `__init__` would be bold and its address another one. What stands between the scheme
-and the next blank is no markup; marks at its end are no part of it, since they close what began before it.
+and the next blank, quotation mark, bracket, backslash or letter of a script without blanks is no markup; marks at its
+end are no part of it, since they close what began before it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from markdown_it.rules_inline import StateInline
 
 _SCHEME = re.compile(r"(?<![A-Za-z0-9])https?\Z", re.IGNORECASE)
-_STRETCH = re.compile(r"://[!#-;=?-Z^_a-~]*")
+_STRETCH = re.compile(r"://[!#-;=?-Z^_a-~\u00c0-\u1fff]*")
 _END = ".,:;!?'*_~)}|"
 _ENTITY = re.compile(r"&#?\w{1,32};")
 

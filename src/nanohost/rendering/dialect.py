@@ -123,7 +123,7 @@ class Dialect:
         return self.code(piece.text, "")
 
     def entities(self, written: str) -> int:
-        """How many stretches of a message the platform formats; it has a most of these, or 0 is said."""
+        """How many stretches of `written` the platform formats, rather too many; 0 where it sets no limit."""
         return 0
 
     def visible(self, written: str) -> str:

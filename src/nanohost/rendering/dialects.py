@@ -61,13 +61,15 @@ class Markdown(Dialect):
         return f"{marker[:-1]}\\{marker[-1]}" if piece.uncounted and marker.isascii() else marker
 
     def gap(self, left: Run, right: Run, before: str, after: str) -> str:
-        if _closes_astride(left, after[0]) or _opens_astride(right, before[-1]):
+        if _are_unflanked(left, right, before[-1], after[0]):
             return " "
         if before[-1] not in _MARK_CHARACTERS or after[0] not in _MARK_CHARACTERS:
             return ""
         # A reader takes a zero-width space for a letter.
-        is_astride = _closes_astride(left, ZERO_WIDTH_SPACE) or _opens_astride(right, ZERO_WIDTH_SPACE)
-        return " " if is_astride else ZERO_WIDTH_SPACE
+        is_unflanked = _is_unflanked(left, left.text[-1], ZERO_WIDTH_SPACE) or _is_unflanked(
+            right, right.text[0], ZERO_WIDTH_SPACE
+        )
+        return " " if is_unflanked else ZERO_WIDTH_SPACE
 
     def escape(self, text: str, *, at_start: bool) -> str:
         start = 0
@@ -271,18 +273,16 @@ def _is_code(run: Run) -> bool:
     return Style.CODE in run.style and not run.href
 
 
-def _closes_astride(run: Run, after: str) -> bool:
-    """Whether a reader of Markdown would not take the marks behind a run for closing ones: a link ends in a bracket."""
-    if not run.style & _FLANKED or not (run.href or is_punctuation(run.text[-1])):
-        return False
-    return not after.isspace() and not is_strict_punctuation(after)
+def _are_unflanked(left: Run, right: Run, before: str, after: str) -> bool:
+    """Whether marks between two runs would be none, with these characters on their outer sides."""
+    return _is_unflanked(left, left.text[-1], after) or _is_unflanked(right, right.text[0], before)
 
 
-def _opens_astride(run: Run, before: str) -> bool:
-    """Whether a reader of Markdown would not take the marks before a run for opening ones."""
-    if not run.style & _FLANKED or not (run.href or is_punctuation(run.text[0])):
-        return False
-    return not before.isspace() and not is_strict_punctuation(before)
+def _is_unflanked(run: Run, inner: str, outer: str) -> bool:
+    """Whether a reader of Markdown would not take the marks at one end of a run for marks (CommonMark: flanking).
+    `inner` and `outer`: the characters on both sides of them. A link begins and ends in punctuation."""
+    is_between = bool(run.style & _FLANKED) and (bool(run.href) or is_punctuation(inner))
+    return is_between and not outer.isspace() and not is_strict_punctuation(outer)
 
 
 PLAIN = Dialect()

@@ -22,10 +22,12 @@ from nanohost.rendering.characters import is_closing, is_opening, is_punctuation
 
 _CLOSES_IN_LATIN = frozenset(":;,.!?)]}\"'%`>*_~…")
 _CLOSES_UNDERSCORE = frozenset(":!?)]")
+_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9])")
+"""What stands for a number in a product."""
 _TOKENIZE = Callable[[StateInline, bool], bool]
 
 
-def generous(tokenize: _TOKENIZE) -> _TOKENIZE:
+def with_cjk_and_punctuation(tokenize: _TOKENIZE) -> _TOKENIZE:
     """markdown-it's rule for a mark, and then what more the mark may do."""
 
     def rule(state: StateInline, silent: bool) -> bool:
@@ -41,10 +43,6 @@ def generous(tokenize: _TOKENIZE) -> _TOKENIZE:
         return True
 
     return rule
-
-
-_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9])")
-"""What stands for a number in a product."""
 
 
 def _is_operator(text: str, start: int, end: int) -> bool:

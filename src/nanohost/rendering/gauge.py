@@ -10,7 +10,7 @@ from nanohost.rendering.dialects import PLAIN
 from nanohost.rendering.form import Limits, length
 from nanohost.rendering.pieces import ZERO_WIDTH_SPACE, Piece, Run
 
-ALL = 2**31
+NO_LIMIT = 2**31
 """More entities than any text has."""
 
 
@@ -45,7 +45,7 @@ class Gauge:
     @property
     def whole(self) -> Size:
         """What one message holds."""
-        return Size(self.limits.text, ALL if self.limits.entities is None else self.limits.entities)
+        return Size(self.limits.text, NO_LIMIT if self.limits.entities is None else self.limits.entities)
 
     def written(self, text: str) -> int:
         return length(self.dialect.visible(text) if self.limits.counted_after_parsing else text, self.limits.unit)

@@ -88,7 +88,13 @@ def _read(tokens: Sequence[Token], folds: dict[int, Token]) -> Iterator[Token]:
 
 def _begins_a_line(tokens: Sequence[Token], index: int) -> bool:
     """Whether a tag that lays out does so: within a line it is spoken of, as in "a <p>…</p> is a paragraph"."""
+    while index and _is_blank(tokens[index - 1]):
+        index -= 1
     return index == 0 or tokens[index - 1].type in (*_BREAK, TAG)
+
+
+def _is_blank(token: Token) -> bool:
+    return token.type == "text" and not token.content.strip()
 
 
 def _half(tag: Token) -> Iterator[Token]:
@@ -150,9 +156,11 @@ def _text(content: str) -> Token:
 
 
 def _tidied(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Without the line ends that stand in the source for the sake of its tags, and with one where a block ends."""
+    """Without the line ends and blanks that stand in the source for the sake of its tags, and with a line end where a
+    block ends."""
     kept = [token for index, token in enumerate(tokens) if not _is_idle(tokens, index)]
-    last = max((index for index, token in enumerate(kept) if token.type in _SHOWN), default=-1)
+    shown = (index for index, token in enumerate(kept) if token.type in _SHOWN and not _is_blank(token))
+    last = max(shown, default=-1)
     is_edge = is_shown = False
     for index, token in enumerate(kept):
         if token.type == _BLOCK_EDGE:
@@ -160,7 +168,11 @@ def _tidied(tokens: Sequence[Token]) -> Iterator[Token]:
         elif token.type in _BREAK:
             if is_shown and not is_edge and index < last:
                 yield token
+        elif _is_blank(token) and (is_edge or not is_shown):
+            continue
         elif token.type in _SHOWN:
+            if token.type == "text" and (is_edge or not is_shown or kept[index - 1].type == "hardbreak"):
+                token.content = token.content.lstrip()
             if is_edge and is_shown:
                 yield Token("hardbreak", "br", 0)
             is_edge, is_shown = False, True

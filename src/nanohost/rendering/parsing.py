@@ -50,8 +50,8 @@ def _reader() -> MarkdownIt:
     from markdown_it.rules_inline import emphasis, strikethrough
 
     from nanohost.rendering.address_rule import whole_address
-    from nanohost.rendering.emphasis_rule import generous
-    from nanohost.rendering.escape_rule import meaning_escape
+    from nanohost.rendering.emphasis_rule import with_cjk_and_punctuation
+    from nanohost.rendering.escape_rule import literal_backslash
     from nanohost.rendering.html_rule import html_comment, html_tag
     from nanohost.rendering.table_rule import whole_table
 
@@ -67,9 +67,9 @@ def _reader() -> MarkdownIt:
     reader.block.ruler.at("html_block", html_comment, {"alt": []})
     reader.inline.ruler.after("text", "address", whole_address)
     reader.inline.ruler.at("html_inline", html_tag)
-    reader.inline.ruler.at("escape", meaning_escape)
-    reader.inline.ruler.at("emphasis", generous(emphasis.tokenize))
-    reader.inline.ruler.at("strikethrough", generous(strikethrough.tokenize))
+    reader.inline.ruler.at("escape", literal_backslash)
+    reader.inline.ruler.at("emphasis", with_cjk_and_punctuation(emphasis.tokenize))
+    reader.inline.ruler.at("strikethrough", with_cjk_and_punctuation(strikethrough.tokenize))
     return reader
 
 
