@@ -52,6 +52,18 @@ class Person:
 ADA = Person(id="1001", name="Ada")
 BOB = Person(id="1002", name="Bob")
 
+_CHANGED, _MENTIONED = "message that is changed", "message that mentions the bot later"
+_DELETED = "message that is deleted"
+_REACTED, _TAKEN_BACK = "reaction", "reaction that is taken back"
+CHANGES: Mapping[Content, Sequence[str]] = {
+    Content.EDIT: (_CHANGED,),
+    Content.EDIT_WITH_MENTION: (_MENTIONED,),
+    Content.DELETION: (_DELETED,),
+    Content.REACTION: (_REACTED,),
+    Content.REACTION_REMOVED: (_TAKEN_BACK,),
+}
+"""What people do to messages that they sent, by name: the same on every platform that tells of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
@@ -171,9 +183,25 @@ class Simulator(ABC):
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
         """Somebody changes a message of theirs. `mention`: the bot is addressed now."""
 
+    @abstractmethod
+    async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+        """Somebody takes a reaction back."""
+
+    @abstractmethod
+    async def delete(self, message_id: str, /, *, chat: str, person: Person = ADA) -> None:
+        """Somebody deletes a message of theirs."""
+
+    @abstractmethod
+    def examples(self) -> Mapping[Content, Sequence[str]]:
+        """By kind of content that people can send here, the names of the platform's own examples of it."""
+
+    @abstractmethod
+    async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
+        """Somebody sends one of `examples`; the platform's ids of the messages. Raises KeyError."""
+
     def contents(self) -> Mapping[Content, Sequence[str]]:
-        """By kind of content that people can send here, the names of the examples of it."""
-        return {}
+        """As `examples`, with what people do to messages that they sent: that is the same everywhere."""
+        return {**self.examples(), **CHANGES}
 
     def kinds(self) -> Sequence[str]:
         """The names of all examples; `send_kind` knows these."""
@@ -181,7 +209,21 @@ class Simulator(ABC):
 
     async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
         """Somebody sends one of `kinds`, as an example; the platform's ids of the messages. Raises KeyError."""
-        raise KeyError(kind)
+        if any(kind in names for names in CHANGES.values()):
+            return [await self._send_and_change(kind, chat, person=person, group=group)]
+        return await self.send_example(kind, chat, person=person, group=group)
+
+    async def _send_and_change(self, kind: str, chat: str, *, person: Person, group: bool) -> str:
+        id = await self.write(chat, "Lunch at noon?", person=person, group=group)
+        if kind in (_CHANGED, _MENTIONED):
+            await self.edit(id, "Lunch at one?", chat=chat, person=person, mention=kind == _MENTIONED)
+        elif kind == _DELETED:
+            await self.delete(id, chat=chat, person=person)
+        else:
+            await self.react(id, "👍", chat=chat, person=person)
+        if kind == _TAKEN_BACK:
+            await self.unreact(id, "👍", chat=chat, person=person)
+        return id
 
     @abstractmethod
     async def garbage(self) -> None:

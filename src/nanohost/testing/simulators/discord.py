@@ -27,7 +27,6 @@ from nanohost.rendering import Unit
 from nanohost.rendering.form import length
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
 from nanohost.testing.simulators._discord_kinds import CONTENTS, IN_THREAD, KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
 from nanohost.testing.simulators._unavailable import unavailable
@@ -206,15 +205,13 @@ class DiscordSimulator(Simulator):
         await self.tell("MESSAGE_CREATE", self._messages[id])
         return id
 
-    def contents(self) -> Mapping[Content, Sequence[str]]:
-        return {**CONTENTS, **CHANGES}
+    def examples(self) -> Mapping[Content, Sequence[str]]:
+        return CONTENTS
 
-    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        if kind in NAMES:
-            return [await send_and_change(self, kind, chat, person=person, group=group)]
-        if kind == IN_THREAD:  # a direct message has none
-            return [await self.post(GENERAL, KINDS[kind][0], person=person, group=True, thread=THREAD)]
-        return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+    async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
+        if name == IN_THREAD:  # a direct message has none
+            return [await self.post(GENERAL, KINDS[name][0], person=person, group=True, thread=THREAD)]
+        return [await self.post(chat, content, person=person, group=group) for content in KINDS[name]]
 
     async def delete(self, *message_ids: str, chat: str, person: Person = ADA) -> None:
         """Somebody deletes a message; or a moderator several at once, which Discord tells in one event."""

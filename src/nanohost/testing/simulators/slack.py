@@ -22,7 +22,6 @@ from aiohttp import WSMsgType, web
 from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
 from nanohost.testing.simulators._slack_kinds import CONTENTS, IN_THREAD, KINDS, RENAMED, REPLY, ROOT
 from nanohost.testing.simulators._unavailable import unavailable
 
@@ -176,8 +175,7 @@ class SlackSimulator(Simulator):
         file: tuple[str, bytes] | None = None,
     ) -> str:
         if message_id in self._events:
-            for type_, payload in self._events[message_id]:
-                await self._deliver(type_, payload, about=message_id)
+            await self._tell_events(message_id)
             return message_id
         ts = message_id or self.next_ts()
         self._people.setdefault(person.id, person)
@@ -191,12 +189,8 @@ class SlackSimulator(Simulator):
             event |= {"subtype": "file_share", "files": [self.describe(stored)]}
             shown = replace(shown, file_name=stored.name, file_bytes=stored.content)
         await self.show(shown)
-        self._events[ts] = [("events_api", self._callback(event))]
-        if mention and _type_of(chat) != "im":
-            twin = {key: value for key, value in event.items() if key not in ("channel_type", "subtype")}
-            self._events[ts].append(("events_api", self._callback(twin | {"type": "app_mention"})))
-        for type_, payload in self._events[ts]:
-            await self._deliver(type_, payload, about=ts)
+        self._keep_events(ts, event, mentions=mention)
+        await self._tell_events(ts)
         return ts
 
     async def post(
@@ -221,13 +215,21 @@ class SlackSimulator(Simulator):
         text = event.get("text")
         wire = text if isinstance(text, str) else ""
         await self.show(Shown(id=ts, chat=chat, text=_read_mrkdwn(wire), raw=wire, sender=person.id, thread=thread))
+        self._keep_events(ts, event, mentions=f"<@{ME}" in json.dumps(content))
+        if heard:
+            await self._tell_events(ts)
+        return ts
+
+    def _keep_events(self, ts: str, event: Asked, *, mentions: bool) -> None:
+        """What Slack tells of a message, now and whenever it tells it again: a mention in a channel is told twice."""
         self._events[ts] = [("events_api", self._callback(event))]
-        if f"<@{ME}" in json.dumps(content) and _type_of(chat) != "im":
+        if mentions and _type_of(str(event["channel"])) != "im":
             twin = {key: value for key, value in event.items() if key not in ("channel_type", "subtype")}
             self._events[ts].append(("events_api", self._callback(twin | {"type": "app_mention"})))
-        for type_, payload in self._events[ts] if heard else ():
+
+    async def _tell_events(self, ts: str) -> None:
+        for type_, payload in self._events[ts]:
             await self._deliver(type_, payload, about=ts)
-        return ts
 
     def _completed(self, content: Mapping[str, object]) -> Asked:
         whole = dict(content)
@@ -239,18 +241,16 @@ class SlackSimulator(Simulator):
             whole["attachments"] = [self._completed(one) if isinstance(one, dict) else one for one in shared]
         return whole
 
-    def contents(self) -> Mapping[Content, Sequence[str]]:
-        return {**CONTENTS, **CHANGES}
+    def examples(self) -> Mapping[Content, Sequence[str]]:
+        return CONTENTS
 
-    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        if kind in NAMES:
-            return [await send_and_change(self, kind, chat, person=person, group=group)]
-        if kind == RENAMED:  # a direct message is none
+    async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
+        if name == RENAMED:  # a direct message is none
             await self.rename(A_CHANNEL, ITS_NEW_ID)
             return ()
-        if kind in (IN_THREAD, REPLY):
-            return [await self._send_in_thread(kind, person)]
-        return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+        if name in (IN_THREAD, REPLY):
+            return [await self._send_in_thread(name, person)]
+        return [await self.post(chat, content, person=person, group=group) for content in KINDS[name]]
 
     async def _send_in_thread(self, kind: str, person: Person) -> str:
         """Somebody writes below what Bob wrote in a channel; direct messages are one conversation. For a REPLY the bot

@@ -23,7 +23,6 @@ from aiohttp import web
 
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
 from nanohost.testing.simulators._telegram_html import BadMarkup, Read, read, utf16_length
 from nanohost.testing.simulators._telegram_kinds import CONTENTS, KINDS, PINNED, SERVICE, SUPERGROUP
 from nanohost.testing.simulators._unavailable import unavailable
@@ -362,19 +361,20 @@ class TelegramSimulator(Simulator):
         self._updates.append(_Waiting(number, {"update_id": number, **update}))
         await self.changed()
 
-    def contents(self) -> Mapping[Content, Sequence[str]]:
-        return {**CONTENTS, **{content: names for content, names in CHANGES.items() if content != Content.DELETION}}
+    def examples(self) -> Mapping[Content, Sequence[str]]:
+        return CONTENTS
 
-    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        if kind == SUPERGROUP:  # a person's chat never is one
+    def contents(self) -> Mapping[Content, Sequence[str]]:
+        return {kind: names for kind, names in super().contents().items() if kind != Content.DELETION}
+
+    async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
+        if name == SUPERGROUP:  # a person's chat never is one
             await self.become_supergroup(A_GROUP, ITS_SUPERGROUP)
             return ()
-        if kind == PINNED:
-            await self.service(chat, SERVICE[kind], group=group)
+        if name == PINNED:
+            await self.service(chat, SERVICE[name], group=group)
             return ()
-        if kind in NAMES:
-            return [await send_and_change(self, kind, chat, person=person, group=group)]
-        return [await self.post(chat, content, person=person, group=group) for content in KINDS[kind]]
+        return [await self.post(chat, content, person=person, group=group) for content in KINDS[name]]
 
     def latest(self) -> str:
         """The id of the latest message of a person that the bot was told of."""

@@ -25,7 +25,6 @@ from aiohttp import web
 
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
 from nanohost.testing.simulators._unavailable import unavailable
 from nanohost.testing.simulators._whatsapp_kinds import CLOUD, CLOUD_CONTENTS
 
@@ -248,14 +247,12 @@ class WhatsAppSimulator(Simulator):
         self._tell(chat, webhook)
         return id
 
-    def contents(self) -> Mapping[Content, Sequence[str]]:
-        return {**CLOUD_CONTENTS, **CHANGES}
+    def examples(self) -> Mapping[Content, Sequence[str]]:
+        return CLOUD_CONTENTS
 
-    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        if kind in NAMES:
-            return [await send_and_change(self, kind, chat, person=person, group=group)]
-        ids = [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[kind]]
-        await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
+    async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
+        ids = [await self.say(chat, self._stored_in(one), person=person, group=group) for one in CLOUD[name]]
+        await self.show(Shown(id=ids[0], chat=chat, text=f"[{name}]", raw="", sender=person.id))
         return ids
 
     async def delete(self, message_id: str, *, chat: str, person: Person = ADA) -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
-from nanohost.testing.simulators._changes import CHANGES, NAMES, send_and_change
 from nanohost.testing.simulators._whatsapp_kinds import LINKED, LINKED_CONTENTS
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
 from nanohost.wa_bridge.kinds import Around
@@ -188,15 +187,13 @@ class WhatsAppLinkedSimulator(Simulator):
             self._deliver(said)
         return id
 
-    def contents(self) -> Mapping[Content, Sequence[str]]:
-        return {**LINKED_CONTENTS, **CHANGES}
+    def examples(self) -> Mapping[Content, Sequence[str]]:
+        return LINKED_CONTENTS
 
-    async def send_kind(self, kind: str, chat: str, *, person: Person = ADA, group: bool = False) -> Sequence[str]:
-        if kind in NAMES:
-            return [await send_and_change(self, kind, chat, person=person, group=group)]
-        ids = [self._new_id() for _ in LINKED[kind]]
-        await self.show(Shown(id=ids[0], chat=chat, text=f"[{kind}]", raw="", sender=person.id))
-        for id, content in zip(ids, LINKED[kind], strict=True):
+    async def send_example(self, name: str, chat: str, *, person: Person, group: bool) -> Sequence[str]:
+        ids = [self._new_id() for _ in LINKED[name]]
+        await self.show(Shown(id=ids[0], chat=chat, text=f"[{name}]", raw="", sender=person.id))
+        for id, content in zip(ids, LINKED[name], strict=True):
             whole = json.loads(json.dumps(content).replace('"ALBUM"', json.dumps(ids[0])))
             await self.say(chat, whole, person=person, message_id=id, file=b"example")
         return ids
