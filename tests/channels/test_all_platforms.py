@@ -37,7 +37,6 @@ from nanohost_protocol.payloads import ChatOut, EditOut, encode
 from nanohost_protocol.times import from_text
 from tests.channels.everywhere import Everywhere, bobs_chat, hosted, platform_names, play, read_by
 from tests.crash.victims import HostProcess
-from tests.flows.test_operator import types
 from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
 from tests.support.invariants import assert_clean, until
@@ -251,8 +250,8 @@ async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator
             held = "unknown" if name == MAY_DOUBLE else "sent"
             await until_ledger(flow, name, held, "sent")
         assert world.read() == {name: ["echo: one", "echo: two"] for name in world.platforms}
-        [unknown] = (await types(flow, "status"))["deliveries_unknown"]
-        await types(flow, "deliveries resend", unknown["session"], unknown["seq"])
+        [unknown] = (await flow.types("status"))["deliveries_unknown"]
+        await flow.types("deliveries resend", unknown["session"], unknown["seq"])
         await until_ledger(flow, MAY_DOUBLE, "sent", "sent")
     assert world.read()[MAY_DOUBLE] == ["echo: one", "echo: two", "echo: one"]
 

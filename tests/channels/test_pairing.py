@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,8 +13,6 @@ from nanohost.app import Parts, running_host
 from nanohost.channel_api import Address, NotSent, OutboundText, Receipt
 from nanohost.channels.connections import Connections
 from nanohost.channels.loader import Catalogue
-from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find as command
 from nanohost.home import Home, hold
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import roles, users
@@ -39,14 +36,6 @@ async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[Flow]:
                 yield flow
 
 
-async def pair(flow: Flow, channel: str) -> Any:
-    host = flow.host
-    context = CommandContext(
-        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
-    )
-    return await command("pair").call(context, {"channel": channel})
-
-
 async def reads(platform: Simulator, *beginnings: str) -> None:
     """Until Ada has read messages that begin so."""
 
@@ -60,7 +49,7 @@ async def reads(platform: Simulator, *beginnings: str) -> None:
 async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_answered(tmp_path: Path) -> None:
     telegram = find("telegram")
     async with fresh(tmp_path, telegram) as flow:
-        made = await pair(flow, "telegram")
+        made = await flow.types("pair", "telegram")
         assert made["state"] == "connected"
         assert made["link"].startswith("https://t.me/")
         [start] = parse_qs(urlsplit(made["link"]).query)["start"]
@@ -80,7 +69,7 @@ async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code
     if name == "telegram":
         here, telegram = telegram, find("slack")
     async with fresh(tmp_path, here, telegram) as flow:
-        made = await pair(flow, name)
+        made = await flow.types("pair", name)
         assert (made["link"] is not None) is (name in {"telegram", "whatsapp"})
         await here.write(here.dm, made["code"].lower())
         await reads(here, "You are the owner now.")
@@ -99,7 +88,7 @@ async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code
 
 async def test_a_number_on_whatsapp_is_a_link(tmp_path: Path) -> None:
     async with fresh(tmp_path, find("whatsapp")) as flow:
-        made = await pair(flow, "whatsapp")
+        made = await flow.types("pair", "whatsapp")
         assert made["link"] == f"https://wa.me/15550001111?text={made['code']}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from nanohost.app import opened_store
 from nanohost.channel_api import Address, Ambiguous, OutboundText, Receipt
+from nanohost.clock import Clock
 from nanohost.delivery.delivery import Delivery
 from nanohost.delivery.outcome import SERVER_ERROR_PAUSES_S
 from nanohost.home import Home
@@ -31,6 +33,15 @@ FAKE = ("fake", "default")
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with opened_store(Home(tmp_path), durable=False) as store:
         yield store
+
+
+@asynccontextmanager
+async def delivering(store: Store, root: Path, clock: Clock, fake: FakeChannel) -> AsyncIterator[Delivery]:
+    """A delivery that is at work, with one channel."""
+    mailboxes = Mailboxes(Home(root).sessions, durable=False)
+    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
+    async with mailboxes.opened(), fake.connected(), delivery.opened():
+        yield delivery
 
 
 async def _enter(
@@ -66,9 +77,7 @@ async def _enter(
 @pytest.mark.behaviour("DL-04")
 async def test_what_waits_for_a_channel_goes_out_at_the_first_sign_of_life(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()  # the clock stands still: no pause ends by itself
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.down = True
         lane = await _enter(store, clock, "first", 1)
         delivery.on_entry(lane)
@@ -94,9 +103,7 @@ class CountingClock(ManualClock):
 async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Store, tmp_path: Path) -> None:
     """Every message of a person is one, and each chat may have something for later."""
     clock, fake = CountingClock(), FakeChannel()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         delivery.on_entry(await _enter(store, clock, "later", 1, not_before=clock.now() + timedelta(hours=1)))
         await clock.somebody_sleeps()
         before = clock.sleeps
@@ -109,9 +116,7 @@ async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Sto
 @pytest.mark.behaviour("DL-07")
 async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.down = True
         delivery.on_entry(await _enter(store, clock, "first", 1))
         await fake.wait_for_attempts(1)
@@ -153,9 +158,7 @@ async def test_a_platform_that_answers_nothing_but_failures_is_waited_for_and_al
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.fails_for = ""
         for seq, text in ((1, "one"), (3, "two")):
             delivery.on_entry(await _enter(store, clock, text, seq))
@@ -175,9 +178,7 @@ async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_an
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.fails_for = "spoiled"
         delivery.on_entry(await _enter(store, clock, "spoiled", 1))
         delivery.on_entry(await _enter(store, clock, "behind it", 3))
@@ -198,9 +199,7 @@ async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_an
 @pytest.mark.behaviour("DL-04")
 async def test_a_short_burst_of_failures_holds_a_chat_for_seconds(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), Failing()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.fails_for = ""
         delivery.on_entry(await _enter(store, clock, "hello", 1))
         await _until_asked(clock, fake, 2)
@@ -215,9 +214,7 @@ async def test_a_burst_in_which_others_go_through_holds_a_chat_for_half_a_minute
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.fails_for = "mine"
         delivery.on_entry(await _enter(store, clock, "mine", 1))
         for number in range(5):
@@ -235,9 +232,7 @@ async def test_what_a_failing_platform_did_not_take_is_tried_at_once_when_somebo
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.fails_for = ""
         delivery.on_entry(await _enter(store, clock, "hello", 1))
         await _until_asked(clock, fake, 8)
@@ -252,9 +247,7 @@ async def test_a_message_on_which_its_platform_chokes_does_not_hold_its_chat_for
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         fake.fails_for = "spoiled"
         delivery.on_entry(await _enter(store, clock, "spoiled", 1))
         delivery.on_entry(await _enter(store, clock, "behind it", 3))
@@ -272,9 +265,7 @@ async def test_what_an_operator_decided_is_done_at_once_also_after_the_disk_was_
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), FakeChannel()
-    mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
-    delivery = Delivery(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
-    async with mailboxes.opened(), fake.connected(), delivery.opened():
+    async with delivering(store, tmp_path, clock, fake) as delivery:
         async with store.transaction() as tx:
             await tx.run("CREATE TRIGGER full BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END")
         lane = await _enter(store, clock, "first", 1)

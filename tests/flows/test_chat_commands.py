@@ -20,7 +20,6 @@ from nanohost_protocol.rows import InKind, NewMessageIn
 from nanohost_protocol.schema import OUTBOUND
 from nanohost_protocol.sqlite import reading
 from tests.flows.stage import Stage
-from tests.flows.test_operator import types
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, claims_of, until
 
@@ -52,7 +51,7 @@ async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one
         await flow.wire(script=WORKS)
         await watched.fake.person_writes("hi")
         await watched.fake.wait_for(1)
-        await types(flow, "groups restart", "main", message="a long one")
+        await flow.types("groups restart", "main", message="a long one")
         await claimed(flow)
         session = await flow.session()
         await flow.host.mailboxes.put(session, [_word("w2")])

@@ -14,8 +14,6 @@ import pytest
 
 from agent_runner.turn import BEGUN_AFRESH, OUTGROWN
 from nanohost.channel_api import Attachment
-from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
 from nanohost.errors import RuntimeUnavailable
 from nanohost.gateway.model_call import TOO_LARGE
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
@@ -206,18 +204,8 @@ async def test_a_spoiled_history_heals_in_one_message(
         api.rules.append(Rule(_is_not_begun_afresh, refusal))
         await able.person_writes("is it yours?")
         await able.wait_for(3, LIMIT_S)
-        advice = await status(flow)
+        advice = await flow.status()
         await able.person_writes("and now?")
         await able.wait_for(4, LIMIT_S)
     assert [message.text for message in able.sent] == ["A garden.", told, "Yes.", "Yes."]
     assert "begins a new one by itself; if it lasts: /clear in that chat" in advice
-
-
-async def status(flow: Flow) -> str:
-    """What nanohost status says."""
-    host = flow.host
-    context = CommandContext(
-        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
-    )
-    command = find("status")
-    return command.render(await command.call(context, {}))

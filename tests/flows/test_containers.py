@@ -7,13 +7,9 @@ import signal
 
 import pytest
 
-from nanohost.clock import SystemClock
-from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
 from nanohost.home import HomeBusy
 from nanohost.mailbox import queries
 from nanohost.runtimes.port import Container
-from nanohost.settings import Settings
 from tests.flows.stage import Stage
 from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
@@ -171,11 +167,7 @@ async def test_status_says_of_each_session_why_it_has_no_container(watched: Stag
         await flow.wire()
         await watched.fake.person_writes("hi")
         await watched.fake.wait_for(1)
-        context = CommandContext(
-            home=flow.home, settings=Settings(), clock=SystemClock(), store=flow.host.store, live=flow.host
-        )
-        command = find("status")
-        shown = command.render(await command.call(context, {}))
+        shown = await flow.status()
     assert "Sessions whose containers fail" in shown
     assert "no container: the engine has no room" in shown
 

@@ -10,7 +10,6 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
-from tests.flows.test_operator import types
 from tests.support.flow import Flow
 
 FAMILY = {"group": "main", "name": "family"}
@@ -21,7 +20,7 @@ TOLD = [
 
 
 async def create(flow: Flow) -> None:
-    await types(flow, "destinations create", "main", "family", channel="fake", chat="c2")
+    await flow.types("destinations create", "main", "family", channel="fake", chat="c2")
 
 
 async def reasons(flow: Flow, count: int) -> list[str]:
@@ -76,7 +75,7 @@ async def test_an_agent_is_told_that_a_destination_is_gone(watched: Stage) -> No
         await create(flow)
         await watched.fake.person_writes("tell them")
         await watched.fake.wait_for(2)
-        await types(flow, "destinations delete", "main", "family")
+        await flow.types("destinations delete", "main", "family")
         session = await flow.session()
         told = await flow.host.mailboxes.inbound(session, lambda box: (box.destinations(), box.default_destination()))
         assert ([one.name for one in told[0]], told[1]) == (["c1"], "c1")
@@ -90,7 +89,7 @@ async def test_a_destination_is_for_its_agent_group_alone(watched: Stage) -> Non
     async with watched.host() as flow:
         await flow.wire("c1", script=TOLD)
         await flow.group("work")
-        await types(flow, "destinations create", "work", "family", channel="fake", chat="c2")
+        await flow.types("destinations create", "work", "family", channel="fake", chat="c2")
         await watched.fake.person_writes("tell them")
         await watched.fake.wait_for(1)
     assert flow.texts("c2") == []
@@ -121,7 +120,7 @@ LATER = [
 async def planned(flow: Flow) -> None:
     """Wait until the host has taken over what is to be sent again and again, so all that came before it."""
     async with asyncio.timeout(HANG_S):
-        while not await types(flow, "tasks list"):  # noqa: ASYNC110 - the database announces nothing
+        while not await flow.types("tasks list"):  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)
 
 
@@ -133,13 +132,13 @@ async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(wat
         await watched.fake.person_writes("later")
         await watched.fake.wait_for(1)
         await planned(flow)
-        gone = await types(flow, "destinations delete", "main", "family")
+        gone = await flow.types("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (1, 1)
-        assert await types(flow, "tasks list") == []
-        [waited] = await types(flow, "deliveries list", status="dropped")
+        assert await flow.types("tasks list") == []
+        [waited] = await flow.types("deliveries list", status="dropped")
         assert waited["reason"] == "the destination family was taken away"
         await create(flow)  # under the same name again: it is another permission
-        assert (await types(flow, "destinations delete", "main", "family"))["messages"] == 0
+        assert (await flow.types("destinations delete", "main", "family"))["messages"] == 0
     assert flow.texts("c2") == []
 
 
@@ -151,7 +150,7 @@ async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_trie
         watched.fake.hold()
         await watched.fake.person_writes("tell them")
         await watched.fake.wait_for_attempts(2)
-        assert (await types(flow, "destinations delete", "main", "family"))["messages"] == 0
+        assert (await flow.types("destinations delete", "main", "family"))["messages"] == 0
         watched.fake.limited_chats["c2"] = 0.5
         watched.fake.release()
         assert await reasons(flow, 1) == ["the destination family was taken away"]
@@ -163,11 +162,11 @@ async def test_what_waits_for_a_chat_that_has_another_name_stays(watched: Stage)
     async with watched.host() as flow:
         await flow.wire("c1", script=LATER)
         await create(flow)
-        await types(flow, "destinations create", "main", "smiths", channel="fake", chat="c2")
+        await flow.types("destinations create", "main", "smiths", channel="fake", chat="c2")
         await watched.fake.person_writes("later")
         await watched.fake.wait_for(1)
         await planned(flow)
-        gone = await types(flow, "destinations delete", "main", "family")
+        gone = await flow.types("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (0, 0)
-        gone = await types(flow, "destinations delete", "main", "smiths")
+        gone = await flow.types("destinations delete", "main", "smiths")
         assert (gone["messages"], gone["tasks"]) == (1, 1)

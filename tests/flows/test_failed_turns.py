@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 
-from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
 from nanohost.keeper.watchdog import NOT_YET
 from nanohost.mailbox import queries
 from tests.flows.stage import Stage
@@ -55,15 +53,6 @@ async def rows(flow: Flow, query: str, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def status(flow: Flow) -> str:
-    host = flow.host
-    context = CommandContext(
-        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
-    )
-    command = find("status")
-    return command.render(await command.call(context, {}))
-
-
 @pytest.mark.behaviour("RU-04")
 async def test_who_writes_again_while_the_model_is_limited_is_not_told_again_and_all_is_answered_in_the_end(
     watched: Stage,
@@ -91,11 +80,11 @@ async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until
         await watched.fake.person_writes("one")
         [told] = await watched.fake.wait_for(1)
         assert "operator has to" in told.text
-        assert "ANTHROPIC_API_KEY" in await status(flow)
+        assert "ANTHROPIC_API_KEY" in await flow.status()
         await watched.fake.person_writes("two")
         await watched.fake.wait_for(2)
         await rows(flow, "SELECT session_id FROM turn_failures", 0)
-        assert "ANTHROPIC_API_KEY" not in await status(flow)
+        assert "ANTHROPIC_API_KEY" not in await flow.status()
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")

@@ -5,32 +5,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
-from typing import Any
 
 import pytest
 
 from nanohost.channel_api import Capabilities
-from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.errors import UsageError
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
 from tests.flows.test_delivery import attempts, statuses
-from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
 
 ASK: dict[str, object] = {"ambiguous": "ask"}
-
-
-async def types(flow: Flow, words: str, *parts: object, **arguments: object) -> Any:
-    """What an operator gets for a command; the parts are its positional arguments."""
-    host = flow.host
-    context = CommandContext(
-        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
-    )
-    command = find(words)
-    return await command.call(context, dict(zip(command.positional, parts, strict=True)) | arguments)
 
 
 @pytest.mark.behaviour("DL-03", "OP-01")
@@ -40,18 +27,18 @@ async def test_a_refused_message_is_shown_in_status_and_is_sent_when_the_operato
         await flow.wire()
         await watched.fake.person_writes("one")
         await statuses(flow, ["dead"])
-        status = await types(flow, "status")
+        status = await flow.types("status")
         [dead] = status["deliveries_dead"]
         assert "nanohost deliveries resend" in find("status").render(status)
         watched.fake.refuses = False
-        done = await types(flow, "deliveries resend", dead["session"], dead["seq"])
+        done = await flow.types("deliveries resend", dead["session"], dead["seq"])
         assert (done["status"], done["next"]) == ("pending", "it is sent now")
         await statuses(flow, ["sent"])
-        shown = await types(flow, "deliveries show", dead["session"][:5], dead["seq"])
+        shown = await flow.types("deliveries show", dead["session"][:5], dead["seq"])
         assert [(one["number"], one["outcome"]) for one in shown["tries"]] == [(1, "refused"), (2, "sent")]
         assert shown["text"] == "echo: one"
         with pytest.raises(UsageError, match="was sent; it cannot be sent again"):
-            await types(flow, "deliveries resend", dead["session"], dead["seq"])
+            await flow.types("deliveries resend", dead["session"], dead["seq"])
     assert flow.texts() == ["echo: one"]
 
 
@@ -70,16 +57,16 @@ async def test_a_message_that_is_sent_again_does_not_wait_for_one_that_waits_lon
         watched.fake.rate_limited_after_s = None
         session = await flow.session()
         first, second = (
-            await types(flow, "deliveries list", status="dead"),
-            await types(flow, "deliveries list", status="pending", session=session.id),
+            await flow.types("deliveries list", status="dead"),
+            await flow.types("deliveries list", status="pending", session=session.id),
         )
-        await types(flow, "deliveries resend", session.id, first[0]["seq"])
+        await flow.types("deliveries resend", session.id, first[0]["seq"])
         await statuses(flow, ["sent", "pending"])
-        await types(flow, "deliveries drop", session.id, second[0]["seq"], reason="too late")
+        await flow.types("deliveries drop", session.id, second[0]["seq"], reason="too late")
         await statuses(flow, ["sent", "dropped"])
         await watched.fake.person_writes("three")
         await statuses(flow, ["sent", "dropped", "sent"])
-        [dropped] = await types(flow, "deliveries list", status="dropped")
+        [dropped] = await flow.types("deliveries list", status="dropped")
         assert dropped["reason"] == "dropped by the operator: too late"
     assert flow.texts() == ["echo: one", "echo: three"]
 
@@ -95,10 +82,10 @@ async def test_a_message_that_is_dropped_makes_way_for_the_next_one_at_once(watc
         await watched.fake.person_writes("two")
         await statuses(flow, ["pending", "pending"])
         watched.fake.rate_limited_after_s = None
-        last, first = await types(flow, "deliveries list")
+        last, first = await flow.types("deliveries list")
         assert (last["attempts"], first["attempts"]) in {(0, 1), (1, 0)}
         waiting = first if first["attempts"] else last
-        await types(flow, "deliveries drop", waiting["session"], waiting["seq"])
+        await flow.types("deliveries drop", waiting["session"], waiting["seq"])
         await statuses(flow, ["dropped", "sent"])
     assert flow.texts() == ["echo: two"]
 
@@ -112,12 +99,12 @@ async def test_what_may_have_been_sent_is_held_for_the_operator_and_holds_up_not
         await statuses(flow, ["unknown"])
         await watched.fake.person_writes("two")
         await statuses(flow, ["unknown", "sent"])
-        status = await types(flow, "status")
+        status = await flow.types("status")
         [held] = status["deliveries_unknown"]
         assert "deliveries resend" in find("status").render(status)
-        await types(flow, "deliveries drop", held["session"], held["seq"], reason="they have it")
+        await flow.types("deliveries drop", held["session"], held["seq"], reason="they have it")
         await statuses(flow, ["dropped", "sent"])
-        await types(flow, "deliveries resend", held["session"], held["seq"])
+        await flow.types("deliveries resend", held["session"], held["seq"])
         await statuses(flow, ["sent", "sent"])
     assert flow.texts() == ["echo: one", "echo: two", "echo: one"]
 
@@ -167,7 +154,7 @@ async def test_a_revoked_key_pauses_the_channel_and_nothing_is_given_up(watched:
         await watched.fake.wait_for_attempts(1)
     async with watched.host(clock=HastyClock(2000)) as flow:
         await watched.fake.wait_for_attempts(8)
-        status = await types(flow, "status")
+        status = await flow.types("status")
         assert status["deliveries_waiting"][0]["reason"].startswith("auth: ")
         assert "auth: mend its token" in find("status").render(status)
         watched.fake.credentials_revoked = False

@@ -7,11 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nanohost.commands.context import CommandContext
-from nanohost.commands.registry import find
 from nanohost.errors import UsageError
 from nanohost.mailbox import queries
-from nanohost.settings import Settings
 from nanohost.testing.limits import HANG_S
 from nanohost_protocol.rows import Turn
 from tests.flows.stage import Stage
@@ -23,14 +20,6 @@ ONCE: Script = [
     {"match": "long", "attempt": 1, "actions": [{"hang": True}]},
     {"match": "long", "actions": [{"answer": "done with {text}"}]},
 ]
-
-
-async def asks(flow: Flow, words: str, **arguments: object) -> object:
-    """An operator's command on the running host."""
-    context = CommandContext(
-        home=flow.home, settings=Settings(), clock=flow.host.clock, store=flow.host.store, live=flow.host
-    )
-    return await find(words).call(context, arguments)
 
 
 async def lease(flow: Flow) -> str | None:
@@ -64,7 +53,7 @@ async def test_restart_lets_the_turn_end_and_starts_a_fresh_container(stage: Sta
         await stage.fake.person_writes("slow")
         await claimed(flow)
         before = await lease(flow)
-        assert await asks(flow, "groups restart", folder="main")
+        assert await flow.types("groups restart", folder="main")
         await stage.fake.wait_for(1)
         await replaced(flow, before)
         assert [turn.attempt for turn in await turns(flow)] == [1]
@@ -78,7 +67,7 @@ async def test_restart_now_runs_the_turn_again_without_a_lost_try(watched: Stage
         await watched.fake.person_writes("long")
         await claimed(flow)
         before = await lease(flow)
-        await asks(flow, "groups restart", folder="main", now=True)
+        await flow.types("groups restart", folder="main", now=True)
         await watched.fake.wait_for(1)
         await replaced(flow, before)
         assert await flow.host.store.all("SELECT * FROM spared_tries") == []
@@ -92,7 +81,7 @@ async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(st
         await stage.fake.person_writes("slow")
         await claimed(flow)
         before = await lease(flow)
-        await asks(flow, "groups restart", folder="main", message="you have a new tool")
+        await flow.types("groups restart", folder="main", message="you have a new tool")
         await stage.fake.wait_for(1)
         await replaced(flow, before)
 
@@ -108,7 +97,7 @@ async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(st
 async def test_restart_of_a_group_without_containers_starts_none(watched: Stage) -> None:
     async with watched.host() as flow:
         await flow.wire()
-        assert await asks(flow, "groups restart", folder="main", message="hello") == {"group": "main", "restarted": []}
+        assert await flow.types("groups restart", folder="main", message="hello") == {"group": "main", "restarted": []}
         assert await flow.containers() == []
 
 
@@ -119,10 +108,10 @@ async def test_a_session_is_stopped_by_command_and_goes_on_with_the_next_message
         await watched.fake.person_writes("one")
         await watched.fake.wait_for(1)
         session = await flow.session()
-        await asks(flow, "sessions stop", id=session.id)
+        await flow.types("sessions stop", id=session.id)
         await until(lambda: not flow.host.keeper.containers())
         with pytest.raises(UsageError, match="no container that runs"):
-            await asks(flow, "sessions stop", id=session.id)
+            await flow.types("sessions stop", id=session.id)
         await watched.fake.person_writes("two")
         await watched.fake.wait_for(2)
 

@@ -13,7 +13,6 @@ from nanohost.app import opened_store
 from nanohost.testing.limits import HANG_S
 from nanohost_protocol.times import to_text
 from tests.flows.stage import Stage
-from tests.flows.test_operator import types
 from tests.flows.test_turns import fails
 from tests.support.flow import Flow
 
@@ -24,7 +23,7 @@ async def shown(flow: Flow, task: str, fits: Callable[[Mapping[str, Any]], bool]
     """The task as it is shown, once that fits."""
     async with asyncio.timeout(HANG_S):
         while True:
-            found: Mapping[str, Any] = await types(flow, "tasks show", task)
+            found: Mapping[str, Any] = await flow.types("tasks show", task)
             if fits(found):
                 return found
             await asyncio.sleep(0.02)
@@ -47,7 +46,7 @@ async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_c
     async with watched.host() as flow:
         await flow.wire(script=COSTS)
         await greeted(watched, flow)
-        made = await types(flow, "tasks create", group="main", prompt="what does it cost", at="in 1s")
+        made = await flow.types("tasks create", group="main", prompt="what does it cost", at="in 1s")
         assert flow.texts() == []
         await watched.fake.wait_for(1)
         done = await shown(flow, made["id"], lambda task: task["runs"][0]["ended"] is not None)
@@ -63,12 +62,12 @@ async def test_a_series_can_be_run_beside_its_schedule(watched: Stage) -> None:
     async with watched.host() as flow:
         await flow.wire()
         await greeted(watched, flow)
-        made = await types(flow, "tasks create", group="main", prompt="look", cron="0 0 1 1 *")
+        made = await flow.types("tasks create", group="main", prompt="look", cron="0 0 1 1 *")
         for number in (1, 2):
-            await types(flow, "tasks run", made["id"])
+            await flow.types("tasks run", made["id"])
             await watched.fake.wait_for(number)
             await shown(flow, made["id"], ended(number))
-        task = await types(flow, "tasks show", made["id"])
+        task = await flow.types("tasks show", made["id"])
         assert (task["status"], len(task["runs"])) == ("active", 2)
         assert task["next_due"].endswith("-01-01T00:00:00+00:00")
     assert flow.texts() == ["echo: look", "echo: look"]
@@ -80,9 +79,9 @@ async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_ho
         await flow.wire()
         await greeted(watched, flow)
         await flow.group(script=fails("permanent"))
-        made = await types(flow, "tasks create", group="main", prompt="look", cron="0 0 1 1 *")
+        made = await flow.types("tasks create", group="main", prompt="look", cron="0 0 1 1 *")
         for number in (1, 2, 3):
-            await types(flow, "tasks run", made["id"])
+            await flow.types("tasks run", made["id"])
             failed = await shown(flow, made["id"], ended(number))
             assert failed["failures_in_a_row"] == number
         assert failed["status"] == "paused"
@@ -91,9 +90,9 @@ async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_ho
         [told] = [text for text in flow.texts() if "paused" in text]
         assert f"nanohost tasks resume {made['id']}" in told
         await flow.group(script=[])
-        resumed = await types(flow, "tasks resume", made["id"])
+        resumed = await flow.types("tasks resume", made["id"])
         assert resumed["status"] == "active"
-        await types(flow, "tasks run", made["id"])
+        await flow.types("tasks run", made["id"])
         good = await shown(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
         assert good["failures_in_a_row"] == 0
 
@@ -103,7 +102,7 @@ async def test_a_task_that_fell_due_while_no_host_ran_is_done_when_one_does(watc
     async with watched.host() as flow:
         await flow.wire()
         await greeted(watched, flow)
-        made = await types(flow, "tasks create", group="main", prompt="look", at="in 3h")
+        made = await flow.types("tasks create", group="main", prompt="look", at="in 3h")
     async with opened_store(flow.home, durable=False) as store, store.transaction() as tx:
         await tx.run("UPDATE tasks SET next_due = ?", (to_text(flow.host.clock.now() - timedelta(hours=2)),))
     async with watched.host() as flow:

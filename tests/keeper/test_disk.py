@@ -7,7 +7,7 @@ import asyncio
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -74,6 +74,22 @@ async def store_with_owner(root: Path, clock: ManualClock) -> AsyncIterator[Stor
         yield store
 
 
+def reserve_of(
+    store: Store, clock: ManualClock, told: Told, *folders: Path, space: Callable[[Path], Space] = space_of
+) -> DiskReserve:
+    """Half a gigabyte of whatever disk these lie on."""
+    return DiskReserve(
+        store=store,
+        clock=clock,
+        folders=folders,
+        reserve=512 * MIB,
+        containers=told,
+        takes=told,
+        follows=told,
+        space=space,
+    )
+
+
 @pytest.mark.parametrize(
     ("space", "was_short", "short"),
     [
@@ -102,9 +118,7 @@ async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_g
     disk, clock, told = tmp_path / "disk", ManualClock(), Told()
     with small_disk(disk, 40):
         async with store_with_owner(tmp_path / "home", clock) as store:
-            reserve = DiskReserve(
-                store=store, clock=clock, folders=[disk], reserve=512 * MIB, containers=told, takes=told, follows=told
-            )
+            reserve = reserve_of(store, clock, told, disk)
             await reserve.look()
             assert told.words == []
             (disk / "hoard").write_bytes(b"\1" * (space_of(disk).free - MIB))
@@ -132,16 +146,7 @@ async def test_what_may_fill_a_disk_is_not_removed_before_it_was_counted_nor_see
         free[0] = 9_000
 
     async with store_with_owner(tmp_path / "home", clock) as store:
-        reserve = DiskReserve(
-            store=store,
-            clock=clock,
-            folders=[tmp_path],
-            reserve=500 * MIB,
-            containers=told,
-            takes=told,
-            follows=told,
-            space=left,
-        )
+        reserve = reserve_of(store, clock, told, tmp_path, space=left)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reserve.unless_short(cut))
             await begun.wait()
@@ -158,9 +163,7 @@ async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path
     disk, clock, told = tmp_path / "disk", ManualClock(), Told()
     with small_disk(disk, 40):
         async with store_with_owner(disk, clock) as store:
-            reserve = DiskReserve(
-                store=store, clock=clock, folders=[disk], reserve=512 * MIB, containers=told, takes=told, follows=told
-            )
+            reserve = reserve_of(store, clock, told, disk)
             with suppress(OSError), (disk / "hoard").open("wb", buffering=0) as hoard:
                 while True:
                     hoard.write(b"\1" * 4096)
@@ -204,9 +207,7 @@ async def test_a_disk_without_free_inodes_stops_containers_as_one_without_bytes_
     disk, clock, told = tmp_path / "disk", ManualClock(), Told()
     with small_disk(disk, 40, inodes=1000):
         async with store_with_owner(tmp_path / "home", clock) as store:
-            reserve = DiskReserve(
-                store=store, clock=clock, folders=[disk], reserve=512 * MIB, containers=told, takes=told, follows=told
-            )
+            reserve = reserve_of(store, clock, told, disk)
             await reserve.look()
             assert told.words == []
             for number in range(space_of(disk).free_inodes - 49):
@@ -226,9 +227,7 @@ async def test_every_file_system_that_is_written_is_watched_and_the_one_that_is_
     with small_disk(disk, 40):
         async with store_with_owner(home, clock) as store:
             folders = [home, home / "data", disk, tmp_path / "gone"]
-            reserve = DiskReserve(
-                store=store, clock=clock, folders=folders, reserve=512 * MIB, containers=told, takes=told, follows=told
-            )
+            reserve = reserve_of(store, clock, told, *folders)
             (disk / "hoard").write_bytes(b"\1" * (space_of(disk).free - MIB))
             await reserve.look()
             assert [short.folder for short in reserve.shorts()] == [disk]
@@ -345,18 +344,9 @@ def test_the_folder_that_grew_most_is_named_and_the_largest_if_none_is_known_to_
     assert in_words(small, Scarce.INODES).endswith("grew by 524 files to 524 files (/groups/small)")
 
 
-def reserve_of(store: Store, clock: ManualClock, told: Told, folder: Path, left_mb: Sequence[int]) -> DiskReserve:
+def reserve_with(store: Store, clock: ManualClock, told: Told, folder: Path, left_mb: Sequence[int]) -> DiskReserve:
     """The reserve of a disk of 100,000 MiB, of which the last of `left_mb` is free."""
-    return DiskReserve(
-        store=store,
-        clock=clock,
-        folders=[folder],
-        reserve=512 * MIB,
-        containers=told,
-        takes=told,
-        follows=told,
-        space=lambda _: Space(total=100_000 * MIB, free=left_mb[-1] * MIB),
-    )
+    return reserve_of(store, clock, told, folder, space=lambda _: Space(total=100_000 * MIB, free=left_mb[-1] * MIB))
 
 
 async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_before_the_others_go_on(
@@ -366,7 +356,7 @@ async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_be
     device = tmp_path.stat().st_dev
     told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device), grown("far", 0, 1900, device=device + 1)])
     async with store_with_owner(tmp_path / "home", clock) as store:
-        reserve = reserve_of(store, clock, told, tmp_path, left)
+        reserve = reserve_with(store, clock, told, tmp_path, left)
         await reserve.look()
         reason = (
             "it took 1,500 MiB while the disk got short, most of it in its workspace folder, which takes 1,500 MiB now"
@@ -387,7 +377,7 @@ async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on
     device = tmp_path.stat().st_dev
     told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
-        reserve = reserve_of(store, clock, told, tmp_path, left)
+        reserve = reserve_with(store, clock, told, tmp_path, left)
         await reserve.look()
         await clock.advance(HOLD_EVERY_S)
         await reserve.look()
@@ -401,16 +391,7 @@ async def test_a_hold_that_the_disk_refuses_is_tried_again_twice_a_minute_and_no
     clock = ManualClock()
     told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=tmp_path.stat().st_dev)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
-        reserve = DiskReserve(
-            store=store,
-            clock=clock,
-            folders=[tmp_path],
-            reserve=512 * MIB,
-            containers=told,
-            takes=told,
-            follows=told,
-            space=lambda _: Space(total=100_000 * MIB, free=500 * MIB),
-        )
+        reserve = reserve_of(store, clock, told, tmp_path, space=lambda _: Space(total=100_000 * MIB, free=500 * MIB))
         for _ in range(10):
             await reserve.look()
         for held in (False, True):
@@ -429,16 +410,7 @@ async def test_a_disk_that_was_short_and_does_not_answer_is_still_short(tmp_path
         return Space(total=100_000 * MIB, free=(500 if len(answers) == 1 else 2000) * MIB)
 
     async with store_with_owner(tmp_path / "home", clock) as store:
-        reserve = DiskReserve(
-            store=store,
-            clock=clock,
-            folders=[tmp_path],
-            reserve=512 * MIB,
-            containers=told,
-            takes=told,
-            follows=told,
-            space=space,
-        )
+        reserve = reserve_of(store, clock, told, tmp_path, space=space)
         await reserve.look()
         answers.append(False)
         await reserve.look()

@@ -26,33 +26,35 @@ from tests.routing.test_strangers import owned as owned
 pytestmark = pytest.mark.behaviour("RT-14")
 
 
-async def arrives(world: World, id: str, text: str, kind: EventKind = EventKind.MESSAGE, of: str | None = None) -> None:
+async def arrives(
+    world: World,
+    id: str,
+    text: str,
+    kind: EventKind = EventKind.MESSAGE,
+    of: str | None = None,
+    *,
+    by: str = "u1",
+    is_group: bool = False,
+    mentions: bool = False,
+) -> None:
     """An event as intake leaves it, under this id."""
     event = InboundEvent(
         platform_id="c1",
         platform_message_id=id,
-        sender=Sender(handle="u1", name="Ada"),
+        sender=Sender(handle=by, name="Ada" if text else ""),
         text=text,
         sent_at=NOON,
         kind=kind,
         refers_to=of,
+        is_group=is_group,
+        mentions_bot=mentions,
     )
     async with world.store.transaction() as tx:
         await events.add(tx, CHAT, event, now=NOON)
 
 
 async def deletes(world: World, id: str, *, by: str = "u1") -> None:
-    event = InboundEvent(
-        platform_id="c1",
-        platform_message_id=id,
-        sender=Sender(handle=by, name=""),
-        text="",
-        sent_at=NOON,
-        kind=EventKind.DELETION,
-        refers_to=id,
-    )
-    async with world.store.transaction() as tx:
-        await events.add(tx, CHAT, event, now=NOON)
+    await arrives(world, id, "", EventKind.DELETION, id, by=by)
 
 
 async def rows(world: World, folder: str = "a") -> list[tuple[str, str, str | None, bool]]:
@@ -222,17 +224,7 @@ async def edits(world: World, text: str, of: str, *, mentions: bool = False) -> 
 
 
 async def groups(world: World, id: str, text: str, *, mentions: bool = False) -> None:
-    event = InboundEvent(
-        platform_id="c1",
-        platform_message_id=id,
-        sender=Sender(handle="u1", name="Ada"),
-        text=text,
-        sent_at=NOON,
-        is_group=True,
-        mentions_bot=mentions,
-    )
-    async with world.store.transaction() as tx:
-        await events.add(tx, CHAT, event, now=NOON)
+    await arrives(world, id, text, is_group=True, mentions=mentions)
 
 
 @pytest.fixture

@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nanohost.app import Host, Parts, running_host
 from nanohost.clock import Clock, SystemClock
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
 from nanohost.home import Home, hold
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender
 from nanohost.runtimes.port import Container, Runtime
@@ -34,6 +37,21 @@ class Flow:
     host: Host
     fake: FakeChannel
     home: Home
+
+    async def types(self, words: str, *parts: object, **arguments: object) -> Any:
+        """What an operator gets for a command; the parts are its positional arguments."""
+        command = find(words)
+        return await command.call(self._context(), dict(zip(command.positional, parts, strict=True)) | arguments)
+
+    async def status(self) -> str:
+        """What `nanohost status` shows."""
+        return find("status").render(await self.types("status"))
+
+    def _context(self) -> CommandContext:
+        host = self.host
+        return CommandContext(
+            home=self.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
+        )
 
     async def group(self, folder: str = "main", *, script: Script | None = None) -> AgentGroup:
         """The agent group of this folder, made when missing; `script` is what its scripted agent does."""
