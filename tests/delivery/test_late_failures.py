@@ -120,10 +120,10 @@ async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well
 @pytest.mark.behaviour("DL-16")
 async def test_the_failure_of_a_copy_that_does_not_count_changes_nothing(bench: Bench) -> None:
     await bench.enter("good morning", 1)
-    await bench.settled(1)
+    [id] = (await bench.settled(1)).receipt
     await gives_up(bench, "another copy")
-    await gives_up(bench, "x", key="nobody's")
-    await gives_up(bench, "1", channel="another")
+    await gives_up(bench, id, key="nobody's")
+    await gives_up(bench, id, channel="another")
     assert (await bench.known(1)).status is SENT
     assert await told(bench) == []
 

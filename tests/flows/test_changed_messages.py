@@ -1,4 +1,4 @@
-"""What people do to a message after they sent it, with real runners: they delete it, or add the mention."""
+"""A message that people delete after they sent it, with real runners."""
 
 from __future__ import annotations
 

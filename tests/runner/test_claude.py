@@ -513,49 +513,6 @@ REFUSED = Failure(400, "invalid_request_error", "messages.3: this content cannot
 """Of a picture that the error calls an image the command line rids itself: it asks again without all pictures."""
 
 
-async def test_a_history_that_the_model_refuses_is_begun_afresh_with_what_was_said(
-    host: HostSide, api: MessagesApi
-) -> None:
-    (host.layout.agent_dir / "cat.png").write_bytes(PICTURE)
-    api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "cat.png")}))
-    api.replies.append(Text('<message to="home">A tabby cat.</message>'))
-    api.default = Text('<message to="home">Yes.</message>')
-    async with running(host, claude(host)):
-        host.say("m1", "look at the cat")
-        await host.acked("m1")
-        api.rules.append(Rule(_holds_picture, REFUSED))
-        host.say("m2", "is it yours?")
-        await host.acked("m2")
-        host.say("m3", "and now?")
-        await host.acked("m3")
-    assert host.texts() == ["A tabby cat.", BEGUN_AFRESH, "Yes.", "Yes."]
-    carried = next(asked for asked in api.messages if "earlier-conversation" in asked.user_text).user_text
-    assert "look at the cat" in carried
-    assert "A tabby cat." in carried
-    assert carried.count("is it yours?") == 1
-    before, fresh, after = host.turns()
-    assert before.continuation != fresh.continuation == after.continuation
-    assert {turn.attempt for turn in host.turns()} == {1}
-
-
-async def test_what_a_new_conversation_does_not_help_loses_nothing(host: HostSide, api: MessagesApi) -> None:
-    api.replies.append(Text('<message to="home">Yes.</message>'))
-    api.default = REFUSED
-    async with running(host, claude(host)):
-        host.say("m1", "one")
-        await host.acked("m1")
-        host.say("m2", "two")
-        assert (await failed(host, "m2")).error_class is ErrorClass.PERMANENT
-        asked = len(api.messages)
-        api.default = Text('<message to="home">Again.</message>')
-        host.say("m3", "three")
-        await host.acked("m3")
-    assert host.texts() == ["Yes.", "Again."]
-    assert len(api.messages) == asked + 1
-    first, _, last = host.turns()
-    assert first.continuation == last.continuation
-
-
 async def test_a_picture_that_the_model_refuses_in_the_first_turn_does_not_stop_the_next(
     host: HostSide, api: MessagesApi
 ) -> None:
@@ -581,7 +538,9 @@ NO_THOUGHT = "messages.1.content.0.type: Expected `thinking` or `redacted_thinki
 PROMPT_TOO_LONG = Failure(400, "invalid_request_error", "prompt is too long: 208310 tokens > 200000 maximum")
 REQUEST_TOO_LARGE = Failure(413, "request_too_large", "Request exceeds the maximum size")
 FLAGGED = Text("Some words", stop_reason="refusal")
+ONE_PICTURE = "one picture, and nothing else"
 REFUSALS: dict[str, tuple[Reply, str]] = {
+    ONE_PICTURE: (REFUSED, BEGUN_AFRESH),
     "a picture": (Failure(400, "invalid_request_error", "Could not process image"), BEGUN_AFRESH),
     "a PDF": (Failure(400, "invalid_request_error", "messages.1.content.1.pdf: The PDF is not valid."), BEGUN_AFRESH),
     "a thought's signature": (SIGNATURE, BEGUN_AFRESH),
@@ -609,7 +568,7 @@ async def test_a_history_that_is_refused_heals_in_one_message_whatever_it_is_ref
     async with running(host, claude(host)):
         host.say("m1", "look at the cat")
         await host.acked("m1")
-        api.rules.append(Rule(_is_not_begun_afresh, refusal))
+        api.rules.append(Rule(_holds_picture if why == ONE_PICTURE else _is_not_begun_afresh, refusal))
         host.say("m2", "is it yours?")
         await host.acked("m2")
         host.say("m3", "and now?")
@@ -644,9 +603,11 @@ async def test_a_message_that_is_refused_by_itself_is_not_tried_again_and_costs_
         api.rules.append(Rule(lambda _: True, refusal))
         host.say("m2", "two")
         error = await failed(host, "m2")
+        asked = len(api.messages)
         api.rules.clear()
         host.say("m3", "three")
         await host.acked("m3")
+    assert len(api.messages) == asked + 1
     assert (error.error_class, error.sentence) == (ErrorClass.PERMANENT, sentence)
     assert host.texts() == ["Yes.", "Yes."]
     first, _, last = host.turns()
@@ -707,7 +668,7 @@ async def test_two_files_that_are_too_much_for_one_request_are_read_and_answered
     """The command line shortens the conversation by itself when it is told that it is too large."""
     (host.layout.agent_dir / "scan.pdf").write_bytes(scanned_pdf(14_000_000))
     reads = ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")})
-    api.rules.append(Rule(lambda asked: len(json.dumps(asked.body)) > MAX_BODY_BYTES, REQUEST_TOO_LARGE))
+    api.rules.append(Rule(_is_too_large, REQUEST_TOO_LARGE))
     api.default = Text('<message to="home">A letter.</message>')
     async with running(host, claude(host)):
         for number in range(2):
@@ -715,6 +676,11 @@ async def test_two_files_that_are_too_much_for_one_request_are_read_and_answered
             host.say(f"m{number}", "what is in it?")
             await host.acked(f"m{number}")
     assert host.texts() == ["A letter.", "A letter."]
+    assert any(map(_is_too_large, api.messages))
+
+
+def _is_too_large(asked: Asked) -> bool:
+    return len(json.dumps(asked.body)) > MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize("size", [1_300_000, 5_000_000])
