@@ -127,7 +127,7 @@ async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_pa
 
 
 class Failing(FakeChannel):
-    """Its platform fails by itself: for all messages, or those with these words. `asked`: what it was to send, in order."""
+    """Its platform fails by itself: for all messages, or those with these words. `asked`: what it was to send."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -167,15 +167,17 @@ async def test_a_message_that_the_platform_refuses_is_dead_and_the_next_one_is_s
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_a_message_that_can_never_be_sent_is_given_up_after_six_tries(watched: Stage) -> None:
+async def test_a_message_that_can_never_be_sent_is_given_up_after_six_tries_and_so_is_the_word_of_that(
+    watched: Stage,
+) -> None:
     watched.fake.ambiguous_without_effect = 100
     async with watched.host(clean=False) as flow:
         await flow.wire()
         await watched.fake.person_writes("one")
         await watched.fake.wait_for_attempts(1)
     async with watched.host(clock=HastyClock(1000)) as flow:
-        await statuses(flow, ["dead"])
-        assert await attempts(flow) == ["ambiguous"] * 6
+        await statuses(flow, ["dead", "dead"])
+        assert await attempts(flow) == ["ambiguous"] * 12
 
 
 async def test_what_a_dead_container_said_last_is_delivered_though_the_host_died_before_it_looked(
