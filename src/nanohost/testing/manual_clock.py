@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from nanohost.testing.limits import HANG_S
 
@@ -30,14 +32,14 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._passed_s
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """The wait begins now, and not when it is awaited: how long it is was reckoned from the present time."""
         if seconds <= 0:
-            await asyncio.sleep(0)
-            return
+            return asyncio.sleep(0)
         waker = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._passed_s + seconds, next(self._numbers), waker))
         self._arrival.set()
-        await waker
+        return _done(waker)
 
     def sleeping(self) -> tuple[float, ...]:
         """How many seconds each sleeper has left, the next to wake first."""
@@ -60,6 +62,10 @@ class ManualClock:
                 await _let_others_run()
         self._passed_s = target
         await _let_others_run()
+
+
+async def _done(waker: asyncio.Future[None]) -> None:
+    await waker
 
 
 async def _let_others_run() -> None:

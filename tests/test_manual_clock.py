@@ -1,0 +1,33 @@
+"""The clock that tests move: nobody sleeps past the time that they asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nanohost.testing.limits import HANG_S
+from nanohost.testing.manual_clock import ManualClock
+
+
+async def test_a_wait_that_was_reckoned_before_time_moved_is_over_with_that_move() -> None:
+    clock = ManualClock()
+    wait = clock.sleep(60)
+    await clock.advance(3600)
+    async with asyncio.timeout(HANG_S):
+        await wait
+    assert clock.sleeping() == ()
+
+
+async def test_sleepers_wake_in_the_order_they_fall_due_and_may_sleep_again_within_one_move() -> None:
+    clock, woken = ManualClock(), list[tuple[str, float]]()
+
+    async def sleeper(name: str, *waits: float) -> None:
+        for wait_s in waits:
+            await clock.sleep(wait_s)
+            woken.append((name, clock.monotonic()))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sleeper("one", 30, 30))
+        group.create_task(sleeper("other", 20, 30))
+        await clock.somebody_sleeps()
+        await clock.advance(100)
+    assert woken == [("other", 20), ("one", 30), ("other", 50), ("one", 60)]
