@@ -30,7 +30,7 @@ import os
 import re
 import ssl
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -314,7 +314,7 @@ def _readable(updates: object) -> Iterator[Mapping[str, object]]:
             continue
         try:
             Update.de_json(update, None)
-            problem = None if _has_words(update) else "words that are none"
+            problem = None if _has_words(update) else "words that are none, or no chat"
         except Exception as error:
             problem = type(error).__name__
         if problem is None and not update.keys().isdisjoint(Update.ALL_TYPES):
@@ -369,9 +369,10 @@ def _can_be_read(message: Mapping[str, object]) -> bool:
 
 
 def _has_words(update: Mapping[str, object]) -> bool:
-    """Whether what should be words is: the library does not look."""
+    """Whether what should be words is, and is in a chat: the library does not look."""
     bodies = [body for kind in _WRITTEN if isinstance(body := update.get(kind), dict)]
-    return all(isinstance(body.get(key, ""), str) for body in bodies for key in ("text", "caption"))
+    has_words = all(isinstance(body.get(key, ""), str) for body in bodies for key in ("text", "caption"))
+    return has_words and all(body.get("chat") for body in bodies)
 
 
 def _without(body: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
@@ -520,13 +521,9 @@ class TelegramChannel:
         for update in updates:
             if (moved := move_of(update)) is not None:
                 await inbox.moved(*moved)
-        chats: defaultdict[object, list[Update]] = defaultdict(list)
-        for update in updates:
-            chat = update.effective_chat
-            chats[chat.id if chat is not None else None].append(update)
         try:
             async with asyncio.TaskGroup() as group:
-                for one in chats.values():
+                for one in _by_chat(updates):
                     group.create_task(self._hand_in_chat(one, inbox), name="telegram chat")
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
@@ -536,12 +533,7 @@ class TelegramChannel:
         for update in updates:
             if move_of(update) is not None:
                 continue
-            try:
-                event = event_of(update, self._me)
-            except Exception as error:
-                _log.warning("telegram_update_unreadable", update=update.update_id, error=type(error).__name__)
-                event = unreadable_event(update, self._me)
-            if event is not None:
+            if (event := told_of(update, self._me)) is not None:
                 await inbox.accept(event)
             if update.callback_query is not None:
                 self._answer_soon(update.callback_query)
@@ -768,6 +760,24 @@ def _retry_after_s(error: RetryAfter) -> float:
 # --- from Telegram's words to ours --------------------------------------------------------------------------------
 
 
+def _by_chat(updates: Sequence[Update]) -> Iterable[Sequence[Update]]:
+    chats: defaultdict[str, list[Update]] = defaultdict(list)
+    for update in updates:
+        chat = update.effective_chat
+        chats[str(chat.id) if chat is not None else ""].append(update)
+    return chats.values()
+
+
+def told_of(update: Update, me: User) -> InboundEvent | None:
+    """What is told of an update, however it is made: one of them must never keep back all."""
+    for reader in (event_of, unreadable_event):
+        try:
+            return reader(update, me)
+        except Exception as error:
+            _log.warning("telegram_update_unreadable", update=update.update_id, error=type(error).__name__)
+    return None
+
+
 def event_of(update: Update, me: User) -> InboundEvent | None:
     """What an update means to the host; None when nothing was said or done that concerns it."""
     if update.callback_query is not None:
@@ -836,7 +846,7 @@ def _event(message: Message, sender: Sender, said: _Said, *, edit: int | None = 
         is_group=_is_group(message.chat),
         mentions_bot=said.mentions_bot,
         refers_to=_answered(message) if edit is None else id,
-        chat_name=_well_formed(message.chat.effective_name or ""),
+        chat_name=_name(message.chat),
         attachments=said.attachments,
         parts=said.parts,
         album=_well_formed(str(message.media_group_id)) if message.media_group_id and edit is None else None,
@@ -859,7 +869,7 @@ def _click(query: CallbackQuery) -> InboundEvent | None:
         is_group=_is_group(message.chat),
         mentions_bot=True,
         refers_to=str(message.message_id),
-        chat_name=_well_formed(message.chat.effective_name or ""),
+        chat_name=_name(message.chat),
         value=query.data,
     )
 
@@ -882,7 +892,7 @@ def _reaction(change: MessageReactionUpdated, number: int) -> InboundEvent | Non
         kind=EventKind.REACTION if added else EventKind.REACTION_REMOVED,
         is_group=_is_group(change.chat),
         refers_to=str(change.message_id),
-        chat_name=_well_formed(change.chat.effective_name or ""),
+        chat_name=_name(change.chat),
     )
 
 
@@ -941,17 +951,22 @@ def _sender(message: Message, me: User) -> Sender | None:
 
 
 def _person(who: User | Chat, me: User | None = None) -> Sender:
-    name = who.full_name if isinstance(who, User) else who.effective_name
     return Sender(
         handle=str(who.id),
-        name=_well_formed(name or str(who.id)),
+        name=_name(who) or str(who.id),
         is_bot=isinstance(who, User) and who.is_bot,
         is_self=me is not None and who.id == me.id,
     )
 
 
+def _name(who: User | Chat) -> str:
+    """Nothing where they have none, or it is no words: the library does not look."""
+    name = who.full_name if isinstance(who, User) else who.effective_name
+    return _well_formed(name) if isinstance(name, str) else ""
+
+
 def _name_of(chat: Chat) -> str:
-    return _well_formed(chat.effective_name or str(chat.id))
+    return _name(chat) or str(chat.id)
 
 
 def _is_group(chat: Chat) -> bool:
@@ -1093,7 +1108,7 @@ def _source(origin: MessageOrigin | None) -> tuple[str, str]:
     """Who wrote it first, and where, as far as Telegram tells."""
     match origin:
         case MessageOriginUser():
-            return _well_formed(origin.sender_user.full_name), ""
+            return _name(origin.sender_user), ""
         case MessageOriginHiddenUser():
             return _well_formed(origin.sender_user_name), ""
         case MessageOriginChat():

@@ -162,6 +162,27 @@ async def test_what_piled_up_comes_in_order_and_no_log_line_shows_the_token(capl
     assert telegram.token not in caplog.text
 
 
+@pytest.mark.behaviour("IN-01")
+async def test_names_that_are_no_words_do_not_hold_up_what_comes_after_them() -> None:
+    telegram = TelegramSimulator()
+    async with receiving(telegram) as here:
+        await telegram.push({"message": _BY_A_NUMBER})
+        await telegram.push({"message": _BY_A_NUMBER | {"chat": None, "migrate_to_chat_id": -8}})
+        await telegram.write(ADA.id, "after it")
+        await here.inbox.until_accepted("after it")
+        await telegram.until(lambda: telegram.acknowledged() == [telegram.latest()])
+    assert [event.text for event in here.inbox.accepted] == ["hi", "after it"]
+
+
+_BY_A_NUMBER = {
+    "message_id": 5,
+    "date": 1_790_000_000,
+    "chat": {"id": -7, "type": "supergroup", "title": 7},
+    "from": {"id": 1001, "is_bot": False, "first_name": 7},
+    "text": "hi",
+}
+
+
 @pytest.mark.behaviour("IN-07")
 async def test_a_chat_whose_commit_takes_long_does_not_keep_another_waiting() -> None:
     class OneChatHangs(SuiteInbox):

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 from telegram import Update, User
 
-from channels.telegram import _readable, event_of, unreadable_event
+from channels.telegram import _by_chat, _readable, move_of, told_of
 from nanohost.channel_api import InboundEvent
 from nanohost.intake.cleaning import cleaned, problem_of
 from nanohost.testing.content import Content
@@ -33,10 +33,13 @@ def told(update: dict[str, Any]) -> InboundEvent | None:
     """What the host is told of an update, as the channel does it."""
     [readable] = _readable([update])
     parsed = Update.de_json(dict(readable), None)
-    try:
-        return event_of(parsed, ME)
-    except Exception:
-        return unreadable_event(parsed, ME)
+    return told_of(parsed, ME)
+
+
+def moves(update: dict[str, Any]) -> tuple[str, str] | None:
+    """Which group goes on as which, as the channel reads it."""
+    [readable] = _readable([update])
+    return move_of(Update.de_json(dict(readable), None))
 
 
 def broken(content: object) -> Iterator[Any]:
@@ -85,6 +88,37 @@ def test_what_is_new_beside_what_is_known_changes_nothing() -> None:
         assert before is not None
         assert after == before
         assert after.parts == ()
+
+
+@pytest.mark.content(Content.UNREADABLE)
+def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
+    count = 0
+    group = {"id": -7, "type": "supergroup", "title": "Home"}
+    press = {"id": "9", "from": BODY["from"], "chat_instance": "1", "data": "q:1", "message": BODY}
+    change = {"message_id": 5, "date": 1, "chat": group, "user": BODY["from"], "old_reaction": []}
+    reaction = {**change, "new_reaction": [{"type": "emoji", "emoji": "👍"}]}
+    joined = BODY | {"chat": group, "migrate_to_chat_id": -8}
+    shown = BODY | {"chat": group, "sender_chat": group, "text": "hi"}
+    said = {"message": shown, "callback_query": press, "message_reaction": reaction}
+    with capture_logs():
+        for kind, content in (*said.items(), ("message", joined)):
+            for other in broken(content):
+                update = {"update_id": 1, kind: other}
+                if (event := told(update)) is not None:
+                    problem_of(event)
+                moves(update)
+                _by_chat([Update.de_json(dict(readable), None) for readable in _readable([update])])
+                count += 1
+    assert count > 100
+
+
+@pytest.mark.parametrize("name", [7, None, [], {"a": 1}])
+def test_names_that_are_no_words_are_the_ids(name: object) -> None:
+    here = {"chat": {"id": -7, "type": "supergroup", "title": name}, "text": "hi"}
+    event = told({"update_id": 1, "message": BODY | here | {"from": {"id": 1001, "is_bot": False, "first_name": name}}})
+    assert event is not None
+    assert (event.text, event.sender.handle, event.sender.name) == ("hi", "1001", "1001")
+    assert event.chat_name == ""
 
 
 @pytest.mark.parametrize(
