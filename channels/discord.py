@@ -1138,8 +1138,8 @@ class DiscordChannel:
         """The newest committed message of each chat when the stream began."""
         self._places: dict[str, Place] = {}
         self._names: dict[str, User] = {}
-        self._called_into: dict[str, str] = {}
-        """The threads in which we were addressed, with the message that did so first."""
+        self._threads_joined: dict[str, str] = {}
+        """The threads in which we were spoken to or wrote, with the message that did so first."""
         self._servers: dict[str, str] = {}
         self._roles: dict[str, str] = {}
         """The names of servers and of the roles in them, by id."""
@@ -1460,20 +1460,37 @@ class DiscordChannel:
 
     async def _begun_with(self, message: Message, place: Place) -> Part | None:
         """The message that a thread was made of, for whoever is called into it for the first time. It has the thread's
-        id, and stands in the channel around it; a forum's stands in the thread. Again after a restart: twice does no
-        harm."""
+        id, and stands in the channel around it; a forum's stands in the thread. It is told again, rather than never,
+        after a restart and with a message that comes again."""
         thread = place.thread
-        if thread is None or message.id == thread or not self._is_addressed(message):
+        if thread is None or not self._is_addressed(message):
             return None
-        if self._called_into.setdefault(thread, message.id) != message.id:
+        if self._threads_joined.get(thread) not in (None, message.id):
             return None
-        while len(self._called_into) > REMEMBERED_NAMES:
-            del self._called_into[next(iter(self._called_into))]
-        for where in (place.chat, thread):
-            with suppress(ChannelError, ValidationError, TimeoutError):
-                async with asyncio.timeout(LOOK_UP_S):
-                    return self._as_quoted(Answered.model_validate(await self._required().get_message(where, thread)))
-        return None
+        begun = None
+        if message.id != thread:
+            try:
+                begun = await self._asked_for(place.chat, thread) or await self._asked_for(thread, thread)
+            except ChannelError:
+                return None  # it comes with the next message
+        self._note_joined(thread, message.id)
+        return None if begun is None else self._as_quoted(begun)
+
+    def _note_joined(self, thread: str, message_id: str) -> None:
+        self._threads_joined.setdefault(thread, message_id)
+        while len(self._threads_joined) > REMEMBERED_NAMES:
+            del self._threads_joined[next(iter(self._threads_joined))]
+
+    async def _asked_for(self, where: str, id: str) -> Answered | None:
+        """A message that stands elsewhere; None where it is not there or cannot be read. The stream waits meanwhile:
+        raises ChannelError when Discord does not say in time."""
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                return Answered.model_validate(await self._required().get_message(where, id))
+        except (Refused, ValidationError):
+            return None
+        except TimeoutError:
+            raise NotSent("Discord does not say in time what a message holds") from None
 
     async def _passed_on_in(self, message: Message) -> str:
         """Where a message that is passed on was written, as far as we may know."""
@@ -1615,17 +1632,23 @@ class DiscordChannel:
     # --- sending ---
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
-        payload = _payload(message, idempotency_key)
-        return Receipt(platform_message_ids=(await self._required().send(_channel_of(address), payload),))
+        return await self._post(address, _payload(message, idempotency_key))
 
     async def send_card(self, address: Address, card: OutboundCard, *, idempotency_key: str) -> Receipt:
-        payload = _payload(card, idempotency_key) | {"components": _rows(card)}
-        return Receipt(platform_message_ids=(await self._required().send(_channel_of(address), payload),))
+        return await self._post(address, _payload(card, idempotency_key) | {"components": _rows(card)})
+
+    async def _post(self, address: Address, payload: Mapping[str, object]) -> Receipt:
+        return self._receipt(address, await self._required().send(_channel_of(address), payload))
 
     async def send_file(self, address: Address, file: OutboundFile, *, idempotency_key: str) -> Receipt:
         payload = _payload(file, idempotency_key)
         with await asyncio.to_thread(file.content.open, "rb") as content:
             id = await self._required().send_file(_channel_of(address), payload, _whole(file.name), content, file.size)
+        return self._receipt(address, id)
+
+    def _receipt(self, address: Address, id: str) -> Receipt:
+        if address.thread_id is not None:
+            self._note_joined(address.thread_id, id)
         return Receipt(platform_message_ids=(id,))
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:

@@ -444,7 +444,7 @@ class SlackChannel:
         self._threads = _LookUp(self._ask_thread, nothing="")
         self._roots: _LookUp[Part | None] = _LookUp(self._ask_root, nothing=None, limit_s=ROOT_LOOK_UP_S)
         self._there = _LookUp(self._ask_whether_there, nothing=True)
-        self._spoken_in: OrderedDict[str, str] = OrderedDict()
+        self._threads_joined: OrderedDict[str, str] = OrderedDict()
         """The threads in which we were spoken to or wrote, with the ts of the first time."""
         self._uploads: OrderedDict[str, str] = OrderedDict()
         self._up_until = -math.inf
@@ -761,18 +761,18 @@ class SlackChannel:
         """What a thread begins with, for whoever is called into it for the first time. It is told again, rather than
         never, after a restart and with a message that comes again."""
         key = f"{channel} {thread}"
-        first = self._spoken_in.get(key)
+        first = self._threads_joined.get(key)
         if first not in (None, message.ts):
             return None
         quoted = await self._roots.of(key) if thread != message.ts else None
         if quoted is not None or thread == message.ts:
-            self._note_spoken(key, message.ts)
+            self._note_joined(key, message.ts)
         return quoted
 
-    def _note_spoken(self, thread: str, ts: str) -> None:
-        self._spoken_in.setdefault(thread, ts)
-        if len(self._spoken_in) > REMEMBERED:
-            self._spoken_in.popitem(last=False)
+    def _note_joined(self, thread: str, ts: str) -> None:
+        self._threads_joined.setdefault(thread, ts)
+        if len(self._threads_joined) > REMEMBERED:
+            self._threads_joined.popitem(last=False)
 
     async def _held(self, me: _Me, message: _Message) -> Held:
         """What a message holds, with names for ids."""
@@ -900,7 +900,7 @@ class SlackChannel:
         is_group = _is_group(address.platform_id, None)
         thread = address.thread_id or (ts if is_group else "")
         self._threads.remember(f"{address.platform_id} {ts}", thread)
-        self._note_spoken(f"{address.platform_id} {thread}", ts)
+        self._note_joined(f"{address.platform_id} {thread}", ts)
         return Receipt(platform_message_ids=(ts,))
 
     async def edit(self, address: Address, message_id: str, message: OutboundText | OutboundCard) -> None:
@@ -932,6 +932,8 @@ class SlackChannel:
                 initial_comment=_escaped(words) if words.strip() else None,
             )
         )
+        if address.thread_id is not None:
+            self._note_joined(f"{address.platform_id} {address.thread_id}", file_id)
         return Receipt(platform_message_ids=(file_id,))
 
     async def _upload(self, client: AsyncWebClient, url: str, file: OutboundFile) -> None:

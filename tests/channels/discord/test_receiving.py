@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 
 from channels.discord import FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
-from nanohost.channel_api import Attachment, AuthFailed, Condition, EventKind, InboundEvent, NotSent, PartKind, Refused
+from nanohost.channel_api import (
+    Address,
+    Attachment,
+    AuthFailed,
+    Condition,
+    EventKind,
+    InboundEvent,
+    NotSent,
+    OutboundCard,
+    OutboundFile,
+    OutboundText,
+    PartKind,
+    Refused,
+)
 from nanohost.testing.channel_suite import SuiteInbox, identity, receiving
 from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
@@ -446,6 +459,69 @@ async def test_a_thread_brings_what_it_begins_with_once_to_whoever_is_called_int
     [part] = brought.pop("right?")
     assert brought == {}
     assert (part.kind, part.author, part.text) == (PartKind.QUOTED, "Bob", "The meeting is on Tuesday")
+
+
+@pytest.mark.content(Content.THREAD)
+async def test_a_forums_post_is_brought_to_whoever_did_not_read_it_alone(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    async with receiving(desk, inbox):
+        await desk.listening()
+        for post, is_for_the_bot in (("5201", True), ("5202", False)):
+            await platform.write(
+                GENERAL, "Who brings what?", group=True, thread=post, message_id=post, mention=is_for_the_bot
+            )
+            await platform.write(GENERAL, f"and I in {post}?", group=True, thread=post, mention=True)
+        await inbox.until_accepted("and I in 5202?")
+    brought = {event.text: [part.text for part in event.parts] for event in inbox.accepted if event.parts}
+    assert brought == {"and I in 5202?": ["Who brings what?"]}
+
+
+@pytest.mark.content(Content.THREAD)
+@pytest.mark.parametrize("what", ["text", "card", "file"])
+async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
+    desk: DiscordBench,
+    channel: DiscordChannel,
+    platform: DiscordSimulator,
+    inbox: SuiteInbox,
+    tmp_path: Path,
+    what: str,
+) -> None:
+    root = await platform.write(GENERAL, "The meeting is on Tuesday", group=True, person=BOB)
+    there = Address(platform_id=GENERAL, thread_id=root)
+    async with receiving(desk, inbox):
+        await desk.listening()
+        await platform.write(GENERAL, "chatter", group=True, thread=root)
+        await inbox.until_accepted("chatter")
+        if what == "text":
+            await channel.send(there, OutboundText(text="ours"), idempotency_key="k")
+        elif what == "card":
+            await channel.send_card(there, OutboundCard(text="ours", buttons=()), idempotency_key="k")
+        else:
+            (tmp_path / "plan.txt").write_text("plan")
+            file = OutboundFile(content=tmp_path / "plan.txt", name="plan.txt", media_type="text/plain", size=4)
+            await channel.send_file(there, file, idempotency_key="k")
+        await platform.write(GENERAL, "right?", group=True, thread=root, mention=True)
+        event = await inbox.until_accepted("right?")
+    assert event.parts == ()
+
+
+@pytest.mark.content(Content.THREAD)
+async def test_what_discord_could_not_say_of_a_thread_comes_with_the_next_message(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox
+) -> None:
+    root = await platform.write(GENERAL, "The meeting is on Tuesday", group=True, person=BOB)
+    async with receiving(desk, inbox):
+        await desk.listening()
+        await platform.write(GENERAL, "chatter", group=True, thread=root)
+        await inbox.until_accepted("chatter")
+        platform.reading.lasting = Fault.SERVER_ERROR
+        await platform.write(GENERAL, "right?", group=True, thread=root, mention=True)
+        before = await inbox.until_accepted("right?")
+        platform.reading.lasting = None
+        await platform.write(GENERAL, "sure?", group=True, thread=root, mention=True)
+        after = await inbox.until_accepted("sure?")
+    assert (before.parts, [part.text for part in after.parts]) == ((), ["The meeting is on Tuesday"])
 
 
 @pytest.mark.behaviour("RT-11")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from nanohost.channel_api import (
     EventKind,
     InboundEvent,
     OutboundCard,
+    OutboundFile,
     OutboundText,
     Part,
     PartKind,
@@ -167,6 +169,28 @@ async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
     told = [event for event in inbox.accepted if event.text == "right?"]
     assert (len(told), {event.parts for event in told}) == (4, {(parent,)}), "a repeat is the same event"
     assert "in a thread that is gone" in events
+
+
+@pytest.mark.content(Content.THREAD)
+@pytest.mark.parametrize("what", ["text", "card", "file"])
+async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path, what: str
+) -> None:
+    root = await slack.write(ROOM, "The meeting is on Tuesday", group=True, person=BOB)
+    slack.give_up()
+    there = Address(platform_id=ROOM, thread_id=root)
+    async with serving(channel, inbox):
+        if what == "text":
+            await channel.send(there, OutboundText(text="ours"), idempotency_key="k")
+        elif what == "card":
+            await channel.send_card(there, OutboundCard(text="ours", buttons=()), idempotency_key="k")
+        else:
+            (tmp_path / "plan.txt").write_text("plan")
+            file = OutboundFile(content=tmp_path / "plan.txt", name="plan.txt", media_type="text/plain", size=4)
+            await channel.send_file(there, file, idempotency_key="k")
+        await slack.write(ROOM, "right?", group=True, thread=root, mention=True)
+        event = await inbox.until_accepted("right?")
+    assert event.parts == ()
 
 
 @pytest.mark.behaviour("RT-11")
