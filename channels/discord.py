@@ -110,7 +110,7 @@ LONGEST_WAIT_S = 3600.0
 """However long Discord asks to wait: then it may say so again."""
 LONGEST_EMOJI = 32
 LOOK_UP_S = 3.0
-"""For what a thread begins with: the stream waits meanwhile."""
+"""For a message that stands elsewhere (what is replied to, what a thread begins with): the stream waits meanwhile."""
 HEALTHY_AFTER_S = 10.0
 MOST_RESUMES = 2
 """After more that fail, the gateway of a stream may be another's by now, and the stream gone."""
@@ -1448,8 +1448,8 @@ class DiscordChannel:
         if answered is None and "referenced_message" not in message.model_fields_set | {*message.unread}:
             reference = message.message_reference
             where = (reference and reference.channel_id) or message.channel_id
-            with suppress(ChannelError, ValidationError):
-                answered = Answered.model_validate(await self._required().get_message(where, id))
+            with suppress(ChannelError):
+                answered = await self._asked_for(where, id)
         if answered is None:
             return Part(kind=PartKind.QUOTED, text="[a message that is not there any more, or cannot be read here]")
         return self._as_quoted(answered)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from channels.discord import FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
+from channels.discord import CALL_S, FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
 from nanohost.channel_api import (
     Address,
     Attachment,
@@ -522,6 +522,22 @@ async def test_what_discord_could_not_say_of_a_thread_comes_with_the_next_messag
         await platform.write(GENERAL, "sure?", group=True, thread=root, mention=True)
         after = await inbox.until_accepted("sure?")
     assert (before.parts, [part.text for part in after.parts]) == ((), ["The meeting is on Tuesday"])
+
+
+@pytest.mark.content(Content.REPLY)
+async def test_what_is_replied_to_is_not_waited_for_longer_than_a_look_up_may_take(
+    desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.discord.LOOK_UP_S", 0.05)
+    async with receiving(desk, inbox):
+        await desk.listening()
+        platform.reading.lasting = Fault.HANG
+        reference = {"type": 0, "message_id": "41", "channel_id": DM}
+        await platform.post(DM, {"content": "hm", "type": 19, "message_reference": reference})
+        async with asyncio.timeout(CALL_S / 2):
+            event = await inbox.until_accepted("hm")
+    [part] = event.parts
+    assert (part.kind, part.text) == (PartKind.QUOTED, "[a message that is not there any more, or cannot be read here]")
 
 
 @pytest.mark.behaviour("RT-11")
