@@ -292,7 +292,7 @@ class _VisitingCard(_Said):
 class _Ordered(_Said):
     product_retailer_id: str
     quantity: float = 1
-    item_price: float = 0
+    item_price: float | None = None
     currency: str = ""
 
 
@@ -650,12 +650,15 @@ class _Meaning:
 
 
 def _meaning(said: _Content) -> _Meaning:
-    """What is not known, or lacks the field that its type names, is a sentence."""
+    """What is not known, lacks the field that its type names, or has nothing in it, is a sentence."""
     reader = _READERS.get(said.type)
     try:
-        return reader(said) if reader else _unknown(said.type)
+        meaning = reader(said) if reader else _unknown(said.type)
     except ValueError:
         return _unknown(said.type)
+    is_message = meaning.kind is EventKind.MESSAGE and said.type != "text"
+    is_empty = not (meaning.text.strip() or meaning.attachments or meaning.parts)
+    return _unknown(said.type) if is_message and is_empty else meaning
 
 
 def _unknown(kind: str) -> _Meaning:
@@ -762,11 +765,12 @@ def _card_in_words(card: _VisitingCard) -> str:
 
 def _read_order(said: _Content) -> _Meaning:
     order = _there(said.order)
-    items = [
-        f"{one.quantity:g} x {one.product_retailer_id} ({one.item_price:.2f} {one.currency})"
-        for one in order.product_items
-    ]
-    return _beside("order", *_told(items), text=order.text)
+    return _beside("order", *_told([_item_in_words(one) for one in order.product_items]), text=order.text)
+
+
+def _item_in_words(item: _Ordered) -> str:
+    words = f"{item.quantity:g} x {item.product_retailer_id}"
+    return words if item.item_price is None else f"{words} ({f'{item.item_price:.2f} {item.currency}'.strip()})"
 
 
 def _read_unsupported(said: _Content) -> _Meaning:
