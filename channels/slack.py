@@ -443,7 +443,8 @@ class SlackChannel:
         self._chats = _LookUp(self._ask_chat, nothing="")
         self._threads = _LookUp(self._ask_thread, nothing="")
         self._roots: _LookUp[Part | None] = _LookUp(self._ask_root, nothing=None, limit_s=ROOT_LOOK_UP_S)
-        self._there = _LookUp(self._ask_whether_there, nothing=True)
+        # A message that is there may be gone when Slack tells of it again.
+        self._there = _LookUp(self._ask_whether_there, nothing=True, keeps=lambda is_there: not is_there)
         self._threads_joined: OrderedDict[str, str] = OrderedDict()
         """The threads in which we were spoken to or wrote, with the ts of the first time."""
         self._uploads: OrderedDict[str, str] = OrderedDict()
@@ -1175,13 +1176,21 @@ _Known = TypeVar("_Known")
 
 
 class _LookUp(Generic[_Known]):
-    """What Slack can be asked for about an id, kept; `nothing` when it does not say in time, which is not kept. Never
-    raises a ChannelError."""
+    """What Slack can be asked for about an id, kept as far as `keeps` says so; `nothing` when it does not say in time,
+    which is not kept. Never raises a ChannelError."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[_Known]], *, nothing: _Known, limit_s: float = LOOK_UP_S) -> None:
+    def __init__(
+        self,
+        ask: Callable[[str], Awaitable[_Known]],
+        *,
+        nothing: _Known,
+        limit_s: float = LOOK_UP_S,
+        keeps: Callable[[_Known], bool] = lambda _: True,
+    ) -> None:
         self._ask = ask
         self._nothing = nothing
         self._limit_s = limit_s
+        self._keeps = keeps
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._not_before = 0.0
 
@@ -1190,14 +1199,18 @@ class _LookUp(Generic[_Known]):
             return self._known[id]
         if time.monotonic() < self._not_before:
             return self._nothing
+        found = self._nothing
         try:
             async with asyncio.timeout(self._limit_s):
-                self.remember(id, await self._ask(id))
+                found = await self._ask(id)
         except Refused:
-            self.remember(id, self._nothing)
+            pass
         except (ChannelError, TimeoutError, AttributeError, TypeError):
             self._not_before = time.monotonic() + 30
-        return self._known.get(id, self._nothing)
+            return self._known.get(id, self._nothing)
+        if self._keeps(found):
+            self.remember(id, found)
+        return found
 
     def remember(self, id: str, value: _Known) -> None:
         self._known[id] = value

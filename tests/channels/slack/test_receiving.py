@@ -590,6 +590,24 @@ async def test_a_message_that_slack_tells_late_and_that_is_not_there_any_more_is
     assert [event.text for event in inbox.accepted if event.kind is EventKind.MESSAGE] == ["kept"]
 
 
+@pytest.mark.behaviour("IN-01")
+async def test_a_late_message_is_looked_for_each_time_that_slack_tells_of_it(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
+    late = f"{time.time() - LATE_S - 30:.6f}"
+    await slack.write(ROOM, "late", group=True, message_id=late)
+    inbox.fail_once()
+    async with serving(channel, inbox):
+        await inbox.until(lambda: inbox.failed == 1)
+    await slack.delete(late, chat=ROOM)
+    inbox.release()
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "the end", group=True)
+        await inbox.until_accepted("the end")
+        await slack.until(lambda: slack.unacknowledged == 0)
+    assert [event.text for event in inbox.accepted if event.kind is EventKind.MESSAGE] == ["the end"]
+
+
 async def test_a_late_message_of_a_chat_that_cannot_be_read_is_handed_in(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
