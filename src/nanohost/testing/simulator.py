@@ -280,6 +280,21 @@ def edited(text: str, raw: str) -> Callable[[Shown], Shown]:
     return lambda one: replace(one, text=text, raw=raw, edits=one.edits + 1)
 
 
+def reacted(emoji: str) -> Callable[[Shown], Shown]:
+    """The change that somebody's reaction is."""
+    return lambda one: replace(one, reactions=(*one.reactions, emoji))
+
+
+def unreacted(emoji: str) -> Callable[[Shown], Shown]:
+    """The change when somebody takes theirs back: others' stay."""
+
+    def change(one: Shown) -> Shown:
+        at = one.reactions.index(emoji) if emoji in one.reactions else len(one.reactions)
+        return replace(one, reactions=one.reactions[:at] + one.reactions[at + 1 :])
+
+    return change
+
+
 @asynccontextmanager
 async def outage(*platforms: Simulator) -> AsyncIterator[None]:
     """All of these are down while entered."""

@@ -269,6 +269,19 @@ class SimulatorSuite(ChannelSuite):
         assert reaction.sender.handle == ADA.id
         assert "👍" in reaction.text
 
+    async def test_a_persons_reaction_stands_below_the_message_until_they_take_it_back(
+        self, bench: SimulatorBench
+    ) -> None:
+        people = bench.simulator
+        async with bench.channel.connected():
+            await bench.arrive()
+            written = await people.write(self.DM, "is it done?")
+            await people.react(written, "🎉", chat=self.DM)
+            await people.react(written, "👍", chat=self.DM, person=BOB)
+            assert [one.reactions for one in people.screen(self.DM, sender=None)] == [("🎉", "👍")]
+            await people.unreact(written, "👍", chat=self.DM, person=BOB)
+            assert [one.reactions for one in people.screen(self.DM, sender=None)] == [("🎉",)]
+
     async def test_a_file_comes_with_its_message_and_can_be_fetched(
         self, bench: SimulatorBench, inbox: SuiteInbox, tmp_path: Path
     ) -> None:

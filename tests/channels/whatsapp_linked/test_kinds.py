@@ -155,7 +155,7 @@ async def test_people_react_and_take_it_back(phone: WhatsAppLinkedSimulator, mak
     async with receiving(make(), inbox):
         id = await phone.write(ADAS, "look", person=BOB)
         await phone.react(id, "👍", chat=ADAS)
-        await phone.react(id, "", chat=ADAS)
+        await phone.unreact(id, "👍", chat=ADAS)
         await inbox.until(lambda: len(inbox.accepted) == 3)
     assert [(one.kind, one.text, one.refers_to) for one in inbox.accepted[1:]] == [
         (EventKind.REACTION, "👍", id),

@@ -26,7 +26,19 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from nanohost.rendering import Unit
 from nanohost.rendering.form import length
 from nanohost.testing.content import Content
-from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
+from nanohost.testing.simulator import (
+    ADA,
+    BOB,
+    BOT,
+    Fault,
+    Faults,
+    Person,
+    Shown,
+    Simulator,
+    edited,
+    reacted,
+    unreacted,
+)
 from nanohost.testing.simulators._discord_kinds import CONTENTS, IN_THREAD, KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
 from nanohost.testing.simulators._unavailable import unavailable
@@ -259,7 +271,7 @@ class DiscordSimulator(Simulator):
         await self.tell("INTERACTION_CREATE", event | self._by(person, said))
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
-        await self.show_again(message_id, lambda one: replace(one, reactions=(*one.reactions, emoji)), chat=chat)
+        await self.show_again(message_id, reacted(emoji), chat=chat)
         said = self._messages[message_id]
         event = self._reaction(said, emoji, person) | {"burst_colors": []}
         if "guild_id" in said:
@@ -268,11 +280,7 @@ class DiscordSimulator(Simulator):
 
     async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes a reaction back. Discord tells only the id of who did."""
-
-        def without(one: Shown) -> Shown:
-            return replace(one, reactions=tuple(each for each in one.reactions if each != emoji))
-
-        await self.show_again(message_id, without, chat=chat)
+        await self.show_again(message_id, unreacted(emoji), chat=chat)
         await self.tell("MESSAGE_REACTION_REMOVE", self._reaction(self._messages[message_id], emoji, person))
 
     def _reaction(self, said: Said, emoji: str, person: Person) -> Said:
@@ -506,7 +514,7 @@ class DiscordSimulator(Simulator):
             raise Denied(400, 10014, "Unknown Emoji")
 
         def change(one: Shown) -> Shown:
-            return one if emoji in one.reactions else replace(one, reactions=(*one.reactions, emoji))
+            return one if emoji in one.reactions else reacted(emoji)(one)
 
         chat = self._threads.get(said["channel_id"], said["channel_id"])
         await self.show_again(said["id"], change, chat=str(chat))

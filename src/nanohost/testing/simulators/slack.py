@@ -21,7 +21,19 @@ from aiohttp import WSMsgType, web
 
 from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
-from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Faults, Person, Shown, Simulator, edited
+from nanohost.testing.simulator import (
+    ADA,
+    BOB,
+    BOT,
+    Fault,
+    Faults,
+    Person,
+    Shown,
+    Simulator,
+    edited,
+    reacted,
+    unreacted,
+)
 from nanohost.testing.simulators._slack_kinds import CONTENTS, IN_THREAD, KINDS, RENAMED, REPLY, ROOT
 from nanohost.testing.simulators._unavailable import unavailable
 
@@ -287,11 +299,7 @@ class SlackSimulator(Simulator):
     async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes a reaction back."""
         name = next((name for name, each in _EMOJI.items() if each == emoji), "unknown")
-
-        def without(one: Shown) -> Shown:
-            return replace(one, reactions=tuple(each for each in one.reactions if each != emoji))
-
-        await self.show_again(message_id, without, chat=chat)
+        await self.show_again(message_id, unreacted(emoji), chat=chat)
         item = {"type": "message", "channel": chat, "ts": message_id}
         event = {"type": "reaction_removed", "user": person.id, "reaction": name, "item": item}
         await self._deliver("events_api", self._callback(event | {"event_ts": self.next_ts()}))
@@ -317,7 +325,7 @@ class SlackSimulator(Simulator):
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         self._people.setdefault(person.id, person)
         name = next((name for name, each in _EMOJI.items() if each == emoji), "unknown")
-        await self.show_again(message_id, lambda one: replace(one, reactions=(*one.reactions, emoji)), chat=chat)
+        await self.show_again(message_id, reacted(emoji), chat=chat)
         item = {"type": "message", "channel": chat, "ts": message_id}
         event = {"type": "reaction_added", "user": person.id, "reaction": name, "item": item}
         await self._deliver("events_api", self._callback(event | {"event_ts": self.next_ts()}))
@@ -607,7 +615,7 @@ class SlackSimulator(Simulator):
         emoji = _EMOJI.get(name, f":{name}:")
         if emoji in message.reactions:
             raise Denied("already_reacted")
-        await self.show_again(message.id, lambda one: replace(one, reactions=(*one.reactions, emoji)), chat=chat)
+        await self.show_again(message.id, reacted(emoji), chat=chat)
         return {}
 
     async def _api_assistant_threads_setStatus(self, asked: Asked) -> Answer:  # noqa: N802 - Slack's name

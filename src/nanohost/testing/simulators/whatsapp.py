@@ -24,7 +24,7 @@ import aiohttp
 from aiohttp import web
 
 from nanohost.testing.content import Content
-from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited, reacted, unreacted
 from nanohost.testing.simulators._unavailable import unavailable
 from nanohost.testing.simulators._whatsapp_kinds import CLOUD, CLOUD_CONTENTS
 
@@ -281,13 +281,12 @@ class WhatsAppSimulator(Simulator):
 
     async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes back their reaction: WhatsApp tells of one without an emoji."""
-        await self.react(message_id, "", chat=chat, person=person)
+        await self.show_again(message_id, unreacted(emoji), chat=chat)
+        await self.say(chat, {"type": "reaction", "reaction": {"message_id": message_id}}, person=person)
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
-        await self.show_again(message_id, lambda one: replace(one, reactions=(*one.reactions, emoji)), chat=chat)
-        reaction: Json = {"message_id": message_id}
-        if emoji:
-            reaction["emoji"] = emoji
+        await self.show_again(message_id, reacted(emoji), chat=chat)
+        reaction: Json = {"message_id": message_id, "emoji": emoji}
         await self.say(chat, {"type": "reaction", "reaction": reaction}, person=person)
 
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:

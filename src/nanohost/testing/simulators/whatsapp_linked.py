@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.testing.content import Content
-from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
+from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited, reacted, unreacted
 from nanohost.testing.simulators._whatsapp_kinds import LINKED, LINKED_CONTENTS
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
 from nanohost.wa_bridge.kinds import Around
@@ -209,12 +209,14 @@ class WhatsAppLinkedSimulator(Simulator):
 
     async def unreact(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         """Somebody takes back their reaction: WhatsApp tells of one without an emoji."""
-        await self.react(message_id, "", chat=chat, person=person)
+        await self.show_again(message_id, unreacted(emoji), chat=chat)
+        said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
+        self._deliver(replace_message(said, kind="reaction_removed", refers_to=message_id))
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
+        await self.show_again(message_id, reacted(emoji), chat=chat)
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
-        kind = "reaction" if emoji else "reaction_removed"
-        self._deliver(replace_message(said, kind=kind, text=emoji, refers_to=message_id))
+        self._deliver(replace_message(said, kind="reaction", text=emoji, refers_to=message_id))
 
     async def edit(self, message_id: str, text: str, *, chat: str, person: Person = ADA, mention: bool = False) -> None:
         said = self._from(person, chat, self._new_id(), group=chat.endswith("@g.us"))
