@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from channels.discord import CALL_S, FIRST_PAUSE_S, SPARINGLY_AFTER, DiscordChannel, _pause_s
 from nanohost.channel_api import (
@@ -332,6 +333,30 @@ async def test_when_the_stream_is_gone_a_channel_never_heard_is_read_since_the_n
     assert "long ago" not in _texts(inbox)
     places = {event.text: (event.platform_id, event.thread_id) for event in inbox.accepted}
     assert (places["now"], places["and in a thread"]) == (("5003", None), ("5003", "5104"))
+
+
+async def test_of_the_channels_never_heard_no_more_are_read_than_the_most(
+    desk: DiscordBench,
+    platform: DiscordSimulator,
+    inbox: SuiteInbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("channels.discord.MOST_SEARCHED", 2)
+    async with receiving(desk, inbox):
+        await desk.person_writes("before", message_id="1")
+        await inbox.until_accepted("before")
+    platform.forget_streams()
+    for chat in ("5003", "5004", "5005"):
+        await platform.write(chat, "missed", group=True, mention=True)
+    with capture_logs() as logs:
+        async with receiving(DiscordBench(platform, made(platform, tmp_path), chat=DM), inbox):
+            await inbox.until(lambda: len(inbox.accepted) == 3)
+            await platform.write(DM, "the end")
+            await inbox.until_accepted("the end")
+    read = [event.platform_id for event in inbox.accepted if event.text == "missed"]
+    left_out = [log["chat"] for log in logs if log["event"] == "chat_not_searched"]
+    assert (len(read), {*read, *left_out}) == (2, {"5003", "5004", "5005"})
 
 
 class NotedHistory(DiscordSimulator):

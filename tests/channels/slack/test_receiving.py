@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from channels.slack import LATE_S, MOST_PAGES, SlackChannel, _read
 from nanohost.channel_api import (
@@ -489,6 +490,50 @@ async def test_what_is_said_in_chats_never_heard_of_while_the_host_was_away_is_r
         assert ended == []
     texts = [event.text for event in inbox.accepted if event.platform_id != ROOM]
     assert texts == ["hello, are you there?", "and here?"]
+
+
+async def test_of_the_chats_never_heard_of_no_more_are_read_than_the_most_and_the_log_says_so(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.slack.MOST_UNHEARD", 2)
+    async with serving(channel, inbox):
+        await slack.write(ROOM, "known", group=True, message_id=f"{time.time() - 500:.6f}")
+        await inbox.until_accepted("known")
+    for chat in (OTHER_ROOM, "C502", DM):
+        await slack.write(chat, f"missed in {chat}", group=chat != DM)
+    slack.give_up()
+    with capture_logs() as logs:
+        async with serving(SlackChannel(channel.settings), inbox):
+            await inbox.until(lambda: len(inbox.accepted) == 3)
+            await slack.write(ROOM, "the end", group=True)
+            await inbox.until_accepted("the end")
+    missed = [event.text for event in inbox.accepted if event.text.startswith("missed")]
+    assert missed == [f"missed in {DM}", f"missed in {OTHER_ROOM}"]
+    said = [log["error"] for log in logs if log["event"] == "slack_not_caught_up"]
+    assert said == ["1 chats never heard of are not read"]
+
+
+async def test_of_the_threads_of_a_chat_no_more_are_looked_through_for_deletions_than_the_most(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.slack.MOST_THREADS", 2)
+    replies = list[str]()
+    async with serving(channel, inbox):
+        for number in range(3):
+            root = await slack.write(ROOM, "root", group=True, message_id=f"{time.time() - 600 + number:.6f}")
+            ts = f"{time.time() - 500 + number:.6f}"
+            replies.append(await slack.write(ROOM, "reply", group=True, thread=root, message_id=ts))
+        await inbox.until(lambda: len(inbox.accepted) == 6)
+        await slack.until(lambda: slack.unacknowledged == 0)
+    for reply in replies:
+        await slack.delete(reply, chat=ROOM)
+    slack.give_up()
+    async with serving(SlackChannel(channel.settings), inbox):
+        await slack.write(DM, "the end")
+        await inbox.until_accepted("the end")
+        await slack.until(lambda: slack.unacknowledged == 0)  # what is new is taken after the reading up
+    gone = [event.refers_to for event in inbox.accepted if event.kind is EventKind.DELETION]
+    assert gone == replies[:2]
 
 
 async def test_at_the_first_start_nothing_of_before_is_read(
