@@ -205,7 +205,7 @@ class Done(_Line):
 class Error(_Line):
     ev: Literal["error"]
     id: str
-    reason: Literal["not_sent", "down", "rate_limited", "ambiguous", "refused", "auth"]
+    reason: Literal["not_sent", "server_error", "down", "rate_limited", "ambiguous", "refused", "auth"]
     text: str
     retry_after_s: float | None = None
 
@@ -254,16 +254,12 @@ def _part_of(said: Beside) -> Part:
     return Part(kind=kind, **said.model_dump(exclude={"kind"}))
 
 
-_SERVER_ERROR = "server returned error 5"
-"""How the bridge's library says that WhatsApp failed by itself."""
-
-
 def failure(error: Error) -> ChannelError:
     """What the host is told when the bridge could not do something."""
     text = f"WhatsApp: {error.text}"
     match error.reason:
-        case "not_sent":
-            return NotSent(text, server_error=_SERVER_ERROR in error.text.lower())
+        case "not_sent" | "server_error":
+            return NotSent(text, server_error=error.reason == "server_error")
         case "down":
             return ChannelDown(text)
         case "rate_limited":

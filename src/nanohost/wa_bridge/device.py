@@ -156,7 +156,7 @@ class Device:
         except _Refused as error:
             self._say(Error(id=id, reason="refused", text=str(error)))
         except _NotSent as error:
-            self._say(Error(id=id, reason="not_sent", text=str(error)))
+            self._say(Error(id=id, reason=names.why_not_sent(str(error)), text=str(error)))
         except Exception as error:
             words = str(error) or type(error).__name__
             self._say(Error(id=id, reason=names.meaning(words), text=words))

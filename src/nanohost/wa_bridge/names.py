@@ -78,13 +78,11 @@ def is_media_path(path: str) -> bool:
     return path.startswith("/")
 
 
-SERVER_ERROR = "server returned error 5"
-"""How the library says that WhatsApp did not take a message because of a failure of its own (500, 503)."""
 _MEANINGS: tuple[tuple[tuple[str, ...], Reason], ...] = (
     (("logged out", "not logged in", "store doesn't contain a device jid"), "auth"),
     (("429", "rate-overlimit", "rate limit"), "rate_limited"),
     (("timed out", "timeout", "deadline", "disconnected", "interrupted", "eof", "reset by peer"), "ambiguous"),
-    ((SERVER_ERROR,), "not_sent"),
+    (("server returned error 5",), "server_error"),  # 500, 503
     (
         ("not connected", "client is nil", "failed to dial", "no such host", "upload", "device list", "no route"),
         "not_sent",
@@ -103,3 +101,8 @@ def meaning(error: str) -> Reason:
         if any(word in text for word in words):
             return reason
     return "ambiguous"
+
+
+def why_not_sent(error: str) -> Reason:
+    """The same for what surely was not sent."""
+    return "server_error" if meaning(error) == "server_error" else "not_sent"

@@ -99,7 +99,8 @@ _OPS: TypeAdapter[Op] = TypeAdapter(Annotated[Op, Field(discriminator="op")])
 # --- bridge → host ----------------------------------------------------------------------------------------------
 
 StateName = Literal["starting", "unpaired", "up", "down", "logged_out", "banned", "replaced", "busy", "missing"]
-Reason = Literal["not_sent", "down", "rate_limited", "ambiguous", "refused", "auth"]
+Reason = Literal["not_sent", "server_error", "down", "rate_limited", "ambiguous", "refused", "auth"]
+"""`server_error`: not sent, because WhatsApp failed by itself."""
 
 
 class State(Line):

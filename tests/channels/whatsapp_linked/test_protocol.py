@@ -72,10 +72,12 @@ def test_both_sides_know_the_same_events_and_fields() -> None:
         assert set(ours.model_fields) == set(theirs.model_fields), name
 
 
+@pytest.mark.behaviour("DL-04")
 @pytest.mark.parametrize(
     ("reason", "raised"),
     [
         ("not_sent", NotSent),
+        ("server_error", NotSent),
         ("down", ChannelDown),
         ("rate_limited", RateLimited),
         ("ambiguous", Ambiguous),
@@ -89,14 +91,7 @@ def test_each_reason_has_its_error(reason: protocol.Reason, raised: type[Channel
     error = channel.failure(said)
     assert type(error) is raised
     assert "why" in str(error)
-
-
-@pytest.mark.behaviour("DL-04")
-@pytest.mark.parametrize(("words", "failed"), [(f"{names.SERVER_ERROR}03", True), ("websocket not connected", False)])
-def test_the_host_is_told_that_whatsapp_failed_by_itself(words: str, failed: bool) -> None:
-    said = channel.parse(protocol.encode(protocol.Error(id="1", reason="not_sent", text=words)))
-    assert isinstance(said, channel.Error)
-    assert channel.failure(said).server_error is failed
+    assert error.server_error is (reason == "server_error")
 
 
 def test_a_message_of_the_bridge_becomes_an_event() -> None:
@@ -182,13 +177,25 @@ def test_a_file_lies_with_whatsapp_or_is_not_fetched(path: str, wanted: bool) ->
         ("server returned error 429", "rate_limited"),
         ("timed out waiting for message response", "ambiguous"),
         ("server returned error 479", "refused"),
-        ("server returned error 503", "not_sent"),
+        ("server returned error 503", "server_error"),
         ("something entirely new", "ambiguous"),
     ],
 )
 @pytest.mark.behaviour("DL-05")
 def test_what_is_not_surely_known_may_have_been_sent(error: str, reason: str) -> None:
     assert names.meaning(error) == reason
+
+
+@pytest.mark.behaviour("DL-04")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("the file was not uploaded: server returned error 503", "server_error"),
+        ("the file was not uploaded: timed out", "not_sent"),
+    ],
+)
+def test_what_was_surely_not_sent_says_whether_whatsapp_failed_by_itself(error: str, reason: str) -> None:
+    assert names.why_not_sent(error) == reason
 
 
 # The spool

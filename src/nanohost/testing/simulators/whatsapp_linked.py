@@ -282,7 +282,7 @@ class WhatsAppLinkedSimulator(Simulator):
                 await self._done(op)
                 self.kill_bridge()
             case Fault.SERVER_ERROR | Fault.UNAVAILABLE:
-                self._fail(op, "not_sent", "server returned error 503")
+                self._fail(op, "server_error", "server returned error 503")
             case Fault.UNAUTHORIZED:
                 self._fail(op, "auth", "not logged in")
             case Fault.NOT_JSON:
