@@ -68,12 +68,12 @@ class Content(StrEnum):
 _WORDS = "it is in the text"
 _TOLD_AS_TEXT = "it is a link in a text"
 _UNSUPPORTED = "it arrives as a kind that is not known"
-_WITHOUT = (
+_TELEGRAM_ONLY = (
     *(Content.CHECKLIST, Content.STORY, Content.PAID_MEDIA, Content.GAME, Content.GIVEAWAY),
     *(Content.SHARED, Content.WEB_APP),
 )
 """Telegram alone has these."""
-_BUSINESS = (Content.PRODUCT, Content.ORDER, Content.ADVERTISEMENT, Content.CHOICE, Content.FORM)
+_WHATSAPP_ONLY = (Content.PRODUCT, Content.ORDER, Content.ADVERTISEMENT, Content.CHOICE, Content.FORM)
 """WhatsApp alone has these."""
 
 
@@ -83,7 +83,7 @@ def _absent(*kinds: Content, **because: str) -> Mapping[Content, str]:
 
 NOT_THERE: Mapping[str, Mapping[Content, str]] = {
     "telegram": _absent(
-        *_BUSINESS,
+        *_WHATSAPP_ONLY,
         Content.EVENT,
         Content.PASSING,
         VOTE="bots are told of votes in their own polls only",
@@ -92,8 +92,8 @@ NOT_THERE: Mapping[str, Mapping[Content, str]] = {
         DELETION="bots are not told",
     ),
     "discord": _absent(
-        *_WITHOUT,
-        *_BUSINESS,
+        *_TELEGRAM_ONLY,
+        *_WHATSAPP_ONLY,
         *(Content.ROUND_VIDEO, Content.PLACE, Content.LIVE_PLACE, Content.CONTACT, Content.PAYMENT),
         *(Content.PASSING, Content.MOVED),
         RICH_TEXT=_WORDS,
@@ -103,15 +103,15 @@ NOT_THERE: Mapping[str, Mapping[Content, str]] = {
         INVITATION=_TOLD_AS_TEXT,
     ),
     "slack": _absent(
-        *_WITHOUT,
-        *_BUSINESS,
+        *_TELEGRAM_ONLY,
+        *_WHATSAPP_ONLY,
         *(Content.ROUND_VIDEO, Content.STICKER, Content.PLACE, Content.LIVE_PLACE, Content.CONTACT, Content.PAYMENT),
         *(Content.EVENT, Content.INVITATION, Content.PASSING),
         POLL="polls are cards of apps",
         VOTE="polls are cards of apps",
     ),
     "whatsapp": _absent(
-        *_WITHOUT,
+        *_TELEGRAM_ONLY,
         *(Content.THREAD, Content.PAYMENT, Content.APP),
         RICH_TEXT=_WORDS,
         LINK=_WORDS,
@@ -127,7 +127,7 @@ NOT_THERE: Mapping[str, Mapping[Content, str]] = {
         CARD="businesses send them, and get none",
     ),
     "whatsapp_linked": _absent(
-        *_WITHOUT,
+        *_TELEGRAM_ONLY,
         *(Content.THREAD, Content.APP),
         RICH_TEXT=_WORDS,
         LINK=_WORDS,
@@ -148,4 +148,4 @@ def there(platform: str) -> list[Content]:
 
 
 BY_OTHER_MEANS: Mapping[Content, str] = {Content.PRESS: "/press LABEL"}
-"""What is sent in a simulator by more than `/send`: there must be a button first."""
+"""What is not sent in a simulator by `/send`, and what is typed for it: there must be a button first."""

@@ -102,10 +102,11 @@ class _Conversation:
         return next((names for one, names in self._simulator.contents().items() if one == kind), ())
 
     def _list(self) -> None:
-        contents = self._simulator.contents()
+        shown = {kind: ", ".join(names) for kind, names in self._simulator.contents().items()}
+        shown |= self._simulator.by_other_means
         self._say("kinds, and the examples of each:")
-        for kind in filter(contents.get, Content):
-            self._say(f"  {kind}: {', '.join(contents[kind])}")
+        for kind in filter(shown.get, Content):
+            self._say(f"  {kind}: {shown[kind]}")
 
     async def watch(self) -> None:
         """Print what is new on the screen, and what has changed."""

@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from nanohost.testing.content import Content
+from nanohost.testing.content import BY_OTHER_MEANS, Content
 from nanohost.testing.limits import HANG_S
 
 
@@ -123,6 +123,8 @@ class Simulator(ABC):
     """The channel's name: `settings` is for its table."""
     dm: str = ADA.id
     """The platform's id of Ada's chat with the bot."""
+    by_other_means: Mapping[Content, str] = BY_OTHER_MEANS
+    """What else people can do here, and what is typed for it."""
 
     def __init__(self) -> None:
         self.faults = Faults()

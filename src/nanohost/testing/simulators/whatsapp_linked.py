@@ -60,6 +60,7 @@ class WhatsAppLinkedSimulator(Simulator):
     """Ada's and Bob's chats are ID@s.whatsapp.net; `state` is what a bridge that opens is told."""
 
     name = "whatsapp"
+    by_other_means: Mapping[Content, str] = {}
 
     def __init__(self) -> None:
         super().__init__()
