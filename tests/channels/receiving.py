@@ -12,12 +12,19 @@ from nanohost.channel_api import Channel, Inbox
 @asynccontextmanager
 async def receiving(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
     """The channel is connected, and hands in what comes."""
-    async with channel.connected():
-        task = asyncio.create_task(channel.receive(inbox))
-        await asyncio.sleep(0)
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+    async with channel.connected(), handing_in(channel, inbox):
+        yield
+
+
+@asynccontextmanager
+async def handing_in(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
+    """A channel that is connected already hands in what comes."""
+    task = asyncio.create_task(channel.receive(inbox), name="receive")
+    await asyncio.sleep(0)
+    try:
+        yield
+        assert not task.done(), "receive ended"
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

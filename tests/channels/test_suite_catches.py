@@ -12,6 +12,7 @@ from nanohost.channel_api import Accepted, Address, InboundEvent, Inbox, Outboun
 from nanohost.testing.channel_suite import ChannelSuite, SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
+from tests.channels.receiving import receiving
 
 from .test_fake_channel import FakeBench
 
@@ -43,6 +44,11 @@ class PretendsToBeUp(FakeChannel):
 class GivesUp(FakeChannel):
     async def receive(self, inbox: Inbox) -> None:
         await super().receive(_OneOnly(inbox, self))
+
+
+class Returns(FakeChannel):
+    async def receive(self, inbox: Inbox) -> None:
+        return
 
 
 class _OneOnly(SuiteInbox):
@@ -113,6 +119,12 @@ async def test_a_receive_that_gives_up_is_caught() -> None:
     async with bench_of(GivesUp()) as bench:
         with pytest.raises(AssertionError):
             await SUITE.test_an_awkward_text_from_a_person_does_not_break_the_channel(bench, SuiteInbox(), "")
+
+
+async def test_a_receive_that_returns_is_caught_also_where_there_is_no_host() -> None:
+    with pytest.raises(AssertionError, match="receive ended"):
+        async with receiving(Returns(), SuiteInbox()):
+            pass
 
 
 async def test_a_receive_that_does_not_end_as_cancelled_is_caught() -> None:

@@ -28,6 +28,7 @@ from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbo
 from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 
+from .receiving import handing_in
 from .terminal_person import TerminalPerson
 
 CHAT = Address(platform_id="local")
@@ -189,9 +190,8 @@ async def test_what_is_said_while_nobody_receives_waits_and_is_accepted_later(
         person.writes("early", "1")
         await person.settle()
         assert person.accepted == []
-        receiving = asyncio.create_task(bench.channel.receive(inbox))
-        await person.until(lambda: person.accepted == ["1"])
-        receiving.cancel()
+        async with handing_in(bench.channel, inbox):
+            await person.until(lambda: person.accepted == ["1"])
 
 
 @pytest.mark.behaviour("IN-01", "IN-07")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulators.telegram import TelegramSimulator
+from tests.channels.receiving import handing_in
 from tests.support.flow import install_of, scripted_settings
 
 HASTY = Patience(answer_s=1.0, poll_s=5, poll_grace_s=1.0, pause_s=0.01, most_pause_s=0.1, conflict_s=0.1, auth_s=0.1)
@@ -43,19 +43,18 @@ class Receiving:
 
 @asynccontextmanager
 async def receiving(telegram: TelegramSimulator | None = None) -> AsyncIterator[Receiving]:
-    """A bot that receives into an inbox while entered. `receive` must not end by itself."""
-    telegram, inbox = telegram or TelegramSimulator(), SuiteInbox()
-    async with telegram.running():
-        channel = bot(telegram)
-        async with channel.connected():
-            task = asyncio.create_task(channel.receive(inbox), name="receive")
-            try:
-                yield Receiving(telegram=telegram, channel=channel, inbox=inbox)
-                assert not task.done(), "receive ended"
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+    """Telegram, and a bot that receives into an inbox while entered. `receive` must not end by itself."""
+    telegram = telegram or TelegramSimulator()
+    async with telegram.running(), receiving_again(telegram) as here:
+        yield here
+
+
+@asynccontextmanager
+async def receiving_again(telegram: TelegramSimulator, inbox: SuiteInbox | None = None) -> AsyncIterator[Receiving]:
+    """The same on a Telegram that serves already: another bot, or the bot in another life."""
+    channel, inbox = bot(telegram), inbox or SuiteInbox()
+    async with channel.connected(), handing_in(channel, inbox):
+        yield Receiving(telegram=telegram, channel=channel, inbox=inbox)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
+from tests.channels.receiving import handing_in
 from tests.support.arrivals import shown
 from tests.support.desks import router_of
 
@@ -106,15 +107,8 @@ async def reading(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id)
             clock=clock,
             on_accepted=router.notice,
         )
-        async with channel.connected(), router.opened():
-            task = asyncio.create_task(channel.receive(inbox), name="receive")
-            try:
-                yield here
-                assert not task.done(), "receive ended"
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        async with channel.connected(), router.opened(), handing_in(channel, inbox):
+            yield here
 
 
 async def _wire(here: Reading) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +14,7 @@ from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, Fault, outage
 from nanohost.testing.simulators.telegram import TelegramSimulator
 
-from .bench import GROUP, HASTY, bot, receiving
+from .bench import GROUP, HASTY, bot, receiving, receiving_again
 
 TOO_MANY = '{"ok": false, "error_code": 429, "description": "Too Many Requests", "parameters": {"retry_after": 0.05}}'
 BROKEN = {
@@ -80,14 +79,9 @@ async def test_a_second_host_with_the_same_token_is_told_as_a_conflict() -> None
     async with receiving(telegram) as here:
         await telegram.write(ADA.id, "one")
         await here.inbox.until_accepted("one")
-        other, inbox = bot(telegram), SuiteInbox()
-        async with other.connected():
-            task = asyncio.create_task(other.receive(inbox))
+        async with receiving_again(telegram):
             await _until(here.channel.condition, Condition.CONFLICT)
             assert "the same token" in here.channel.condition()[1]
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
         await telegram.write(ADA.id, "two")
         await telegram.until(lambda: len(telegram.acknowledged()) == 2)
         await _until(here.channel.condition, Condition.UP)
@@ -142,10 +136,10 @@ async def test_an_update_is_confirmed_only_after_every_one_before_it_was_accepte
             await telegram.write(GROUP, f"to the group {number}", group=True)
         await _receive_until_one_cannot_be_committed(telegram, inbox)
         assert telegram.acknowledged() == []
-        async with receiving_again(telegram) as fresh:
-            await fresh.until(lambda: len(fresh.accepted) == 10)
+        async with receiving_again(telegram) as here:
+            await here.inbox.until(lambda: len(here.inbox.accepted) == 10)
     for chat in (ADA.id, GROUP):
-        texts = [event.text for event in fresh.accepted if event.platform_id == chat]
+        texts = [event.text for event in here.inbox.accepted if event.platform_id == chat]
         assert [text[-1] for text in texts] == list("01234")
 
 
@@ -195,13 +189,8 @@ async def test_a_chat_whose_commit_takes_long_does_not_keep_another_waiting() ->
     async with telegram.running():
         await telegram.write(GROUP, "hangs", group=True)
         await telegram.write(ADA.id, "goes on")
-        channel = bot(telegram)
-        async with channel.connected():
-            task = asyncio.create_task(channel.receive(inbox))
+        async with receiving_again(telegram, inbox):
             await inbox.until_accepted("goes on")
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def _until(condition: Callable[[], tuple[Condition, str]], wanted: Condition) -> None:
@@ -218,14 +207,3 @@ async def _receive_until_one_cannot_be_committed(telegram: TelegramSimulator, in
     async with channel.connected(), asyncio.timeout(HANG_S):
         with pytest.raises(OSError, match="cannot commit"):
             await channel.receive(inbox)
-
-
-@asynccontextmanager
-async def receiving_again(telegram: TelegramSimulator) -> AsyncIterator[SuiteInbox]:
-    channel, inbox = bot(telegram), SuiteInbox()
-    async with channel.connected():
-        task = asyncio.create_task(channel.receive(inbox))
-        yield inbox
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

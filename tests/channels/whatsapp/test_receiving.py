@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -32,7 +31,7 @@ from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, BOB, Fault, outage
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
-from tests.channels.receiving import receiving
+from tests.channels.receiving import handing_in, receiving
 
 DM = Address(platform_id=ADA.id)
 
@@ -142,11 +141,8 @@ async def test_what_comes_while_nobody_receives_comes_again(
     async with channel.connected():
         await meta.write(ADA.id, "too early")
         await meta.until(lambda: 503 in meta.refused_webhooks)
-        task = asyncio.create_task(channel.receive(inbox))
-        await inbox.until_accepted("too early")
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with handing_in(channel, inbox):
+            await inbox.until_accepted("too early")
 
 
 @pytest.mark.behaviour("IN-07")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,7 @@ from nanohost.channel_api import (
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, Fault
 from nanohost.testing.simulators.whatsapp import ACCESS_TOKEN, WhatsAppSimulator, as_read
-from tests.channels.receiving import receiving
+from tests.channels.receiving import handing_in, receiving
 
 DM = Address(platform_id=ADA.id)
 HELLO = OutboundText(text="hello")
@@ -160,11 +158,8 @@ async def test_a_late_failure_is_told_again_until_it_is_committed(
     async with channel.connected():
         await channel.send(DM, HELLO, idempotency_key="k1")
         await meta.until(lambda: 503 in meta.refused_webhooks)
-        task = asyncio.create_task(channel.receive(inbox))
-        await inbox.until(lambda: len(inbox.failures) == 1)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with handing_in(channel, inbox):
+            await inbox.until(lambda: len(inbox.failures) == 1)
 
 
 async def test_a_failure_that_carries_no_key_of_ours_shows_in_the_condition_until_a_message_arrives(
