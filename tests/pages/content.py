@@ -14,6 +14,7 @@ from pathlib import Path
 from nanohost.testing.content import NOT_THERE, Content
 from nanohost.testing.simulated import find, simulated
 from tests.support.cases import ROOT, located
+from tests.support.marks import tests_with
 
 COLUMNS: Mapping[str, str] = {
     "telegram": "Telegram",
@@ -99,8 +100,6 @@ def files_of(platform: str) -> Sequence[Path]:
 
 def marks_in(path: Path) -> Iterator[tuple[str, Content]]:
     """The test (or class of tests) and the kind, of each `@pytest.mark.content(Content.KIND, …)`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            for mark in node.decorator_list:
-                if isinstance(mark, ast.Call) and getattr(mark.func, "attr", "") == "content":
-                    yield from ((node.name, Content[one.attr]) for one in mark.args if isinstance(one, ast.Attribute))
+    for test, given in tests_with(path, "content"):
+        if isinstance(given, ast.Attribute):
+            yield test, Content[given.attr]

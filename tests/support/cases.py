@@ -13,13 +13,14 @@ look at.
 
 from __future__ import annotations
 
-import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from tests.support.marks import words_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "cases"
@@ -76,13 +77,7 @@ class Located:
 def named_by_tests() -> Mapping[str, str]:
     """The cases that tests name by `pytest.mark.case`, and where. Of two tests of one case, the last."""
     files = sorted((ROOT / "tests").rglob("*.py"))
-    return {name: path.name for path in files for name in _named_in(path)}
-
-
-def _named_in(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.case":
-            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+    return {name: path.name for path in files for name in words_of(path, "case")}
 
 
 def located(folder: Path = FOLDER) -> list[Located]:
