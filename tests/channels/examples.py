@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from nanohost.channel_api import ChannelContext, InboundEvent
+from nanohost.channel_api import Channel, ChannelContext, InboundEvent
 from nanohost.testing.channel_suite import SuiteInbox, identity, receiving
 from nanohost.testing.content import Content
 from nanohost.testing.simulated import find
+from nanohost.testing.simulator import Simulator
 from nanohost.testing.simulator_suite import SimulatorBench
 from tests.channels.discord.bench import DiscordBench
 
@@ -41,14 +42,18 @@ def arrived(platform: str) -> Mapping[str, Arrived]:
 async def bench_of(platform: str) -> AsyncIterator[SimulatorBench]:
     """The platform serves while entered; its channel is as the host makes it."""
     simulator = find(platform)
-    create = importlib.import_module(f"channels.{simulator.name}").create
     with tempfile.TemporaryDirectory(prefix="nanohost-examples-") as folder:
         home = Path(folder)
         async with simulator.running():
-            channel = create(
-                ChannelContext(instance="default", settings=simulator.settings(), runtime_dir=home, home=home)
-            )
-            yield BENCHES.get(platform, SimulatorBench)(simulator, channel, chat=simulator.dm)
+            bench = BENCHES.get(platform, SimulatorBench)
+            yield bench(simulator, real_channel(simulator, home), chat=simulator.dm)
+
+
+def real_channel(platform: Simulator, home: Path) -> Channel:
+    """The platform's channel as a host makes it."""
+    context = ChannelContext(instance="default", settings=platform.settings(), runtime_dir=home, home=home)
+    channel: Channel = importlib.import_module(f"channels.{platform.name}").create(context)
+    return channel
 
 
 async def _arrived(platform: str) -> Mapping[str, Arrived]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import re
 import sqlite3
 import time
@@ -17,7 +16,7 @@ import pytest
 from channels.whatsapp import WhatsAppChannel
 from channels.whatsapp import read_settings as whatsapp_settings
 from nanohost.app import opened_store
-from nanohost.channel_api import Channel, ChannelContext
+from nanohost.channel_api import Channel
 from nanohost.delivery.delivery import Delivery as LoneDelivery
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -36,6 +35,7 @@ from nanohost.testing.simulators.telegram import A_MINUTE_IN_A_GROUP, TelegramSi
 from nanohost_protocol.payloads import ChatOut, EditOut, encode
 from nanohost_protocol.times import from_text
 from tests.channels.everywhere import Everywhere, bobs_chat, hosted, platform_names, play, read_by
+from tests.channels.examples import real_channel
 from tests.crash.victims import HostProcess
 from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
@@ -135,7 +135,7 @@ async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
     mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
     key = (name, "default")
     async with opened_store(Home(tmp_path), durable=False) as store, mailboxes.opened(), platform.running():
-        channel = real_channel(platform, tmp_path)
+        channel = hasty_channel(platform, tmp_path)
         delivery = LoneDelivery(store=store, mailboxes=mailboxes, clock=clock, channels={key: channel})
         async with channel.connected(), delivery.opened():
             await platform.write(bobs_chat(platform), "hello", person=BOB)
@@ -158,14 +158,11 @@ async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
     assert read_by(platform, bobs_chat(platform)) == ["mine"]
 
 
-def real_channel(platform: Simulator, home: Path) -> Channel:
-    """The platform's channel as a host makes it; one does not wait as long as it would."""
-    context = ChannelContext(instance="default", settings=platform.settings(), runtime_dir=home, home=home)
+def hasty_channel(platform: Simulator, home: Path) -> Channel:
+    """The real one, but it does not wait as long for what the platform tells by itself."""
     if platform.name == TELLS_BY_ITSELF:
-        return WhatsAppChannel(whatsapp_settings(context.settings), status_wait_s=WHATSAPP_STATUS_S)
-    module = importlib.import_module(f"channels.{platform.name}")
-    channel: Channel = module.create(context)
-    return channel
+        return WhatsAppChannel(whatsapp_settings(platform.settings()), status_wait_s=WHATSAPP_STATUS_S)
+    return real_channel(platform, home)
 
 
 async def lone_session(store: Store) -> SessionId:
