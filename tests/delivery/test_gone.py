@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from nanohost.channel_api import ChatMoved, ThreadGone
+from nanohost.channel_api import Ambiguous, ChannelError, ChatMoved, ThreadGone
 from nanohost.delivery.kinds import LEFT_THREAD
+from nanohost.store import deliveries
 from nanohost.store.deliveries import DeliveryStatus
-from tests.delivery.test_parts import LONG, Bench, bench, fake, words
+from nanohost.store.events import ChatKey
+from nanohost.testing.limits import HANG_S
+from tests.delivery.test_parts import FAKE, LONG, Bench, bench, fake, words
 
 __all__ = ["bench", "fake"]
 
@@ -70,3 +75,28 @@ async def test_what_is_entered_for_the_old_chat_later_is_sent_to_the_new_one_wit
     await bench.enter("two", 3)
     await bench.settled(3)
     assert (bench.texts("c9"), bench.fake.attempts.total()) == (["one", "two"], 3)
+
+
+@pytest.mark.behaviour("RT-12", "DL-05")
+@pytest.mark.parametrize("answer", [None, ChatMoved("x", to="c9"), Ambiguous("x")], ids=["sent", "moved", "lost"])
+async def test_what_is_being_sent_while_its_chat_moves_is_looked_at_again_only_when_that_send_is_over(
+    bench: Bench, answer: ChannelError | None
+) -> None:
+    bench.fake.fails_at = {} if answer is None else {1: answer}
+    bench.fake.hold()
+    await bench.enter("one", 1)
+    await bench.enter("two", 3)
+    await bench.fake.wait_for_attempts(1)
+    await bench.moving.move(ChatKey(*FAKE, "c1"), "c9")
+    for _ in range(10):  # whatever may look at it has done so
+        await bench.clock.advance(0)
+        await bench.known(1)
+    assert bench.fake.attempts.total() == 1
+    bench.fake.release()
+    async with asyncio.timeout(HANG_S):
+        while (await bench.known(3)).status is not DeliveryStatus.SENT:
+            await bench.clock.advance(1)
+    tries = [one.outcome for one in await deliveries.attempts(bench.store, await bench.known(1))]
+    assert tries == (["sent"] if answer is None else [answer.reason, "sent"])
+    assert bench.texts() == ["one", "two"]
+    assert bench.texts("c9") == (["two"] if answer is None else ["one", "two"])

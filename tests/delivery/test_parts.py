@@ -50,6 +50,7 @@ class Bench:
     fake: FakeChannel
     delivery: Delivery
     mailboxes: Mailboxes
+    moving: Moving
     session: SessionId
 
     async def wrote(self, put: Callable[[InboundWriter], None]) -> None:
@@ -155,6 +156,7 @@ async def running(
                 fake=fake,
                 delivery=delivery,
                 mailboxes=mailboxes,
+                moving=moving,
                 session=session,
             )
 

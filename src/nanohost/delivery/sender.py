@@ -1,10 +1,10 @@
 """From the ledger to the platform.
 
 Promises: intent is on disk before the channel is asked, the outcome after; one session's messages in one chat keep
-their order, and nothing else waits for them. A message found `sending` without an outcome may have been sent: it is
-sent again under the same idempotency key. Where the platform knows no such key and the operator wants to be asked, it
-is held as unknown instead, and what comes after it goes on. A message longer than its platform takes goes out part by
-part, an attempt each, and goes on at the first part that is not sent, whatever came between.
+their order, and nothing else waits for them. A message found `sending` that nobody here is sending may have been sent:
+it is sent again under the same idempotency key. Where the platform knows no such key and the operator wants to be
+asked, it is held as unknown instead, and what comes after it goes on. A message longer than its platform takes goes out
+part by part, an attempt each, and goes on at the first part that is not sent, whatever came between.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
 from nanohost.delivery.removals import Removals
 from nanohost.fair_share import FairShare
-from nanohost.lanes import Lanes, is_cancelled
+from nanohost.lanes import Lanes, OneAtATime, is_cancelled
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.moving import Move, nobody_moves
@@ -115,6 +115,7 @@ class Sender:
         self._working: set[SessionId] = set()
         self._without_channel: dict[tuple[str, str], set[LaneKey]] = defaultdict(set)
         """The lanes that wait for a channel."""
+        self._attempting = OneAtATime[tuple[SessionId, int]]()
         self.lanes = Lanes[LaneKey]("delivery", self._serve, clock)
 
     def on_working(self, session: SessionId, *, works: bool) -> None:
@@ -251,6 +252,14 @@ class Sender:
         return self._channels.get((lane.channel_type, lane.instance))
 
     async def _attempt(self, delivery: Delivery) -> None:
+        """If it stands otherwise by now, nothing is done: it is to be looked at again. A chat that moves takes along
+        what is being sent, and the lane of its new name waits for how that ends."""
+        session, seq = delivery.lane.session_id, delivery.seq
+        async with self._attempting.turn((session, seq)):
+            if await deliveries.find(self._store, session, seq) == delivery:
+                await self._attempt_alone(delivery)
+
+    async def _attempt_alone(self, delivery: Delivery) -> None:
         if delivery.status is DeliveryStatus.SENDING and not await self._close_cut_off(delivery):
             return
         part, *others = await self._parts(delivery)
