@@ -20,7 +20,7 @@ from nanohost.intake.inbox import BATCH, ChannelInbox
 from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
 from nanohost.routing.message import message_for
 from nanohost.shipped import shipped_root
-from nanohost.store import agent_groups, cards, dropped, events, host_messages, messaging_groups, wirings
+from nanohost.store import agent_groups, cards, dropped, events, host_messages, messaging_groups, pieces, wirings
 from nanohost.store.database import Store, Transaction, open_store
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
@@ -430,6 +430,29 @@ async def test_an_edit_that_comes_together_with_what_it_is_about_is_kept_with_it
         inbox.accept(replace(said, platform_message_id="0")), *map(inbox.accept, (said, edit))
     )
     assert [one.new for one in accepted] == [True, True, True]
+
+
+@pytest.mark.behaviour("RT-08", "RT-11")
+@pytest.mark.parametrize("piece", ["1", "2"])
+@pytest.mark.parametrize("named", ["1", "2"])
+async def test_where_no_agent_listens_an_edit_of_any_piece_is_one_of_its_album(
+    inbox: ChannelInbox, store: Store, piece: str, named: str
+) -> None:
+    for id in ("1", "2"):
+        await inbox.accept(replace(CHATTER, platform_message_id=id, mentions_bot=True, album="g"))
+    said = await events.new_in_chat(store, ChatKey("fake", "main", CHATTER.platform_id), limit=9)
+    async with store.transaction() as tx:
+        await pieces.add_all(tx, [(one.id, one.event) for one in said])
+        await events.join(tx, [one.id for one in said], replace(said[0].event, album=None))
+        await tx.run("UPDATE inbound_events SET mentions_bot = 0")
+    naming = replace(CHATTER, kind=EventKind.EDIT, platform_message_id="n", refers_to=named, mentions_bot=True)
+    assert (await inbox.accept(naming)).new, "the album waits"
+    async with store.transaction() as tx:
+        await tx.run("UPDATE inbound_events SET status = iif(event_kind = 'edit', 'held', 'routed'), approval_id = 'a'")
+    assert (await inbox.accept(replace(naming, platform_message_id="w", refers_to=piece, mentions_bot=False))).new
+    async with store.transaction() as tx:
+        await tx.run("UPDATE inbound_events SET status = 'dropped'")
+    assert not (await inbox.accept(replace(naming, platform_message_id="l", refers_to=piece))).new, "it was decided on"
 
 
 GONE = replace(EVENT, kind=EventKind.DELETION, refers_to="1", text="", sender=Sender(handle="", name=""))

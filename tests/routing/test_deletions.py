@@ -474,10 +474,53 @@ async def _is_told(world: World) -> bool:
     return not await world.store.all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
 
 
-async def test_an_edit_of_a_later_piece_is_an_edit_of_what_the_agent_has(world: World) -> None:
+@pytest.mark.behaviour("RT-15")
+@pytest.mark.parametrize("kind", [EventKind.EDIT, EventKind.REACTION, EventKind.MESSAGE])
+async def test_what_is_about_a_later_piece_is_told_as_being_about_what_the_agent_has(
+    world: World, kind: EventKind
+) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await album(world, "", "look")
     await world.route()
-    await arrives(world, "e1", "look here", EventKind.EDIT, "p2")
+    await arrives(world, "e1", "look here", kind, "p2")
     await world.route()
-    assert [event for event, *_ in await rows(world)] == ["message", "edit"]
+    assert (await rows(world))[1] == (kind, "look here", "p1", True)
+    assert await about(world) == ["p1", "e1" if kind is EventKind.MESSAGE else "p1"]
+
+
+async def about(world: World) -> list[str | None]:
+    """Which messages the rows in the mailbox are, or are about; the runner matches them by that."""
+    found = await world.mailboxes.inbound(await world.session("a"), lambda box: list(box.due(NOON)))
+    return [None if row.origin is None else row.origin.platform_message_id for row in found]
+
+
+@pytest.mark.behaviour("RT-15")
+@pytest.mark.parametrize("together", [True, False])
+async def test_edits_of_different_pieces_are_edits_of_one_message(mentioned: World, *, together: bool) -> None:
+    for id in ("p1", "p2", "p3"):
+        await albums(mentioned, id, id)
+    for piece, text in (("p2", "@nan look"), ("p3", "@nan look here"), ("p1", "@nan look, please")):
+        if not together:
+            await mentioned.route()
+        await edits(mentioned, text, piece, mentions=True)
+    await mentioned.route()
+    assert await rows(mentioned) == [
+        ("message", "@nan look", None, True),
+        ("edit", "@nan look here", "p1", True),
+        ("edit", "@nan look, please", "p1", True),
+    ]
+
+
+async def test_with_an_album_that_is_held_the_edits_of_its_pieces_wait_and_are_withdrawn(owned: World) -> None:
+    await album(owned, "", "look")
+    await arrives(owned, "e1", "look here", EventKind.EDIT, "p2")
+    await owned.route()
+    assert [text for text, _ in await held(owned)] == ["look", "look here"]
+    await deletes(owned, "p1")
+    await owned.route()
+    assert [text for text, _ in await held(owned)] == ["look", "look here"]
+    await deletes(owned, "p2")
+    await owned.route()
+    assert await held(owned) == []
+    [row] = await owned.store.all("SELECT status FROM approvals")
+    assert row["status"] == "withdrawn"

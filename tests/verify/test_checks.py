@@ -408,6 +408,27 @@ async def test_a_home_in_good_order_has_no_findings(bench: Bench, host_running: 
     assert await bench.verify(host_running=host_running) == []
 
 
+@pytest.mark.behaviour("OP-02", "RT-15")
+async def test_what_a_killed_host_has_written_of_an_edit_of_an_albums_piece_waits_for_the_record(bench: Bench) -> None:
+    copied = (
+        "channel_type, instance, platform_id, is_group, mentions_bot, sender_handle, sender_name, sender_is_bot,"
+        " chat_name, text, sent_at, received_at"
+    )
+    for values in ("'p2', 'message', NULL, 'dropped'", "'e1', 'edit', 'p2', 'new'"):
+        bench.central(
+            f"INSERT INTO inbound_events ({copied}, platform_message_id, event_kind, refers_to, status)"
+            f" SELECT {copied}, {values} FROM inbound_events WHERE platform_id = 'rest' AND platform_message_id = 'p1'"
+        )
+    bench.inbound(bench.rest, "UPDATE messages_in SET status = 'pending'")
+    assert [one.check for one in await bench.verify()] == ["pending work is due"]
+    bench.central(
+        "INSERT INTO album_pieces (event_id, joined_into, content) SELECT piece.id, whole.id, '{}'"
+        " FROM inbound_events piece JOIN inbound_events whole USING (platform_id)"
+        " WHERE piece.platform_message_id = 'p2' AND whole.platform_message_id = 'p1'"
+    )
+    assert await bench.verify() == []
+
+
 def test_every_check_is_broken_by_a_test_and_says_what_it_holds() -> None:
     assert {case.check for case in CASES} == set(CHECKS)
     assert all("." in sentence for sentence in CHECKS.values())

@@ -26,7 +26,7 @@ from nanohost.errors import UsageError
 from nanohost.event_words import in_words
 from nanohost.model import AgentGroup, AgentGroupId, ApprovalId, MessagingGroup, SessionId, UnknownSender
 from nanohost.phrases import day_and_time
-from nanohost.store import agent_groups, approvals, audit, events, messaging_groups, roles, rules, users
+from nanohost.store import agent_groups, approvals, audit, events, messaging_groups, pieces, roles, rules, users
 from nanohost.store.actions import ActionRow
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
@@ -168,7 +168,8 @@ async def about_edit(db: Queries, stored: StoredEvent) -> Held | Turned | None:
     """What is held of a chat was edited: the edit waits with it. None: it is no edit of such a message."""
     if stored.event.kind is not EventKind.EDIT or stored.event.refers_to is None:
         return None
-    id = await events.held_for(db, stored.chat, stored.event.refers_to)
+    message = await pieces.whole_of(db, stored.chat, stored.event.refers_to)
+    id = await events.held_for(db, stored.chat, message)
     waits_for = None if id is None else await approvals.find(db, id)
     return None if waits_for is None else await _one_more(db, waits_for)
 

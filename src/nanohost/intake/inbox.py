@@ -200,10 +200,11 @@ class ChannelInbox:
                 return choice is not None and choice.is_in(chat)
             case EventKind.EDIT if event.refers_to is not None:
                 waits = any(one.event.platform_message_id == event.refers_to for one in before if one.problem is None)
-                if waits or await events.is_open(self._store, chat, event.refers_to):
+                message = await pieces.whole_of(self._store, chat, event.refers_to)
+                if waits or await events.is_open(self._store, chat, message):
                     return True
                 is_first = event.is_group and event.mentions_bot and not event.sender.is_bot
-                if is_first and not await events.named_us(self._store, chat, event.refers_to):
+                if is_first and not await events.named_us(self._store, chat, message):
                     return True
         return not event.sender.is_bot and bool(await open_in(self._store, event))
 

@@ -152,13 +152,18 @@ class Deciding:
         return [one for one in ours if one.is_edit or not is_order(one.text)]
 
     async def in_our_words(self, stored: StoredEvent) -> StoredEvent:
-        """A press says what its button was made to say, in the thread of its card, whatever the platform tells."""
-        if stored.event.kind is not EventKind.CLICK:
-            return stored
-        choice = await cards.chosen(self._store, stored.event.value)
+        """A press says what its button was made to say, in the thread of its card, whatever the platform tells. What is
+        about a piece of an album is about the message that the agent has of it."""
+        event = stored.event
+        if event.kind is not EventKind.CLICK:
+            if event.refers_to is None:
+                return stored
+            whole = await pieces.whole_of(self._store, stored.chat, event.refers_to)
+            return replace(stored, event=replace(event, refers_to=whole))
+        choice = await cards.chosen(self._store, event.value)
         if choice is None:
             return stored
-        return replace(stored, event=replace(stored.event, text=choice.label, thread_id=choice.card.thread_id))
+        return replace(stored, event=replace(event, text=choice.label, thread_id=choice.card.thread_id))
 
     async def _gate(self, stored: StoredEvent, agent_group: AgentGroupId) -> Verdict:
         """What becomes of the text, if it is one: what was edited later is no command."""

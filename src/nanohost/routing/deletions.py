@@ -100,7 +100,8 @@ async def _withdraw_all(
         if approval is not None:
             asked_for.add(approval)
             for one in await events.held(tx, approval):
-                if one.chat == chat and one.event.refers_to == message:
+                about = one.event.refers_to
+                if one.chat == chat and about is not None and await pieces.whole_of(tx, chat, about) == message:
                     await events.mark_dropped(tx, one.id, DELETED)
     reached = []
     for heard in await routes.heard(tx, chat, message):

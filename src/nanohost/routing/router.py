@@ -232,7 +232,7 @@ class Router:
         if group is None or not wired:
             await self._turn_away(chat, batch)
             return
-        now, later = _before_a_change(batch)
+        now, later = await self._before_a_change(batch)
         await self._learn(group, now)
         run = Run(
             events={stored.id: stored for stored in now},
@@ -241,6 +241,21 @@ class Router:
         )
         await self._route(run)
         await self._deal_with_run(chat, later)
+
+    async def _before_a_change(
+        self, batch: Sequence[StoredEvent]
+    ) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:
+        """What can be decided on in one go, and what only after that is on record: what becomes of an edit depends on
+        what became of its message and of earlier edits."""
+        said = set[str]()
+        for at, stored in enumerate(batch):
+            message = stored.event.platform_message_id
+            if stored.event.kind is EventKind.EDIT and stored.event.refers_to is not None:
+                message = await pieces.whole_of(self._store, stored.chat, stored.event.refers_to)
+                if message in said:
+                    return batch[:at], batch[at:]
+            said.add(message)
+        return batch, ()
 
     async def _deal_with_answer(self, stored: StoredEvent) -> bool:
         """False: it answers no question, and nothing was done about it."""
@@ -452,17 +467,3 @@ class Router:
         said = await as_told(self._store, stored) if is_deletion else stored
         entry = answer or await self._deciding.entry(said, one.wiring_id, session.agent_group_id, trigger=one.trigger)
         return (await self._deciding.with_its_files(stored, one.wiring_id) if one.trigger else stored), entry
-
-
-def _before_a_change(batch: Sequence[StoredEvent]) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:
-    """What can be decided on in one go, and what only after that is on record."""
-    at = next((at for at, stored in enumerate(batch) if _changes_one_of(stored, batch[:at])), len(batch))
-    return batch[:at], batch[at:]
-
-
-def _changes_one_of(stored: StoredEvent, before: Sequence[StoredEvent]) -> bool:
-    """Whether it is an edit of what is not on record yet: what becomes of it depends on what became of that."""
-    message = stored.event.refers_to
-    if stored.event.kind is not EventKind.EDIT or message is None:
-        return False
-    return any(message in (one.event.platform_message_id, one.event.refers_to) for one in before)

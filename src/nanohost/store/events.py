@@ -85,21 +85,28 @@ HELD = "SELECT * FROM inbound_events WHERE status = 'held' AND approval_id = ? O
 RELEASE = """
 UPDATE inbound_events SET status = 'new', tries = 0 WHERE status = 'held' AND approval_id = ?
 """
-# A message and its edits, by the platform's id of the message: first the message itself, if it is here.
-_SAID = """
-(SELECT id, status, approval_id, mentions_bot FROM inbound_events
+# A message and its edits, by the platform's id of the message: first the message itself, if it is here. An edit of any
+# piece of an album is one of the message that the pieces are together.
+SAID = """
+(SELECT id, event_kind, text, status, approval_id, mentions_bot FROM inbound_events
 WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
     AND platform_message_id = :message AND event_kind = 'message'
 UNION ALL
-SELECT id, status, approval_id, mentions_bot FROM inbound_events INDEXED BY inbound_events_about
+SELECT id, event_kind, text, status, approval_id, mentions_bot FROM inbound_events INDEXED BY inbound_events_about
 WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
-    AND refers_to = :message AND event_kind = 'edit')
+    AND event_kind = 'edit' AND refers_to IN (
+        SELECT :message
+        UNION ALL
+        SELECT piece.platform_message_id FROM inbound_events whole
+            JOIN album_pieces p ON p.joined_into = whole.id JOIN inbound_events piece ON piece.id = p.event_id
+        WHERE whole.channel_type = :channel_type AND whole.instance = :instance AND whole.platform_id = :platform_id
+            AND whole.platform_message_id = :message AND whole.event_kind = 'message'))
 """
 # One that nothing came of yet.
-OPEN = f"SELECT status, approval_id FROM {_SAID} WHERE status IN ('new', 'held') LIMIT 1"  # noqa: S608
+OPEN = f"SELECT status, approval_id FROM {SAID} WHERE status IN ('new', 'held') LIMIT 1"  # noqa: S608
 # One that may still reach an agent.
-UNSETTLED = f"SELECT id, status, approval_id FROM {_SAID} WHERE status IN ('new', 'held', 'set_aside') LIMIT 1"  # noqa: S608
-NAMED_US = f"SELECT 1 FROM {_SAID} WHERE mentions_bot = 1 LIMIT 1"  # noqa: S608
+UNSETTLED = f"SELECT id, status, approval_id FROM {SAID} WHERE status IN ('new', 'held', 'set_aside') LIMIT 1"  # noqa: S608
+NAMED_US = f"SELECT 1 FROM {SAID} WHERE mentions_bot = 1 LIMIT 1"  # noqa: S608
 DROP_HELD = "UPDATE inbound_events SET status = 'dropped', reason = ? WHERE status = 'held' AND approval_id = ?"
 
 FOR_HOST = "for the host itself"

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from nanohost.model import ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Queries, Transaction, Values
-from nanohost.store.events import ChatKey
+from nanohost.store.events import SAID, ChatKey
 from nanohost_protocol.times import to_text
 
 ADD = """
@@ -55,19 +55,11 @@ WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 REFUSE_HELD = "UPDATE routes SET outcome = 'denied', reason = ? WHERE outcome = 'held' AND approval_id = ?"
 
 # What became of a message and of its edits, as far as it was for an agent: by the platform's id.
-HEARD = """
+HEARD = f"""
 SELECT e.id, e.event_kind, e.text, r.wiring_id, r.session_id, r.outcome, r.trigger, r.approval_id
-FROM (
-    SELECT id, event_kind, text FROM inbound_events
-    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
-        AND platform_message_id = :message AND event_kind = 'message'
-    UNION ALL
-    SELECT id, event_kind, text FROM inbound_events INDEXED BY inbound_events_about
-    WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
-        AND refers_to = :message AND event_kind = 'edit'
-) e JOIN routes r ON r.event_id = e.id
+FROM {SAID} e JOIN routes r ON r.event_id = e.id
 WHERE r.outcome IN ('written', 'context', 'waiting', 'held')
-"""
+"""  # noqa: S608
 LET_GO = """
 UPDATE routes SET outcome = 'not_engaged', reason = ? WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 """

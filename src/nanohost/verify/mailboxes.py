@@ -16,9 +16,14 @@ BEING_TOLD = "SELECT 1 FROM actions WHERE session_id = ? AND notice_id = ? AND t
 RUN_IS_DECIDED = "SELECT 1 FROM task_runs WHERE message_id = ? AND started_at IS NULL AND ended_at IS NULL"
 ROUTE_WAITS = "SELECT 1 FROM routes WHERE message_id = ? AND outcome = 'waiting'"
 EVENT_IS_OPEN = """
-SELECT 1 FROM inbound_events
+SELECT 1 FROM inbound_events e
 WHERE status IN ('new', 'set_aside')
-    AND channel_type IS ? AND instance IS ? AND platform_id IS ? AND ? IN (platform_message_id, refers_to)
+    AND channel_type IS ? AND instance IS ? AND platform_id IS ? AND ? IN (platform_message_id, refers_to, (
+        SELECT whole.platform_message_id
+        FROM inbound_events piece JOIN album_pieces p ON p.event_id = piece.id
+            JOIN inbound_events whole ON whole.id = p.joined_into
+        WHERE piece.channel_type = e.channel_type AND piece.instance = e.instance AND piece.platform_id = e.platform_id
+            AND piece.platform_message_id = e.refers_to AND piece.event_kind = 'message'))
 """
 
 
