@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from nanohost.shipped import shipped_root
-from nanohost.store import deliveries
+from nanohost.store import deliveries, overview
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Decision, Delivery, DeliveryStatus, Outcome
 from nanohost.store.migrations import migrate, read_sets
+from nanohost_protocol.times import to_text
 from tests.store.test_entities import LATER, NOON, a_delivery, a_session
 
 NOT_SENT = Outcome(status=DeliveryStatus.PENDING, outcome="not_sent", reason="not_sent: x", error="x")
@@ -55,6 +58,37 @@ async def test_what_may_be_decided_depends_on_what_became_of_it(
         assert await deliveries.drop(tx, delivery, "no more", LATER) is may_drop
     async with store.transaction() as tx:
         assert await deliveries.resend(tx, delivery, LATER) is (may_resend or may_drop), "a drop can be taken back"
+
+
+@pytest.mark.behaviour("OP-01")
+async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_were_sent_again(store: Store) -> None:
+    down = Outcome(status=DeliveryStatus.PENDING, outcome="down", reason="down: it is out of order", error="x")
+    busy = Outcome(status=DeliveryStatus.PENDING, outcome="rate_limited", reason="rate_limited: busy", error="x")
+
+    async def tried(delivery: Delivery, outcome: Outcome, at: datetime) -> None:
+        async with store.transaction() as tx:
+            assert await deliveries.begin(tx, delivery, at)
+            await deliveries.end(tx, delivery, outcome, at)
+
+    async def named(now: datetime) -> list[tuple[object, ...]]:
+        found = (await overview.lists(store.reports, now))["platforms_down"]
+        return [(one["channel"], one["since"], one["messages"], one["reason"]) for one in found]
+
+    delivery = a_delivery(await a_session(store), 1)
+    async with store.transaction() as tx:
+        await deliveries.add(tx, delivery)
+        await deliveries.add(tx, replace(delivery, seq=3, out_id="o3"))
+    await tried(delivery, down, NOON)
+    assert await named(NOON + overview.DOWN_AFTER) == [("fake:main", to_text(NOON), 2, down.reason)]
+    await tried(delivery, replace(down, status=DeliveryStatus.DEAD), NOON)
+    async with store.transaction() as tx:
+        assert await deliveries.resend(tx, delivery, LATER)
+    assert await named(LATER + overview.DOWN_AFTER) == []
+    await tried(delivery, down, LATER)
+    assert await named(LATER + overview.DOWN_AFTER / 2) == []
+    assert await named(LATER + overview.DOWN_AFTER) == [("fake:main", to_text(LATER), 2, down.reason)]
+    await tried(delivery, busy, LATER)
+    assert await named(LATER + overview.DOWN_AFTER) == [], "it answers"
 
 
 async def test_what_is_being_sent_cannot_be_decided_on(store: Store) -> None:

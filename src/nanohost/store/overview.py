@@ -8,9 +8,9 @@ from nanohost.store.database import Reports
 from nanohost_protocol.times import to_text
 
 OVERDUE = timedelta(minutes=2)
+"""A task that is due is acted upon within a second, if a host runs."""
 DOWN_AFTER = timedelta(minutes=8)
 """For as long as a message that its platform does not take has its tries: a shorter trouble passes by itself."""
-"""A task that is due is acted upon within a second, if a host runs."""
 
 COUNTS = """
 SELECT
@@ -35,14 +35,16 @@ DELIVERIES_WAITING = """
 SELECT channel_type || ':' || instance AS channel, coalesce(reason, 'in turn') AS reason, count(*) AS messages
 FROM deliveries WHERE status IN ('pending', 'sending') GROUP BY 1, 2 ORDER BY messages DESC LIMIT 20
 """
-# What waits for a platform that takes nothing, since the first attempt of the message that waits longest.
+# What waits for a platform that takes nothing, and since when: by the message that waits longest of those for which it
+# was out of order when they were last tried. What that met before an operator had it sent again is over. The reason
+# beside min() is the one of its row.
 PLATFORMS_DOWN = """
-SELECT channel_type || ':' || instance AS channel, min(since) AS since, count(*) AS messages,
-       max(CASE WHEN since IS NOT NULL THEN reason END) AS reason
+SELECT channel_type || ':' || instance AS channel, min(since) AS since, count(*) AS messages, reason
 FROM (
     SELECT d.channel_type, d.instance, d.reason, (
         SELECT min(a.started_at) FROM delivery_attempts a
-        WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.outcome IN ('down', 'failing')
+        WHERE a.session_id = d.session_id AND a.seq = d.seq AND a.number > d.tries_from
+            AND a.outcome IN ('down', 'failing') AND (d.reason LIKE 'down: %' OR d.reason LIKE 'failing: %')
     ) AS since
     FROM deliveries d WHERE d.status IN ('pending', 'sending')
 )
