@@ -547,6 +547,11 @@ class Refused(ChannelError):
         self.chat_closed = chat_closed
 
 
+class RefusedHere(Refused):
+    """Refused before the platform was asked: a file that is gone, an emoji that the platform does not have. It shows
+    nothing of whether the platform works."""
+
+
 class AuthFailed(ChannelError):
     """The platform does not accept our credentials."""
 

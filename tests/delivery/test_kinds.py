@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.channel_api import Ambiguous, Capabilities, Pace
+from nanohost.channel_api import Ambiguous, Capabilities, Pace, RefusedHere
 from nanohost.delivery import files
 from nanohost.delivery.kinds import SUPERSEDED, Kinds
 from nanohost.delivery.manner import NEAREST, reaction
@@ -21,7 +21,7 @@ from nanohost.delivery.removals import Removals
 from nanohost.removal import Progress
 from nanohost.store import deliveries, sessions
 from nanohost.store.cards import chosen
-from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.store.deliveries import DeliveryStatus, LaneKey, StoredPart
 from nanohost.testing.able_channel import ABLE, AbleChannel, RemembersSent
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
@@ -322,6 +322,18 @@ async def test_an_edit_of_what_was_not_sent_or_cannot_be_changed_is_left_out_on_
     await enter(bench, EditOut(message=3, text="more final"), first=5)
     assert "refused" in ((await bench.settled(5, DeliveryStatus.DROPPED)).reason or "")
     assert [one.text for one in able.sent] == ["final"]
+
+
+@pytest.mark.behaviour("DL-04", "DL-09")
+@pytest.mark.parametrize("said", [EditOut(message=7, text="?"), ReactionOut(message=7, emoji="👍")])
+async def test_of_a_message_that_is_not_known_any_more_no_platform_is_asked(
+    bench: Bench, able: AbleChannel, said: OutPayload
+) -> None:
+    await enter(bench, said)
+    delivery = await bench.settled(1, DeliveryStatus.DROPPED)  # between this look and the next it may have been known
+    part = StoredPart(number=0, of=1, text="?", plain="?")
+    with pytest.raises(RefusedHere):
+        await Kinds(bench.store, bench.mailboxes, Removals(bench.clock)).send(able, delivery, part, "k")
 
 
 @pytest.mark.behaviour("DL-09")

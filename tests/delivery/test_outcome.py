@@ -16,6 +16,7 @@ from nanohost.channel_api import (
     RateLimited,
     Receipt,
     Refused,
+    RefusedHere,
     ThreadGone,
 )
 from nanohost.delivery.outcome import PAUSES_S, SERVER_ERROR_PAUSES_S, failed, sent, waits_for_its_channel
@@ -69,6 +70,13 @@ def test_each_error_has_its_rule(
 def test_that_nothing_can_be_written_in_a_chat_is_said_so() -> None:
     outcome = failed(Refused("blocked", chat_closed=True), attempts=1, tries=1, now=NOW)
     assert (outcome.status, outcome.outcome, outcome.reason) == (DEAD, "refused", "chat_closed: blocked")
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"), [(Refused("x"), True), (RefusedHere("x"), False), (ChannelError("x"), False)]
+)
+def test_only_what_the_platform_refused_itself_shows_that_it_works(error: ChannelError, asked: bool) -> None:
+    assert failed(error, attempts=1, tries=1, now=NOW).platform_refused is asked
 
 
 def test_six_tries_take_eight_minutes() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nanohost.app import opened_store
-from nanohost.channel_api import Address, Ambiguous, OutboundText, Receipt
+from nanohost.channel_api import Address, Ambiguous, OutboundText, Receipt, Refused, RefusedHere
 from nanohost.clock import Clock
 from nanohost.delivery.delivery import Delivery
 from nanohost.delivery.outcome import SERVER_ERROR_PAUSES_S
@@ -128,15 +128,19 @@ async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_pa
 
 
 class Failing(FakeChannel):
-    """Its platform fails by itself: for all messages, or those with these words. `asked`: what it was to send."""
+    """Its platform fails by itself: for all messages, or those with these words. `asked`: what it was to send.
+    `refusal`: of those that are odd."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fails_for: str | None = None
         self.asked: list[str] = []
+        self.refusal: Refused | None = None
 
     async def send(self, address: Address, message: OutboundText, *, idempotency_key: str) -> Receipt:
         self.asked.append(message.text)
+        if self.refusal is not None and "odd" in message.text:
+            raise self.refusal
         if self.fails_for is not None and self.fails_for in message.text:
             raise Ambiguous("it answers 503", server_error=True)
         return await super().send(address, message, idempotency_key=idempotency_key)
@@ -194,6 +198,30 @@ async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_an
         assert (await _statuses(store))[0] == "dead"
         tries = len(SERVER_ERROR_PAUSES_S) + 1
         assert tries <= fake.asked.count("spoiled") <= tries + 2, "the first failures may have been the platform's"
+
+
+@pytest.mark.behaviour("DL-03", "DL-04")
+@pytest.mark.parametrize(("refusal", "given_up"), [(Refused("no"), True), (RefusedHere("no"), False)])
+async def test_what_is_refused_shows_that_the_platform_works_only_where_that_was_asked(
+    store: Store, tmp_path: Path, refusal: Refused, given_up: bool
+) -> None:
+    clock, fake = ManualClock(), Failing()
+    async with delivering(store, tmp_path, clock, fake) as delivery:
+        fake.fails_for, fake.refusal = "hello", refusal
+        delivery.on_entry(await _enter(store, clock, "hello", 1))
+        await _until_asked(clock, fake, 1)
+        for number in range(25):
+            asked = fake.asked.count("hello")
+            delivery.on_entry(await _enter(store, clock, f"odd {number}", 3 + 2 * number, chat="c2"))
+            async with asyncio.timeout(HANG_S):
+                while (await _statuses(store))[-1] != "dead":
+                    await clock.advance(0)
+            if (await _statuses(store))[0] == "dead":
+                break
+            await clock.somebody_sleeps()
+            assert given_up or fake.asked.count("hello") == asked, "nobody is woken"
+            await _until_asked(clock, fake, 1)
+        assert ((await _statuses(store))[0] == "dead") is given_up
 
 
 @pytest.mark.behaviour("DL-04")

@@ -24,6 +24,7 @@ from nanohost.channel_api import (
     Reacts,
     Receipt,
     Refused,
+    RefusedHere,
     SendsCards,
     SendsFiles,
 )
@@ -264,7 +265,7 @@ class Kinds:
             is_sent = True
             return receipt
         except OSError as error:
-            raise Refused(
+            raise RefusedHere(
                 f"the file {shortened(payload.name, 100)!r} cannot be read: {error.strerror or error}"
             ) from error
         finally:
@@ -274,7 +275,7 @@ class Kinds:
     async def _edit(self, channel: Edits, delivery: Delivery, address: Address, message: OutboundText) -> Receipt:
         target = await self._target(delivery, decode_out(delivery.kind, delivery.content))
         if target is None:
-            raise Refused("the message that it changes is not known any more")
+            raise RefusedHere("the message that it changes is not known any more")
         await channel.edit(address, target, replace(message, reply_to=None))
         return Receipt(platform_message_ids=(target,))
 
@@ -285,7 +286,7 @@ class Kinds:
         target = await self._target(delivery, payload)
         emoji = reaction(payload.emoji, known) if isinstance(payload, ReactionOut) else None
         if target is None or emoji is None:
-            raise Refused("the message that it is about is not known any more")
+            raise RefusedHere("the message that it is about is not known any more")
         await channel.react(address, target, emoji)
         return Receipt()
 

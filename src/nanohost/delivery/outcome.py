@@ -15,6 +15,7 @@ from nanohost.channel_api import (
     RateLimited,
     Receipt,
     Refused,
+    RefusedHere,
     ThreadGone,
 )
 from nanohost.store.deliveries import CHAT_CLOSED, FAILING, DeliveryStatus, Outcome
@@ -35,6 +36,16 @@ them: without a pause they would be a storm."""
 def sent(receipt: Receipt) -> Outcome:
     """The platform has it."""
     return Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=receipt.platform_message_ids)
+
+
+def left_off(error: Refused) -> Outcome:
+    """It is refused, and nothing that a person waits for is missing without it."""
+    return Outcome(
+        status=DeliveryStatus.DROPPED,
+        outcome=error.reason,
+        reason=f"{error.reason}: {error}",
+        platform_refused=_is_platforms_refusal(error),
+    )
 
 
 def failed(
@@ -112,5 +123,14 @@ def _wait(error: ChannelError, now: datetime, pause_s: float, *, word: str | Non
 
 
 def _dead(error: ChannelError, *, word: str | None = None) -> Outcome:
-    reason = f"{word or error.reason}: {error}"
-    return Outcome(status=DeliveryStatus.DEAD, outcome=error.reason, reason=reason, error=str(error))
+    return Outcome(
+        status=DeliveryStatus.DEAD,
+        outcome=error.reason,
+        reason=f"{word or error.reason}: {error}",
+        error=str(error),
+        platform_refused=_is_platforms_refusal(error),
+    )
+
+
+def _is_platforms_refusal(error: ChannelError) -> bool:
+    return isinstance(error, Refused) and not isinstance(error, RefusedHere)

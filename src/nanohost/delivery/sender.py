@@ -37,7 +37,7 @@ from nanohost.clock import Clock
 from nanohost.delivery.health import Health
 from nanohost.delivery.kinds import Kinds
 from nanohost.delivery.late_failures import LateFailures
-from nanohost.delivery.outcome import failed, sent, unknown, waits_for_its_channel
+from nanohost.delivery.outcome import failed, left_off, sent, unknown, waits_for_its_channel
 from nanohost.delivery.pacing import Pacing
 from nanohost.delivery.projection import LATEST, Projection
 from nanohost.delivery.removals import Removals
@@ -280,7 +280,7 @@ class Sender:
         reach("sender.settled")
         if is_given_up:
             await self._late.tell()
-        works = isinstance(answer, Receipt) or answer.outcome == Refused.reason
+        works = isinstance(answer, Receipt) or answer.platform_refused
         if works and self._health.passed(delivery.lane):
             self.channel_is_back(delivery.lane.channel_type, delivery.lane.instance)
         if isinstance(answer, Receipt) and part.is_last:
@@ -352,7 +352,8 @@ class Sender:
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> Outcome:
         if isinstance(error, Refused) and delivery.kind in _ON_TOP:
-            return Outcome(status=DeliveryStatus.DROPPED, outcome=error.reason, reason=f"{error.reason}: {error}")
+            self._health.settled(delivery.lane)
+            return left_off(error)
         tries = await deliveries.tries(self._store, delivery)
         now = self._clock.now()
         outcome = failed(

@@ -391,6 +391,8 @@ class Outcome:
     """What the chat is called now: it is to be sent there."""
     thread_gone: bool = False
     """The chat's thread takes no messages any more."""
+    platform_refused: bool = False
+    """It was asked, and will never take the message."""
 
 
 async def end(tx: Transaction, delivery: Delivery, outcome: Outcome, now: datetime) -> None:
