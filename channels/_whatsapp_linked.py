@@ -54,6 +54,7 @@ from nanohost.channel_api import (
     RateLimited,
     Receipt,
     Refused,
+    RefusedHere,
     Sender,
 )
 
@@ -735,7 +736,7 @@ class LinkedChannel:
             return
         if self._wrote_first is None:
             raise ChannelDown("it is not known yet who has written first")
-        raise Refused(
+        raise RefusedHere(
             f"safe mode: {chat} has not written first, so nothing is sent there. To write there nevertheless, add it to"
             " allow in [channels.whatsapp]"
         )

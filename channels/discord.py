@@ -76,6 +76,7 @@ from nanohost.channel_api import (
     RateLimited,
     Receipt,
     Refused,
+    RefusedHere,
     Sender,
     Unit,
     upload_answer_s,
@@ -770,7 +771,7 @@ def _raise_lost(error: Exception, lost: type[ChannelError]) -> NoReturn:
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         raise ChannelDown(f"Discord cannot be reached: {_words(error)}") from None
     if isinstance(error, aiohttp.InvalidURL):
-        raise Refused("that is no address at Discord") from None
+        raise RefusedHere("that is no address at Discord") from None
     raise lost(f"the connection to Discord broke: {_words(error)}") from None
 
 
@@ -1659,7 +1660,7 @@ class DiscordChannel:
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
         """An emoji is a part of the request's path, and the container's own words."""
         if emoji.isascii() or len(emoji) > LONGEST_EMOJI:
-            raise Refused("that is no emoji")
+            raise RefusedHere("that is no emoji")
         await self._required().add_reaction(_channel_of(address), message_id, _whole(emoji))
 
     async def typing(self, address: Address) -> None:
@@ -1693,7 +1694,7 @@ def _channel_of(address: Address) -> str:
 
 def _content(text: str) -> str:
     if len(text) > TEXT_LIMIT:
-        raise Refused(f"Discord takes {TEXT_LIMIT} characters; this message has {len(text)}")
+        raise RefusedHere(f"Discord takes {TEXT_LIMIT} characters; this message has {len(text)}")
     return _whole(text)
 
 

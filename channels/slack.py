@@ -85,6 +85,7 @@ from nanohost.channel_api import (
     RateLimited,
     Receipt,
     Refused,
+    RefusedHere,
     Sender,
     upload_answer_s,
 )
@@ -1005,7 +1006,7 @@ class SlackChannel:
     async def react(self, address: Address, message_id: str, emoji: str) -> None:
         names = _NAMES_OF.get(emoji.replace("\ufe0f", ""))
         if names is None:
-            raise Refused(f"this channel does not know what Slack calls {emoji}")
+            raise RefusedHere(f"this channel does not know what Slack calls {emoji}")
         with _harmless():
             try:
                 await _answer(self._web.reactions_add(channel=address.platform_id, timestamp=message_id, name=names[0]))
@@ -1792,7 +1793,7 @@ async def _in_markdown_or_plain(
 def _content(message: OutboundText | OutboundCard) -> dict[str, Any]:
     words = message.text if message.plain is None else message.plain
     if not message.text.strip():
-        raise Refused("Slack takes no message without words")
+        raise RefusedHere("Slack takes no message without words")
     if len(message.text) > MARKDOWN_MOST:
         raise _SlackRefused(f"Slack takes {MARKDOWN_MOST} characters, not {len(message.text)}", "msg_blocks_too_long")
     blocks: list[dict[str, object]] = [{"type": "markdown", "text": _whole(message.text)}, *_actions(message)]
@@ -1802,7 +1803,7 @@ def _content(message: OutboundText | OutboundCard) -> dict[str, Any]:
 def _plain_content(message: OutboundText | OutboundCard, plain: str) -> dict[str, Any]:
     content: dict[str, Any] = {"text": _escaped(plain), "mrkdwn": False}
     if len(content["text"]) > PLAIN_MOST:
-        raise Refused(f"Slack takes {PLAIN_MOST} characters, not {len(plain)}")
+        raise RefusedHere(f"Slack takes {PLAIN_MOST} characters, not {len(plain)}")
     if not (actions := _actions(message)):
         return content
     # Beside blocks the text is not shown. A section holds 3,000 characters.
@@ -1867,7 +1868,7 @@ async def _answer(call: Awaitable[_T]) -> _T:
     except SlackApiError as error:
         raise _refusal(error.response) from None
     except SlackRequestError as error:
-        raise Refused(f"Slack's library refuses: {error}") from None
+        raise RefusedHere(f"Slack's library refuses: {error}") from None
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
         raise _lost(error) from None
     except (ValueError, AttributeError, TypeError) as error:  # the library stumbles over an answer of another shape

@@ -121,6 +121,7 @@ from nanohost.channel_api import (
     RateLimited,
     Receipt,
     Refused,
+    RefusedHere,
     Sender,
     ThreadGone,
     Unit,
@@ -1454,7 +1455,7 @@ def _number(message_id: str) -> int:
     """The message that an id of ours concerns: that of an edit or a reaction has a second part. Raises Refused."""
     number = message_id.partition(":")[0]
     if not _NUMBER.fullmatch(number):
-        raise Refused(f"Telegram has no message {message_id}")
+        raise RefusedHere(f"Telegram has no message {message_id}")
     return int(number)
 
 

@@ -54,7 +54,7 @@ from nanohost.channel_api import (
     Inbox,
     OutboundText,
     Receipt,
-    Refused,
+    RefusedHere,
     Sender,
     short_path,
 )
@@ -175,7 +175,7 @@ class TerminalChannel:
     async def _show(self, chat: str, message: OutboundText, key: str) -> None:
         line = _encode({"type": "message", "key": key, "text": message.text, "reply_to": message.reply_to})
         if len(line) > MAX_LINE_BYTES:
-            raise Refused(f"the message makes a line of {len(line)} bytes; the terminal takes {MAX_LINE_BYTES}")
+            raise RefusedHere(f"the message makes a line of {len(line)} bytes; the terminal takes {MAX_LINE_BYTES}")
         clients = self._clients_of(chat)
         if not clients:
             raise ChannelDown(f"nobody has the chat {chat} open in a terminal")

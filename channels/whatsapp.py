@@ -118,6 +118,7 @@ from nanohost.channel_api import (
     RateLimited,
     Receipt,
     Refused,
+    RefusedHere,
     Sender,
     upload_answer_s,
 )
@@ -1119,9 +1120,9 @@ def media_of(file: OutboundFile) -> tuple[str, str]:
     for kind, (types, most_bytes) in _MEDIA.items():
         if media_type in types:
             if file.size > most_bytes:
-                raise Refused(f"{file.name} is too large: WhatsApp takes {most_bytes // _MB} MB of {kind}")
+                raise RefusedHere(f"{file.name} is too large: WhatsApp takes {most_bytes // _MB} MB of {kind}")
             return kind, media_type
-    raise Refused(f"{file.name}: WhatsApp takes no files of type {media_type or 'unknown'}")
+    raise RefusedHere(f"{file.name}: WhatsApp takes no files of type {media_type or 'unknown'}")
 
 
 # --- the channel --------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from nanohost.channel_api import (
     ChannelDown,
     ChannelError,
     OutboundText,
-    Refused,
+    RefusedHere,
     ShowsTyping,
 )
 from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox, receiving
@@ -288,7 +288,7 @@ async def test_a_chat_that_nobody_has_open_waits_even_when_another_chat_is_open(
 async def test_a_message_longer_than_a_line_is_refused(bench: TerminalBench, person: TerminalPerson) -> None:
     async with bench.channel.connected():
         await person.arrive()
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedHere):
             await bench.channel.send(CHAT, OutboundText(text="\n" * MAX_LINE_BYTES), idempotency_key="k1")
 
 

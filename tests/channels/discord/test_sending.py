@@ -23,6 +23,7 @@ from nanohost.channel_api import (
     OutboundText,
     RateLimited,
     Refused,
+    RefusedHere,
 )
 from nanohost.testing.simulator import Fault, outage
 from nanohost.testing.simulator_suite import LONG_ANSWER, rendered
@@ -143,7 +144,7 @@ async def test_too_many_requests_concern_one_chat_or_all_as_discord_says(
 async def test_what_is_no_emoji_is_in_no_path(channel: DiscordChannel, platform: DiscordSimulator, emoji: str) -> None:
     async with channel.connected():
         [id] = (await channel.send(IN_DM, TEXT, idempotency_key="k")).platform_message_ids
-        with pytest.raises(Refused, match="no emoji"):
+        with pytest.raises(RefusedHere, match="no emoji"):
             await channel.react(IN_DM, id, emoji)
     assert platform.screen(DM)[0].reactions == ()
 
@@ -177,10 +178,10 @@ async def test_a_refusal_says_why_and_what_to_do(channel: DiscordChannel, platfo
         assert not empty.value.chat_closed
         with pytest.raises(Refused, match=r"2000 or fewer"):
             await channel.send(IN_THREAD, OutboundText(text="\N{GRINNING FACE}" * 1500), idempotency_key="k")
-        with pytest.raises(Refused, match="2000 characters"):
+        with pytest.raises(RefusedHere, match="2000 characters"):
             await channel.send(IN_THREAD, OutboundText(text="x" * 2001), idempotency_key="k")
         [id] = (await channel.send(IN_THREAD, TEXT, idempotency_key="k2")).platform_message_ids
-        with pytest.raises(Refused, match="no emoji"):
+        with pytest.raises(RefusedHere, match="no emoji"):
             await channel.react(IN_THREAD, id, "ok")
         with pytest.raises(Refused, match="Invalid Recipient"):
             await channel.open_dm("123456")

@@ -23,6 +23,7 @@ from nanohost.channel_api import (
     OutboundText,
     RateLimited,
     Refused,
+    RefusedHere,
 )
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import Fault
@@ -132,7 +133,7 @@ async def test_a_reaction_that_slack_has_no_name_for_here_is_refused(
     async with channel.connected():
         [id] = (await channel.send(DM, HELLO, idempotency_key="k")).platform_message_ids
         await channel.react(DM, id, "❤️")
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedHere):
             await channel.react(DM, id, "🦤")
         for fault in (Fault.RESET_BEFORE, Fault.SERVER_ERROR, Fault.HANG):
             slack.faults.queue.append(fault)
@@ -284,7 +285,7 @@ async def test_a_refusal_says_in_slacks_words_what_is_wrong_and_what_to_do(
             await channel.send(Address(platform_id="X1"), HELLO, idempotency_key="k")
         with pytest.raises(Refused):
             await channel.open_dm("U404")
-        with pytest.raises(Refused, match="words") as empty:
+        with pytest.raises(RefusedHere, match="words") as empty:
             await channel.send(DM, OutboundText(text=" \n"), idempotency_key="k")
         assert not empty.value.chat_closed
     with pytest.raises(ChannelDown):

@@ -18,6 +18,7 @@ from nanohost.channel_api import (
     OutboundText,
     RateLimited,
     Refused,
+    RefusedHere,
 )
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import ADA, Fault
@@ -252,14 +253,14 @@ def test_a_file_is_sent_as_whatever_whatsapp_takes_it_for(
 ) -> None:
     file = _file(tmp_path, "f", media_type)
     if sent_as is None:
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedHere):
             media_of(file)
     else:
         assert media_of(file) == sent_as
 
 
 def test_a_picture_that_is_too_large_is_refused_with_the_limit(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="5 MB of image"):
+    with pytest.raises(RefusedHere, match="5 MB of image"):
         media_of(_file(tmp_path, "big.png", "image/png", size=6 * 1024 * 1024))
 
 

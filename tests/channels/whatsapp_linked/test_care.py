@@ -21,7 +21,7 @@ from nanohost.channel_api import (
     OutboundText,
     RateLimited,
     Receipt,
-    Refused,
+    RefusedHere,
 )
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.limits import HANG_S
@@ -97,9 +97,9 @@ async def test_in_safe_mode_only_who_wrote_first_is_written_to(phone: WhatsAppLi
         await phone.write(ADAS, "hello")
         await inbox.until_accepted("hello")
         await _send(channel, ADAS, "hello Ada")
-        with pytest.raises(Refused, match=r"has not written first.*allow"):
+        with pytest.raises(RefusedHere, match=r"has not written first.*allow"):
             await _send(channel, BOBS, "buy this")
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedHere):
             await channel.open_dm(BOB.id)
         await phone.write(BOBS, "hi", person=BOB)
         await inbox.until_accepted("hi")
