@@ -12,12 +12,13 @@ import pytest
 
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelError, Refused
 from nanohost.errors import MailboxError
+from nanohost.model import SessionId
 from nanohost.store import deliveries, host_messages, late_failures, sessions
-from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.payloads import ChatOut, SystemIn, decode_in
+from nanohost_protocol.payloads import ChatOut, SystemIn, decode_in, encode
 from nanohost_protocol.rows import MessageIn, Origin
 from tests.delivery.test_parts import FAKE, LIMIT, LONG, Bench, running
 
@@ -172,6 +173,71 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
     failed = await host_messages.find(bench.store, said.seq)
     assert failed is not None
     assert (failed.status, heard) == (DEAD, [said.seq])
+
+
+@pytest.mark.behaviour("DL-16")
+async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> None:
+    place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
+    heard: list[int] = []
+    bench.delivery.tell_failed(lambda failed: heard.append(failed.seq))
+    async with bench.store.transaction() as tx:
+        said = [
+            await host_messages.say(tx, place, ChatOut(text="hello"), out_id=f"h{number}", now=bench.clock.now())
+            for number in range(5)
+        ]
+    bench.delivery.on_entry(said[0].lane)
+    async with asyncio.timeout(HANG_S):
+        while (last := await host_messages.find(bench.store, said[-1].seq)) is None or last.status is not SENT:
+            await bench.clock.advance(0)
+    sent = [(one.key, f"fake-{one.order}") for one in bench.fake.sent]
+    await asyncio.gather(*(gives_up(bench, id, key=key) for key, id in sent))
+    assert sorted(heard) == sorted(one.seq for one in said)
+
+
+async def given_up(bench: Bench, session: SessionId, count: int) -> None:
+    """So many messages of a session that nobody was told of so far."""
+    now = bench.clock.now()
+    async with bench.store.transaction() as tx:
+        for number in range(count):
+            dead = deliveries.Delivery(
+                lane=LaneKey(session, *FAKE, "c1"),
+                seq=2 * number + 1,
+                out_id=f"o{number}",
+                kind="chat",
+                thread_id=None,
+                reply_to=None,
+                content=encode(ChatOut(text="good morning")),
+                status=DEAD,
+                created_at=now,
+            )
+            await deliveries.add(tx, dead)
+            await late_failures.add_not_taken(tx, dead, WHY, now)
+
+
+async def untold(bench: Bench) -> set[SessionId]:
+    rows = await bench.store.all("SELECT DISTINCT session_id FROM late_failures WHERE told = 0")
+    return {SessionId(row["session_id"]) for row in rows}
+
+
+@pytest.mark.behaviour("DL-16")
+async def test_all_that_a_kill_kept_from_being_told_is_told_at_the_next_start(tmp_path: Path) -> None:
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        await given_up(bench, bench.session, 2 * late_failures.BATCH + 1)
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        assert await untold(bench) == set()
+
+
+@pytest.mark.behaviour("DL-16")
+async def test_a_session_whose_mailbox_refuses_keeps_no_other_from_being_told(tmp_path: Path) -> None:
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        refusing, other = sorted([bench.session, await bench.another_session("t2")])
+        await given_up(bench, refusing, late_failures.BATCH + 1)
+        await given_up(bench, other, 1)
+        path = bench.mailboxes.layout(await sessions.get(bench.store, refusing)).inbound_db
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"no database at all" * 100)
+    async with running(tmp_path, late_fake(), ManualClock()) as bench:
+        assert await untold(bench) == {refusing}
 
 
 @pytest.mark.behaviour("DL-16", "DL-05")

@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -17,7 +18,7 @@ from nanohost.clock import Clock
 from nanohost.delivery.projection import Projection
 from nanohost.errors import NanohostError
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import HOST
+from nanohost.model import HOST, SessionId
 from nanohost.store import deliveries, late_failures, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery
@@ -42,6 +43,8 @@ class LateFailures:
         self._projection = projection
         self._mailboxes = mailboxes
         self._clock = clock
+        self._telling = asyncio.Lock()
+        self._is_to_tell = False
         self._on_failed: Callable[[Delivery], None] = lambda _: None
 
     def call(self, on_failed: Callable[[Delivery], None]) -> None:
@@ -63,12 +66,30 @@ class LateFailures:
             await self.tell()
 
     async def tell(self) -> None:
-        """Tell of what nobody was told of. Raises StoreError; a mailbox that refuses is tried at the next occasion."""
-        for failure in await late_failures.untold(self._store):
-            try:
-                await self._tell(failure)
-            except NanohostError as error:
-                _log.warning("late_failure_not_told", session=failure.delivery.lane.session_id, error=str(error))
+        """Tell of what nobody was told of; whoever calls while that is under way leaves it to them to look again.
+        Raises StoreError; a mailbox that refuses is tried at the next occasion."""
+        self._is_to_tell = True
+        if self._telling.locked():
+            return
+        async with self._telling:
+            while self._is_to_tell:
+                self._is_to_tell = False
+                await self._tell_all()
+
+    async def _tell_all(self) -> None:
+        refusing = set[SessionId]()
+        found = await late_failures.untold(self._store)
+        while found:
+            for failure in found:
+                session = failure.delivery.lane.session_id
+                if session in refusing:
+                    continue
+                try:
+                    await self._tell(failure)
+                except NanohostError as error:
+                    refusing.add(session)
+                    _log.warning("late_failure_not_told", session=session, error=str(error))
+            found = await late_failures.untold(self._store, after=found[-1].key)
 
     async def _tell(self, failure: LateFailure) -> None:
         delivery = failure.delivery

@@ -29,7 +29,9 @@ WHERE session_id = ? AND seq = ? AND platform_message_id IN (SELECT value FROM j
 UNTOLD = """
 SELECT f.session_id, f.seq, f.platform_message_id, f.reason
 FROM late_failures f INDEXED BY late_failures_untold JOIN deliveries d USING (session_id, seq)
-WHERE f.told = 0 AND d.status = 'dead' LIMIT ?
+WHERE f.told = 0 AND d.status = 'dead'
+    AND (f.session_id, f.seq, f.platform_message_id) > (:session_id, :seq, :platform_message_id)
+ORDER BY f.session_id, f.seq, f.platform_message_id LIMIT :limit
 """
 TOLD = "UPDATE late_failures SET told = 1 WHERE session_id = ? AND seq = ? AND platform_message_id = ?"
 
@@ -48,6 +50,10 @@ class LateFailure:
     delivery: Delivery
     platform_message_id: str
     reason: str
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return self.delivery.lane.session_id, self.delivery.seq, self.platform_message_id
 
     @property
     def was_taken(self) -> bool:
@@ -99,10 +105,12 @@ async def _fail(tx: Transaction, delivery: Delivery, reason: str, now: datetime)
     await tx.run(FAIL, {**values, "reason": f"{FAILED_LATER}: {reason}"})
 
 
-async def untold(db: Queries) -> list[LateFailure]:
-    """Some of those that are to be told on."""
+async def untold(db: Queries, *, after: tuple[str, int, str] = ("", 0, "")) -> list[LateFailure]:
+    """The next of those that are to be told on, by key; none: that were all."""
     found = []
-    for row in await db.all(UNTOLD, (BATCH,)):
+    session_id, seq, message = after
+    values: dict[str, Value] = {"session_id": session_id, "seq": seq, "platform_message_id": message, "limit": BATCH}
+    for row in await db.all(UNTOLD, values):
         delivery = await find(db, SessionId(row["session_id"]), row["seq"])
         assert delivery is not None, "it was just seen"
         found.append(
@@ -112,5 +120,4 @@ async def untold(db: Queries) -> list[LateFailure]:
 
 
 async def told(tx: Transaction, failure: LateFailure) -> None:
-    lane = failure.delivery.lane
-    await tx.run(TOLD, (lane.session_id, failure.delivery.seq, failure.platform_message_id))
+    await tx.run(TOLD, failure.key)
