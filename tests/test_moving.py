@@ -229,7 +229,16 @@ async def test_a_chat_that_moves_twice_is_found_under_each_of_its_ids(tmp_path: 
             assert found.platform_id == "c10"
 
 
-@pytest.mark.parametrize(("old", "to"), [(NEW, "c1"), (NEW, "c9"), (ChatKey("fake", "main", "c0"), "c1")])
+async def test_a_chat_that_is_called_as_before_is_nothing_to_speak_of(tmp_path: Path) -> None:
+    async with talking(tmp_path) as world:
+        before = await places(world)
+        with capture_logs() as lines:
+            await moving(world).move(OLD, OLD.platform_id)
+        assert lines == []
+        assert await places(world) == before
+
+
+@pytest.mark.parametrize(("old", "to"), [(NEW, "c1"), (ChatKey("fake", "main", "c0"), "c1")])
 async def test_a_chat_does_not_move_back_or_to_where_another_has_left(old: ChatKey, to: str, tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(OLD, "c9")

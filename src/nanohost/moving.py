@@ -53,9 +53,11 @@ class Moving:
     async def move(self, old: ChatKey, to: str) -> None:
         """The chat `old` is called `to` from now on. Returns once that is on disk. Raises StoreError."""
         new, now = ChatKey(old.channel_type, old.instance, to), self._clock.now()
+        if old == new:
+            return
         aftermath = Aftermath(chats=[old, new])
         async with self._store.transaction() as tx:
-            if old == new or await moved_chats.current(tx, new) != new:
+            if await moved_chats.current(tx, new) != new:
                 _log.warning("chat_move_ignored", chat=str(old), to=to, reason="that one has moved away itself")
                 return
             agents = await moved_chats.move_group(tx, old, new)
