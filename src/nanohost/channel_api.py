@@ -192,9 +192,10 @@ class Inbox(Protocol):
         ...
 
     async def recent(self, platform_id: str, since: datetime) -> Mapping[str, str | None]:
-        """The messages of a chat that people wrote since that moment and whose deletion was not handed in: their
+        """The messages of a chat that people wrote since that moment and whose deletion is not on record: their
         `thread_id` by `platform_message_id`, the newest 500. For a channel whose platform does not tell later what was
-        deleted: it can look which of them are still there."""
+        deleted: it can look which of them are still there. What reached no agent stays in it: that such a message
+        is gone is not kept, and may be handed in again."""
         ...
 
     async def save_checkpoint(self, text: str) -> None:

@@ -52,8 +52,9 @@ class PartIn:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatIn:
     """Something a person did in a chat. `event` is message, edit, deletion, reaction, reaction_removed or notice;
-    `refers_to` is the platform message id that all but the first and the last concern; `answers` is the id of
-    the agent's row whose question this answers; `parts` come in the order in which people see them.
+    `refers_to` is the platform's id of the message that this concerns, or of the one that a message replies to.
+    `answers` is the id of the agent's row whose question this answers; `parts` come in the order in which people see
+    them.
     `files` of a deletion are the names of those that alone are gone from its message, with the words in `text`."""
 
     text: str

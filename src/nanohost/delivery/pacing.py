@@ -82,8 +82,8 @@ class Pacing:
         return passes_chat and await self._pass(_channel(lane), of_channel, nap)
 
     def answered(self, lane: LaneKey) -> None:
-        """The platform has what this chat's turn was for: the pace goes on from now. It may have arrived just now, and
-        what follows at once would come too soon however early this one left."""
+        """What this chat's turn was for is over, whatever the platform answered: the pace goes on from now. It may have
+        arrived just now, and what follows at once would come too soon however early this one left."""
         gate = self._gates.get(_chat(lane))
         if gate is not None and gate.sent:
             gate.sent[-1] = self._clock.monotonic()

@@ -242,7 +242,8 @@ CREATE TABLE sent_keys (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX sent_keys_by_key ON sent_keys (key);
 
--- What such a platform gave up on. A message of ours that it had taken is `dead` then.
+-- Messages of ours that failed: what such a platform took and gave up on later, and what was given up before it was taken
+-- (with the attempt's number in the place of the id). The message is `dead` then, and whoever said it is told.
 CREATE TABLE late_failures (
     session_id          TEXT NOT NULL,
     seq                 INTEGER NOT NULL,
