@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nanohost.channel_api import Attachment, InboundEvent, Part, PartKind, Sender
 from nanohost.model import EventId
-from nanohost.routing.albums import LONGEST_WAIT_S, MOST_PIECES, WAIT_S, joined, named, open_for_s
+from nanohost.routing.albums import LONGEST_WAIT_S, MOST_PIECES, WAIT_S, named, open_for_s, together
 from nanohost.routing.attachments import safe_names
 from nanohost.store.events import ChatKey, StoredEvent
 
@@ -65,7 +65,7 @@ def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_ag
             EVENT, text="look", mentions_bot=True, refers_to="0", attachments=(Attachment(ref="f2"),), parts=(link,)
         ),
     )
-    assert joined(pieces) == replace(
+    assert together([one.event for one in pieces]) == replace(
         EVENT,
         text="look",
         mentions_bot=True,

@@ -16,7 +16,7 @@ from agent_runner.prompt import View, batch_prompt
 from nanohost.channel_api import EventKind, FetchesFiles, InboundEvent
 from nanohost.intake.cleaning import cleaned, problem_of
 from nanohost.model import EventId, WiringId
-from nanohost.routing.albums import joined
+from nanohost.routing.albums import together
 from nanohost.routing.message import message_for
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.testing.channel_suite import identity
@@ -119,7 +119,7 @@ def as_one(events: Sequence[InboundEvent]) -> Sequence[InboundEvent]:
     """An album is one message; see routing/albums.py."""
     if not events or events[0].album is None:
         return events
-    return [joined([_stored(number, event) for number, event in enumerate(events)])]
+    return [together(events)]
 
 
 _TOLD = {EventKind.DELETION: "that it is gone", EventKind.REACTION_REMOVED: "that it was taken back"}

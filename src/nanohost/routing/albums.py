@@ -43,13 +43,8 @@ def open_for_s(pieces: Sequence[StoredEvent], now: datetime) -> float:
     return min(WAIT_S - since_latest, LONGEST_WAIT_S - since_first)
 
 
-def joined(pieces: Sequence[StoredEvent]) -> InboundEvent:
-    """One message under the name of the first: all texts and files, in order; to the agent if any piece is."""
-    return together([one.event for one in pieces])
-
-
 def together(said: Sequence[InboundEvent]) -> InboundEvent:
-    """The same, of events."""
+    """One message under the name of the first: all texts and files, in order; to the agent if any piece is."""
     return replace(
         said[0],
         text="\n".join(one.text for one in said if one.text),
