@@ -688,7 +688,7 @@ class Counter:
         if self._act is not None:
             await self._act()
         async with self._store.transaction() as tx:
-            await events.mark_for_host(tx, stored.id)
+            await events.mark_settled(tx, stored.id, events.FOR_HOST)
         return True
 
 

@@ -313,14 +313,10 @@ async def _refused(tx: Transaction, rule: Rule, whom: str, now: datetime) -> Tur
 
 
 async def _know(tx: Transaction, stored: StoredEvent, named: str, now: datetime) -> None:
-    place = {
-        "channel_type": stored.chat.channel_type,
-        "instance": stored.chat.instance,
-        "platform_id": stored.chat.platform_id,
-    }
-    if await messaging_groups.find(tx, **place) is None:
+    if await messaging_groups.of_chat(tx, stored.chat) is None:
         policy = UnknownSender.REQUEST_APPROVAL
         is_group = stored.event.is_group
+        place = stored.chat.columns
         await messaging_groups.add(tx, **place, is_group=is_group, name=named, unknown_sender=policy, now=now)
 
 

@@ -82,7 +82,7 @@ class Reception:
             else:
                 return False
             await meet(tx, stored, visit.now)
-            await events.mark_for_host(tx, stored.id)
+            await events.mark_settled(tx, stored.id, events.FOR_HOST)
             reach("reception.open")
         reach("reception.committed")
         self._follows.follow(visit.aftermath)

@@ -108,7 +108,7 @@ async def _withdraw_all(
         if heard.approval_id is None:
             reached.append(heard)
             continue
-        await routes.let_go(tx, heard.event_id, heard.wiring_id, DELETED)
+        await routes.drop_held(tx, heard.event_id, heard.wiring_id, DELETED)
         asked_for.add(heard.approval_id)
     for approval in sorted(asked_for):
         await _close_if_empty(tx, approval, now=now, zone=zone, aftermath=aftermath)

@@ -291,9 +291,7 @@ def _values(delivery: Delivery) -> dict[str, Value]:
         "seq": delivery.seq,
         "out_id": delivery.out_id,
         "kind": delivery.kind,
-        "channel_type": delivery.lane.channel_type,
-        "instance": delivery.lane.instance,
-        "platform_id": delivery.lane.platform_id,
+        **delivery.lane.chat.columns,
         "thread_id": delivery.thread_id,
         "reply_to": delivery.reply_to,
         "content": delivery.content,
@@ -311,9 +309,7 @@ async def next_in_lane(db: Queries, lane: LaneKey, now: datetime) -> Delivery | 
     """The first message that is not settled and not for later: nothing behind it may overtake it."""
     values: dict[str, Value] = {
         "session_id": lane.session_id,
-        "channel_type": lane.channel_type,
-        "instance": lane.instance,
-        "platform_id": lane.platform_id,
+        **lane.chat.columns,
         "cards": lane.cards,
         "now": to_text(now),
     }
@@ -551,9 +547,7 @@ def _place(delivery: Delivery) -> dict[str, Value]:
     lane = delivery.lane
     return {
         "session_id": lane.session_id,
-        "channel_type": lane.channel_type,
-        "instance": lane.instance,
-        "platform_id": lane.platform_id,
+        **lane.chat.columns,
         "seq": delivery.seq,
     }
 

@@ -121,6 +121,11 @@ class ChatKey:
     instance: str
     platform_id: str
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """As statements name its parts."""
+        return {"channel_type": self.channel_type, "instance": self.instance, "platform_id": self.platform_id}
+
     def user(self, handle: str) -> str:
         """The id of the user that this platform knows by the handle."""
         return f"{self.channel_type}:{handle}"
@@ -152,9 +157,7 @@ async def add(
 ) -> bool:
     """Keep an event; `dropped` gives the reason if it needs no routing. False if it is there already."""
     values = _values(event) | {
-        "channel_type": chat.channel_type,
-        "instance": chat.instance,
-        "platform_id": chat.platform_id,
+        **chat.columns,
         "received_at": to_text(now),
         "status": "new" if dropped is None else "dropped",
         "reason": dropped,
@@ -217,9 +220,7 @@ async def latest_messages(db: Reports, *, channel_type: str, instance: str, limi
 async def recent_messages(db: Reports, chat: ChatKey, *, since: datetime, limit: int) -> dict[str, str | None]:
     """The threads of the newest messages of people in a chat, by message, but for those that were deleted."""
     values: dict[str, Value] = {
-        "channel_type": chat.channel_type,
-        "instance": chat.instance,
-        "platform_id": chat.platform_id,
+        **chat.columns,
         "since": to_text(since),
         "limit": limit,
     }
@@ -283,11 +284,6 @@ def with_content(event: InboundEvent, document: str) -> InboundEvent:
     )
 
 
-async def mark_for_host(tx: Transaction, event: EventId) -> None:
-    """It was for the host itself, and is dealt with."""
-    await tx.run(CLOSE, ("routed", FOR_HOST, event))
-
-
 async def mark_settled(tx: Transaction, event: EventId, reason: str) -> None:
     """It is dealt with, and concerns no agent."""
     await tx.run(CLOSE, ("routed", reason, event))
@@ -319,8 +315,7 @@ async def named_us(db: Queries, chat: ChatKey, message: str) -> bool:
 
 
 def _message(chat: ChatKey, message: str) -> dict[str, Value]:
-    place = {"channel_type": chat.channel_type, "instance": chat.instance, "platform_id": chat.platform_id}
-    return {**place, "message": message}
+    return {**chat.columns, "message": message}
 
 
 async def held_for(db: Queries, chat: ChatKey, message: str) -> ApprovalId | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from nanohost.model import HOST, AgentGroupId, SessionId
+from nanohost.store.audit import about_chat
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
@@ -148,7 +149,7 @@ async def _agents(db: Queries, group: int) -> list[AgentGroupId]:
 
 async def move_along(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:
     """What is on its way there, or waits for somebody there. How much of each that was."""
-    places, names = _values(old, new), {"old_name": _name(old), "new_name": _name(new)}
+    places, names = _values(old, new), {"old_name": about_chat(old), "new_name": about_chat(new)}
     moved = {what: await tx.run(statement, places) for what, statement in ALONG.items()}
     moved |= {what: await tx.run(statement, names) for what, statement in ALONG_BY_NAME.items()}
     return {what: count for what, count in moved.items() if count}
@@ -178,8 +179,3 @@ def _values(old: ChatKey, new: ChatKey) -> dict[str, Value]:
         "old": old.platform_id,
         "new": new.platform_id,
     }
-
-
-def _name(chat: ChatKey) -> str:
-    """As approvals and rules call a chat."""
-    return f"{chat.channel_type}:{chat.instance}:{chat.platform_id}"

@@ -60,7 +60,7 @@ SELECT e.id, e.event_kind, e.text, r.wiring_id, r.session_id, r.outcome, r.trigg
 FROM {SAID} e JOIN routes r ON r.event_id = e.id
 WHERE r.outcome IN ('written', 'context', 'waiting', 'held')
 """  # noqa: S608
-LET_GO = """
+DROP_HELD = """
 UPDATE routes SET outcome = 'not_engaged', reason = ? WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 """
 
@@ -183,8 +183,7 @@ async def release(tx: Transaction, event: EventId, wiring: WiringId, session: Se
 
 async def heard(db: Queries, chat: ChatKey, message: str) -> list[Heard]:
     """What agents got of the message that the platform knows by this id, oldest first."""
-    place = {"channel_type": chat.channel_type, "instance": chat.instance, "platform_id": chat.platform_id}
-    rows = await db.all(HEARD, place | {"message": message})
+    rows = await db.all(HEARD, {**chat.columns, "message": message})
     return sorted(map(_heard, rows), key=lambda one: (one.event_id, one.wiring_id))
 
 
@@ -200,9 +199,9 @@ def _heard(row: sqlite3.Row) -> Heard:
     )
 
 
-async def let_go(tx: Transaction, event: EventId, wiring: WiringId, reason: str) -> None:
+async def drop_held(tx: Transaction, event: EventId, wiring: WiringId, reason: str) -> None:
     """A held row waits no longer, and reaches nobody."""
-    await tx.run(LET_GO, (reason, event, wiring))
+    await tx.run(DROP_HELD, (reason, event, wiring))
 
 
 async def refuse_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:

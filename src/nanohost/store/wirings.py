@@ -67,8 +67,7 @@ async def of_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
 
 async def listening(db: Queries, chat: ChatKey) -> Listening:
     """Who hears what is written in this chat and is not said to us. One indexed look-up."""
-    place = {"channel_type": chat.channel_type, "instance": chat.instance, "platform_id": chat.platform_id}
-    row = await db.one(LISTENING, place)
+    row = await db.one(LISTENING, chat.columns)
     assert row is not None, "an aggregate has a row"
     return Listening(to_people=bool(row["people"]) or bool(row["asked"]), to_bots=bool(row["bots"]))
 
