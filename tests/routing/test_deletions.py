@@ -474,6 +474,18 @@ async def _is_told(world: World) -> bool:
     return not await world.store.all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
 
 
+async def test_of_an_album_that_was_a_command_the_agent_is_told_of_no_piece(world: World) -> None:
+    agent = await world.agent("a")
+    await world.wire(await world.chat(), agent)
+    await world.grant("fake:u1", Role.ADMIN, agent)
+    await album(world, "/status", "")
+    await world.route()
+    for piece in ("p2", "p1"):
+        await deletes(world, piece)
+        await world.route()
+    assert await world.outcomes() == [("/status", "written")]
+
+
 @pytest.mark.behaviour("RT-15")
 @pytest.mark.parametrize("kind", [EventKind.EDIT, EventKind.REACTION, EventKind.MESSAGE])
 async def test_what_is_about_a_later_piece_is_told_as_being_about_what_the_agent_has(

@@ -44,12 +44,11 @@ async def withdraw(
     if message is None:
         return Told(deletion=deletion)
     piece = await pieces.find(tx, chat, message, like=deletion.event)
-    if piece is not None:
-        message = piece.whole
-        if await _take_out(tx, piece.joined_into, [piece.id]):
-            reached = [one for one in await routes.heard(tx, chat, message) if one.approval_id is None]
-            return Told(deletion=await as_told(tx, deletion), reached=reached)
-    reached = await _withdraw_all(tx, chat, message, now=now, zone=zone, aftermath=aftermath)
+    whole = message if piece is None else piece.whole
+    if piece is None or not await _take_out(tx, piece.joined_into, [piece.id]):
+        await _withdraw_all(tx, chat, whole, now=now, zone=zone, aftermath=aftermath)
+    heard = await routes.heard(tx, chat, whole)
+    reached = [one for one in heard if one.approval_id is None and (one.is_edit or not is_order(one.text))]
     return Told(deletion=await as_told(tx, deletion), reached=reached)
 
 
@@ -92,7 +91,7 @@ def _of_a_piece(deletion: StoredEvent, piece: Piece) -> StoredEvent:
 
 async def _withdraw_all(
     tx: Transaction, chat: ChatKey, message: str, *, now: datetime, zone: tzinfo, aftermath: Aftermath
-) -> list[Heard]:
+) -> None:
     asked_for = set[ApprovalId]()
     if (found := await events.unsettled(tx, chat, message)) is not None:
         id, approval = found
@@ -103,16 +102,12 @@ async def _withdraw_all(
                 about = one.event.refers_to
                 if one.chat == chat and about is not None and await pieces.whole_of(tx, chat, about) == message:
                     await events.mark_dropped(tx, one.id, DELETED)
-    reached = []
     for heard in await routes.heard(tx, chat, message):
-        if heard.approval_id is None:
-            reached.append(heard)
-            continue
-        await routes.drop_held(tx, heard.event_id, heard.wiring_id, DELETED)
-        asked_for.add(heard.approval_id)
+        if heard.approval_id is not None:
+            await routes.drop_held(tx, heard.event_id, heard.wiring_id, DELETED)
+            asked_for.add(heard.approval_id)
     for approval in sorted(asked_for):
         await _close_if_empty(tx, approval, now=now, zone=zone, aftermath=aftermath)
-    return [one for one in reached if one.is_edit or not is_order(one.text)]
 
 
 async def _close_if_empty(
