@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import fairness, history, hostile, idle, round_trips, scale, stops
+from benchmarks import fairness, history, hostile, idle, round_trips, scale, start_up, stops
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -34,7 +34,7 @@ scripted and thinks for no time, or it is Claude's real command line asking a st
 A cold round trip begins with no container: `engine` is routing and Docker until the container's first process,
 `interpreter` until our first statement, `first poll` until the message is claimed. The session with 50000 sent rows has
 their events, attempts and costs on record too; its trips and those of an empty one are made in one host, by turns. The
-idle host is `nanohost run`.
+idle host is `nanohost run`. What a command costs is the median of whole processes, in turns with `python -c pass`.
 """
 
 
@@ -64,6 +64,7 @@ async def _measure() -> list[Measurement]:
             *await history.measure(root / "history", image),
             *await fairness.measure(root / "fairness", image),
             *await idle.measure(root),
+            *await start_up.measure(root),
         ]
 
 

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,16 +69,23 @@ async def _add_session(store: Store, mailboxes: Mailboxes, number: int) -> None:
 
 def _watch_host(home: Home) -> tuple[float, float]:
     """Resident memory in MB and CPU in percent of a core, over a while of nothing."""
+    with serving(home) as pid:
+        time.sleep(SETTLE_S)
+        before, began = _cpu_s(pid), time.monotonic()
+        time.sleep(WATCHED_S)
+        cpu = (_cpu_s(pid) - before) / (time.monotonic() - began) * 100
+        return round(_rss_mb(pid), 1), round(cpu, 2)
+
+
+@contextmanager
+def serving(home: Home) -> Iterator[int]:
+    """A host as an operator starts it, ready while entered; its process id."""
     environment = {**os.environ, "NANOHOST_RUNTIME": "process", "NANOHOST_PROVIDER": "demo"}
     command = [sys.executable, "-m", "nanohost", "--home", str(home.root), "run"]
     host = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_until(home.control_socket.exists)
-        time.sleep(SETTLE_S)
-        before, began = _cpu_s(host.pid), time.monotonic()
-        time.sleep(WATCHED_S)
-        cpu = (_cpu_s(host.pid) - before) / (time.monotonic() - began) * 100
-        return round(_rss_mb(host.pid), 1), round(cpu, 2)
+        yield host.pid
     finally:
         host.terminate()
         host.wait(30)

@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from nanohost.cli.catalogue import FILE as CATALOGUE
+from nanohost.cli.catalogue import catalogue_text
 from nanohost.commands.registry import commands
 from nanohost.commands.status import SECTIONS
 
@@ -32,6 +34,10 @@ def _reference() -> ModuleType:
 def test_the_reference_is_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == _reference().PAGES[name](), "run make docs"
+
+
+def test_the_catalogue_of_the_command_line_is_up_to_date() -> None:
+    assert Path(CATALOGUE).read_text(encoding="utf-8") == catalogue_text(), "run scripts/reference"
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,11 @@ from nanohost.runtimes.output import keep_short
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.settings import Settings, channel_instances, provider_for
 from nanohost.store import install, model_calls, sessions
-from nanohost.store.database import Store, Transaction, open_store
+from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
-from nanohost.store.migrations import migrate, read_sets
-from nanohost.store.watch import restore_hint, watch
+from nanohost.store.opened import opened_store as opened_store
+from nanohost.store.watch import watch
 from nanohost.supervisor import Supervisor
 from nanohost.tasks.engine import Tasks
 from nanohost.upkeep.upkeep import Upkeep
@@ -554,28 +554,6 @@ def _upkeep(host: Host) -> Upkeep:
 
 async def _watch_store(ground: Ground) -> None:
     await watch(ground.store, ground.home.database, ground.clock, backups=ground.home.backups)
-
-
-@asynccontextmanager
-async def opened_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
-    """The central database, migrated and open. The caller holds the home's lock."""
-    await asyncio.to_thread(home.prepare)
-    await asyncio.to_thread(_refuse_to_begin_anew, home)
-    migrations = read_sets(home.migration_folders)
-    applied = await asyncio.to_thread(migrate, home.database, migrations, backups=home.backups)
-    for migration in applied:
-        _log.info("migration_applied", set=migration.set_name, name=migration.name)
-    async with open_store(home.database, durable=durable) as store:
-        yield store
-
-
-def _refuse_to_begin_anew(home: Home) -> None:
-    """Conversations without their database are an accident: an empty one in its place would hide it."""
-    if not home.database.exists() and any(home.sessions.glob("*/*/in")):
-        raise StoreError(
-            f"there are conversations in {home.sessions}, and the central database {home.database} is gone",
-            hint=f"{restore_hint(home.database, home.backups)}; to begin anew move {home.sessions} away",
-        )
 
 
 def _wanted(settings: Settings, parts: Parts) -> list[Wanted]:

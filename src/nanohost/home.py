@@ -18,10 +18,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from nanohost.errors import HomeError
+from nanohost.install_root import CONTROL_SOCKET, find_root
 from nanohost.shipped import shipped_root
 from nanohost_protocol.times import from_text, to_text
 
-VARIABLE = "NANOHOST_HOME"
 CHARACTER = """# {name}
 
 You are {name}, a personal assistant. People write to you in chats; answer briefly and in their language.
@@ -70,7 +70,7 @@ class Home:
 
     @property
     def control_socket(self) -> Path:
-        return self.run / "control.sock"
+        return self.root / CONTROL_SOCKET
 
     @property
     def channel_folders(self) -> tuple[Path, ...]:
@@ -113,6 +113,11 @@ class Home:
             file.write(CHARACTER.format(name=name))
 
 
+def home_at(root: str) -> Home:
+    """The install in this folder."""
+    return Home(Path(root))
+
+
 def home_of(database: Path) -> Home:
     """The install that this is the database of."""
     return Home(database.parent.parent)
@@ -147,12 +152,7 @@ class HomeBusy(HomeError):
 
 def find_home(option: Path | None, environ: Mapping[str, str]) -> Path:
     """--home, else NANOHOST_HOME, else the checkout this code lies in, else ~/.nanohost; absolute."""
-    if option is None and (named := environ.get(VARIABLE)):
-        option = Path(named)
-    if option is None:
-        checkout = shipped_root()
-        option = checkout if (checkout / "pyproject.toml").is_file() else Path.home() / ".nanohost"
-    return Path(os.path.abspath(option.expanduser()))  # noqa: PTH100 - resolve() would follow a link that may be moved
+    return Path(find_root(None if option is None else str(option), environ))
 
 
 @contextmanager

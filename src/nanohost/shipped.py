@@ -8,12 +8,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from nanohost.install_root import shipped_folder
+
 
 @cache
 def shipped_root() -> Path:
     """The checkout's root if this file lies in a checkout, else the folder the wheel brought along."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / "migrations").is_dir():
-        return checkout
-    return package / "_shipped"
+    return Path(shipped_folder())

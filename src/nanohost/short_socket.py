@@ -8,31 +8,36 @@ stands in for it. Bind or connect while the path is lent, not later. Nothing her
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each short command loads this
+    from collections.abc import Iterator
+    from pathlib import Path
 
 PATH_LIMIT_BYTES = 103
 """What fits everywhere: sun_path of unix(4) on macOS, 104 bytes, less the final zero."""
 
-_DESCRIPTORS = Path("/proc/self/fd")
+_DESCRIPTORS = "/proc/self/fd"
 
 
 @contextmanager
-def short_path(path: Path) -> Iterator[str]:
+def short_path(path: Path | str) -> Iterator[str]:
     """Lend a path to the same place that `bind` and `connect` take. Raises OSError when the folder is not there."""
     full = os.fspath(path)
     if len(os.fsencode(full)) <= PATH_LIMIT_BYTES:
         yield full
-    elif _DESCRIPTORS.is_dir():
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    elif os.path.isdir(_DESCRIPTORS):
+        folder = os.open(os.path.dirname(full) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            yield f"{_DESCRIPTORS}/{folder}/{path.name}"
+            yield f"{_DESCRIPTORS}/{folder}/{os.path.basename(full)}"
         finally:
             os.close(folder)
     else:
+        import tempfile  # slow to load, and nobody else here needs it
+        from pathlib import Path
+
         with tempfile.TemporaryDirectory(prefix="nanohost-") as scratch:
             link = Path(scratch) / "to"
-            link.symlink_to(path.parent.resolve(strict=True))
-            yield f"{link}/{path.name}"
+            link.symlink_to(Path(full).parent.resolve(strict=True))
+            yield f"{link}/{os.path.basename(full)}"

@@ -17,7 +17,7 @@ from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.commands.context import CommandContext, local_user
 from nanohost.commands.show import Json
-from nanohost.control.client import NobodyThere, ask
+from nanohost.control.client import NobodyThere, ask, ask_in_text
 from nanohost.control.server import serving
 from nanohost.errors import NanohostError, UsageError
 from nanohost.home import Home
@@ -203,3 +203,57 @@ async def test_what_is_changed_through_the_socket_is_on_record_with_who_asked(tm
 
 def test_somebody_without_a_name_on_this_machine_is_known_by_number() -> None:
     assert local_user(4_000_000_000) == "local:4000000000"
+
+
+async def test_the_host_renders_what_is_to_be_printed(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        socket = str(home.control_socket)
+        await ask(home, "groups create", {"folder": "main"})
+        text, failed = await asyncio.to_thread(ask_in_text, socket, "groups list", {}, form="text")
+        assert "folder" in text.splitlines()[0]
+        assert not failed
+        text, _ = await asyncio.to_thread(ask_in_text, socket, "groups list", {}, form="json")
+        assert json.loads(text) == await ask(home, "groups list", {})
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_refusal_comes_over_also_where_the_host_renders(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
+            await asyncio.to_thread(
+                ask_in_text, str(home.control_socket), "groups show", {"folder": "main"}, form="text"
+            )
+        assert caught.value.hint == "nanohost groups create main"
+
+
+async def test_a_form_that_no_host_knows_gives_the_plain_result(tmp_path: Path) -> None:
+    async with host(tmp_path) as home:
+        assert await says(home, b'{"command": "groups list", "form": ["html"]}') == [{"ok": True, "result": []}]
+
+
+async def test_a_host_that_cannot_render_counts_as_none_to_render(tmp_path: Path) -> None:
+    async def older(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'{"ok": true, "result": []}\n')
+        writer.close()
+
+    async with await asyncio.start_unix_server(older, tmp_path / "s"):
+        with pytest.raises(NobodyThere):
+            await asyncio.to_thread(ask_in_text, str(tmp_path / "s"), "groups list", {}, form="text")
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_host_that_leaves_before_it_answers_is_told(tmp_path: Path) -> None:
+    async def leaves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'{"ok": tr')
+        writer.close()
+
+    async with await asyncio.start_unix_server(leaves, tmp_path / "s"):
+        with pytest.raises(NanohostError, match="went away before it answered"):
+            await asyncio.to_thread(ask_in_text, str(tmp_path / "s"), "groups list", {}, form="text")
+
+
+async def test_where_no_host_is_nobody_is_there_to_render(tmp_path: Path) -> None:
+    with pytest.raises(NobodyThere):
+        ask_in_text(str(tmp_path / "s"), "groups list", {}, form="text")

@@ -6,35 +6,56 @@ Exit codes: 0 done · 1 it could not be done, or the result is bad news · 2 ask
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from nanohost import __version__
-from nanohost.commands.show import harmless
+from nanohost.cli.typed import add_home, add_registered
 from nanohost.errors import NanohostError, UsageError
-from nanohost.home import Home, find_home
+from nanohost.harmless import harmless
+from nanohost.install_root import find_root
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each short command waits for what is imported here: a test counts it
+    from collections.abc import Callable, Collection, Sequence
+    from typing import Any, NoReturn
+
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Action = Callable[[argparse.Namespace, str], int]
 
 INTERRUPTED = 130
+USUAL_COLUMNS = 80
 REPLY_LIMIT_S = 120.0
 MACHINE_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 """What a person mends on the machine and not in nanohost: one line says it, a traceback would not say more."""
 
-Action = Callable[[argparse.Namespace, Home], int]
+
+class Help(argparse.HelpFormatter):
+    """As wide as the terminal, and not by way of shutil, which loads three ways to compress first."""
+
+    def __init__(self, prog: str, **arguments: Any) -> None:
+        super().__init__(prog, width=_columns() - 2, **arguments)
+
+
+def _columns() -> int:
+    """As shutil.get_terminal_size tells it."""
+    with suppress(ValueError):
+        if (said := int(os.environ.get("COLUMNS", "0"))) > 0:
+            return said
+    with suppress(AttributeError, ValueError, OSError):
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or USUAL_COLUMNS  # type: ignore[union-attr]
+    return USUAL_COLUMNS
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong as every other error is said, with what to type next."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{"formatter_class": Help, **arguments})
 
     def error(self, message: str) -> NoReturn:
         self.refuse(message, hint=f"{self.prog} --help")
@@ -47,6 +68,8 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """A misspelt command is answered with the nearest one, and not with all there are."""
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            import difflib
+
             near = difflib.get_close_matches(value, action.choices, 1)
             self.refuse(f"there is no command {value[:80]!r}", hint=f"{self.prog} {near[0] if near else '--help'}")
         super()._check_value(action, value)
@@ -79,14 +102,15 @@ def _write_no_more() -> None:
 
 
 def _perform(words: Sequence[str] | None) -> int:
-    parser = build_parser()
-    options = parser.parse_args(words)
+    typed = sys.argv[1:] if words is None else words
+    parser = build_parser(typed)
+    options = parser.parse_args(typed)
     action: Action | None = getattr(options, "action", None)
     if action is None:
         options.help_of.print_help()
         return 0 if options.help_of is parser else 2
     try:
-        return action(options, Home(find_home(options.home, os.environ)))
+        return action(options, find_root(options.home, os.environ))
     except NanohostError as error:
         complain(error)
         return 2 if isinstance(error, UsageError) else 1
@@ -108,23 +132,20 @@ def complain(error: NanohostError) -> None:
         print(f"  try: {harmless(error.hint)}", file=sys.stderr)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All of the command line."""
-    from nanohost.cli.registered import add_home, add_registered
-
+def build_parser(typed: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """All of the command line; of `typed` words, as much as they need."""
     parser: argparse.ArgumentParser = Parser(
         prog="nanohost",
         description="A host for personal AI assistants.",
         epilog="Begin with: nanohost chat",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--home", type=Path, metavar="DIR", help="the install root (or NANOHOST_HOME)")
+    parser.add_argument("--home", metavar="DIR", help="the install root (or NANOHOST_HOME)")
     parser.add_argument("--version", action="version", version=f"nanohost {__version__}")
     parser.set_defaults(help_of=parser)
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
     add_home(_add_run(subcommands))
     add_home(_add_chat(subcommands))
-    add_registered(subcommands)
+    add_registered(subcommands, typed)
     return parser
 
 
@@ -162,15 +183,18 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
 
 
-def _run(options: argparse.Namespace, home: Home) -> int:
+def _run(options: argparse.Namespace, root: str) -> int:
     from nanohost.cli.run import run
+    from nanohost.home import home_at
 
-    return run(home)
+    return run(home_at(root))
 
 
-def _chat(options: argparse.Namespace, home: Home) -> int:
+def _chat(options: argparse.Namespace, root: str) -> int:
     from nanohost.cli.chat import chat, chat_once
+    from nanohost.home import home_at
 
+    home = home_at(root)
     if options.once is None:
         return chat(home)
     text = sys.stdin.read() if options.once == "-" else options.once

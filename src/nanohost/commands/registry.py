@@ -22,22 +22,29 @@ HELPERS = {"channel_setup", "command", "context", "registry", "resource", "setup
 @cache
 def commands() -> dict[str, Command]:
     """All commands by their words, sorted."""
-    found = {command.words: command for module in _modules() for command in module.COMMANDS}
+    found = {command.words: command for module in modules().values() for command in module.COMMANDS}
     return dict(sorted(found.items()))
 
 
 @cache
 def resources() -> dict[str, Resource]:
     """The resources among them by their name, sorted."""
-    found = {module.RESOURCE.name: module.RESOURCE for module in _modules() if hasattr(module, "RESOURCE")}
+    found = {module.RESOURCE.name: module.RESOURCE for module in modules().values() if hasattr(module, "RESOURCE")}
     return dict(sorted(found.items()))
 
 
-def _modules() -> list[ModuleType]:
+def modules() -> dict[str, ModuleType]:
+    """The files that hold commands, by their name."""
     import nanohost.commands as package
 
     names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in HELPERS]
-    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
+
+
+def load(module: str, words: str) -> Command:
+    """The command, from the file that holds it and without loading the others."""
+    held: tuple[Command, ...] = importlib.import_module(f"nanohost.commands.{module}").COMMANDS
+    return next(command for command in held if command.words == words)
 
 
 def find(words: str) -> Command:

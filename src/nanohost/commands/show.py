@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import TypeAlias
+
+from nanohost.harmless import OBEYED
+from nanohost.harmless import harmless as harmless
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 NOTHING = "nothing there"
 WIDEST = 80
 """Characters of one cell of a table; the whole value is in --json."""
-
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def plain(value: object) -> Json:
@@ -43,16 +43,10 @@ def show(result: Json) -> str:
     return str(result)
 
 
-def harmless(text: str) -> str:
-    """Without what a terminal obeys, or turns a line around by: agents and strangers may say what they like, and only
-    say it."""
-    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-
-
 def as_json(result: Json) -> str:
     """The whole result for programs. What a terminal would obey is escaped; read again, each value is what it was."""
     text = json.dumps(result, indent=2, ensure_ascii=False)
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def table(rows: Sequence[Mapping[str, Json]], *, last_widest: int = WIDEST) -> str:

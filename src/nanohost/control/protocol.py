@@ -2,14 +2,28 @@
 
 {"command": "wirings create", "arguments": {…}}
 {"ok": true, "result": …}   or   {"ok": false, "reason": "usage", "sentence": "…", "hint": "…"}
+
+With "form": "text" or "json" the host renders the result, so that who asks need not load the command:
+
+{"ok": true, "text": "…", "failed": false}
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from nanohost.errors import NanohostError, UsageError
 
+FORMS = ("text", "json")
 LONGEST_LINE = 64 * 1024 * 1024
 """Bytes; a list of all sessions of a large install is a few."""
+
+
+def question(words: str, arguments: Mapping[str, object], *, form: str = "") -> bytes:
+    """The line that asks. `form`: how the result shall be rendered; empty: not at all."""
+    asked = {"command": words, "arguments": dict(arguments)} | ({"form": form} if form else {})
+    return json.dumps(asked).encode() + b"\n"
 
 
 def refusal(error: NanohostError) -> dict[str, object]:

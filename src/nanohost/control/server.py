@@ -17,7 +17,8 @@ import structlog
 
 from nanohost.commands.context import CommandContext, local_user
 from nanohost.commands.registry import find
-from nanohost.control.protocol import LONGEST_LINE, refusal
+from nanohost.commands.show import as_json
+from nanohost.control.protocol import FORMS, LONGEST_LINE, refusal
 from nanohost.errors import NanohostError, UsageError
 from nanohost.short_socket import short_path
 
@@ -77,8 +78,14 @@ def _asked_by(client: socket.socket, context: CommandContext) -> CommandContext:
 
 async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
     try:
-        words, arguments = _asked(line)
-        return {"ok": True, "result": await find(words).call(context, arguments)}
+        words, arguments, form = _asked(line)
+        command = find(words)
+        result = await command.call(context, arguments)
+        if form not in FORMS:
+            return {"ok": True, "result": result}
+        # A long table takes a while, and messages shall not wait for it.
+        text = await asyncio.to_thread(as_json if form == "json" else command.render, result)
+        return {"ok": True, "text": text, "failed": command.failed(result)}
     except NanohostError as error:
         return refusal(error)
     except Exception as error:
@@ -86,12 +93,12 @@ async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
         return refusal(NanohostError(f"the command failed: {type(error).__name__}: {error}", hint="the log has more"))
 
 
-def _asked(line: bytes) -> tuple[str, dict[str, object]]:
+def _asked(line: bytes) -> tuple[str, dict[str, object], object]:
     try:
         asked = json.loads(line)
-        words, arguments = asked["command"], asked.get("arguments", {})
+        words, arguments, form = asked["command"], asked.get("arguments", {}), asked.get("form")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        words, arguments = None, None
+        words, arguments, form = None, None, None
     if not isinstance(words, str) or not isinstance(arguments, dict):
         raise UsageError("that is not a command", hint='{"command": "status", "arguments": {}}')
-    return words, arguments
+    return words, arguments, form

@@ -1,0 +1,111 @@
+"""What can be typed, without the code that does it: the registry's words, helps and arguments out of catalogue.json.
+
+The file is written from the registry by scripts/reference, and a test fails when it is stale. So a help text, a
+mistyped word and a command that the running host answers load no command, no model of arguments and no database.
+"""
+
+from __future__ import annotations
+
+import json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself is a fifth of the start
+    from typing import Any, TypedDict
+
+    from nanohost.commands.command import Command
+
+    class Argument(TypedDict):
+        """`choices` are what can be typed, [] if that is free; a `flag` takes no word; a `positional` no name."""
+
+        name: str
+        help: str
+        choices: list[str]
+        flag: bool
+        positional: bool
+        required: bool
+
+    class Entry(TypedDict):
+        """A command. `offline`: it runs where it is typed; `follows`: it takes --follow; `module`: where it is."""
+
+        words: str
+        help: str
+        example: str
+        offline: bool
+        follows: bool
+        module: str
+        arguments: list[Argument]
+
+    class Catalogue(TypedDict):
+        """`nouns`: what the rows are, of those that are a resource."""
+
+        nouns: dict[str, str]
+        commands: list[Entry]
+
+
+FILE = f"{__file__.rpartition('/')[0]}/catalogue.json"
+
+
+def read_catalogue() -> Catalogue:
+    """All of it, sorted by words."""
+    with open(FILE, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is another fifth
+        found: Catalogue = json.load(file)
+    return found
+
+
+def by_noun(entries: list[Entry]) -> dict[str, list[Entry]]:
+    """The commands by the first word that is typed."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry["words"].partition(" ")[0], []).append(entry)
+    return found
+
+
+def catalogue_text() -> str:
+    """What stands in the file, from the registry."""
+    return json.dumps(_from_registry(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _from_registry() -> Catalogue:
+    from nanohost.commands.registry import modules, resources
+
+    return {
+        "nouns": {name: resource.about for name, resource in resources().items()},
+        "commands": sorted(
+            (_entry(command, name) for name, module in modules().items() for command in module.COMMANDS),
+            key=lambda entry: entry["words"],
+        ),
+    }
+
+
+def _entry(command: Command, module: str) -> Entry:
+    return {
+        "words": command.words,
+        "help": command.help,
+        "example": command.example,
+        "offline": command.offline,
+        "follows": command.following is not None,
+        "module": module,
+        "arguments": [
+            {
+                "name": name,
+                "help": field.description or "",
+                "choices": _choices(field.annotation),
+                "flag": field.annotation is bool,
+                "positional": name in command.positional,
+                "required": field.is_required(),
+            }
+            for name, field in command.arguments.model_fields.items()
+        ],
+    }
+
+
+def _choices(annotation: Any) -> list[str]:
+    import enum
+    from typing import get_args
+
+    if bool in get_args(annotation):  # of three: yes, no, or left as it is
+        return ["yes", "no"]
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, enum.EnumMeta):
+            return [str(member.value) for member in kind]  # type: ignore[var-annotated]
+    return []

@@ -1,0 +1,117 @@
+"""The registry's commands as they are typed: parsers out of the catalogue, and the short way to a running host.
+
+A host that runs answers with the text to print. Only where none does, or a command belongs where it is typed, is the
+code of the command loaded (nanohost.cli.registered).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection
+
+from nanohost.cli.catalogue import by_noun, read_catalogue
+from nanohost.install_root import CONTROL_SOCKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself is a fifth of the start
+    from nanohost.cli.catalogue import Argument, Entry
+
+    Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_NEVER_PARSES = argparse.ArgumentParser(add_help=False)
+
+
+def add_registered(subcommands: Subcommands, typed: Collection[str] | None) -> None:
+    """Add every command of the registry; `wirings create` becomes `create` below `wirings`.
+
+    Of words that are not among those `typed` only the name and the help are made. None: all of it is.
+    """
+    catalogue = read_catalogue()
+    for noun, entries in by_noun(catalogue["commands"]).items():
+        verbs = ", ".join(_verb(entry) for entry in entries)
+        if typed is not None and noun not in typed:
+            _name(subcommands, noun, verbs or entries[0]["help"])
+        elif not verbs:
+            _add(subcommands, noun, entries[0])
+        else:
+            about = catalogue["nouns"].get(noun)
+            parent = subcommands.add_parser(noun, help=verbs, description=about and sentence(about))
+            parent.set_defaults(help_of=parent)
+            _add_verbs(parent.add_subparsers(title="commands", metavar="COMMAND"), entries, typed)
+
+
+def _add_verbs(subcommands: Subcommands, entries: list[Entry], typed: Collection[str] | None) -> None:
+    for entry in entries:
+        if typed is not None and _verb(entry) not in typed:
+            _name(subcommands, _verb(entry), entry["help"])
+        else:
+            _add(subcommands, _verb(entry), entry)
+
+
+def _name(subcommands: Subcommands, word: str, help: str) -> None:
+    """A word of the list in the help and no more: a parser for each costs a third of the start."""
+    subcommands._choices_actions.append(subcommands._ChoicesPseudoAction(word, (), help))
+    subcommands._name_parser_map[word] = _NEVER_PARSES
+
+
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """--home is taken before the command and after it."""
+    parser.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the install root (or NANOHOST_HOME)")
+
+
+def sentence(words: str) -> str:
+    """As it stands at the head of a help text."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _verb(entry: Entry) -> str:
+    return entry["words"].partition(" ")[2]
+
+
+def _add(subcommands: Subcommands, word: str, entry: Entry) -> None:
+    parser = subcommands.add_parser(
+        word, help=entry["help"], description=sentence(entry["help"]), epilog=f"example: {entry['example']}"
+    )
+    for argument in entry["arguments"]:
+        _add_argument(parser, argument)
+    add_home(parser)
+    if entry["follows"]:
+        parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
+    parser.set_defaults(action=lambda options, root: _perform(entry, options, root))
+
+
+def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    name = argument["name"]
+    shown = "|".join(argument["choices"]) or name.upper()
+    help_text = argument["help"].replace("%", "%%")
+    if argument["positional"]:
+        parser.add_argument(name, help=help_text, metavar=shown)
+        return
+    option = f"--{name.replace('_', '-')}"
+    if argument["flag"]:
+        parser.add_argument(option, dest=name, help=help_text, action="store_true", default=argparse.SUPPRESS)
+        return
+    parser.add_argument(
+        option, dest=name, help=help_text, metavar=shown, required=argument["required"], default=argparse.SUPPRESS
+    )
+
+
+def _perform(entry: Entry, options: argparse.Namespace, root: str) -> int:
+    given = {one["name"]: getattr(options, one["name"]) for one in entry["arguments"] if hasattr(options, one["name"])}
+    follow = entry["follows"] and options.follow
+    if not entry["offline"] and not follow:
+        from nanohost.control.client import NobodyThere, ask_in_text
+
+        try:
+            form = "json" if options.as_json else "text"
+            text, failed = ask_in_text(f"{root}/{CONTROL_SOCKET}", entry["words"], given, form=form)
+        except NobodyThere:
+            pass
+        else:
+            print(text, flush=True)
+            return 1 if failed else 0
+    from nanohost.cli.registered import perform_typed
+    from nanohost.home import home_at
+
+    return perform_typed(entry["module"], entry["words"], given, home_at(root), as_json=options.as_json, follow=follow)

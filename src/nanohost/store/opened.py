@@ -1,0 +1,39 @@
+"""The central database of a home, migrated and open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from nanohost.errors import StoreError
+from nanohost.home import Home
+from nanohost.store.database import Store, open_store
+from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.watch import restore_hint
+
+_log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def opened_store(home: Home, *, durable: bool = True) -> AsyncIterator[Store]:
+    """The central database, migrated and open. The caller holds the home's lock."""
+    await asyncio.to_thread(home.prepare)
+    await asyncio.to_thread(_refuse_to_begin_anew, home)
+    migrations = read_sets(home.migration_folders)
+    applied = await asyncio.to_thread(migrate, home.database, migrations, backups=home.backups)
+    for migration in applied:
+        _log.info("migration_applied", set=migration.set_name, name=migration.name)
+    async with open_store(home.database, durable=durable) as store:
+        yield store
+
+
+def _refuse_to_begin_anew(home: Home) -> None:
+    """Conversations without their database are an accident: an empty one in its place would hide it."""
+    if not home.database.exists() and any(home.sessions.glob("*/*/in")):
+        raise StoreError(
+            f"there are conversations in {home.sessions}, and the central database {home.database} is gone",
+            hint=f"{restore_hint(home.database, home.backups)}; to begin anew move {home.sessions} away",
+        )

@@ -1,0 +1,118 @@
+"""What a short command loads: each module is time that somebody waits who only asked for help."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanohost.install_root import CONTROL_SOCKET
+from nanohost.testing.limits import HANG_S
+from tests.cli.conftest import Daemon, Shell
+
+MOST_MODULES = 100
+"""598 before the catalogue. Python alone has 35, and argparse brings 20."""
+COUNT = """
+import sys
+from nanohost.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print(len(sys.modules), *(name for name in HEAVY if name in sys.modules), file=sys.stderr)
+"""
+HEAVY = ("asyncio", "dataclasses", "pathlib", "pydantic", "sqlite3", "structlog", "typing", "nanohost.app")
+
+
+def loaded(home: Path, *words: str) -> tuple[int, list[str]]:
+    """How many modules a command loaded, and which of the heavy ones."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{COUNT}", *words],
+        env={"PATH": os.environ["PATH"], "NANOHOST_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=True,
+    )
+    count, *heavy = done.stderr.splitlines()[-1].split()
+    return int(count), heavy
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], [], ["stauts"], ["roles", "lst"], ["roles", "--help"], ["roles", "list", "--help"]],
+    ids=" ".join,
+)
+def test_help_the_version_and_a_mistyped_word_load_hardly_anything(tmp_path: Path, words: list[str]) -> None:
+    count, heavy = loaded(tmp_path, *words)
+    assert heavy == []
+    assert count <= MOST_MODULES
+
+
+def test_a_command_that_the_running_host_answers_loads_hardly_anything(shell: Shell, daemon: Daemon) -> None:
+    for words in (["status"], ["status", "--json"], ["groups", "list"], ["sessions", "show", "none"]):
+        count, heavy = loaded(shell.home, *words)
+        assert heavy == [], words
+        assert count <= MOST_MODULES, words
+
+
+def test_a_command_without_a_host_loads_no_platform_no_engine_and_no_host(shell: Shell) -> None:
+    assert shell.types("groups", "create", "main").code == 0
+    script = f"HEAVY = ('docker', 'aiohttp', 'discord', 'nanohost.app', 'nanohost.commands.groups')\n{COUNT}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "status"],
+        env={"PATH": os.environ["PATH"], "NANOHOST_HOME": str(shell.home)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=True,
+    )
+    assert done.stderr.split()[1:] == []
+
+
+def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> None:
+    place = shell.home / CONTROL_SOCKET
+    place.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(place))
+        silent.listen()
+        silent.settimeout(HANG_S)
+        with shell.start("status") as process:
+            asked, _ = silent.accept()
+            with asked:
+                asked.settimeout(HANG_S)
+                assert b'"status"' in asked.recv(1000)
+                process.send_signal(signal.SIGINT)
+                _, said = process.communicate(timeout=HANG_S)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
+def test_bad_news_from_the_host_is_exit_code_1(shell: Shell) -> None:
+    place = shell.home / CONTROL_SOCKET
+    place.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as host:
+        host.bind(str(place))
+        host.listen()
+        host.settimeout(HANG_S)
+        with shell.start("verify") as process:
+            asked, _ = host.accept()
+            with asked:
+                asked.settimeout(HANG_S)
+                asked.recv(1000)
+                asked.sendall(b'{"ok": true, "text": "one row is wrong", "failed": true}\n')
+                said, _ = process.communicate(timeout=HANG_S)
+    assert (process.returncode, said) == (1, "one row is wrong\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "least", "most"), [("60", 40, 58), ("200", 79, 198), ("0", 60, 78), ("wide", 60, 78)]
+)
+def test_help_is_as_wide_as_the_terminal(shell: Shell, columns: str, least: int, most: int) -> None:
+    lines = shell.types("--help", COLUMNS=columns).out.splitlines()
+    assert least <= max(len(line) for line in lines) <= most
