@@ -4,21 +4,32 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+HOST := $(VENV)/.host
+PROJECT := -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: help setup chat demo-channels demo-approvals test check docs crash image bench clean
+.PHONY: help setup host chat demo-channels demo-approvals test check docs crash image bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+host: $(HOST) ## make .venv and install what runs, with hashes and without the tools for development
+
+$(HOST): pyproject.toml requirements/host.txt requirements/build.txt
+	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) scripts/install $(BIN)/python requirements/host.txt requirements/build.txt
+	@$(BIN)/python $(PROJECT)
+	@touch $@
+
 setup: $(STAMP) ## make .venv and install everything, with hashes
 
 $(STAMP): pyproject.toml requirements/dev.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) scripts/install $(BIN)/python requirements/dev.txt
+	@$(BIN)/python $(PROJECT)
+	@touch $(HOST) $@
 
-chat: setup ## talk to your assistant in this terminal
+chat: $(HOST) ## talk to your assistant in this terminal
+	@$(BIN)/python scripts/agent_beside_host
 	@$(BIN)/nanohost chat
 
 demo-channels: setup ## one agent on every platform, all of them simulated, and what people see there

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import fairness, history, hostile, idle, round_trips, scale, start_up, stops
+from benchmarks import fairness, history, hostile, idle, install, round_trips, scale, start_up, stops
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -65,6 +65,7 @@ async def _measure() -> list[Measurement]:
             *await fairness.measure(root / "fairness", image),
             *await idle.measure(root),
             *await start_up.measure(root),
+            *await install.measure(root),
         ]
 
 

@@ -17,7 +17,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import AgentGroup, LeaseId, Session, SessionId
-from nanohost.runtimes.choose import check_unsandboxed
+from nanohost.runtimes.choose import check_agent_sdk, check_unsandboxed
 from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
 from nanohost.settings import Settings, provider_for
 from nanohost.store import agent_groups
@@ -71,6 +71,7 @@ class Provisioning:
         group = await agent_groups.get(self._store, session.agent_group_id)
         provider = group.provider or provider_for(self._settings)
         check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
+        check_agent_sdk(self._isolation, provider)
         docker = self._settings.docker
         return ContainerSpec(
             session_id=session.id,

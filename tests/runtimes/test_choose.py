@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from agent_runner import providers
 from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
-from nanohost.runtimes.choose import check_unsandboxed, choose_runtime, first_that_works
+from nanohost.runtimes import choose
+from nanohost.runtimes.choose import check_agent_sdk, check_unsandboxed, choose_runtime, first_that_works
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Provider
@@ -116,3 +117,21 @@ def test_walls_or_no_tools_or_a_yes_of_the_operator_are_enough(
 def test_the_engines_client_is_imported_only_where_docker_is_tried() -> None:
     code = "import sys, nanohost.app, nanohost.provisioning; sys.exit('docker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("isolation", [Isolation.NONE, Isolation.SANDBOX])
+def test_claude_is_not_started_in_a_python_without_its_sdk(
+    monkeypatch: pytest.MonkeyPatch, isolation: Isolation
+) -> None:
+    check_agent_sdk(isolation, "claude")
+    monkeypatch.setattr(choose, "AGENT_SDK", "no_such_module")
+    with pytest.raises(SpawnError, match="SDK is not installed") as caught:
+        check_agent_sdk(isolation, "claude")
+    assert "make chat" in caught.value.hint
+
+
+def test_an_agent_of_the_image_or_without_a_model_needs_no_sdk_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "AGENT_SDK", "no_such_module")
+    check_agent_sdk(Isolation.CONTAINER, "claude")
+    check_agent_sdk(Isolation.NONE, "demo")

@@ -8,6 +8,7 @@ only where Docker is tried.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,9 @@ from nanohost_protocol.providers import may_run_tools
 if TYPE_CHECKING:
     from nanohost.runtimes.docker_image import Progress
 
-__all__ = ["UNSANDBOXED_WARNING", "check_unsandboxed", "choose_runtime"]
+__all__ = ["UNSANDBOXED_WARNING", "check_agent_sdk", "check_unsandboxed", "choose_runtime", "has_agent_sdk"]
+
+AGENT_SDK = "claude_agent_sdk"
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +91,24 @@ def check_unsandboxed(isolation: Isolation, provider: str, tools: str, allow_uns
         f"The provider {provider!r} may run tools and has no sandbox: a plain process can read and change everything "
         "you can.",
         hint=", or ".join(ways),
+    )
+
+
+def has_agent_sdk() -> bool:
+    """Whether Claude's SDK is in this Python. An agent in a container has that of its image."""
+    return importlib.util.find_spec(AGENT_SDK) is not None
+
+
+def check_agent_sdk(isolation: Isolation, provider: str) -> None:
+    """Refuse to start Claude in a Python that has no SDK: `make chat` leaves it out where Docker's image has it.
+
+    Raises SpawnError. It may be installed while the host runs, so it is asked before every start.
+    """
+    if isolation is Isolation.CONTAINER or provider != "claude" or has_agent_sdk():
+        return
+    raise SpawnError(
+        "Claude's SDK is not installed beside nanohost, and without Docker an agent runs there.",
+        hint="pip install claude-agent-sdk in nanohost's Python (in a checkout: make chat), or start Docker",
     )
 
 

@@ -1,0 +1,127 @@
+"""What `make chat` and `make setup` install: locked, each by its hash, and no more than is used."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pydantic import SecretStr
+
+from nanohost.runtimes import choose
+from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.testing.limits import HANG_S
+
+ROOT = Path(__file__).parent.parent
+PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==(\S+)", re.MULTILINE)
+
+
+def script(name: str) -> ModuleType:
+    loader = SourceFileLoader(name, str(ROOT / "scripts" / name))
+    spec = spec_from_loader(name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def pins(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in PIN.findall(text)}
+
+
+def would_do(target: str, venv: Path) -> str:
+    done = subprocess.run(
+        ["make", "-n", target, f"VENV={venv}"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANG_S
+    )
+    return done.stdout
+
+
+def test_make_chat_installs_what_runs_and_no_tools_for_development(tmp_path: Path) -> None:
+    told = would_do("chat", tmp_path / "venv")
+    assert "requirements/host.txt" in told
+    assert "requirements/dev.txt" not in told
+
+
+def test_where_everything_is_installed_make_chat_installs_nothing(tmp_path: Path) -> None:
+    for stamp in (".installed", ".host"):
+        (tmp_path / stamp).touch()
+    assert "pip" not in would_do("chat", tmp_path)
+    assert "scripts/install" not in would_do("setup", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["host", "agent", "build"])
+def test_all_lock_files_name_the_same_versions(name: str) -> None:
+    everything = pins("dev")
+    assert {package: version for package, version in pins(name).items() if everything.get(package) != version} == {}
+
+
+def test_each_requirement_has_a_hash_and_no_file_names_an_index() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        text = path.read_text(encoding="utf-8")
+        hashed = re.findall(r"^[A-Za-z0-9][^\n]*==[^\n]*\\\n    --hash=", text, re.MULTILINE)
+        assert len(PIN.findall(text)) == len(hashed), path.name
+        assert "://" not in text, path.name
+
+
+def test_the_host_has_all_that_it_depends_on_but_the_agents_sdk() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[>=<;\[ ]", one)[0].lower().replace(".", "-") for one in project["dependencies"]}
+    assert wanted - set(pins("host")) == {"claude-agent-sdk"}
+    assert {"claude-agent-sdk", "mypy", "pytest", "ruff", "hypothesis"} & set(pins("host")) == set()
+
+
+def test_how_far_it_is_is_told_by_what_pip_says() -> None:
+    install = script("install")
+    text = 'aiohttp==3 \\\n    --hash=x\nPy_Win32==1 ; sys_platform == "win32" \\\n    --hash=x\nhttpx==1\n'
+    assert install.names(text) == {"aiohttp", "httpx"}
+    said = [
+        "Collecting aiohttp==3 (from -r x)\n",
+        "  Downloading aiohttp-3.whl (1 MB)\n",
+        "Requirement already satisfied: httpx==1 in /x\n",
+        "Installing collected packages: aiohttp\n",
+        "Successfully installed aiohttp-3\n",
+    ]
+    assert list(install.steps(said, 2)) == ["1 of 2: aiohttp", "2 of 2: httpx", "unpacking"]
+
+
+def test_a_failed_install_says_what_pip_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("not a requirement\n")  # nothing that an index could be asked for
+    assert script("install").main(sys.executable, [str(wrong)]) != 0
+    said = capfd.readouterr()
+    assert said.out == "Installing 0 packages\n"
+    assert "not a requirement" in said.err
+
+
+@pytest.mark.parametrize(
+    ("runtime", "provider", "engine", "wanted"),
+    [
+        ("auto", "claude", True, False),
+        ("auto", "claude", False, True),
+        ("auto", "demo", False, False),
+        ("docker", "claude", False, False),
+        ("bubblewrap", "claude", True, True),
+        ("process", "claude", True, True),
+    ],
+)
+def test_claudes_program_is_kept_beside_the_host_only_where_no_image_has_it(
+    monkeypatch: pytest.MonkeyPatch, runtime: str, provider: str, engine: bool, wanted: bool
+) -> None:
+    beside = script("agent_beside_host")
+    monkeypatch.setattr(choose, "AGENT_SDK", "no_such_module")
+    monkeypatch.setattr(beside, "_engine_answers", lambda: engine)
+    host = HostSettings.model_validate({"runtime": runtime, "provider": provider})
+    assert beside.is_wanted(Settings(host=host, agent=AgentSettings(api_key=SecretStr("k")))) is wanted
+
+
+def test_what_is_there_already_is_not_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "AGENT_SDK", "json")
+    host = HostSettings(runtime="process", provider="claude")
+    assert script("agent_beside_host").is_wanted(Settings(host=host)) is False
