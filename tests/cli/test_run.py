@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
+import sqlite3
+from contextlib import ExitStack, closing
 
 import pytest
 
+from nanohost.runtimes.procfs import processes_with
 from nanohost.testing.limits import HANG_S
 from tests.cli.conftest import Daemon, Shell
 
@@ -57,3 +59,36 @@ def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(sh
 def test_after_a_kill_commands_work_at_once(shell: Shell, daemon: Daemon) -> None:
     assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
     assert shell.reads("groups", "create", "main")["folder"] == "main"
+
+
+def _runners(shell: Shell) -> int:
+    """How many agents of this install run."""
+    with closing(sqlite3.connect(shell.home / "data" / "nanohost.db")) as database:
+        [[install]] = database.execute("SELECT id FROM install")
+    return len(list(processes_with(install)))
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("who", ["one", "all"])
+def test_a_container_that_outlived_its_host_is_stopped_without_one(shell: Shell, daemon: Daemon, who: str) -> None:
+    shell.reads("groups", "create", "main")
+    shell.reads(
+        "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
+    )
+    assert shell.types("chat", "--once", "hello").code == 0
+    [session] = shell.reads("sessions", "list")
+    daemon.stop()
+    assert _runners(shell) == 1
+    typed = shell.types("sessions", "stop", "all" if who == "all" else session["id"])
+    assert typed.code == 0, typed.err
+    assert session["id"] in typed.out
+    assert _runners(shell) == 0
+    again = shell.types("sessions", "stop", session["id"])
+    assert (again.code, "no container that runs" in again.err) == (2, True)
+    assert shell.reads("sessions", "stop", "all") == []
+    assert shell.types("chat", "--once", "are you back?").out == "You said: are you back?\n"
+
+
+def test_where_nothing_ever_ran_nothing_is_stopped(shell: Shell) -> None:
+    shell.reads("groups", "create", "main")
+    assert shell.reads("sessions", "stop", "all") == []

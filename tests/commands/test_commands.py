@@ -272,7 +272,7 @@ async def test_nothing_is_no_beginning_of_a_session_that_could_be_stopped(operat
         )
     for words in ("sessions show", "sessions stop"):
         assert "no session" in str(await refusal(operator, words, id=""))
-    assert "no host runs" in str(await refusal(operator, "sessions stop", id=id[:4]))
+    assert "has no container that runs" in str(await refusal(operator, "sessions stop", id=id[:4]))
 
 
 # --- the terminal, channels, status -------------------------------------------------------------------------------

@@ -112,8 +112,11 @@ async def test_a_session_is_stopped_by_command_and_goes_on_with_the_next_message
         await until(lambda: not flow.host.keeper.containers())
         with pytest.raises(UsageError, match="no container that runs"):
             await flow.types("sessions stop", id=session.id)
+        assert await flow.types("sessions stop", id="all") == []
         await watched.fake.person_writes("two")
         await watched.fake.wait_for(2)
+        assert session.id in str(await flow.types("sessions stop", id="all"))
+        await until(lambda: not flow.host.keeper.containers())
 
 
 @pytest.mark.behaviour("SE-03")

@@ -9,10 +9,16 @@ from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import known_session
 from nanohost.commands.show import Json, plain
+from nanohost.commands.stopping import stop_without_host
 from nanohost.errors import UsageError
 from nanohost.mailbox.paths import session_layout
 from nanohost.model import Session
 from nanohost.store import sessions
+
+EVERY = "all"
+"""In place of a session's id, which begins with s."""
+STOPPING = "is being stopped; the next message starts another, unless it is held: nanohost sessions hold"
+STOPPED = "is stopped; the next host starts another when there is work, unless it is held: nanohost sessions hold"
 
 
 class List(Arguments):
@@ -24,19 +30,24 @@ class Show(Arguments):
 
 
 class Stop(Arguments):
-    id: str = Field(description="the session's id, or its beginning")
+    id: str = Field(description="the session's id, or its beginning; all: whatever runs")
 
 
 async def _stop(context: CommandContext, arguments: Stop) -> Json:
-    session = await known_session(context.store, arguments.id)
+    if arguments.id == EVERY:
+        running = await sessions.leased(context.store.reports)
+    else:
+        running = [await known_session(context.store, arguments.id)]
     if context.live is None:
-        raise UsageError("no host runs, so there is nothing that could stop it", hint="nanohost run")
-    if not context.live.stop_container(session):
+        stopped = await stop_without_host(context.store, None if arguments.id == EVERY else running[0])
+    else:
+        stopped = [session.id for session in running if context.live.stop_container(session)]
+    if arguments.id == EVERY:
+        return [{"session": session, "container": STOPPING if context.live else STOPPED} for session in stopped]
+    [session] = running
+    if not stopped:
         raise UsageError(f"session {session.id} has no container that runs", hint="nanohost sessions list")
-    return {
-        "session": session.id,
-        "container": "is being stopped; the next message starts another, unless it is held: nanohost sessions hold",
-    }
+    return {"session": session.id, "container": STOPPING if context.live else STOPPED}
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:
@@ -79,7 +90,7 @@ COMMANDS = (
     ),
     Command(
         words="sessions stop",
-        help="stop a conversation's container; what it is working on is run again by the next",
+        help="stop a conversation's container, whether a host runs or not; what it works on is run again by the next",
         example="nanohost sessions stop s4kq",
         arguments=Stop,
         run=_stop,

@@ -23,8 +23,16 @@ from nanohost_protocol.providers import may_run_tools
 if TYPE_CHECKING:
     from nanohost.runtimes.docker_image import Progress
 
-__all__ = ["UNSANDBOXED_WARNING", "check_agent_sdk", "check_unsandboxed", "choose_runtime", "has_agent_sdk"]
+__all__ = [
+    "UNSANDBOXED_WARNING",
+    "check_agent_sdk",
+    "check_unsandboxed",
+    "choose_runtime",
+    "has_agent_sdk",
+    "runtime_of_running",
+]
 
+RUNTIMES = ("docker", "bubblewrap", "process")
 AGENT_SDK = "claude_agent_sdk"
 
 log = structlog.get_logger(__name__)
@@ -64,6 +72,24 @@ async def choose_runtime(*, wanted: str, install: str, base_image: str | None, p
     if wanted not in ways:
         raise SettingsError(f"There is no runtime {wanted!r}.", hint=f"[host] runtime = auto, {', '.join(ways)}")
     return await ways[wanted]()
+
+
+def runtime_of_running(name: str, *, install: str) -> Runtime:
+    """The runtime that containers were started by, not yet opened: fit to find and stop them, and to start none.
+
+    Raises SettingsError for a name that this version does not know.
+    """
+    if name == "docker":
+        from nanohost.runtimes.docker import DockerRuntime
+
+        return DockerRuntime(install=install, image="")
+    ways: dict[str, Callable[[], Runtime]] = {
+        "bubblewrap": lambda: BubblewrapRuntime(install=install),
+        "process": lambda: ProcessRuntime(install=install),
+    }
+    if name not in ways:
+        raise SettingsError(f"There is no runtime {name!r}.", hint="a newer version may have started it: use that one")
+    return ways[name]()
 
 
 async def first_that_works(ways: dict[str, Callable[[], Awaitable[Runtime]]]) -> Runtime:

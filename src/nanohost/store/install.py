@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from nanohost.store.database import Transaction
+from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.ids import draw
 from nanohost_protocol.times import to_text
 
 FIND = "SELECT id FROM install"
 ADD = "INSERT INTO install (only, id, created_at) VALUES (1, ?, ?)"
+
+
+async def find(db: Queries) -> str | None:
+    """The install's id; None where no host was ever started."""
+    row = await db.one(FIND)
+    return None if row is None else str(row["id"])
 
 
 async def ensure(tx: Transaction, now: datetime) -> str:

@@ -1,0 +1,54 @@
+"""Stopping containers where no host runs that would do it: they outlive a host on purpose, and nobody else ends them.
+
+The lease stays on record: the next host finds its container gone, and frees what that had claimed, as after any death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.keeper.slots import STOP_GRACE_S
+from nanohost.model import Session, SessionId
+from nanohost.runtimes.choose import RUNTIMES, runtime_of_running
+from nanohost.runtimes.port import Container, Runtime
+from nanohost.store import install, sessions
+from nanohost.store.database import Store
+
+Make = Callable[[str, str], Runtime]
+
+
+def _runtime(name: str, install_id: str) -> Runtime:
+    return runtime_of_running(name, install=install_id)
+
+
+async def stop_without_host(store: Store, session: Session | None, *, make: Make = _runtime) -> Sequence[SessionId]:
+    """Stop the container of this session, or of all (None), also those that no session knows of. Returns whose.
+
+    The caller holds the home. Raises RuntimeUnavailable when what started a container on record does not answer.
+    """
+    install_id = await install.find(store.reports)
+    if install_id is None:
+        return []
+    leased = await sessions.leased(store.reports) if session is None else [session]
+    recorded = {one.runtime for one in leased if one.lease is not None and one.runtime is not None}
+    stopped: list[SessionId] = []
+    for name in RUNTIMES if session is None else sorted(recorded):
+        try:
+            stopped += await _stop_all(make(name, install_id), session)
+        except RuntimeUnavailable:
+            if name in recorded:
+                raise
+    return stopped
+
+
+async def _stop_all(runtime: Runtime, session: Session | None) -> list[SessionId]:
+    async with runtime.opened(_nobody_waits):
+        found = [one for one in await runtime.adopt() if session is None or one.session_id == session.id]
+        for container in found:
+            await runtime.stop(container, grace_s=STOP_GRACE_S)
+    return [container.session_id for container in found]
+
+
+def _nobody_waits(container: Container) -> None:
+    """What died is asked for, not listened to."""

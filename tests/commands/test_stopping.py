@@ -1,0 +1,95 @@
+"""Containers that outlived their host are ended without one, whatever started them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from nanohost.commands.stopping import stop_without_host
+from nanohost.errors import RuntimeUnavailable, SettingsError
+from nanohost.model import LeaseId, Session, SessionId
+from nanohost.runtimes.choose import runtime_of_running
+from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState
+from nanohost.store import install, sessions
+from tests.commands.conftest import Operator
+
+
+class Engine:
+    """A runtime in which containers run that an earlier host left."""
+
+    isolation = Isolation.CONTAINER
+
+    def __init__(self, name: str, *running: str, answers: bool = True) -> None:
+        self.name = name
+        self._answers = answers
+        self.running = [Container(session_id=SessionId(id), lease=LeaseId("l"), state={}) for id in running]
+
+    @asynccontextmanager
+    async def opened(self, on_death: DeathListener) -> AsyncIterator[None]:
+        if not self._answers:
+            raise RuntimeUnavailable(f"{self.name} does not answer")
+        yield
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        raise NotImplementedError
+
+    async def stop(self, container: Container, *, grace_s: float) -> None:
+        self.running.remove(container)
+
+    async def poll(self, container: Container) -> RunState:
+        return Exited()
+
+    async def adopt(self) -> Sequence[Container]:
+        return list(self.running)
+
+
+async def leased(operator: Operator, runtime: str) -> Session:
+    """A session whose container is on record."""
+    store, now = operator.context.store, operator.context.clock.now()
+    group = (await operator.asks("groups create", folder="main"))["id"]
+    async with store.transaction() as tx:
+        await install.ensure(tx, now)
+        id = await sessions.add(tx, agent_group=group, messaging_group=None, thread_id="t", now=now)
+        await sessions.lease(tx, id, LeaseId("l"), runtime)
+    return await sessions.get(store, id)
+
+
+async def test_of_one_session_only_its_own_container_is_stopped(operator: Operator) -> None:
+    session = await leased(operator, "docker")
+    docker = Engine("docker", session.id, "other")
+    assert await stop_without_host(operator.context.store, session, make=lambda name, _: docker) == [session.id]
+    assert [one.session_id for one in docker.running] == ["other"]
+
+
+async def test_all_are_also_those_that_no_session_knows_of(operator: Operator) -> None:
+    session = await leased(operator, "process")
+    engines = {
+        "docker": Engine("docker", answers=False),
+        "bubblewrap": Engine("bubblewrap", "stray"),
+        "process": Engine("process", session.id),
+    }
+    stopped = await stop_without_host(operator.context.store, None, make=lambda name, _: engines[name])
+    assert set(stopped) == {session.id, "stray"}
+
+
+@pytest.mark.parametrize("every", [True, False])
+async def test_an_engine_that_does_not_answer_for_what_it_runs_is_told(operator: Operator, every: bool) -> None:
+    session = await leased(operator, "docker")
+    with pytest.raises(RuntimeUnavailable, match="docker does not answer"):
+        await stop_without_host(
+            operator.context.store,
+            None if every else session,
+            make=lambda name, _: Engine(name, answers=name != "docker"),
+        )
+
+
+@pytest.mark.parametrize("name", ["docker", "bubblewrap", "process"])
+def test_each_runtime_that_started_something_is_known_again(name: str) -> None:
+    assert runtime_of_running(name, install="i").name == name
+
+
+def test_a_runtime_of_another_version_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="'podman'"):
+        runtime_of_running("podman", install="i")
