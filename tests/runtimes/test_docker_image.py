@@ -11,7 +11,7 @@ import pytest
 from docker import APIClient
 
 from nanohost.errors import RuntimeUnavailable
-from nanohost.runtimes.docker_image import ensure_image, image_inputs, image_tag, pack
+from nanohost.runtimes.docker_image import LABEL, ensure_image, image_inputs, image_tag, pack, superseded
 
 INPUTS = {"Dockerfile.agent": b"FROM x", "requirements/agent.txt": b"a==1"}
 
@@ -55,6 +55,55 @@ def test_only_the_runners_code_goes_in() -> None:
     folders = {"/".join(path.split("/")[:2]) for path in inputs if path.startswith("packages/")}
     assert folders == {"packages/agent_runner", "packages/nanohost_protocol"}
     assert all(path.endswith(".py") for path in inputs if path.startswith("packages/"))
+
+
+def listed(id: str, created: int, *tags: str) -> dict[str, object]:
+    return {"Id": id, "Created": created, "RepoTags": list(tags) or None}
+
+
+def test_the_current_image_the_newest_beside_it_and_what_is_in_use_stay() -> None:
+    images = [
+        listed("now", 30, "a:now"),
+        listed("before", 20, "a:before"),
+        listed("used", 10, "a:used"),
+        listed("old", 5, "a:old", "a:old-too"),
+        listed("nameless", 4),
+        listed("untagged", 3, "<none>:<none>"),
+    ]
+    assert superseded(images, "a:now", {"used"}) == ["a:old", "a:old-too", "nameless", "untagged"]
+
+
+def test_who_goes_back_to_an_older_image_keeps_it_and_the_newest() -> None:
+    images = [listed("3", 3, "a:3"), listed("2", 2, "a:2"), listed("1", 1, "a:1")]
+    assert superseded(images, "a:1", ()) == ["a:2"]
+    assert superseded(images[:1], "a:3", ()) == superseded([], "a:3", ()) == []
+
+
+@pytest.mark.docker
+async def test_old_images_of_ours_are_removed_and_nobody_elses(docker_engine: APIClient, python_image: str) -> None:
+    owner, stranger = f"/srv/{uuid.uuid4()}", f"/srv/{uuid.uuid4()}"
+    said: list[str] = []
+
+    async def build(number: int, whose: str | None) -> str:
+        dockerfile = f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nLABEL test={owner}-{number}\n"
+        inputs = {"Dockerfile.agent": dockerfile.encode()}
+        return await ensure_image(base_image=python_image, progress=said.append, inputs=inputs, owner=whose)
+
+    theirs, nobodys = await build(0, stranger), await build(1, None)
+    first = await build(2, owner)
+    container = docker_engine.create_container(first, "true")["Id"]
+    tags = [theirs, nobodys, first, *[await build(number, owner) for number in (3, 4, 5)]]
+    try:
+        gone = [tag for tag in tags if not docker_engine.images(name=tag)]
+        # Which of the two is older the engine tells in whole seconds, and both may be of the same.
+        assert gone in ([tags[3]], [tags[4]])
+        assert f"Removed the old image {gone[0]}." in said
+        assert len(docker_engine.images(filters={"label": f"{LABEL}={owner}"})) == 3
+    finally:
+        docker_engine.remove_container(container)
+        for tag in tags:
+            if docker_engine.images(name=tag):
+                docker_engine.remove_image(tag)
 
 
 @pytest.mark.docker

@@ -12,11 +12,13 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from docker import APIClient
+from docker.errors import APIError
 
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.docker_engine import engine_errors, reach_engine
@@ -27,6 +29,9 @@ Progress = Callable[[str], None]
 """Called with one line a step, from a thread."""
 
 REPOSITORY = "nanohost-agent"
+LABEL = "nanohost.agent-image-of"
+"""On an agent image: the folder of the code that it was built from. Others' images are not touched."""
+NO_TAG = "<none>:<none>"
 LOCAL_BASE = "nanohost-base:bookworm"
 PUBLIC_BASE = "debian:bookworm-slim"
 
@@ -44,14 +49,21 @@ _HINT = "nanohost image build shows the whole build"
 
 
 async def ensure_image(
-    *, base_image: str | None = None, progress: Progress, inputs: Mapping[str, bytes] | None = None
+    *,
+    base_image: str | None = None,
+    progress: Progress,
+    inputs: Mapping[str, bytes] | None = None,
+    owner: str | None = None,
 ) -> str:
-    """The tag of the agent image, built first when it is missing (about a minute).
+    """The tag of the agent image, built first when it is missing (about a minute). Older ones of the same owner go.
 
-    `inputs`: another build context than the shipped one, with a Dockerfile.agent in it.
+    `inputs`: another build context than the shipped one, with a Dockerfile.agent in it; `owner`: whose image it is,
+    written on it. The shipped one is its checkout's, or its wheel's; another one is nobody's if no owner is named.
     Raises RuntimeUnavailable with the last error line of the build.
     """
-    return await asyncio.to_thread(_ensure, base_image, inputs or image_inputs(), progress)
+    if inputs is None:
+        inputs, owner = image_inputs(), owner or str(shipped_root())
+    return await asyncio.to_thread(_ensure, base_image, inputs, owner, progress)
 
 
 def image_inputs() -> dict[str, bytes]:
@@ -88,14 +100,16 @@ def pack(files: Mapping[str, bytes]) -> io.BytesIO:
     return buffer
 
 
-def _ensure(base_image: str | None, inputs: Mapping[str, bytes], progress: Progress) -> str:
+def _ensure(base_image: str | None, inputs: Mapping[str, bytes], owner: str | None, progress: Progress) -> str:
     client = reach_engine()
     try:
         base, base_id = _base(client, base_image, progress)
         tag = image_tag(inputs, f"{base} {base_id}")
         if _image_id(client, tag) is None:
             progress(f"Building {tag} on {base}; this takes about a minute, once.")
-            _build(client, tag, base, inputs, progress)
+            _build(client, tag, base, inputs, {} if owner is None else {LABEL: owner}, progress)
+        if owner is not None:
+            _remove_old(client, tag, owner, progress)
         return tag
     finally:
         client.close()
@@ -122,7 +136,41 @@ def _image_id(client: APIClient, name: str) -> str | None:
     return str(found[0]["Id"]) if found else None
 
 
-def _build(client: APIClient, tag: str, base: str, inputs: Mapping[str, bytes], progress: Progress) -> None:
+def superseded(images: Sequence[Mapping[str, Any]], current: str, in_use: Collection[str]) -> list[str]:
+    """What can go of one owner's images, as the engine lists them: tags, or the id of one that has none.
+
+    The current one stays, the newest beside it, for a host that was started before and for going back, and what a
+    container is made of.
+    """
+    others = [image for image in images if current not in (image["RepoTags"] or ())]
+    oldest_last = sorted(others, key=lambda image: int(image["Created"]), reverse=True)
+    return [
+        name
+        for image in oldest_last[1:]
+        if image["Id"] not in in_use
+        for name in ([tag for tag in image["RepoTags"] or () if tag != NO_TAG] or [image["Id"]])
+    ]
+
+
+def _remove_old(client: APIClient, current: str, owner: str, progress: Progress) -> None:
+    """Never a reason not to start: what cannot be removed now is looked at when a host starts again."""
+    with suppress(RuntimeUnavailable), engine_errors("The Docker engine does not remove an image"):
+        images = client.images(filters={"label": f"{LABEL}={owner}"})
+        in_use = {one["ImageID"] for one in client.containers(all=True)}
+        for name in superseded(images, current, in_use):
+            with suppress(APIError):  # a container was made of it meanwhile
+                client.remove_image(name)
+                progress(f"Removed the old image {name}.")
+
+
+def _build(
+    client: APIClient,
+    tag: str,
+    base: str,
+    inputs: Mapping[str, bytes],
+    labels: Mapping[str, str],
+    progress: Progress,
+) -> None:
     arguments = {"BASE_IMAGE": base} | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     client.timeout = BUILD_LIMIT_S
     with engine_errors(f"The image {tag} cannot be built"):
@@ -132,6 +180,7 @@ def _build(client: APIClient, tag: str, base: str, inputs: Mapping[str, bytes], 
             dockerfile="Dockerfile.agent",
             tag=tag,
             buildargs=arguments,
+            labels=dict(labels),
             network_mode="host",
             rm=True,
             forcerm=True,
