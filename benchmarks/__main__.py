@@ -43,7 +43,7 @@ def main() -> int:
     try:
         measurements = asyncio.run(_measure())
     except NanohostError as error:
-        print(f"bench: {error}\n  try: {error.hint}", file=sys.stderr)
+        print(f"bench: {error}\n  {error.advice}", file=sys.stderr)
         return 1
     print(f"{_machine()}\n\n{table(measurements)}")
     write(measurements, RESULT)

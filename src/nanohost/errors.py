@@ -10,12 +10,29 @@
     ├── RuntimeUnavailable  no engine, no image, no sandbox
     └── SpawnError          the engine is there and still no container came up
 
-Each speaks to three readers: `str(error)` is a sentence for the person, `hint` is what to type next, `reason` is
+Each speaks to three readers: `str(error)` is a sentence for the person, `hint` is what to do or type next, `reason` is
 a short word for counters and logs. An error of this tree is printed in one line, never as a traceback.
 What a channel raises while sending is another tree: see channel_api.
 """
 
 from __future__ import annotations
+
+PROGRAMS = frozenset(
+    {
+        *("nanohost", "pip", "apt-get", "docker", "podman", "bwrap", "systemctl", "journalctl", "sudo", "sysctl"),
+        *("chgrp", "chmod", "chown", "curl", "df", "dmesg", "export", "ls", "mv", "rm", "ulimit"),
+    }
+)
+TARGETS = frozenset({"chat", "check", "clean", "host", "image", "setup"})
+"""Of make. To make room is typed nowhere."""
+
+
+def can_be_typed(hint: str) -> bool:
+    """Whether a hint begins with a command, or with an option of the command that was typed."""
+    first, _, rest = hint.partition(" ")
+    if first == "make":
+        return rest.partition(" ")[0].rstrip(",;:") in TARGETS
+    return first in PROGRAMS or first.startswith(("--", "scripts/"))
 
 
 class NanohostError(Exception):
@@ -26,6 +43,11 @@ class NanohostError(Exception):
     def __init__(self, sentence: str, *, hint: str = "") -> None:
         super().__init__(sentence)
         self.hint = hint
+
+    @property
+    def advice(self) -> str:
+        """The hint as it is shown: `try:` before what can be typed, `hint:` before what cannot; empty without one."""
+        return f"{'try' if can_be_typed(self.hint) else 'hint'}: {self.hint}" if self.hint else ""
 
 
 class UsageError(NanohostError):

@@ -140,6 +140,39 @@ def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pyte
 
 
 @pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("hint", "label"),
+    [
+        ("nanohost status", "try"),
+        ("nanohost run, and beside it nanohost pair telegram", "try"),
+        ("df -h; ulimit -n", "try"),
+        ("ls -l /srv/nanohost.toml", "try"),
+        ("export KEY=…", "try"),
+        ('--settings "token=env:TOKEN"', "try"),
+        ("make setup", "try"),
+        ("make chat, or pip install it", "try"),
+        ("make room", "hint"),
+        ("make the folder writable", "hint"),
+        ("did you mean max_containers?", "hint"),
+        ("wanted: true or false", "hint"),
+        ("install it, or start Docker", "hint"),
+        ("[host] runtime = auto", "hint"),
+        ("nanohost.toml is where it stands", "hint"),
+    ],
+)
+def test_try_stands_before_what_can_be_typed_and_hint_before_what_cannot(
+    hint: str, label: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complain(NanohostError("it failed", hint=hint))
+    assert capsys.readouterr().err == f"nanohost: it failed\n  {label}: {hint}\n"
+
+
+def test_without_a_hint_there_is_no_second_line(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(NanohostError("it failed"))
+    assert capsys.readouterr().err == "nanohost: it failed\n"
+
+
+@pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("words", [["run"], ["chat", "--once", "hi"], ["status"]])
 def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, words: list[str]) -> None:
     shell.home.mkdir()
@@ -147,7 +180,7 @@ def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, word
     typed = shell.types(*words)
     assert typed.code == 1
     assert typed.out == ""
-    assert "[host] has no key max_container\n  try: did you mean max_containers?\n" in typed.err
+    assert "[host] has no key max_container\n  hint: did you mean max_containers?\n" in typed.err
     assert "Traceback" not in typed.err
 
 

@@ -207,7 +207,7 @@ class Household:
                 return {echo, (chat, f"From the agent `{FOLDER}`:\nand {text}?")}
             case What.COMMAND:
                 unknown = quoting.name(text.removeprefix("/approve "))
-                return {(chat, f"Nothing with the id {unknown} waits for you.\nTry: look at the id on its card")}
+                return {(chat, f"Nothing with the id {unknown} waits for you.\nHint: look at the id on its card")}
             case _:
                 return {echo}
 

@@ -126,10 +126,10 @@ def _never_fail_at_a_character() -> None:
 
 
 def complain(error: NanohostError) -> None:
-    """One line what happened, one line what to type next."""
+    """One line what happened, one line what to do or to type next."""
     print(f"nanohost: {harmless(str(error))}", file=sys.stderr)
     if error.hint:
-        print(f"  try: {harmless(error.hint)}", file=sys.stderr)
+        print(f"  {harmless(error.advice)}", file=sys.stderr)
 
 
 def build_parser(typed: Collection[str] | None = None) -> argparse.ArgumentParser:

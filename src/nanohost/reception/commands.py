@@ -72,7 +72,8 @@ async def _answer(command: HostCommand, asked: HostAsked, words: str) -> str:
     try:
         return await command.carry_out(asked, command.typed(words))
     except UsageError as error:
-        return sentence(f"{error}.") + (f"\nTry: {error.hint}" if error.hint else "")
+        label = "Try" if error.hint.startswith("/") else "Hint"  # in a chat only our commands can be typed
+        return sentence(f"{error}.") + (f"\n{label}: {error.hint}" if error.hint else "")
 
 
 def command_of(event: InboundEvent) -> tuple[HostCommand, str] | None:
