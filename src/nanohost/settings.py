@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from nanohost.errors import SettingsError
+from nanohost.mistakes import Mistakes
+from nanohost.secrets import Secrets, trimmed
+from nanohost.toml_lines import read_statements
 
 FILE = "nanohost.toml"
 PREFIX = "NANOHOST_"
@@ -271,25 +275,37 @@ class ChannelInstance:
 
 
 def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:
-    """Read the file and the variables. Raises SettingsError, naming the place and never a secret.
+    """Read the file and the variables. Raises SettingsError, naming all mistakes by their places and never a secret.
 
     `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret.
     """
-    path = home / FILE
-    table = _read_toml(path)
-    _check_names(table, path)
+    mistakes = Mistakes(home / FILE)
+    table = _read_toml(mistakes)
+    _drop_wrong_names(table, mistakes)
     table["guard"] = _flat(_section(table, "guard"))
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
-            _override(table, variable, text)
+            with _collected(mistakes):
+                _override(table, variable, text)
     _section(table, "host").setdefault("timezone", _machine_timezone(environ))
     _agent_defaults(_section(table, "agent"), environ)
     if resolve_secrets:
-        _resolve_secrets(table, _Secrets(home, environ))
+        _resolve_secrets(table, Secrets(home, environ, mistakes))
     try:
-        return Settings.model_validate(table)
+        settings = Settings.model_validate(table)
     except ValidationError as error:
-        raise _wrong_value(error, table, str(path)) from None
+        _collect_wrong_values(error, table, mistakes)
+    mistakes.check()
+    return settings
+
+
+@contextmanager
+def _collected(mistakes: Mistakes) -> Iterator[None]:
+    """What is wrong is told with the rest."""
+    try:
+        yield
+    except SettingsError as error:
+        mistakes.elsewhere(str(error), hint=error.hint)
 
 
 def provider_for(settings: Settings) -> Provider:
@@ -313,8 +329,9 @@ def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
 
 def resolved_channel(home: Path, environ: Mapping[str, str], name: str, table: Mapping[str, object]) -> Table:
     """A channel's table with its secrets in place of what points at them. Raises SettingsError."""
-    found = dict(table)
-    _resolve_table(found, f"channels.{name}", _Secrets(home, environ))
+    found, mistakes = dict(table), Mistakes(home / FILE)
+    _resolve_table(found, f"channels.{name}", Secrets(home, environ, mistakes))
+    mistakes.check()
     return found
 
 
@@ -332,7 +349,8 @@ _SECRET_KEY = re.compile(r"token|secret|password|passwd|key", re.IGNORECASE)
 # --- the file ---------------------------------------------------------------------------------------------------
 
 
-def _read_toml(path: Path) -> Table:
+def _read_toml(mistakes: Mistakes) -> Table:
+    path = mistakes.path
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
@@ -341,35 +359,34 @@ def _read_toml(path: Path) -> Table:
         raise SettingsError(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        lines = text.split("\n")
-        end = f"at line {len(lines)}, column {len(lines[-1]) + 1}"
-        words = str(error).replace("at end of document", end)
-        raise SettingsError(
-            f"{path} is not TOML: {words}", hint='a line looks like this: runtime = "docker"'
-        ) from error
+    statements = read_statements(text)
+    mistakes.lines = statements.lines
+    for bad in statements.bad:
+        mistakes.at_line(bad.line, f"not TOML: {bad.sentence}", hint='a line looks like this: runtime = "docker"')
+    return statements.table
 
 
-def _check_names(table: Table, path: Path) -> None:
+def _drop_wrong_names(table: Table, mistakes: Mistakes) -> None:
     """Names first, on the raw table: whatever else is wrong with a key, an unknown one is not ours."""
-    for section, content in table.items():
+    for section, content in list(table.items()):
         if section not in Settings.model_fields:
-            raise SettingsError(
-                f"{path}: there is no section [{section}]", hint=_nearest(section, Settings.model_fields)
-            )
-        if not isinstance(content, dict):
-            raise SettingsError(f"{path}: {section} is not a table", hint=f"begin it with a line [{section}]")
-        if section == "channels":
-            _check_channels(content, path)
-            continue
-        if section == "guard":
-            continue
-        for key in content:
-            if key not in SECTIONS[section].model_fields:
-                hint = _nearest(key, SECTIONS[section].model_fields)
-                raise SettingsError(f"{path}: [{section}] has no key {key}", hint=hint)
+            hint = _nearest(section, Settings.model_fields)
+            mistakes.at_key(section, f"there is no section [{section}]", hint=hint)
+            del table[section]
+        elif not isinstance(content, dict):
+            mistakes.at_key(section, f"{section} is not a table", hint=f"begin it with a line [{section}]")
+            del table[section]
+        elif section == "channels":
+            _drop_wrong_channels(content, mistakes)
+        elif section != "guard":
+            _drop_wrong_keys(section, content, mistakes)
+
+
+def _drop_wrong_keys(section: str, content: Table, mistakes: Mistakes) -> None:
+    known = SECTIONS[section].model_fields
+    for key in [key for key in content if key not in known]:
+        mistakes.at_key(f"{section}.{key}", f"[{section}] has no key {key}", hint=_nearest(key, known))
+        del content[key]
 
 
 def _flat(actions: Table) -> Table:
@@ -383,12 +400,11 @@ def _flat(actions: Table) -> Table:
     return found
 
 
-def _check_channels(channels: Table, path: Path) -> None:
-    for name, table in channels.items():
-        if not isinstance(table, dict):
-            raise SettingsError(
-                f"{path}: channels.{name} is not a table", hint=f"begin it with a line [channels.{name}]"
-            )
+def _drop_wrong_channels(channels: Table, mistakes: Mistakes) -> None:
+    for name in [name for name, table in channels.items() if not isinstance(table, dict)]:
+        place = f"channels.{name}"
+        mistakes.at_key(place, f"{place} is not a table", hint=f"begin it with a line [{place}]")
+        del channels[name]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -419,7 +435,8 @@ def _value_of(variable: str, section: str, key: str, text: str) -> object:
         # Lax here, strict for the file: a variable can only be text.
         value: object = getattr(SECTIONS[section].model_validate({key: text}, strict=False), key)
     except ValidationError as error:
-        raise _wrong_value(error, {key: text}, f"the variable {variable}", section=section) from None
+        sentence, hint = _wrong_value((section, key), {section: {key: text}})
+        raise SettingsError(f"the variable {variable}: {sentence}", hint=hint) from error
     return value
 
 
@@ -458,49 +475,14 @@ def _agent_defaults(agent: Table, environ: Mapping[str, str]) -> None:
     """What other tools for the same model read counts here too, after our own."""
     if url := environ.get("ANTHROPIC_BASE_URL"):
         agent.setdefault("base_url", url)
-    if key := environ.get("ANTHROPIC_API_KEY") or environ.get("ANTHROPIC_AUTH_TOKEN"):
+    if key := trimmed(environ.get("ANTHROPIC_API_KEY", "")) or trimmed(environ.get("ANTHROPIC_AUTH_TOKEN", "")):
         agent.setdefault("api_key", SecretStr(key))
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Secrets:
-    home: Path
-    environ: Mapping[str, str]
-
-    def resolved(self, value: object, key: str) -> object:
-        """The secret behind a reference; anything else as it is. Raises SettingsError naming the key."""
-        if not isinstance(value, str):
-            return value
-        kind, _, rest = value.partition(":")
-        if kind == "env":
-            return self._variable(rest, key)
-        if kind == "file":
-            return self._file(rest, key)
-        return value
-
-    def _variable(self, name: str, key: str) -> str:
-        if found := self.environ.get(name):
-            return found
-        raise SettingsError(f"{key} points at the variable {name}, which is not set", hint=f"export {name}=…")
-
-    def _file(self, name: str, key: str) -> str:
-        path = self.home / Path(name).expanduser()
-        try:
-            found = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            words = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise SettingsError(
-                f"{key} points at {path}, which cannot be read: {words}", hint=f"ls -l {path}"
-            ) from None
-        if not found:
-            raise SettingsError(f"{key} points at {path}, which is empty", hint="put the secret into it")
-        return found
-
-
-def _resolve_secrets(table: Table, secrets: _Secrets) -> None:
+def _resolve_secrets(table: Table, secrets: Secrets) -> None:
     agent = _section(table, "agent")
     key = agent.get("api_key")
     written = key.get_secret_value() if isinstance(key, SecretStr) else key
@@ -510,29 +492,40 @@ def _resolve_secrets(table: Table, secrets: _Secrets) -> None:
         _resolve_table(_section(_section(table, "channels"), name), f"channels.{name}", secrets)
 
 
-def _resolve_table(table: Table, path: str, secrets: _Secrets) -> None:
+def _resolve_table(table: Table, path: str, secrets: Secrets) -> None:
     for key, value in table.items():
         if isinstance(value, dict):
             _resolve_table(value, f"{path}.{key}", secrets)
         else:
-            table[key] = secrets.resolved(value, f"{path}.{key}")
+            table[key] = secrets.resolved(value, f"{path}.{key}", is_secret=bool(_SECRET_KEY.search(key)))
 
 
 # --- words ------------------------------------------------------------------------------------------------------
 
 
-def _wrong_value(error: ValidationError, table: Table, place: str, *, section: str = "") -> SettingsError:
-    """The first wrong value: where it stands, what it is (unless it is secret), what is wanted."""
-    location = [part for part in error.errors(include_url=False)[0]["loc"] if isinstance(part, str)]
-    *sections, key = location[:2] if not section else (section, location[0])
+def _collect_wrong_values(error: ValidationError, table: Table, mistakes: Mistakes) -> None:
+    """Each wrong value once, however much is wrong with it."""
+    places = dict.fromkeys(tuple(part for part in one["loc"] if isinstance(part, str))[:2] for one in _errors(error))
+    for location in places:
+        name = ".".join(location)
+        sentence, hint = _wrong_value(location, table)
+        mistakes.at_key(name, sentence, hint=hint)
+
+
+def _errors(error: ValidationError) -> Sequence[ErrorDetails]:
+    return error.errors(include_url=False)
+
+
+def _wrong_value(location: Sequence[str], table: Table) -> tuple[str, str]:
+    """What it is, unless it is secret, and what is wanted. `location`: a section and a key, or a section."""
+    *sections, key = location
     fields = (SECTIONS[sections[0]] if sections and sections[0] in SECTIONS else Settings).model_fields
     wanted = fields[key] if key in fields else fields[location[0]]  # a table whose keys are anybody's
     given: object = table
-    for part in location[: 1 if section else 2]:
+    for part in location:
         given = given.get(part) if isinstance(given, dict) else given
-    name = ".".join([*sections, key])
     said = "has a wrong value" if key == "api_key" else f"is {_shown(given)}"
-    return SettingsError(f"{place}: {name} {said}", hint=f"wanted: {wanted.description}")
+    return f"{'.'.join(location)} {said}", f"wanted: {wanted.description}"
 
 
 def _shown(value: object) -> str:

@@ -82,6 +82,49 @@ def test_a_wrong_file_is_refused_with_place_value_and_what_is_wanted(
 
 
 @pytest.mark.behaviour("OP-05")
+def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path: Path) -> None:
+    toml = """
+[host]
+max_container = 1
+watch = "yes"
+runtime = docker
+[hots]
+x = 1
+[agent]
+base_url = "ftp://x"
+api_key = "env:NOWHERE"
+[channels]
+telegram = 1
+[channels.slack]
+app_token = "file:none"
+"""
+    error = refused(tmp_path, toml, {"NANOHOST_MAX_CONTAINERS": "x", "NANOHOST_WATHC": "1"})
+    head, *said = str(error).splitlines()
+    assert head == f"10 mistakes in {tmp_path / 'nanohost.toml'} and the variables over it:"
+    text = str(error)
+    for number, words in (
+        (3, "[host] has no key max_container (did you mean max_containers?)"),
+        (4, 'host.watch is "yes" (wanted: true or false)'),
+        (5, "not TOML: Invalid value"),
+        (6, "there is no section [hots]"),
+        (9, 'agent.base_url is "ftp://x"'),
+        (10, "agent.api_key points at the variable NOWHERE, which is not set (export NOWHERE=…)"),
+        (12, "channels.telegram is not a table"),
+        (14, "channels.slack.app_token points at"),
+    ):
+        assert f"  line {number}: {words}" in text
+    assert 'the variable NANOHOST_MAX_CONTAINERS: host.max_containers is "x"' in text
+    assert "the variable NANOHOST_WATHC is not a setting" in text
+    assert len(said) == 10
+
+
+def test_one_mistake_is_told_with_its_line(tmp_path: Path) -> None:
+    error = refused(tmp_path, "# mine\n[host]\n\nmax_container = 1")
+    assert str(error) == f"{tmp_path / 'nanohost.toml'}, line 4: [host] has no key max_container"
+    assert error.hint == "did you mean max_containers?"
+
+
+@pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize(
     ("variable", "text", "sentence", "hint"),
     [
@@ -176,3 +219,58 @@ def test_a_channel_can_be_set_up_by_variables_alone(tmp_path: Path) -> None:
     assert channel_instances(settings) == (
         ChannelInstance(name="slack", instance="default", settings={"app_token": "x"}),
     )
+
+
+BLANKS = ["  s3cret", "s3cret \r\n", "\ufeffs3cret", "\u200bs3cret\u200b\n", "\ufeff \ts3cret\u00a0\n\n"]
+
+
+@pytest.mark.parametrize("written", BLANKS)
+def test_what_surrounds_a_secret_and_cannot_be_seen_is_no_part_of_it(tmp_path: Path, written: str) -> None:
+    (tmp_path / "key").write_text(written, encoding="utf-8")
+    for toml, environ in (
+        ('[agent]\napi_key = "file:key"', {}),
+        ('[agent]\napi_key = "env:KEY"', {"KEY": written}),
+        ("", {"ANTHROPIC_API_KEY": written}),
+        ("", {"NANOHOST_AGENT_API_KEY": written}),
+    ):
+        key = loaded(tmp_path, toml, environ).agent.api_key
+        assert key is not None
+        assert key.get_secret_value() == "s3cret"
+    assert secrets_of(loaded(tmp_path, environ={"NANOHOST_CHANNELS_SLACK_APP_TOKEN": written})) == ("s3cret",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_a_secret_may_be_written_as_windows_writes_it(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "bot").write_bytes("s3cret\r\n".encode(encoding))
+    assert secrets_of(loaded(tmp_path, '[channels.telegram]\ntoken = "file:bot"')) == ("s3cret",)
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("hush\nhush", "which has more than one line"),
+        ("hush\x00hush", "which has a character in it that cannot be seen"),
+        ("hush\u200bhush", "which has a character in it that cannot be seen"),
+        (" \ufeff\n", "which is empty"),
+    ],
+)
+def test_what_can_be_no_secret_is_refused_with_the_reason_and_not_shown(tmp_path: Path, content: str, why: str) -> None:
+    (tmp_path / "key").write_text(content, encoding="utf-8")
+    error = refused(tmp_path, '[agent]\napi_key = "file:key"')
+    assert f"agent.api_key points at {tmp_path / 'key'}, {why}" in str(error)
+    assert "hush" not in str(error) + error.hint
+    in_variable = refused(tmp_path, '[channels.telegram]\ntoken = "env:BOT"', {"BOT": content})
+    assert f"channels.telegram.token points at the variable BOT, {why}" in str(in_variable)
+
+
+def test_a_blank_variable_is_no_key(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n", "ANTHROPIC_AUTH_TOKEN": " token\n"})
+    assert settings.agent.api_key is not None
+    assert settings.agent.api_key.get_secret_value() == "token"
+    assert provider_for(loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n"})) == "demo"
+
+
+def test_what_is_no_secret_keeps_its_blanks(tmp_path: Path) -> None:
+    [channel] = channel_instances(loaded(tmp_path, '[channels.telegram]\ngreeting = " hello "\ntoken = " t "'))
+    assert channel.settings == {"greeting": " hello ", "token": "t"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nanohost.actions.registry import registered
 from nanohost.errors import SettingsError
@@ -12,10 +12,14 @@ from nanohost.guard.ruling import Ruling
 
 
 def policy_of(table: Mapping[str, str]) -> Policy:
-    """Raises SettingsError for a name that is no action: a no that is spelled wrong would be none."""
-    for name in table:
-        if name not in registered():
-            close = difflib.get_close_matches(name, registered(), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(registered())}"
-            raise SettingsError(f"nanohost.toml: [guard] names {name}, and there is no such action", hint=hint)
+    """Raises SettingsError for names that are no actions: a no that is spelled wrong would be none."""
+    wrong = [name for name in table if name not in registered()]
+    if wrong:
+        said = f"nanohost.toml: [guard] names {', '.join(wrong)}, and there is no such action"
+        raise SettingsError(said, hint=_meant(wrong))
     return {name: Ruling(word) for name, word in table.items()}
+
+
+def _meant(wrong: Sequence[str]) -> str:
+    close = [near[0] for name in wrong if (near := difflib.get_close_matches(name, registered(), n=1))]
+    return f"did you mean {', '.join(close)}?" if len(close) == len(wrong) else f"known here: {', '.join(registered())}"

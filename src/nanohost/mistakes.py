@@ -1,0 +1,51 @@
+"""Mistakes in the settings, collected so that all of them are told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nanohost.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """`line` of the file; None: it stands in a variable, or nowhere. `hint` is what is wanted."""
+
+    sentence: str
+    hint: str
+    line: int | None = None
+
+
+@dataclass(slots=True)
+class Mistakes:
+    """Of one file and the variables over it. `lines`: where each key stands, by its dotted name."""
+
+    path: Path
+    lines: Mapping[str, int] = field(default_factory=dict)
+    found: list[Mistake] = field(default_factory=list)
+
+    def at_key(self, name: str, sentence: str, *, hint: str) -> None:
+        """A key, or a section, of this dotted name is wrong."""
+        self.at_line(self.lines.get(name), sentence, hint=hint)
+
+    def at_line(self, line: int | None, sentence: str, *, hint: str) -> None:
+        place = str(self.path) if line is None else f"{self.path}, line {line}"
+        self.found.append(Mistake(sentence=f"{place}: {sentence}", hint=hint, line=line))
+
+    def elsewhere(self, sentence: str, *, hint: str) -> None:
+        """The sentence names the place itself: a variable."""
+        self.found.append(Mistake(sentence=sentence, hint=hint))
+
+    def check(self) -> None:
+        """Raises SettingsError if there are any: one as it is, more in the order of the file."""
+        if len(self.found) == 1:
+            raise SettingsError(self.found[0].sentence, hint=self.found[0].hint)
+        if self.found:
+            by_line = sorted(self.found, key=lambda one: one.line or 0)
+            said = [f"  {one.sentence.removeprefix(f'{self.path}, ')} ({one.hint})" for one in by_line]
+            raise SettingsError(
+                "\n".join([f"{len(said)} mistakes in {self.path} and the variables over it:", *said]),
+                hint=f"correct them in {self.path}",
+            )

@@ -1,0 +1,100 @@
+"""Secrets of the settings: env:NAME, file:PATH relative to the install root, or the secret itself.
+
+Promises: what editors and shells put around a secret is no part of it (blanks, line ends, a byte order mark, zero-width
+characters, UTF-16 as Windows writes it); what can be no secret is refused in words that say why and never show it.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanohost.errors import SettingsError
+from nanohost.mistakes import Mistakes
+
+INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+"""Byte order mark and characters of no width, which come with text that was copied from a page."""
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def trimmed(text: str) -> str:
+    """Without what surrounds it and cannot be seen."""
+    before = None
+    while before != text:
+        before, text = text, text.strip().strip(INVISIBLE)
+    return text
+
+
+def flaw(secret: str) -> str:
+    """Why this can be no secret, in words that do not show it; empty: it can."""
+    if not secret:
+        return "is empty"
+    if "\n" in secret or "\r" in secret:
+        return "has more than one line"
+    if not secret.isprintable():  # a blank is
+        return "has a character in it that cannot be seen"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Where secrets are looked up; what is wrong goes to `mistakes`."""
+
+    home: Path
+    environ: Mapping[str, str]
+    mistakes: Mistakes
+
+    def resolved(self, value: object, key: str, *, is_secret: bool = True) -> object:
+        """The secret behind a reference, and one that stands there itself, trimmed; anything else as it is."""
+        if not isinstance(value, str):
+            return value
+        kind, _, rest = value.partition(":")
+        try:
+            if kind == "env":
+                return self._variable(rest, key)
+            if kind == "file":
+                return self._file(rest, key)
+            return self._written(value, key) if is_secret and value else value
+        except SettingsError as error:
+            if key in self.mistakes.lines:
+                self.mistakes.at_key(key, str(error), hint=error.hint)
+            else:
+                self.mistakes.elsewhere(str(error), hint=error.hint)
+            return value
+
+    def _variable(self, name: str, key: str) -> str:
+        found = self.environ.get(name)
+        if not found:
+            raise SettingsError(f"{key} points at the variable {name}, which is not set", hint=f"export {name}=…")
+        return _checked(found, f"{key} points at the variable {name}, which", hint=f"export {name}=…")
+
+    def _file(self, name: str, key: str) -> str:
+        path = self.home / Path(name).expanduser()
+        try:
+            found = _decoded(path.read_bytes())
+        except (OSError, UnicodeError) as error:
+            words = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise SettingsError(
+                f"{key} points at {path}, which cannot be read: {words}", hint=f"ls -l {path}"
+            ) from None
+        return _checked(found, f"{key} points at {path}, which", hint="put the secret into it, and nothing else")
+
+    def _written(self, value: str, key: str) -> str:
+        return _checked(value, key, hint="write the secret between the quotes, env:NAME or file:PATH")
+
+
+def _decoded(content: bytes) -> str:
+    """Raises UnicodeError."""
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            return content.decode(encoding)
+    return content.decode("utf-8")
+
+
+def _checked(found: str, where: str, *, hint: str) -> str:
+    secret = trimmed(found)
+    if problem := flaw(secret):
+        raise SettingsError(f"{where} {problem}", hint=hint)
+    return secret

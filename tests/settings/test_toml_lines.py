@@ -1,0 +1,90 @@
+"""Lines of a TOML file: where each key stands, and each line that is none."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from nanohost.toml_lines import read_statements
+
+WHOLE = '''# a comment
+top = 1
+
+[host]
+runtime = "docker"  # why
+"quoted key" = 1
+text = """
+[not.a.section]
+x = 2
+"""
+list = [
+  1, # one
+  2,
+]
+odd = [1
+, 2]
+a.b.c = true
+inline = { x = 1, y = { z = 2 } }
+
+[channels."my bot".work]
+token = "t"
+[[many]]
+n = 1
+[[many]]
+n = 2
+'''
+
+
+def test_each_key_and_section_has_the_line_on_which_its_statement_begins() -> None:
+    found = read_statements(WHOLE)
+    assert found.bad == []
+    assert found.table == tomllib.loads(WHOLE)
+    lines = WHOLE.split("\n")
+    for name, begins in {
+        "top": "top",
+        "host": "[host]",
+        "host.runtime": "runtime",
+        "host.quoted key": '"quoted',
+        "host.text": "text",
+        "host.list": "list",
+        "host.odd": "odd",
+        "host.a.b.c": "a.b.c",
+        "host.inline.y.z": "inline",
+        "channels.my bot.work": "[channels",
+        "channels.my bot.work.token": "token",
+        "many": "[[many]]",
+        "many.n": "n = 1",
+    }.items():
+        assert lines[found.lines[name] - 1].startswith(begins), name
+    assert found.lines["host.list"] == 11
+    assert "not.a.section" not in found.lines
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "# nothing", "x = 1", "x = 1\r\n[a]\r\ny = 2\r\n", "[a]", 'x="""\n\n"""', "x = [1\n,2]"]
+)
+def test_what_tomllib_takes_is_taken(text: str) -> None:
+    found = read_statements(text)
+    assert (found.table, found.bad) == (tomllib.loads(text), [])
+
+
+def test_every_line_that_is_no_toml_is_told_and_the_rest_is_read() -> None:
+    text = '[host]\nruntime = docker\nwatch = true\n= 1\n[agent\nmodel = "m"\nkey\n'
+    found = read_statements(text)
+    assert [bad.line for bad in found.bad] == [2, 4, 5, 7]
+    assert all(f"at line {bad.line}, column " in bad.sentence for bad in found.bad)
+    assert found.table == {"host": {"watch": True, "model": "m"}}
+    assert found.lines["host.watch"] == 3
+
+
+@pytest.mark.parametrize("opened", ["x = [", 'x = """', "x = '''", "x = { a = 1,"])
+def test_what_is_opened_and_never_closed_is_one_mistake(opened: str) -> None:
+    found = read_statements(f"a = 1\n{opened}\n1, 2\ny = 3\n")
+    assert len(found.bad) == 1
+
+
+def test_a_key_or_section_that_is_there_twice_is_told_with_its_line() -> None:
+    [bad] = read_statements("[host]\nwatch = true\nwatch = false\n").bad
+    assert (bad.line, "line 3" in bad.sentence) == (3, True)
+    assert len(read_statements("[host]\n[host]\n").bad) == 1
