@@ -56,6 +56,7 @@ from nanohost.channel_api import (
     Refused,
     RefusedHere,
     Sender,
+    proxy_for,
 )
 
 CONSENT = "I accept the risk"
@@ -71,6 +72,7 @@ LAST_WORDS_S = 1.0
 BLINK_S = 0.5
 """A connection that was lost is often back by then."""
 PAIRING_LIMIT_S = 180.0
+WHATSAPP_WEB = "https://web.whatsapp.com"
 _PASSED_ON = re.compile(r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|\w+_proxy", re.IGNORECASE)
 """Variables that the bridge sees: what the host is trusted with is not its business."""
 
@@ -281,11 +283,19 @@ def pause_s(failures: int, state: str) -> float:
     return BANNED_PAUSE_S if state == "banned" else PAUSES_S[min(max(failures - 1, 0), len(PAUSES_S) - 1)]
 
 
+def bridge_environment(environ: Mapping[str, str], proxy: str | None) -> dict[str, str]:
+    """What the bridge sees of the host's variables. Of proxies it reads HTTPS_PROXY alone, and SOCKS proxies look names
+    up in any case."""
+    passed_on = {name: value for name, value in environ.items() if _PASSED_ON.fullmatch(name)}
+    return passed_on if proxy is None else {**passed_on, "HTTPS_PROXY": proxy.replace("socks5h://", "socks5://", 1)}
+
+
 class Bridge:
     """The child process, one after the other. `said` holds what people did; `state` is the last that was said."""
 
     def __init__(self, command: str, folder: Path, phone: str, *, answer_limit_s: float) -> None:
         self._command = shlex.split(command)
+        self._environment = bridge_environment(os.environ, proxy_for(WHATSAPP_WEB))
         self._opening = {"op": "open", "folder": str(folder), "phone": re.sub(r"\D", "", phone)}
         self._folder = folder
         self._limit_s = answer_limit_s
@@ -378,7 +388,7 @@ class Bridge:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=MAX_LINE_BYTES,
-            env={name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)},
+            env=self._environment,
             start_new_session=True,
         )
         assert process.stderr is not None

@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["aiohttp>=3.14", "discord.py>=2.7", "pydantic>=2.14", "structlog>=26.1"]
+# dependencies = ["aiohttp>=3.14", "aiohttp-socks>=0.12", "discord.py>=2.7", "pydantic>=2.14", "structlog>=26.1"]
 # [tool.nanohost]
 # kind = "channel"
 # name = "discord"
@@ -79,6 +79,8 @@ from nanohost.channel_api import (
     RefusedHere,
     Sender,
     Unit,
+    aiohttp_options,
+    proxy_for,
     upload_answer_s,
 )
 
@@ -595,7 +597,8 @@ class _Http(HTTPClient):
         self._base = settings.rest_url.rstrip("/")
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._call = aiohttp.ClientTimeout(total=settings.timeout_s, sock_connect=CONNECT_S)
-        self._transport = aiohttp.ClientSession(timeout=self._call, cookie_jar=aiohttp.DummyCookieJar())
+        way = aiohttp_options(proxy_for(self._base))
+        self._transport = aiohttp.ClientSession(**way, timeout=self._call, cookie_jar=aiohttp.DummyCookieJar())
 
     async def close(self) -> None:
         await self._transport.close()
@@ -768,6 +771,8 @@ def _details(errors: object) -> Iterator[str]:
 
 
 def _raise_lost(error: Exception, lost: type[ChannelError]) -> NoReturn:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        raise ChannelDown(f"the proxy does not let us through to Discord: it answers {error.status}") from None
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         raise ChannelDown(f"Discord cannot be reached: {_words(error)}") from None
     if isinstance(error, aiohttp.InvalidURL):

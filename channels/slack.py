@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["aiohttp>=3.14", "pydantic>=2.14", "slack-bolt>=1.30", "structlog>=26.1"]
+# dependencies = ["aiohttp>=3.14", "aiohttp-socks>=0.12", "pydantic>=2.14", "slack-bolt>=1.30", "structlog>=26.1"]
 # [tool.nanohost]
 # kind = "channel"
 # name = "slack"
@@ -87,6 +87,8 @@ from nanohost.channel_api import (
     Refused,
     RefusedHere,
     Sender,
+    aiohttp_options,
+    proxy_for,
     upload_answer_s,
 )
 
@@ -436,6 +438,7 @@ class SlackChannel:
 
     def __init__(self, settings: SlackSettings, *, pauses: Pauses | None = None) -> None:
         self.settings = settings
+        self._proxy = proxy_for(settings.base_url)
         self._pauses = pauses or Pauses()
         self._open: AsyncWebClient | None = None
         self._stands = (Condition.DOWN, "it has not connected yet")
@@ -490,7 +493,8 @@ class SlackChannel:
 
     def _session(self) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(total=self.settings.timeout_s, sock_connect=min(10, self.settings.timeout_s))
-        return aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+        way = aiohttp_options(self._proxy)
+        return aiohttp.ClientSession(**way, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
 
     def _client(self, session: aiohttp.ClientSession) -> AsyncWebClient:
         """Retries are off: a request that is cut off and repeated is a second message."""
@@ -501,8 +505,7 @@ class SlackChannel:
             retry_handlers=[],
             logger=_quiet,
         )
-        if urlsplit(self.settings.base_url).hostname in ("127.0.0.1", "localhost", "::1"):
-            made.proxy = None
+        made.proxy = None  # it is the session's, which knows more kinds, and addresses without one
         return made
 
     @property
@@ -544,7 +547,7 @@ class SlackChannel:
         if time.monotonic() - self._up_until > REDELIVERED_S:
             await self._catch_up(inbox, me)
         url = await self._socket_url(client)
-        socket = _Socket(client, self.settings, me, lambda body: self._take(inbox, me, body))
+        socket = _Socket(client, self.settings, me, lambda body: self._take(inbox, me, body), self._proxy)
         try:
             await socket.open(url)
             self._stand(Condition.UP, "")
@@ -944,7 +947,7 @@ class SlackChannel:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=answer_s)
         with await asyncio.to_thread(file.content.open, "rb") as opened:
             try:
-                async with client.session.post(url, data=opened, proxy=client.proxy, timeout=timeout) as answer:
+                async with client.session.post(url, data=opened, timeout=timeout) as answer:
                     status = answer.status
             except (aiohttp.ClientError, OSError) as error:
                 raise _lost(error) from None
@@ -1053,9 +1056,7 @@ class SlackChannel:
         assert client.session is not None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.settings.timeout_s)
         headers = {"Authorization": f"Bearer {client.token}"}
-        async with client.session.get(
-            url, headers=headers, proxy=client.proxy, timeout=timeout, allow_redirects=False
-        ) as answer:
+        async with client.session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as answer:
             if answer.status >= 500 or answer.status == 429:
                 raise NotSent(f"Slack does not give the file now: it answers {answer.status}")
             login = answer.content_type == "text/html" and info.mimetype != "text/html"
@@ -1235,8 +1236,10 @@ class _Socket:
         settings: SlackSettings,
         me: _Me,
         take: Callable[[Mapping[str, object]], Awaitable[None]],
+        proxy: str | None,
     ) -> None:
         self._take = take
+        self._proxy = proxy
         self._bolt = _bolt(web, me, self._listener)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -1250,12 +1253,14 @@ class _Socket:
             on_close_listeners=[self._closed],
             on_error_listeners=[self._closed],
         )
-        self._client.proxy = web.proxy
+        self._client.proxy = None
         self._client.message_listeners.append(self._said)
 
     async def open(self, url: str) -> None:
         """The library tries for ever and tells nobody: it is given a while."""
         self._client.wss_uri = url
+        await self._client.aiohttp_client_session.close()
+        self._client.aiohttp_client_session = aiohttp.ClientSession(**aiohttp_options(self._proxy))
         try:
             async with asyncio.timeout(CONNECT_S):
                 await self._client.connect()  # type: ignore[no-untyped-call]
@@ -1877,6 +1882,8 @@ async def _answer(call: Awaitable[_T]) -> _T:
 
 def _lost(error: Exception) -> ChannelError:
     """Its text may hold an address with a secret: only its name is told."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ChannelDown(f"the proxy does not let us through to Slack: it answers {error.status}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return ChannelDown(f"Slack cannot be reached ({type(error).__name__})")
     return Ambiguous(f"Slack's answer was lost ({type(error).__name__})")

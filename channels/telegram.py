@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["httpx>=0.28", "pydantic>=2.14", "python-telegram-bot>=22.8", "structlog>=26.1"]
+# dependencies = ["httpx>=0.28", "pydantic>=2.14", "python-telegram-bot>=22.8", "socksio>=1.0", "structlog>=26.1"]
 # [tool.nanohost]
 # kind = "channel"
 # name = "telegram"
@@ -35,7 +35,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -125,6 +124,8 @@ from nanohost.channel_api import (
     Sender,
     ThreadGone,
     Unit,
+    is_this_machine,
+    proxy_for,
     upload_answer_s,
 )
 
@@ -380,13 +381,6 @@ def _without(body: Mapping[str, object], other: Mapping[str, object]) -> dict[st
     return {key: value for key, value in body.items() if key not in other}
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
-
-
 @cache
 def _tls(trust_env: bool) -> ssl.SSLContext:
     """Reading all the certificates takes a while: once is enough."""
@@ -394,19 +388,19 @@ def _tls(trust_env: bool) -> ssl.SSLContext:
 
 
 class _Lines:
-    """The bot, and its connections: one for polls, others for calls. A proxy named by the environment (HTTPS_PROXY) is
-    used, except for a server on this machine."""
+    """The bot, and its connections: one for polls, others for calls. Raises ChannelDown for a proxy that is none."""
 
     def __init__(self, settings: TelegramSettings, patience: Patience) -> None:
-        trust_env = not _is_loopback(settings.base_url)
-        how = {"trust_env": trust_env, "verify": _tls(trust_env)}
-        self._polls = _PollRequest(connection_pool_size=4, pool_timeout=5.0, httpx_kwargs=how)
+        proxy = proxy_for(settings.base_url)
+        how = {"trust_env": False, "verify": _tls(not is_this_machine(urlsplit(settings.base_url).hostname or ""))}
+        self._polls = _PollRequest(connection_pool_size=4, pool_timeout=5.0, proxy=proxy, httpx_kwargs=how)
         self._calls = _Request(
             connection_pool_size=64,
             pool_timeout=5.0,
             read_timeout=patience.answer_s,
             write_timeout=patience.answer_s,
             connect_timeout=min(10.0, patience.answer_s),
+            proxy=proxy,
             httpx_kwargs=how,
         )
         self.bot = Bot(

@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["aiohttp>=3.14", "httpx>=0.28", "pydantic>=2.14", "structlog>=26.1"]
+# dependencies = ["aiohttp>=3.14", "httpx>=0.28", "pydantic>=2.14", "socksio>=1.0", "structlog>=26.1"]
 # [tool.nanohost]
 # kind = "channel"
 # name = "whatsapp"
@@ -120,6 +120,7 @@ from nanohost.channel_api import (
     Refused,
     RefusedHere,
     Sender,
+    proxy_for,
     upload_answer_s,
 )
 
@@ -1205,6 +1206,7 @@ class WhatsAppChannel:
         self._settings = settings
         self._status_wait_s = status_wait_s
         self._answer_limit_s = answer_limit_s
+        self._proxy = proxy_for(settings.graph_url)
         self._connection: _Graph | None = None
         self._receiving: tuple[Inbox, asyncio.TaskGroup] | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -1392,7 +1394,8 @@ class WhatsAppChannel:
         return self._connection
 
     async def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(timeout=self._answer_limit_s, verify=await asyncio.to_thread(_certificates))
+        verify = await asyncio.to_thread(_certificates)
+        return httpx.AsyncClient(timeout=self._answer_limit_s, verify=verify, proxy=self._proxy, trust_env=False)
 
     # What comes in
 

@@ -13,7 +13,8 @@ A channel is one file with a header that is read without importing it:
 and a function `create(context: ChannelContext) -> Channel`. It holds no durable state: the host keeps what must
 survive, and where the channel was in its platform's stream, if it says so (`Inbox.save_checkpoint`). Abilities beyond
 plain text are separate small protocols that a channel may also satisfy. A channel that opens a Unix socket wraps its
-path in `short_path`: a home may lie deeper than the kernel lets a socket's path be.
+path in `short_path`: a home may lie deeper than the kernel lets a socket's path be. One that calls a platform asks
+`proxy_for` once, when it is created, and hands what it says to its HTTP client: the proxy's address, or None.
 
     ChannelError                    raised by `send` and nothing else is
     ├── NotSent                     surely not sent; the host tries again, a bounded number of times
@@ -36,6 +37,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from nanohost import proxies
+from nanohost.proxies import aiohttp_options as aiohttp_options
+from nanohost.proxies import is_this_machine as is_this_machine
 from nanohost.rendering import Form as Form
 from nanohost.rendering import Unit as Unit
 from nanohost.short_socket import short_path as short_path
@@ -557,3 +561,15 @@ class AuthFailed(ChannelError):
     """The platform does not accept our credentials."""
 
     reason = "auth"
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for this address: http://, https://, socks5://
+    or socks5h://, with user and password; None: it is reached directly, as an address on this machine always is.
+
+    Raises ChannelDown, in one line, where they name what cannot be used. For aiohttp: `aiohttp_options`.
+    """
+    try:
+        return proxies.proxy_for(url)
+    except proxies.UnusableProxy as error:
+        raise ChannelDown(str(error)) from None

@@ -10,10 +10,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from nanohost.errors import SettingsError
 from nanohost.gateway.api_error import MAX_BODY_BYTES
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
-from nanohost.gateway.upstream import Upstream, proxy_from_environment
+from nanohost.gateway.upstream import Upstream
 from tests.gateway.conftest import KEY, MESSAGES, Host, Ledger, question
 from tests.support.messages_api import MessagesApi
 
@@ -128,16 +129,16 @@ async def test_other_paths_are_refused_here_and_probes_are_answered_here(
     assert ledger.calls == []
 
 
-def test_a_proxy_of_the_environment_is_used_for_the_service_and_never_for_this_machine(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
-    monkeypatch.setenv("no_proxy", "inside.example")
-    assert proxy_from_environment("https://api.anthropic.com") == "http://proxy.example:3128"
-    assert proxy_from_environment("https://inside.example/v1") is None
-    assert proxy_from_environment("http://127.0.0.1:8080") is None
-
-
 async def test_an_unreachable_service_does_not_stop_the_gateway_from_opening(host: Host, unused_tcp_port: int) -> None:
     assert isinstance(await host.open(Upstream(base_url=f"http://127.0.0.1:{unused_tcp_port}")), Gateway)
+
+
+async def test_a_proxy_that_cannot_be_used_keeps_the_gateway_from_opening(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "socks4://u:hush@proxy.example")
+    with pytest.raises(SettingsError, match="the way to the model: HTTPS_PROXY begins socks4://") as caught:
+        await host.open(Upstream(base_url="https://api.example"))
+    assert "hush" not in str(caught.value)

@@ -40,14 +40,12 @@ class Forwarder:
         *,
         upstream: Upstream,
         http: aiohttp.ClientSession,
-        proxy: str | None,
         recordings: Recordings,
         limiter: Limiter,
         clock: Clock,
     ) -> None:
         self._upstream = upstream
         self._http = http
-        self._proxy = proxy
         self._recordings = recordings
         self._limiter = limiter
         self._clock = clock
@@ -121,7 +119,6 @@ class Forwarder:
             data=_body(request, call) if request.can_read_body else None,
             allow_redirects=False,
             auto_decompress=False,
-            proxy=self._proxy,
             timeout=TIMEOUT,
         )
 

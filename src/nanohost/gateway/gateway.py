@@ -20,14 +20,15 @@ from pathlib import Path
 import aiohttp
 
 from nanohost.clock import Clock
-from nanohost.errors import HomeError
+from nanohost.errors import HomeError, SettingsError
 from nanohost.gateway.budget import CallRates
 from nanohost.gateway.endpoint import Endpoint
 from nanohost.gateway.forward import Forwarder
 from nanohost.gateway.limiter import Limiter, OnSlowed
 from nanohost.gateway.recordings import Record, Recordings
-from nanohost.gateway.upstream import Upstream, proxy_from_environment
+from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
+from nanohost.proxies import UnusableProxy, aiohttp_options, proxy_for
 
 
 async def _nobody_is_told(_: SessionId, __: str) -> None:
@@ -62,15 +63,14 @@ class Gateway:
         """Be able to reach the service while entered.
 
         Leaving it closes all sockets to new requests, gives open streams `grace_s` seconds to finish, ends the rest,
-        and waits until every call is recorded.
+        and waits until every call is recorded. Raises SettingsError for a proxy that cannot be used.
         """
         # No limit over all sessions: one with many streams would stop the others. Each socket has its own.
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+        way = aiohttp_options(self._proxy(), limit=0)
+        async with aiohttp.ClientSession(**way, cookie_jar=aiohttp.DummyCookieJar()) as http:
             self._forwarder = Forwarder(
                 upstream=self._upstream,
                 http=http,
-                proxy=proxy_from_environment(self._upstream.base_url),
                 recordings=self._recordings,
                 limiter=self._limiter,
                 clock=self._clock,
@@ -79,6 +79,12 @@ class Gateway:
                 yield
             finally:
                 await self._close()
+
+    def _proxy(self) -> str | None:
+        try:
+            return proxy_for(self._upstream.base_url)
+        except UnusableProxy as error:
+            raise SettingsError(f"the way to the model: {error}", hint="correct the variable, or unset it") from error
 
     async def attach(self, session_id: SessionId, socket_path: Path) -> None:
         """Listen for a session. Returning means that its container can connect; attached already is fine.

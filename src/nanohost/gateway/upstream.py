@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
-
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +28,3 @@ class Upstream:
     def url(self, target: str) -> str:
         """The address of an allowed request target (path and query)."""
         return self.base_url.rstrip("/") + target
-
-
-def proxy_from_environment(base_url: str) -> str | None:
-    """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY ask for. Loopback addresses never use one.
-
-    The HTTP client's own reading of the environment would also send what ~/.netrc says in place of the key.
-    """
-    address = urlsplit(base_url)
-    host = address.hostname or ""
-    if host in _LOOPBACK or proxy_bypass(host):
-        return None
-    return getproxies().get(address.scheme)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from channels._whatsapp_linked import LinkedChannel, pause_s
+from channels._whatsapp_linked import LinkedChannel, bridge_environment, pause_s
 from nanohost.channel_api import Address, Ambiguous, ChannelDown, Condition, OutboundText, Receipt, SaysItsCondition
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulator import Fault
@@ -206,3 +206,14 @@ def _lives(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
+
+
+def test_the_bridge_is_told_of_a_proxy_in_the_one_variable_that_it_reads() -> None:
+    environ = {"PATH": "/bin", "ALL_PROXY": "socks5h://p:1", "NO_PROXY": "a.example", "ANTHROPIC_API_KEY": "hush"}
+    assert bridge_environment(environ, "socks5h://p:1") == {
+        "PATH": "/bin",
+        "ALL_PROXY": "socks5h://p:1",
+        "NO_PROXY": "a.example",
+        "HTTPS_PROXY": "socks5://p:1",
+    }
+    assert "HTTPS_PROXY" not in bridge_environment(environ, None)

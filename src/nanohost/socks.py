@@ -1,0 +1,34 @@
+"""aiohttp through a SOCKS proxy, with the proxy's refusals among aiohttp's own errors. Loaded where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError, ProxyType
+
+
+class _Connector(ProxyConnector):
+    async def _wrap_create_connection(
+        self, *args: Any, req: aiohttp.ClientRequest, **options: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        try:
+            return await super()._wrap_create_connection(*args, req=req, **options)
+        except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
+            words = OSError(0, f"the SOCKS proxy did not let us through ({error})")
+            raise aiohttp.ClientProxyConnectionError(req.connection_key, words) from error
+
+
+def connector_through(host: str, port: int, user: str, password: str, **options: Any) -> aiohttp.TCPConnector:
+    """Names are looked up by the proxy: who needs one often cannot. To be called within a running loop."""
+    return _Connector(
+        host=host,
+        port=port,
+        proxy_type=ProxyType.SOCKS5,
+        username=user or None,
+        password=password if user else None,
+        rdns=True,
+        **options,
+    )
