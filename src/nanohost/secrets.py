@@ -7,6 +7,7 @@ characters, UTF-16 as Windows writes it); what can be no secret is refused in wo
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from nanohost.mistakes import Mistakes
 
 INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 """Byte order mark and characters of no width, which come with text that was copied from a page."""
+ONE_LINE = re.compile(r"token|passw|api_key$", re.IGNORECASE)
+"""Keys of which it is known; a channel of somebody's own may need a PEM file."""
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -27,13 +30,15 @@ def trimmed(text: str) -> str:
     return text
 
 
-def flaw(secret: str) -> str:
-    """Why this can be no secret, in words that do not show it; empty: it can."""
+def flaw(secret: str, *, may_be_long: bool = False) -> str:
+    """Why this can be no secret, in words that do not show it; empty: it can. `may_be_long`: it may have lines, as a
+    key in a file of its own has."""
     if not secret:
         return "is empty"
-    if "\n" in secret or "\r" in secret:
+    lines = secret.splitlines()
+    if len(lines) > 1 and not may_be_long:
         return "has more than one line"
-    if not secret.isprintable():  # a blank is
+    if not all(line.isprintable() for line in lines):  # a blank is
         return "has a character in it that cannot be seen"
     return ""
 
@@ -68,7 +73,7 @@ class Secrets:
         found = self.environ.get(name)
         if not found:
             raise SettingsError(f"{key} points at the variable {name}, which is not set", hint=f"export {name}=…")
-        return _checked(found, f"{key} points at the variable {name}, which", hint=f"export {name}=…")
+        return _checked(found, key, f"{key} points at the variable {name}, which", hint=f"export {name}=…")
 
     def _file(self, name: str, key: str) -> str:
         path = self.home / Path(name).expanduser()
@@ -79,10 +84,10 @@ class Secrets:
             raise SettingsError(
                 f"{key} points at {path}, which cannot be read: {words}", hint=f"ls -l {path}"
             ) from None
-        return _checked(found, f"{key} points at {path}, which", hint="put the secret into it, and nothing else")
+        return _checked(found, key, f"{key} points at {path}, which", hint="put the secret into it, and nothing else")
 
     def _written(self, value: str, key: str) -> str:
-        return _checked(value, key, hint="write the secret between the quotes, env:NAME or file:PATH")
+        return _checked(value, key, key, hint="write the secret between the quotes, env:NAME or file:PATH")
 
 
 def _decoded(content: bytes) -> str:
@@ -93,8 +98,8 @@ def _decoded(content: bytes) -> str:
     return content.decode("utf-8")
 
 
-def _checked(found: str, where: str, *, hint: str) -> str:
+def _checked(found: str, key: str, where: str, *, hint: str) -> str:
     secret = trimmed(found)
-    if problem := flaw(secret):
+    if problem := flaw(secret, may_be_long=not ONE_LINE.search(key)):
         raise SettingsError(f"{where} {problem}", hint=hint)
     return secret

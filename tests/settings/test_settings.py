@@ -274,3 +274,9 @@ def test_a_blank_variable_is_no_key(tmp_path: Path) -> None:
 def test_what_is_no_secret_keeps_its_blanks(tmp_path: Path) -> None:
     [channel] = channel_instances(loaded(tmp_path, '[channels.telegram]\ngreeting = " hello "\ntoken = " t "'))
     assert channel.settings == {"greeting": " hello ", "token": "t"}
+
+
+def test_a_key_of_a_channel_may_have_lines(tmp_path: Path) -> None:
+    (tmp_path / "app.pem").write_text("\ufeff-----BEGIN KEY-----\nabc\n-----END KEY-----\n", encoding="utf-8")
+    [channel] = channel_instances(loaded(tmp_path, '[channels.forge]\nprivate_key = "file:app.pem"'))
+    assert channel.settings == {"private_key": "-----BEGIN KEY-----\nabc\n-----END KEY-----"}
