@@ -63,20 +63,20 @@ def listed(id: str, created: int, *tags: str) -> dict[str, object]:
 
 def test_the_current_image_the_newest_beside_it_and_what_is_in_use_stay() -> None:
     images = [
-        listed("now", 30, "a:now"),
+        listed("sha256:now", 30, "localhost/a:now"),
         listed("before", 20, "a:before"),
         listed("used", 10, "a:used"),
         listed("old", 5, "a:old", "a:old-too"),
         listed("nameless", 4),
         listed("untagged", 3, "<none>:<none>"),
     ]
-    assert superseded(images, "a:now", {"used"}) == ["a:old", "a:old-too", "nameless", "untagged"]
+    assert superseded(images, "now", {"sha256:used"}) == ["a:old", "a:old-too", "nameless", "untagged"]
 
 
 def test_who_goes_back_to_an_older_image_keeps_it_and_the_newest() -> None:
     images = [listed("3", 3, "a:3"), listed("2", 2, "a:2"), listed("1", 1, "a:1")]
-    assert superseded(images, "a:1", ()) == ["a:2"]
-    assert superseded(images[:1], "a:3", ()) == superseded([], "a:3", ()) == []
+    assert superseded(images, "sha256:1", ()) == ["a:2"]
+    assert superseded(images[:1], "3", ()) == superseded([], "3", ()) == []
 
 
 @pytest.mark.docker

@@ -139,25 +139,31 @@ def _image_id(client: APIClient, name: str) -> str | None:
 def superseded(images: Sequence[Mapping[str, Any]], current: str, in_use: Collection[str]) -> list[str]:
     """What can go of one owner's images, as the engine lists them: tags, or the id of one that has none.
 
-    The current one stays, the newest beside it, for a host that was started before and for going back, and what a
-    container is made of.
+    `current` and `in_use` are ids: an engine may show a tag with a registry before it. The current one stays, the
+    newest beside it, for a host that was started before and for going back, and what a container is made of.
     """
-    others = [image for image in images if current not in (image["RepoTags"] or ())]
+    others = [image for image in images if _bare(image["Id"]) != _bare(current)]
+    used = {_bare(id) for id in in_use}
     oldest_last = sorted(others, key=lambda image: int(image["Created"]), reverse=True)
     return [
         name
         for image in oldest_last[1:]
-        if image["Id"] not in in_use
+        if _bare(image["Id"]) not in used
         for name in ([tag for tag in image["RepoTags"] or () if tag != NO_TAG] or [image["Id"]])
     ]
 
 
-def _remove_old(client: APIClient, current: str, owner: str, progress: Progress) -> None:
+def _bare(id: str) -> str:
+    """Podman leaves the kind of the digest out of some ids."""
+    return id.removeprefix("sha256:")
+
+
+def _remove_old(client: APIClient, tag: str, owner: str, progress: Progress) -> None:
     """Never a reason not to start: what cannot be removed now is looked at when a host starts again."""
     with suppress(RuntimeUnavailable), engine_errors("The Docker engine does not remove an image"):
         images = client.images(filters={"label": f"{LABEL}={owner}"})
         in_use = {one["ImageID"] for one in client.containers(all=True)}
-        for name in superseded(images, current, in_use):
+        for name in superseded(images, _image_id(client, tag) or "", in_use):
             with suppress(APIError):  # a container was made of it meanwhile
                 client.remove_image(name)
                 progress(f"Removed the old image {name}.")
