@@ -5,6 +5,8 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nanohost.toml_lines import read_statements
 
@@ -88,3 +90,21 @@ def test_a_key_or_section_that_is_there_twice_is_told_with_its_line() -> None:
     [bad] = read_statements("[host]\nwatch = true\nwatch = false\n").bad
     assert (bad.line, "line 3" in bad.sentence) == (3, True)
     assert len(read_statements("[host]\n[host]\n").bad) == 1
+
+
+PIECES = (
+    *("[a]", "[a.b]", "[[m]]", "[]", "x = 1", "'a'=1", "a.b = {c=1}", "x = 1 y = 2", "[a]x=1"),
+    *("z = [", "x = [1", "1, 2", "]", "x = {", "}", 't = """', '"""', "'''", "= 1", "k", "[", "# c", "", "\x00", "\r"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map("\n".join))
+def test_it_agrees_with_tomllib_on_what_is_toml_and_tells_lines_that_there_are(text: str) -> None:
+    found = read_statements(text)
+    try:
+        whole = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        assert found.bad
+        assert all(1 <= bad.line <= text.count("\n") + 1 for bad in found.bad)
+    else:
+        assert (found.table, found.bad) == (whole, [])
