@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
 from nanohost.home import Home
+from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, UnknownSender
 from nanohost.provisioning import Provisioning
 from nanohost.runtimes.port import Isolation
 from nanohost.settings import Settings
 from nanohost.store import destinations, messaging_groups
-from tests.keeper.bench import PaperRuntime, keeping
+from tests.keeper.bench import Bench, PaperRuntime, keeping
 from tests.support.between import WatchedMailboxes
 
 
@@ -22,20 +25,37 @@ async def _records(_: Sequence[ModelCall]) -> None:
     """Nobody asks a model here."""
 
 
+def _provisioning(
+    bench: Bench, root: Path, mailboxes: Mailboxes, isolation: Isolation = Isolation.CONTAINER
+) -> Provisioning:
+    return Provisioning(
+        store=bench.store,
+        mailboxes=mailboxes,
+        gateway=Gateway(upstream=Upstream(), record=_records, clock=bench.clock),
+        home=Home(root),
+        settings=Settings(),
+        isolation=isolation,
+        clock=bench.clock,
+    )
+
+
+@pytest.mark.behaviour("RU-13")
+@pytest.mark.parametrize(
+    ("isolation", "network"), [(Isolation.CONTAINER, "none"), (Isolation.SANDBOX, "none"), (Isolation.NONE, "open")]
+)
+async def test_a_container_is_told_whether_it_has_a_network(tmp_path: Path, isolation: Isolation, network: str) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        spec = await _provisioning(bench, tmp_path, bench.mailboxes, isolation).spec(session, LeaseId("l1"))
+    assert spec.environment["NANOHOST_NETWORK"] == network
+
+
 async def test_an_agent_that_starts_knows_of_a_destination_that_is_given_just_then(tmp_path: Path) -> None:
     """Who gave it has told all that run, and this one before it was told where it may send at all."""
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("c1")
         files = WatchedMailboxes(bench.mailboxes)
-        provisioning = Provisioning(
-            store=bench.store,
-            mailboxes=files,
-            gateway=Gateway(upstream=Upstream(), record=_records, clock=bench.clock),
-            home=Home(tmp_path),
-            settings=Settings(),
-            isolation=Isolation.CONTAINER,
-            clock=bench.clock,
-        )
+        provisioning = _provisioning(bench, tmp_path, files)
 
         async def is_given() -> None:
             async with bench.store.transaction() as tx:

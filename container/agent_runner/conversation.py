@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 
 from agent_runner import providers
+from agent_runner.abilities import abilities
 from agent_runner.log import log
 from agent_runner.mailbox import Mailbox
 from agent_runner.providers import Create, Provider, ProviderContext
@@ -60,12 +61,14 @@ class Conversation:
         await self._restore()
         layout = self._settings.layout
         self._system_prompt = system_prompt
+        tools, network = self._settings.tools, self._settings.network
         return create(
             ProviderContext(
                 model=self._settings.model,
-                tools=self._settings.tools,
+                tools=tools,
+                network=network,
                 toolbox=self._toolbox,
-                system_prompt=system_prompt,
+                system_prompt=f"{system_prompt}\n{abilities(tools=tools, network=network)}",
                 agent_dir=layout.agent_dir,
                 state_dir=layout.state_dir,
                 gateway_socket=layout.gateway_socket,

@@ -12,7 +12,8 @@ from nanohost_protocol.layout import WORKSPACE, SessionLayout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One runner's settings. `lease` marks its claims; `tools` is all or none; a zero `idle_exit_s` means never."""
+    """One runner's settings. `lease` marks its claims; `tools` is all or none,
+    `network` none or open; a zero `idle_exit_s` means never."""
 
     install: str
     session: str
@@ -21,6 +22,7 @@ class Settings:
     provider: str = "demo"
     model: str | None = None
     tools: str = "all"
+    network: str = "none"
     timezone: str = "UTC"
     poll_interval_s: float = 1.0
     idle_exit_s: float = 0.0
@@ -33,9 +35,6 @@ class Settings:
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Settings from the command line and the environment. Raises ValueError naming the variable that is wrong."""
     named = _parser().parse_args(arguments)
-    tools = environment.get("NANOHOST_AGENT_TOOLS", "all")
-    if tools not in {"all", "none"}:
-        raise ValueError(f"NANOHOST_AGENT_TOOLS is {tools!r}; it must be all or none")
     return Settings(
         install=named.install,
         session=named.session,
@@ -43,7 +42,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         workspace=Path(environment.get("NANOHOST_WORKSPACE") or WORKSPACE),
         provider=environment.get("NANOHOST_PROVIDER") or "demo",
         model=environment.get("NANOHOST_MODEL") or None,
-        tools=tools,
+        tools=_one_of(environment, "NANOHOST_AGENT_TOOLS", "all", "none"),
+        network=_one_of(environment, "NANOHOST_NETWORK", "none", "open"),
         timezone=environment.get("NANOHOST_TIMEZONE") or "UTC",
         poll_interval_s=_seconds(environment, "NANOHOST_POLL_INTERVAL_S", 1.0),
         idle_exit_s=_seconds(environment, "NANOHOST_IDLE_EXIT_S", 0.0),
@@ -55,6 +55,13 @@ def _parser() -> ArgumentParser:
     for name in ("install", "session", "lease"):
         parser.add_argument(f"--{name}", required=True, help=f"the {name} this runner belongs to")
     return parser
+
+
+def _one_of(environment: Mapping[str, str], name: str, default: str, other: str) -> str:
+    found = environment.get(name, default)
+    if found not in {default, other}:
+        raise ValueError(f"{name} is {found!r}; it must be {default} or {other}")
+    return found
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -120,6 +120,7 @@ class Provisioning:
         return {
             "NANOHOST_PROVIDER": provider,
             "NANOHOST_AGENT_TOOLS": agent.tools,
+            "NANOHOST_NETWORK": "open" if self._isolation is Isolation.NONE else "none",
             "NANOHOST_TIMEZONE": host.timezone,
             "NANOHOST_POLL_INTERVAL_S": str(host.poll_interval_s),
             "NANOHOST_IDLE_EXIT_S": str(host.idle_timeout_s * IDLE_EXIT_FACTOR),

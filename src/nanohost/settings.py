@@ -223,7 +223,7 @@ class AgentSettings(Section):
         description="a key, env:NAME or file:PATH",
     )
     tools: Literal["all", "none"] = Field(
-        title="Whether Claude has its own tools (shell, files, web) beside ours.",
+        title="Whether Claude has its own tools (shell, files, memory) beside ours.",
         default="all",
         description="all or none",
     )

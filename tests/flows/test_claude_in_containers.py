@@ -209,3 +209,30 @@ async def test_a_spoiled_history_heals_in_one_message(
         await able.wait_for(4, LIMIT_S)
     assert [message.text for message in able.sent] == ["A garden.", told, "Yes.", "Yes."]
     assert "begins a new one by itself; if it lasts: /clear in that chat" in advice
+
+
+REACHING_OUT = "python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 80), 5)' 2>&1 | tail -1"
+
+
+@pytest.mark.behaviour("RU-13", "RU-14")
+async def test_two_chats_of_an_agent_have_one_memory_and_no_network(
+    api: MessagesApi, able: AbleChannel, runtime: Runtime, tmp_path: Path
+) -> None:
+    """What is noted in one chat is known in the other, in the folder of their agent; neither is offered the web, and a
+    try of the shell finds no network, as the prompt says."""
+    note = {"file_path": "/workspace/agent/memory/MEMORY.md", "content": "- Ada takes her tea green\n"}
+    reaching = ToolUse("Bash", {"command": REACHING_OUT, "description": "Try the network"})
+    api.replies.extend([ToolUse("Write", note), Text("noted"), reaching, Text("green")])
+    async with claude(api, able, runtime, tmp_path) as flow:
+        await flow.wire("c2")
+        await able.person_writes("I take my tea green", chat="c1")
+        await able.wait_for(1, LIMIT_S)
+        await able.person_writes("what tea do I take?", chat="c2")
+        await able.wait_for(2, LIMIT_S)
+        assert len(await flow.sessions("main")) == 2
+    assert (tmp_path / "groups" / "main" / "memory" / "MEMORY.md").read_text() == note["content"]
+    asked = api.messages[2]
+    assert "Ada takes her tea green" in json.dumps(asked.body["messages"])
+    assert not {"WebFetch", "WebSearch"} & set(asked.tool_names)
+    assert "has no network" in json.dumps(asked.body["system"])
+    assert "unreachable" in api.messages[3].user_text

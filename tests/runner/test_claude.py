@@ -461,6 +461,7 @@ def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None
     context = ProviderContext(
         model=None,
         tools="all",
+        network="none",
         toolbox=Toolbox({}),
         system_prompt="",
         agent_dir=tmp_path,

@@ -24,12 +24,13 @@ from nanohost_protocol.rows import Usage
 class ProviderContext:
     """What a provider is made from.
 
-    `tools` is all or none and concerns the provider's own tools; ours are in `toolbox`. `resume` is the conversation
-    to continue, `memory` what the provider noted at the end of its last turn.
+    `tools` is all or none and concerns the provider's own tools; ours are in `toolbox`. `network` is none or open.
+    `resume` is the conversation to continue, `memory` what the provider noted at the end of its last turn.
     """
 
     model: str | None
     tools: str
+    network: str
     toolbox: Toolbox
     system_prompt: str
     agent_dir: Path

@@ -8,6 +8,7 @@ own, and a result says which of them it covers, so a message that is pushed in t
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,8 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
 )
 
-from agent_runner import transcript
+from agent_runner import memory, transcript
+from agent_runner.abilities import MEMORY_FOLDER
 from agent_runner.commands import NOTHING_TO_COMPACT
 from agent_runner.failures import (
     DECLINED,
@@ -89,6 +91,12 @@ OUTLIVING_A_TURN = (
     "AskUserQuestion",
 )
 """Tools of the command line that wait for something after the turn, or for someone at its terminal: nobody is there."""
+ACTING_ON_NOTHING = ("ReportFindings", "TaskStop", "Agent(statusline-setup)")
+"""What shows in a program that we are not, or ends work in the background, which is switched off."""
+OF_THE_WEB = ("WebFetch", "WebSearch")
+"""They need a network. The service itself would search, beside the one way that a host can see and permit."""
+SKILLS_WITHOUT_USE = ("fewer-permission-prompts", "keybindings-help", "plugin-authoring", "workflow-authoring")
+"""Skills of the command line for its own screen, for questions that it never asks here, and for a tool from above."""
 
 
 class Claude:
@@ -126,6 +134,8 @@ class Claude:
 
     async def _connect(self, texts: Sequence[str]) -> None:
         """Start a command line, and hand it what this turn has been asked so far."""
+        if self._context.tools == "all":
+            await asyncio.to_thread(self._move_memory)
         context = replace(self._context, resume=self._known)
         client = ClaudeSDKClient(options(context, self._stderr.append))
         try:
@@ -136,6 +146,12 @@ class Claude:
         self._clear()
         for text in texts:
             await self._hand_over(text)
+
+    def _move_memory(self) -> None:
+        try:
+            memory.move_in(self._config_dir, self._context.agent_dir / MEMORY_FOLDER)
+        except OSError as error:  # a full disk, perhaps: it is tried again at the next start
+            log("memory_not_moved", error=error)
 
     def _clear(self) -> None:
         self._open, self._begun, self._held, self._retry_at, self._compacted = [], 0, [], None, None
@@ -328,16 +344,37 @@ def options(context: ProviderContext, on_stderr: Callable[[str], None]) -> Claud
         cwd=context.agent_dir,
         resume=context.resume,
         permission_mode="bypassPermissions",
-        system_prompt={"type": "preset", "preset": "claude_code", "append": context.system_prompt},
+        system_prompt={
+            "type": "preset",
+            "preset": "claude_code",
+            "append": context.system_prompt,
+            "snapshot": False,  # or a conversation would be told for ever what was so when it began
+        },
         setting_sources=["project"],
         tools=[] if context.tools == "none" else None,
-        disallowed_tools=list(OUTLIVING_A_TURN),
+        disallowed_tools=withheld(context.network),
+        settings=json.dumps(settings(context)),
         mcp_servers={"nanohost": create_sdk_mcp_server("nanohost", tools=_sdk_tools(context.toolbox))},
         strict_mcp_config=True,
         env=environment(context),
         stderr=on_stderr,
         max_buffer_size=LONGEST_LINE_BYTES,
     )
+
+
+def withheld(network: str) -> list[str]:
+    """The command line's own tools that cannot work here, with a network (open) or without (none)."""
+    return [*OUTLIVING_A_TURN, *ACTING_ON_NOTHING, *(OF_THE_WEB if network == "none" else ())]
+
+
+def settings(context: ProviderContext) -> dict[str, object]:
+    """Settings of the command line that go before all that it finds in files. Its memory is the agent's and not the
+    conversation's; without tools there is none, since nothing could be written there."""
+    return {
+        "autoMemoryEnabled": context.tools == "all",
+        "autoMemoryDirectory": str(context.agent_dir / MEMORY_FOLDER),
+        "skillOverrides": dict.fromkeys(SKILLS_WITHOUT_USE, "off"),
+    }
 
 
 def environment(context: ProviderContext) -> dict[str, str]:

@@ -279,7 +279,7 @@ COMMANDS = (
     Command(
         words="tasks create",
         help="have an agent do something at a time, once or again and again",
-        example='nanohost tasks create --group main --cron "0 9 * * 1-5" --prompt "What is new today?"',
+        example='nanohost tasks create --group main --cron "0 9 * * 1-5" --prompt "What is on my list?"',
         arguments=Create,
         run=_create,
     ),

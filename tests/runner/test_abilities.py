@@ -1,0 +1,130 @@
+"""What an agent is told that it can do, and what the real command line offers it, against a stand-in of the model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent_runner.abilities import abilities
+from agent_runner.settings import Settings
+from nanohost_protocol.inbound import writing
+from nanohost_protocol.rows import Destination
+from tests.runner.host_side import HOME, HostSide, running
+from tests.runner.test_claude import api, claude, host
+from tests.support.messages_api import Asked, MessagesApi, Text
+
+__all__ = ["api", "host"]
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "agents.md"
+OURS = "mcp__nanohost__"
+MODELS = (None, "claude-sonnet-4-5")
+"""The command line offers older models tools for a list of their own of what is to be done."""
+
+
+async def first_asked(host: HostSide, api: MessagesApi, settings: Settings) -> Asked:
+    """What the command line asks the model in the first turn."""
+    api.default = Text('<message to="home">yes</message>')
+    host.say("m1", "hi")
+    async with running(host, settings):
+        await host.acked("m1")
+    return api.messages[0]
+
+
+def on_the_page(heading: str) -> set[str]:
+    """The names that the table below a heading begins its rows with."""
+    section = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
+
+
+def own(names: Sequence[str]) -> set[str]:
+    """Those that the command line has of itself."""
+    return {name for name in names if not name.startswith(OURS)}
+
+
+@pytest.mark.behaviour("RU-13")
+@pytest.mark.parametrize("model", MODELS)
+async def test_the_command_line_offers_what_the_page_says_and_nothing_that_cannot_work(
+    host: HostSide, api: MessagesApi, model: str | None
+) -> None:
+    asked = await first_asked(host, api, replace(claude(host), model=model))
+    offered, withheld = on_the_page("Claude's own tools"), on_the_page("What is not offered")
+    only_older = {name for name in offered if name.startswith("Task")}
+    assert own(asked.tool_names) == (offered if model else offered - only_older)
+    assert withheld >= {"WebFetch", "WebSearch"}
+    assert not withheld & own(asked.tool_names)
+
+
+@pytest.mark.behaviour("RU-13")
+async def test_each_tool_of_ours_is_on_the_page(host: HostSide, api: MessagesApi) -> None:
+    asked = await first_asked(host, api, claude(host))
+    ours = {name.removeprefix(OURS) for name in asked.tool_names if name.startswith(OURS)}
+    assert ours == on_the_page("nanohost's tools")
+
+
+@pytest.mark.behaviour("RU-13")
+async def test_an_agent_without_network_is_told_so_and_one_in_a_plain_process_is_not(
+    host: HostSide, api: MessagesApi
+) -> None:
+    """Without walls the web can be reached, and its tools work."""
+    without = await first_asked(host, api, claude(host))
+    host.say("m2", "hi")
+    async with running(host, replace(claude(host, "lease-2"), network="open")):
+        await host.acked("m2")
+    reaching = api.messages[-1]
+    assert "no network" in json.dumps(without.body["system"])
+    assert "no network" not in json.dumps(reaching.body["system"])
+    assert {"WebFetch", "WebSearch"} <= own(reaching.tool_names)
+
+
+async def test_a_conversation_that_goes_on_is_told_of_what_has_changed_since_it_began(
+    host: HostSide, api: MessagesApi
+) -> None:
+    """The command line would say for ever what it was told first."""
+    await first_asked(host, api, claude(host))
+    with writing(host.layout.inbound_db, durable=False) as inbound:
+        inbound.set_destinations((HOME, Destination(name="attic", display_name="The attic")), "home")
+    host.say("m2", "and there?")
+    async with running(host, claude(host, "lease-2")):
+        await host.acked("m2")
+    told = api.messages[-1]
+    assert "hi" in json.dumps(told.body["messages"])
+    assert "The attic" in json.dumps(told.body["system"])
+    assert "The office" not in json.dumps(told.body["system"])
+
+
+@pytest.mark.behaviour("RU-13")
+async def test_no_skill_of_the_command_line_is_listed_that_cannot_work(host: HostSide, api: MessagesApi) -> None:
+    own_skill = host.layout.agent_dir / ".claude" / "skills" / "tea" / "SKILL.md"
+    own_skill.parent.mkdir(parents=True)
+    own_skill.write_text("---\nname: tea\ndescription: How tea is made here.\n---\nWarm the pot.\n")
+    asked = await first_asked(host, api, claude(host))
+    skills = _system_words(asked).partition("skills are available")[2]
+    listed = set(re.findall(r"^- ([a-z-]+): ", skills, re.MULTILINE))
+    assert listed == {"tea"} | on_the_page("Claude's own skills")
+    assert not listed & on_the_page("Skills that are not listed")
+    assert "statusline-setup" not in _system_words(asked)
+
+
+def _system_words(asked: Asked) -> str:
+    """What the command line tells the model beside the messages of people."""
+    said = [message["content"] for message in asked.body["messages"] if message["role"] == "system"]
+    return "\n".join(block["text"] for content in said for block in content)
+
+
+def test_an_agent_without_tools_is_told_that_it_has_neither_files_nor_memory() -> None:
+    text = abilities(tools="none", network="none")
+    assert "no files" in text
+    assert "memory/" not in text
+
+
+def test_what_is_not_connected_is_said_with_what_to_say_instead() -> None:
+    text = abilities(tools="all", network="none")
+    assert "no network" in text
+    assert "MCP" in text
+    assert "say so" in text
