@@ -19,6 +19,7 @@ from nanohost.logs import scrubber
 from nanohost.runtimes.choose import UNSANDBOXED_WARNING
 from nanohost.runtimes.port import Isolation
 from nanohost.settings import Settings, secrets_of
+from nanohost.unused_files import unused
 
 COMMAND_LIMIT_S = 5.0
 """How long a command on a stopped host may hold the home before a start gives up."""
@@ -37,6 +38,8 @@ async def hosting(
         warn(too_few)
     for one in await asyncio.to_thread(exposed, home, settings):
         warn(f"{one.path}: {one.problem}. Mend it with: {one.do}")
+    for idle in await asyncio.to_thread(unused, home):
+        _log.warning("file_not_used", path=str(idle.path), problem=idle.problem, hint=idle.do)
     async with (
         holding(home),
         running_host(home, settings, progress=progress, keep_containers=keep_containers) as host,

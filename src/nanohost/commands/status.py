@@ -20,6 +20,7 @@ from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
 from nanohost.store import holds, model_calls, overview, paused
 from nanohost.store.paused import Paused
+from nanohost.unused_files import unused
 
 FAILING_FOR = timedelta(minutes=15)
 """How far back model calls that failed are news."""
@@ -109,6 +110,7 @@ SECTIONS = (
         "a channel that is down is tried again by itself; auth: mend its token, then restart",
         is_wrong=False,
     ),
+    Section("files_unused", "Files that nothing uses yet", "{do}", is_wrong=False),
     Section("events_dropped", "Not routed", "nanohost wirings create wires a chat to an agent", is_wrong=False),
     Section("senders_denied", "Turned away", "nanohost roles grant {user} member lets somebody in", is_wrong=False),
 )
@@ -129,6 +131,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         "disk": [*_kept_disks(report)] or await asyncio.to_thread(_disk, context.home),
         "holds": [_hold(row) for row in await holds.listed(context.store.reports)],
         "files_exposed": await asyncio.to_thread(_exposed, context),
+        "files_unused": await asyncio.to_thread(_unused, context.home),
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
@@ -252,6 +255,11 @@ def _exposed(context: CommandContext) -> Rows:
     return [
         {"path": str(one.path), "problem": one.problem, "do": one.do} for one in exposed(context.home, context.settings)
     ]
+
+
+def _unused(home: Home) -> Rows:
+    """Blocking."""
+    return [{"path": str(one.path), "problem": one.problem, "do": one.do} for one in unused(home)]
 
 
 def _render(result: Json) -> str:
