@@ -27,6 +27,8 @@ TOO_MUCH = (
 """Of a message that is too long, or too large, in a new conversation as well."""
 TOO_LONG_AN_ANSWER = "My answer became longer than my model may write, so it ends here. Ask me to go on if I should."
 DECLINED = "My model declined to answer this: its safety check stopped it. Put it in other words, or leave it out."
+NO_SUCH_MODEL = "I cannot reach my model: there is none of its name at its address. The operator has to look at it."
+"""Of a request that the service knows no way for: the name is wrong, or the address."""
 UNREACHABLE = "I cannot reach my model right now."
 """An overload whose cause is the way to the model: no network, a wrong address."""
 

@@ -36,6 +36,7 @@ from nanohost.errors import NanohostError, StoreError
 from nanohost.fair_share import FairShare
 from nanohost.gateway.budget import call_rates
 from nanohost.gateway.gateway import Gateway
+from nanohost.gateway.health import Complaint
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.prices import cost_usd
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
@@ -53,6 +54,7 @@ from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import AgentGroupId, Session, SessionId
+from nanohost.model_watch import ModelWatch
 from nanohost.moving import Moving
 from nanohost.pausing import Pausing
 from nanohost.provisioning import Provisioning
@@ -68,7 +70,7 @@ from nanohost.runtimes.choose import choose_runtime
 from nanohost.runtimes.output import keep_short
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.settings import Settings, channel_instances, provider_for
-from nanohost.store import install, model_calls, sessions
+from nanohost.store import agent_groups, install, model_calls, sessions
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
@@ -84,6 +86,7 @@ NOT_KEPT = (
     " is full or cannot be written to: make room, or mend its rights. See: nanohost status"
 )
 """The one channel that needs no setting up."""
+MODEL_WRONG = "No agent can ask its model: {problem}. On the machine that I run on, type: {do}"
 
 _log = structlog.get_logger()
 
@@ -117,6 +120,7 @@ class Host:
     ground: Ground
     mailboxes: Mailboxes
     gateway: Gateway
+    model: ModelWatch
     connections: Connections
     moving: Moving
     delivery: Delivery
@@ -147,6 +151,7 @@ class Host:
             provider=provider_for(self.ground.settings),
             connections=self.connections,
             keeper=self.keeper,
+            model=self.gateway.health.standing,
             slowed=self.slowed(),
             disks_short=self.disk.shorts(),
             services=[*self.supervisor.services(), *self.receivers.services()],
@@ -299,6 +304,12 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         ground=ground,
         mailboxes=mailboxes,
         gateway=gateway,
+        model=ModelWatch(
+            gateway=gateway,
+            clock=clock,
+            is_asked=partial(_asks_a_model, ground),
+            tell=partial(_tell_of_model, ground, delivery),
+        ),
         connections=connections,
         moving=moving,
         delivery=delivery,
@@ -376,6 +387,23 @@ async def _tell_of_slowed(ground: Ground, delivery: Delivery, id: SessionId, ove
     """Say to the owners that a session asks for too much. Raises StoreError."""
     session = await sessions.get(ground.store, id)
     for lane in await tell_slowed(ground.store, session, over, ground.clock.now()):
+        delivery.on_entry(lane)
+
+
+async def _asks_a_model(ground: Ground) -> bool:
+    """Whether any agent is one that the gateway is for."""
+    groups = [group.provider for group in await agent_groups.every(ground.store)]
+    return "claude" in {provider_for(ground.settings), *groups}
+
+
+async def _tell_of_model(ground: Ground, delivery: Delivery, complaint: Complaint) -> None:
+    """Say it to the owners, once a day and kind: only somebody at the machine can mend it. Raises StoreError."""
+    aftermath, now = Aftermath(), ground.clock.now()
+    text = MODEL_WRONG.format(problem=complaint.problem, do=complaint.do)
+    async with ground.store.transaction() as tx:
+        cause = f"model {complaint.trouble} {now:%Y-%m-%d}"
+        await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
+    for lane in aftermath.lanes:
         delivery.on_entry(lane)
 
 
@@ -495,6 +523,7 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     await stack.enter_async_context(host.tasks.opened())
     await stack.enter_async_context(host.actions.opened())
     await stack.enter_async_context(host.approvals.opened())
+    host.supervisor.start("model", host.model.run)
     host.supervisor.start("sweep", host.keeper.sweep)
     host.supervisor.start("disk reserve", host.disk.watch)
     host.supervisor.start("watchdog", host.watchdog.watch)

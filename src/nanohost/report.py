@@ -10,12 +10,14 @@ from nanohost import __version__
 from nanohost.channels.connections import Connections
 from nanohost.clock import Clock
 from nanohost.commands.show import Json, plain
+from nanohost.gateway.health import Standing
 from nanohost.keeper.disk import Short
 from nanohost.keeper.keeper import Keeper
 from nanohost.keeper.space import Scarce
 from nanohost.model import SessionId
 from nanohost.runtimes.port import Runtime
 from nanohost.supervisor import Service, ServiceState
+from nanohost_protocol.times import to_text
 
 TROUBLED_FOR = timedelta(minutes=15)
 """For how long a service that was started again is shown, in case it fails once more."""
@@ -27,6 +29,7 @@ def report(
     provider: str,
     connections: Connections,
     keeper: Keeper,
+    model: Standing,
     slowed: Mapping[SessionId, str],
     disks_short: Sequence[Short],
     services: Sequence[Service],
@@ -62,6 +65,8 @@ def report(
             {"session": session, "since": since.isoformat(timespec="seconds")}
             for session, since in keeper.unkept().items()
         ],
+        "model_wrong": _complaint(model),
+        "model_good_at": None if model.good_at is None else to_text(model.good_at),
         "disks_short": [_short(short) for short in disks_short],
         "folders_large": [
             {
@@ -77,6 +82,13 @@ def report(
         "waiting_for_a_container": list(keeper.waiting()),
         "services_in_trouble": [plain(service) for service in services if _is_in_trouble(service, clock.now())],
     }
+
+
+def _complaint(model: Standing) -> list[Json]:
+    if model.complaint is None or model.since is None:
+        return []
+    since = model.since.isoformat(timespec="seconds")
+    return [{"problem": model.complaint.problem, "since": since, "do": model.complaint.do}]
 
 
 def _short(short: Short) -> Json:

@@ -335,6 +335,16 @@ def resolved_channel(home: Path, environ: Mapping[str, str], name: str, table: M
     return found
 
 
+def is_reference(value: object) -> bool:
+    """Whether this says where a secret is, and is none itself."""
+    return str(value).startswith(("env:", "file:"))
+
+
+def resolved_secret(home: Path, environ: Mapping[str, str], reference: str, name: str) -> str:
+    """The secret that a reference points at; `name`: what it is called in an error. Raises SettingsError."""
+    return str(Secrets(home, environ).resolved(reference, name))
+
+
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """The values that must never be seen: the model's key and all strings of channel tables that look like secrets."""
     secrets = [settings.agent.api_key.get_secret_value()] if settings.agent.api_key else []

@@ -176,6 +176,71 @@ async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
     assert (failing["calls"], failing["error"]) == (2, error)
 
 
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(
+    ("code", "session", "model", "is_over"),
+    [
+        (401, "s2", "other", True),
+        (0, "s2", "other", True),
+        (402, "s2", "other", True),
+        (529, "s2", "other", True),
+        (404, "s2", "other", False),
+        (404, "s2", "m", True),
+        (404, "s1", "other", True),
+        (400, "s2", "m", False),
+        (400, "s1", "m", False),
+        (413, "s1", "m", False),
+    ],
+)
+async def test_a_later_success_ends_what_it_shows_to_be_over(
+    operator: Operator, code: int, session: str, model: str, is_over: bool
+) -> None:
+    """Of the key and the way any one does, of a model its own; what a conversation holds is news."""
+    await _call(operator, 200, None, session="s1")  # an earlier one ends nothing
+    await _call(operator, code, "refused", session="s1")
+    assert len((await operator.asks("status"))["models_failing"]) == 1
+    await _call(operator, 200, "cut in the middle", session=session, model=model)
+    assert len((await operator.asks("status"))["models_failing"]) == 1
+    await _call(operator, 200, None, session=session, model=model)
+    assert ((await operator.asks("status"))["models_failing"] == []) is is_over
+
+
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(("after_s", "is_over"), [(-1, False), (1, True)])
+async def test_a_try_of_the_hosts_own_that_succeeds_later_ends_what_is_said_of_the_key(
+    operator: Operator, after_s: float, is_over: bool
+) -> None:
+    session = await a_session(operator)
+    now = operator.context.clock.now()
+    await _call(operator, 401, "invalid")
+    await _call(operator, 429, "limited")
+    await _call(operator, 0, TOO_LARGE)
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
+            " VALUES (?, 'auth', 'no', ?, ?, 1)",
+            (session, to_text(now), to_text(now)),
+        )
+    host = running(operator, model_good_at=to_text(now + timedelta(seconds=after_s)))
+    found = await host.asks("status")
+    assert [row["status"] for row in found["models_failing"] if row["status"] == 401] == ([] if is_over else [401])
+    assert [row["status"] for row in found["models_failing"] if row["status"] == 429] == [429]
+    assert [row["error"] for row in found["models_failing"] if row["status"] == 0] == [TOO_LARGE]
+    assert (found["turns_failing"] == []) is is_over
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_what_is_wrong_with_the_key_is_shown_under_one_heading(operator: Operator) -> None:
+    await _call(operator, 401, "invalid")
+    since = operator.context.clock.now().isoformat()
+    wrong: Json = [{"problem": "it refuses the key", "since": since, "do": "nanohost model set"}]
+    shown = await running(operator, model_wrong=wrong).reads("status")
+    assert "The model cannot be asked   → nanohost model set" in shown
+    assert "it refuses the key" in shown
+    assert "Model calls that failed" not in shown
+    assert "All is well" not in shown
+
+
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
     await _call(operator, 401, "invalid", ago=timedelta(minutes=16))
     assert (await operator.asks("status"))["models_failing"] == []
@@ -270,12 +335,20 @@ def _named(value: Json, session: SessionId) -> Json:
     return session if value == "SESSION" else value
 
 
-async def _call(operator: Operator, code: int, error: str, *, ago: timedelta = timedelta()) -> None:
+async def _call(
+    operator: Operator,
+    code: int,
+    error: str | None,
+    *,
+    ago: timedelta = timedelta(),
+    session: str = "s1",
+    model: str = "m",
+) -> None:
     async with operator.context.store.transaction() as tx:
         await model_calls.add(
             tx,
-            session=SessionId("s1"),
-            model="m",
+            session=SessionId(session),
+            model=model,
             started_at=operator.context.clock.now() - ago,
             duration_ms=1,
             status=code,

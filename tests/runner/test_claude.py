@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions
 
-from agent_runner.failures import DECLINED, SENTENCES, TOO_LONG_AN_ANSWER, TOO_MANY_TURNS, TOO_MUCH, UNREACHABLE
+from agent_runner.failures import (
+    DECLINED,
+    NO_SUCH_MODEL,
+    SENTENCES,
+    TOO_LONG_AN_ANSWER,
+    TOO_MANY_TURNS,
+    TOO_MUCH,
+    UNREACHABLE,
+)
 from agent_runner.loop import Patience
 from agent_runner.providers import ProviderContext
 from agent_runner.providers import claude as provider
@@ -473,6 +481,11 @@ def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None
     assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
     assert int(found["MCP_TOOL_TIMEOUT"]) > MOST_MINUTES * 60 * 1000  # a question may be waited for to its end
     assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")
+
+
+def test_a_model_that_is_not_there_is_the_operators_to_look_at() -> None:
+    failure = failure_of_call(404, "api_error", "model: no-such-model")
+    assert (failure.error_class, failure.for_people().sentence) == (ErrorClass.PERMANENT, NO_SUCH_MODEL)
 
 
 def test_a_line_too_long_for_us_is_not_tried_again() -> None:

@@ -40,6 +40,7 @@ from agent_runner.abilities import MEMORY_FOLDER
 from agent_runner.commands import NOTHING_TO_COMPACT
 from agent_runner.failures import (
     DECLINED,
+    NO_SUCH_MODEL,
     TOO_LONG_AN_ANSWER,
     TOO_MANY_TURNS,
     TOO_MUCH,
@@ -421,6 +422,8 @@ def failure_of_call(status: int | None, reason: str | None, detail: str) -> Fail
     """A failed call of the model, with words for one that never got there."""
     if status in NOT_REACHED or (status is None and any(words in detail.casefold() for words in _NO_WAY)):
         return Failure(error_class=ErrorClass.OVERLOADED, detail=detail, sentence=UNREACHABLE)
+    if status == NO_SUCH_WAY:
+        return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=NO_SUCH_MODEL)
     if reason in _SPENT:
         return Failure(error_class=ErrorClass.BUDGET, detail=detail, keeps_text=True)
     if reason in _TOO_MANY_TURNS:
@@ -437,6 +440,8 @@ def failure_of_call(status: int | None, reason: str | None, detail: str) -> Fail
     return Failure(error_class=error_class, detail=detail, history="" if is_for_history else None)
 
 
+NO_SUCH_WAY = 404
+"""What a service says of a model that it does not have, and a wrong address of everything."""
 NOT_REACHED = {502, 504}
 """What the gateway says when it gets no answer, and so do proxies on the way."""
 _SPENT = {"budget_exhausted", "error_max_budget_usd"}

@@ -23,6 +23,8 @@ from nanohost.unused_files import unused
 
 COMMAND_LIMIT_S = 5.0
 """How long a command on a stopped host may hold the home before a start gives up."""
+MODEL_LIMIT_S = 3.0
+"""How long a start waits to hear whether the model can be asked. Messages are served meanwhile."""
 RED, PLAIN = "\033[31m", "\033[0m"
 
 _log = structlog.get_logger()
@@ -48,12 +50,19 @@ async def hosting(
             warn(UNSANDBOXED_WARNING)
         context = CommandContext(home=home, settings=settings, clock=host.clock, store=host.store, live=host)
         async with serving(context):
+            await _say_what_is_wrong_with_the_model(host)
             report = host.report()
             _log.info("host_ready", home=str(home.root), **{k: report[k] for k in ("pid", "runtime", "provider")})
             try:
                 yield host
             finally:
                 _log.info("host_stopping")
+
+
+async def _say_what_is_wrong_with_the_model(host: Host) -> None:
+    """At once, if it is known soon; else the log and the status say it."""
+    if (found := await host.model.tried(MODEL_LIMIT_S)) is not None:
+        warn(f"No agent can ask its model: {found.problem}. Mend it with: {found.do}")
 
 
 @asynccontextmanager

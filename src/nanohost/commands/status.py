@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -75,6 +75,7 @@ SECTIONS = (
         "Conversations that are not kept, and gone with their container",
         "is the folder sessions/.../{session}/state full, or read-only? nanohost logs {session}",
     ),
+    Section("model_wrong", "The model cannot be asked", "{do}"),
     Section("models_failing", "Model calls that failed in the last 15 minutes", "{do}"),
     Section("turns_failing", "Sessions whose turns fail", "{do}"),
     Section("messages_late", "Messages that wait too long", "nanohost sessions list; why is in the last column"),
@@ -124,7 +125,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     now = context.clock.now()
     report = context.live.report() if context.live else None
     pause = await paused.find(context.store.reports)
-    failing = await model_calls.failing(context.store.reports, now - FAILING_FOR)
+    failing = await model_calls.failing(context.store.reports, now - FAILING_FOR, too_large=TOO_LARGE)
     lists: dict[str, Json] = {
         **await overview.lists(context.store.reports, now),
         "models_failing": [{**call, "do": _about_model(call["status"], call["error"])} for call in failing],
@@ -135,6 +136,9 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
+    if report is not None:
+        lists["models_failing"] = _still(lists["models_failing"], report, _is_of_the_way)
+        lists["turns_failing"] = _still(lists["turns_failing"], report, lambda turn: turn["class"] == "auth")
     held = _rows(lists["holds"])
     lists["sessions_waiting"] = [_why(row, report, pause, held) for row in _rows(lists["sessions_waiting"])]
     return {
@@ -160,14 +164,14 @@ REFUSES = (
 def _about_model(status: Json, error: Json) -> str:
     """What to do about model calls that end with this HTTP status; 0: the service was not asked, or did not answer."""
     if error == NO_KEY:
-        return "set ANTHROPIC_API_KEY, or [agent] api_key, then nanohost run"
+        return "nanohost model set, or set ANTHROPIC_API_KEY; then nanohost run"
     if error == TOO_LARGE or status in REFUSED:
         return REFUSES
     match status:
         case 0:
-            return "the service was not reached: look at the network and [agent] base_url"
+            return "the service was not reached: nanohost model check"
         case 401 | 403:
-            return "the key is refused: mend [agent] api_key, then nanohost run"
+            return "the key is refused: nanohost model set, then nanohost run"
         case 402:
             return "there is nothing left to pay with: top up at the provider"
         case 404:
@@ -175,6 +179,17 @@ def _about_model(status: Json, error: Json) -> str:
         case 429 | 529:
             return "too much for now: it is tried again by itself"
     return "tried again by itself; if it lasts: nanohost logs SESSION"
+
+
+def _is_of_the_way(call: Mapping[str, Json]) -> bool:
+    """It failed for the key or the address: no answer, or a refused key."""
+    return call["status"] in {0, 401} and call["error"] != TOO_LARGE
+
+
+def _still(rows: Json, report: Mapping[str, Json], is_of_the_way: Callable[[Mapping[str, Json]], bool]) -> Rows:
+    """Without those about the way to the model, if that was good since, or if what is wrong with it is shown itself."""
+    shown, good_at = bool(_rows(report.get("model_wrong"))), str(report.get("model_good_at") or "")
+    return [row for row in _rows(rows) if not is_of_the_way(row) or not (shown or str(row["latest"]) < good_at)]
 
 
 def _paused(pause: Paused) -> Json:
@@ -327,6 +342,7 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
         "conversations_not_kept": host.get("conversations_not_kept", []),
         "sessions_slowed": host["sessions_slowed"],
         "folders_large": host.get("folders_large", []),
+        "model_wrong": host.get("model_wrong", []),
     }
 
 

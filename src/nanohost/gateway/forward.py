@@ -17,6 +17,7 @@ from nanohost.clock import Clock
 from nanohost.gateway import api_error
 from nanohost.gateway.call_in_progress import CallInProgress
 from nanohost.gateway.headers import request_headers, response_headers
+from nanohost.gateway.health import Health, unreachable
 from nanohost.gateway.limiter import Limiter
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE, CallOutcome
 from nanohost.gateway.policy import Verdict, judge
@@ -28,6 +29,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=300.0)
 """An answer may take as long as it likes, with no more than five minutes of silence (the service pings in between)."""
 
 _UPSTREAM_FAILED = (aiohttp.ClientError, TimeoutError, OSError)
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 log = structlog.get_logger(__name__)
 
@@ -41,12 +43,14 @@ class Forwarder:
         upstream: Upstream,
         http: aiohttp.ClientSession,
         recordings: Recordings,
+        health: Health,
         limiter: Limiter,
         clock: Clock,
     ) -> None:
         self._upstream = upstream
         self._http = http
         self._recordings = recordings
+        self._health = health
         self._limiter = limiter
         self._clock = clock
 
@@ -100,9 +104,12 @@ class Forwarder:
             cause = type(error).__name__
             log.warning("gateway.unreachable", session=call.session_id, host=self._upstream.host, cause=cause)
             call.fails(CallOutcome.UNREACHABLE, cause)
+            if isinstance(error, _NOT_CONNECTED):  # before a client had a part in it
+                self._health.complain(unreachable(self._upstream, cause))
             return api_error.unreachable(self._upstream, cause)
         async with answer:
             call.is_answered(answer.status, answer.content_type)
+            self._health.answered(answer.status)
             if 300 <= answer.status < 400:
                 log.warning("gateway.redirected", session=call.session_id, host=self._upstream.host)
                 call.fails(CallOutcome.REFUSED, "the service answered with a redirect")

@@ -24,7 +24,9 @@ from nanohost.errors import HomeError, SettingsError
 from nanohost.gateway.budget import CallRates
 from nanohost.gateway.endpoint import Endpoint
 from nanohost.gateway.forward import Forwarder
+from nanohost.gateway.health import Complaint, Health
 from nanohost.gateway.limiter import Limiter, OnSlowed
+from nanohost.gateway.probe import probe
 from nanohost.gateway.recordings import Record, Recordings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
@@ -52,9 +54,11 @@ class Gateway:
         self._upstream = upstream
         self._recordings = Recordings(record)
         self._limiter = Limiter(clock=clock, rates=rates or CallRates(), on_slowed=on_slowed)
+        self.health = Health(upstream, clock)
         self._clock = clock
         self._grace_s = grace_s
         self._forwarder: Forwarder | None = None
+        self._http: aiohttp.ClientSession | None = None
         self._endpoints: dict[SessionId, Endpoint] = {}
         self._changing = asyncio.Lock()
 
@@ -68,10 +72,12 @@ class Gateway:
         # No limit over all sessions: one with many streams would stop the others. Each socket has its own.
         way = aiohttp_options(self._proxy(), limit=0)
         async with aiohttp.ClientSession(**way, cookie_jar=aiohttp.DummyCookieJar()) as http:
+            self._http = http
             self._forwarder = Forwarder(
                 upstream=self._upstream,
                 http=http,
                 recordings=self._recordings,
+                health=self.health,
                 limiter=self._limiter,
                 clock=self._clock,
             )
@@ -85,6 +91,17 @@ class Gateway:
             return proxy_for(self._upstream.base_url)
         except UnusableProxy as error:
             raise SettingsError(f"the way to the model: {error}", hint="correct the variable, or unset it") from error
+
+    async def check(self) -> Complaint | None:
+        """Try address and key, as a session's requests would be sent. What is wrong, if anything is known to be."""
+        if self._http is None:
+            raise RuntimeError("check needs an opened gateway")
+        complaint = await probe(self._http, self._upstream)
+        if complaint is None:
+            self.health.is_good()
+        else:
+            self.health.complain(complaint)
+        return complaint
 
     async def attach(self, session_id: SessionId, socket_path: Path) -> None:
         """Listen for a session. Returning means that its container can connect; attached already is fine.
@@ -125,7 +142,7 @@ class Gateway:
 
     async def _close(self) -> None:
         async with self._changing:
-            self._forwarder = None
+            self._forwarder = self._http = None
             await self._limiter.close()
             endpoints = list(self._endpoints.values())
             self._endpoints.clear()

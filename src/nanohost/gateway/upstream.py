@@ -25,6 +25,13 @@ class Upstream:
         """For messages: without path, user name or password."""
         return urlsplit(self.base_url).hostname or "the configured address"
 
+    @property
+    def shown(self) -> str:
+        """The address for messages: without user name, password and question."""
+        parts = urlsplit(self.base_url)
+        place = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
     def url(self, target: str) -> str:
         """The address of an allowed request target (path and query)."""
         return self.base_url.rstrip("/") + target

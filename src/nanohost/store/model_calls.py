@@ -47,9 +47,14 @@ UPDATE model_calls SET turn_id = ? WHERE session_id = ? AND turn_id IS NULL AND 
 OF_TURN = f"SELECT {_SUMS} FROM model_calls WHERE session_id = ? AND turn_id = ?"  # noqa: S608
 FIRST = "SELECT min(started_at) AS at FROM model_calls WHERE turn_id IS NULL OR turn_id != ''"
 FAILING = """
+WITH latest AS (
+    SELECT id, session_id, model, started_at, status, error FROM model_calls
+    WHERE id > (SELECT max(id) FROM model_calls) - 1000 AND started_at >= ?
+), good AS (SELECT id, session_id, model FROM latest WHERE status BETWEEN 200 AND 299 AND error IS NULL)
 SELECT ifnull(error, 'status ' || status) AS error, status, count(*) AS calls, max(started_at) AS latest
-FROM model_calls WHERE id > (SELECT max(id) FROM model_calls) - 1000 AND started_at >= ?
-    AND (status = 0 OR status >= 400)
+FROM latest f WHERE (status = 0 OR status >= 400) AND (status IN (400, 413, 422) OR error = ? OR NOT EXISTS (
+    SELECT 1 FROM good g WHERE g.id > f.id AND (
+        f.status NOT IN (403, 404) OR g.session_id = f.session_id OR g.model = f.model)))
 GROUP BY 1, 2 ORDER BY latest DESC LIMIT 5
 """
 
@@ -134,9 +139,11 @@ async def totals(db: Reports) -> dict[str, int | float]:
     return {name: row[name] for name in ("calls", "tokens_in", "tokens_out", "cost_usd", "unpriced")}
 
 
-async def failing(db: Reports, since: datetime) -> list[dict[str, str | int | None]]:
-    """How calls since that moment failed, the latest first."""
-    return [dict(row) for row in await db.all(FAILING, (to_text(since),))]
+async def failing(db: Reports, since: datetime, *, too_large: str) -> list[dict[str, str | int | None]]:
+    """How calls since that moment failed, the latest first, without those that a later success shows to be over: any
+    one of what concerns the way to the model, of a refused model its own or the session's. What was in a request says
+    nothing of the next; `too_large` is the error of those that were not even sent for it."""
+    return [dict(row) for row in await db.all(FAILING, (to_text(since), too_large))]
 
 
 def _spent(row: sqlite3.Row | None) -> Spent:

@@ -95,7 +95,7 @@ TURNS_FAILING = """
 SELECT t.session_id AS session, g.folder AS agent_group, t.error_class AS class, t.failures, t.latest_at AS latest,
     t.until AS held_until,
     CASE t.error_class
-        WHEN 'auth' THEN 'set ANTHROPIC_API_KEY, or api_key under [agent], then nanohost run again'
+        WHEN 'auth' THEN 'nanohost model check says what is wrong; nanohost model set mends it'
         WHEN 'budget' THEN 'top the account up, then write again'
         WHEN 'rate_limited' THEN 'nothing to do: tried again by itself'
         WHEN 'overloaded' THEN 'tried again by itself; is the network up, and base_url under [agent] right?'
@@ -104,6 +104,9 @@ SELECT t.session_id AS session, g.folder AS agent_group, t.error_class AS class,
         ELSE 'nanohost logs ' || t.session_id
     END AS do
 FROM turn_failures t JOIN sessions s ON s.id = t.session_id JOIN agent_groups g ON g.id = s.agent_group_id
+WHERE t.error_class NOT IN ('auth', 'budget') OR NOT EXISTS (
+    SELECT 1 FROM model_calls c WHERE c.id > (SELECT max(id) FROM model_calls) - 1000
+        AND c.started_at > t.latest_at AND c.status BETWEEN 200 AND 299 AND c.error IS NULL)
 ORDER BY t.latest_at DESC LIMIT 20
 """
 MESSAGES_LATE = """

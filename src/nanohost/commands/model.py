@@ -1,0 +1,133 @@
+"""The model: trying its address and key, and setting them."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from nanohost import settings_file
+from nanohost.arguments import Arguments
+from nanohost.commands.command import Command
+from nanohost.commands.context import OfflineContext
+from nanohost.commands.show import Json
+from nanohost.errors import SettingsError, UsageError
+from nanohost.logs import scrubber
+from nanohost.settings import FILE, is_reference, load_settings, provider_for, resolved_secret
+
+KEY_FILE = "model-key"
+
+
+class Check(Arguments):
+    """Nothing to say."""
+
+
+class Set(Arguments):
+    key: str = Field("", description="where the key is, as env:NAME or file:PATH; left out: it is asked for")
+    base_url: str = Field(
+        "", pattern=r"\A(https?://.*)?\z", description="where the model is asked, an address that starts https://"
+    )
+    anyway: bool = Field(False, description="save it though the model cannot be asked with it")
+
+
+async def _check(context: OfflineContext, arguments: Check) -> Json:
+    settings = load_settings(context.home.root, os.environ)
+    if provider_for(settings) != "claude":
+        raise UsageError("no model is set up: agents are the demo", hint="nanohost model set")
+    key = settings.agent.api_key
+    return {"said": await _tried(settings.agent.base_url, key.get_secret_value() if key else None)}
+
+
+async def _set(context: OfflineContext, arguments: Set) -> Json:
+    home = context.home.root
+    values: dict[str, str] = {}
+    if arguments.base_url:
+        values["base_url"] = arguments.base_url
+    key, typed = await _key(context, arguments)
+    if key:
+        scrubber.learn([key])
+    said = "it was not tried"
+    if not arguments.anyway:
+        said = await _tried(arguments.base_url or context.settings.agent.base_url, key, hint_anyway=True)
+    await asyncio.to_thread(context.home.prepare)
+    if typed and key:
+        values["api_key"] = await asyncio.to_thread(settings_file.keep_secret, home, KEY_FILE, key)
+    elif arguments.key:
+        values["api_key"] = arguments.key
+    saved = await asyncio.to_thread(settings_file.put, home, "agent", values)
+    return {"said": said, "saved": str(saved), "next": "nanohost run: a host that runs has what it was started with"}
+
+
+async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, bool]:
+    """The key, and whether it was typed just now. Only an address is set: the key that there is, if any."""
+    home = context.home.root
+    if arguments.key:
+        if not is_reference(arguments.key):
+            raise UsageError(
+                "a key that stands in a command stays in the shell's history",
+                hint="leave --key out and it is asked for, or say where it is: --key env:NAME",
+            )
+        return resolved_secret(home, os.environ, arguments.key, "--key"), False
+    if not arguments.base_url:
+        # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
+        return _asked_for(), True
+    try:
+        known = load_settings(home, os.environ).agent.api_key
+    except SettingsError:
+        if not arguments.anyway:
+            raise
+        return None, False
+    return (known.get_secret_value() if known else None), False
+
+
+def _asked_for() -> str:
+    """Typed without being shown, or a line of what is piped in. Raises UsageError for nothing."""
+    given = getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline()
+    key = given.strip().removeprefix("\ufeff").strip()
+    if not key:
+        raise UsageError("no key was given", hint="nanohost model set --key env:ANTHROPIC_API_KEY")
+    return key
+
+
+async def _tried(base_url: str | None, key: str | None, *, hint_anyway: bool = False) -> str:
+    """What the model's service says. Raises SettingsError with what is wrong."""
+    # Loaded when it is asked for: an HTTP client is much for a command that does not use it.
+    from nanohost.clock import SystemClock
+    from nanohost.gateway.gateway import Gateway
+    from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
+
+    async def record(_: Sequence[object]) -> None:
+        """Nothing is called."""
+
+    upstream = Upstream(base_url=base_url or DEFAULT_BASE_URL, api_key=key)
+    gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
+    async with gateway.opened():
+        complaint = await gateway.check()
+    if complaint is not None:
+        anyway = "; --anyway saves it all the same" if hint_anyway else ""
+        raise SettingsError(complaint.problem, hint=f"{complaint.do}{anyway}")
+    return f"{upstream.host} takes the key" if key else f"{upstream.host} answers"
+
+
+COMMANDS = (
+    Command(
+        words="model check",
+        help="try whether the model can be asked with the key and the address that are set",
+        example="nanohost model check",
+        arguments=Check,
+        run=_check,
+        offline=True,
+    ),
+    Command(
+        words="model set",
+        help=f"ask for the model's key, try it, and write to {FILE} where it is",
+        example="nanohost model set --key env:ANTHROPIC_API_KEY",
+        arguments=Set,
+        run=_set,
+        offline=True,
+    ),
+)

@@ -1,0 +1,104 @@
+"""The model's key and address as a person sets and tries them, against a stand-in on loopback."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanohost.testing.limits import HANG_S
+from tests.cli.conftest import Shell, shell
+
+__all__ = ["shell"]
+
+KEY = "sk-ant-the-good-one"
+SERVER = f"""
+import asyncio, sys
+from tests.support.messages_api import MessagesApi
+async def serve():
+    async with MessagesApi(key={KEY!r}) as api:
+        print(api.base_url, flush=True)
+        await asyncio.Event().wait()
+asyncio.run(serve())
+"""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Where the stand-in is."""
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+CLAUDE = {"NANOHOST_PROVIDER": "claude", "NANOHOST_AGENT_TOOLS": "none"}
+
+
+@pytest.mark.behaviour("GW-08")
+def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, address: str) -> None:
+    wrong = shell.types("model", "set", "--base-url", address, stdin="", ANTHROPIC_API_KEY="sk-ant-wrong")
+    assert wrong.code == 1
+    assert "127.0.0.1 refuses the key for the model (401: invalid x-api-key)" in wrong.err
+    assert "nanohost model set" in wrong.err
+    assert not (shell.home / "nanohost.toml").exists()
+    right = shell.types("model", "set", "--base-url", address, ANTHROPIC_API_KEY=KEY)
+    assert right.code == 0, right.err
+    assert "127.0.0.1 takes the key" in right.out
+    typed = shell.types("model", "set", stdin=f"\ufeff{KEY} \n")
+    assert typed.code == 0, typed.err
+    assert (shell.home / "secrets" / "model-key").read_text() == f"{KEY}\n"
+    assert KEY not in (shell.home / "nanohost.toml").read_text() + typed.out + typed.err
+    checked = shell.types("model", "check", **CLAUDE)
+    assert (checked.code, "takes the key" in checked.out) == (0, True), checked.err
+
+
+@pytest.mark.behaviour("GW-08")
+def test_a_wrong_key_is_saved_when_told_so_and_the_check_fails_with_what_to_type(shell: Shell, address: str) -> None:
+    saved = shell.types("model", "set", "--anyway", stdin="sk-ant-wrong\n")
+    assert saved.code == 0, saved.err
+    checked = shell.types("model", "check", ANTHROPIC_BASE_URL=address, **CLAUDE)
+    assert checked.code == 1
+    assert "refuses the key" in checked.err
+    assert "nanohost model set" in checked.err
+
+
+def test_a_key_in_the_command_itself_is_refused_with_the_other_ways(shell: Shell) -> None:
+    typed = shell.types("model", "set", "--key", KEY)
+    assert typed.code != 0
+    assert "the shell's history" in typed.err
+    assert "--key env:NAME" in typed.err
+    assert KEY not in typed.err
+
+
+def test_without_a_model_the_check_says_how_one_is_set(shell: Shell) -> None:
+    typed = shell.types("model", "check")
+    assert typed.code != 0
+    assert "nanohost model set" in typed.err
+
+
+@pytest.mark.behaviour("GW-08")
+def test_a_host_that_starts_with_a_wrong_key_says_so_at_once_and_in_status_and_no_more_with_a_good_one(
+    shell: Shell, address: str
+) -> None:
+    for key, is_wrong in (("sk-ant-wrong", True), (KEY, False)):
+        environ = {**CLAUDE, "ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": address}
+        with shell.start("run", NANOHOST_LOG="json", **environ) as host:
+            assert host.stderr is not None
+            begun = list(itertools.takewhile(lambda line: "host_ready" not in line, host.stderr))
+            said = "WARNING: No agent can ask its model: 127.0.0.1 refuses the key for the model (401"
+            assert any(line.startswith(said) for line in begun) is is_wrong
+            assert any("model_wrong" in line for line in begun) is is_wrong
+            status = shell.types("status").out
+            assert ("The model cannot be asked   → nanohost model set" in status) is is_wrong
+            assert ("All is well." in status) is not is_wrong
+            host.terminate()
+            host.communicate(timeout=HANG_S)

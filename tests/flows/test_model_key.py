@@ -1,0 +1,76 @@
+"""A key that the model's service refuses, with Claude's own command line and everything else real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent_runner.failures import SENTENCES
+from nanohost.commands.context import CommandContext
+from nanohost.commands.registry import find
+from nanohost.model import Role
+from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.store import roles, users
+from nanohost_protocol.rows import ErrorClass, Origin
+from tests.support.flow import Flow, flowing
+from tests.support.invariants import until
+from tests.support.messages_api import UNAUTHORIZED, Asked, MessagesApi, Rule, Text
+
+LIMIT_S = 60.0
+
+
+async def status(flow: Flow) -> str:
+    host = flow.host
+    context = CommandContext(
+        home=flow.home, settings=host.ground.settings, clock=host.clock, store=host.store, live=host
+    )
+    command = find("status")
+    return command.render(await command.call(context, {}))
+
+
+def to_messages(_: Asked) -> bool:
+    return True
+
+
+@pytest.mark.behaviour("GW-08", "RU-04")
+async def test_a_key_that_is_revoked_is_said_plainly_to_the_person_with_what_to_type_to_the_owner_and_ends_by_success(
+    tmp_path: Path,
+) -> None:
+    """The key was good when the host started; the next answer that passes shows that it is good again."""
+    settings = Settings(
+        host=HostSettings.model_validate({"provider": "claude", "timezone": "UTC", "durable": False}),
+        agent=AgentSettings.model_validate({"api_key": "k", "tools": "none"}, strict=False),
+    )
+    async with MessagesApi(default=Text("hello")) as api:
+        settings = settings.model_copy(update={"agent": settings.agent.model_copy(update={"base_url": api.base_url})})
+        async with flowing(tmp_path, settings=settings) as flow:
+            await flow.wire("c1")
+            await is_owner(flow, "boss")
+            assert "All is well." in await status(flow)
+            api.rules.append(Rule(to_messages, UNAUTHORIZED))
+            await flow.fake.person_writes("hi", chat="c1")
+            await until(lambda: bool(flow.texts("c1") and flow.texts("boss-dm")), limit_s=LIMIT_S)
+            assert flow.texts("c1") == [SENTENCES[ErrorClass.AUTH]]
+            [told] = flow.texts("boss-dm")
+            assert "127.0.0.1 refuses the key for the model (401)" in told
+            assert told.endswith("On the machine that I run on, type: nanohost model set")
+            shown = await status(flow)
+            assert "The model cannot be asked   → nanohost model set" in shown
+            assert "Model calls that failed" not in shown
+            assert "turns fail" not in shown
+            api.rules.clear()
+            await flow.fake.person_writes("again", chat="c1")
+            await until(lambda: len(flow.texts("c1")) == 2, limit_s=LIMIT_S)
+            assert flow.texts("c1")[1] == "hello"
+            assert "All is well." in await status(flow)
+
+
+async def is_owner(flow: Flow, name: str) -> None:
+    """An owner whom the host knows a direct chat of."""
+    now = flow.host.clock.now()
+    async with flow.host.store.transaction() as tx:
+        await roles.grant(tx, user_id=f"fake:{name}", role=Role.OWNER, agent_group=None, now=now)
+        place = Origin(channel_type="fake", instance="default", platform_id=f"{name}-dm", platform_message_id=None)
+        await users.seen(tx, f"fake:{name}", name=name, now=now)
+        await users.learn_dm(tx, f"fake:{name}", place, now)

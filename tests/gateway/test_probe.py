@@ -1,0 +1,181 @@
+"""Address and key of the model are tried by the gateway's own client, against a stand-in and against what is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from nanohost.clock import SystemClock
+from nanohost.gateway.gateway import Gateway
+from nanohost.gateway.health import Complaint, Trouble
+from nanohost.gateway.upstream import Upstream
+from nanohost.testing.limits import HANG_S
+from tests.gateway.conftest import KEY, MESSAGES, Host, question
+from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, MessagesApi
+
+Answer = Callable[[web.BaseRequest], web.Response]
+
+
+@asynccontextmanager
+async def answering(answer: Answer) -> AsyncIterator[str]:
+    """Something that is no Messages API, on a free port."""
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        return answer(request)
+
+    runner = web.ServerRunner(web.Server(handle, access_log=None))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def checked(upstream: Upstream) -> Complaint | None:
+    """As a command does it, without sessions."""
+
+    async def record(_: object) -> None:
+        """Nothing is called."""
+
+    gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
+    async with gateway.opened():
+        complaint = await gateway.check()
+    assert gateway.health.standing.complaint == complaint
+    return complaint
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_a_good_key_at_a_good_address_costs_one_request_for_a_list(api: MessagesApi) -> None:
+    assert await checked(Upstream(base_url=api.base_url, api_key=KEY)) is None
+    assert [(asked.method, asked.path) for asked in api.requests] == [("GET", "/v1/models")]
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_a_key_that_is_refused_is_said_with_what_to_type_and_without_the_key(api: MessagesApi) -> None:
+    complaint = await checked(Upstream(base_url=api.base_url, api_key="sk-ant-wrong"))
+    assert complaint is not None
+    assert complaint.trouble is Trouble.KEY
+    assert complaint.problem == "127.0.0.1 refuses the key for the model (401: invalid x-api-key)"
+    assert complaint.do == "nanohost model set"
+
+
+async def test_a_service_that_repeats_the_key_does_not_have_it_shown() -> None:
+    def refuse(_: web.BaseRequest) -> web.Response:
+        return web.json_response({"error": {"message": "no such key: sk-ant-wrong\x1b[31m"}}, status=401)
+
+    async with answering(refuse) as address:
+        complaint = await checked(Upstream(base_url=address, api_key="sk-ant-wrong"))
+    assert complaint is not None
+    assert complaint.problem.endswith("(401: no such key: …[31m)")
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_no_key_for_the_public_service_is_said_without_asking_it() -> None:
+    complaint = await checked(Upstream())
+    assert complaint is not None
+    assert complaint.trouble is Trouble.NO_KEY
+
+
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (lambda _: web.Response(text="<html>Log in to the hotel", content_type="text/html"), "a page answers there"),
+        (lambda _: web.Response(status=302, headers={"location": "https://example.org"}), "redirect"),
+        (lambda _: web.Response(status=404), "neither models nor messages are there (404)"),
+    ],
+    ids=["a page", "a redirect", "nothing"],
+)
+async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why: str) -> None:
+    async with answering(answer) as address:
+        complaint = await checked(Upstream(base_url=f"{address}/llm", api_key=KEY))
+    assert complaint is not None
+    assert complaint.trouble is Trouble.ADDRESS
+    assert complaint.problem.startswith(f"{address}/llm is no address of a model: ")
+    assert why in complaint.problem
+    assert complaint.do == "nanohost model set --base-url URL"
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_an_address_that_ends_where_the_api_begins_is_said_with_the_one_that_is_meant(api: MessagesApi) -> None:
+    complaint = await checked(Upstream(base_url=f"{api.base_url}/v1/", api_key=KEY))
+    assert complaint is not None
+    assert complaint.do == f"nanohost model set --base-url {api.base_url}"
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: MessagesApi) -> None:
+    async with answering(lambda _: web.Response()) as gone:
+        pass
+    nobody = await checked(Upstream(base_url=gone, api_key=KEY))
+    assert nobody is not None
+    assert nobody.trouble is Trouble.UNREACHABLE
+    assert "127.0.0.1 cannot be reached: " in nobody.problem
+    none = await checked(Upstream(base_url="http://user:secret@:99999999/x", api_key=KEY))
+    assert none is not None
+    assert none.trouble is Trouble.ADDRESS
+    assert "secret" not in none.problem
+
+
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(
+    ("status", "trouble"), [(400, None), (422, None), (401, Trouble.KEY), (405, Trouble.ADDRESS), (500, None)]
+)
+async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refuse(
+    status: int, trouble: Trouble | None
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(f"{request.method} {request.path}")
+        return web.Response(status=404 if request.method == "GET" else status)
+
+    async with answering(answer) as address:
+        complaint = await checked(Upstream(base_url=address, api_key=KEY))
+    assert (complaint.trouble if complaint else None) is trouble
+    assert asked == ["GET /v1/models", "POST /v1/messages"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 529])
+async def test_a_limit_or_a_failure_of_the_service_says_nothing_against_the_key(status: int) -> None:
+    async with answering(lambda _: web.Response(status=status)) as address:
+        assert await checked(Upstream(base_url=address, api_key=KEY)) is None
+
+
+async def test_a_key_that_no_header_can_hold_is_said() -> None:
+    async with answering(lambda _: web.Response()) as address:
+        complaint = await checked(Upstream(base_url=address, api_key="sk-\nant"))
+    assert complaint is not None
+    assert complaint.trouble is Trouble.KEY
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_an_answer_that_passes_ends_the_complaint_and_a_refusal_begins_one(
+    host: Host, api: MessagesApi, upstream: Upstream
+) -> None:
+    gateway = await host.open(upstream)
+    client = await host.session(gateway)
+    api.replies.extend([UNAUTHORIZED, OVERLOADED])
+    for trouble in (Trouble.KEY, Trouble.KEY, None):  # an overloaded service says nothing of the key
+        async with client.post(MESSAGES, json=question()) as answer:
+            await answer.read()
+        complaint = gateway.health.standing.complaint
+        assert (complaint.trouble if complaint else None) is trouble
+    assert gateway.health.standing.good_at is not None
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_who_waits_for_a_complaint_hears_of_it(host: Host, api: MessagesApi, upstream: Upstream) -> None:
+    gateway = await host.open(upstream)
+    client = await host.session(gateway)
+    waiting = asyncio.create_task(gateway.health.complained())
+    api.replies.append(UNAUTHORIZED)
+    async with client.post(MESSAGES, json=question()) as answer:
+        await answer.read()
+    async with asyncio.timeout(HANG_S):
+        assert (await waiting).trouble is Trouble.KEY
