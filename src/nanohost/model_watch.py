@@ -48,7 +48,8 @@ class ModelWatch:
                 await self._tell(complaint)
                 told = complaint
             await self._clock.sleep(AGAIN_S)
-            await self._gateway.check()
+            if await self._gateway.check() is None:
+                told = None
 
     async def tried(self, limit_s: float) -> Complaint | None:
         """What the first try found, if it ends in time."""

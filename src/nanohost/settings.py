@@ -342,7 +342,10 @@ def is_reference(value: object) -> bool:
 
 def resolved_secret(home: Path, environ: Mapping[str, str], reference: str, name: str) -> str:
     """The secret that a reference points at; `name`: what it is called in an error. Raises SettingsError."""
-    return str(Secrets(home, environ).resolved(reference, name))
+    mistakes = Mistakes(home / FILE)
+    found = Secrets(home, environ, mistakes).resolved(reference, name)
+    mistakes.check()
+    return str(found)
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, a
     assert typed.code == 0, typed.err
     assert (shell.home / "secrets" / "model-key").read_text() == f"{KEY}\n"
     assert KEY not in (shell.home / "nanohost.toml").read_text() + typed.out + typed.err
+    over = shell.types("model", "set", stdin=f"{KEY}\n", NANOHOST_AGENT_API_KEY="sk-ant-before")
+    assert "unset NANOHOST_AGENT_API_KEY" in over.out
     checked = shell.types("model", "check", **CLAUDE)
     assert (checked.code, "takes the key" in checked.out) == (0, True), checked.err
 

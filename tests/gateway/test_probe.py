@@ -141,6 +141,34 @@ async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refus
     assert asked == ["GET /v1/models", "POST /v1/messages"]
 
 
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(("status", "trouble"), [(400, None), (404, Trouble.KEY), (403, Trouble.KEY)])
+async def test_a_key_that_is_for_messages_alone_is_good(status: int, trouble: Trouble | None) -> None:
+    def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=403 if request.method == "GET" else status)
+
+    async with answering(answer) as address:
+        complaint = await checked(Upstream(base_url=address, api_key=KEY))
+    assert (complaint.trouble if complaint else None) is trouble
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_an_address_that_speaks_in_another_way_is_said(api: MessagesApi) -> None:
+    """Plain where a secured one is meant, and something that hangs up."""
+    secured = await checked(Upstream(base_url=api.base_url.replace("http:", "https:"), api_key=KEY))
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        closed = await checked(Upstream(base_url=f"http://127.0.0.1:{port}", api_key=KEY))
+    assert secured is not None
+    assert closed is not None
+    assert secured.trouble is closed.trouble is Trouble.UNREACHABLE
+    assert "closes the connection" in closed.problem
+
+
 @pytest.mark.parametrize("status", [429, 500, 529])
 async def test_a_limit_or_a_failure_of_the_service_says_nothing_against_the_key(status: int) -> None:
     async with answering(lambda _: web.Response(status=status)) as address:

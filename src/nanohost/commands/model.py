@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -17,7 +18,7 @@ from nanohost.commands.context import OfflineContext
 from nanohost.commands.show import Json
 from nanohost.errors import SettingsError, UsageError
 from nanohost.logs import scrubber
-from nanohost.settings import FILE, is_reference, load_settings, provider_for, resolved_secret
+from nanohost.settings import FILE, PREFIX, is_reference, load_settings, provider_for, resolved_secret
 
 KEY_FILE = "model-key"
 
@@ -59,7 +60,15 @@ async def _set(context: OfflineContext, arguments: Set) -> Json:
     elif arguments.key:
         values["api_key"] = arguments.key
     saved = await asyncio.to_thread(settings_file.put, home, "agent", values)
-    return {"said": said, "saved": str(saved), "next": "nanohost run: a host that runs has what it was started with"}
+    return {"said": said, "saved": str(saved), "next": _next(values)}
+
+
+def _next(values: Mapping[str, str]) -> str:
+    """What is left to do. A variable of our own goes before what the file says."""
+    over = [name for key in values if (name := f"{PREFIX}AGENT_{key.upper()}") in os.environ]
+    if over:
+        return f"unset {' '.join(over)}, which goes before the file; then nanohost run"
+    return "nanohost run: a host that runs has what it was started with"
 
 
 async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, bool]:
@@ -86,7 +95,14 @@ async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, boo
 
 def _asked_for() -> str:
     """Typed without being shown, or a line of what is piped in. Raises UsageError for nothing."""
-    given = getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline()
+    # While this waits the event loop stands still, and its own way with Ctrl-C with it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        given = getpass.getpass("the model's key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()
+    except EOFError:
+        given = ""
+    finally:
+        signal.signal(signal.SIGINT, before)
     key = given.strip().removeprefix("\ufeff").strip()
     if not key:
         raise UsageError("no key was given", hint="nanohost model set --key env:ANTHROPIC_API_KEY")

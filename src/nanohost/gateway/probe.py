@@ -25,7 +25,8 @@ MOST_BYTES = 64 * 1024
 """Of an answer that is looked at."""
 MOST_WORDS = 200
 """Characters of what the service says."""
-NO_SUCH_WAY = {404, 405, 501}
+NO_SUCH_WAY, REFUSES = {404, 405, 501}, {401, 403}
+"""HTTP statuses. A key may be for messages alone: one that no list is given for is tried with a message, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,17 @@ async def probe(http: aiohttp.ClientSession, upstream: Upstream) -> Complaint | 
         return key_unfit(upstream)
     try:
         heard = await _ask(http, upstream, "GET", MODELS)
-        if heard.status in NO_SUCH_WAY:
-            return judge_message(await _ask(http, upstream, "POST", MESSAGES), upstream)
-        return judge_models(heard, upstream)
+        if heard.status not in NO_SUCH_WAY | REFUSES:
+            return judge_models(heard, upstream)
+        return judge_message(heard, await _ask(http, upstream, "POST", MESSAGES), upstream)
     except TimeoutError:
         return unreachable(upstream, f"no answer within {TIMEOUT.total:g} s")
     except aiohttp.ClientConnectorError as error:
         return unreachable(upstream, str(error.os_error.strerror or error.os_error))
+    except aiohttp.ClientHttpProxyError as error:
+        return unreachable(upstream, f"the proxy answers {error.status}")
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        return unreachable(upstream, "it closes the connection")
     except ValueError:  # also the library's own of this kind
         return wrong_address(upstream, "it cannot be read as one")
     except (aiohttp.ClientError, OSError) as error:
@@ -69,15 +74,17 @@ def judge_models(heard: Heard, upstream: Upstream) -> Complaint | None:
     return _judged(heard, upstream)
 
 
-def judge_message(heard: Heard, upstream: Upstream) -> Complaint | None:
-    """What the answer to a message without content says, where there is no list of models."""
+def judge_message(models: Heard, heard: Heard, upstream: Upstream) -> Complaint | None:
+    """What the answer to a message without content says, after there was no list of models."""
+    if heard.status in NO_SUCH_WAY and models.status in REFUSES:
+        return _judged(models, upstream)
     if heard.status in NO_SUCH_WAY:
         return wrong_address(upstream, f"neither models nor messages are there ({heard.status})")
     return _judged(heard, upstream)
 
 
 def _judged(heard: Heard, upstream: Upstream) -> Complaint | None:
-    if heard.status in {401, 403}:
+    if heard.status in REFUSES:
         return key_refused(upstream, heard.status, heard.words)
     if 300 <= heard.status < 400:
         return wrong_address(upstream, "it answers with a redirect, which is never followed")
