@@ -49,6 +49,7 @@ def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, a
     assert wrong.code == 1
     assert "127.0.0.1 refuses the key for the model (401: invalid x-api-key)" in wrong.err
     assert "nanohost model set" in wrong.err
+    assert wrong.err.count("refuses the key") == 1, "the log says no more of it"
     assert not (shell.home / "nanohost.toml").exists()
     right = shell.types("model", "set", "--base-url", address, ANTHROPIC_API_KEY=KEY)
     assert right.code == 0, right.err

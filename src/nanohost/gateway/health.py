@@ -104,7 +104,7 @@ class Health:
         before = self.standing.complaint
         if before is not None and before.trouble is complaint.trouble:
             return
-        log.error("model_wrong", problem=complaint.problem, hint=complaint.do)
+        log.warning("model_wrong", problem=complaint.problem, hint=complaint.do)
         self.standing = Standing(complaint=complaint, since=self._clock.now(), good_at=self.standing.good_at)
         self._event.set()
 
