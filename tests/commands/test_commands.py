@@ -18,14 +18,15 @@ from nanohost.commands.registry import commands
 from nanohost.commands.show import as_json
 from nanohost.errors import UsageError
 from nanohost.home import Home
-from nanohost.model import ApprovalId, EngageMode, SessionMode
+from nanohost.model import ApprovalId, EngageMode, SessionId, SessionMode
 from nanohost.settings import Settings
-from nanohost.store import approvals, events, sessions, wirings
+from nanohost.store import agent_groups, approvals, events, sessions, wirings
 from nanohost.store.approvals import Approval
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.rows import Origin
 from tests.commands.conftest import Operator
+from tests.commands.filled import fill
 
 CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
 
@@ -84,6 +85,75 @@ async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) ->
     assert "already" in str(await refusal(operator, "groups create", folder="work"))
     assert (await refusal(operator, "groups show", folder="wrok")).hint == "work"
     assert (await refusal(operator, "groups show", folder="zebra")).hint == "nanohost groups create zebra"
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_an_agent_group_is_changed_one_thing_at_a_time(operator: Operator) -> None:
+    made = await operator.asks("groups create", folder="work", name="Ada", model="large")
+    for change in ({"name": "Bea"}, {"provider": "demo"}, {"model": "small"}):
+        before = await operator.asks("groups get", folder="work")
+        told = await operator.asks("groups update", folder="work", **change)
+        assert await operator.asks("groups get", folder="work") == {**before, **change}
+        assert told["next"]
+    back = await operator.asks("groups update", folder="work", provider="default", model="default")
+    assert (back["provider"], back["model"], back["id"]) == (None, None, made["id"])
+    error = await refusal(operator, "groups update", folder="work")
+    assert (str(error), error.hint) == ("nothing is to be changed", "nanohost groups update --help")
+    assert (await refusal(operator, "groups update", folder="wrok", model="x")).hint == "work"
+    [last, *_] = await operator.asks("audit list", what="groups")
+    assert (last["what"], last["about"], last["details"]["model"]) == ("groups.update", "work", "default")
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_deleted_agent_group_is_in_no_chat_and_no_list_and_its_files_are_kept(operator: Operator) -> None:
+    await fill(operator)
+    session = await a_session(operator)
+    await operator.asks("tasks create", session=session, at="in 10m", prompt="look")
+    note = operator.context.home.groups / "main" / "note.md"
+    note.write_text("milk")
+    gone = await operator.asks("groups delete", folder="main")
+    assert (gone["deleted"], gone["chats"], gone["tasks"]) == ("main", 1, 1)
+    assert note.read_text() == "milk"
+    for words in ("groups list", "wirings list", "members list", "destinations list", "rules list", "tasks list"):
+        assert await operator.asks(words) == [], words
+    assert [one["status"] for one in await operator.asks("approvals list")] == ["withdrawn"]
+    [kept] = await operator.asks("sessions list")
+    assert kept["group"] == "main"
+    assert (await operator.asks("audit list", what="groups.delete"))[0]["about"] == "main"
+    assert "there is no agent group 'main'" in str(await refusal(operator, "groups delete", folder="main"))
+
+
+async def test_an_agent_group_that_was_deleted_is_made_again_with_what_it_had(operator: Operator) -> None:
+    await fill(operator)
+    session = await a_session(operator)
+    was = await operator.asks("groups get", folder="main")
+    await operator.asks("groups delete", folder="main")
+    again = await operator.asks("groups create", folder="main", model="large")
+    assert (again["id"], again["model"]) == (was["id"], "large")
+    assert (await operator.asks("sessions show", id=session))["group"] == "main"
+    assert "already" in str(await refusal(operator, "groups create", folder="main"))
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_an_agent_group_at_work_is_not_deleted(operator: Operator) -> None:
+    await fill(operator)
+    session, now = SessionId(await a_session(operator)), operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        await sessions.make_due(tx, session, at=now, now=now)
+    error = await refusal(operator, "groups delete", folder="main")
+    assert session in str(error)
+    assert f"nanohost sessions stop {session}" in error.hint
+    assert len(await operator.asks("wirings list")) == 1
+
+
+async def a_session(operator: Operator) -> str:
+    """A conversation of the agent main, at rest."""
+    main = await agent_groups.find(operator.context.store, "main")
+    assert main is not None
+    async with operator.context.store.transaction() as tx:
+        return await sessions.add(
+            tx, agent_group=main.id, messaging_group=None, thread_id=None, now=operator.context.clock.now()
+        )
 
 
 # --- wirings ----------------------------------------------------------------------------------------------------

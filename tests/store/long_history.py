@@ -148,6 +148,7 @@ _NAMED: Mapping[str, object] = {
     "turn_id": "t1", "event_kind": "message", "platform_message_id": "none", "notice_id": "none", "event": 1,
     "role": "member", "trigger": 1, "up_to_seq": 1, "tries": 1, "only": 1, "again": 1, "reason": "x", "ended_by": "x",
     "thread": "t2", "wiring": 1, "agent_group": "main", "content": 20_000, "cut": "", "model": None, "choice": None,
+    "provider": None,
     "outcome": "x", "problem": None, "who": "x", "used_by": None, "receipt": "[]", "unknown_sender": "public",
     "is_group": 1, "answer": "x", "ended": 0, "out_cursor": 1, "ack_cursor": 1, "runtime": "x", "runtime_state": "{}",
     "all": 0, "counted": 0, "engage_mode": "pattern", "engage_pattern": ".", "session_mode": "shared", "priority": 0,

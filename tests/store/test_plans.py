@@ -38,6 +38,7 @@ BOUNDED = {
 }
 """Plans with a scan or a sort that is bounded by something else than an index."""
 HEAVY = {
+    "store.agent_groups.DELETE_RULES": "an operator deletes an agent, with all that was decided about it",
     "store.wirings.DELETE_ROUTES": "an operator deletes a wiring, with all that it ever did",
     "store.moved_chats.SESSIONS": "a chat moves, once, to one that an operator has set up already",
 }
@@ -45,6 +46,7 @@ HEAVY = {
 A_BATCH = "takes the first of the oldest, a batch at a time"
 LOOKS_FOR_ONE = "SQLite looks for one row that refers to it"
 MANY_BEHIND = {
+    "store.agent_groups.DELETE_RULES": "see HEAVY",
     "store.actions.IN_VAIN": "counts those of one hour, see OF_AN_HOUR",
     "store.actions.BAD_BEFORE": "counts those of ten minutes, and no more than matter",
     "store.aged.AGED_EVENTS": A_BATCH,

@@ -1,16 +1,30 @@
-"""Agent groups: list, show, create."""
+"""Agent groups: list, show, create, update, delete, restart."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
 from pydantic import Field
 
+from nanohost.aftermath import Aftermath
+from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import ensure_group, known_group
 from nanohost.commands.show import Json, plain
+from nanohost.commands.wirings import take_out
 from nanohost.errors import UsageError
-from nanohost.store import agent_groups, sessions
+from nanohost.model import AgentGroup
+from nanohost.store import agent_groups, approvals, audit, sessions
+from nanohost.store.audit import AuditOutcome
+from nanohost.store.database import Transaction
+from nanohost.tasks import changes as tasks
+
+DEFAULT = "default"
+"""What is typed for a provider or a model to have the host's setting decide again."""
 
 
 class List(Arguments):
@@ -26,6 +40,21 @@ class Create(Arguments):
     name: str | None = Field(None, description="what the agent is called (default: the folder's name)")
     provider: str | None = Field(None, pattern="^(claude|demo|scripted)$", description="claude or demo")
     model: str | None = Field(None, description="a model's name (default: the setting)")
+
+
+class Update(Arguments):
+    folder: str = Field(description="the folder's name")
+    name: str | None = Field(None, min_length=1, description="what the agent is called")
+    provider: str | None = Field(
+        None,
+        pattern=f"^(claude|demo|scripted|{DEFAULT})$",
+        description=f"claude or demo, or {DEFAULT}: what the setting says",
+    )
+    model: str | None = Field(None, min_length=1, description=f"a model's name, or {DEFAULT}: what the setting says")
+
+
+class Delete(Arguments):
+    folder: str = Field(description="the folder's name")
 
 
 class Restart(Arguments):
@@ -69,6 +98,94 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
     return plain(group)
 
 
+async def _update(context: CommandContext, arguments: Update) -> Json:
+    given: dict[str, Any] = arguments.model_dump(exclude={"folder"}, exclude_none=True)
+    if not given:
+        raise UsageError("nothing is to be changed", hint="nanohost groups update --help")
+    async with context.store.transaction() as tx:
+        was = await known_group(tx, arguments.folder)
+        group = replace(
+            was,
+            name=arguments.name or was.name,
+            provider=_chosen(arguments.provider, was.provider),
+            model=_chosen(arguments.model, was.model),
+        )
+        await agent_groups.change(tx, group)
+        await _record(context, tx, "groups.update", group, given)
+    return {**_shown(group), "next": _next(group, given)}
+
+
+def _chosen(typed: str | None, before: str | None) -> str | None:
+    """None: what the host's setting says."""
+    return before if typed is None else (None if typed == DEFAULT else typed)
+
+
+def _next(group: AgentGroup, given: Any) -> str:
+    """When it counts. The name is for people: the agent knows itself by its CLAUDE.md."""
+    said = []
+    if "provider" in given or "model" in given:
+        said.append(f"for each conversation's next container; at once with nanohost groups restart {group.folder}")
+    if "name" in given:
+        said.append(f"what the agent is told of its name is in groups/{group.folder}/CLAUDE.md")
+    return "; ".join(said)
+
+
+async def _delete(context: CommandContext, arguments: Delete) -> Json:
+    now, aftermath = context.clock.now(), Aftermath()
+    async with context.store.transaction() as tx:
+        group = await known_group(tx, arguments.folder)
+        await _refuse_at_work(tx, group)
+        for wiring in (wired := await agent_groups.wirings(tx, group.id)):
+            await take_out(tx, wiring, now)
+        for task in (planned := await agent_groups.open_tasks(tx, group.id)):
+            await tasks.cancel(tx, task, now, reason=f"the agent group {group.folder} was deleted")
+        await agent_groups.delete(tx, group.id, now)
+        await _record(context, tx, "groups.delete", group, {})
+        await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone), aftermath=aftermath)
+    if context.live is not None:
+        context.live.follow(aftermath)
+    return {
+        "deleted": group.folder,
+        "chats": len(wired),
+        "tasks": len(planned),
+        "kept": f"{context.home.groups / group.folder} and its conversations, for nanohost groups create"
+        f" {group.folder}; delete the folder if nobody is to have it",
+    }
+
+
+async def _refuse_at_work(tx: Transaction, group: AgentGroup) -> None:
+    """What is under way would be answered by an agent that is not there any more."""
+    if working := await agent_groups.at_work(tx, group.id):
+        raise UsageError(
+            f"{group.folder} has a container that runs, or work to do, in session {working[0]}",
+            hint=f"nanohost sessions stop {working[0]}, or wait until it is done",
+        )
+    for asked in await approvals.all_open(tx):
+        if asked.session_id is not None and asked.agent_group_id == group.id:
+            raise UsageError(
+                f"a request of {group.folder} waits for approval", hint=f"nanohost approvals deny {asked.id}"
+            )
+
+
+async def _record(context: CommandContext, tx: Transaction, what: str, group: AgentGroup, details: Any) -> None:
+    await audit.record(
+        tx,
+        who=context.who,
+        what=what,
+        about=group.folder,
+        origin=audit.LOCAL,
+        outcome=AuditOutcome.DONE,
+        now=context.clock.now(),
+        details=details,
+    )
+
+
+def _shown(group: AgentGroup) -> dict[str, Json]:
+    row = plain(group)
+    assert isinstance(row, dict), "a row"
+    return row
+
+
 COMMANDS = (
     Command(words="groups list", help="list agent groups", example="nanohost groups list", arguments=List, run=_list),
     Command(
@@ -77,6 +194,30 @@ COMMANDS = (
         example="nanohost groups show main",
         arguments=Show,
         run=_show,
+        positional=("folder",),
+    ),
+    Command(
+        words="groups get",
+        help="show one agent group",
+        example="nanohost groups get main",
+        arguments=Show,
+        run=_show,
+        positional=("folder",),
+    ),
+    Command(
+        words="groups update",
+        help="change an agent group's name, provider or model",
+        example="nanohost groups update main --model claude-opus-4-5",
+        arguments=Update,
+        run=_update,
+        positional=("folder",),
+    ),
+    Command(
+        words="groups delete",
+        help="take an agent group out of all chats, with its roles, rules and tasks; its files are kept",
+        example="nanohost groups delete work",
+        arguments=Delete,
+        run=_delete,
         positional=("folder",),
     ),
     Command(

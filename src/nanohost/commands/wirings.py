@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from pydantic import Field
 
@@ -162,13 +163,18 @@ async def _update(context: CommandContext, tx: Transaction, arguments: Update) -
 
 
 async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> Deleted | None:
-    wiring = await wirings.find(tx, WiringId(arguments.id))
+    return await take_out(tx, WiringId(arguments.id), context.clock.now())
+
+
+async def take_out(tx: Transaction, id: WiringId, now: datetime) -> Deleted | None:
+    """The agent takes part in the chat no more; what waited for it there is counted. None: there is no such wiring."""
+    wiring = await wirings.find(tx, id)
     if wiring is None:
         return None
     was = await _described(tx, wiring)
     for event in await routes.unsettled(tx, wiring.id):
         lost = await events.get(tx, event)
-        await dropped.count(tx, lost.chat, lost.user, UNWIRED, now=context.clock.now(), agent_group=was.group)
+        await dropped.count(tx, lost.chat, lost.user, UNWIRED, now=now, agent_group=was.group)
     await wirings.delete(tx, wiring.id)
     return Deleted(deleted=was.id, channel=was.channel, chat=was.chat, group=was.group)
 

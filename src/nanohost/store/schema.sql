@@ -21,7 +21,8 @@ CREATE TABLE agent_groups (
     name       TEXT NOT NULL,
     provider   TEXT,                        -- NULL: the host's setting
     model      TEXT,                        -- NULL: the host's setting
-    created_at TEXT NOT NULL
+    created_at TEXT NOT NULL,
+    deleted_at TEXT                         -- NULL: it is in use
 ) STRICT;
 
 CREATE TABLE messaging_groups (
