@@ -83,3 +83,19 @@ def test_each_test_that_the_security_page_names_exists() -> None:
         if f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8"):
             missing.append(f"{file}::{test}")
     assert missing == []
+
+
+SET_UP = ("channels add", "nanohost run", "nanohost pair")
+"""In the order that works: nothing is there to be started, or to be heard, before."""
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "channels").glob("*.md")), ids=lambda page: page.stem)
+def test_a_channels_page_says_what_to_type_in_the_order_that_works(page: Path) -> None:
+    steps = page.read_text(encoding="utf-8").split("## From nothing to the first message\n")[1].split("\n## ")[0]
+    numbers = [int(number) for number in re.findall(r"^(\d+)\. ", steps, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    first = [steps.index(words) for words in SET_UP]
+    assert first == sorted(first)
+    for table in re.findall(r"```toml\n(.*?)```", steps, re.DOTALL):
+        assert "env:" not in table
+        assert steps.index(table) > first[0], "the command writes it"

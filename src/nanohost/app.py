@@ -586,7 +586,7 @@ async def _watch_store(ground: Ground) -> None:
 
 
 def _wanted(settings: Settings, parts: Parts) -> list[Wanted]:
-    found = {(c.name, c.instance): c.settings for c in channel_instances(settings)}
+    found = {(c.name, c.instance): c.settings for c in channel_instances(settings) if c.enabled}
     found.setdefault(TERMINAL, {})
     return [
         Wanted(name=name, instance=instance, settings=table)

@@ -26,6 +26,8 @@ from nanohost.toml_lines import read_statements
 
 FILE = "nanohost.toml"
 PREFIX = "NANOHOST_"
+ENABLED = "enabled"
+"""The one key of a channel's table that is the host's: with false the channel is set up, and not started."""
 NOT_SETTINGS = frozenset(
     {
         "NANOHOST_CRASH_AT",
@@ -267,11 +269,13 @@ SECTIONS: Mapping[str, type[Section]] = {"host": HostSettings, "agent": AgentSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelInstance:
-    """One bot account: [channels.NAME] is the instance `default`, [channels.NAME.INSTANCE] another."""
+    """One bot account: [channels.NAME] is the instance `default`, [channels.NAME.INSTANCE] another. One that is not
+    `enabled` is set up, and not started."""
 
     name: str
     instance: str
     settings: Mapping[str, object] = field(repr=False)
+    enabled: bool = True
 
 
 def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:
@@ -287,6 +291,7 @@ def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bo
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
             with _collected(mistakes):
                 _override(table, variable, text)
+    _check_enabled(_section(table, "channels"), mistakes)
     _section(table, "host").setdefault("timezone", _machine_timezone(environ))
     _agent_defaults(_section(table, "agent"), environ)
     if resolve_secrets:
@@ -322,9 +327,18 @@ def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
         tables = {key: cast("Table", value) for key, value in table.items() if isinstance(value, dict)}
         plain = {key: value for key, value in table.items() if key not in tables}
         if plain or not tables:
-            found.append(ChannelInstance(name=name, instance="default", settings=plain))
-        found += [ChannelInstance(name=name, instance=key, settings=value) for key, value in tables.items()]
+            found.append(_instance(name, "default", plain))
+        found += [_instance(name, key, value) for key, value in tables.items()]
     return tuple(found)
+
+
+def _instance(name: str, instance: str, table: Table) -> ChannelInstance:
+    settings = {key: value for key, value in table.items() if key != ENABLED}
+    return ChannelInstance(name=name, instance=instance, settings=settings, enabled=_is_enabled(table))
+
+
+def _is_enabled(table: Mapping[str, object]) -> bool:
+    return table.get(ENABLED, True) not in (False, "false")
 
 
 def resolved_channel(home: Path, environ: Mapping[str, str], name: str, table: Mapping[str, object]) -> Table:
@@ -333,6 +347,11 @@ def resolved_channel(home: Path, environ: Mapping[str, str], name: str, table: M
     _resolve_table(found, f"channels.{name}", Secrets(home, environ, mistakes))
     mistakes.check()
     return found
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key of a channel's table sounds like one that holds a secret."""
+    return _SECRET_KEY.search(key) is not None
 
 
 def is_reference(value: object) -> bool:
@@ -352,7 +371,7 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     """The values that must never be seen: the model's key and all strings of channel tables that look like secrets."""
     secrets = [settings.agent.api_key.get_secret_value()] if settings.agent.api_key else []
     for channel in channel_instances(settings):
-        secrets += [str(value) for key, value in channel.settings.items() if _SECRET_KEY.search(key)]
+        secrets += [str(value) for key, value in channel.settings.items() if is_secret(key)]
     return tuple(secret for secret in secrets if secret)
 
 
@@ -418,6 +437,16 @@ def _drop_wrong_channels(channels: Table, mistakes: Mistakes) -> None:
         place = f"channels.{name}"
         mistakes.at_key(place, f"{place} is not a table", hint=f"begin it with a line [{place}]")
         del channels[name]
+
+
+def _check_enabled(channels: Table, mistakes: Mistakes) -> None:
+    for name, table in channels.items():
+        inner = cast("Table", table) if isinstance(table, dict) else {}
+        for key, found in ((name, inner), *((f"{name}.{key}", one) for key, one in inner.items())):
+            if isinstance(found, dict) and found.get(ENABLED, True) not in (True, False, "true", "false"):
+                place = f"channels.{key}.{ENABLED}"
+                mistakes.at_key(place, f"{place} is {_shown(found[ENABLED])}", hint="wanted: true or false")
+                del found[ENABLED]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -506,11 +535,12 @@ def _resolve_secrets(table: Table, secrets: Secrets) -> None:
 
 
 def _resolve_table(table: Table, path: str, secrets: Secrets) -> None:
+    """What is not enabled needs no secrets, and may have lost them."""
     for key, value in table.items():
         if isinstance(value, dict):
             _resolve_table(value, f"{path}.{key}", secrets)
-        else:
-            table[key] = secrets.resolved(value, f"{path}.{key}", is_secret=bool(_SECRET_KEY.search(key)))
+        elif _is_enabled(table):
+            table[key] = secrets.resolved(value, f"{path}.{key}", is_secret=is_secret(key))
 
 
 # --- words ------------------------------------------------------------------------------------------------------

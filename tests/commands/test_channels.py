@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from nanohost.channel_api import Condition
 from nanohost.channels.connections import Connections
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import discover
-from nanohost.commands.channel_setup import as_toml, completed, given, save
-from nanohost.errors import ChannelLoadError, UsageError
-from nanohost.settings import load_settings
+from nanohost.commands.channel_file import add, as_toml
+from nanohost.commands.channel_setup import completed, given
+from nanohost.errors import ChannelLoadError, SettingsError, UsageError
+from nanohost.settings import channel_instances, load_settings
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.simulated import find as find_simulator
 from nanohost.testing.simulated import serve
@@ -90,7 +92,138 @@ async def test_a_second_instance_stands_beside_the_first(pigeon: Operator) -> No
     settings = load_settings(pigeon.context.home.root, {})
     assert settings.channels == {"pigeon": {"token": "coo", "work": {"token": "coo"}}}
     with pytest.raises(UsageError, match="has no place for a table"):
-        await pigeon.asks("channels add", name="pigeon", settings="token=coo")
+        await pigeon.asks("channels add", name="pigeon", settings="token=other", anyway=True)
+    assert load_settings(pigeon.context.home.root, {}).channels == settings.channels
+
+
+async def test_a_secret_that_is_typed_is_kept_in_a_file_for_its_owner_alone(pigeon: Operator) -> None:
+    for name in ("pigeon", "pigeon:work"):
+        await pigeon.asks("channels add", name=name, settings="token=coo loft=here")
+    assert "coo" not in written(pigeon).read_text()
+    table = tomllib.loads(written(pigeon).read_text())["channels"]["pigeon"]
+    assert (table["token"], table["loft"]) == ("file:secrets/pigeon.token", "here")
+    assert table["work"]["token"] == "file:secrets/pigeon.work.token"
+    for reference in (table["token"], table["work"]["token"]):
+        file = pigeon.context.home.root / reference.removeprefix("file:")
+        assert (file.read_text(), file.stat().st_mode & 0o777) == ("coo\n", 0o600)
+        assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+# --- changed later ------------------------------------------------------------------------------------------------
+
+HAND_WRITTEN = """\
+# mine
+[host]
+runtime = "process"   # for now
+
+[channels.pigeon]
+# the loft behind the house
+loft = "here"  # east wing
+token = "env:LOFT_TOKEN"
+
+# the other one
+[channels.pigeon.work]
+token = "coo"
+"""
+
+
+@pytest.fixture
+def kept(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> Operator:
+    written(pigeon).write_text(HAND_WRITTEN)
+    monkeypatch.setenv("LOFT_TOKEN", "coo")
+    return pigeon
+
+
+async def test_a_setting_of_a_channel_is_changed_and_all_else_stays_as_it_was_written(kept: Operator) -> None:
+    said = await kept.asks("channels update", name="pigeon", settings="loft=there size=7")
+    assert said["said"] == "We are a pigeon of there."
+    expected = HAND_WRITTEN.replace('loft = "here"  # east wing', 'loft = "there"').replace(
+        'token = "env:LOFT_TOKEN"\n', 'token = "env:LOFT_TOKEN"\nsize = "7"\n'
+    )
+    assert written(kept).read_text() == expected
+    await kept.asks("channels update", name="pigeon", settings="size= loft=")
+    table = tomllib.loads(written(kept).read_text())["channels"]["pigeon"]
+    assert table == {"token": "env:LOFT_TOKEN", "work": {"token": "coo"}}
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_change_that_does_not_work_changes_nothing(kept: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(ChannelLoadError, match="the loft does not know this token"):
+        await kept.asks("channels update", name="pigeon:work", settings="token=wrong")
+    with pytest.raises(UsageError, match="token cannot be left out"):
+        await kept.asks("channels update", name="pigeon", settings="token=")
+    with pytest.raises(UsageError, match="nothing is to be changed"):
+        await kept.asks("channels update", name="pigeon")
+    with pytest.raises(UsageError, match="is not set up"):
+        await kept.asks("channels update", name="pigeon:third", settings="token=coo")
+    assert written(kept).read_text() == HAND_WRITTEN
+    assert not (kept.context.home.root / "secrets").exists()
+
+
+async def test_a_new_secret_takes_the_place_of_the_one_in_the_file(kept: Operator) -> None:
+    await kept.asks("channels update", name="pigeon:work", settings="token=bad", anyway=True)
+    await kept.asks("channels update", name="pigeon:work", settings="token=coo")
+    assert load_settings(kept.context.home.root, {"LOFT_TOKEN": "x"}).channels["pigeon"]["work"] == {"token": "coo"}
+    assert (kept.context.home.root / "secrets" / "pigeon.work.token").read_text() == "coo\n"
+
+
+async def test_a_channel_that_is_disabled_is_set_up_and_not_started(
+    kept: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept.asks("channels disable", name="pigeon")
+    monkeypatch.delenv("LOFT_TOKEN")
+    settings = load_settings(kept.context.home.root, {})  # what is not started needs no secret
+    assert [(one.instance, one.enabled) for one in channel_instances(settings)] == [("default", False), ("work", True)]
+    later = Operator(replace(kept.context, settings=settings))
+    rows = {row["name"]: row for row in await later.asks("channels list")}
+    assert rows["pigeon"]["instances"] == "default: disabled, work: set up"
+    with pytest.raises(UsageError, match="pigeon:default is disabled") as refused:
+        await later.asks("pair", channel="pigeon")
+    assert refused.value.hint == "nanohost channels enable pigeon"
+    with pytest.raises(UsageError, match="disabled already"):
+        await kept.asks("channels disable", name="pigeon")
+    monkeypatch.setenv("LOFT_TOKEN", "coo")
+    assert "But it is disabled" in (await kept.asks("channels check", name="pigeon"))["said"]
+    await kept.asks("channels enable", name="pigeon")
+    assert written(kept).read_text() == HAND_WRITTEN
+
+
+async def test_a_channel_is_removed_with_the_secrets_that_were_kept_for_it(kept: Operator) -> None:
+    await kept.asks("channels update", name="pigeon:work", settings="token=bad", anyway=True)
+    await kept.asks("channels remove", name="pigeon:work")
+    assert list((kept.context.home.root / "secrets").iterdir()) == []
+    assert tomllib.loads(written(kept).read_text())["channels"] == {
+        "pigeon": {"loft": "here", "token": "env:LOFT_TOKEN"}
+    }
+    await kept.asks("channels remove", name="pigeon")
+    assert tomllib.loads(written(kept).read_text()) == {"host": {"runtime": "process"}}
+    with pytest.raises(UsageError, match="is not set up"):
+        await kept.asks("channels remove", name="pigeon")
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(
+    "text",
+    [
+        'channels.pigeon = { token = "coo" }\n',
+        '[channels]\npigeon.token = "coo"\n',
+        '[channels.pigeon]\ntoken = """\ncoo"""\nloft = """\n[channels.pigeon]\n"""\n',
+    ],
+)
+async def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(pigeon: Operator, text: str) -> None:
+    written(pigeon).write_text(text)
+    for words, more in (("update", {"settings": "loft=there"}), ("disable", {}), ("remove", {})):
+        with pytest.raises(UsageError, match="in a way that no command can change safely"):
+            await pigeon.asks(f"channels {words}", name="pigeon", **more)
+        assert written(pigeon).read_text() == text
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_enabled_is_yes_or_no_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "nanohost.toml").write_text('[channels.pigeon.work]\nenabled = "no"\n')
+    with pytest.raises(SettingsError, match=r'channels\.pigeon\.work\.enabled is "no"'):
+        load_settings(tmp_path, {})
 
 
 @pytest.mark.behaviour("OP-05")
@@ -123,7 +256,7 @@ def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> 
     (tmp_path / "home").mkdir()
     link = tmp_path / "home" / "nanohost.toml"
     link.symlink_to(there)
-    save(tmp_path / "home", "pigeon", "work", {"token": "coo"})
+    add(tmp_path / "home", "pigeon", "work", {"token": "coo"})
     assert link.is_symlink()
     assert tomllib.loads(there.read_text())["channels"]["pigeon"]["work"] == {"token": "coo"}
     after = there.stat()

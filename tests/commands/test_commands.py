@@ -182,7 +182,7 @@ async def test_a_wiring_of_a_channel_that_cannot_be_heard_says_what_is_missing(o
     assert "missing: there is no channel smoke-signals yet" in shown
     assert "unless --unknown public" in shown, "a sentence is shown whole"
     other = await operator.asks("wirings create", channel="terminal:two", chat="1", group="main")
-    assert "[channels.terminal.two]" in other["missing"]
+    assert "nanohost channels add terminal:two" in other["missing"]
     assert "missing" not in await operator.asks("wirings create", channel="terminal", chat="1", group="work")
 
 

@@ -1,31 +1,25 @@
-"""A channel is set up: its settings are asked for, tried, and written to nanohost.toml, in this order.
+"""A channel is set up: its settings are asked for and tried, before they are written (channel_file.py).
 
-Nothing is saved that does not work, unless the operator says so; what stood in the file before stays as it was. The
-file is for its owner alone, since it may hold secrets.
+Nothing is saved that does not work, unless the operator says so.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import getpass
-import json
-import os
 import re
 import shlex
 import signal
-import stat
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nanohost.channel_api import Channel, ChannelContext, ChannelError, Checks
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import Available, load
 from nanohost.errors import ChannelLoadError, UsageError
-from nanohost.settings import FILE
 
 Table = Mapping[str, object]
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
@@ -71,6 +65,33 @@ def completed(settings: Sequence[Setting], values: Mapping[str, str], ask: Calla
             hint = misspelt(settings, table) or f'--settings "{setting.name}=…"'
             raise UsageError(f"{setting.name} has to be given: {setting.help}", hint=hint)
     return table
+
+
+def updated(
+    settings: Sequence[Setting], before: Table, values: Mapping[str, str], ask: Callable[[Setting], str]
+) -> Table:
+    """The table with what was given in place of what it holds, or, if nothing was, what `ask` is told: nothing leaves
+    a setting as it is. Given as nothing, a key goes."""
+    known = {setting.name: setting for setting in settings}
+    answers = dict(values) or {
+        setting.name: answer
+        for setting in settings
+        if _is_of_use(setting, before, known) and (answer := ask(_with_default(setting, before)).strip())
+    }
+    changes = {name: _typed(value, known.get(name)) for name, value in answers.items()}
+    table = {name: value for name, value in {**before, **changes}.items() if value != ""}
+    for setting in settings:
+        if setting.default is None and setting.name not in table and _is_of_use(setting, table, known):
+            raise UsageError(
+                f"{setting.name} cannot be left out: {setting.help}", hint=f'--settings "{setting.name}=…"'
+            )
+    return table
+
+
+def _with_default(setting: Setting, before: Table) -> Setting:
+    """As it is asked for when it may stay as it is: what it is now is shown, unless it is secret."""
+    kept = "as it is" if setting.secret else before.get(setting.name, setting.default)
+    return replace(setting, default=str(kept) if kept is not None else None)
 
 
 def misspelt(settings: Sequence[Setting], table: Table) -> str:
@@ -122,39 +143,6 @@ async def tried(entry: Available, instance: str, settings: Table, home: Path) ->
             ) from error
 
 
-def save(home: Path, name: str, instance: str, table: Table) -> Path:
-    """Add the table to nanohost.toml. Raises UsageError when it is there, or the file does not take one more."""
-    path = (home / FILE).resolve()
-    before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
-    key = f"channels.{name}" if instance == "default" else f"channels.{name}.{instance}"
-    if before and not before.endswith("\n"):
-        before += "\n"
-    after = before + ("\n" if before else "") + as_toml(key, table)
-    try:
-        tomllib.loads(after)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(
-            f"{path} has no place for a table [{key}]: {error}", hint=f"if it is there already, edit it in {path}"
-        ) from error
-    _replace(path, after)
-    return path
-
-
-def as_toml(key: str, table: Table) -> str:
-    """A table as it stands in the file."""
-    lines = [f"{name} = {_value(value)}" for name, value in table.items()]
-    return "\n".join([f"[{key}]", *lines]) + "\n"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    # A TOML string of one line is a JSON string, but for DEL.
-    return (
-        str(value) if isinstance(value, int) else json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
-    )
-
-
 def _is_of_use(setting: Setting, table: Table, known: Mapping[str, Setting]) -> bool:
     """Whether the key that it depends on has the value that it needs."""
     key, _, wanted = setting.only_if.partition("=")
@@ -169,22 +157,6 @@ def _typed(value: str, setting: Setting | None) -> object:
         return value == "true"
     if isinstance(default, (int, float)) and re.fullmatch(r"-?[0-9]+", value):
         return int(value)
+    if isinstance(default, (int, float)) and re.fullmatch(r"-?[0-9]+\.[0-9]+", value):
+        return float(value)
     return value
-
-
-def _replace(path: Path, text: str) -> None:
-    """The whole file or none of it, readable by its owner alone: the one it had, where root writes for another."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".nanohost-toml-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), stat.S_IRUSR | stat.S_IWUSR)
-            if os.geteuid() == 0:
-                owner = (path if path.exists() else path.parent).stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise

@@ -1,4 +1,4 @@
-"""Channels: which there are, how they stand, setting one up, trying one."""
+"""Channels: which there are, how they stand, setting one up, trying it, changing it, taking it out."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 from pydantic import Field
 
 from nanohost.arguments import Arguments
-from nanohost.channels.loader import Catalogue, discover
-from nanohost.commands import channel_setup
+from nanohost.channels.header import Setting
+from nanohost.channels.loader import Available, Catalogue, discover
+from nanohost.commands import channel_file, channel_setup
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext, OfflineContext
 from nanohost.commands.setup import TERMINAL
 from nanohost.commands.show import Json
 from nanohost.errors import UsageError
 from nanohost.logs import scrubber
-from nanohost.settings import FILE, channel_instances, load_settings, resolved_channel
+from nanohost.settings import ENABLED, FILE, ChannelInstance, channel_instances, load_settings, resolved_channel
+
+AT_THE_NEXT_START = "it counts from the host's next start: end nanohost run, and start it again"
 
 
 class List(Arguments):
@@ -33,6 +38,13 @@ class Check(Arguments):
 
 class Add(Check):
     settings: str = Field("", description='what would be asked for, as "key=value key=value"; a secret as env:NAME')
+    anyway: bool = Field(False, description="save it though the platform does not accept it, or cannot be asked")
+
+
+class Update(Check):
+    settings: str = Field(
+        "", description='what is to change, as "key=value key=value"; "key=" takes one out (default: all are asked for)'
+    )
     anyway: bool = Field(False, description="save it though the platform does not accept it, or cannot be asked")
 
 
@@ -55,7 +67,7 @@ def _states(context: CommandContext) -> Mapping[str, str]:
             found[str(row["name"])].append(f"{row['instance']}: {row['state']}{detail}")
     if context.live is None:
         for one in channel_instances(context.settings):
-            found[one.name].append(f"{one.instance}: set up")
+            found[one.name].append(f"{one.instance}: {'set up' if one.enabled else 'disabled'}")
     return {name: ", ".join(states) for name, states in found.items()}
 
 
@@ -90,17 +102,28 @@ async def _check(context: OfflineContext, arguments: Check) -> Json:
     if (name, instance) == TERMINAL:
         return {"channel": f"{name}:{instance}", "said": "it is always switched on, and has nothing to set up"}
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
-    settings = load_settings(context.home.root, os.environ)
-    tables = {(one.name, one.instance): one.settings for one in channel_instances(settings)}
-    if (name, instance) not in tables:
-        raise UsageError(
-            f"{name}:{instance} is not set up in {context.home.root / FILE}",
-            hint=f"nanohost channels add {arguments.name}",
-        )
-    table = tables[name, instance]
+    one = _set_up(context, arguments.name)
+    table = resolved_channel(context.home.root, os.environ, name, one.settings)
     said = await channel_setup.tried(entry, instance, table, context.home.root)
     doubt = channel_setup.misspelt(entry.settings, table)
-    return {"channel": f"{name}:{instance}", "said": f"{said} But {doubt}" if doubt else said}
+    said = f"{said} But {doubt}" if doubt else said
+    if not one.enabled:
+        said += f" But it is disabled: nanohost channels enable {arguments.name}"
+    return {"channel": f"{name}:{instance}", "said": said}
+
+
+def _set_up(context: OfflineContext, named: str) -> ChannelInstance:
+    """The instance as it is set up, with its secrets as they are written. Raises UsageError if it is not."""
+    name, instance = channel_setup.named(named)
+    if (name, instance) == TERMINAL:
+        raise UsageError("the terminal is always switched on, and has nothing to set up", hint="nanohost chat")
+    settings = load_settings(context.home.root, os.environ, resolve_secrets=False)
+    for one in channel_instances(settings):
+        if (one.name, one.instance) == (name, instance):
+            return one
+    raise UsageError(
+        f"{name}:{instance} is not set up in {context.home.root / FILE}", hint=f"nanohost channels add {named}"
+    )
 
 
 async def _add(context: OfflineContext, arguments: Add) -> Json:
@@ -110,18 +133,14 @@ async def _add(context: OfflineContext, arguments: Add) -> Json:
     if any((one.name, one.instance) == (name, instance) for one in channel_instances(context.settings)):
         raise UsageError(
             f"{name}:{instance} is set up already",
-            hint=f"edit it in {context.home.root / FILE}, or name another: nanohost channels add {name}:second",
+            hint=f"nanohost channels update {arguments.name}, or name another: nanohost channels add {name}:second",
         )
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
     # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
     table = channel_setup.completed(entry.settings, channel_setup.given(arguments.settings), channel_setup.ask_person)
-    known = resolved_channel(context.home.root, os.environ, name, table)
-    scrubber.learn(str(known[one.name]) for one in entry.settings if one.secret and one.name in known)
-    said = "it was not tried"
-    if not arguments.anyway:
-        said = await channel_setup.tried(entry, instance, known, context.home.root)
+    said = await _tried(context, entry, instance, table, anyway=arguments.anyway)
     await asyncio.to_thread(context.home.prepare)
-    path = await asyncio.to_thread(channel_setup.save, context.home.root, name, instance, table)
+    path = await asyncio.to_thread(_save, context, entry, instance, table)
     return {
         "channel": f"{name}:{instance}",
         "said": said,
@@ -130,11 +149,104 @@ async def _add(context: OfflineContext, arguments: Add) -> Json:
     }
 
 
+async def _tried(
+    context: OfflineContext, entry: Available, instance: str, table: channel_setup.Table, *, anyway: bool
+) -> str:
+    """What the platform says. Raises ChannelLoadError with what is wrong."""
+    known = resolved_channel(context.home.root, os.environ, entry.name, table)
+    scrubber.learn(str(known[one.name]) for one in entry.settings if one.secret and one.name in known)
+    return "it was not tried" if anyway else await channel_setup.tried(entry, instance, known, context.home.root)
+
+
+def _save(context: OfflineContext, entry: Available, instance: str, table: channel_setup.Table) -> Path:
+    root = context.home.root
+    channel_file.check_can_add(root, entry.name, instance, table)
+    kept = channel_file.keep_secrets(root, entry.name, instance, table, entry.settings)
+    return channel_file.add(root, entry.name, instance, kept)
+
+
+async def _update(context: OfflineContext, arguments: Update) -> Json:
+    before = _in_file(context, _set_up(context, arguments.name))
+    entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(before.name)
+    given = channel_setup.given(arguments.settings)
+    table = channel_setup.updated(entry.settings, before.settings, given, channel_setup.ask_person)
+    if table == before.settings:
+        raise UsageError("nothing is to be changed", hint="nanohost channels update --help")
+    said = await _tried(context, entry, before.instance, table, anyway=arguments.anyway)
+    path = await asyncio.to_thread(_change, context, entry.settings, before, table)
+    return {"channel": _full(before), "said": said, "saved": str(path), "next": AT_THE_NEXT_START}
+
+
+def _change(
+    context: OfflineContext, settings: Sequence[Setting], before: ChannelInstance, table: channel_setup.Table
+) -> Path:
+    root, whole = context.home.root, _with_state(table, enabled=before.enabled)
+    was = _with_state(before.settings, enabled=before.enabled)
+    channel_file.change(root, before.name, before.instance, was)  # whether it can be, before a secret is replaced
+    kept = channel_file.keep_secrets(root, before.name, before.instance, whole, settings)
+    return channel_file.change(root, before.name, before.instance, kept)
+
+
+async def _disable(context: OfflineContext, arguments: Check) -> Json:
+    return await _switch(context, arguments, enabled=False)
+
+
+async def _enable(context: OfflineContext, arguments: Check) -> Json:
+    return await _switch(context, arguments, enabled=True)
+
+
+async def _switch(context: OfflineContext, arguments: Check, *, enabled: bool) -> Json:
+    one = _in_file(context, _set_up(context, arguments.name))
+    if one.enabled is enabled:
+        raise UsageError(
+            f"{_full(one)} is {'enabled' if enabled else 'disabled'} already",
+            hint=f"nanohost channels {'disable' if enabled else 'enable'} {arguments.name}",
+        )
+    table = _with_state(one.settings, enabled=enabled)
+    path = await asyncio.to_thread(channel_file.change, context.home.root, one.name, one.instance, table)
+    return {"channel": _full(one), "enabled": enabled, "saved": str(path), "next": AT_THE_NEXT_START}
+
+
+async def _remove(context: OfflineContext, arguments: Check) -> Json:
+    one = _in_file(context, _set_up(context, arguments.name))
+    path = await asyncio.to_thread(channel_file.remove, context.home.root, one.name, one.instance)
+    await asyncio.to_thread(channel_file.forget_secrets, context.home.root, one.name, one.instance, one.settings)
+    return {
+        "removed": _full(one),
+        "saved": str(path),
+        "kept": "its chats, wirings and conversations, for the day it is added again; the bot itself is ended at the"
+        " platform",
+        "next": AT_THE_NEXT_START,
+    }
+
+
+def _in_file(context: OfflineContext, one: ChannelInstance) -> ChannelInstance:
+    """What the file says of it: variables override it, and are not to be written down. Raises UsageError for one that
+    is set up in variables alone."""
+    for found in channel_instances(load_settings(context.home.root, {}, resolve_secrets=False)):
+        if (found.name, found.instance) == (one.name, one.instance):
+            return found
+    raise UsageError(
+        f"{_full(one)} is not set up in {context.home.root / FILE}, but in variables",
+        hint=f"env | grep NANOHOST_CHANNELS_{one.name.upper()}",
+    )
+
+
+def _with_state(table: channel_setup.Table, *, enabled: bool) -> channel_setup.Table:
+    return dict(table) if enabled else {**table, ENABLED: False}
+
+
+def _full(one: ChannelInstance) -> str:
+    return f"{one.name}:{one.instance}"
+
+
 async def _simulate(context: OfflineContext, arguments: Simulate) -> Json:
     # Loaded when it is asked for: what is made for tests is part of no host.
     simulated = importlib.import_module("nanohost.testing.simulated")
     return {"written": await simulated.serve(simulated.find(arguments.name), sys.stdin, sys.stdout)}
 
+
+_one = partial(Command, positional=("name",), offline=True)
 
 COMMANDS = (
     Command(
@@ -155,12 +267,40 @@ COMMANDS = (
     ),
     Command(
         words="channels add",
-        help="ask for a channel's settings, try them, and write them to nanohost.toml",
-        example='nanohost channels add telegram --settings "token=env:TELEGRAM_TOKEN"',
+        help="ask for a channel's settings, try them, and write them down: secrets each into a file of its own",
+        example="nanohost channels add telegram",
         arguments=Add,
         run=_add,
         positional=("name",),
         offline=True,
+    ),
+    _one(
+        words="channels update",
+        help="change a channel's settings, try them, and write them to nanohost.toml",
+        example="nanohost channels update telegram",
+        arguments=Update,
+        run=_update,
+    ),
+    _one(
+        words="channels disable",
+        help="leave a channel out from the host's next start on; its settings are kept",
+        example="nanohost channels disable telegram",
+        arguments=Check,
+        run=_disable,
+    ),
+    _one(
+        words="channels enable",
+        help="start a channel again that is disabled, from the host's next start on",
+        example="nanohost channels enable telegram",
+        arguments=Check,
+        run=_enable,
+    ),
+    _one(
+        words="channels remove",
+        help="take a channel out of nanohost.toml, with the secrets that were kept for it",
+        example="nanohost channels remove telegram",
+        arguments=Check,
+        run=_remove,
     ),
     Command(
         words="channels simulate",

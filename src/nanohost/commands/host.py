@@ -32,7 +32,7 @@ def _in_shell(one: HostCommand) -> Command:
                 now=now,
                 zone=zone,
                 aftermath=aftermath,
-                channels={one.name for one in channel_instances(context.settings)},
+                channels={one.name for one in channel_instances(context.settings) if one.enabled},
                 seen=seen,
             )
             said = await one.carry_out(asked, arguments)

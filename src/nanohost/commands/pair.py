@@ -64,9 +64,10 @@ async def _pair(context: CommandContext, arguments: Pair) -> Json:
 
 
 def _state(context: CommandContext, name: str, instance: str, catalogue: Catalogue) -> str:
-    """How the channel stands. Raises UsageError for one that is not set up."""
+    """How the channel stands. Raises UsageError for one that is not set up, or disabled."""
+    off = {(one.name, one.instance) for one in channel_instances(context.settings) if not one.enabled}
     if context.live is None:
-        states = {(one.name, one.instance): NO_HOST for one in channel_instances(context.settings)}
+        states = {(one.name, one.instance): NO_HOST for one in channel_instances(context.settings) if one.enabled}
         states.setdefault(TERMINAL, NO_HOST)
     else:
         rows = context.live.report()["channels"]
@@ -76,6 +77,9 @@ def _state(context: CommandContext, name: str, instance: str, catalogue: Catalog
             assert isinstance(row, dict), "a row"
             words = f"{row['state']} ({row['detail']})" if row["detail"] else str(row["state"])
             states[str(row["name"]), str(row["instance"])] = words
+    if (name, instance) in off and (name, instance) not in states:
+        typed = name if instance == "default" else f"{name}:{instance}"
+        raise UsageError(f"{name}:{instance} is disabled", hint=f"nanohost channels enable {typed}")
     known_channel(name, {channel for channel, _ in states}, again="nanohost pair", addable=catalogue.available)
     if (name, instance) not in states:
         there = [one for channel, one in sorted(states) if channel == name]

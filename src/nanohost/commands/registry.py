@@ -15,7 +15,10 @@ from nanohost.commands.command import Command
 from nanohost.commands.resource import Resource
 from nanohost.errors import UsageError
 
-HELPERS = {"channel_setup", "command", "context", "registry", "resource", "setup", "show", "stopping"}
+HELPERS = {
+    *("channel_file", "channel_setup", "command", "context", "registry"),
+    *("resource", "setup", "show", "stopping"),
+}
 """Modules of this package that hold no commands."""
 
 

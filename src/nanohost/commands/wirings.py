@@ -210,11 +210,15 @@ def _missing(context: CommandContext, place: ChatPlace) -> str:
     if name not in discover(context.home.channel_folders).available:
         return f"there is no channel {name} yet: put its file into {context.home.channels} (nanohost channels list)"
     # The settings are those the running host has, or would start with.
-    on = {(channel.name, channel.instance) for channel in channel_instances(context.settings)} | {TERMINAL}
+    on = {(channel.name, channel.instance) for channel in channel_instances(context.settings) if channel.enabled} | {
+        TERMINAL
+    }
     if (name, instance) in on:
         return ""
-    heading = name if instance == "default" else f"{name}.{instance}"
-    return f"the channel is not switched on: put [channels.{heading}] into nanohost.toml, then start nanohost again"
+    typed = name if instance == "default" else f"{name}:{instance}"
+    if any((one.name, one.instance) == (name, instance) for one in channel_instances(context.settings)):
+        return f"the channel is disabled: nanohost channels enable {typed}, then start nanohost again"
+    return f"the channel is not set up: nanohost channels add {typed}, then start nanohost again"
 
 
 def _next(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:

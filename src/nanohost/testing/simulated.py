@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from nanohost.commands.channel_setup import as_toml
+from nanohost.commands.channel_file import as_toml
 from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
 from nanohost.testing.content import Content

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanohost.commands.channel_setup import as_toml
+from nanohost.commands.channel_file import as_toml
 from nanohost.testing.simulated import find
 from nanohost.testing.simulator import ADA, BOB, Shown, Simulator
 from nanohost_protocol.crash_points import VARIABLE
