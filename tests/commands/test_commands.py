@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import ApprovalId, EngageMode, SessionId, SessionMode
 from nanohost.settings import Settings
-from nanohost.store import agent_groups, approvals, events, sessions, wirings
+from nanohost.store import agent_groups, approvals, events, sessions, turn_costs, wirings
 from nanohost.store.approvals import Approval
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.rows import Origin
+from nanohost_protocol.rows import Origin, Usage
 from tests.commands.conftest import Operator
 from tests.commands.filled import fill
 
@@ -487,3 +487,31 @@ async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says
     assert (await operator.reads("resume")).startswith("Everything goes on")
     assert (await operator.asks("status"))["paused"] is None
     assert await operator.reads("resume") == "Nothing is paused."
+
+
+# --- answers as data ------------------------------------------------------------------------------------------------
+
+
+async def test_what_models_have_cost_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
+    await operator.asks("groups create", folder="main")
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        usage = Usage(tokens_in=1500, tokens_out=20, cost_usd=0.25)
+        await turn_costs.put(tx, SessionId("s1"), agent_group="main", usages={"t1": usage}, now=now - timedelta(days=3))
+    told = json.loads(as_json(await operator.asks("cost")))
+    cost = {"turns": 1, "tokens_in": 1500, "tokens_out": 20, "tokens_cached": 0, "cost_usd": 0.25, "unpriced": 0}
+    assert told["groups"] == {"today": {}, "days_7": {"main": cost}, "days_30": {"main": cost}}
+    assert datetime.fromisoformat(told["since"]) == now - timedelta(days=3)
+    assert (await operator.reads("cost")).startswith("main:\n")
+
+
+async def test_a_pause_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
+    await operator.asks("groups create", folder="main")
+    now = operator.context.clock.now()
+    told = json.loads(as_json(await operator.asks("pause")))
+    assert (told["paused"], told["by"], told["cut"]) == (True, operator.context.who, None)
+    assert datetime.fromisoformat(told["since"]) == now
+    assert told["waiting"] == {"to_send": 0, "conversations": 0, "tasks": 0, "first_task": None}
+    assert (await operator.reads("pause")).startswith("Everything is paused since")
+    told = json.loads(as_json(await operator.asks("resume")))
+    assert (told["paused"], told["since"]) == (False, None)

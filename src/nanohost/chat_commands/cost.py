@@ -23,6 +23,8 @@ from nanohost.store.turn_costs import Cost
 
 MOST_GROUPS = 6
 NOTHING = "In the last 30 days no turn took any tokens; the demo takes none."
+_SPANS = {"today": "today", "7 days": "days_7", "30 days": "days_30"}
+"""As a program names them."""
 WEEK, MONTH = timedelta(days=7), timedelta(days=30)
 
 Windows = Mapping[str, Mapping[str, Cost]]
@@ -54,6 +56,13 @@ async def _cost(asked: HostAsked, _: Arguments) -> str:
         for name, window in seen.windows.items()
     }
     return costs(windows, first=seen.first, now=asked.now, zone=asked.zone)
+
+
+async def _data(asked: HostAsked) -> Mapping[str, object]:
+    """What /cost says to whoever may see all: sums by span of time and agent group, and since when there are any."""
+    seen: _Seen = asked.seen
+    windows = {_SPANS[name]: window for name, window in seen.windows.items()}
+    return {"groups": windows, "since": seen.first}
 
 
 async def _administered(db: Queries, actor: Actor) -> set[str] | None:
@@ -119,5 +128,6 @@ COMMAND = HostCommand(
     example="/cost",
     carry_out=_cost,
     look=_look,
+    data=_data,
     who=Who.ADMIN,
 )

@@ -5,7 +5,7 @@ What one does is done in the central database, in the transaction it is given, a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
@@ -83,7 +83,7 @@ class HostCommand:
 
     In a chat arguments are typed in the order of the model's fields, a word each, all the rest for the last one.
     `private`: in a chat it is for direct messages alone. `in_shell`: it is a command of `nanohost`, too.
-    `shown`: /help tells of it.
+    `shown`: /help tells of it. `data`: what the answer says, for a program (--json); asked for when it is carried out.
     """
 
     name: str
@@ -96,6 +96,7 @@ class HostCommand:
     in_shell: bool = True
     shown: bool = True
     look: Callable[[Reports, datetime, tzinfo], Awaitable[Any]] | None = None
+    data: Callable[[HostAsked], Awaitable[Mapping[str, object]]] | None = None
 
     async def seen(self, reports: Reports, now: datetime, zone: tzinfo) -> Any:
         """What `carry_out` gets as `asked.seen`. Raises StoreError."""

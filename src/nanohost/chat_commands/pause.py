@@ -6,7 +6,7 @@ two seconds, as in an orderly stop: they are run again later, and count as no tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 
 from nanohost import quoting
@@ -106,10 +106,24 @@ def _waiting(backlog: Backlog, asked: HostAsked) -> list[str]:
     return lines
 
 
+async def state(asked: HostAsked) -> Mapping[str, object]:
+    """Whether all is paused, since when, by whom, what was cut (null: it is not known yet), and what waits."""
+    pause = await paused.find(asked.tx)
+    backlog = await paused.backlog(asked.tx, asked.now, tasks_within=SOON)
+    return {
+        "paused": pause is not None,
+        "since": pause and pause.at,
+        "by": pause and pause.by,
+        "cut": pause and pause.cut,
+        "waiting": backlog,
+    }
+
+
 COMMAND = HostCommand(
     name="pause",
     help="stop every agent and every message until /resume",
     example="/pause",
     carry_out=_pause,
+    data=state,
     who=Who.OWNER,
 )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import HostAsked, HostCommand
+from nanohost.chat_commands.pause import state
 from nanohost.phrases import clock_time, counted
 from nanohost.store import audit, paused
 from nanohost.store.audit import AuditOutcome
@@ -44,5 +45,6 @@ COMMAND = HostCommand(
     help="go on after /pause",
     example="/resume",
     carry_out=_resume,
+    data=state,
     who=Who.OWNER,
 )

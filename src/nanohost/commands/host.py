@@ -10,7 +10,7 @@ from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
 from nanohost.chat_commands.registry import host_commands
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.show import Json, harmless
+from nanohost.commands.show import Json, harmless, plain
 from nanohost.settings import channel_instances
 from nanohost.store import audit
 
@@ -36,9 +36,10 @@ def _in_shell(one: HostCommand) -> Command:
                 seen=seen,
             )
             said = await one.carry_out(asked, arguments)
+            data = {} if one.data is None else await one.data(asked)
         if context.live is not None:
             context.live.follow(aftermath)
-        return {"answer": said}
+        return {"answer": said, **{key: plain(value) for key, value in data.items()}}
 
     return Command(
         words=one.name,
