@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from nanohost.errors import UsageError
+from nanohost.keeper.notices import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
 from nanohost.model import SessionId
 from nanohost.store import deliveries
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
+from nanohost.tasks.entries import LOWEST
 from nanohost_protocol.payloads import ChatOut, encode
 from tests.commands.conftest import Operator
 from tests.store.test_entities import a_session
 
 CONTENT = encode(ChatOut(text="hello"))
+AN_ANSWER = Delivery(
+    lane=LaneKey(SessionId("s"), "fake", "default", "c1"),
+    seq=1,
+    out_id="o1",
+    kind="chat",
+    thread_id=None,
+    reply_to=None,
+    content=CONTENT,
+    status=DeliveryStatus.PENDING,
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
 
 
 async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
@@ -114,3 +130,41 @@ async def test_while_all_is_paused_nothing_is_promised_before_it_goes_on(operato
     await operator.asks("pause")
     resent = await operator.asks("deliveries resend", session=session, seq=1)
     assert resent["next"] == "it is sent when all goes on: nanohost resume"
+
+
+@pytest.mark.behaviour("DL-02")
+@pytest.mark.parametrize(
+    ("seq", "typed"),
+    [(OF_MESSAGES + 448, "n448"), (OF_EVENTS + 17, "e17"), (OF_DELIVERIES + 5, "d5"), (LOWEST + 25, "t25"), (9, "9")],
+)
+async def test_a_number_of_twenty_characters_is_shown_and_typed_in_a_few(
+    operator: Operator, seq: int, typed: str
+) -> None:
+    session = await a_session(operator.context.store)
+    delivery = replace(AN_ANSWER, lane=replace(AN_ANSWER.lane, session_id=session), seq=seq)
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        await deliveries.add(tx, delivery)
+        await deliveries.begin(tx, delivery, now)
+        dead = Outcome(status=DeliveryStatus.DEAD, outcome="refused", reason="no", error="no")
+        await deliveries.end(tx, delivery, dead, now)
+    for words in ("deliveries list", "status"):
+        shown = await operator.reads(words)
+        assert typed in shown.split(), words
+        assert str(seq) not in shown or seq == 9
+    assert f"deliveries resend {session} {typed}," in await operator.reads("status")
+    for again in (typed, str(seq)):
+        assert (await operator.asks("deliveries show", session=session, seq=again))["seq"] == seq
+    gone = await operator.asks("deliveries drop", session=session, seq=typed)
+    assert gone["next"] == f"nanohost deliveries resend {session} {typed} takes it back"
+    with pytest.raises(UsageError, match=f"delivery {typed} of session {session} was dropped"):
+        await operator.asks("deliveries drop", session=session, seq=typed)
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("typed", ["x3", "n", "n-1", "nn4", "n99999999999999999999", "t9999999999999999999"])
+async def test_what_is_no_number_of_a_delivery_is_refused_in_words(operator: Operator, typed: str) -> None:
+    session = await a_session(operator.context.store)
+    with pytest.raises(UsageError) as refused:
+        await operator.asks("deliveries show", session=session, seq=typed)
+    assert "there is no delivery" in str(refused.value) or "seq: " in str(refused.value)

@@ -10,7 +10,7 @@ from pydantic import Field
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Number
+from nanohost.commands.delivery_number import DeliveryNumber, short, shortened
 from nanohost.commands.setup import known_session
 from nanohost.commands.show import Json, plain, show, table
 from nanohost.delivery.render import render
@@ -31,7 +31,7 @@ class List(Arguments):
 
 class One(Arguments):
     session: str = Field(description="the session's id, or its beginning")
-    seq: Number = Field(description="the delivery's number in it")
+    seq: DeliveryNumber = Field(description="the delivery's number in it, such as 7, or n448: what the host said")
 
 
 class Drop(One):
@@ -91,7 +91,10 @@ async def _decided(context: CommandContext, arguments: One) -> Json:
         context.live.deliveries_changed(delivery.lane)
     row = _row(delivery)
     if delivery.status is DeliveryStatus.DROPPED:
-        return {**row, "next": f"nanohost deliveries resend {delivery.lane.session_id} {delivery.seq} takes it back"}
+        return {
+            **row,
+            "next": f"nanohost deliveries resend {delivery.lane.session_id} {short(delivery.seq)} takes it back",
+        }
     return {**row, "next": await context.when("is sent")}
 
 
@@ -100,7 +103,7 @@ async def _known(db: Queries, arguments: One) -> Delivery:
     found = await deliveries.find(db, session.id, arguments.seq)
     if found is None:
         raise UsageError(
-            f"there is no delivery {arguments.seq} of session {session.id}",
+            f"there is no delivery {short(arguments.seq)} of session {session.id}",
             hint=f"nanohost deliveries list --session {session.id}",
         )
     return found
@@ -117,8 +120,8 @@ async def _refusal(context: CommandContext, arguments: One, what: str) -> UsageE
     }.get(delivery.status, f"is {delivery.status}")
     session = delivery.lane.session_id
     return UsageError(
-        f"delivery {delivery.seq} of session {session} {why}; it cannot be {what}",
-        hint=f"nanohost deliveries show {session} {delivery.seq}",
+        f"delivery {short(delivery.seq)} of session {session} {why}; it cannot be {what}",
+        hint=f"nanohost deliveries show {session} {short(delivery.seq)}",
     )
 
 
@@ -141,11 +144,18 @@ def _text(delivery: Delivery) -> str | None:
     return None
 
 
+def _as_rows(result: Json) -> str:
+    rows = [result] if isinstance(result, Mapping) else result
+    assert isinstance(rows, Sequence)
+    shown = [shortened(row) for row in rows if isinstance(row, Mapping)]
+    return show(shown[0] if isinstance(result, Mapping) else shown)
+
+
 def _render(result: Json) -> str:
     assert isinstance(result, Mapping)
     tries = result["tries"]
     assert isinstance(tries, Sequence)
-    head = show({name: value for name, value in result.items() if name != "tries"})
+    head = _as_rows({name: value for name, value in result.items() if name != "tries"})
     below = table([row for row in tries if isinstance(row, Mapping)]) if tries else "not tried yet"
     return f"{head}\n\n{below}"
 
@@ -157,6 +167,7 @@ COMMANDS = (
         example="nanohost deliveries list --status dead",
         arguments=List,
         run=_list,
+        render=_as_rows,
     ),
     Command(
         words="deliveries show",
@@ -173,6 +184,7 @@ COMMANDS = (
         example="nanohost deliveries resend s4kq 7",
         arguments=One,
         run=_resend,
+        render=_as_rows,
         positional=("session", "seq"),
     ),
     Command(
@@ -181,6 +193,7 @@ COMMANDS = (
         example='nanohost deliveries drop s4kq 7 --reason "they have it already"',
         arguments=Drop,
         run=_drop,
+        render=_as_rows,
         positional=("session", "seq"),
     ),
 )

@@ -16,8 +16,16 @@ from nanohost.commands.resource import Resource
 from nanohost.errors import UsageError
 
 HELPERS = {
-    *("channel_file", "channel_setup", "command", "context", "registry"),
-    *("resource", "setup", "show", "stopping"),
+    "channel_file",
+    "channel_setup",
+    "command",
+    "context",
+    "delivery_number",
+    "registry",
+    "resource",
+    "setup",
+    "show",
+    "stopping",
 }
 """Modules of this package that hold no commands."""
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
+from nanohost.commands.delivery_number import shortened
 from nanohost.commands.show import Json, harmless, table
 from nanohost.exposed_files import exposed
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
@@ -347,6 +348,7 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _section(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
+    rows = [shortened(row) for row in rows]
     advice = harmless(section.advice.format(**rows[0]))
     shown = [{name: value for name, value in row.items() if name not in UNSHOWN} for row in rows]
     yield from _table(f"{section.title}   → {advice}", shown, now)

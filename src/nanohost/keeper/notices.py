@@ -28,11 +28,12 @@ NO_TRY = NOTICES_A_MESSAGE - 5
 ON_HOLD = NOTICES_A_MESSAGE - 6
 """Its session, or its agent group, is held by an operator or for the disk."""
 LAST_TRY = NOTICES_A_MESSAGE - 7
-_OF_MESSAGES = -(2**62)
+OF_MESSAGES = -(2**62)
 """Far above the numbers of what tasks send (see tasks/entries.py)."""
-_OF_EVENTS = _OF_MESSAGES + 2**60
+OF_EVENTS = OF_MESSAGES + 2**60
 """Notices about events that have no number in the mailbox."""
-_OF_DELIVERIES = _OF_MESSAGES + 2**61
+OF_DELIVERIES = OF_MESSAGES + 2**61
+"""Notices about answers that cannot be delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def delivery_of(session: Session, notice: Notice, now: datetime) -> Delivery:
 
 def about_event(session: SessionId, event: int, origin: Origin, sentence: str, now: datetime) -> Delivery:
     """About an event that has not come to a mailbox."""
-    return _entry(session, _OF_EVENTS + event, derive("n", session, "event", str(event)), origin, sentence, now)
+    return _entry(session, OF_EVENTS + event, derive("n", session, "event", str(event)), origin, sentence, now)
 
 
 def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery:
@@ -68,18 +69,18 @@ def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery
         platform_message_id=delivery.reply_to,
     )
     id = derive("n", lane.session_id, "delivery", str(delivery.seq))
-    return _entry(lane.session_id, _OF_DELIVERIES + delivery.seq, id, origin, sentence, now)
+    return _entry(lane.session_id, OF_DELIVERIES + delivery.seq, id, origin, sentence, now)
 
 
 def notice_seq(message: MessageIn, number: int) -> int:
     """The number of a notice in the ledger."""
     number = number if number in (NO_TRY, GIVEN_UP, LATE, HELD, ON_HOLD) else min(number, LAST_TRY)
-    return _OF_MESSAGES + message.seq * NOTICES_A_MESSAGE + number
+    return OF_MESSAGES + message.seq * NOTICES_A_MESSAGE + number
 
 
 def notice_seqs(message: MessageIn) -> range:
     """All numbers that notices about this message can have."""
-    first = _OF_MESSAGES + message.seq * NOTICES_A_MESSAGE
+    first = OF_MESSAGES + message.seq * NOTICES_A_MESSAGE
     return range(first, first + NOTICES_A_MESSAGE)
 
 

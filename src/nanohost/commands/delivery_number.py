@@ -1,0 +1,46 @@
+"""What a delivery's number looks like where a person reads and types it. Pure.
+
+What the host says by itself, and what tasks send, have numbers of twenty characters (see keeper/notices.py and
+tasks/entries.py): their range is a letter here, and the rest a few digits. An agent's are short as they are. Programs
+get the number itself, and both are taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from nanohost.commands.resource import Number
+from nanohost.commands.show import Json
+from nanohost.keeper.notices import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
+from nanohost.tasks.entries import LOWEST
+
+_RANGES = {"d": OF_DELIVERIES, "e": OF_EVENTS, "n": OF_MESSAGES, "t": LOWEST}
+"""Where each begins, the highest first."""
+_SHORT = re.compile(r"([dent])([0-9]{1,19})")
+
+
+def short(seq: int) -> str:
+    """As it is shown, and typed: `7`, or `n448`."""
+    if seq >= 0:
+        return str(seq)
+    letter, begin = next((letter, begin) for letter, begin in _RANGES.items() if seq >= begin)
+    return f"{letter}{seq - begin}"
+
+
+def _whole(typed: object) -> object:
+    """The number behind a short one; anything else as it is, for whoever checks numbers."""
+    found = _SHORT.fullmatch(typed.strip()) if isinstance(typed, str) else None
+    return typed if found is None else _RANGES[found[1]] + int(found[2])
+
+
+DeliveryNumber = Annotated[Number, BeforeValidator(_whole)]
+"""The type of an argument."""
+
+
+def shortened(row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A row whose `seq` is that of a delivery, for a person."""
+    return {name: short(value) if name == "seq" and isinstance(value, int) else value for name, value in row.items()}
