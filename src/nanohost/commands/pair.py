@@ -18,6 +18,7 @@ from nanohost.commands.channel_setup import named
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.host import local_actor
+from nanohost.commands.qr import for_terminal
 from nanohost.commands.setup import MAIN, TERMINAL, ensure_group
 from nanohost.commands.show import Json, harmless
 from nanohost.errors import UsageError
@@ -98,7 +99,7 @@ def _words(result: Json) -> str:
         "",
         f"    {result['code']}",
         "",
-        *([f"or open {result['link']}", ""] if result["link"] else []),
+        *(_opened(harmless(str(result["link"]))) if result["link"] else []),
         "Whoever does is an owner and may do everything. It works once; after a wrong one they wait an hour.",
     ]
     if result["state"] == NO_HOST:
@@ -109,6 +110,13 @@ def _words(result: Json) -> str:
         assert isinstance(silent, Sequence), "users"
         lines += _not_heard([harmless(str(user)) for user in silent])
     return "\n".join(lines)
+
+
+def _opened(link: str) -> list[str]:
+    """The link, and in a terminal as a code to scan: the app is on the phone, and this is not."""
+    picture = for_terminal(link)
+    scanned = [] if picture is None else ["or scan it with the phone:", "", picture, ""]
+    return [f"or open {link}", "", *scanned]
 
 
 def _not_heard(users: Sequence[str]) -> list[str]:

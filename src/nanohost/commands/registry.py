@@ -21,6 +21,7 @@ HELPERS = {
     "command",
     "context",
     "delivery_number",
+    "qr",
     "registry",
     "resource",
     "setup",

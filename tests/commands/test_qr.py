@@ -1,0 +1,85 @@
+"""A pairing link as a code to scan: in a terminal that can show it, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+import segno
+
+from nanohost.commands.qr import AS_BEFORE, LIGHT_ON_DARK, QUIET, drawn
+from nanohost.commands.registry import find
+from nanohost.testing.limits import HANG_S
+
+LINK = "https://t.me/nanohost_bot?start=Q2X7-4K9P"
+RESULT = {
+    "channel": "telegram:default",
+    "state": "connected",
+    "code": "Q2X7-4K9P",
+    "expires_at": "2026-01-01T00:15:00+00:00",
+    "link": LINK,
+    "not_heard": [],
+}
+SHOW = (
+    "import json, sys; from nanohost.commands.registry import find; print(find('pair').render(json.loads(sys.argv[1])))"
+)
+MODULES = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}
+
+
+def modules(lines: list[str]) -> list[list[int]]:
+    """What a camera sees: 1 is dark. The margin is cut off."""
+    rows = [[MODULES[sign][half] for sign in line] for line in lines for half in (0, 1)]
+    return [row[QUIET:-QUIET] for row in rows[QUIET : len(rows[0]) - QUIET]]
+
+
+def on_a_terminal(environ: Mapping[str, str]) -> str:
+    """What the command's answer looks like in a terminal of 80 columns."""
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        with os.fdopen(theirs, "wb") as terminal:
+            given = {"PATH": os.environ["PATH"], "COLUMNS": "80", "PYTHONUTF8": "1", **environ}
+            subprocess.run(
+                [sys.executable, "-c", SHOW, json.dumps(RESULT)], stdout=terminal, env=given, check=True, timeout=HANG_S
+            )
+        shown = b""
+        try:
+            while part := screen.read(4096):
+                shown += part
+        except OSError:  # all of it was read
+            pass
+    return shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("environ", [{"TERM": "xterm", "NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_beside_a_pairing_link_there_is_a_code_that_a_phone_reads_as_the_link(environ: Mapping[str, str]) -> None:
+    shown = on_a_terminal(environ)
+    before, _, after = shown.partition("or scan it with the phone:\n\n")
+    assert before.endswith(f"or open {LINK}\n\n")
+    lines = after.partition("\n\n")[0].splitlines()
+    assert modules(lines) == [list(row) for row in segno.make_qr(LINK, error="l").matrix]
+    assert "Whoever does is an owner" in after
+
+
+def test_a_code_is_light_on_dark_whatever_the_colours_of_the_terminal() -> None:
+    after = on_a_terminal({"TERM": "xterm"}).partition("or scan it with the phone:\n\n")[2]
+    lines = after.partition("\n\n")[0].splitlines()
+    assert lines
+    assert all(line.startswith(LIGHT_ON_DARK) and line.endswith(AS_BEFORE) for line in lines)
+
+
+def test_what_a_program_reads_has_the_link_and_no_picture() -> None:
+    shown = find("pair").render(RESULT)
+    assert f"or open {LINK}" in shown
+    assert "█" not in shown
+
+
+@pytest.mark.parametrize(
+    ("link", "columns", "encoding"),
+    [(LINK, 20, "utf-8"), (LINK, 80, "ascii"), (LINK, 80, "no such"), ("x" * 5000, 400, "utf-8")],
+)
+def test_a_code_that_a_terminal_cannot_show_is_left_out(link: str, columns: int, encoding: str) -> None:
+    assert drawn(link, columns=columns, encoding=encoding, colours=False) is None
