@@ -38,7 +38,7 @@ import time
 import warnings
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,6 +66,7 @@ from nanohost.channel_api import (
     Form,
     InboundEvent,
     Inbox,
+    MenuCommand,
     NotSent,
     OutboundCard,
     OutboundFile,
@@ -141,6 +142,10 @@ FORWARD = 1
 PREVIEWS = frozenset({"link", "article", "image", "video", "gifv"})
 """Types of embeds that Discord makes of the addresses in a text."""
 BUTTON_PRESS = 3
+COMMAND_CHOSEN = 2
+"""Of an interaction's types."""
+SEEN_BY_ONE = 1 << 6
+"""Of a message's flags."""
 CONTENT_ALLOWED = 1 << 18 | 1 << 19
 """Of an application's flags: the Message Content Intent is on (the second: for a bot in few servers)."""
 PERMISSIONS = discord.Permissions(
@@ -517,6 +522,7 @@ class Ready(_Said):
 
     user: User
     guilds: tuple[Numbered, ...] = ()
+    application: Numbered | None = None
 
 
 class Reaction(_Said):
@@ -551,8 +557,16 @@ class CardSaid(_Said):
     components: tuple[Row, ...] = ()
 
 
+class Option(_Said):
+    value: str | int | float | bool = ""
+
+
 class Pressed(_Said):
+    """What was pressed, or which command was chosen from the menu."""
+
     custom_id: str = ""
+    name: str = ""
+    options: tuple[Option, ...] = ()
 
 
 class Interaction(_Said):
@@ -689,13 +703,21 @@ class _Http(HTTPClient):
 
     async def defer(self, interaction: Interaction) -> None:
         """Tell Discord that a press has arrived; the card stays as it is."""
+        await self._acknowledge(interaction, {"type": 6})
+
+    async def note(self, interaction: Interaction, text: str) -> None:
+        """Tell Discord that a command has arrived: whoever chose it sees this, and nobody else."""
+        data = {"content": text, "flags": SEEN_BY_ONE, "allowed_mentions": _NOBODY.to_dict()}
+        await self._acknowledge(interaction, {"type": 4, "data": data})
+
+    async def _acknowledge(self, interaction: Interaction, answer: Mapping[str, object]) -> None:
         route = Route(
             "POST",
             "/interactions/{webhook_id}/{webhook_token}/callback",
             webhook_id=interaction.id,
             webhook_token=interaction.token,
         )
-        await self.request(route, json={"type": 6})
+        await self.request(route, json=answer)
 
     @asynccontextmanager
     async def file(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -1152,6 +1174,7 @@ class DiscordChannel:
         self._my_roles: set[str] = set()
         self._introductions = 0
         """How often we were let in since a connection last held for a while."""
+        self._application = ""
         self._condition = (Condition.DOWN, "not connected yet")
 
     @property
@@ -1318,13 +1341,14 @@ class DiscordChannel:
             case "MESSAGE_REACTION_REMOVE":
                 await self._reaction(Reaction.model_validate(said), inbox, EventKind.REACTION_REMOVED)
             case "INTERACTION_CREATE":
-                await self._press(Interaction.model_validate(said), inbox)
+                await self._interaction(Interaction.model_validate(said), inbox)
             case _:
                 self._learn(ChannelSaid.model_validate(said))
 
     async def _begin(self, ready: Ready, inbox: Inbox) -> None:
         """A stream that begins here knows nothing of before."""
         self._me = ready.user
+        self._application = ready.application.id if ready.application else ""
         self._behind = dict(await inbox.latest())
         known = [int(id) for id in self._behind.values() if id.isdigit()]
         self._missed_since, self._searched = max([self._newest, *known]), 0
@@ -1569,6 +1593,33 @@ class DiscordChannel:
         )
         await inbox.accept(event)
 
+    async def _interaction(self, said: Interaction, inbox: Inbox) -> None:
+        if said.type == COMMAND_CHOSEN:
+            await self._command(said, inbox)
+        else:
+            await self._press(said, inbox)
+
+    async def _command(self, chosen: Interaction, inbox: Inbox) -> None:
+        """As if it had been typed, and said to us."""
+        user = chosen.member.user if chosen.member else chosen.user
+        if user is None or not chosen.channel_id or not chosen.data or not chosen.data.name:
+            return
+        place = await self._place(chosen.channel_id, chosen.guild_id, in_dm=user)
+        text = " ".join([f"/{chosen.data.name}", *(str(one.value) for one in chosen.data.options)]).strip()
+        event = InboundEvent(
+            platform_id=place.chat,
+            platform_message_id=chosen.id,
+            sender=self._sender(user, chosen.member),
+            text=_whole(text),
+            sent_at=discord.utils.snowflake_time(int(chosen.id)),
+            thread_id=place.thread,
+            is_group=place.is_group,
+            mentions_bot=True,
+            chat_name=place.name,
+        )
+        await inbox.accept(event)
+        await self._acknowledged(self._required().note(chosen, text[:TEXT_LIMIT]))
+
     async def _press(self, press: Interaction, inbox: Inbox) -> None:
         user = press.member.user if press.member else press.user
         if press.type != BUTTON_PRESS or user is None or not (press.channel_id and press.message and press.data):
@@ -1590,11 +1641,22 @@ class DiscordChannel:
             value=press.data.custom_id,
         )
         await inbox.accept(event)
+        await self._acknowledged(self._required().defer(press))
+
+    async def _acknowledged(self, answer: Awaitable[None]) -> None:
+        """Too late is no harm: what was done is on disk."""
         try:
             async with asyncio.timeout(DEFER_S):
-                await self._required().defer(press)
+                await answer
         except (ChannelError, TimeoutError) as error:
             _log.info("press_not_acknowledged", channel="discord", reason=str(error) or "too late")
+
+    async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
+        """Discord tells with the stream whose commands they are. What its menu cannot name can be typed still."""
+        if not self._application:
+            raise ChannelDown("Discord has not said yet which application this is")
+        offered = [_offered(one) for one in commands if _COMMAND.fullmatch(one.name)]
+        await self._required().bulk_upsert_global_commands(self._application, offered)
 
     def _sender(self, user: User, member: Member | None, *, is_bot: bool = False) -> Sender:
         while len(self._names) >= REMEMBERED_NAMES:
@@ -1690,6 +1752,25 @@ class DiscordChannel:
         if self._http is None:
             raise ChannelDown("the Discord channel is not connected")
         return self._http
+
+
+_COMMAND = re.compile(r"[-_a-z0-9]{1,32}")
+DESCRIPTION = 100
+"""Characters that Discord takes of what a command does, and of what goes with it."""
+IN_SERVERS, WITH_THE_BOT = 0, 1
+"""Where a command of the menu is offered."""
+
+
+def _offered(command: MenuCommand) -> Any:
+    """An application command, whose arguments are one text."""
+    words = {"type": 3, "name": "words", "description": f"like: {command.arguments}"[:DESCRIPTION], "required": False}
+    return {
+        "type": 1,
+        "name": command.name,
+        "description": command.help[:DESCRIPTION],
+        "options": [words] if command.arguments else [],
+        "contexts": [WITH_THE_BOT] if command.is_private else [IN_SERVERS, WITH_THE_BOT],
+    }
 
 
 def _channel_of(address: Address) -> str:

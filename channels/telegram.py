@@ -44,6 +44,9 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError
 from telegram import (
     Bot,
+    BotCommand,
+    BotCommandScopeAllGroupChats,
+    BotCommandScopeAllPrivateChats,
     CallbackQuery,
     Chat,
     Checklist,
@@ -80,7 +83,7 @@ from telegram import (
     UsersShared,
     Venue,
 )
-from telegram.constants import ChatAction, MessageLimit, MessageType, ParseMode, ReactionEmoji
+from telegram.constants import BotCommandLimit, ChatAction, MessageLimit, MessageType, ParseMode, ReactionEmoji
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -110,6 +113,7 @@ from nanohost.channel_api import (
     Form,
     InboundEvent,
     Inbox,
+    MenuCommand,
     NotSent,
     OutboundCard,
     OutboundFile,
@@ -547,6 +551,14 @@ class TelegramChannel:
         with self._told(harmless=True):
             me = self._me or await self._bot.get_me()
         return f"https://t.me/{me.username}?start={text}"
+
+    async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
+        """In each kind of chat those that may be typed there. What its menu cannot name can be typed still."""
+        fitting = [one for one in commands if _COMMAND.fullmatch(one.name)]
+        in_groups = [one for one in fitting if not one.is_private]
+        with self._told(harmless=True):
+            await self._bot.set_my_commands(_menu(fitting), scope=BotCommandScopeAllPrivateChats())
+            await self._bot.set_my_commands(_menu(in_groups), scope=BotCommandScopeAllGroupChats())
 
     async def fetch(self, attachment: Attachment, into: Path, *, most_bytes: int) -> None:
         with self._told(harmless=True):
@@ -1425,6 +1437,15 @@ def nearest(emoji: str) -> str:
     """The reaction that a bot may set and that says most nearly the same."""
     plain = emoji.replace("\ufe0f", "")
     return emoji if emoji in REACTIONS else NEAREST.get(plain, plain)
+
+
+_COMMAND = re.compile(r"[a-z0-9_]{1,32}")
+
+
+def _menu(commands: Sequence[MenuCommand]) -> list[BotCommand]:
+    """What is typed behind a command has no place of its own there."""
+    said = [(one.name, f"{one.help}: /{one.name} {one.arguments}" if one.arguments else one.help) for one in commands]
+    return [BotCommand(name, words[: BotCommandLimit.MAX_DESCRIPTION]) for name, words in said]
 
 
 def _receipt(message: Message) -> Receipt:

@@ -27,6 +27,7 @@ from nanohost.channels.connections import ChannelKey, Connections, Wanted
 from nanohost.channels.loader import discover
 from nanohost.chat_commands.command import Shop
 from nanohost.chat_commands.desk import Desk
+from nanohost.chat_commands.menu import menu
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.show import Json
 from nanohost.delivery.addresses import tell_addresses
@@ -541,7 +542,7 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
         host.pausing.look()
     await stack.enter_async_context(host.router.opened())
     await stack.enter_async_context(host.receivers)
-    host.connections.receive(host.receivers, _inboxes(host))
+    host.connections.receive(host.receivers, _inboxes(host), clock=host.clock, commands=menu())
 
 
 def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:

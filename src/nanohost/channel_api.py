@@ -29,7 +29,7 @@ path in `short_path`: a home may lie deeper than the kernel lets a socket's path
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -412,6 +412,29 @@ class DeepLinks(Protocol):
         """An address that opens a chat with us with this text (letters, digits, dashes; 64 at most) sent, or ready to
         be. None while it is not known who we are there. May ask the platform, inside of `connected`; raises
         ChannelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MenuCommand:
+    """A command of the host that a platform's menu is to offer: typed as `/name`. `help`: what it does, in a few words.
+    `arguments`: an example of what is typed behind it, empty if nothing is. `is_private`: in direct messages alone.
+    """
+
+    name: str
+    help: str
+    arguments: str = ""
+    is_private: bool = False
+
+
+@runtime_checkable
+class ShowsCommands(Protocol):
+    """A channel whose platform has a menu of a bot's commands. A command that is chosen there comes in as the text that
+    would have been typed, addressed to us."""
+
+    async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
+        """Have the menu offer these and no others. Asked for inside of `connected`, again after a failure, and in each
+        life of the host: doing it twice is harmless. Raises ChannelError."""
         ...
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from nanohost.channel_api import Accepted, InboundEvent, Inbox
+from nanohost.channel_api import (
+    Accepted,
+    ChannelDown,
+    ChannelError,
+    InboundEvent,
+    Inbox,
+    MenuCommand,
+    NotSent,
+)
 from nanohost.channels.connections import Connections
 from nanohost.channels.loader import discover
 from nanohost.supervisor import ServiceState, Supervisor
@@ -109,7 +117,7 @@ async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_p
     clock, channel = ManualClock(), Cancelled()
     both = connections(tmp_path, channel)
     async with asyncio.timeout(HANG_S), both.opened(), Supervisor(clock, jitter=lambda: 0.5) as supervisor:
-        both.receive(supervisor, lambda *_: NoInbox())
+        both.receive(supervisor, lambda *_: NoInbox(), clock=ManualClock())
         await clock.somebody_sleeps()
         await clock.advance(1.1)
         assert channel.calls == 2
@@ -120,7 +128,40 @@ async def test_a_receiver_that_swallows_its_cancellation_still_ends_with_the_hos
     channel = Deaf()
     both = connections(tmp_path, channel)
     async with asyncio.timeout(HANG_S), both.opened(), Supervisor(ManualClock()) as supervisor:
-        both.receive(supervisor, lambda *_: NoInbox())
+        both.receive(supervisor, lambda *_: NoInbox(), clock=ManualClock())
         await asyncio.sleep(0)
     assert channel.calls == 1
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("channel bad")]
+
+
+class HasAMenu(FakeChannel):
+    """Its platform cannot be reached at first."""
+
+    def __init__(self, *failures: ChannelError) -> None:
+        super().__init__()
+        self.failures = list(failures)
+        self.offered: list[str] = []
+        self.asked = 0
+
+    async def show_commands(self, commands: Sequence[MenuCommand]) -> None:
+        self.asked += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        self.offered = [one.name for one in commands]
+
+
+async def test_a_platforms_menu_is_told_of_the_commands_once_it_can_be_reached(tmp_path: Path) -> None:
+    clock, able = ManualClock(), HasAMenu(ChannelDown("no line"), NotSent("no answer"))
+    both = Connections(
+        catalogue=discover([]), wanted=[], home=tmp_path, runtime_dir=tmp_path, made={GOOD: able, BAD: FakeChannel()}
+    )
+    async with both.opened(), Supervisor(clock) as supervisor:
+        both.receive(supervisor, lambda *_: NoInbox(), clock=clock, commands=[MenuCommand(name="stop", help="stop it")])
+        async with asyncio.timeout(HANG_S):
+            for pause_s in (1, 2):
+                await clock.somebody_sleeps()
+                await clock.advance(pause_s)
+        assert (able.offered, able.asked) == (["stop"], 3)
+        names = {service.name for service in supervisor.services()}
+        assert names == {"channel good:default", "channel bad:default", "menu of good:default"}
+        assert all(service.state is ServiceState.RUNNING for service in supervisor.services())

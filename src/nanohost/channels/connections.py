@@ -16,13 +16,27 @@ from pathlib import Path
 
 import structlog
 
-from nanohost.channel_api import Channel, ChannelContext, ChannelError, Condition, DeepLinks, Inbox, SaysItsCondition
+from nanohost.channel_api import (
+    Channel,
+    ChannelContext,
+    ChannelError,
+    Condition,
+    DeepLinks,
+    Inbox,
+    MenuCommand,
+    SaysItsCondition,
+    ShowsCommands,
+)
 from nanohost.channels.loader import Catalogue, load
+from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.supervisor import Service, ServiceState, Supervisor
 
 CONNECT_LIMIT_S = 30.0
 """For a channel to connect, and again to close: the rest of the host waits for both."""
+
+FIRST_MENU_PAUSE_S, LONGEST_MENU_PAUSE_S = 1.0, 3600.0
+"""Before a platform is told of the commands again."""
 
 LINK_LIMIT_S = 5.0
 """For a platform to say who we are there: somebody waits at a terminal."""
@@ -95,12 +109,16 @@ class Connections(Mapping[ChannelKey, Channel]):
             yield
             self._channels.clear()
 
-    def receive(self, supervisor: Supervisor, make_inbox: MakeInbox) -> None:
-        """Begin to read the platforms: one service a channel."""
+    def receive(
+        self, supervisor: Supervisor, make_inbox: MakeInbox, *, clock: Clock, commands: Sequence[MenuCommand] = ()
+    ) -> None:
+        """Begin to read the platforms: one service a channel, and one for each that has a menu for `commands`."""
         self._supervisor = supervisor
         for (name, instance), channel in self._channels.items():
             inbox = make_inbox(name, instance, channel)
             supervisor.start(_service(name, instance), partial(_receive, channel, inbox))
+            if commands and isinstance(channel, ShowsCommands):
+                supervisor.start(f"menu of {name}:{instance}", partial(_offer, channel, commands, clock))
 
     @property
     def names(self) -> frozenset[str]:
@@ -189,6 +207,23 @@ def _service(name: str, instance: str) -> str:
 
 async def _as_it_is(channel: Channel) -> Channel:
     return channel
+
+
+async def _offer(channel: ShowsCommands, commands: Sequence[MenuCommand], clock: Clock) -> None:
+    """Once, and then there is nothing left to do. A menu is a convenience: while the platform cannot be reached, that
+    is said by the channel itself."""
+    pause_s, refused = FIRST_MENU_PAUSE_S, ""
+    while True:
+        try:
+            await channel.show_commands(commands)
+            break
+        except ChannelError as error:
+            if refused != error.reason:
+                _log.info("commands_not_shown", reason=error.reason, error=str(error))
+            refused = error.reason
+        await clock.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_MENU_PAUSE_S)
+    await asyncio.Event().wait()
 
 
 async def _receive(channel: Channel, inbox: Inbox) -> None:

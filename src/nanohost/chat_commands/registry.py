@@ -12,7 +12,7 @@ from functools import cache
 from nanohost.chat_commands.command import ChatCommand
 from nanohost.chat_commands.host_command import HostCommand
 
-HELPERS = {"command", "host_command", "lists", "registry", "gate", "desk", "waiting"}
+HELPERS = {"command", "host_command", "lists", "menu", "registry", "gate", "desk", "waiting"}
 """Modules of this package that are no command."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Parts, running_host
+from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
@@ -113,3 +114,39 @@ async def _wire(store: Store, *chats: str) -> None:
                 priority=0,
                 now=now,
             )
+
+
+async def test_a_command_chosen_from_the_menu_is_obeyed_as_if_it_had_been_typed(
+    tmp_path: Path, platform: DiscordSimulator
+) -> None:
+    async with _host(tmp_path, platform):
+        await platform.until(lambda: bool(platform.menu))
+        in_dm = await platform.choose("status")
+        await platform.until_shown(1, DM)
+        in_thread = await platform.choose("help", chat=GENERAL, thread=THREAD)
+        [helped] = await platform.until_shown(1, GENERAL)
+        refused = await platform.choose("pause", chat=GENERAL, person=BOB)
+        await platform.until_shown(2, GENERAL)
+        await platform.until(lambda: all(press.is_answered for press in platform.presses))
+    assert set(platform.menu) == {*chat_commands(), *(one.name for one in host_commands().values() if one.shown)}
+    assert "Write to me as you would" in helped.text
+    assert helped.thread == THREAD
+    assert "Only an owner may use /pause" in platform.texts(GENERAL)[-1]
+    said = [press.answer["data"]["content"] for press in (in_dm, in_thread, refused)]
+    assert said == ["/status", "/help", "/pause"]
+    assert all(press.answer["data"]["flags"] == 1 << 6 for press in platform.presses), "nobody else sees it"
+
+
+async def test_what_goes_with_a_command_is_typed_beside_it_and_some_are_for_direct_messages(
+    tmp_path: Path, platform: DiscordSimulator
+) -> None:
+    async with _host(tmp_path, platform):
+        await platform.until(lambda: bool(platform.menu))
+        with pytest.raises(LookupError, match="/pair is not offered there"):
+            await platform.choose("pair", chat=GENERAL)
+        chosen = await platform.choose("pair", "discord")
+        [refused] = await platform.until_shown(1, DM)
+        await platform.until(lambda: chosen.is_answered)
+    assert chosen.answer["data"]["content"] == "/pair discord"
+    assert refused.text == "Only an owner may use /pair."
+    assert platform.menu["pair"]["options"][0]["description"] == "like: telegram"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Host
+from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.telegram import TelegramSimulator
@@ -146,3 +147,27 @@ async def test_a_press_a_file_out_and_a_file_in_go_all_the_way(tmp_path: Path) -
     assert "look at this" in about.text
     [fetched] = tmp_path.glob("sessions/**/notes.txt")
     assert fetched.read_bytes() == b"twelve bytes"
+
+
+async def test_the_bots_menu_offers_the_hosts_commands_where_each_may_be_typed(tmp_path: Path) -> None:
+    telegram = TelegramSimulator()
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, GROUP, clock=HastyClock()):
+        await telegram.until(lambda: len(telegram.menus) == 2)
+    private, groups = telegram.menus["all_private_chats"], telegram.menus["all_group_chats"]
+    registered = {*chat_commands(), *(one.name for one in host_commands().values() if one.shown)}
+    assert set(private) == registered
+    assert set(private) - set(groups) == {one.name for one in host_commands().values() if one.shown and one.private}
+    assert private["stop"] == chat_commands()["stop"].help
+    assert private["pause"].endswith("(owners)")
+    assert private["pair"].endswith("(owners): /pair telegram")
+
+
+async def test_a_menu_that_telegram_does_not_take_keeps_nobody_waiting(tmp_path: Path) -> None:
+    telegram = TelegramSimulator()
+    telegram.commands_taken = False
+    async with telegram.running(), hosted(tmp_path, telegram, ADA.id, clock=HastyClock()):
+        await telegram.until(lambda: "setMyCommands" in telegram.calls)
+        await telegram.write(ADA.id, "hello")
+        await telegram.until_shown(1, ADA.id)
+        telegram.commands_taken = True
+        await telegram.until(lambda: len(telegram.menus) == 2)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -53,6 +54,7 @@ FILE_BYTES = 10 * 1024 * 1024
 MESSAGE_CONTENT = 1 << 15
 CONTENT_ALLOWED = 1 << 19
 PRESS_LIMIT_S = 3.0
+_COMMAND = re.compile(r"[-_a-z0-9]{1,32}")
 _MENTION = f"<@{ME.id}> "
 
 _DISPATCH, _HEARTBEAT, _IDENTIFY, _RESUME, _RECONNECT, _INVALID, _HELLO, _ACK = 0, 1, 2, 6, 7, 9, 10, 11
@@ -101,6 +103,8 @@ class Press:
     token: str
     at: float
     is_answered: bool = False
+    answer: Said = field(default_factory=dict)
+    """What the bot said to it."""
 
 
 class DiscordSimulator(Simulator):
@@ -122,6 +126,8 @@ class DiscordSimulator(Simulator):
         self.closes_resumed = False
         """Whoever wants to resume is cut off with a code, instead of being told that the stream is gone."""
         self.presses: list[Press] = []
+        self.menu: dict[str, Said] = {}
+        """The application's commands, by name."""
         self.identified = 0
         self.resumed = 0
         self._people = {person.id: person for person in (ADA, BOB, ME)}
@@ -269,6 +275,29 @@ class DiscordSimulator(Simulator):
             "data": {"custom_id": custom_id, "component_type": 2},
         }
         await self.tell("INTERACTION_CREATE", event | self._by(person, said))
+
+    async def choose(
+        self, command: str, words: str = "", *, chat: str = DM, thread: str | None = None, person: Person = ADA
+    ) -> Press:
+        """Somebody chooses a command from the bot's menu, and fills in what it takes."""
+        offered = self.menu[command]
+        is_dm = chat in self._dms
+        if (1 if is_dm else 0) not in offered["contexts"]:
+            raise LookupError(f"/{command} is not offered there")
+        press = Press(id=self.next_id(), token=f"command-{self.next_id()}", at=time.monotonic())
+        self.presses.append(press)
+        options = [{"name": offered["options"][0]["name"], "type": 3, "value": words}] if words else []
+        event = {
+            "id": press.id,
+            "application_id": APPLICATION,
+            "type": 2,
+            "token": press.token,
+            "version": 1,
+            "channel_id": thread or chat,
+            "data": {"id": self.next_id(), "name": command, "type": 1, "options": options},
+        }
+        await self.tell("INTERACTION_CREATE", event | self._by(person, {} if is_dm else {"guild_id": GUILD}))
+        return press
 
     async def react(self, message_id: str, emoji: str, *, chat: str, person: Person = ADA) -> None:
         await self.show_again(message_id, reacted(emoji), chat=chat)
@@ -526,13 +555,25 @@ class DiscordSimulator(Simulator):
         await self.changed()
         return None
 
+    async def put_commands(self, asked: Said) -> object:
+        if str(asked["application"]) != APPLICATION:
+            raise Denied(404, 10002, "Unknown Application")
+        offered = list(asked["list"])
+        for one in offered:
+            texts = [one["description"], *(option["description"] for option in one.get("options", []))]
+            if not _COMMAND.fullmatch(one["name"]) or any(not 1 <= len(text) <= 100 for text in texts):
+                raise Denied(400, 50035, "Invalid Form Body", {one["name"]: _wrong("BASE_TYPE_BAD_LENGTH", "1 to 100")})
+        self.menu = {one["name"]: one for one in offered}
+        await self.changed()
+        return [{**one, "id": self.next_id(), "application_id": APPLICATION} for one in offered]
+
     async def answer_press(self, asked: Said) -> object:
         for press in self.presses:
             if (press.id, press.token) == (asked["id"], asked["token"]):
                 if press.is_answered:
                     raise Denied(400, 40060, "Interaction has already been acknowledged.")
                 if time.monotonic() - press.at <= PRESS_LIMIT_S:
-                    press.is_answered = True
+                    press.is_answered, press.answer = True, asked
                     await self.changed()
                     return None
         raise Denied(404, 10062, "Unknown interaction")
@@ -742,6 +783,7 @@ class _Server:
             ("PATCH", messages + "/{message}", simulator.patch, True),
             ("PUT", messages + "/{message}/reactions/{emoji}/@me", simulator.put_reaction, True),
             ("POST", f"{api}/channels/{{channel}}/typing", simulator.show_typing, False),
+            ("PUT", f"{api}/applications/{{application}}/commands", simulator.put_commands, False),
             ("POST", f"{api}/interactions/{{id}}/{{token}}/callback", simulator.answer_press, False),
         ]
         for method, path, handler, has_faults in routes:
@@ -868,7 +910,7 @@ def _json(said: object, *, status: int = 200, headers: Mapping[str, str] | None 
 async def _asked(request: web.Request) -> Said:
     if request.content_type == "application/json":
         said = await request.json()
-        return said if isinstance(said, dict) else {}
+        return said if isinstance(said, dict) else {"list": said}
     if request.content_type != "multipart/form-data":
         return {}
     asked: Said = {}

@@ -35,6 +35,8 @@ CALLBACK_BYTES = 64
 MOST_BUTTONS = 100
 FILE_IN_BYTES, FILE_OUT_BYTES, PHOTO_BYTES = 20 * 2**20, 50 * 2**20, 10 * 2**20
 A_MINUTE_IN_A_GROUP = 20
+MOST_COMMANDS, DESCRIPTION = 100, 256
+"""Of setMyCommands: how many, and how long what each does may be said to be."""
 _REACTIONS = """
 👍 👎 ❤ 🔥 🥰 👏 😁 🤔 🤯 😱 🤬 😢 🎉 🤩 🤮 💩 🙏 👌 🕊 🤡 🥱 🥴 😍 🐳 ❤️‍🔥
 🌚 🌭 💯 🤣 ⚡ 🍌 🏆 💔 🤨 😐 🍓 🍾 💋 🖕 😈 😴 😭 🤓 👻 👨‍💻 👀 🎃 🙈 😇 😨
@@ -50,7 +52,9 @@ _KINDS = {".jpg": "photo", ".jpeg": "photo", ".ogg": "voice", ".mp3": "audio", "
 _PICTURE = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 _NOT_ASKED_FOR = frozenset({"message_reaction", "message_reaction_count", "chat_member"})
 """What a bot gets only when it names it in allowed_updates."""
+_WITHOUT_FAULTS = frozenset({"sendChatAction", "setMyCommands"})
 _NAME = re.compile(r"@(\w+)")
+_MENU_COMMAND = re.compile(r"[a-z0-9_]{1,32}")
 _COMMAND = re.compile(r"/\w{1,32}(?:@\w+)?")
 
 _OF_EVERY_MESSAGE = frozenset({"message_id", "date", "chat", "from", "message_thread_id", "is_topic_message"})
@@ -143,6 +147,10 @@ class TelegramSimulator(Simulator):
         self.polls = 0
         self.answered: list[str] = []
         """Presses that the bot answered; the spinner on the button is gone."""
+        self.commands_taken = True
+        """Whether setMyCommands does not end in an error of Telegram's own."""
+        self.menus: dict[str, Mapping[str, str]] = {}
+        """What the bot's menu offers, by the kind of chat: each command with its description."""
         self.calls: list[str] = []
         """The methods that were called, in order."""
         self.previews = 0
@@ -502,12 +510,13 @@ class TelegramSimulator(Simulator):
             "setMessageReaction": self._set_message_reaction,
             "sendChatAction": self._send_chat_action,
             "answerCallbackQuery": self._answer_callback_query,
+            "setMyCommands": self._set_my_commands,
         }
 
     def _fault(self, method: str) -> Fault | None:
         if method == "getUpdates":
             return self.poll_faults.popleft() if self.poll_faults else None
-        if method.startswith(("send", "edit", "set")) and method != "sendChatAction":
+        if method.startswith(("send", "edit", "set")) and method not in _WITHOUT_FAULTS:
             return self.faults.next()
         return None
 
@@ -712,6 +721,20 @@ class TelegramSimulator(Simulator):
     async def _send_chat_action(self, asked: _Asked) -> bool:
         self._may_reach(asked["chat_id"])
         self.typing.append(asked["chat_id"])
+        await self.changed()
+        return True
+
+    async def _set_my_commands(self, asked: _Asked) -> bool:
+        if not self.commands_taken:
+            raise _ApiError(500, "Internal Server Error")
+        offered = {str(one.get("command")): str(one.get("description")) for one in asked.list("commands")}
+        if len(offered) > MOST_COMMANDS:
+            raise _refused("BOT_COMMANDS_TOO_MUCH")
+        if not all(_MENU_COMMAND.fullmatch(name) for name in offered):
+            raise _refused("BOT_COMMAND_INVALID")
+        if not all(1 <= len(words) <= DESCRIPTION for words in offered.values()):
+            raise _refused("BOT_COMMAND_DESCRIPTION_INVALID")
+        self.menus[str(asked.json("scope").get("type", "default"))] = offered
         await self.changed()
         return True
 
