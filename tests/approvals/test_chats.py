@@ -21,7 +21,7 @@ async def test_an_unknown_direct_chat_is_connected_and_what_was_written_there_is
         await here.writes(BOB, "is this the bot?", chat="dm-bob")
         card = await here.card()
         assert card.address.platform_id == OLGAS
-        assert [one.label for one in card.buttons] == ["Connect to main", "Make a new agent", "Refuse"]
+        assert [one.label for one in card.buttons] == ["Make a new agent", "Connect to main", "Refuse"]
         assert "is this the bot?" in card.text
         await here.presses(OLGA, card, "Connect to main")
         await here.reads("dm-bob", "echo: is this the bot?")
@@ -29,6 +29,35 @@ async def test_an_unknown_direct_chat_is_connected_and_what_was_written_there_is
         [wiring] = await wirings.every(store)
         assert (wiring.engage_mode, wiring.engage_pattern) == (EngageMode.PATTERN, ".")
         assert [one.role for one in await roles.of_user(store, "fake:bob")] == [Role.MEMBER]
+
+
+@pytest.mark.behaviour("AP-10", "AP-02")
+async def test_the_card_says_that_connecting_shares_what_the_agent_has_and_offers_a_new_one_first(
+    tmp_path: Path,
+) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        await here.writes(BOB, "hello", chat="dm-bob")
+        card = await here.card()
+        new, connect = card.text.index("Make a new agent:"), card.text.index("Connect:")
+        assert new < connect
+        assert "files and notes of its own" in card.text[new:connect]
+        assert "What it has in its files and notes is shared with them" in card.text[connect:]
+        assert "/approve " in card.text
+        await here.writes(OLGA, f"/approve {(await here.approvals())[0].id} new", chat=OLGAS)
+        await here.reads("dm-bob", "echo: hello")
+        [wiring] = await wirings.every(here.flow.host.store)
+        made = await agent_groups.get(here.flow.host.store, wiring.agent_group_id)
+        assert made.folder != "main"
+
+
+@pytest.mark.behaviour("AP-10")
+async def test_in_a_group_an_agent_that_is_there_is_offered_first(tmp_path: Path) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        await here.writes(BOB, "hello", chat="g1", group=True)
+        card = await here.card()
+        assert [one.label for one in card.buttons] == ["Connect to main", "Make a new agent", "Refuse"]
+        assert card.text.index("Connect:") < card.text.index("Make a new agent:")
+        assert "is shared with them" in card.text
 
 
 @pytest.mark.behaviour("AP-10", "RT-11")

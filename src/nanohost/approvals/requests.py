@@ -115,7 +115,7 @@ async def about_sender(
                 (
                     sender.LET_IN,
                     f"they become a member of {agent_group.folder}: it answers this and whatever they write to it from"
-                    " now on, wherever it listens",
+                    f" now on, wherever it listens. {_shares(agent_group.folder)}",
                 ),
                 (sender.REFUSE, "it never answers them, and you are not asked again"),
             ],
@@ -142,7 +142,7 @@ async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime, aft
         return await _refused(tx, rule, "the sender", now)
     if (open_one := await approvals.open_about(tx, chat.NAME, subject)) is not None:
         return await _one_more(tx, open_one)
-    user, options = stored.user, chat.options_for(await agent_groups.every(tx))
+    user, options = stored.user, chat.options_for(await agent_groups.every(tx), is_group=event.is_group)
     named = event.chat_name if event.is_group else event.chat_name or event.sender.name
     outcome = await _ask(
         tx,
@@ -343,13 +343,21 @@ def _message(stored: StoredEvent, chat_name: str) -> list[tuple[str, str]]:
     return lines
 
 
+def _shares(agent: str) -> str:
+    """What letting somebody talk to an agent means for what it knows."""
+    return f"What {agent} has in its files and notes is shared with them, and what they say may be noted there"
+
+
 def _chat_shown(stored: StoredEvent, options: Sequence[str]) -> str:
     event = stored.event
     when = "whenever somebody mentions it" if event.is_group else "all that they write"
     lines = _message(stored, event.chat_name)
+    new = (chat.NEW, f"one with files and notes of its own answers there, {when}: nothing of another agent's is shared")
+    choices = [new]
     if any(option.startswith(chat.CONNECT) for option in options):
-        lines.append(("Connect", f"this agent answers there, {when}, and they become its member"))
-    lines.append((chat.NEW, "the same, with an agent of its own"))
+        connect = f"this agent answers there, {when}, and they become its member. {_shares('it')}"
+        choices.insert(0 if event.is_group else 1, ("Connect", connect))
+    lines += choices
     lines.append((chat.REFUSE, "nobody there is answered, and you are not asked again"))
     if event.is_group:
         title = f"May an agent answer in {quoting.name(event.chat_name or 'a group')}, on {stored.chat.channel_type}?"

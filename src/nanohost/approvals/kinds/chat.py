@@ -39,8 +39,11 @@ def subject_of(chat: ChatKey) -> str:
     return f"{chat.channel_type}:{chat.instance}:{chat.platform_id}"
 
 
-def options_for(agents: Sequence[AgentGroup]) -> tuple[str, ...]:
-    return (*(f"{CONNECT}{agent.folder}" for agent in agents[:MOST_BUTTONS]), NEW, REFUSE)
+def options_for(agents: Sequence[AgentGroup], *, is_group: bool) -> tuple[str, ...]:
+    """What is least likely to be regretted first: somebody's direct messages are theirs, and so is what an agent notes
+    of them; in a group an agent is brought along by those who know it."""
+    connect = [f"{CONNECT}{agent.folder}" for agent in agents[:MOST_BUTTONS]]
+    return (*connect, NEW, REFUSE) if is_group else (NEW, *connect, REFUSE)
 
 
 async def _approve(decided: Decided) -> str:
