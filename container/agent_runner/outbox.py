@@ -141,9 +141,13 @@ class Outbox:
     def moment(self, text: str, *, timezone: str | None = None) -> datetime:
         """What the agent wrote as a moment that is to come, by clocks there or else here. Raises NotSent."""
         try:
-            return coming(text, zone=_zone(timezone) or self.zone, now=self._now())
+            return coming(text, zone=self.zone_of(timezone), now=self._now())
         except ValueError as error:
             raise NotSent(f"{error}.") from None
+
+    def zone_of(self, timezone: str | None) -> tzinfo:
+        """The zone of this name, else ours. Raises NotSent."""
+        return _zone(timezone) or self.zone
 
     async def ask(self, text: str, options: tuple[str, ...], *, to: str | None = None, re: int | None = None) -> Said:
         """Send a question now, with choices or without; the answer comes as a message. Raises NotSent."""

@@ -16,6 +16,11 @@ def clock_time(at: datetime, now: datetime, zone: tzinfo) -> str:
     return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"
 
 
+def planned_time(at: datetime, now: datetime, zone: tzinfo) -> str:
+    """A time to come, with its zone: whoever plans by it may live elsewhere than the host's clock."""
+    return f"{clock_time(at, now, zone)} ({zone})"
+
+
 def counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 

@@ -74,7 +74,7 @@ class HostSettings(Section):
         description="auto, claude, demo or scripted",
     )
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
-        title="The zone that times are shown in to agents. Default: the machine's.",
+        title="The zone of times that are shown and planned. Default: the machine's; where it is UTC you are asked.",
         default="UTC",
         description="a time zone's name, such as Europe/Berlin",
     )
@@ -292,7 +292,7 @@ def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bo
             with _collected(mistakes):
                 _override(table, variable, text)
     _check_enabled(_section(table, "channels"), mistakes)
-    _section(table, "host").setdefault("timezone", _machine_timezone(environ))
+    _section(table, "host").setdefault("timezone", machine_timezone(environ))
     _agent_defaults(_section(table, "agent"), environ)
     if resolve_secrets:
         _resolve_secrets(table, Secrets(home, environ, mistakes))
@@ -577,7 +577,7 @@ def _shown(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def _machine_timezone(environ: Mapping[str, str]) -> str:
+def machine_timezone(environ: Mapping[str, str]) -> str:
     """The machine's zone by name; UTC where it cannot be told."""
     for name in (environ.get("TZ", "").lstrip(":"), _read_line(Path("/etc/timezone")), _zone_of_link()):
         try:

@@ -155,7 +155,12 @@ def test_a_window_that_is_closed_ends_the_chat_and_its_containers(shell: Shell) 
         os.execve(
             sys.executable,
             [sys.executable, "-m", "nanohost", "--home", str(shell.home), "chat"],
-            {"PATH": os.environ["PATH"], "NANOHOST_RUNTIME": "process", "NANOHOST_PROVIDER": "demo"},
+            {
+                "PATH": os.environ["PATH"],
+                "NANOHOST_RUNTIME": "process",
+                "NANOHOST_PROVIDER": "demo",
+                "NANOHOST_TIMEZONE": "UTC",
+            },
         )
     shown = b""
     while b"> " not in shown:

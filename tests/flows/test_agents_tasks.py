@@ -37,7 +37,8 @@ async def test_an_agent_reminds_when_it_said_it_would_and_once(stage: Stage) -> 
         await stage.fake.person_writes("remind me")
         said, reminder = await stage.fake.wait_for(2)
         [row] = await flow.host.store.all("SELECT id, status FROM tasks")
-    assert said.text.startswith(f"Scheduled as task {row['id']}. You are told if the host cannot do it")
+    assert said.text.startswith(f"Scheduled as task {row['id']}, for ")
+    assert "(UTC). You are told if the host cannot do it" in said.text
     assert (reminder.text, reminder.address.platform_id, reminder.reply_to) == ("echo: time is up", "c1", None)
     assert row["status"] == "done"
     assert flow.texts()[1:] == ["echo: time is up"]

@@ -119,6 +119,29 @@ async def test_what_is_to_happen_in_the_past_is_refused_with_the_time_that_was_p
 async def test_clocks_elsewhere_say_what_is_past_there(host: HostSide) -> None:
     said, [_] = await called(host, "schedule_task", prompt="water", at="2026-01-01T09:00", timezone="America/New_York")
     assert said.startswith("Scheduled")
+    assert "for 2026-01-01 09:00 (America/New_York)." in said
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("schedule_task", {"prompt": "p", "at": "2026-01-01T14:00"}, ", for 2026-01-01 14:00 (Europe/Berlin)."),
+        ("schedule_task", {"prompt": "p", "cron": "0 9 * * *"}, ", by the clocks of Europe/Berlin."),
+        ("schedule_task", {"prompt": "p", "cron": "0 9 * * *", "timezone": "Asia/Tokyo"}, "clocks of Asia/Tokyo."),
+        ("send_message", {"text": "p", "at": "2026-01-01T14:00"}, "then: 2026-01-01 14:00 (Europe/Berlin)."),
+        ("send_message", {"text": "p", "cron": "0 9 * * *"}, "by the clocks of Europe/Berlin"),
+        (
+            "change_task",
+            {"id": "j", "change": "update", "at": "2026-01-01T14:00"},
+            "for 2026-01-01 14:00 (Europe/Berlin).",
+        ),
+    ],
+)
+async def test_a_time_to_come_is_told_with_its_zone(
+    host: HostSide, tool: str, arguments: dict[str, str], told: str
+) -> None:
+    async with answering(host) as toolbox:
+        assert told in await toolbox.call(tool, arguments)
 
 
 async def test_a_turn_that_is_run_again_asks_for_nothing_twice(host: HostSide) -> None:
@@ -275,7 +298,7 @@ async def test_the_list_is_what_the_host_says_at_that_moment(host: HostSide) -> 
             inbound.set_meta({"tasks": json.dumps([task | stands for task in tasks])})
         said = await toolbox.call("list_tasks", {})
     assert said.splitlines() == [
-        "j1 (paused, next 2026-07-01 09:00): water",
+        "j1 (paused, next 2026-07-01 09:00 (Europe/Berlin)): water",
         "j2 (paused, cron 0 9 * * * in UTC, a message that is sent as it is): up",
         'j3 (paused, a message that is sent as it is): {"text":"and ',
     ]

@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 
 from agent_runner.mailbox import Said
 from agent_runner.outbox import NotSent, Outbox
@@ -70,6 +71,11 @@ def number_of(arguments: Arguments, key: str) -> int:
     if value is None:
         raise ToolRefused(f"{key} must be the id of a message.")
     return value
+
+
+def with_zone(moment: datetime, zone: tzinfo) -> str:
+    """A time to come as it is told: whoever is told it may live elsewhere."""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone})"
 
 
 def sent(said: Said) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of
+from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of, with_zone
 
 CHANGES = ("update", "pause", "resume", "cancel")
 _NEW = {"prompt": "prompt", "at": "due", "cron": "recurrence", "timezone": "timezone"}
@@ -17,10 +17,12 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
     new = {theirs: value for ours, theirs in _NEW.items() if (value := optional_text(arguments, ours)) is not None}
     if (change == "update") != bool(new):
         raise ToolRefused("Say what is new with the change update, and with no other change.")
+    when = ""
     if "due" in new:
-        outbox.moment(new["due"], timezone=new.get("timezone"))
+        zone = new.get("timezone")
+        when = f" for {with_zone(outbox.moment(new['due'], timezone=zone), outbox.zone_of(zone))}"
     await outbox.ask_host(f"tasks.{change}", {"id": id, **new})
-    return f"Asked for. {TOLD_IF_NOT}"
+    return f"Asked for{when}. {TOLD_IF_NOT}"
 
 
 TOOL = Tool(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import Arguments, Tool
+from agent_runner.tools import Arguments, Tool, with_zone
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.payloads import ChatOut, decode_out
 from nanohost_protocol.rows import OutKind
@@ -45,7 +45,7 @@ def _what(task: Mapping[str, str | None]) -> str:
 def _next(text: str | None, zone: tzinfo) -> str:
     if not text:
         return ""
-    return f"next {datetime.fromisoformat(text).astimezone(zone):%Y-%m-%d %H:%M}"
+    return f"next {with_zone(datetime.fromisoformat(text), zone)}"
 
 
 TOOL = Tool(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent_runner.outbox import Outbox
-from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of
+from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of, with_zone
 from nanohost_protocol.payloads import TaskOut
 
 
@@ -12,10 +12,12 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
     if at is None and cron is None:
         raise ToolRefused(f"Say when: at, {AT} Or cron, {CRON}")
     timezone = optional_text(arguments, "timezone")
-    if at is not None:
-        outbox.moment(at, timezone=timezone)  # the host decides; what is no time to come can be said at once
+    when = f"by the clocks of {timezone or outbox.zone}"
+    if at is not None:  # the host decides; what is no time to come can be said at once
+        first = with_zone(outbox.moment(at, timezone=timezone), outbox.zone_of(timezone))
+        when = f"for {first}" if cron is None else f"first for {first}"
     task = TaskOut(prompt=prompt, due=at or "", recurrence=cron, timezone=timezone)
-    return f"Scheduled as task {await outbox.schedule(task)}. {TOLD_IF_NOT}"
+    return f"Scheduled as task {await outbox.schedule(task)}, {when}. {TOLD_IF_NOT}"
 
 
 TOOL = Tool(

@@ -15,6 +15,7 @@ from agent_runner.tools import (
     optional_text,
     sent,
     text_of,
+    with_zone,
 )
 
 
@@ -23,9 +24,12 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
     at, cron = optional_text(arguments, "at"), optional_text(arguments, "cron")
     if cron is not None:
         id = await outbox.repeat(text, cron, to=to, at=at)
-        return f"It will be sent again and again, as task {id}: change_task stops it. {TOLD_IF_NOT}"
+        clocks = f"by the clocks of {outbox.zone}"
+        return f"It will be sent again and again, {clocks}, as task {id}: change_task stops it. {TOLD_IF_NOT}"
     said = await outbox.say(text, to=to, re=re, at=at)
-    return "It will be sent then." if said.new and at is not None else sent(said)
+    if not said.new or at is None:
+        return sent(said)
+    return f"It will be sent then: {with_zone(outbox.moment(at), outbox.zone)}."
 
 
 TOOL = Tool(

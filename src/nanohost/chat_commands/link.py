@@ -6,6 +6,7 @@ from nanohost.access.codes import issue
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import HostAsked, HostCommand
+from nanohost.phrases import planned_time
 from nanohost.store.codes import Purpose
 
 
@@ -20,7 +21,7 @@ async def _link(asked: HostAsked, _: Arguments) -> str:
         origin=actor.origin,
         now=asked.now,
     )
-    until = f"{issued.expires_at.astimezone(asked.zone):%H:%M}"
+    until = planned_time(issued.expires_at, asked.now, asked.zone)
     return (
         f"{issued.code}\nWrite this to me on the other platform, in a direct message and before {until}: you may do "
         "the same there as here then. It works once; give it to nobody."

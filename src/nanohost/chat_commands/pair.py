@@ -12,6 +12,7 @@ from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import HostAsked, HostCommand
 from nanohost.errors import UsageError
+from nanohost.phrases import planned_time
 from nanohost.store.codes import Purpose
 
 
@@ -45,7 +46,7 @@ async def _pair(asked: HostAsked, given: _Arguments) -> str:
         origin=actor.origin,
         now=asked.now,
     )
-    until = f"{issued.expires_at.astimezone(asked.zone):%H:%M}"
+    until = planned_time(issued.expires_at, asked.now, asked.zone)
     return (
         f"{issued.code}\nWhoever writes this to me on {channel}, in a direct message and before {until}, is an owner "
         "then and may do everything. It works once; give it to nobody else."

@@ -13,7 +13,7 @@ from nanohost import quoting
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import HostAsked, HostCommand
-from nanohost.phrases import clock_time, counted
+from nanohost.phrases import clock_time, counted, planned_time
 from nanohost.store import audit, paused, sessions, users
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries
@@ -99,7 +99,7 @@ def _waiting(backlog: Backlog, asked: HostAsked) -> list[str]:
             f"{counted(backlog.conversations, 'conversation has', 'conversations have')} something to be worked on."
         )
     if backlog.first_task is not None:
-        first = clock_time(backlog.first_task, asked.now, asked.zone)
+        first = planned_time(backlog.first_task, asked.now, asked.zone)
         lines.append(
             f"{counted(backlog.tasks, 'task falls', 'tasks fall')} due within the next hour, first at {first}."
         )

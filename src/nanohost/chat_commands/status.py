@@ -11,7 +11,7 @@ from nanohost.chat_commands.pause import since_and_by
 from nanohost.chat_commands.waiting import waiting
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
-from nanohost.phrases import clock_time, counted
+from nanohost.phrases import clock_time, counted, planned_time
 from nanohost.store import paused, tasks, turn_failures
 from nanohost.store.tasks import Task, TaskStatus
 from nanohost.store.turn_failures import TurnFailures
@@ -117,7 +117,7 @@ def _scheduled(facts: Facts) -> str:
     if not active:
         return ""
     are = counted(len(active), "task is scheduled", "tasks are scheduled")
-    return f"{are}, next at {_time(min(active), facts)}."
+    return f"{are}, next at {planned_time(min(active), facts.now, facts.zone)}."
 
 
 def _last_error(facts: Facts) -> str:

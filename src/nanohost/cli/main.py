@@ -184,10 +184,13 @@ def _seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace, root: str) -> int:
+    from nanohost.cli import time_zone
     from nanohost.cli.run import run
     from nanohost.home import home_at
 
-    return run(home_at(root))
+    home = home_at(root)
+    time_zone.settle(home)
+    return run(home)
 
 
 def _chat(options: argparse.Namespace, root: str) -> int:
@@ -196,6 +199,9 @@ def _chat(options: argparse.Namespace, root: str) -> int:
 
     home = home_at(root)
     if options.once is None:
+        from nanohost.cli import time_zone
+
+        time_zone.settle(home)
         return chat(home)
     text = sys.stdin.read() if options.once == "-" else options.once
     if not text.strip():

@@ -16,6 +16,7 @@ from nanohost.access.first_owner import become_owner
 from nanohost.access.linking import become_one
 from nanohost.approvals.settled import settle
 from nanohost.channel_api import EventKind, InboundEvent
+from nanohost.phrases import planned_time
 from nanohost.reception.visit import Visit
 from nanohost.store import codes, dropped
 from nanohost.store.codes import Code, CodeStatus, Purpose
@@ -101,7 +102,8 @@ async def _ignore(visit: Visit) -> None:
 
 async def _refuse(visit: Visit) -> None:
     until = await access.guess(visit.tx, user_id=visit.user, origin=visit.origin, now=visit.now)
-    await visit.say(f"That is no code of mine. Until {until.astimezone(visit.zone):%H:%M} I look at no code of yours.")
+    when = planned_time(until, visit.now, visit.zone)
+    await visit.say(f"That is no code of mine. Until {when} I look at no code of yours.")
 
 
 async def _use(visit: Visit, code: Code) -> str:

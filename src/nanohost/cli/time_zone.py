@@ -1,0 +1,154 @@
+"""The time zone is asked for once, where the machine's clock is in UTC and nobody has said otherwise.
+
+Servers are in UTC, and people are not: a reminder at nine would come at another hour. Asked is only a person at a
+terminal who begins a host, and only for a while: a start that nobody watches goes on in UTC, and asks the next time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import select
+import sys
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from zoneinfo import available_timezones
+
+from nanohost.commands.channel_file import replace
+from nanohost.commands.show import harmless
+from nanohost.errors import NanohostError, UsageError
+from nanohost.home import Holding, Home, HomeBusy, hold
+from nanohost.settings import FILE, machine_timezone
+
+VARIABLES = ("NANOHOST_TIMEZONE", "NANOHOST_HOST_TIMEZONE")
+UTC = ("UTC", "Etc/UTC", "Etc/UCT", "UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu", "GMT", "Etc/GMT")
+"""What zone databases call it."""
+WAIT_S = 60.0
+"""For an answer: after it a start that happens to have a terminal goes on."""
+MOST_TRIES = 3
+QUESTION = (
+    "This machine's clock is in UTC. Which time zone are you in? Reminders and all times that are shown go by it.\n"
+    "Type a city or a name, such as Berlin or America/New_York; Enter keeps UTC."
+)
+
+
+def settle(home: Home) -> None:
+    """Ask, if it has to be asked and there is somebody to ask, and write the answer to nanohost.toml."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or not is_open(home.root, os.environ) or _is_held(home):
+        return
+    zone = asked(_typed, _say)
+    if zone is None:
+        return
+    try:
+        path = save(home.root, zone)
+    except (NanohostError, OSError) as error:  # read-only, or written in another way: it counts for this life
+        os.environ[VARIABLES[0]] = zone
+        _say(f"{error}; add it by hand: timezone = {zone!r} below [host]")
+        return
+    _say(f"{zone} is in {path} now, below [host]; change it there.")
+
+
+def is_open(root: Path, environ: Mapping[str, str]) -> bool:
+    """Whether nobody has said which zone it is, and the machine's says nothing of where people are."""
+    if any(environ.get(name) for name in VARIABLES) or machine_timezone(environ) not in UTC:
+        return False
+    try:
+        host = tomllib.loads((root / FILE).read_text(encoding="utf-8-sig")).get("host", {})
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False  # whoever reads the settings says what is wrong
+    return isinstance(host, dict) and "timezone" not in host
+
+
+def asked(read: Callable[[str], str | None], say: Callable[[str], None]) -> str | None:
+    """The zone that somebody named; None: nobody answered. `read` shows its prompt, and answers with a line."""
+    say(QUESTION)
+    known = available_timezones()
+    for _ in range(MOST_TRIES):
+        line = read("time zone [UTC]: ")
+        if line is None:
+            return None
+        if not line.strip():
+            return "UTC"
+        if (found := meant(line, known)) is not None:
+            return found
+        near = f"; did you mean {' or '.join(like(line, known))}?" if like(line, known) else ""
+        say(f"There is no time zone {harmless(line.strip()[:40])!r}{near}")
+    return None
+
+
+def meant(typed: str, known: Collection[str]) -> str | None:
+    """The zone of this name, or of the city at the end of one."""
+    words = _words(typed)
+    whole = [name for name in known if name.casefold() == words]
+    cities = sorted(name for name in known if "/" in name and _city(name) == words)
+    return next(iter(whole or cities), None)
+
+
+def like(typed: str, known: Collection[str]) -> list[str]:
+    """Those with a city that is written almost so."""
+    cities = {_city(name): name for name in sorted(known, reverse=True) if "/" in name}
+    return [
+        cities[city] for city in difflib.get_close_matches(_words(typed).rpartition("/")[2], cities, 2, cutoff=0.75)
+    ]
+
+
+def _words(typed: str) -> str:
+    return "_".join(typed.split()).casefold()
+
+
+def _city(name: str) -> str:
+    return name.rpartition("/")[2].casefold()
+
+
+def save(root: Path, zone: str) -> Path:
+    """Add it to nanohost.toml. Raises UsageError where a person has to, and OSError."""
+    path = (root / FILE).resolve()
+    before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    lines = before.splitlines()
+    line = f'timezone = "{zone}"'
+    heads = [at for at, one in enumerate(lines) if one.partition("#")[0].strip() == "[host]"]
+    if heads:
+        lines.insert(heads[0] + 1, line)
+    else:
+        lines += [*([""] if lines else []), "[host]", line]
+    after = "\n".join(lines) + "\n"
+    wanted = tomllib.loads(before)
+    wanted["host"] = {**wanted.get("host", {}), "timezone": zone}
+    if not _says(after, wanted):
+        raise UsageError(f"{path} sets [host] in a way that no command can change safely", hint=f"edit it in {path}")
+    replace(path, after)
+    return path
+
+
+def _says(text: str, wanted: Mapping[str, object]) -> bool:
+    try:
+        return tomllib.loads(text) == wanted
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _is_held(home: Home) -> bool:
+    """Whether a host runs here: it has its zone already. A home that cannot be made is for the host to complain of."""
+    try:
+        with hold(home, Holding.COMMAND):
+            return False
+    except HomeBusy:
+        return True
+
+
+def _typed(prompt: str) -> str | None:
+    """A line of the terminal; None: none came, or no more will."""
+    print(prompt, end="", flush=True)
+    ready, _, _ = select.select([sys.stdin], [], [], WAIT_S)
+    if not ready:
+        print(f"\nNo answer within {WAIT_S:g} s: it is UTC until the next start.", flush=True)
+        return None
+    line = os.read(sys.stdin.fileno(), 4096)
+    return line.decode(errors="replace") if line else None
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
