@@ -118,6 +118,19 @@ async def test_a_new_agent_gets_no_folder_that_was_left_by_another_one(tmp_path:
 
 
 @pytest.mark.behaviour("AP-10")
+async def test_a_new_agent_is_not_one_that_was_deleted_also_when_its_folder_is_gone(tmp_path: Path) -> None:
+    async with hall(tmp_path, wired=False) as here:
+        store, now = here.flow.host.store, datetime.now(UTC)
+        async with store.transaction() as tx:
+            old = await agent_groups.add(tx, folder="book-club", name="b", provider=None, model=None, now=now)
+            await agent_groups.delete(tx, old.id, now)
+        await here.writes(BOB, "hello", chat="Book club", group=True)
+        await here.presses(OLGA, await here.card(), "Make a new agent")
+        await here.reads("Book club", "echo: hello")
+        assert [one.folder for one in await agent_groups.every(store)] == ["book-club-2", "main"]
+
+
+@pytest.mark.behaviour("AP-10")
 async def test_no_chat_gets_the_agent_that_an_owner_talks_to_by_its_name(tmp_path: Path) -> None:
     async with hall(tmp_path, wired=False) as here:
         async with here.flow.host.store.transaction() as tx:

@@ -137,13 +137,15 @@ async def _delete(context: CommandContext, arguments: Delete) -> Json:
         await _refuse_at_work(tx, group)
         for wiring in (wired := await agent_groups.wirings(tx, group.id)):
             await take_out(tx, wiring, now)
-        for task in (planned := await agent_groups.open_tasks(tx, group.id)):
-            await tasks.cancel(tx, task, now, reason=f"the agent group {group.folder} was deleted")
+        why = f"the agent group {group.folder} was deleted"
+        planned = [await tasks.cancel(tx, one, now, why) for one in await agent_groups.open_tasks(tx, group.id)]
         await agent_groups.delete(tx, group.id, now)
         await _record(context, tx, "groups.delete", group, {})
         await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone), aftermath=aftermath)
     if context.live is not None:
         context.live.follow(aftermath)
+        for session in {task.session_id for task in planned}:
+            context.live.tasks_changed(session)
     return {
         "deleted": group.folder,
         "chats": len(wired),

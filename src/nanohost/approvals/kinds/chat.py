@@ -95,7 +95,7 @@ async def _who_joins(decided: Decided, agent: AgentGroup | None) -> str | None:
 
 async def _make(decided: Decided, chat: MessagingGroup) -> AgentGroup:
     """Called by its folder: what strangers call their chat is nothing for an agent to be told of itself."""
-    known = [one.folder for one in await agent_groups.every(decided.tx)]
+    known = (await agent_groups.folders(decided.tx)).values()
     left = home_of(await file_of(decided.tx)).agent_folders()
     folder = free_folder(chat.name, [*known, *left, DEFAULT])  # that one is the owner's, also before it is made
     agent = await agent_groups.add(decided.tx, folder=folder, name=folder, provider=None, model=None, now=decided.now)
@@ -104,8 +104,8 @@ async def _make(decided: Decided, chat: MessagingGroup) -> AgentGroup:
 
 
 def free_folder(name: str, taken: Sequence[str]) -> str:
-    """A folder's name that is like the chat's, and not taken, nor by what is left on the disk: whoever named the chat
-    would be let into what another agent has noted there."""
+    """A folder's name that is like the chat's, and not taken, nor by what was deleted or is left on the disk: whoever
+    named the chat would be let into what another agent has noted there."""
     base = _NO_FOLDER.sub("-", name.casefold()).strip("-")[:LONGEST_FOLDER].strip("-") or "chat"
     numbered = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 2))
     return next(folder for folder in numbered if folder not in taken)
