@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from nanohost.channel_api import InboundEvent, Sender
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, messaging_groups, sessions, tasks
+from nanohost.store import agent_groups, events, messaging_groups, routes, sessions, tasks, users, wirings
+from nanohost.store.events import ChatKey
+from nanohost.store.routes import Route, RouteOutcome
 from nanohost.store.tasks import RunOutcome
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.rows import Usage
@@ -98,6 +103,61 @@ async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(o
     asked = await operator.asks("tasks run", id=made["id"])
     assert asked["next"] == "it runs when all goes on: nanohost resume"
     assert (await operator.asks("status"))["tasks_overdue"] == []
+
+
+async def heard(operator: Operator, session: SessionId, user: str, id: str) -> None:
+    """Somebody wrote in this conversation."""
+    context = operator.context
+    channel_type, _, handle = user.partition(":")
+    now = context.clock.now()
+    event = InboundEvent(
+        platform_id="123",
+        platform_message_id=id,
+        sender=Sender(handle=handle, name=handle),
+        text="hello",
+        sent_at=now,
+    )
+    chat = ChatKey(channel_type, "default", "123")
+    [wiring] = await wirings.every(context.store)
+    async with context.store.transaction() as tx:
+        await events.add(tx, chat, event, now=now)
+    stored = (await events.new_in_chat(context.store, chat, limit=100))[-1]
+    route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.WRITTEN, session_id=session)
+    async with context.store.transaction() as tx:
+        await routes.add(tx, replace(route, message_id=f"i{id}"))
+
+
+@pytest.mark.behaviour("TK-05")
+@pytest.mark.parametrize("owner", ["telegram:ann", "terminal:ann"])
+async def test_of_several_conversations_a_task_is_in_the_one_that_the_owner_wrote_in_last(
+    operator: Operator, owner: str
+) -> None:
+    one, other, third = [await conversation(operator, thread=thread) for thread in ("t1", "t2", "t3")]
+    await operator.asks("roles create", user="telegram:ann", role="owner")
+    await operator.asks("messaging-groups update", id=1, name="Family")
+    for session, user, id in ((one, owner, "1"), (other, owner, "2"), (third, "telegram:eve", "3")):
+        await heard(operator, session, user, id)
+    made = await operator.asks("tasks create", prompt="x", at="in 10m", group="main")
+    assert made["session"] == other
+    assert made["note"] == (
+        "main has several conversations: this is the one that an owner wrote in last, in telegram Family;"
+        " --session names another"
+    )
+    await heard(operator, one, owner, "4")
+    assert (await operator.asks("tasks create", prompt="x", at="in 10m", group="main"))["session"] == one
+
+
+@pytest.mark.behaviour("TK-05")
+async def test_who_is_linked_with_an_owner_is_the_owner(operator: Operator) -> None:
+    sessions = [await conversation(operator, thread=thread) for thread in ("t1", "t2")]
+    await operator.asks("roles create", user="slack:U1", role="owner")
+    async with operator.context.store.transaction() as tx:
+        for user in ("slack:U1", "telegram:ann"):
+            await users.seen(tx, user, name="", now=operator.context.clock.now())
+    await operator.asks("users link", user="slack:U1", other="telegram:ann")
+    await heard(operator, sessions[1], "telegram:ann", "1")
+    made = await operator.asks("tasks create", prompt="x", at="in 10m", group="main")
+    assert made["session"] == sessions[1]
 
 
 async def test_a_time_that_has_passed_is_refused_with_the_one_that_was_probably_meant(operator: Operator) -> None:

@@ -18,6 +18,7 @@ from nanohost.errors import UsageError
 HELPERS = {
     "channel_file",
     "channel_setup",
+    "chat_names",
     "command",
     "context",
     "delivery_number",

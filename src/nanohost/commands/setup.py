@@ -49,7 +49,7 @@ def in_full(channel: str, chat: str) -> str:
     return audit.about_chat(ChatKey(place.channel_type, place.instance, place.platform_id))
 
 
-def channel_name(chat: MessagingGroup) -> str:
+def channel_name(chat: MessagingGroup | ChatKey) -> str:
     """The chat's channel as an operator types it: TYPE, or TYPE:INSTANCE."""
     return chat.channel_type if chat.instance == "default" else f"{chat.channel_type}:{chat.instance}"
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from nanohost.arguments import Arguments
+from nanohost.commands.chat_names import chat_names
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import known_group, known_session
@@ -17,7 +18,7 @@ from nanohost.delivery.addresses import address_book
 from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
 from nanohost.store import sessions, tasks
-from nanohost.store.database import Queries, Transaction
+from nanohost.store.database import Queries, Store, Transaction
 from nanohost.store.tasks import OPEN, Misfire, Run, Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.entries import name_of
@@ -53,7 +54,11 @@ class One(Arguments):
 class Create(Arguments):
     prompt: str = Field(description="what the agent is to do")
     session: str | None = Field(None, description="the conversation: its id, or the beginning of it")
-    group: str | None = Field(None, description="in place of --session: the agent's folder, if it has one conversation")
+    group: str | None = Field(
+        None,
+        description="in place of --session: the agent's folder; of several conversations, the one an owner wrote in"
+        " last",
+    )
     at: str | None = Field(None, description=_AT)
     cron: str | None = Field(None, description=_CRON)
     timezone: str | None = Field(None, description="of --at and --cron (default: the setting host.timezone)")
@@ -96,7 +101,7 @@ async def _show(context: CommandContext, arguments: One) -> Json:
 
 
 async def _create(context: CommandContext, arguments: Create) -> Json:
-    session = await _session(context.store, arguments)
+    session, note = await _session(context.store, arguments)
     if arguments.at is None and arguments.cron is None:
         raise UsageError("a task needs a time", hint='--at "in 10m" for once, --cron "0 9 * * 1-5" for a series')
     timezone = checked_zone(arguments.timezone or context.settings.host.timezone)
@@ -119,7 +124,8 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
             now=now,
             counted=is_counted(arguments.at),
         )
-    return _changed(context, task)
+    made = _changed(context, task)
+    return {**made, "note": note} if note else made
 
 
 async def _update(context: CommandContext, arguments: Update) -> Json:
@@ -175,7 +181,7 @@ async def _apply(
     return _changed(context, changed)
 
 
-def _changed(context: CommandContext, task: Task) -> Json:
+def _changed(context: CommandContext, task: Task) -> dict[str, Json]:
     if context.live:
         context.live.tasks_changed(task.session_id)
     return _row(task)
@@ -189,19 +195,30 @@ async def _known(db: Queries, beginning: str) -> Task:
     return found[0]
 
 
-async def _session(db: Queries, arguments: Create) -> Session:
+async def _session(store: Store, arguments: Create) -> tuple[Session, str]:
+    """The conversation that is meant, and what is to be said of the choice, if there was one."""
     if (arguments.session is None) == (arguments.group is None):
         raise UsageError("a task belongs to one conversation", hint="--session ID, or --group FOLDER")
     if arguments.session is not None:
-        return await known_session(db, arguments.session)
+        return await known_session(store, arguments.session), ""
     assert arguments.group is not None
-    group = await known_group(db, arguments.group)
-    found = await sessions.some_of_agent_group(db, group.id, limit=2)
+    group = await known_group(store, arguments.group)
+    found = await sessions.some_of_agent_group(store, group.id, limit=2)
     if not found:
         raise UsageError(f"{group.folder} has no conversation yet", hint="write to it first")
-    if len(found) > 1:
-        raise UsageError(f"{group.folder} has more than one conversation", hint="nanohost sessions list; --session ID")
-    return found[0]
+    if len(found) == 1:
+        return found[0], ""
+    latest = await sessions.last_of_owners(store.reports, group.id)
+    if latest is None:
+        raise UsageError(
+            f"{group.folder} has more than one conversation, and no owner has written in any",
+            hint="nanohost sessions list; --session ID",
+        )
+    chat = (await chat_names(store)).of_session(latest)
+    return latest, (
+        f"{group.folder} has several conversations: this is the one that an owner wrote in last, in {chat};"
+        " --session names another"
+    )
 
 
 def _moment(text: str | None, timezone: str, context: CommandContext) -> datetime | None:

@@ -43,6 +43,18 @@ LIKE = _SELECT + (
     " ORDER BY s.id LIMIT 100"
 )
 SOME_OF_AGENT_GROUP = _SELECT + " WHERE s.agent_group_id = ? LIMIT ?"
+# Whoever has the terminal's socket owns the files, and is an owner there.
+LAST_OF_OWNERS = """
+SELECT s.*, g.folder AS group_folder FROM routes r
+JOIN inbound_events e ON e.id = r.event_id JOIN sessions s ON s.id = r.session_id
+JOIN agent_groups g ON g.id = s.agent_group_id
+WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
+    e.channel_type = 'terminal' OR e.channel_type || ':' || e.sender_handle IN (
+        SELECT user_id FROM roles WHERE role = 'owner'
+        UNION SELECT o.user_id FROM roles r JOIN users u ON u.user_id = r.user_id JOIN users o ON o.person = u.person
+        WHERE r.role = 'owner'))
+ORDER BY r.event_id DESC LIMIT 1
+"""
 ONE_OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ? LIMIT 1"
 # A group may have as many sessions as there were ever threads: it is begun with what is open in the chat.
 CONCERNED_BY_CHAT = _SELECT + (  # noqa: S608
@@ -140,6 +152,12 @@ async def starting_with(db: Queries, start: str) -> list[Session]:
 async def some_of_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
     """Of those of one agent, in all its chats, as many."""
     return [_from_row(row) for row in await db.all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
+
+
+async def last_of_owners(db: Reports, agent_group: AgentGroupId) -> Session | None:
+    """Of those of one agent, the one that an owner wrote in last, as far as it is on record."""
+    row = await db.one(LAST_OF_OWNERS, (agent_group,))
+    return None if row is None else _from_row(row)
 
 
 async def one_of_chat(db: Queries, chat: MessagingGroupId) -> Session | None:
