@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from nanohost.approvals.card import digest_of
 from nanohost.approvals.kinds import sender
+from nanohost.channel_api import InboundEvent, Sender
 from nanohost.model import ApprovalId
-from nanohost.store import agent_groups, approvals, dropped, users
+from nanohost.store import agent_groups, approvals, dropped, events, users
 from nanohost.store.approvals import Approval
 from nanohost.store.events import ChatKey
 from nanohost_protocol.rows import Origin
@@ -27,6 +28,16 @@ async def fill(operator: Operator) -> None:
     await operator.asks("rules create", kind="sender", effect="deny", subject="telegram:13", group="main", until="30d")
     await _meet(operator)
     await _ask(operator)
+    await _write(operator)
+
+
+async def _write(operator: Operator) -> None:
+    now = operator.context.clock.now()
+    event = InboundEvent(
+        platform_id="1", platform_message_id="m1", sender=Sender(handle="1", name="Ann"), text="hello", sent_at=now
+    )
+    async with operator.context.store.transaction() as tx:
+        await events.add(tx, ChatKey("telegram", "default", "1"), event, now=now)
 
 
 async def _meet(operator: Operator) -> None:

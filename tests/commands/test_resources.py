@@ -29,6 +29,7 @@ NAMES = (
     "rules",
     "dropped",
     "audit",
+    "messages",
 )
 EACH = pytest.mark.parametrize("resource", resources().values(), ids=list(resources()))
 VERBS = [(resource, verb) for resource in resources().values() for verb in resource.verbs]
@@ -42,6 +43,7 @@ KEYS: dict[str, dict[str, object]] = {
     "destinations": {"group": "main", "name": "family"},
     "approvals": {"id": "k3f7qd"},
     "rules": {"id": 1},
+    "messages": {"id": 1},
 }
 """Of a row of the filled install."""
 TABLES = ["users", "dms", "roles", "wirings", "messaging_groups", "destinations", "rules", "dropped_messages"]
@@ -52,6 +54,7 @@ NOWHERE: dict[str, dict[str, object]] = {
     "destinations": {"group": "main", "name": "nobody"},
     "approvals": {"id": "nosuch"},
     "rules": {"id": 404},
+    "messages": {"id": 404},
 }
 CHANGES: list[tuple[str, dict[str, object], str]] = [
     ("roles create", {"user": "telegram:2", "role": "admin", "group": "main"}, "telegram:2"),

@@ -124,7 +124,7 @@ async def heard(operator: Operator, session: SessionId, user: str, id: str) -> N
     stored = (await events.new_in_chat(context.store, chat, limit=100))[-1]
     route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=RouteOutcome.WRITTEN, session_id=session)
     async with context.store.transaction() as tx:
-        await routes.add(tx, replace(route, message_id=f"i{id}"))
+        await routes.add(tx, replace(route, message_id=f"i{id}"), now=now)
 
 
 @pytest.mark.behaviour("TK-05")

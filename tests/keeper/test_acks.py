@@ -24,6 +24,7 @@ from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import CLEAR, STOP, ControlIn, encode
 from nanohost_protocol.rows import ErrorClass, InKind, MessageIn, NewMessageIn, TurnError, Usage
+from nanohost_protocol.times import to_text
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 
 WORDS = "It did not work."
@@ -169,6 +170,37 @@ async def test_a_runner_deletes_nothing_that_a_host_which_was_killed_has_not_on_
         await _taker(bench).take(await sessions.get(bench.store, session.id))
         [cost] = await bench.store.all("SELECT tokens_in FROM turn_costs")
         assert cost["tokens_in"] == 7
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_of_each_message_the_last_turn_over_it_is_on_record(tmp_path: Path) -> None:
+    """Also where a container died over it, and of what it says of the future no word is believed."""
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+
+        async def turn() -> tuple[object, ...]:
+            await _taker(bench).take(await sessions.get(bench.store, session.id))
+            [row] = await bench.store.all(
+                "SELECT turn_id, began_at, ended_at, outcome, error FROM message_turns WHERE message_id = 'm-c1'"
+            )
+            return tuple(row)
+
+        now, later = to_text(START), START + timedelta(days=400)
+        with _runner(bench, session) as runner:
+            runner.claim("t1", [await _message(bench, session)], later)
+            assert await turn() == ("t1", now, now, "interrupted", "its container ended")
+            message = replace(await _message(bench, session), tries=1)
+            error = TurnError(error_class=ErrorClass.PERMANENT, sentence=WORDS)
+            runner.claim("t2", [message], START - timedelta(seconds=5))
+            runner.finish(TurnEnd(turn_id="t2", messages=(), usage=Usage(), error=error), floor=0, now=later)
+            assert await turn() == ("t2", None, now, "failed", WORDS)
+    async with keeping(tmp_path / "other", PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        with _runner(bench, session) as runner:
+            message = await _message(bench, session)
+            runner.claim("t1", [message], START)
+            runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage()), floor=0, now=START)
+            assert await turn() == ("t1", None, now, "completed", None)
 
 
 async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ async def event(bench: Bench, session: Session, outcome: RouteOutcome | None) ->
     if outcome is not None:
         route = Route(event_id=stored.id, wiring_id=wiring.id, outcome=outcome, session_id=session.id, message_id="x")
         async with bench.store.transaction() as tx:
-            await routes.add(tx, route)
+            await routes.add(tx, route, now=now)
             await events.mark_routed(tx, [stored.id])
     return stored.id
 

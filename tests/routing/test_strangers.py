@@ -361,7 +361,7 @@ async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(o
                 now=NOON,
             )
             for event, _ in await routes.held(tx, approval):
-                await routes.release(tx, event, wiring, session)
+                await routes.release(tx, event, wiring, session, now=NOON)
         await owned.grant("fake:u1", Role.MEMBER, agent)
         if not heard_late:
             router.resume(session)

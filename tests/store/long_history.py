@@ -55,11 +55,11 @@ _MANY = (
             WHEN i % 5 = 2 THEN 'denied' WHEN i % 5 = 3 THEN 'not_engaged' ELSE 'written' END,
         '', 'sBig', 'i' || i, iif(i BETWEEN 99991 AND 99995, 'p' || i, NULL), i % 5 != 1, 't1' FROM n""",
     f"""INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status,
-        attempts, created_at, changed_at, card)
+        attempts, created_at, changed_at, card, turn_id)
     SELECT 'sBig', {_SEQ}, 'o' || i, iif(i % 9, 'chat', 'edit'), {_PLACE}, json_object('message', i),
         CASE WHEN i > 99995 THEN 'sending' WHEN i > 99990 THEN 'pending' WHEN i % 8 = 1 THEN 'dropped'
             WHEN i % 8 = 2 THEN 'dead' WHEN i % 8 = 3 THEN 'unknown' ELSE 'sent' END,
-        1, {_TIME}, {_TIME}, 'c' || i FROM n""",
+        1, {_TIME}, {_TIME}, 'c' || i, 't' || i FROM n""",
     f"""INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content, status,
         attempts, created_at, changed_at)
     SELECT 'host', 2 * i + 1, 'h' || i, 'chat', {_PLACE}, '{{}}', 'sent', 1, {_TIME}, {_TIME} FROM n""",
@@ -78,6 +78,9 @@ _MANY = (
         tokens_cache_written, turn_id)
     SELECT 'sBig', {_TIME}, 1, 200, 1, 1, 1, 1, CASE WHEN i <= 60000 THEN '' WHEN i <= 99990 THEN 't' || i END
     FROM n""",
+    f"""INSERT INTO message_turns (session_id, message_id, turn_id, began_at, ended_at, outcome, changed_at)
+    SELECT 'sBig', 'i' || i, 't' || i, {_TIME}, iif(i > 99995, NULL, {_TIME}),
+        iif(i > 99995, NULL, 'completed'), {_TIME} FROM n""",
     f"""INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,
         cost_usd) SELECT 'sBig', 't' || i, 'main', {_TIME}, 1, 1, 1, 0.1 FROM n""",
     f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)

@@ -151,7 +151,7 @@ async def test_a_wiring_is_forgotten_with_what_it_made(store: Store) -> None:
     wiring = await a_wiring(store, chat, await an_agent(store))
     async with store.transaction() as tx:
         await events.add(tx, CHAT, an_event(), now=NOON)
-        await routes.add(tx, Route(event_id=EventId(1), wiring_id=wiring.id, outcome=RouteOutcome.DENIED))
+        await routes.add(tx, Route(event_id=EventId(1), wiring_id=wiring.id, outcome=RouteOutcome.DENIED), now=NOON)
     async with store.transaction() as tx:
         assert await wirings.delete(tx, wiring.id) is True
         assert await wirings.delete(tx, wiring.id) is False
@@ -329,13 +329,13 @@ async def test_routes_say_what_waits_and_why(store: Store) -> None:
                 session_id=session,
                 message_id=f"m{number}",
             )
-            await routes.add(tx, route)
-            await routes.add(tx, route)
+            await routes.add(tx, route, now=NOON)
+            await routes.add(tx, route, now=NOON)
         await routes.explain_waiting(tx, session, "still full")
         before = await tx.one("SELECT total_changes() AS made")
         await routes.explain_waiting(tx, session, "still full")  # at each try, and there may be thousands
         assert await tx.one("SELECT total_changes() AS made") == before
-        await routes.mark_written(tx, EventId(2), wiring.id)
+        await routes.mark_written(tx, EventId(2), wiring.id, now=NOON)
     assert await routes.sessions_waiting(store) == [session]
     assert [one.event_id for one in await routes.waiting(store, session, limit=9)] == [1, 3]
     assert [one.event_id for one in await routes.waiting(store, session, limit=1)] == [1]

@@ -94,6 +94,7 @@ MANY_BEHIND = {
     "store.tasks.LIKE": "takes the first two with that beginning",
     "store.tasks.RUNS": "takes the newest",
     "store.turn_costs.FORGET": A_BATCH,
+    "store.message_turns.FORGET": A_BATCH,
     "store.wirings.ADD": LOOKS_FOR_ONE,
     "store.wirings.DELETE": LOOKS_FOR_ONE,
     "store.wirings.DELETE_ROUTES": "see HEAVY",

@@ -21,7 +21,7 @@ async def refuse(tx: Transaction, approval: Approval, reason: str, now: datetime
     """It reaches nobody, on record: the messages of a wired chat and those of one that is not."""
     stored = [await events.get(tx, event) for event, _ in await routes.held(tx, approval.id)]
     await _count(tx, [*stored, *await events.held(tx, approval.id)], reason, now, agent_group)
-    await routes.refuse_held(tx, approval.id, reason)
+    await routes.refuse_held(tx, approval.id, reason, now=now)
     await events.drop_held(tx, approval.id, reason)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime
 
 from pydantic import Field
 
 from nanohost.commands.context import CommandContext
 from nanohost.commands.resource import ListArguments, Listing, Number, Resource, Row
-from nanohost.errors import UsageError
+from nanohost.commands.since import SINCE, since
 from nanohost.store import audit
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Reports
-from nanohost_protocol.moments import moment, seconds
 
 MOST = 100
 
@@ -37,7 +35,7 @@ class List(ListArguments):
         None,
         description="only what concerned this: a user, an approval, an agent group, a chat as TYPE:INSTANCE:CHAT …",
     )
-    since: str | None = Field(None, description="only from then on: 2026-03-01T09:00, or 3h for the last three hours")
+    since: str | None = Field(None, description=SINCE)
 
 
 async def _list(context: CommandContext, db: Reports, arguments: List) -> list[AuditRow]:
@@ -47,20 +45,9 @@ async def _list(context: CommandContext, db: Reports, arguments: List) -> list[A
         who=arguments.who,
         what=arguments.what,
         about=arguments.about,
-        since=None if arguments.since is None else _since(arguments.since, context),
+        since=None if arguments.since is None else since(arguments.since, context),
     )
     return [AuditRow.model_validate(one, from_attributes=True) for one in found]
-
-
-def _since(text: str, context: CommandContext) -> datetime:
-    now = context.clock.now()
-    try:
-        length = seconds(text)
-        if length is not None:
-            return now - timedelta(seconds=length)
-        return moment(text, zone=ZoneInfo(context.settings.host.timezone), now=now)
-    except (ValueError, OverflowError):
-        raise UsageError(f"{text[:60]!r} is no time", hint="--since 2026-03-01T09:00, or --since 3h") from None
 
 
 RESOURCE = Resource(

@@ -10,13 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nanohost.commands.setup import channel_name
+from nanohost.errors import UsageError
 from nanohost.model import AgentGroupId, MessagingGroup, MessagingGroupId, Session, SessionMode
-from nanohost.store import messaging_groups, wirings
-from nanohost.store.database import Queries
+from nanohost.store import messages, messaging_groups, moved_chats, wirings
+from nanohost.store.database import Queries, Reports
 from nanohost.store.events import ChatKey
 
 MOST_SHARED = 3
 """Of the chats that share a conversation, how many are named."""
+
+MOST_NAMED = 5
+"""Of the chats that a word may mean."""
+CHAT = "its channel and name as lists show it, or a part of that; CHANNEL:ID; or its number"
+"""How a chat is typed, for the help of arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +78,31 @@ def _name(place: ChatKey, called: str) -> str:
         return "no chat"
     channel = channel_name(place)
     return channel if called == place.channel_type else f"{channel} {called or place.platform_id}"
+
+
+async def known_chat(db: Reports, text: str) -> ChatKey:
+    """The chat that is meant by what is shown of it: its channel and name, or its name or a part of it; by
+    CHANNEL:ID, or the platform's id alone; or by its number. Raises UsageError for none, and for several."""
+    chats = await messaging_groups.every(db)
+    names = named(chats, {}).by_id
+    wanted = " ".join(text.split()).casefold()
+    exactly = [chat for chat in chats if wanted in _known_as(chat, names[chat.id])]
+    numbered = [chat for chat in chats if wanted == str(chat.id)]
+    partly = [chat for chat in chats if wanted and wanted in names[chat.id].casefold()]
+    found = {_place(chat): names[chat.id] for chat in exactly or numbered or partly}
+    if not found:
+        seen = await messages.chats(db, text.strip())
+        found = {await moved_chats.current(db, place): _name(place, called) for place, called in seen.items()}
+    if not found:
+        raise UsageError(f"there is no chat {text[:80]!r}", hint="nanohost messaging-groups list")
+    if len(found) > 1:
+        named_so = ", ".join(list(found.values())[:MOST_NAMED])
+        raise UsageError(f"{text[:80]!r} may be {len(found)} chats: {named_so}", hint="--chat CHANNEL:ID names one")
+    return next(iter(found))
+
+
+def _known_as(chat: MessagingGroup, name: str) -> set[str]:
+    place = _place(chat)
+    ids = (chat.platform_id, f"{place.channel_type}:{chat.platform_id}")
+    whole = f"{place.channel_type}:{place.instance}:{chat.platform_id}"
+    return {one.casefold() for one in (name, chat.name or name, *ids, whole)}

@@ -22,11 +22,13 @@ HELPERS = {
     "command",
     "context",
     "delivery_number",
+    "message_status",
     "qr",
     "registry",
     "resource",
     "setup",
     "show",
+    "since",
     "stopping",
 }
 """Modules of this package that hold no commands."""

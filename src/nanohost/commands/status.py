@@ -19,7 +19,9 @@ from nanohost.commands.show import Json, harmless, table
 from nanohost.exposed_files import exposed
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
+from nanohost.model import SessionId
 from nanohost.store import holds, model_calls, overview, paused
+from nanohost.store.database import Reports
 from nanohost.store.paused import Paused
 from nanohost.unused_files import unused
 
@@ -43,6 +45,7 @@ class Section:
     is_wrong: bool = True
 
 
+STARTS = "its container is about to start"
 WIDEST_REASON = 1000
 """What is to be done about it stands at its end, often with a path."""
 
@@ -219,6 +222,17 @@ def _why(
     return {**{name: row[name] for name in ("session", "agent_group", "due")}, "why": why}
 
 
+async def why_it_waits(context: CommandContext, db: Reports, session: SessionId) -> str:
+    """Why what was written to a session waits; empty: it is not there."""
+    row = await overview.session_waits(db, session, context.clock.now())
+    if row is None:
+        return ""
+    report = context.live.report() if context.live else None
+    held = [_hold(one) for one in await holds.listed(db)]
+    why = str(_why(row, report, await paused.find(db), held)["why"])
+    return "its container is busy, or about to take it" if why == STARTS and row["has_container"] else why
+
+
 def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
     if report is None:
         return "no host runs"
@@ -232,7 +246,7 @@ def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
     waiting = report.get("waiting_for_a_container")
     if isinstance(waiting, Sequence) and row["session"] in waiting:
         return "all containers are taken ([host] max_containers)"
-    return "its container is about to start"
+    return STARTS
 
 
 def _kept_disks(report: Mapping[str, Json] | None) -> Rows:

@@ -50,6 +50,8 @@ LATEST = timedelta(days=366)
 TOO_LATE = "deliver_after is more than a year ahead; send it later, or name a time within a year"
 MOST_DROPPED = 2_000
 """Characters of the content that are kept of a row that is not sent: enough to see what was meant."""
+LONGEST_TURN_ID = 100
+"""Characters. One of ours has thirty; a container can write another."""
 NOWHERE = Origin(channel_type="", instance="", platform_id="")
 
 
@@ -180,4 +182,5 @@ def _entry(
         not_before=row.deliver_after,
         reason=problem,
         created_at=now,
+        turn_id=row.turn_id[:LONGEST_TURN_ID],
     )

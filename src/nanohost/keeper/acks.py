@@ -17,21 +17,25 @@ from nanohost.keeper.ack_budget import AckBudget
 from nanohost.keeper.endings import Taken, apply, chats_of, next_due, still_due
 from nanohost.keeper.holds import ended, failures_after, too_long
 from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
-from nanohost.keeper.verdict import Close, Verdict, lost, verdict
+from nanohost.keeper.verdict import Close, Retry, Verdict, lost, verdict
 from nanohost.lanes import OneAtATime
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.remembered import Remembered
-from nanohost.store import deliveries, model_calls, sessions, spared_tries, turn_costs, turn_failures
+from nanohost.store import deliveries, message_turns, model_calls, sessions, spared_tries, turn_costs, turn_failures
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
+from nanohost.store.message_turns import Begun, Ended, TurnOutcome
 from nanohost.store.model_calls import Spent
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.tasks.ends import Closed
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
-from nanohost_protocol.rows import Ack, InKind, Usage
+from nanohost_protocol.rows import Ack, AckStatus, InKind, Usage
+
+CONTAINER = "its container ended"
+"""Why a turn was interrupted of which nothing was said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +282,8 @@ class AckTaker:
             took = spending.took(usages, seen)
             await spared_tries.add(tx, session.id, taken.spared)
             await spared_tries.forget(tx, session.id, [ack.message_id for ack, _ in taken.closed])
+            await message_turns.begin(tx, session.id, _begun(said.acks), now)
+            await message_turns.end(tx, session.id, _ended(taken), now)
             for notice in notices:
                 await deliveries.add(tx, notice)
             after = await self._on_closed(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed])
@@ -307,6 +313,30 @@ def _closed(ack: Ack, how: Close, usages: Mapping[str, Usage]) -> Closed:
         sentence=(ack.error.sentence if ack.error else None) or how.notice,
         usage=usages.get(ack.turn_id),
     )
+
+
+def _begun(acks: Sequence[Ack]) -> list[Begun]:
+    """The messages that turns began with."""
+    begun = [ack for ack in acks if ack.status is AckStatus.PROCESSING]
+    return [Begun(message_id=ack.message_id, turn_id=ack.turn_id, at=ack.changed_at) for ack in begun]
+
+
+def _ended(taken: Taken) -> list[Ended]:
+    """How turns ended, by message. One whose container died said nothing."""
+    ended = []
+    for ack, how in (*taken.closed, *taken.retried):
+        match how:
+            case Retry():
+                outcome = TurnOutcome.INTERRUPTED
+            case Close(status="completed"):
+                outcome = TurnOutcome.COMPLETED
+            case Close():
+                outcome = TurnOutcome.FAILED
+        said = how.notice if isinstance(how, Close) else None
+        error = None if outcome is TurnOutcome.COMPLETED else (ack.error.sentence if ack.error else said or CONTAINER)
+        at = None if ack.status is AckStatus.PROCESSING else ack.changed_at
+        ended.append(Ended(message_id=ack.message_id, turn_id=ack.turn_id, outcome=outcome, error=error, at=at))
+    return ended
 
 
 def _counted(ack: Ack, spared: Mapping[str, Sequence[int]]) -> Ack:

@@ -22,12 +22,13 @@ from nanohost_protocol.rows import Ack, ChatId, InKind, MessageIn
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """What one update of inbound.db found: when work is due next, which notices to send, which tries (message, count)
-    do not count, and which messages are closed."""
+    do not count, and which messages are closed, or tried again."""
 
     due_at: datetime | None
     notices: Sequence[Notice]
     spared: Sequence[tuple[str, int]]
     closed: Sequence[tuple[Ack, Close]]
+    retried: Sequence[tuple[Ack, Retry]]
 
 
 def apply(
@@ -39,7 +40,9 @@ def apply(
 ) -> Taken:
     """Carry the verdicts out. One notice a turn and chat is enough: it answers the turn's last message there."""
     notices: dict[tuple[str, ChatId], Notice] = {}
-    spared, closed = [], []
+    spared: list[tuple[str, int]] = []
+    closed: list[tuple[Ack, Close]] = []
+    retried: list[tuple[Ack, Retry]] = []
     for ack, judged in verdicts:
         message = _carry_out(box, ack, judged, now)
         if message is None:
@@ -47,8 +50,10 @@ def apply(
         match judged:
             case Close():
                 closed.append((ack, judged))
-            case Retry(counts=False):
-                spared.append((message.id, ack.tries))
+            case Retry():
+                retried.append((ack, judged))
+                if not judged.counts:
+                    spared.append((message.id, ack.tries))
         if message.origin is not None and isinstance(judged, Close) and (said := late_answer(message)) is not None:
             notices[message.id, message.origin.chat] = Notice(message=message, number=0, sentence=said)
         elif message.origin is not None and judged.notice:
@@ -60,7 +65,7 @@ def apply(
     to_say = [*notices.values(), *_hold(box, failures, now)]
     # The one on record: the runner deletes what this has passed, and the caller has yet to put the new one there.
     box.set_meta({"ack_cursor": str(session.ack_cursor)})
-    return Taken(due_at=next_due(box, session, now), notices=to_say, spared=spared, closed=closed)
+    return Taken(due_at=next_due(box, session, now), notices=to_say, spared=spared, closed=closed, retried=retried)
 
 
 def _hold(box: InboundWriter, failures: TurnFailures | None, now: datetime) -> list[Notice]:

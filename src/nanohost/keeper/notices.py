@@ -49,7 +49,7 @@ def delivery_of(session: Session, notice: Notice, now: datetime) -> Delivery:
     """The notice's entry in the ledger. Its message has an origin."""
     origin = notice.message.origin
     assert origin is not None
-    id = derive("n", session.id, notice.message.id, str(notice.number))
+    id = notice_id(session.id, notice.message.id, notice.number)
     return _entry(session.id, notice_seq(notice.message, notice.number), id, origin, notice.sentence, now)
 
 
@@ -70,6 +70,11 @@ def about_delivery(delivery: Delivery, sentence: str, now: datetime) -> Delivery
     )
     id = derive("n", lane.session_id, "delivery", str(delivery.seq))
     return _entry(lane.session_id, OF_DELIVERIES + delivery.seq, id, origin, sentence, now)
+
+
+def notice_id(session: SessionId, message_id: str, number: int) -> str:
+    """What a notice about a message is known as."""
+    return derive("n", session, message_id, str(number))
 
 
 def notice_seq(message: MessageIn, number: int) -> int:

@@ -104,7 +104,7 @@ async def _withdraw_all(
                     await events.mark_dropped(tx, one.id, DELETED)
     for heard in await routes.heard(tx, chat, message):
         if heard.approval_id is not None:
-            await routes.drop_held(tx, heard.event_id, heard.wiring_id, DELETED)
+            await routes.drop_held(tx, heard.event_id, heard.wiring_id, DELETED, now=now)
             asked_for.add(heard.approval_id)
     for approval in sorted(asked_for):
         await _close_if_empty(tx, approval, now=now, zone=zone, aftermath=aftermath)

@@ -379,7 +379,7 @@ class Router:
     ) -> None:
         """Who deletes is nobody's acquaintance, and no message of theirs reached nobody."""
         async with self._recording() as tx:
-            await routes.add_all(tx, made)
+            await routes.add_all(tx, made, now=self._clock.now())
             if made:
                 await events.mark_routed(tx, [stored.id])
             else:
@@ -453,7 +453,7 @@ class Router:
             aftermath, woken = Aftermath(), {one.event_id for one in waiting if one.trigger}
             async with self._store.transaction() as tx:
                 for one in waiting:
-                    await routes.mark_written(tx, one.event_id, one.wiring_id)
+                    await routes.mark_written(tx, one.event_id, one.wiring_id, now=self._clock.now())
                 await self._record_written(tx, id, written)
                 heard = [stored for stored, _ in entries if stored.id in woken]
                 await tell_of_pause(tx, heard, aftermath, self._clock.now())

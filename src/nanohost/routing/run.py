@@ -35,7 +35,7 @@ async def put(door: Door, run: Run, made: Sequence[Route]) -> list[Route]:
     just now nothing counts: it stays new."""
     kept: list[Route] = []
     again: set[EventId] = set()
-    await routes.add_all(door.tx, [route for route in made if route.outcome is not RouteOutcome.HELD])
+    await routes.add_all(door.tx, [route for route in made if route.outcome is not RouteOutcome.HELD], now=door.now)
     for route in made:
         if route.outcome is not RouteOutcome.HELD:
             kept.append(route)
@@ -44,7 +44,7 @@ async def put(door: Door, run: Run, made: Sequence[Route]) -> list[Route]:
         if settled is None:
             again.add(route.event_id)
             continue
-        await routes.add(door.tx, settled)  # each alone: the next one asks how many are held
+        await routes.add(door.tx, settled, now=door.now)  # each alone: the next one asks how many are held
         kept.append(settled)
     return [route for route in kept if route.event_id not in again]
 

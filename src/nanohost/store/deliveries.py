@@ -19,10 +19,10 @@ from nanohost_protocol.times import from_text, to_text
 ADD = """
 INSERT INTO deliveries
     (session_id, seq, out_id, kind, channel_type, instance, platform_id, thread_id, reply_to, content,
-     status, reason, next_try_at, not_before, card, created_at, changed_at)
+     status, reason, next_try_at, not_before, card, turn_id, created_at, changed_at)
 SELECT :session_id, :seq, :out_id, :kind, :channel_type, :instance, ifnull(moved_to, :platform_id), :thread_id,
     CASE WHEN moved_to IS NULL THEN :reply_to END, :content,
-    :status, :reason, :next_try_at, :not_before, :card, :created_at, :changed_at
+    :status, :reason, :next_try_at, :not_before, :card, :turn_id, :created_at, :changed_at
 FROM (SELECT (
     SELECT moved_to FROM moved_chats
     WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id) AS moved_to)
@@ -249,6 +249,8 @@ class Delivery:
     """Not to be sent before; what comes after it does not wait."""
     left_thread: bool = False
     """It was for a thread that takes no messages any more."""
+    turn_id: str | None = None
+    """The turn that it was sent in, by its container's word."""
 
     @property
     def platform_id(self) -> str:
@@ -300,6 +302,7 @@ def _values(delivery: Delivery) -> dict[str, Value]:
         "next_try_at": None if delivery.next_try_at is None else to_text(delivery.next_try_at),
         "not_before": None if delivery.not_before is None else to_text(delivery.not_before),
         "card": card_key(delivery.lane.session_id, delivery.out_id) if delivery.kind in CARDS else None,
+        "turn_id": delivery.turn_id,
         "created_at": to_text(delivery.created_at),
         "changed_at": to_text(delivery.created_at),
     }
@@ -571,6 +574,7 @@ def _from_row(row: sqlite3.Row) -> Delivery:
         receipt=tuple(json.loads(row["receipt"])),
         not_before=from_text(row["not_before"]) if row["not_before"] else None,
         left_thread=bool(row["left_thread"]),
+        turn_id=row["turn_id"],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from nanohost.model import SessionId
 from nanohost.store.database import Reports
 from nanohost_protocol.times import to_text
 
@@ -91,6 +92,12 @@ LEFT JOIN turn_failures t ON t.session_id = s.id AND t.until > :now
 WHERE s.lease IS NULL AND s.due_at <= :now OR s.lease IS NULL AND s.due_at IS NOT NULL AND t.until IS NOT NULL
 ORDER BY s.due_at LIMIT 20
 """
+SESSION_WAITS = """
+SELECT s.id AS session, g.folder AS agent_group, s.due_at AS due, s.lease IS NOT NULL AS has_container,
+    t.until AS held_until, t.error_class AS held_by
+FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
+LEFT JOIN turn_failures t ON t.session_id = s.id AND t.until > :now WHERE s.id = :session
+"""
 TURNS_FAILING = """
 SELECT t.session_id AS session, g.folder AS agent_group, t.error_class AS class, t.failures, t.latest_at AS latest,
     t.until AS held_until,
@@ -152,6 +159,12 @@ async def counts(db: Reports) -> dict[str, int]:
     row = await db.one(COUNTS)
     assert row is not None
     return dict(row)
+
+
+async def session_waits(db: Reports, session: SessionId, now: datetime) -> dict[str, str | int | None] | None:
+    """What is known of one session that has work. None: it is not there."""
+    row = await db.one(SESSION_WAITS, {"session": session, "now": to_text(now)})
+    return None if row is None else dict(row)
 
 
 async def lists(db: Reports, now: datetime) -> dict[str, list[dict[str, str | int | None]]]:

@@ -15,8 +15,8 @@ from nanohost_protocol.times import to_text
 
 ADD = """
 INSERT OR REPLACE INTO routes
-    (event_id, wiring_id, outcome, reason, session_id, message_id, approval_id, trigger, thread_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT thread_id FROM inbound_events WHERE id = ?))
+    (event_id, wiring_id, outcome, reason, session_id, message_id, approval_id, trigger, decided_at, thread_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT thread_id FROM inbound_events WHERE id = ?))
 """
 WAITING = """
 SELECT event_id, wiring_id, trigger FROM routes INDEXED BY routes_waiting
@@ -35,7 +35,8 @@ WHERE sender_is_bot = 1 AND received_at > ?
 WAITS = "SELECT 1 FROM routes INDEXED BY routes_waiting WHERE outcome = 'waiting' AND session_id = ? LIMIT 1"
 SESSIONS_WAITING = "SELECT DISTINCT session_id FROM routes INDEXED BY routes_waiting WHERE outcome = 'waiting'"
 WRITTEN = """
-UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '' WHERE event_id = ? AND wiring_id = ?
+UPDATE routes SET outcome = iif(trigger = 1, 'written', 'context'), reason = '', decided_at = ?
+WHERE event_id = ? AND wiring_id = ?
 """
 EXPLAIN = """
 UPDATE routes INDEXED BY routes_waiting SET reason = :reason
@@ -49,10 +50,13 @@ UNSETTLED = """
 SELECT event_id FROM routes INDEXED BY routes_wiring WHERE wiring_id = ? AND outcome IN ('held', 'waiting')
 """
 RELEASE = """
-UPDATE routes SET outcome = 'waiting', session_id = ?, reason = 'it was held until somebody approved its sender'
+UPDATE routes SET outcome = 'waiting', session_id = ?, reason = 'it was held until somebody approved its sender',
+    decided_at = ?
 WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 """
-REFUSE_HELD = "UPDATE routes SET outcome = 'denied', reason = ? WHERE outcome = 'held' AND approval_id = ?"
+REFUSE_HELD = """
+UPDATE routes SET outcome = 'denied', reason = ?, decided_at = ? WHERE outcome = 'held' AND approval_id = ?
+"""
 
 # What became of a message and of its edits, as far as it was for an agent: by the platform's id.
 HEARD = f"""
@@ -61,7 +65,8 @@ FROM {SAID} e JOIN routes r ON r.event_id = e.id
 WHERE r.outcome IN ('written', 'context', 'waiting', 'held')
 """  # noqa: S608
 DROP_HELD = """
-UPDATE routes SET outcome = 'not_engaged', reason = ? WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
+UPDATE routes SET outcome = 'not_engaged', reason = ?, decided_at = ?
+WHERE event_id = ? AND wiring_id = ? AND outcome = 'held'
 """
 
 
@@ -114,16 +119,16 @@ class Heard:
     """What it is held for; None if it is not held."""
 
 
-async def add(tx: Transaction, route: Route) -> None:
-    await add_all(tx, [route])
+async def add(tx: Transaction, route: Route, *, now: datetime) -> None:
+    await add_all(tx, [route], now=now)
 
 
-async def add_all(tx: Transaction, routes: Sequence[Route]) -> None:
-    await tx.run_many(ADD, [_values(route) for route in routes])
+async def add_all(tx: Transaction, routes: Sequence[Route], *, now: datetime) -> None:
+    await tx.run_many(ADD, [_values(route, now) for route in routes])
 
 
-def _values(route: Route) -> Values:
-    reached = (route.session_id, route.message_id, route.approval_id, int(route.trigger), route.event_id)
+def _values(route: Route, now: datetime) -> Values:
+    reached = (route.session_id, route.message_id, route.approval_id, int(route.trigger), to_text(now), route.event_id)
     return (route.event_id, route.wiring_id, route.outcome, route.reason, *reached)
 
 
@@ -156,8 +161,8 @@ async def sessions_waiting(db: Queries) -> list[SessionId]:
     return [SessionId(row["session_id"]) for row in await db.all(SESSIONS_WAITING)]
 
 
-async def mark_written(tx: Transaction, event: EventId, wiring: WiringId) -> None:
-    await tx.run(WRITTEN, (event, wiring))
+async def mark_written(tx: Transaction, event: EventId, wiring: WiringId, *, now: datetime) -> None:
+    await tx.run(WRITTEN, (to_text(now), event, wiring))
 
 
 async def explain_waiting(tx: Transaction, session: SessionId, reason: str) -> None:
@@ -176,9 +181,9 @@ async def unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
     return sorted(EventId(row["event_id"]) for row in await db.all(UNSETTLED, (wiring,)))
 
 
-async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId) -> None:
+async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId, *, now: datetime) -> None:
     """A held row is to be written into this session's mailbox; the caller has the router resume the session."""
-    await tx.run(RELEASE, (session, event, wiring))
+    await tx.run(RELEASE, (session, to_text(now), event, wiring))
 
 
 async def heard(db: Queries, chat: ChatKey, message: str) -> list[Heard]:
@@ -199,11 +204,11 @@ def _heard(row: sqlite3.Row) -> Heard:
     )
 
 
-async def drop_held(tx: Transaction, event: EventId, wiring: WiringId, reason: str) -> None:
+async def drop_held(tx: Transaction, event: EventId, wiring: WiringId, reason: str, *, now: datetime) -> None:
     """A held row waits no longer, and reaches nobody."""
-    await tx.run(DROP_HELD, (reason, event, wiring))
+    await tx.run(DROP_HELD, (reason, to_text(now), event, wiring))
 
 
-async def refuse_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:
+async def refuse_held(tx: Transaction, approval: ApprovalId, reason: str, *, now: datetime) -> int:
     """What waited for this approval reaches nobody. How many rows that were."""
-    return await tx.run(REFUSE_HELD, (reason, approval))
+    return await tx.run(REFUSE_HELD, (reason, to_text(now), approval))

@@ -158,6 +158,7 @@ CREATE TABLE routes (
     approval_id TEXT,
     trigger    INTEGER NOT NULL DEFAULT 1 CHECK (trigger IN (0, 1)),  -- 0: it wakes nobody, also when it waits first
     thread_id  TEXT,                               -- the event's
+    decided_at TEXT,                               -- when it last became so; NULL: before this was kept
     PRIMARY KEY (event_id, wiring_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX routes_waiting ON routes (session_id, event_id) WHERE outcome = 'waiting';
@@ -168,6 +169,20 @@ CREATE INDEX routes_thread ON routes (session_id, wiring_id, thread_id)
     WHERE trigger = 1 AND session_id IS NOT NULL;
 CREATE INDEX routes_written ON routes (session_id, event_id) WHERE outcome = 'written';
 CREATE INDEX routes_wiring ON routes (wiring_id, outcome);
+
+-- The last turn over a message of a session's mailbox.
+CREATE TABLE message_turns (
+    session_id TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    turn_id    TEXT NOT NULL,
+    began_at   TEXT,                               -- NULL: it had ended when it was first seen
+    ended_at   TEXT,                               -- NULL: it runs
+    outcome    TEXT CHECK (outcome IN ('completed', 'failed', 'interrupted')),
+    error      TEXT,                               -- why it failed or was interrupted
+    changed_at TEXT NOT NULL,
+    PRIMARY KEY (session_id, message_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX message_turns_changed ON message_turns (changed_at);
 
 -- What goes out: the ledger. Numbers above zero are those of the agent's rows; below zero are the host's own notices.
 -- Of the session 'host', which is none, all is the host's own: what it says to people outside of any conversation.
@@ -194,6 +209,7 @@ CREATE TABLE deliveries (
     not_before   TEXT,                             -- not to be sent before; holds nothing up
     card         TEXT,                             -- what its buttons are known by; NULL: it can have none
     left_thread  INTEGER NOT NULL DEFAULT 0 CHECK (left_thread IN (0, 1)),  -- its thread takes nothing any more
+    turn_id      TEXT,                             -- the turn that it was sent in; NULL: none, or before this was kept
     PRIMARY KEY (session_id, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_open ON deliveries (session_id, channel_type, instance, platform_id, seq)
@@ -203,6 +219,7 @@ CREATE INDEX deliveries_unknown ON deliveries (session_id, channel_type, instanc
     WHERE status = 'unknown';
 CREATE INDEX deliveries_asked ON deliveries (session_id, seq) WHERE kind = 'question' AND length(content) <= 20000;
 CREATE INDEX deliveries_card ON deliveries (card) WHERE card IS NOT NULL;
+CREATE INDEX deliveries_turn ON deliveries (session_id, turn_id) WHERE turn_id IS NOT NULL;
 CREATE INDEX deliveries_by_out_id ON deliveries (session_id, out_id);
 CREATE INDEX deliveries_settled ON deliveries (session_id, changed_at) WHERE status IN ('sent', 'dropped', 'dead');
 CREATE INDEX deliveries_said ON deliveries (session_id, channel_type, instance, platform_id, seq)

@@ -26,7 +26,7 @@ from nanohost.mailbox.paths import inbox_of
 from nanohost.model import Session
 from nanohost.removal import remove
 from nanohost.runtimes.folders import container_log
-from nanohost.store import aged, approvals, audit, codes, dropped, questions, rules, sessions, turn_costs
+from nanohost.store import aged, approvals, audit, codes, dropped, message_turns, questions, rules, sessions, turn_costs
 from nanohost.store.database import Store, Transaction
 from nanohost_protocol.inbound import InboundReader, InboundWriter
 from nanohost_protocol.layout import SessionLayout
@@ -53,6 +53,7 @@ _BY_AGE: tuple[tuple[str, _Forgets, timedelta], ...] = (
     ("rules", rules.forget, timedelta()),
     ("dropped", dropped.forget, timedelta()),
     ("costs", turn_costs.forget, COSTS_KEPT),
+    ("turns", message_turns.forget, REPEATS_KEPT),
     ("audit", audit.forget, AUDIT_KEPT),
     ("approvals", approvals.forget, REPEATS_KEPT),
     ("said", aged.delete_said, REPEATS_KEPT),  # after the approvals: a card stays for as long as there is its own

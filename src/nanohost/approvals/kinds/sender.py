@@ -89,7 +89,7 @@ async def _release(tx: Transaction, event: EventId, wiring: Wiring, now: datetim
     """What was held goes to the agent, in the conversation that it belongs to."""
     key = conversations.session_key(wiring, (await events.get(tx, event)).event)
     session = await conversations.ensure(tx, key, now)
-    await routes.release(tx, event, wiring.id, session.id)
+    await routes.release(tx, event, wiring.id, session.id, now=now)
     if session.id not in aftermath.mailboxes:
         aftermath.mailboxes.append(session.id)
 

@@ -1,0 +1,153 @@
+"""What became of a message, from what is on record of it. Pure.
+
+A message has one status for each agent it could be for; the one that is shown for all of them is the one that needs a
+look most, for whoever asks why there was no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.events import FOR_HOST
+from nanohost.store.message_turns import TurnOutcome
+from nanohost.store.messages import Message, Reached, Sent
+from nanohost.store.routes import RouteOutcome
+
+
+class MessageStatus(StrEnum):
+    """In the order in which they are looked for, where agents differ."""
+
+    SET_ASIDE = "set_aside"
+    UNDELIVERED = "undelivered"
+    FAILED = "failed"
+    WAITING = "waiting"
+    WORKING = "working"
+    SENDING = "sending"
+    HELD = "held"
+    RECEIVED = "received"
+    ANSWERED = "answered"
+    SILENT = "silent"
+    STOPPED = "stopped"
+    ROUTED = "routed"
+    CONTEXT = "context"
+    DENIED = "denied"
+    IGNORED = "ignored"
+    DROPPED = "dropped"
+    HOST = "host"
+
+
+_ORDER = list(MessageStatus)
+
+MEANINGS = {
+    MessageStatus.SET_ASIDE: "routing it failed again and again",
+    MessageStatus.UNDELIVERED: "the answer did not arrive",
+    MessageStatus.FAILED: "the turn over it failed",
+    MessageStatus.WAITING: "no turn has begun with it, or one was interrupted and is tried again",
+    MessageStatus.WORKING: "a turn over it runs",
+    MessageStatus.SENDING: "the answer is on its way",
+    MessageStatus.HELD: "it waits for a person's yes",
+    MessageStatus.RECEIVED: "it is not routed yet",
+    MessageStatus.ANSWERED: "an answer was sent",
+    MessageStatus.SILENT: "the turn over it ended well, and sent nothing",
+    MessageStatus.STOPPED: "it was ended before a turn began with it",
+    MessageStatus.ROUTED: "it went to its agent; what came then is from before that was kept",
+    MessageStatus.CONTEXT: "the agent reads it with the next message that wakes it",
+    MessageStatus.DENIED: "its sender may not talk to the agent",
+    MessageStatus.IGNORED: "it was not for the agent",
+    MessageStatus.DROPPED: "it was for no agent",
+    MessageStatus.HOST: "it was for the host itself",
+}
+
+NOT_BEGUN = "its agent has not begun with it"
+STOPPED = "/stop or /clear in the chat ended it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """`why` is empty where the status says it all."""
+
+    status: MessageStatus
+    why: str = ""
+    of: Reached | None = None
+    """The agent it is about; None: no agent is concerned."""
+
+
+def outcome(message: Message, routes: Sequence[tuple[Reached, Sequence[Sent]]]) -> Outcome:
+    """Of a message. `routes`: what each wiring made of it, with what was sent for it."""
+    by_agent = [of_agent(route, sent) for route, sent in routes]
+    if message.status != "new" and by_agent:
+        return min(by_agent, key=lambda one: _ORDER.index(one.status))
+    reason = message.reason or ""
+    match message.status:
+        case "new":
+            return Outcome(status=MessageStatus.RECEIVED, why=reason)
+        case "held":
+            return Outcome(status=MessageStatus.HELD, why=_approval(message.approval_id))
+        case "set_aside":
+            return Outcome(status=MessageStatus.SET_ASIDE, why=reason)
+        case "dropped":
+            return Outcome(status=MessageStatus.DROPPED, why=reason)
+    return Outcome(status=MessageStatus.HOST, why="" if reason == FOR_HOST else reason)
+
+
+def of_agent(route: Reached, sent: Sequence[Sent]) -> Outcome:
+    """For one agent."""
+    status, why = _of_agent(route, sent)
+    return Outcome(status=status, why=why, of=route)
+
+
+def _of_agent(route: Reached, sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
+    match route.outcome:
+        case RouteOutcome.DENIED:
+            return MessageStatus.DENIED, route.reason
+        case RouteOutcome.NOT_ENGAGED:
+            return MessageStatus.IGNORED, route.reason
+        case RouteOutcome.HELD:
+            return MessageStatus.HELD, _approval(route.approval_id)
+        case RouteOutcome.CONTEXT:
+            return MessageStatus.CONTEXT, ""
+        case RouteOutcome.WAITING:
+            return MessageStatus.WAITING, route.reason
+        case RouteOutcome.WRITTEN:
+            return _of_turn(route, sent)
+
+
+def _of_turn(route: Reached, sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
+    turn = route.turn
+    if turn is None:
+        if sent and route.is_at_rest:
+            return _of_sent(sent)  # the host answered it by itself, as it does with commands
+        if route.decided_at is None:
+            return MessageStatus.ROUTED, ""
+        return (MessageStatus.STOPPED, STOPPED) if route.is_at_rest else (MessageStatus.WAITING, NOT_BEGUN)
+    match turn.outcome:
+        case None:
+            return MessageStatus.WORKING, ""
+        case TurnOutcome.INTERRUPTED:
+            return MessageStatus.WAITING, f"its turn ended without an answer, and is tried again: {turn.error or ''}"
+        case TurnOutcome.FAILED:
+            return MessageStatus.FAILED, turn.error or ""
+        case TurnOutcome.COMPLETED:
+            return _of_sent(sent)
+
+
+def _of_sent(sent: Sequence[Sent]) -> tuple[MessageStatus, str]:
+    by_status = {one.status: one for one in sent}
+    for status in (DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN):
+        if (one := by_status.get(status)) is not None:
+            return MessageStatus.UNDELIVERED, one.reason or ""
+    for status in (DeliveryStatus.PENDING, DeliveryStatus.SENDING):
+        if (one := by_status.get(status)) is not None:
+            return MessageStatus.SENDING, one.reason or ""
+    if DeliveryStatus.SENT in by_status:
+        return MessageStatus.ANSWERED, ""
+    if (one := by_status.get(DeliveryStatus.DROPPED)) is not None:
+        return MessageStatus.UNDELIVERED, one.reason or ""
+    return MessageStatus.SILENT, ""
+
+
+def _approval(id: str | None) -> str:
+    return "" if id is None else f"it waits for approval {id}"

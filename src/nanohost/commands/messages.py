@@ -1,0 +1,321 @@
+"""Messages: what people wrote, and what became of each. Why one was not answered is the first question of all."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import Field
+
+from nanohost.arguments import Arguments
+from nanohost.commands.chat_names import CHAT, ChatNames, chat_names, known_chat
+from nanohost.commands.context import CommandContext
+from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, of_agent, outcome
+from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row
+from nanohost.commands.show import Json, plain, show, table
+from nanohost.commands.since import SINCE, since
+from nanohost.commands.status import why_it_waits
+from nanohost.keeper.notices import NOTICES_A_MESSAGE, notice_id
+from nanohost.model import EventId, SessionId
+from nanohost.store import messages
+from nanohost.store.database import Reports
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.message_turns import TurnOutcome
+from nanohost.store.messages import Message, Reached, Sent, TurnKey
+from nanohost.store.routes import RouteOutcome
+
+MOST = 50
+MOST_EVER = 1_000
+MOST_ROUTES = 10 * MOST_EVER
+UNKNOWN = "unknown"
+"""What a turn cost whose model has no price on record."""
+WIDEST = 1000
+"""Characters of what happened, at the end of its line."""
+
+_STATUSES = "; ".join(f"{status}: {meaning}" for status, meaning in MEANINGS.items())
+
+
+class MessageRow(Row):
+    id: int = Field(description="its number")
+    received: datetime = Field(description="when it came")
+    chat: str = Field(description="the channel, and the chat's name")
+    sender: str = Field(description="who wrote it")
+    agent: str | None = Field(description="the folder of the agent group that the status is about; empty: none")
+    status: MessageStatus = Field(description=f"what became of it, where agents differ the worst: {_STATUSES}")
+    cost_usd: float | str | None = Field(
+        description="dollars that the turns over it took, with all that they answered; unknown: a model has no price"
+    )
+    why: str = Field(description="why, where the status does not say it all")
+    text: str = Field(description="what was written")
+
+
+class MessageDetails(MessageRow):
+    kind: str = Field(description="message, edit or click: a change of an earlier message, or a press on a button")
+    user: str = Field(description="who wrote it, as roles and rules name them: CHANNEL:HANDLE")
+    place: str = Field(description="the chat as TYPE:INSTANCE:ID")
+    thread: str | None = Field(description="the thread it was written in")
+    written: datetime = Field(description="when it was written, by the platform")
+    session: str | None = Field(description="the conversation that the status is about")
+    turn: str | None = Field(description="the last turn over it there")
+    steps: list[dict[str, object]] = Field(
+        description="all that is on record of it, in order: when (empty: not kept) and what"
+    )
+    next: str = Field(description="what to type about it; empty: nothing")
+
+
+class List(ListArguments):
+    limit: Number | None = Field(
+        MOST, ge=1, le=MOST_EVER, description=f"at most so many, the latest first (default: {MOST})"
+    )
+    chat: str | None = Field(None, description=f"only of this chat: {CHAT}")
+    since: str | None = Field(None, description=SINCE)
+
+
+class One(Arguments):
+    id: Number = Field(description="the message's number, as nanohost messages list shows it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """What is on record of some messages."""
+
+    names: ChatNames
+    reached: Mapping[EventId, Sequence[Reached]]
+    sent: Mapping[TurnKey, Sequence[Sent]]
+    answers: Mapping[tuple[SessionId, str], Sequence[Sent]]
+    """What the host said of a message, by session and the message's id there."""
+    took: Mapping[TurnKey, float | None]
+
+    def routes(self, message: Message) -> list[tuple[Reached, Sequence[Sent]]]:
+        return [(one, self.sent_for(one)) for one in self.reached.get(message.id, ())]
+
+    def sent_for(self, route: Reached) -> Sequence[Sent]:
+        """By its turn; of what had none, what the host answered."""
+        if route.turn_key is not None:
+            return self.sent.get(route.turn_key, ())
+        if route.session_id is None or route.message_id is None:
+            return ()
+        return self.answers.get((route.session_id, route.message_id), ())
+
+    def cost(self, message: Message) -> float | str | None:
+        keys = {key for one in self.reached.get(message.id, ()) if (key := one.turn_key) is not None}
+        took = [self.took[key] for key in sorted(keys) if key in self.took]
+        if not took:
+            return None
+        return UNKNOWN if None in took else sum(one for one in took if one is not None)
+
+
+async def _list(context: CommandContext, db: Reports, arguments: List) -> list[MessageRow]:
+    found = await messages.latest(
+        db,
+        chat=None if arguments.chat is None else await known_chat(db, arguments.chat),
+        since=None if arguments.since is None else since(arguments.since, context),
+        limit=arguments.limit or MOST,
+    )
+    record = await _record(db, found, numbers=(0,))
+    return [_row(one, record, outcome(one, record.routes(one))) for one in found]
+
+
+async def _get(context: CommandContext, db: Reports, arguments: One) -> MessageDetails | None:
+    message = await messages.find(db, EventId(arguments.id))
+    if message is None:
+        return None
+    record = await _record(db, [message], numbers=range(NOTICES_A_MESSAGE))
+    routes = [(route, [one for one in sent if _is_answer(route, one)]) for route, sent in record.routes(message)]
+    found = outcome(message, routes)
+    if found.status is MessageStatus.WAITING and found.of is not None:
+        found = await _with_reason(context, db, message, found)
+    said = await messages.said_by_host(db, message)
+    route = found.of
+    return MessageDetails(
+        **dict(_row(message, record, found)),
+        kind=message.kind,
+        user=message.chat.user(message.sender_handle),
+        place=f"{message.chat.channel_type}:{message.chat.instance}:{message.chat.platform_id}",
+        thread=message.thread_id,
+        written=message.sent_at,
+        session=None if route is None else route.session_id,
+        turn=None if route is None or route.turn is None else route.turn.id,
+        steps=[{"at": plain(at), "what": what} for at, what in _in_order(_steps(message, record, said))],
+        next=_next(message, found, record),
+    )
+
+
+async def _with_reason(context: CommandContext, db: Reports, message: Message, found: Outcome) -> Outcome:
+    """Why a message waits, as status tells it."""
+    route = found.of
+    assert route is not None, "a message waits for an agent"
+    reasons = [found.why, await messages.why_late(db, message.id, [route.message_id or ""])]
+    if route.session_id is not None and route.outcome is RouteOutcome.WRITTEN:
+        reasons.insert(1, await why_it_waits(context, db, route.session_id))
+    why = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+    return Outcome(status=found.status, why=why, of=route)
+
+
+async def _record(db: Reports, found: Sequence[Message], *, numbers: Sequence[int]) -> _Record:
+    """`numbers`: of the host's notices about a message, those that are looked for."""
+    reached = await messages.reached(db, [one.id for one in found], most=MOST_ROUTES)
+    routes = [route for one in reached.values() for route in one]
+    turns = {key for route in routes if (key := route.turn_key) is not None}
+    notices = {
+        (route.session_id, notice_id(route.session_id, route.message_id, number)): route.message_id
+        for route in routes
+        if route.session_id is not None and route.message_id is not None
+        for number in numbers
+    }
+    sent, answers = defaultdict[TurnKey, list[Sent]](list), defaultdict[tuple[SessionId, str], list[Sent]](list)
+    for one in await messages.sent_in(db, turns, most=MOST_ROUTES):
+        sent[one.session_id, one.turn_id or ""].append(one)
+    for one in await messages.known_as(db, notices, most=MOST_ROUTES):
+        answers[one.session_id, notices[one.session_id, one.out_id]].append(one)
+    took = await messages.took(db, turns)
+    return _Record(names=await chat_names(db), reached=reached, sent=sent, answers=answers, took=took)
+
+
+def _is_answer(route: Reached, one: Sent) -> bool:
+    """Whether it is from its turn, or the host's answer to a command: other notices only say how it stands."""
+    if route.turn is not None or route.session_id is None or route.message_id is None:
+        return True
+    return one.out_id == notice_id(route.session_id, route.message_id, 0)
+
+
+def _row(message: Message, record: _Record, found: Outcome) -> MessageRow:
+    return MessageRow(
+        id=message.id,
+        received=message.received_at,
+        chat=record.names.of_place(message.chat, called=message.chat_name),
+        sender=message.sender_name or message.sender_handle,
+        agent=None if found.of is None else found.of.group,
+        status=found.status,
+        cost_usd=record.cost(message),
+        why=found.why,
+        text=message.text or (f"[{message.files} files]" if message.files else ""),
+    )
+
+
+# --- what happened, in order ---
+
+Step = tuple[datetime | None, str]
+
+
+def _steps(message: Message, record: _Record, said: Sequence[Sent]) -> Iterator[Step]:
+    chat = record.names.of_place(message.chat, called=message.chat_name)
+    yield message.received_at, f"received from {message.sender_name or message.sender_handle} in {chat}"
+    routes = record.reached.get(message.id, ())
+    if not routes:
+        found = outcome(message, ())
+        yield None, f"{found.status}: {found.why or MEANINGS[found.status]}"
+    for route in routes:
+        yield route.decided_at, _routed(route)
+        yield from _turn(route, record)
+        sent = [*record.sent.get(route.turn_key, ())] if route.turn_key is not None else []
+        if route.session_id is not None and route.message_id is not None:
+            sent += record.answers.get((route.session_id, route.message_id), ())
+        yield from map(_went, sent)
+    yield from map(_went, said)
+
+
+def _routed(route: Reached) -> str:
+    found = of_agent(route, ())
+    match route.outcome:
+        case RouteOutcome.WRITTEN:
+            return f"routed to {route.group}, session {route.session_id}"
+        case RouteOutcome.CONTEXT:
+            return f"routed to {route.group}, session {route.session_id}, to be read with the next message"
+    return f"{found.status} for {route.group}: {found.why or MEANINGS[found.status]}"
+
+
+def _turn(route: Reached, record: _Record) -> Iterator[Step]:
+    turn, key = route.turn, route.turn_key
+    if turn is None or key is None:
+        return
+    if turn.began_at is not None:
+        yield turn.began_at, f"turn {turn.id} of {route.group} began"
+    if turn.outcome is not None:
+        took = record.took.get(key, 0.0)
+        cost = "" if key not in record.took else f", {UNKNOWN} cost" if took is None else f", ${took:.4f}"
+        error = "" if turn.outcome is TurnOutcome.COMPLETED else f": {turn.error}"
+        yield turn.ended_at, f"turn {turn.id} of {route.group} {turn.outcome}{cost}{error}"
+
+
+def _went(one: Sent) -> Step:
+    reason = f": {one.reason}" if one.reason and one.status is not DeliveryStatus.SENT else ""
+    whose = "the host's message" if one.seq < 0 or one.turn_id is None else "message"
+    return one.at, f"{one.status}: {whose} {one.seq} of session {one.session_id} ({one.kind}){reason}"
+
+
+def _in_order(steps: Iterator[Step]) -> list[Step]:
+    """By time; one of which that is not known stays behind the one it came after."""
+    found, last = [], ""
+    for at, what in steps:
+        last = last if at is None else at.isoformat()
+        found.append((last, at, what))
+    return [(at, what) for _, at, what in sorted(found, key=lambda one: one[0])]
+
+
+# --- what to do about it ---
+
+
+def _next(message: Message, found: Outcome, record: _Record) -> str:
+    chat, route = message.chat, found.of
+    session = "" if route is None else route.session_id or ""
+    match found.status:
+        case MessageStatus.SET_ASIDE:
+            return f"nanohost events retry {message.id}"
+        case MessageStatus.UNDELIVERED if route is not None:
+            bad = (DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
+            lost = next((one for one in record.sent_for(route) if one.status in bad), None)
+            return "" if lost is None else f"nanohost deliveries resend {lost.session_id} {lost.seq}"
+        case MessageStatus.FAILED:
+            return f"nanohost logs {session}"
+        case MessageStatus.WAITING | MessageStatus.RECEIVED | MessageStatus.SENDING:
+            return "nanohost status"
+        case MessageStatus.HELD:
+            approval = message.approval_id if route is None else route.approval_id
+            return f"nanohost approvals get {approval}"
+        case MessageStatus.SILENT | MessageStatus.WORKING:
+            return f"nanohost logs {session}"
+        case MessageStatus.DENIED if route is not None:
+            return f"nanohost members create --user {chat.user(message.sender_handle)} --group {route.group}"
+        case MessageStatus.IGNORED | MessageStatus.CONTEXT:
+            return "nanohost wirings list; nanohost wirings update ID --engage always"
+        case MessageStatus.DROPPED if message.platform_message_id and chat.platform_id:
+            return f"nanohost wirings create --channel {chat.channel_type}:{chat.instance} --chat {chat.platform_id}"
+    return ""
+
+
+def _render(result: Json) -> str:
+    """What happened below the rest, a line a step."""
+    assert isinstance(result, Mapping)
+    steps = result["steps"]
+    assert isinstance(steps, Sequence)
+    head = show({name: value for name, value in result.items() if name != "steps"})
+    return f"{head}\n\n{table([row for row in steps if isinstance(row, Mapping)], last_widest=WIDEST)}"
+
+
+RESOURCE = Resource(
+    name="messages",
+    one="message",
+    about="what people wrote, and what became of it",
+    row=MessageRow,
+    verbs=(
+        Listing(
+            help="list what people wrote, and whether and why it was answered or not",
+            example='--chat "telegram Family" --since 3h',
+            arguments=List,
+            run=_list,
+        ),
+        Look(
+            help="show what became of one message, step by step: received, routed, turn, cost, sent",
+            example="17",
+            arguments=One,
+            run=_get,
+            result=MessageDetails,
+            render=_render,
+            positional=("id",),
+        ),
+    ),
+)
+COMMANDS = RESOURCE.commands()

@@ -1,0 +1,25 @@
+"""What came since a moment, as an operator types it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from nanohost.commands.context import CommandContext
+from nanohost.errors import UsageError
+from nanohost_protocol.moments import moment, seconds
+
+SINCE = "only from then on: 2026-03-01T09:00, or 3h for the last three hours"
+"""The help of the argument."""
+
+
+def since(text: str, context: CommandContext) -> datetime:
+    """Raises UsageError for what is no time."""
+    now = context.clock.now()
+    try:
+        length = seconds(text)
+        if length is not None:
+            return now - timedelta(seconds=length)
+        return moment(text, zone=ZoneInfo(context.settings.host.timezone), now=now)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text[:60]!r} is no time", hint="--since 2026-03-01T09:00, or --since 3h") from None

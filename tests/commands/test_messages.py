@@ -1,0 +1,254 @@
+"""What became of a message: decided from what is on record of it, found by chat and time, shown with what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.commands.message_status import MEANINGS, MessageStatus, outcome
+from nanohost.errors import UsageError
+from nanohost.model import HOST, ApprovalId, EventId, SessionId
+from nanohost.store import events, host_messages
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.events import ChatKey
+from nanohost.store.message_turns import TurnOutcome
+from nanohost.store.messages import Message, Reached, Sent, Turn
+from nanohost.store.routes import RouteOutcome
+from nanohost.testing.manual_clock import START
+from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.rows import Origin
+from tests.commands.conftest import Operator
+
+pytestmark = pytest.mark.behaviour("OP-09")
+
+MESSAGE = Message(
+    id=EventId(1),
+    chat=ChatKey("telegram", "default", "7"),
+    platform_message_id="m1",
+    kind="message",
+    chat_name="Family",
+    thread_id=None,
+    sender_handle="1",
+    sender_name="Ann",
+    text="hello",
+    files=0,
+    sent_at=START,
+    received_at=START,
+    status="routed",
+    reason=None,
+    approval_id=None,
+)
+WRITTEN = Reached(
+    event_id=EventId(1),
+    group="main",
+    outcome=RouteOutcome.WRITTEN,
+    reason="",
+    session_id=SessionId("s1"),
+    message_id="i1",
+    approval_id=None,
+    decided_at=START,
+    turn=None,
+    is_at_rest=False,
+)
+RUNS = Turn(id="t1", began_at=START, ended_at=None, outcome=None, error=None)
+
+
+def ended(how: TurnOutcome, error: str | None = None) -> Reached:
+    return replace(WRITTEN, turn=replace(RUNS, ended_at=START, outcome=how, error=error))
+
+
+def sent(status: DeliveryStatus, reason: str | None = None) -> Sent:
+    return Sent(
+        session_id=SessionId("s1"),
+        turn_id="t1",
+        out_id="o1",
+        seq=1,
+        kind="chat",
+        status=status,
+        reason=reason,
+        created_at=START,
+        at=START,
+    )
+
+
+DONE = ended(TurnOutcome.COMPLETED)
+CASES: list[tuple[Message, Sequence[tuple[Reached, Sequence[Sent]]], str, str]] = [
+    (replace(MESSAGE, status="new", reason="OSError: x"), (), "received", "OSError: x"),
+    (replace(MESSAGE, status="held", approval_id=ApprovalId("k3")), (), "held", "it waits for approval k3"),
+    (replace(MESSAGE, status="set_aside", reason="KeyError: x"), (), "set_aside", "KeyError: x"),
+    (replace(MESSAGE, status="dropped", reason="no agent is here"), (), "dropped", "no agent is here"),
+    (replace(MESSAGE, reason=events.FOR_HOST), (), "host", ""),
+    (replace(MESSAGE, reason="one message with event 7"), (), "host", "one message with event 7"),
+    (MESSAGE, [(WRITTEN, ())], "waiting", "its agent has not begun with it"),
+    (MESSAGE, [(replace(WRITTEN, is_at_rest=True), ())], "stopped", "/stop or /clear in the chat ended it"),
+    (MESSAGE, [(replace(WRITTEN, is_at_rest=True, decided_at=None), ())], "routed", ""),
+    (MESSAGE, [(replace(WRITTEN, is_at_rest=True), [sent(DeliveryStatus.SENT)])], "answered", ""),
+    (MESSAGE, [(replace(WRITTEN, outcome=RouteOutcome.WAITING, reason="full"), ())], "waiting", "full"),
+    (MESSAGE, [(replace(WRITTEN, outcome=RouteOutcome.CONTEXT), ())], "context", ""),
+    (MESSAGE, [(replace(WRITTEN, outcome=RouteOutcome.DENIED, reason="no role"), ())], "denied", "no role"),
+    (MESSAGE, [(replace(WRITTEN, outcome=RouteOutcome.NOT_ENGAGED, reason="no"), ())], "ignored", "no"),
+    (
+        MESSAGE,
+        [(replace(WRITTEN, outcome=RouteOutcome.HELD, approval_id=ApprovalId("k3")), ())],
+        "held",
+        "it waits for approval k3",
+    ),
+    (MESSAGE, [(replace(WRITTEN, turn=RUNS), [sent(DeliveryStatus.SENT)])], "working", ""),
+    (
+        MESSAGE,
+        [(ended(TurnOutcome.INTERRUPTED, "its container ended"), ())],
+        "waiting",
+        "its turn ended without an answer, and is tried again: its container ended",
+    ),
+    (MESSAGE, [(ended(TurnOutcome.FAILED, "No key."), [sent(DeliveryStatus.SENT)])], "failed", "No key."),
+    (MESSAGE, [(DONE, ())], "silent", ""),
+    (MESSAGE, [(DONE, [sent(DeliveryStatus.SENT), sent(DeliveryStatus.PENDING, "down: x")])], "sending", "down: x"),
+    (MESSAGE, [(DONE, [sent(DeliveryStatus.SENDING), sent(DeliveryStatus.DEAD, "refused")])], "undelivered", "refused"),
+    (MESSAGE, [(DONE, [sent(DeliveryStatus.UNKNOWN, "lost")])], "undelivered", "lost"),
+    (MESSAGE, [(DONE, [sent(DeliveryStatus.DROPPED, "nobody"), sent(DeliveryStatus.SENT)])], "answered", ""),
+    (MESSAGE, [(DONE, [sent(DeliveryStatus.DROPPED, "nobody")])], "undelivered", "nobody"),
+    # Of several agents, the one that needs a look.
+    (
+        MESSAGE,
+        [(DONE, [sent(DeliveryStatus.SENT)]), (ended(TurnOutcome.FAILED, "No key."), ())],
+        "failed",
+        "No key.",
+    ),
+    (
+        MESSAGE,
+        [(replace(WRITTEN, outcome=RouteOutcome.NOT_ENGAGED, reason="no"), ()), (DONE, [sent(DeliveryStatus.SENT)])],
+        "answered",
+        "",
+    ),
+    # One agent's mailbox refuses while the event is not done with: what is known of the event counts.
+    (replace(MESSAGE, status="new"), [(WRITTEN, ())], "received", ""),
+]
+
+
+@pytest.mark.parametrize(("message", "routes", "status", "why"), CASES)
+def test_what_became_of_a_message_is_decided_from_what_is_on_record(
+    message: Message, routes: Sequence[tuple[Reached, Sequence[Sent]]], status: str, why: str
+) -> None:
+    found = outcome(message, routes)
+    assert (found.status, found.why) == (status, why)
+
+
+def test_every_status_is_decided_above_and_has_a_meaning() -> None:
+    assert {status for _, _, status, _ in CASES} == set(MessageStatus) == set(MEANINGS)
+
+
+# --- found by chat and time ---
+
+FAMILY = ChatKey("telegram", "default", "7")
+
+
+async def came(
+    operator: Operator,
+    text: str,
+    *,
+    chat: ChatKey = FAMILY,
+    called: str = "Family",
+    at: datetime = START,
+    kind: EventKind = EventKind.MESSAGE,
+    files: int = 0,
+) -> None:
+    event = InboundEvent(
+        platform_id=chat.platform_id,
+        platform_message_id=text or "m1",
+        sender=Sender(handle="1", name="Ann"),
+        text=text,
+        sent_at=at,
+        kind=kind,
+        chat_name=called,
+        attachments=tuple(Attachment(ref="x", name="a.jpg") for _ in range(files)),
+    )
+    async with operator.context.store.transaction() as tx:
+        await events.add(tx, chat, event, now=at)
+
+
+async def texts(operator: Operator, **filters: object) -> list[str]:
+    return [row["text"] for row in await operator.asks("messages list", **filters)]
+
+
+async def refusal(operator: Operator, words: str, **arguments: object) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        await operator.asks(words, **arguments)
+    return caught.value
+
+
+async def test_the_list_begins_with_the_latest_and_is_of_one_chat_or_from_a_time_on(operator: Operator) -> None:
+    now = operator.context.clock.now()
+    await came(operator, "old", at=now - timedelta(hours=5))
+    await came(operator, "new", at=now - timedelta(hours=1))
+    await came(operator, "elsewhere", chat=ChatKey("slack", "two", "C1"), called="general", at=now)
+    await came(operator, "👍", kind=EventKind.REACTION, at=now)
+    assert await texts(operator) == ["elsewhere", "new", "old"]
+    assert await texts(operator, limit=1) == ["elsewhere"]
+    assert await texts(operator, since="3h") == ["elsewhere", "new"]
+    assert await texts(operator, since="3h", chat="Family") == ["new"]
+    assert "is no time" in str(await refusal(operator, "messages list", since="lately"))
+    assert [row["chat"] for row in await operator.asks("messages list")][:2] == ["slack:two general", "telegram Family"]
+
+
+async def test_of_a_message_without_words_it_is_said_how_many_files_came(operator: Operator) -> None:
+    await came(operator, "", files=2)
+    assert await texts(operator) == ["[2 files]"]
+
+
+@pytest.mark.parametrize(
+    "typed", ["telegram Family", "TELEGRAM  family", "Family", "fam", "7", "telegram:7", "telegram:default:7", "1"]
+)
+async def test_a_chat_is_typed_by_all_that_is_shown_of_it(operator: Operator, typed: str) -> None:
+    await operator.asks("messaging-groups create", channel="telegram", chat="7", name="Family")
+    await operator.asks("messaging-groups create", channel="slack", chat="C1", name="general")
+    await came(operator, "here")
+    await came(operator, "elsewhere", chat=ChatKey("slack", "default", "C1"), called="general")
+    assert await texts(operator, chat=typed) == ["here"]
+
+
+@pytest.mark.parametrize("typed", ["telegram Family", "Family", "7", "telegram:7", "telegram:default:7"])
+async def test_a_chat_that_nobody_has_set_up_is_found_by_what_came_from_it(operator: Operator, typed: str) -> None:
+    await came(operator, "here")
+    assert await texts(operator, chat=typed) == ["here"]
+
+
+async def test_a_word_that_means_no_chat_or_several_is_refused_with_what_to_type(operator: Operator) -> None:
+    for chat in ("7", "8"):
+        await operator.asks("messaging-groups create", channel="telegram", chat=chat, name="Family")
+    error = await refusal(operator, "messages list", chat="Family")
+    assert str(error) == "'Family' may be 2 chats: telegram Family (7), telegram Family (8)"
+    assert error.hint == "--chat CHANNEL:ID names one"
+    assert await operator.asks("messages list", chat="telegram Family (8)") == []
+    error = await refusal(operator, "messages list", chat="Work")
+    assert (str(error), error.hint) == ("there is no chat 'Work'", "nanohost messaging-groups list")
+    assert "no chat" in str(await refusal(operator, "messages list", chat=""))
+
+
+async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Operator) -> None:
+    await operator.asks("messaging-groups create", channel="telegram", chat="8", name="Family")
+    await came(operator, "before")
+    await came(operator, "since", chat=ChatKey("telegram", "default", "8"))
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO moved_chats (channel_type, instance, platform_id, moved_to, moved_at)"
+            " VALUES ('telegram', 'default', '7', '8', '2026-01-01T00:00:00.000Z')"
+        )
+    assert await texts(operator, chat="Family") == await texts(operator, chat="telegram:7") == ["since", "before"]
+
+
+async def test_what_the_host_answered_by_itself_is_one_of_the_steps(operator: Operator) -> None:
+    await came(operator, "m1")
+    place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
+    async with operator.context.store.transaction() as tx:
+        await events.mark_for_host(tx, EventId(1))
+        said = await host_messages.say(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
+    shown: Any = await operator.asks("messages get", id=1)
+    assert (shown["status"], shown["why"], shown["next"]) == ("host", "", "")
+    assert shown["steps"][-1]["what"] == f"pending: the host's message {said.seq} of session {HOST} (chat)"
+    text = await operator.reads("messages get", id=1)
+    assert "received from Ann in telegram Family" in text.splitlines()[-3]

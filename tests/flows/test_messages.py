@@ -1,0 +1,148 @@
+"""Why a message was answered or was not, as an operator is told it, with everything real."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from nanohost.model import UnknownSender
+from nanohost.testing.limits import HANG_S
+from tests.flows.stage import Stage
+from tests.flows.test_operator import types
+from tests.support.flow import Flow, Script
+from tests.support.invariants import claimed
+
+COSTS: Script = [{"match": "", "actions": [{"answer": "done"}, {"usage": {"tokens_in": 10, "cost_usd": 0.5}}]}]
+
+
+async def becomes(flow: Flow, status: str, *, id: int = 1) -> Any:
+    """What is said of a message once this has become of it."""
+    async with asyncio.timeout(HANG_S):
+        while True:
+            found = {row["id"]: row for row in await types(flow, "messages list")}
+            if id in found and found[id]["status"] == status:
+                return await types(flow, "messages get", id)
+            await asyncio.sleep(0.02)
+
+
+def in_words(shown: Any) -> list[str]:
+    """The first words of what happened, each with a time."""
+    assert all(step["at"] for step in shown["steps"])
+    return [step["what"].partition(" ")[0] for step in shown["steps"]]
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_a_message_that_was_answered_is_shown_with_its_way_its_turn_and_what_it_cost(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await flow.wire(script=COSTS)
+        await stage.fake.person_writes("please do it", message_id="m-1")
+        await stage.fake.wait_for(1)
+        shown = await becomes(flow, "answered")
+        session = await flow.session()
+    assert in_words(shown)[:2] == ["received", "routed"]
+    assert {"turn", "sent:"} == set(in_words(shown)[2:])
+    assert [shown["chat"], shown["sender"], shown["agent"], shown["session"], shown["cost_usd"]] == [
+        "fake c1",
+        "Ann",
+        "main",
+        session.id,
+        0.5,
+    ]
+    assert shown["text"] == "please do it"
+    assert [step["what"] for step in shown["steps"] if step["what"].endswith("completed, $0.5000")]
+    assert shown["why"] == shown["next"] == ""
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_a_message_whose_turn_runs_is_said_to_be_worked_on(watched: Stage) -> None:
+    slow: Script = [{"match": "", "actions": [{"until_file": "go"}, {"answer": "done"}]}]
+    async with watched.host() as flow:
+        await flow.wire(script=slow)
+        await watched.fake.person_writes("please")
+        await claimed(flow)
+        shown = await becomes(flow, "working")
+        assert in_words(shown) == ["received", "routed", "turn"]
+        assert shown["next"] == f"nanohost logs {shown['session']}"
+        (flow.home.groups / "main" / "go").touch()
+        await becomes(flow, "answered")
+
+
+@pytest.mark.behaviour("OP-09")
+@pytest.mark.parametrize(
+    ("does", "status", "why"),
+    [
+        ([{"error": "auth"}], "failed", "model"),
+        ([{"usage": {"tokens_in": 1}}], "silent", ""),
+    ],
+    ids=["failed", "silent"],
+)
+async def test_a_turn_that_sent_no_answer_is_told_from_one_that_failed(
+    watched: Stage, does: list[dict[str, object]], status: str, why: str
+) -> None:
+    async with watched.host() as flow:
+        await flow.wire(script=[{"match": "", "actions": does}])
+        await watched.fake.person_writes("hi")
+        shown = await becomes(flow, status)
+        assert why in shown["why"]
+        assert shown["next"] == f"nanohost logs {shown['session']}"
+
+
+@pytest.mark.behaviour("OP-09", "DL-03")
+async def test_an_answer_that_the_platform_refused_is_shown_with_what_sends_it_again(watched: Stage) -> None:
+    watched.fake.refuses = True
+    async with watched.host() as flow:
+        await flow.wire()
+        await watched.fake.person_writes("hi")
+        shown = await becomes(flow, "undelivered")
+        assert "refused" in shown["why"]
+        watched.fake.refuses = False
+        await types(flow, *_typed(shown["next"]))
+        assert (await becomes(flow, "answered"))["next"] == ""
+
+
+def _typed(words: str) -> list[Any]:
+    """`nanohost NOUN VERB …` as a command and its arguments."""
+    _, noun, verb, *rest = words.split()
+    return [f"{noun} {verb}", *rest]
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire("strict", unknown=UnknownSender.STRICT)
+        await flow.wire("pattern", pattern="^hey")
+        for chat in ("strict", "pattern"):
+            await watched.fake.person_writes("hi", chat=chat)
+        await watched.fake.person_writes("/status", chat="pattern")
+        denied = await becomes(flow, "denied", id=1)
+        assert denied["why"]
+        assert denied["next"] == "nanohost members create --user fake:u1 --group main"
+        ignored = await becomes(flow, "ignored", id=2)
+        assert "wirings update" in ignored["next"]
+        [by_chat] = await types(flow, "messages list", chat="strict")
+        assert by_chat["id"] == 1
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_a_command_that_the_host_answers_by_itself_is_answered(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await flow.wire()
+        await watched.fake.person_writes("/status")
+        await watched.fake.wait_for(1)
+        shown = await becomes(flow, "answered")
+        assert in_words(shown) == ["received", "routed", "sent:"]
+        assert "the host's message" in shown["steps"][-1]["what"]
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_a_message_that_waits_says_for_what(watched: Stage) -> None:
+    async with watched.host(clean=False) as flow:
+        await flow.wire()
+        await types(flow, "groups hold", "main", reason="not now")
+        await watched.fake.person_writes("hi")
+        shown = await becomes(flow, "waiting")
+        assert shown["why"].startswith("its agent has not begun with it; it is on hold")
+        await types(flow, "groups release", "main")
+        await becomes(flow, "answered")
