@@ -456,7 +456,8 @@ class Bridge:
 
     async def _has_ended(self, code: int | None) -> None:
         words = "; ".join(self._last_words)
-        _log.warning("whatsapp_bridge_ended", code=code, last_words=words)
+        _log.warning("whatsapp_bridge_ended", code=code)
+        _log.debug("whatsapp_bridge_ended", code=code, last_words=words)
         if self.state.state == "starting":
             text = f"the bridge ended with code {code}{f': {words}' if words else ''}"
             await self._now(State(ev="state", state="starting", text=text))
@@ -477,7 +478,7 @@ class Bridge:
             text = (line or b"(a long line)").decode(errors="replace").strip()[:500]
             if text:
                 self._last_words.append(text)
-                _log.info("whatsapp_bridge_says", text=text)
+                _log.debug("whatsapp_bridge_says", text=text)
 
     def _forget_asked(self) -> None:
         for answer in self._asked.values():

@@ -1,7 +1,8 @@
 """Logs: one line an event, coloured on a terminal, JSON for a service manager, never a secret.
 
 structlog and the standard library's loggers end in one handler, so that one filter sees every line of every library.
-NANOHOST_LOG chooses the form: plain, json, or quiet (errors only).
+NANOHOST_LOG chooses the form (plain, json) and how much is said (quiet, debug), a word or several: json,debug. What
+people and agents write is said at debug alone, and below it nothing of it: messages are named by their ids.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 VARIABLE = "NANOHOST_LOG"
+FORMS = ("plain", "json")
+LEVELS = {"quiet": logging.ERROR, "debug": logging.DEBUG}
 HIDDEN = "[hidden]"
 CHATTY = ("httpx", "httpcore", "aiohttp.access", "asyncio", "urllib3", "docker", "discord", "telegram", "slack_bolt")
 SHORTEST_SECRET = 6
@@ -108,10 +111,14 @@ scrubber = Scrubber()
 def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, form: str = "") -> None:
     """Send all logs to `stream` (standard error by default). May be called again: the last call counts.
 
-    `form` counts where NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere.
+    `form` counts where NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere. A word
+    that means nothing is said so, and ignored: no host stays away for its log.
     """
     target = sys.stderr if stream is None else stream
-    form = environ.get(VARIABLE) or form or ("plain" if target.isatty() else "json")
+    words = _words(environ.get(VARIABLE) or form)
+    level = next((LEVELS[word] for word in words if word in LEVELS), logging.INFO)
+    usual = "plain" if target.isatty() or level == logging.ERROR else "json"
+    form = next((word for word in words if word in FORMS), usual)
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -119,7 +126,7 @@ def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, for
     ]
     structlog.configure(
         processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(min(level, logging.INFO)),
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     handler = logging.StreamHandler(target)
@@ -127,9 +134,17 @@ def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, for
     handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.ERROR if form == "quiet" else logging.INFO)
+    root.setLevel(level)
     for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.INFO if level == logging.DEBUG else logging.WARNING)
+    for word in words:
+        if word not in FORMS and word not in LEVELS:
+            known = ", ".join((*FORMS, *LEVELS))
+            structlog.get_logger().error("log_setting_unknown", word=word[:40], hint=f"{VARIABLE} takes {known}")
+
+
+def _words(value: str) -> list[str]:
+    return value.lower().replace(",", " ").split()
 
 
 def _formatter(form: str, before: list[Processor], *, colours: bool) -> logging.Formatter:

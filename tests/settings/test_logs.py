@@ -92,6 +92,49 @@ def test_quiet_lets_errors_through_only(lines: Lines) -> None:
     assert "said" in quiet.getvalue()
 
 
+@pytest.mark.behaviour("OP-09")
+@pytest.mark.parametrize(
+    ("asked", "said", "is_json"),
+    [
+        ("", {"info", "warning", "error"}, True),
+        ("json", {"info", "warning", "error"}, True),
+        ("plain", {"info", "warning", "error"}, False),
+        ("quiet", {"error"}, False),
+        ("debug", {"debug", "info", "warning", "error"}, True),
+        ("plain,debug", {"debug", "info", "warning", "error"}, False),
+        ("JSON Quiet", {"error"}, True),
+    ],
+)
+def test_the_words_of_the_variable_choose_the_form_and_how_much_is_said(
+    lines: Lines, asked: str, said: set[str], is_json: bool
+) -> None:
+    written = io.StringIO()
+    set_up_logs({"NANOHOST_LOG": asked}, stream=written)
+    for level in ("debug", "info", "warning", "error"):
+        getattr(structlog.get_logger(), level)(f"at_{level}")
+    shown = written.getvalue()
+    assert {level for level in ("debug", "info", "warning", "error") if f"at_{level}" in shown} == said
+    assert all(line.startswith("{") is is_json for line in shown.splitlines())
+
+
+def test_what_a_caller_asks_for_counts_where_the_variable_says_nothing(lines: Lines) -> None:
+    for environ, is_said in (({}, False), ({"NANOHOST_LOG": "debug"}, True)):
+        written = io.StringIO()
+        set_up_logs(environ, stream=written, form="quiet")
+        structlog.get_logger().info("said")
+        assert ("said" in written.getvalue()) is is_said
+
+
+def test_a_word_that_means_nothing_is_said_and_ignored(lines: Lines) -> None:
+    written = io.StringIO()
+    set_up_logs({"NANOHOST_LOG": "json,loud"}, stream=written)
+    structlog.get_logger().info("said")
+    wrong, said = map(json.loads, written.getvalue().splitlines())
+    assert (wrong["event"], wrong["word"]) == ("log_setting_unknown", "loud")
+    assert wrong["hint"] == "NANOHOST_LOG takes plain, json, quiet, debug"
+    assert said["event"] == "said"
+
+
 def test_a_failure_that_repeats_is_told_at_length_once(lines: Lines) -> None:
     mine, librarys = structlog.get_logger(), logging.getLogger("asyncio")
     for number in range(10_000):

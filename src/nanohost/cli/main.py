@@ -151,7 +151,10 @@ def build_parser(typed: Collection[str] | None = None) -> argparse.ArgumentParse
 
 def _add_run(subcommands: Subcommands) -> argparse.ArgumentParser:
     run = subcommands.add_parser(
-        "run", help="run the host until it is stopped", epilog="example: nanohost --home /srv/nanohost run"
+        "run",
+        help="run the host until it is stopped",
+        description="Runs the host until it is stopped. NANOHOST_LOG says how its log is: plain, json, quiet, debug.",
+        epilog="example: nanohost --home /srv/nanohost run",
     )
     run.set_defaults(action=_run)
     return run

@@ -77,6 +77,7 @@ def _asked_by(client: socket.socket, context: CommandContext) -> CommandContext:
 
 
 async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
+    words = ""
     try:
         words, arguments, form = _asked(line)
         command = find(words)
@@ -89,7 +90,7 @@ async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
     except NanohostError as error:
         return refusal(error)
     except Exception as error:
-        _log.error("command_failed", line=line[:200].decode("utf-8", "replace"), exc_info=error)
+        _log.error("command_failed", command=words[:80], exc_info=error)  # not its arguments: they may be a message
         return refusal(NanohostError(f"the command failed: {type(error).__name__}: {error}", hint="the log has more"))
 
 

@@ -175,7 +175,20 @@ class Collector:
     def _announce(self, session: Session, entries: Sequence[Delivery]) -> None:
         for entry in entries:
             if entry.status is DeliveryStatus.DROPPED:
-                _log.warning("outbound_dropped", session=session.id, message=entry.out_id, reason=entry.reason)
+                hint = f"nanohost deliveries show {session.id} {entry.seq}"
+                _log.warning("outbound_dropped", session=session.id, seq=entry.seq, hint=hint)
+                _log.debug("outbound_dropped", session=session.id, seq=entry.seq, reason=entry.reason)
+                continue
+            _log.info(
+                "message_answered",
+                session=session.id,
+                seq=entry.seq,
+                kind=entry.kind,
+                turn=entry.turn_id,
+                channel=entry.lane.channel_type,
+                chat=entry.platform_id,
+            )
+            _log.debug("message_answered", session=session.id, seq=entry.seq, content=entry.content)
         for lane in dict.fromkeys(entry.lane for entry in entries if entry.status is DeliveryStatus.PENDING):
             self._on_entry(lane)
 

@@ -283,6 +283,7 @@ class Sender:
         works = isinstance(answer, Receipt) or answer.platform_refused
         if works and self._health.passed(delivery.lane):
             self.channel_is_back(delivery.lane.channel_type, delivery.lane.instance)
+        _say(delivery, part, answer)
         if isinstance(answer, Receipt) and part.is_last:
             await self._kinds.sent(delivery, self._channel(delivery.lane))
         if isinstance(answer, Outcome):
@@ -404,6 +405,22 @@ class Sender:
 def _key(delivery: Delivery, part: StoredPart) -> str:
     """What the platform is to know a repeat by."""
     return derive("k", delivery.lane.session_id, delivery.out_id, *([str(part.number)] if part.number else []))
+
+
+def _say(delivery: Delivery, part: StoredPart, answer: Receipt | Outcome) -> None:
+    if not isinstance(answer, Receipt):
+        return
+    lane = delivery.lane
+    _log.info(
+        "message_sent" if part.is_last else "part_sent",
+        session=lane.session_id,
+        seq=delivery.seq,
+        kind=delivery.kind,
+        channel=lane.channel_type,
+        chat=delivery.platform_id,
+        attempt=delivery.attempts + 1,
+    )
+    _log.debug("message_sent", session=lane.session_id, seq=delivery.seq, text=part.text)
 
 
 def _report(delivery: Delivery, outcome: Outcome, *, attempt: int) -> None:

@@ -145,6 +145,8 @@ class ChannelInbox:
             reach("intake.committed")
         for one, is_new in zip(kept, new, strict=True):
             one.accepted = Accepted(new=is_new)
+            if is_new and one.problem is None:
+                _say(chat, one.event)
             if one.problem is not None:
                 _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=one.problem)
         if any(one.problem is None for one in kept):
@@ -237,6 +239,12 @@ class ChannelInbox:
         """Raises StoreError when the disk refuses."""
         channel = (self._channel_type, self._instance)
         await self._on_failed_later(channel, key=key, platform_message_id=platform_message_id, reason=reason)
+
+
+def _say(chat: ChatKey, event: InboundEvent) -> None:
+    known = {"channel": chat.channel_type, "chat": chat.platform_id, "message": event.platform_message_id}
+    _log.info("message_received", **known, kind=event.kind, user=chat.user(event.sender.handle))
+    _log.debug("message_received", **known, text=event.text)
 
 
 def _is_said_to_us(event: InboundEvent) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import structlog
+
 from nanohost.clock import Clock
 from nanohost.keeper import spending
 from nanohost.keeper.ack_budget import AckBudget
@@ -34,6 +36,7 @@ from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.rows import Ack, AckStatus, InKind, Usage
 
+_log = structlog.get_logger()
 CONTAINER = "its container ended"
 """Why a turn was interrupted of which nothing was said."""
 
@@ -288,6 +291,7 @@ class AckTaker:
                 await deliveries.add(tx, notice)
             after = await self._on_closed(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed])
         after()
+        _say(session, taken, took)
         self._held.pop(session.id, None)
         if failures is not None and failures.until is not None:
             self._held[session.id] = failures.until
@@ -337,6 +341,24 @@ def _ended(taken: Taken) -> list[Ended]:
         at = None if ack.status is AckStatus.PROCESSING else ack.changed_at
         ended.append(Ended(message_id=ack.message_id, turn_id=ack.turn_id, outcome=outcome, error=error, at=at))
     return ended
+
+
+def _say(session: Session, taken: Taken, usages: Mapping[str, Usage]) -> None:
+    """One line a turn that ended. Why one failed is in its container's words, which may be a person's."""
+    said: set[str] = set()
+    for one, (ack, _) in zip(_ended(taken), (*taken.closed, *taken.retried), strict=True):
+        if one.turn_id in said:
+            continue
+        said.add(one.turn_id)
+        known = {"session": session.id, "group": session.group_folder, "turn": one.turn_id}
+        usage = usages.get(one.turn_id)
+        if one.outcome is TurnOutcome.COMPLETED:
+            _log.info("turn_completed", **known, cost_usd=None if usage is None else usage.cost_usd)
+            continue
+        again = one.outcome is TurnOutcome.INTERRUPTED
+        error = ack.error.error_class if ack.error else CONTAINER
+        _log.warning("turn_interrupted" if again else "turn_failed", **known, error=error, tried_again=again)
+        _log.debug("turn_failed", **known, error=one.error)
 
 
 def _counted(ack: Ack, spared: Mapping[str, Sequence[int]]) -> Ack:

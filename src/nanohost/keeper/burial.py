@@ -42,7 +42,9 @@ class Burial:
         session = await sessions.get(self._store, slot.session_id)
         said = await asyncio.to_thread(last_words, self._mailboxes.layout(session).root, lines=LAST_LINES)
         cause = slot.fault or "its container died"
-        _log.error("container_died", session=slot.session_id, group=session.group_folder, cause=cause, last_words=said)
+        hint = f"nanohost logs {slot.session_id}"
+        _log.error("container_died", session=slot.session_id, group=session.group_folder, cause=cause, hint=hint)
+        _log.debug("container_died", session=slot.session_id, last_words=said)
         return f"{cause}; it last wrote: {said[-1]}" if said else cause
 
     async def take_last_words(self, id: SessionId) -> None:

@@ -111,7 +111,8 @@ class Attachments:
             problem = f"it did not come within {self._limit_s:g} s"
         except Exception as error:  # a channel may break its promise, and the message is told all the same
             problem = _in_words(error)
-        _log.warning("attachment_not_fetched", file=into.name, reason=problem)
+        _log.warning("attachment_not_fetched", message=into.parent.name, reason=problem)
+        _log.debug("attachment_not_fetched", message=into.parent.name, file=into.name)
         await asyncio.to_thread(into.unlink, missing_ok=True)
         return problem
 

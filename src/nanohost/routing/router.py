@@ -205,6 +205,7 @@ class Router:
                     return
                 for_agents = []
                 if await self._reception.takes(stored):
+                    _log.info("message_routed", number=stored.id, chat=str(chat), outcome="host")
                     continue
             if await self._answers.wants(stored):
                 if not await self._deal_with_all_before(stored, for_agents):
@@ -302,6 +303,7 @@ class Router:
                 answer = await door.knock(stored, group)
                 if isinstance(answer, Held):
                     await events.hold(tx, stored.id, answer.id)
+                    _log.info("message_held", number=stored.id, chat=str(chat), approval=answer.id)
                     continue
                 _log.info("event_dropped", chat=str(chat), user=stored.user, reason=answer.reason)
                 await events.mark_dropped(tx, stored.id, answer.reason)
@@ -401,6 +403,7 @@ class Router:
             woken = {route.event_id for route in made if route.session_id is not None and route.trigger}
             await tell_of_pause(tx, [run.events[event] for event in sorted(woken)], door.aftermath, door.now)
         self._follow_up(door.aftermath)
+        _say_routed(run, made)
         self._resume_waiting(made, written)
 
     def _resume_waiting(self, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
@@ -457,6 +460,8 @@ class Router:
                 await self._record_written(tx, id, written)
                 heard = [stored for stored, _ in entries if stored.id in woken]
                 await tell_of_pause(tx, heard, aftermath, self._clock.now())
+            for one in waiting:
+                _log.info("message_routed", number=one.event_id, session=id, outcome="written", after="it waited")
             self._follow_up(aftermath)
             self._follow(id, written)
 
@@ -467,3 +472,19 @@ class Router:
         said = await as_told(self._store, stored) if is_deletion else stored
         entry = answer or await self._deciding.entry(said, one.wiring_id, session.agent_group_id, trigger=one.trigger)
         return (await self._deciding.with_its_files(stored, one.wiring_id) if one.trigger else stored), entry
+
+
+def _say_routed(run: Run, made: Sequence[Route]) -> None:
+    """One line a message and agent. A reason that the host did not make itself is an error's, which is logged."""
+    for route in made:
+        _log.info(
+            "message_routed",
+            number=route.event_id,
+            channel=run.group.channel_type,
+            chat=run.group.platform_id,
+            message=run.events[route.event_id].event.platform_message_id,
+            wiring=route.wiring_id,
+            outcome=route.outcome,
+            session=route.session_id,
+            reason=route.reason,
+        )

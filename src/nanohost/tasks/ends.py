@@ -63,7 +63,9 @@ async def _end(tx: Transaction, run: Run, message: Closed, now: datetime) -> Del
 async def _pause(tx: Transaction, task: Task, run: Run, error: str, now: datetime) -> Delivery | None:
     reason = f"it failed {task.failures_in_a_row} times in a row; the last time: {error}"
     await tasks.change(tx, replace(task, status=TaskStatus.PAUSED, reason=reason), now)
-    _log.warning("task_paused", task=task.id, session=task.session_id, reason=reason)
+    hint = f"nanohost tasks show {task.id}"  # where the reason is: it is in the container's words
+    _log.warning("task_paused", task=task.id, session=task.session_id, failures=task.failures_in_a_row, hint=hint)
+    _log.debug("task_paused", task=task.id, reason=reason)
     if task.origin is None:
         return None
     notice = pause_notice(task, run, paused_sentence(task), now)

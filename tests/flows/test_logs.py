@@ -1,0 +1,149 @@
+"""What the log says of messages, with everything real: when one comes, is routed, answered, sent; never its text."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from nanohost.channel_api import Attachment, EventKind, InboundEvent, Refused, Sender
+from nanohost.logs import set_up_logs
+from nanohost.model import UnknownSender
+from nanohost.testing.fake_channel import PERSON, FakeChannel
+from nanohost.testing.manual_clock import START
+from tests.flows.stage import Stage
+from tests.flows.test_messages import becomes
+from tests.flows.test_operator import types
+from tests.support.flow import Flow, Script
+
+Logs = Callable[..., io.StringIO]
+SECRET = "marzipan"
+"""In all that people write, and in all that the agent answers to it."""
+SCRIPT: Script = [
+    {"match": "fails", "actions": [{"error": "permanent"}]},
+    {"match": "dies", "attempt": 1, "actions": [{"crash": True}]},
+    {"match": "lost", "actions": [{"text": f'<message to="{SECRET}">{{text}}</message>'}]},
+    {
+        "match": "card",
+        "actions": [{"tool": "ask_user_question", "arguments": {"question": SECRET, "options": [SECRET]}}],
+    },
+    {"match": "later", "actions": [{"tool": "schedule_task", "arguments": {"prompt": SECRET, "when": SECRET}}]},
+]
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    """Sends all logs where a test can read them; the process's own logging is put back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def begin(asked: str) -> io.StringIO:
+        written = io.StringIO()
+        set_up_logs({"NANOHOST_LOG": asked}, stream=written)
+        return written
+
+    yield begin
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+class Forgetful(FakeChannel):
+    """Has none of the files that people send."""
+
+    async def fetch(self, file: Attachment, into: Path, *, most_bytes: int) -> None:
+        raise Refused("it is gone")
+
+
+def said(written: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(watched: Stage, logs: Logs) -> None:
+    written = logs("json")
+    async with watched.host() as flow:
+        await flow.wire()
+        await watched.fake.person_writes("hello", message_id="m-1")
+        await becomes(flow, "answered")
+        session = await flow.session()
+    lines = {line["event"]: line for line in said(written)}
+    order = [line["event"] for line in said(written) if line["event"].startswith(("message_", "turn_"))]
+    assert [event for event in order if event != "turn_completed"] == [
+        "message_received",
+        "message_routed",
+        "message_answered",
+        "message_sent",
+    ]
+    assert all(lines[event]["level"] == "info" for event in order)
+    came, routed = lines["message_received"], lines["message_routed"]
+    assert (came["channel"], came["chat"], came["message"], came["user"]) == ("fake", "c1", "m-1", "fake:u1")
+    assert (routed["number"], routed["message"], routed["outcome"], routed["session"]) == (
+        1,
+        "m-1",
+        "written",
+        session.id,
+    )
+    assert lines["turn_completed"]["turn"] == lines["message_answered"]["turn"]
+    assert lines["message_sent"]["seq"] == lines["message_answered"]["seq"]
+
+
+async def many_things_happen(flow: Flow, fake: FakeChannel) -> None:
+    """People write in all the ways that end differently; their words are in all of it."""
+    for chat in ("c1", "fails", "dies", "lost", "card"):
+        await flow.wire(chat, script=SCRIPT)
+    await flow.wire("strict", unknown=UnknownSender.STRICT)
+    await flow.wire("asks", unknown=UnknownSender.REQUEST_APPROVAL)
+    await flow.wire("pattern", pattern="^hey")
+    for chat in ("fails", "dies", "lost", "card"):
+        await fake.person_writes(f"{chat} {SECRET}", chat=chat)
+    for text in ("hello", "later", "/status", "/nonsense"):
+        await fake.person_writes(f"{text} {SECRET}")
+    for chat in ("strict", "asks", "pattern", "unwired"):
+        await fake.person_writes(f"hello {SECRET}", chat=chat)
+    await fake.person_writes(f"hello {SECRET}", chat="noise", group=True)
+    for kind, id in ((EventKind.EDIT, "e1"), (EventKind.REACTION, "e2"), (EventKind.MESSAGE, "e3")):
+        event = InboundEvent(
+            platform_id="c1",
+            platform_message_id=id,
+            sender=Sender(handle=PERSON.handle, name=PERSON.name),
+            text=f"and {SECRET}",
+            sent_at=START,
+            kind=kind,
+            refers_to="m1" if kind is not EventKind.MESSAGE else None,
+            attachments=(Attachment(ref="f", name=f"{SECRET}.txt"),) if kind is EventKind.MESSAGE else (),
+        )
+        await fake.happens(event)
+    fake.refuses = True
+    await fake.person_writes(f"refused {SECRET}")
+    await becomes(flow, "undelivered", id=await _last(flow))
+    fake.refuses = False
+    await becomes(flow, "failed", id=1)
+    [first, *_] = await flow.sessions()
+    await types(flow, "tasks create", session=first.id, prompt=SECRET, at="in 10m")
+
+
+async def _last(flow: Flow) -> int:
+    [row] = await flow.host.store.all("SELECT max(id) AS id FROM inbound_events")
+    return int(row["id"])
+
+
+@pytest.mark.behaviour("OP-09")
+@pytest.mark.parametrize("asked", ["json", "json,debug"])
+async def test_what_people_write_is_in_the_log_at_debug_alone(tmp_path: Path, logs: Logs, asked: str) -> None:
+    written = logs(asked)
+    stage = Stage(tmp_path)
+    stage.fake = Forgetful()
+    async with stage.host(clean=False) as flow:
+        await many_things_happen(flow, stage.fake)
+    await stage.clear()
+    told = [line for line in written.getvalue().splitlines() if SECRET in line]
+    assert bool(told) is ("debug" in asked)
+    assert {json.loads(line)["level"] for line in told} <= {"debug"}
+    events = {line["event"] for line in said(written)}
+    assert events >= {"message_received", "message_routed", "turn_failed", "not_delivered", "attachment_not_fetched"}
