@@ -23,6 +23,7 @@ def follow(shell: Shell, log: Path) -> None:
         file.write("one\ntwo\n")
     with shell.start("logs", log.parent.parent.name, "--lines", "1", "--follow") as process:
         assert process.stdout is not None
+        assert process.stdout.readline() == f"session {log.parent.parent.name}, in terminal:\n"
         assert process.stdout.readline() == "two\n"
         with log.open("a") as file:
             file.write("three\n")

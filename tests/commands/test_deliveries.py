@@ -63,7 +63,7 @@ async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_
     assert [row["seq"] for row in await operator.asks("deliveries list")] == [2, 1]
     assert [row["seq"] for row in await operator.asks("deliveries list", limit="1")] == [2]
     [dead] = await operator.asks("deliveries list", status="dead", session=session[:6])
-    assert (dead["session"], dead["seq"], dead["channel"], dead["chat"]) == (session, 1, "fake:default", "c1")
+    assert (dead["session"], dead["seq"], dead["chat"], dead["place"]) == (session, 1, "fake c1", "fake:default:c1")
     shown = await operator.reads("deliveries show", session=session, seq="1")
     assert "text: hello" in shown
     assert "not_sent" in shown

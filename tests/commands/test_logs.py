@@ -31,14 +31,15 @@ async def log(operator: Operator) -> Path:
 async def test_the_last_lines_are_shown_by_the_beginning_of_a_sessions_id(operator: Operator, log: Path) -> None:
     log.write_text("".join(f"line {number}\n" for number in range(200)))
     assert (await operator.asks("logs", session="s"))["lines"] == [f"line {number}" for number in range(100, 200)]
-    assert await operator.reads("logs", session="s", lines="2") == "line 198\nline 199"
+    shown = await operator.reads("logs", session="s", lines="2")
+    assert shown.splitlines() == [f"session {log.parent.parent.name}, in no chat:", "line 198", "line 199"]
 
 
 @pytest.mark.behaviour("SE-11")
 async def test_a_session_that_said_nothing_says_so(operator: Operator, log: Path) -> None:
-    assert await operator.reads("logs", session="s") == "(nothing said yet)"
+    assert (await operator.reads("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
     log.touch()
-    assert await operator.reads("logs", session="s") == "(nothing said yet)"
+    assert (await operator.reads("logs", session="s")).splitlines()[1:] == ["(nothing said yet)"]
 
 
 @pytest.mark.behaviour("SE-11")
@@ -113,5 +114,6 @@ async def test_a_number_of_lines_that_cannot_be_is_refused(operator: Operator, l
 def test_what_is_followed_shows_each_line_once(before: str, now: str, new: str | None) -> None:
     following = find("logs").following
     assert following is not None
-    news = following.news(*({"session": "s", "lines": list(text), "missing": ""} for text in (before, now)))
-    assert news == (None if new is None else {"session": "s", "lines": list(new), "missing": ""})
+    known = {"session": "s", "missing": ""}
+    news = following.news(*(known | {"chat": "c", "note": "", "lines": list(text)} for text in (before, now)))
+    assert news == (None if new is None else known | {"chat": "", "note": "", "lines": list(new)})

@@ -54,7 +54,8 @@ async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> No
     assert made["session"] == session
     id = made["id"]
     shown = await operator.reads("tasks show", id=id[:6])
-    assert "telegram:123" in shown
+    assert "chat: telegram 123" in shown
+    assert "answers_to: telegram 123 (telegram:123)" in shown
     assert "it has not run yet" in shown
     assert [row["id"] for row in await operator.asks("tasks list", session=session[:8])] == [id]
     assert (await operator.asks("tasks pause", id=id))["status"] == "paused"
@@ -141,7 +142,7 @@ async def test_of_several_conversations_a_task_is_in_the_one_that_the_owner_wrot
     assert made["session"] == other
     assert made["note"] == (
         "main has several conversations: this is the one that an owner wrote in last, in telegram Family;"
-        " --session names another"
+        " --session or --chat names another"
     )
     await heard(operator, one, owner, "4")
     assert (await operator.asks("tasks create", prompt="x", at="in 10m", group="main"))["session"] == one

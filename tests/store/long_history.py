@@ -140,7 +140,7 @@ def fill(db: sqlite3.Connection) -> None:
 
 
 _NAMED: Mapping[str, object] = {
-    "session_id": BIG, "session": BIG, "host": "host", "channel_type": "fake", "instance": "default",
+    "session_id": BIG, "session": BIG, "chat": 1, "host": "host", "channel_type": "fake", "instance": "default",
     "platform_id": "c1", "thread_id": "t2", "channel": "fake", "kind": "sender", "subject": "x", "group": 1,
     "agent_group_id": 1, "messaging_group_id": 1, "wiring_id": 1, "event_id": 1, "folder": "main", "name": "x",
     "seq": 3, "number": 1, "out_id": "none", "card": "none", "message": 0, "message_id": "none", "approval_id": "none",

@@ -86,7 +86,10 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     shown = "|".join(argument["choices"]) or name.upper()
     help_text = argument["help"].replace("%", "%%")
     if argument["positional"]:
-        parser.add_argument(name, help=help_text, metavar=shown)
+        if argument["required"]:
+            parser.add_argument(name, help=help_text, metavar=shown)
+        else:
+            parser.add_argument(name, help=help_text, metavar=shown, nargs="?", default=argparse.SUPPRESS)
         return
     option = f"--{name.replace('_', '-')}"
     if argument["flag"]:

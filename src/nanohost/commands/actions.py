@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from nanohost.arguments import Arguments
+from nanohost.commands.chat_names import CHAT, chat_sessions, sessions_named
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import known_session
@@ -18,6 +19,7 @@ LONGEST_ARGUMENTS = 500
 class List(Arguments):
     status: ActionStatus | None = Field(None, description="only these (default: all)")
     session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
+    chat: str | None = Field(None, description=f"only of sessions in this chat: {CHAT}")
     limit: int = Field(50, ge=1, le=10_000, description="at most so many, the latest (default: 50)")
 
 
@@ -27,14 +29,17 @@ async def _list(context: CommandContext, arguments: List) -> Json:
         context.store.reports,
         status=arguments.status,
         session=session.id if session else None,
+        chat=await chat_sessions(context.store.reports, arguments.chat),
         limit=arguments.limit,
     )
-    return [_row(action) for action in found]
+    names = await sessions_named(context.store.reports, [action.session_id for action in found])
+    return [_row(action, names.get(action.session_id)) for action in found]
 
 
-def _row(action: ActionRow) -> dict[str, Json]:
+def _row(action: ActionRow, chat: str | None) -> dict[str, Json]:
     return {
         "session": action.session_id,
+        "chat": chat,
         "seq": action.seq,
         "asked": plain(action.asked_at),
         "action": action.name,

@@ -6,13 +6,13 @@ Promises: two chats that are called alike are told apart by the platform's ids.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nanohost.commands.setup import channel_name
 from nanohost.errors import UsageError
-from nanohost.model import AgentGroupId, MessagingGroup, MessagingGroupId, Session, SessionMode
-from nanohost.store import messages, messaging_groups, moved_chats, wirings
+from nanohost.model import AgentGroup, AgentGroupId, MessagingGroup, MessagingGroupId, Session, SessionMode
+from nanohost.store import messages, messaging_groups, moved_chats, sessions, wirings
 from nanohost.store.database import Queries, Reports
 from nanohost.store.events import ChatKey
 
@@ -78,6 +78,38 @@ def _name(place: ChatKey, called: str) -> str:
         return "no chat"
     channel = channel_name(place)
     return channel if called == place.channel_type else f"{channel} {called or place.platform_id}"
+
+
+async def sessions_named(db: Reports, ids: Iterable[str]) -> Mapping[str, str]:
+    """By session, what its chat is called; sessions that are not there are left out."""
+    found, names = await sessions.named(db, sorted(set(ids))), await chat_names(db)
+    return {id: names.of_session(session) for id, session in found.items()}
+
+
+async def chat_sessions(db: Reports, text: str | None) -> MessagingGroupId | None:
+    """The chat whose sessions are meant by --chat, as `known_chat` reads it. None: none was typed. Raises UsageError
+    also for a chat that has no sessions, because nobody set it up."""
+    if text is None:
+        return None
+    chat = await messaging_groups.of_chat(db, await known_chat(db, text))
+    if chat is None:
+        raise UsageError(f"no agent is in the chat {text[:80]!r}", hint="nanohost wirings create --help")
+    return chat.id
+
+
+async def session_in(db: Reports, text: str, group: AgentGroup | None = None) -> tuple[Session, str]:
+    """The conversation in a chat, of its agent or of this one, and what is to be said of the choice if there are
+    several: it is the one that was active last. Raises UsageError for none."""
+    chat = await chat_sessions(db, text)
+    assert chat is not None, "a chat was typed"
+    found = await sessions.of_chat(db, chat, agent_group=None if group is None else group.id, limit=2)
+    name = (await chat_names(db)).by_id[chat]
+    if not found:
+        raise UsageError(f"there is no conversation in {name} yet", hint="write to it first; nanohost sessions list")
+    if len(found) == 1:
+        return found[0], ""
+    note = f"{name} has several conversations: this is the one that was active last; --session names another"
+    return found[0], note
 
 
 async def known_chat(db: Reports, text: str) -> ChatKey:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pydantic import Field
 
 from nanohost.arguments import Arguments
+from nanohost.commands.chat_names import CHAT, ChatNames, chat_names, known_chat
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.delivery_number import DeliveryNumber, short, shortened
@@ -26,6 +27,7 @@ BY_OPERATOR = "dropped by the operator"
 class List(Arguments):
     status: DeliveryStatus | None = Field(None, description="only these (default: all)")
     session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
+    chat: str | None = Field(None, description=f"only to this chat: {CHAT}")
     limit: int = Field(50, ge=1, le=10_000, description="at most so many, those that changed last (default: 50)")
 
 
@@ -44,16 +46,18 @@ async def _list(context: CommandContext, arguments: List) -> Json:
         context.store.reports,
         status=arguments.status,
         session=session.id if session else None,
+        chat=None if arguments.chat is None else await known_chat(context.store.reports, arguments.chat),
         limit=arguments.limit,
     )
-    return [_row(delivery) for delivery in found]
+    names = await chat_names(context.store.reports)
+    return [_row(delivery, names) for delivery in found]
 
 
 async def _show(context: CommandContext, arguments: One) -> Json:
     delivery = await _known(context.store, arguments)
     sent, parts = await deliveries.progress(context.store.reports, delivery)
     return {
-        **_row(delivery),
+        **_row(delivery, await chat_names(context.store.reports)),
         "thread": delivery.thread_id,
         "kind": delivery.kind,
         "text": _text(delivery),
@@ -89,7 +93,7 @@ async def _decided(context: CommandContext, arguments: One) -> Json:
     delivery = await _known(context.store, arguments)
     if context.live:
         context.live.deliveries_changed(delivery.lane)
-    row = _row(delivery)
+    row = _row(delivery, await chat_names(context.store.reports))
     if delivery.status is DeliveryStatus.DROPPED:
         return {
             **row,
@@ -125,13 +129,15 @@ async def _refusal(context: CommandContext, arguments: One, what: str) -> UsageE
     )
 
 
-def _row(delivery: Delivery) -> dict[str, Json]:
+def _row(delivery: Delivery, names: ChatNames) -> dict[str, Json]:
+    """`chat`: the one that it goes to; `place`: that one as TYPE:INSTANCE:ID."""
+    lane = delivery.lane
     return {
-        "session": delivery.lane.session_id,
+        "session": lane.session_id,
         "seq": delivery.seq,
         "status": str(delivery.status),
-        "channel": f"{delivery.lane.channel_type}:{delivery.lane.instance}",
-        "chat": delivery.platform_id,
+        "chat": names.of_place(lane.chat),
+        "place": f"{lane.channel_type}:{lane.instance}:{lane.platform_id}" if lane.channel_type else None,
         "attempts": delivery.attempts,
         "since": plain(delivery.created_at),
         "reason": delivery.reason,

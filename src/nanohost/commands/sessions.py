@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from nanohost.arguments import Arguments
+from nanohost.commands.chat_names import CHAT, ChatNames, chat_names, chat_sessions
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import known_session
@@ -22,6 +23,7 @@ STOPPED = "is stopped; the next host starts another when there is work, unless i
 
 
 class List(Arguments):
+    chat: str | None = Field(None, description=f"only in this chat: {CHAT}")
     limit: int = Field(200, ge=1, le=10_000, description="at most so many, the latest active (default: 200)")
 
 
@@ -47,22 +49,34 @@ async def _stop(context: CommandContext, arguments: Stop) -> Json:
     [session] = running
     if not stopped:
         raise UsageError(f"session {session.id} has no container that runs", hint="nanohost sessions list")
-    return {"session": session.id, "container": STOPPING if context.live else STOPPED}
+    return {
+        "session": session.id,
+        "chat": (await chat_names(context.store)).of_session(session),
+        "container": STOPPING if context.live else STOPPED,
+    }
 
 
 async def _list(context: CommandContext, arguments: List) -> Json:
-    return [_row(session) for session in await sessions.latest(context.store.reports, limit=arguments.limit)]
+    reports = context.store.reports
+    if (chat := await chat_sessions(reports, arguments.chat)) is not None:
+        found = await sessions.of_chat(reports, chat, limit=arguments.limit)
+    else:
+        found = await sessions.latest(reports, limit=arguments.limit)
+    names = await chat_names(reports)
+    return [_row(session, names) for session in found]
 
 
 async def _show(context: CommandContext, arguments: Show) -> Json:
     session = await known_session(context.store, arguments.id)
     folder = session_layout(context.home.sessions, session.group_folder, session.id)
-    return {**_row(session), "folder": str(folder.root), "log": str(folder.log_dir / "container.log")}
+    row = _row(session, await chat_names(context.store.reports))
+    return {**row, "folder": str(folder.root), "log": str(folder.log_dir / "container.log")}
 
 
-def _row(session: Session) -> dict[str, Json]:
+def _row(session: Session, names: ChatNames) -> dict[str, Json]:
     return {
         "id": session.id,
+        "chat": names.of_session(session),
         "group": session.group_folder,
         "thread": session.thread_id,
         "container": session.runtime if session.lease else None,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nanohost.arguments import Arguments
+from nanohost.commands.chat_names import ChatNames, chat_names, sessions_named
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.delivery_number import shortened
@@ -22,6 +23,7 @@ from nanohost.home import Home
 from nanohost.model import SessionId
 from nanohost.store import holds, model_calls, overview, paused
 from nanohost.store.database import Reports
+from nanohost.store.events import ChatKey
 from nanohost.store.paused import Paused
 from nanohost.unused_files import unused
 
@@ -145,6 +147,9 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         lists["turns_failing"] = _still(lists["turns_failing"], report, lambda turn: turn["class"] == "auth")
     held = _rows(lists["holds"])
     lists["sessions_waiting"] = [_why(row, report, pause, held) for row in _rows(lists["sessions_waiting"])]
+    named = await _chats_named(context.store.reports, [lists, report or {}])
+    lists = {name: named(value) for name, value in lists.items()}
+    report = None if report is None else {name: named(value) for name, value in report.items()}
     return {
         "home": str(context.home.root),
         "time": now.isoformat(timespec="seconds"),
@@ -155,6 +160,35 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         "model_calls": dict(await model_calls.totals(context.store.reports)),
         **lists,
     }
+
+
+async def _chats_named(db: Reports, found: Sequence[Mapping[str, Json]]) -> Callable[[Json], Json]:
+    """A function that has rows say their chat by its channel and name: the chat that they are of, whose id is `place`
+    then, or the one of their session. All else stays as it is."""
+    rows = [row for lists in found for value in lists.values() for row in _rows(value)]
+    names = await chat_names(db)
+    of_sessions = await sessions_named(db, [str(row["session"]) for row in rows if row.get("session")])
+
+    def named(row: Mapping[str, Json]) -> Mapping[str, Json]:
+        if "chat" in row and "channel" in row:
+            return {key: value for name in row if name != "channel" for key, value in _of_place(names, row, name)}
+        chat = of_sessions.get(str(row.get("session") or ""))
+        if chat is None:
+            return row
+        head = {"session": row["session"], "chat": chat}
+        return {key: value for name in row for key, value in (head if name == "session" else {name: row[name]}).items()}
+
+    return lambda value: [named(row) for row in _rows(value)] if _rows(value) else value
+
+
+def _of_place(names: ChatNames, row: Mapping[str, Json], name: str) -> Iterator[tuple[str, Json]]:
+    """One field of the row of a chat; in place of the chat's id its name, and its whole id beside it."""
+    if name != "chat":
+        yield name, row[name]
+        return
+    channel_type, _, instance = str(row["channel"]).partition(":")
+    yield "chat", names.of_place(ChatKey(channel_type, instance, str(row["chat"])))
+    yield "place", f"{row['channel']}:{row['chat']}"
 
 
 REFUSED = {400, 413, 422}
@@ -332,9 +366,11 @@ def _host(home: Json, host: Json, now: datetime) -> Iterator[str]:
     engine = f"{host['runtime']}, isolation: {host['isolation']}, provider: {host['provider']}"
     yield f"nanohost {host['version']} runs in {home} (pid {host['pid']}, {engine})"
     yield from _table("Channels", _rows(host["channels"]), now)
+    is_known = any("chat" in row for row in _rows(host["containers"]))
     containers = [
         {
             "session": row["session"],
+            **({"chat": row.get("chat")} if is_known else {}),
             "state": "busy" if row["busy"] and row["state"] == "running" else _idle(row["state"]),
             "since": _duration(row["for_s"]),
         }

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from nanohost.arguments import Arguments
-from nanohost.commands.chat_names import chat_names
+from nanohost.commands.chat_names import CHAT, chat_names, chat_sessions, session_in, sessions_named
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import known_group, known_session
@@ -19,6 +19,7 @@ from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
 from nanohost.store import sessions, tasks
 from nanohost.store.database import Queries, Store, Transaction
+from nanohost.store.events import ChatKey
 from nanohost.store.tasks import OPEN, Misfire, Run, Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.entries import name_of
@@ -43,6 +44,7 @@ _CRON = (
 
 class List(Arguments):
     session: str | None = Field(None, description="only this session's: its id, or the beginning of it")
+    chat: str | None = Field(None, description=f"only of sessions in this chat: {CHAT}")
     all: bool = Field(False, description="those that are done or cancelled too")
     limit: int = Field(100, ge=1, le=10_000, description="at most so many (default: 100)")
 
@@ -54,6 +56,7 @@ class One(Arguments):
 class Create(Arguments):
     prompt: str = Field(description="what the agent is to do")
     session: str | None = Field(None, description="the conversation: its id, or the beginning of it")
+    chat: str | None = Field(None, description=f"in place of --session: the chat it is in: {CHAT}")
     group: str | None = Field(
         None,
         description="in place of --session: the agent's folder; of several conversations, the one an owner wrote in"
@@ -76,10 +79,16 @@ class Update(One):
 
 async def _list(context: CommandContext, arguments: List) -> Json:
     session = await known_session(context.store, arguments.session) if arguments.session is not None else None
+    reports = context.store.reports
     found = await tasks.latest(
-        context.store.reports, session=session.id if session else None, ended=arguments.all, limit=arguments.limit
+        reports,
+        session=session.id if session else None,
+        chat=await chat_sessions(reports, arguments.chat),
+        ended=arguments.all,
+        limit=arguments.limit,
     )
-    return [_row(task) for task in found]
+    names = await sessions_named(reports, [task.session_id for task in found])
+    return [_row(task, names.get(task.session_id)) for task in found]
 
 
 async def _show(context: CommandContext, arguments: One) -> Json:
@@ -87,11 +96,11 @@ async def _show(context: CommandContext, arguments: One) -> Json:
     runs = await tasks.runs(context.store.reports, known.id, limit=RUNS_SHOWN)
     task = await _known(context.store, known.id)  # again: what is said of it is no older than what is said of its runs
     return {
-        **_row(task),
+        **await _named(context.store, task),
         "task": task.content,
         "kind": str(task.kind),
         "misfire": str(task.misfire),
-        "chat": f"{task.origin.channel_type}:{task.origin.platform_id}" if task.origin else None,
+        "answers_to": await _answers_to(context.store, task),
         "failures_in_a_row": task.failures_in_a_row,
         "run_asked": plain(task.run_asked),
         "created_by": task.created_by,
@@ -124,7 +133,7 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
             now=now,
             counted=is_counted(arguments.at),
         )
-    made = _changed(context, task)
+    made = await _changed(context, task)
     return {**made, "note": note} if note else made
 
 
@@ -145,7 +154,7 @@ async def _update(context: CommandContext, arguments: Update) -> Json:
             now=context.clock.now(),
             counted=is_counted(arguments.at),
         )
-    return _changed(context, changed)
+    return await _changed(context, changed)
 
 
 async def _run(context: CommandContext, arguments: One) -> Json:
@@ -157,7 +166,7 @@ async def _run(context: CommandContext, arguments: One) -> Json:
             raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks show {task.id}")
     if context.live:
         context.live.tasks_changed(task.session_id)
-    return {**_row(task), "next": await context.when("runs")}
+    return {**await _named(context.store, task), "next": await context.when("runs")}
 
 
 async def _pause(context: CommandContext, arguments: One) -> Json:
@@ -178,13 +187,28 @@ async def _apply(
     task = await _known(context.store, arguments.id)
     async with context.store.transaction() as tx:
         changed = await change(tx, task.id, context.clock.now())
-    return _changed(context, changed)
+    return await _changed(context, changed)
 
 
-def _changed(context: CommandContext, task: Task) -> dict[str, Json]:
+async def _changed(context: CommandContext, task: Task) -> dict[str, Json]:
     if context.live:
         context.live.tasks_changed(task.session_id)
-    return _row(task)
+    return await _named(context.store, task)
+
+
+async def _named(store: Store, task: Task) -> dict[str, Json]:
+    names = await sessions_named(store.reports, [task.session_id])
+    return _row(task, names.get(task.session_id))
+
+
+async def _answers_to(store: Store, task: Task) -> str | None:
+    """The chat that its answers go to, and the platform's id of that."""
+    origin = task.origin
+    if origin is None:
+        return None
+    place = ChatKey(origin.channel_type, origin.instance, origin.platform_id)
+    name = (await chat_names(store.reports)).of_place(place)
+    return f"{name} ({origin.channel_type}:{origin.platform_id})"
 
 
 async def _known(db: Queries, beginning: str) -> Task:
@@ -197,12 +221,15 @@ async def _known(db: Queries, beginning: str) -> Task:
 
 async def _session(store: Store, arguments: Create) -> tuple[Session, str]:
     """The conversation that is meant, and what is to be said of the choice, if there was one."""
-    if (arguments.session is None) == (arguments.group is None):
-        raise UsageError("a task belongs to one conversation", hint="--session ID, or --group FOLDER")
+    elsewhere = arguments.group is not None or arguments.chat is not None
+    if (arguments.session is not None) == elsewhere:
+        raise UsageError("a task belongs to one conversation", hint="--session ID, --chat CHAT, or --group FOLDER")
     if arguments.session is not None:
         return await known_session(store, arguments.session), ""
-    assert arguments.group is not None
-    group = await known_group(store, arguments.group)
+    group = None if arguments.group is None else await known_group(store, arguments.group)
+    if arguments.chat is not None:
+        return await session_in(store.reports, arguments.chat, group)
+    assert group is not None, "one of the three was typed"
     found = await sessions.some_of_agent_group(store, group.id, limit=2)
     if not found:
         raise UsageError(f"{group.folder} has no conversation yet", hint="write to it first")
@@ -212,12 +239,12 @@ async def _session(store: Store, arguments: Create) -> tuple[Session, str]:
     if latest is None:
         raise UsageError(
             f"{group.folder} has more than one conversation, and no owner has written in any",
-            hint="nanohost sessions list; --session ID",
+            hint="nanohost sessions list; --session ID, or --chat CHAT",
         )
     chat = (await chat_names(store)).of_session(latest)
     return latest, (
         f"{group.folder} has several conversations: this is the one that an owner wrote in last, in {chat};"
-        " --session names another"
+        " --session or --chat names another"
     )
 
 
@@ -230,10 +257,12 @@ def _moment(text: str | None, timezone: str, context: CommandContext) -> datetim
         raise UsageError(str(error), hint="nanohost tasks create --help") from None
 
 
-def _row(task: Task) -> dict[str, Json]:
+def _row(task: Task, chat: str | None) -> dict[str, Json]:
+    """`chat`: of its session."""
     return {
         "id": task.id,
         "session": task.session_id,
+        "chat": chat,
         "status": str(task.status),
         "next_due": _local(task.next_due, task.timezone),
         "cron": task.cron,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from nanohost.model import ApprovalId, SessionId
+from nanohost.model import ApprovalId, MessagingGroupId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.ids import notice_id as notice_id_of
@@ -63,6 +63,10 @@ SELECT count(*) AS bad FROM (
 """
 LATEST = """
 SELECT * FROM actions WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
+    AND (:chat IS NULL OR session_id IN (
+        SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
+        SELECT s.id FROM sessions s JOIN wirings w ON w.agent_group_id = s.agent_group_id
+        WHERE s.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared'))
 ORDER BY created_at DESC, seq DESC LIMIT :limit
 """
 OPEN_COUNT = """
@@ -228,9 +232,17 @@ async def bad_before(db: Queries, action: ActionRow, *, since: datetime, until: 
     return 0 if row is None else int(row["bad"])
 
 
-async def latest(db: Reports, *, status: ActionStatus | None, session: SessionId | None, limit: int) -> list[ActionRow]:
-    """What was asked for last, latest first; of one status or session, where given."""
-    return [_from_row(row) for row in await db.all(LATEST, {"status": status, "session": session, "limit": limit})]
+async def latest(
+    db: Reports,
+    *,
+    status: ActionStatus | None,
+    session: SessionId | None,
+    limit: int,
+    chat: MessagingGroupId | None = None,
+) -> list[ActionRow]:
+    """What was asked for last, latest first; of one status, session or chat's sessions, where given."""
+    values: dict[str, Value] = {"status": status, "session": session, "chat": chat, "limit": limit}
+    return [_from_row(row) for row in await db.all(LATEST, values)]
 
 
 def _from_row(row: sqlite3.Row) -> ActionRow:

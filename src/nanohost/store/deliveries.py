@@ -151,6 +151,10 @@ SELECT status FROM deliveries INDEXED BY deliveries_by_out_id WHERE session_id =
 """
 LATEST = """
 SELECT * FROM deliveries WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
+    AND (:platform_id IS NULL OR (
+        channel_type = :channel_type AND instance = :instance AND platform_id IN (
+            SELECT :platform_id UNION ALL SELECT platform_id FROM moved_chats
+            WHERE channel_type = :channel_type AND instance = :instance AND moved_to = :platform_id)))
 ORDER BY changed_at DESC, seq DESC LIMIT :limit
 """
 ATTEMPTS = "SELECT * FROM delivery_attempts WHERE session_id = ? AND seq = ? ORDER BY number"
@@ -506,10 +510,18 @@ async def status_of(db: Queries, session: SessionId, out_id: str) -> DeliverySta
 
 
 async def latest(
-    db: Reports, *, status: DeliveryStatus | None, session: SessionId | None, limit: int
+    db: Reports,
+    *,
+    status: DeliveryStatus | None,
+    session: SessionId | None,
+    limit: int,
+    chat: ChatKey | None = None,
 ) -> list[Delivery]:
-    """The deliveries that changed last, newest first; of one status or session, where given."""
-    return [_from_row(row) for row in await db.all(LATEST, {"status": status, "session": session, "limit": limit})]
+    """The deliveries that changed last, newest first; of one status, session or chat, where given."""
+    values: dict[str, Value] = {"status": status, "session": session, "limit": limit}
+    for name in ("channel_type", "instance", "platform_id"):
+        values[name] = None if chat is None else getattr(chat, name)
+    return [_from_row(row) for row in await db.all(LATEST, values)]
 
 
 async def attempts(db: Queries, delivery: Delivery) -> list[Attempt]:

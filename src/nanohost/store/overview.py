@@ -74,15 +74,16 @@ SELECT id AS event, channel_type || ':' || instance AS channel, platform_id AS c
 FROM inbound_events WHERE status = 'set_aside' ORDER BY id DESC LIMIT 20
 """
 SENDERS_DENIED = """
-SELECT e.channel_type || ':' || e.sender_handle AS user, e.sender_name AS name, e.platform_id AS chat, r.reason,
-       count(*) AS events, max(e.received_at) AS latest
+SELECT e.channel_type || ':' || e.sender_handle AS user, e.sender_name AS name,
+       e.channel_type || ':' || e.instance AS channel, e.platform_id AS chat, r.reason, count(*) AS events,
+       max(e.received_at) AS latest
 FROM routes r JOIN inbound_events e ON e.id = r.event_id JOIN wirings w ON w.id = r.wiring_id
 WHERE r.outcome = 'denied' AND NOT EXISTS (
     SELECT 1 FROM roles g WHERE (g.agent_group_id IS NULL OR g.agent_group_id = w.agent_group_id) AND (
         g.user_id = e.channel_type || ':' || e.sender_handle OR g.user_id IN (
             SELECT o.user_id FROM users u JOIN users o ON o.person = u.person
             WHERE u.user_id = e.channel_type || ':' || e.sender_handle)))
-GROUP BY 1, 2, 3, 4 ORDER BY latest DESC LIMIT 20
+GROUP BY 1, 2, 3, 4, 5 ORDER BY latest DESC LIMIT 20
 """
 """Not those of somebody who has a role there, by any identity: they are let in, and only a word was refused."""
 SESSIONS_WAITING = """

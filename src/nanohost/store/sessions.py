@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, LeaseId, MessagingGroupId, Session, SessionId
@@ -55,6 +55,14 @@ WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
         WHERE r.role = 'owner'))
 ORDER BY r.event_id DESC LIMIT 1
 """
+NAMED = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
+# Of a chat, those that share the agent's conversation in all its chats included; the latest active first.
+OF_CHAT = _SELECT + (  # noqa: S608
+    " WHERE s.id IN (SELECT id FROM sessions WHERE messaging_group_id = :chat UNION"
+    " SELECT a.id FROM sessions a JOIN wirings w ON w.agent_group_id = a.agent_group_id"
+    " WHERE a.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared')"
+    " AND (:group IS NULL OR s.agent_group_id = :group) ORDER BY s.last_active_at DESC, s.id LIMIT :limit"
+)
 ONE_OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ? LIMIT 1"
 # A group may have as many sessions as there were ever threads: it is begun with what is open in the chat.
 CONCERNED_BY_CHAT = _SELECT + (  # noqa: S608
@@ -152,6 +160,20 @@ async def starting_with(db: Queries, start: str) -> list[Session]:
 async def some_of_agent_group(db: Queries, agent_group: AgentGroupId, *, limit: int) -> list[Session]:
     """Of those of one agent, in all its chats, as many."""
     return [_from_row(row) for row in await db.all(SOME_OF_AGENT_GROUP, (agent_group, limit))]
+
+
+async def named(db: Reports, ids: Sequence[str]) -> dict[str, Session]:
+    """Those of these that there are, a thousand at most, by id."""
+    return {row["id"]: _from_row(row) for row in await db.all(NAMED, {"ids": json.dumps(list(ids))})}
+
+
+async def of_chat(
+    db: Reports, chat: MessagingGroupId, *, agent_group: AgentGroupId | None = None, limit: int
+) -> list[Session]:
+    """Of a chat, of all its agents or of one, the latest active first. An agent's one conversation in all its chats is
+    one of each."""
+    values: dict[str, Value] = {"chat": chat, "group": agent_group, "limit": limit}
+    return [_from_row(row) for row in await db.all(OF_CHAT, values)]
 
 
 async def last_of_owners(db: Reports, agent_group: AgentGroupId) -> Session | None:

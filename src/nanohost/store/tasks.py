@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from nanohost.model import SessionId, TaskId
+from nanohost.model import MessagingGroupId, SessionId, TaskId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.rows import Origin, Usage
@@ -35,6 +35,10 @@ WHERE id >= :start AND id < :start || char(1114111) AND substr(id, 1, length(:st
 LATEST = """
 SELECT * FROM tasks
 WHERE (:session IS NULL OR session_id = :session) AND (:all OR status IN ('active', 'paused'))
+    AND (:chat IS NULL OR session_id IN (
+        SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
+        SELECT s.id FROM sessions s JOIN wirings w ON w.agent_group_id = s.agent_group_id
+        WHERE s.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared'))
 ORDER BY created_at, id LIMIT :limit
 """
 OPEN_OF_SESSION = """
@@ -213,9 +217,12 @@ async def starting_with(db: Queries, start: str) -> list[Task]:
     return [_task(row) for row in await db.all(LIKE, {"start": start})]
 
 
-async def latest(db: Reports, *, session: SessionId | None, ended: bool, limit: int) -> list[Task]:
-    """Tasks in the order they were made; `ended`: cancelled and done ones too."""
-    values: dict[str, Value] = {"session": session, "all": int(ended), "limit": limit}
+async def latest(
+    db: Reports, *, session: SessionId | None, ended: bool, limit: int, chat: MessagingGroupId | None = None
+) -> list[Task]:
+    """Tasks in the order they were made, of one session or chat's sessions, where given; `ended`: cancelled and done
+    ones too."""
+    values: dict[str, Value] = {"session": session, "chat": chat, "all": int(ended), "limit": limit}
     return [_task(row) for row in await db.all(LATEST, values)]
 
 
