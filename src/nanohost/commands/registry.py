@@ -23,6 +23,7 @@ HELPERS = {
     "context",
     "delivery_number",
     "message_status",
+    "one_heading",
     "qr",
     "registry",
     "resource",

@@ -16,6 +16,7 @@ from nanohost.commands.chat_names import ChatNames, chat_names, sessions_named
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.delivery_number import shortened
+from nanohost.commands.one_heading import once
 from nanohost.commands.show import Json, harmless, table
 from nanohost.exposed_files import exposed
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
@@ -32,8 +33,8 @@ FAILING_FOR = timedelta(minutes=15)
 LOW_DISK_BYTES = 1_000_000_000
 MOMENTS = {"since", "latest", "due", "changed_at", "received_at", "held_until", "until"}
 """Columns that are told as how long ago or ahead."""
-UNSHOWN = {"do", "noun", "held"}
-"""What is only there for the advice."""
+UNSHOWN = {"do", "noun", "held", "thing"}
+"""What is only there for the advice, or for programs."""
 Rows = Sequence[Mapping[str, Json]]
 
 
@@ -48,6 +49,8 @@ class Section:
 
 
 STARTS = "its container is about to start"
+CONNECTED = "connected"
+"""The state of a channel that is in order: others have a section of their own."""
 WIDEST_REASON = 1000
 """What is to be done about it stands at its end, often with a path."""
 
@@ -147,6 +150,10 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         lists["turns_failing"] = _still(lists["turns_failing"], report, lambda turn: turn["class"] == "auth")
     held = _rows(lists["holds"])
     lists["sessions_waiting"] = [_why(row, report, pause, held) for row in _rows(lists["sessions_waiting"])]
+    of_host = _of_host(report) if report else {}
+    shown = once({name: _rows(value) for name, value in (lists | of_host).items()})
+    lists |= {name: shown[name] for name in lists.keys() & shown.keys()}
+    report = None if report is None else report | {name: shown[name] for name in report.keys() & shown.keys()}
     named = await _chats_named(context.store.reports, [lists, report or {}])
     lists = {name: named(value) for name, value in lists.items()}
     report = None if report is None else {name: named(value) for name, value in report.items()}
@@ -365,7 +372,7 @@ def _host(home: Json, host: Json, now: datetime) -> Iterator[str]:
         return
     engine = f"{host['runtime']}, isolation: {host['isolation']}, provider: {host['provider']}"
     yield f"nanohost {host['version']} runs in {home} (pid {host['pid']}, {engine})"
-    yield from _table("Channels", _rows(host["channels"]), now)
+    yield from _table("Channels", [row for row in _rows(host["channels"]) if row["state"] == CONNECTED], now)
     is_known = any("chat" in row for row in _rows(host["containers"]))
     containers = [
         {
@@ -385,7 +392,7 @@ def _idle(state: Json) -> Json:
 
 def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
     """What is wrong with the running host, as sections."""
-    failed = [row for row in _rows(host["channels"]) if row["state"] != "connected"]
+    failed = [row for row in _rows(host["channels"]) if row["state"] != CONNECTED]
     return {
         "channels_failed": failed,
         "services_in_trouble": host["services_in_trouble"],

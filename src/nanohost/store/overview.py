@@ -118,7 +118,7 @@ WHERE t.error_class NOT IN ('auth', 'budget') OR NOT EXISTS (
 ORDER BY t.latest_at DESC LIMIT 20
 """
 MESSAGES_LATE = """
-SELECT session_id AS session, channel, platform_id AS chat, since, cause, sentence
+SELECT name AS thing, session_id AS session, channel, platform_id AS chat, since, cause, sentence
 FROM late_messages ORDER BY since LIMIT 20
 """
 TASKS_PAUSED = """
