@@ -12,7 +12,7 @@ import pytest
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.commands.message_status import MEANINGS, MessageStatus, outcome
 from nanohost.errors import UsageError
-from nanohost.model import HOST, ApprovalId, EventId, SessionId
+from nanohost.model import HOST, ApprovalId, EventId, SessionId, WiringId
 from nanohost.store import events, host_messages
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
@@ -45,6 +45,7 @@ MESSAGE = Message(
 )
 WRITTEN = Reached(
     event_id=EventId(1),
+    wiring_id=WiringId(1),
     group="main",
     outcome=RouteOutcome.WRITTEN,
     reason="",
@@ -239,6 +240,18 @@ async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Op
             " VALUES ('telegram', 'default', '7', '8', '2026-01-01T00:00:00.000Z')"
         )
     assert await texts(operator, chat="Family") == await texts(operator, chat="telegram:7") == ["since", "before"]
+
+
+async def test_what_is_to_be_typed_about_a_message_for_nobody_can_be_typed(operator: Operator) -> None:
+    """Also where the platform's id would be taken for an option, or for words to a shell."""
+    await operator.asks("groups create", folder="helper")
+    await came(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
+    async with operator.context.store.transaction() as tx:
+        await events.mark_dropped(tx, EventId(1), "no agent is wired to this chat")
+    shown = await operator.asks("messages get", id=1)
+    assert shown["next"] == ("nanohost wirings create --channel telegram:default --chat '-100; reboot' --group helper")
+    await operator.asks("wirings create", channel="telegram:default", chat="-100; reboot", group="helper")
+    assert (await operator.asks("messages get", id=1))["next"] == ""
 
 
 async def test_what_the_host_answered_by_itself_is_one_of_the_steps(operator: Operator) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from typing import Any
 
 import pytest
 
+from nanohost.cli.main import build_parser
 from nanohost.model import UnknownSender
 from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
@@ -23,7 +25,10 @@ async def becomes(flow: Flow, status: str, *, id: int = 1) -> Any:
         while True:
             found = {row["id"]: row for row in await types(flow, "messages list")}
             if id in found and found[id]["status"] == status:
-                return await types(flow, "messages get", id)
+                shown = await types(flow, "messages get", id)
+                if shown["next"]:
+                    build_parser().parse_args(shlex.split(shown["next"])[1:])
+                return shown
             await asyncio.sleep(0.02)
 
 
@@ -118,9 +123,9 @@ async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(w
         await watched.fake.person_writes("/status", chat="pattern")
         denied = await becomes(flow, "denied", id=1)
         assert denied["why"]
-        assert denied["next"] == "nanohost members create --user fake:u1 --group main"
+        assert denied["next"] == "nanohost members create fake:u1 --group main"
         ignored = await becomes(flow, "ignored", id=2)
-        assert "wirings update" in ignored["next"]
+        assert ignored["next"] == "nanohost wirings update 2 --engage always"
         [by_chat] = await types(flow, "messages list", chat="strict")
         assert by_chat["id"] == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from nanohost.commands.chat_names import CHAT, ChatNames, chat_names, known_chat
 from nanohost.commands.context import CommandContext
 from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, of_agent, outcome
 from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row
+from nanohost.commands.setup import MAIN
 from nanohost.commands.show import Json, plain, show, table
 from nanohost.commands.since import SINCE, since
 from nanohost.commands.status import why_it_waits
 from nanohost.keeper.notices import NOTICES_A_MESSAGE, notice_id
 from nanohost.model import EventId, SessionId
-from nanohost.store import messages
+from nanohost.store import agent_groups, messages, messaging_groups, wirings
 from nanohost.store.database import Reports
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.message_turns import TurnOutcome
@@ -139,7 +141,7 @@ async def _get(context: CommandContext, db: Reports, arguments: One) -> MessageD
         session=None if route is None else route.session_id,
         turn=None if route is None or route.turn is None else route.turn.id,
         steps=[{"at": plain(at), "what": what} for at, what in _in_order(_steps(message, record, said))],
-        next=_next(message, found, record),
+        next=_next(message, found, record) or await _wiring_of(db, message, found),
     )
 
 
@@ -278,12 +280,24 @@ def _next(message: Message, found: Outcome, record: _Record) -> str:
         case MessageStatus.SILENT | MessageStatus.WORKING:
             return f"nanohost logs {session}"
         case MessageStatus.DENIED if route is not None:
-            return f"nanohost members create --user {chat.user(message.sender_handle)} --group {route.group}"
-        case MessageStatus.IGNORED | MessageStatus.CONTEXT:
-            return "nanohost wirings list; nanohost wirings update ID --engage always"
-        case MessageStatus.DROPPED if message.platform_message_id and chat.platform_id:
-            return f"nanohost wirings create --channel {chat.channel_type}:{chat.instance} --chat {chat.platform_id}"
+            user = chat.user(message.sender_handle)
+            return shlex.join(["nanohost", "members", "create", user, "--group", route.group])
+        case MessageStatus.IGNORED | MessageStatus.CONTEXT if route is not None:
+            return f"nanohost wirings update {route.wiring_id} --engage always"
     return ""
+
+
+async def _wiring_of(db: Reports, message: Message, found: Outcome) -> str:
+    """What puts an agent into the chat of a message that was for none; empty where there is one."""
+    chat = message.chat
+    if found.status is not MessageStatus.DROPPED or not chat.platform_id:
+        return ""
+    known = await messaging_groups.of_chat(db, chat)
+    if known is not None and await wirings.of_chat(db, known.id):
+        return ""
+    group = next(iter((await agent_groups.folders(db)).values()), MAIN)
+    place = ["--channel", f"{chat.channel_type}:{chat.instance}", "--chat", chat.platform_id, "--group", group]
+    return shlex.join(["nanohost", "wirings", "create", *place])
 
 
 def _render(result: Json) -> str:

@@ -168,13 +168,13 @@ class ChannelInbox:
                 if await self._is_known(chat, one.event.refers_to, kept):
                     kept.append(one)
                 else:
-                    one.accepted = Accepted(new=False)
+                    _leave(chat, one)
                 continue
             if one.problem is None and (one.event.sender.is_bot or not _is_said_to_us(one.event)):
                 listening = await wirings.listening(self._store, chat)
                 heard = listening.to_people or _is_said_to_us(one.event)
                 if not heard and not await self._is_about_ours(chat, one.event, kept):
-                    one.accepted = Accepted(new=False)
+                    _leave(chat, one)
                     continue
                 one.problem = ANOTHER_BOT if one.event.sender.is_bot and not listening.to_bots else None
             kept.append(one)
@@ -239,6 +239,13 @@ class ChannelInbox:
         """Raises StoreError when the disk refuses."""
         channel = (self._channel_type, self._instance)
         await self._on_failed_later(channel, key=key, platform_message_id=platform_message_id, reason=reason)
+
+
+def _leave(chat: ChatKey, one: _Waiting) -> None:
+    """It is accepted, and nothing is kept of it."""
+    one.accepted = Accepted(new=False)
+    known = {"channel": chat.channel_type, "chat": chat.platform_id, "message": one.event.platform_message_id}
+    _log.debug("message_not_kept", **known, kind=one.event.kind, reason="nobody listens")
 
 
 def _say(chat: ChatKey, event: InboundEvent) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nanohost.model import HOST, ApprovalId, EventId, SessionId
+from nanohost.model import HOST, ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Reports, Value
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
@@ -35,7 +35,7 @@ ORDER BY id DESC LIMIT :limit
 """
 BY_ID = "SELECT * FROM inbound_events WHERE id = ?"
 ROUTES = """
-SELECT r.event_id, r.outcome, r.reason, r.session_id, r.message_id, r.approval_id, r.decided_at, g.folder,
+SELECT r.event_id, r.wiring_id, r.outcome, r.reason, r.session_id, r.message_id, r.approval_id, r.decided_at, g.folder,
     t.turn_id, t.began_at, t.ended_at, t.outcome AS turn_outcome, t.error,
     s.due_at IS NULL AND s.lease IS NULL AS is_at_rest
 FROM routes r JOIN wirings w ON w.id = r.wiring_id JOIN agent_groups g ON g.id = w.agent_group_id
@@ -139,6 +139,7 @@ class Reached:
     decided is on record, and so are turns from then on."""
 
     event_id: EventId
+    wiring_id: WiringId
     group: str
     outcome: RouteOutcome
     reason: str
@@ -260,6 +261,7 @@ def _reached(row: sqlite3.Row) -> Reached:
         )
     return Reached(
         event_id=EventId(row["event_id"]),
+        wiring_id=WiringId(row["wiring_id"]),
         group=row["folder"],
         outcome=RouteOutcome(row["outcome"]),
         reason=row["reason"],
