@@ -16,9 +16,11 @@ is one of the host; a longer one, and one that makes no sense, is answered with 
                                                                 the message is sent again
         {"type": "received", "key": "…"}                        the message with this key has been shown
     host → client
-        {"type": "ready"}                                       answers hello
+        {"type": "ready", "version": 2}                         answers hello; without a version it is the first
         {"type": "accepted", "id": "…"}                         the message is committed and will be answered
-        {"type": "message", "key": "…", "text": "…", "reply_to": "…" or null}
+        {"type": "message", "key": "…", "text": "…", "reply_to": "…" or null,
+         "agent": "…", "trouble": false}                        whose words they are, "" for the host's own; whether it
+                                                                says that something went wrong (since version 2)
         {"type": "typing"}                                      an answer is being made; fades by itself
         {"type": "error", "text": "…"}                          a sentence about the client's last line
 
@@ -35,7 +37,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +64,9 @@ from nanohost.channel_api import (
 MAX_LINE_BYTES = 1024 * 1024 + 64 * 1024
 MAX_ID_CHARACTERS = 200
 ACK_TIMEOUT_S = 5.0
+
+VERSION = 2
+"""Of what both sides write. Each takes what a later one adds for nothing."""
 
 _MAX_UNREAD_BYTES = 8 * 1024 * 1024
 """A client that leaves this much unread (stopped with Ctrl-Z, say) is disconnected."""
@@ -173,7 +178,8 @@ class TerminalChannel:
             client.tell({"type": "typing"})
 
     async def _show(self, chat: str, message: OutboundText, key: str) -> None:
-        line = _encode({"type": "message", "key": key, "text": message.text, "reply_to": message.reply_to})
+        said = {"type": "message", "key": key, "text": message.text, "reply_to": message.reply_to}
+        line = _encode({**said, "agent": message.agent, "trouble": message.is_trouble})
         if len(line) > MAX_LINE_BYTES:
             raise RefusedHere(f"the message makes a line of {len(line)} bytes; the terminal takes {MAX_LINE_BYTES}")
         clients = self._clients_of(chat)
@@ -220,7 +226,7 @@ class TerminalChannel:
         match line:
             case Hello(chat, user):
                 client.chat, client.user = chat, user
-                client.tell({"type": "ready"})
+                client.tell({"type": "ready", "version": VERSION})
             case Message():
                 await self._said.put(_Said(client=client, event=_event(client, line)))
             case Received(key):
@@ -253,7 +259,7 @@ class _Client:
     def is_open(self) -> bool:
         return not self._writer.is_closing()
 
-    def tell(self, said: dict[str, str | None]) -> None:
+    def tell(self, said: Mapping[str, object]) -> None:
         self.write(_encode(said))
 
     def write(self, line: bytes) -> None:
@@ -323,7 +329,7 @@ def _well_formed(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _encode(said: dict[str, str | None]) -> bytes:
+def _encode(said: Mapping[str, object]) -> bytes:
     return _well_formed(json.dumps(said, ensure_ascii=False)).encode() + b"\n"
 
 

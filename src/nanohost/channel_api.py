@@ -233,11 +233,15 @@ class Address:
 class OutboundText:
     """A message in the form that the channel declared. `reply_to` is the platform's id of the message being answered,
     where known. `plain` says the same without markup: for the channel to send when its platform refuses the markup.
+    `agent`: whose words they are, empty for the host's own; `is_trouble`: the host says that something went wrong, or
+    does not go on. For channels that show who speaks.
     """
 
     text: str
     reply_to: str | None = None
     plain: str | None = None
+    agent: str = ""
+    is_trouble: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

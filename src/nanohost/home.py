@@ -50,6 +50,10 @@ class Home:
         return self.root / "data" / "holder"
 
     @property
+    def announcements(self) -> Path:
+        return self.root / "data" / "announced"
+
+    @property
     def groups(self) -> Path:
         return self.root / "groups"
 
@@ -171,6 +175,38 @@ def hold(home: Home, holding: Holding = Holding.HOST) -> Iterator[None]:
         _lock(descriptor, home)
         _sign(descriptor, home, holding)
         yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def announced(home: Home) -> Iterator[None]:
+    """Say that a daemon is here, or about to be, while entered: from before it holds the home until after it has let
+    it go. Several may. Raises HomeError."""
+    home.prepare()
+    with _announcements(home) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for somebody who looks, see below
+        yield
+
+
+def is_announced(home: Home) -> bool:
+    """Whether a daemon is here, or about to be. Raises HomeError."""
+    with _announcements(home) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+@contextmanager
+def _announcements(home: Home) -> Iterator[int]:
+    try:
+        descriptor = os.open(home.announcements, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(home.root, error) from error
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from nanohost.cli.chat import _once
 from nanohost.cli.registered import perform
 from nanohost.commands.registry import find
 from nanohost.errors import NanohostError
-from nanohost.home import Home
+from nanohost.home import Home, announced, hold
 from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.limits import HANG_S
+from tests.cli.conftest import Shell
 
-REMINDER = OutboundText(text="Reminder: tea")
+REMINDER = OutboundText(text="Reminder: tea", agent="main")
+AWAY = "I cannot reach the service that I think with. I keep your message and try again."
 
 
 class Host(SuiteInbox):
@@ -37,7 +41,7 @@ class Host(SuiteInbox):
     async def _say(self, event: InboundEvent) -> None:
         for number, message in enumerate(self._says):
             reply_to = None if message.reply_to is None else message.reply_to.format(id=event.platform_message_id)
-            said = OutboundText(text=message.text, reply_to=reply_to)
+            said = replace(message, reply_to=reply_to)
             await self._channel.send(Address(platform_id=event.platform_id), said, idempotency_key=str(number))
 
     @asynccontextmanager
@@ -52,9 +56,9 @@ class Host(SuiteInbox):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def asked(home: Home, *says: OutboundText, timeout_s: float = 10.0) -> int:
+async def asked(home: Home, *says: OutboundText, text: str = "what is on my list?", timeout_s: float = HANG_S) -> int:
     async with Host(TerminalChannel(home.run / "terminal.sock"), *says).serving():
-        return await _once(home, "what is on my list?", timeout_s)
+        return await _once(home, text, timeout_s)
 
 
 @pytest.fixture
@@ -70,8 +74,8 @@ async def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
 async def test_a_reminder_that_falls_due_meanwhile_is_not_the_reply(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    earlier = OutboundText(text="an old answer", reply_to="0000")
-    assert await asked(home, earlier, REMINDER, OutboundText(text="Nothing.", reply_to="{id}")) == 0
+    earlier = OutboundText(text="an old answer", reply_to="0000", agent="main")
+    assert await asked(home, earlier, REMINDER, OutboundText(text="Nothing.", reply_to="{id}", agent="main")) == 0
     told = capsys.readouterr()
     assert told.out == "Nothing.\n"
     assert told.err.splitlines() == ["(earlier) an old answer", "(meanwhile) Reminder: tea"]
@@ -81,3 +85,66 @@ async def test_a_reminder_alone_is_no_reply(home: Home, capsys: pytest.CaptureFi
     with pytest.raises(NanohostError, match=r"no reply within 0\.5 s"):
         await asked(home, REMINDER, timeout_s=0.5)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize(("text", "is_trouble"), [("hello", True), ("hello", False), ("/compact", True)])
+async def test_a_notice_of_the_host_is_no_reply(
+    home: Home, capsys: pytest.CaptureFixture[str], text: str, is_trouble: bool
+) -> None:
+    with pytest.raises(NanohostError, match="I cannot reach the service"):
+        await asked(home, OutboundText(text=AWAY, reply_to="{id}", is_trouble=is_trouble), text=text)
+    assert capsys.readouterr().out == ""
+
+
+async def test_what_the_host_answers_to_a_command_is_a_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    says = OutboundText(text="I am not doing anything.", reply_to="{id}")
+    assert await asked(home, says, text=" /status") == 0
+    assert capsys.readouterr().out == "I am not doing anything.\n"
+
+
+@pytest.mark.behaviour("OP-05")
+def test_while_all_is_paused_nothing_is_on_standard_output(shell: Shell) -> None:
+    shell.reads("terminal", "setup")
+    assert shell.types("pause").code == 0
+    typed = shell.types("chat", "--once", "hello")
+    assert (typed.code, typed.out) == (1, "")
+    assert "nanohost: Everything is paused" in typed.err
+
+
+def test_a_host_that_is_just_starting_is_waited_for_and_has_the_home(shell: Shell) -> None:
+    with announced(Home(shell.home)), shell.start("chat", "--once", "are you there?") as chat:
+        assert chat.stderr is not None
+        assert "Another nanohost is starting" in chat.stderr.readline()
+        with shell.start("run", NANOHOST_LOG="json") as run:
+            out, _ = chat.communicate(timeout=HANG_S)
+            assert shell.reads("status")["host"]["pid"] == run.pid
+            run.terminate()
+            run.communicate(timeout=HANG_S)
+    assert (chat.returncode, out) == (0, "You said: are you there?\n")
+    shell.types("chat", "--once", "bye")  # it adopts and ends the container that is left
+
+
+def test_a_host_that_holds_the_home_and_does_not_answer_yet_is_waited_for(shell: Shell) -> None:
+    with ExitStack() as held:
+        held.enter_context(hold(Home(shell.home)))
+        with shell.start("chat", "--once", "are you there?") as chat:
+            assert chat.stderr is not None
+            assert "Another nanohost is starting" in chat.stderr.readline()
+            held.close()
+            out, _ = chat.communicate(timeout=HANG_S)
+    assert (chat.returncode, out) == (0, "You said: are you there?\n")
+
+
+def test_a_host_that_does_not_answer_in_time_is_told(shell: Shell) -> None:
+    with announced(Home(shell.home)):
+        typed = shell.types("chat", "--once", "hello", "--timeout", "0.3")
+    assert (typed.code, typed.out) == (1, "")
+    assert "has been starting or stopping for 0.3 s" in typed.err
+
+
+@pytest.mark.behaviour("OP-05")
+def test_an_agent_without_its_sandbox_is_told_on_standard_error(shell: Shell) -> None:
+    typed = shell.types("chat", "--once", "what?", NANOHOST_PROVIDER="claude", ANTHROPIC_API_KEY="none")
+    assert (typed.code, typed.out) == (1, "")
+    assert "nanohost: I cannot work right now: The provider 'claude' may run tools and has no sandbox" in typed.err

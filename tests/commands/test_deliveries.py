@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from nanohost.errors import UsageError
-from nanohost.keeper.notices import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
 from nanohost.model import SessionId
 from nanohost.store import deliveries
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
+from nanohost.store.notice_numbers import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
 from nanohost.tasks.entries import LOWEST
 from nanohost_protocol.payloads import ChatOut, encode
 from tests.commands.conftest import Operator

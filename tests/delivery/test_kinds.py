@@ -22,6 +22,7 @@ from nanohost.removal import Progress
 from nanohost.store import deliveries, sessions
 from nanohost.store.cards import chosen
 from nanohost.store.deliveries import DeliveryStatus, LaneKey, StoredPart
+from nanohost.store.notice_numbers import ANSWER, HELD, NOTICES_A_MESSAGE, OF_MESSAGES
 from nanohost.testing.able_channel import ABLE, AbleChannel, RemembersSent
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
@@ -496,3 +497,20 @@ async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path,
         assert (await bench.settled(1)).attempts == 1
     assert [one.file_name for one in able.sent if one.file_name] == ["notes.txt"]
     assert set(sizes) == {0, 1000}
+
+
+# --- who speaks
+
+
+async def test_a_channel_is_told_whose_words_they_are(bench: Bench, able: AbleChannel) -> None:
+    await enter(bench, ChatOut(text="of the agent"))
+    await enter(bench, ChatOut(text="of the host"), first=OF_MESSAGES + 2 * NOTICES_A_MESSAGE + HELD)
+    await enter(bench, ChatOut(text="an answer of the host"), first=OF_MESSAGES + 4 * NOTICES_A_MESSAGE + ANSWER)
+    await bench.settled(OF_MESSAGES + 4 * NOTICES_A_MESSAGE)
+    await bench.settled(1)
+    said = {one.text: (one.agent, one.is_trouble) for one in able.sent}
+    assert said == {
+        "of the agent": ("main", False),
+        "of the host": ("", True),
+        "an answer of the host": ("", False),
+    }

@@ -13,19 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanohost.keeper.notices import (
+from nanohost.keeper.notices import Notice, about_delivery, about_event, delivery_of, notice_seqs
+from nanohost.model import SessionId
+from nanohost.shipped import shipped_root
+from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.notice_numbers import (
+    ANSWER,
     GIVEN_UP,
     HELD,
     LATE,
     NO_TRY,
-    Notice,
-    about_delivery,
-    about_event,
-    delivery_of,
-    notice_seqs,
+    is_notice,
+    is_trouble,
 )
-from nanohost.shipped import shipped_root
-from nanohost.store.migrations import migrate, read_sets
+from nanohost.tasks.entries import LOWEST
 from nanohost_protocol.rows import InKind, MessageIn, Origin
 from tests.support.a_session import SESSION
 
@@ -112,3 +113,24 @@ def test_notices_of_an_older_nanohost_keep_their_places_as_of_today_with_their_a
         "of a task": -(2**63) + 2,
     }
     assert tried == number_of(4, 1)
+
+
+@pytest.mark.parametrize("number", [1, 2, LATE, HELD, NO_TRY, GIVEN_UP])
+def test_a_notice_is_known_as_trouble_and_the_answer_to_a_command_is_not(number: int) -> None:
+    assert is_trouble(number_of(2, number))
+    answer = number_of(2, ANSWER)
+    assert is_notice(answer)
+    assert not is_trouble(answer)
+
+
+def test_what_an_agent_or_a_task_says_is_no_notice() -> None:
+    for seq in (1, 3, LOWEST, LOWEST + 3):
+        assert not is_notice(seq)
+        assert not is_trouble(seq)
+
+
+def test_what_is_about_an_event_or_a_delivery_is_trouble() -> None:
+    entry = delivery_of(SESSION, Notice(message=MESSAGE, number=1, sentence="x"), NOW)
+    answer = replace(entry, seq=1)
+    for told in (about_event(SessionId("s"), 64, ORIGIN, "x", NOW), about_delivery(answer, "x", NOW)):
+        assert is_trouble(told.seq)

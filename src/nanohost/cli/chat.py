@@ -7,22 +7,20 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from nanohost.cli.connecting import connected
 from nanohost.cli.ending import Ending
-from nanohost.cli.registered import perform
 from nanohost.cli.screen import Screen
 from nanohost.cli.stop_signal import NOW, Leaving, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
-from nanohost.commands.registry import find
 from nanohost.commands.setup import TERMINAL_CHAT
 from nanohost.commands.show import harmless
 from nanohost.errors import NanohostError
-from nanohost.home import Home, HomeBusy
+from nanohost.home import Home
 from nanohost.logs import set_up_logs
-from nanohost.settings import load_settings, provider_for
 
 QUIT = {"/quit", "/exit"}
 LAST_REPLIES_S = 120.0
@@ -31,8 +29,6 @@ TAKEN_LIMIT_S = 5.0
 """After how long a person is told that the host has not taken a message yet."""
 LONGEST_LOG = 1024 * 1024
 """Bytes of chat.log that are kept from one conversation to the next."""
-
-Tell = Callable[[str], None]
 
 
 def chat_once(home: Home, text: str, *, timeout_s: float) -> int:
@@ -71,7 +67,7 @@ def _log_file(path: Path) -> TextIO:
 
 async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lambda: None) -> int:
     reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    asked = ""
+    asked, is_command = "", text.lstrip().startswith("/")
 
     def on_shown(shown: Shown) -> None:
         if not asked or (shown.reply_to is not None and shown.reply_to < asked):
@@ -82,10 +78,12 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
             reply.set_exception(NanohostError(shown.text))
         elif shown.reply_to is None:  # it answers nobody: a reminder, or something the agent says by itself
             _tell_stderr(f"(meanwhile) {harmless(shown.text)}")
+        elif shown.is_trouble or (shown.agent == "" and not is_command):  # the host speaks, and was not asked
+            reply.set_exception(NanohostError(shown.text, hint="nanohost status"))
         else:
             reply.set_result(harmless(shown.text))
 
-    async with _connected(home, on_shown, _tell_stderr) as client:
+    async with connected(home, _client(home, on_shown), _tell_stderr, limit_s=timeout_s) as client:
         asked = client.say(text)
         try:
             async with asyncio.timeout(timeout_s):
@@ -100,7 +98,8 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
 
 async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: float = LAST_REPLIES_S) -> int:
     screen = Screen()
-    async with _connected(home, screen.show, screen.tell, screen.on_line, screen.at_work) as client:
+    client = _client(home, screen.show, screen.on_line, screen.at_work)
+    async with connected(home, client, screen.tell):
         screen.tell(f"Talking to {home.root / 'groups' / 'main'}. Ctrl-D or /quit leaves.")
         screen.prompt()
         try:
@@ -134,43 +133,13 @@ def _doubt(client: TerminalClient, screen: Screen, id: str) -> None:
         screen.doubt()
 
 
-@asynccontextmanager
-async def _connected(
+def _client(
     home: Home,
     on_shown: Callable[[Shown], None],
-    tell: Tell,
     on_line: Callable[[bool], None] = lambda _: None,
     on_typing: Callable[[], None] = lambda: None,
-) -> AsyncIterator[TerminalClient]:
-    """A client of the running host, or of one that is started here for as long as we are."""
-    client = TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown, on_line, on_typing)
-    await perform(find("terminal setup"), {}, home)
-    if await _answers(home.run / "terminal.sock"):
-        async with client.connected():
-            yield client
-        return
-    from nanohost.cli.hosting import hosting
-
-    settings = load_settings(home.root, os.environ)
-    try:
-        async with hosting(home, settings, progress=tell, keep_containers=False) as host:
-            tell(f"No nanohost was running: one runs here now ({host.ground.runtime.name}, {provider_for(settings)}).")
-            async with client.connected():
-                yield client
-    except HomeBusy as busy:
-        raise NanohostError(f"{busy}, and its terminal does not answer", hint="nanohost status") from None
-
-
-async def _answers(socket: Path) -> bool:
-    from nanohost.short_socket import short_path
-
-    try:
-        with short_path(socket) as path:
-            _, writer = await asyncio.open_unix_connection(path)
-    except OSError:
-        return False
-    writer.close()
-    return True
+) -> TerminalClient:
+    return TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown, on_line, on_typing)
 
 
 async def _lines(stdin: TextIO) -> AsyncIterator[str]:

@@ -187,13 +187,15 @@ def _seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace, root: str) -> int:
-    from nanohost.cli import time_zone
-    from nanohost.cli.run import run
-    from nanohost.home import home_at
+    from nanohost.home import announced, home_at
 
     home = home_at(root)
-    time_zone.settle(home)
-    return run(home)
+    with announced(home):  # before all that takes time to load: a chat is to wait, and not to take the home
+        from nanohost.cli import time_zone
+        from nanohost.cli.run import run
+
+        time_zone.settle(home)
+        return run(home)
 
 
 def _chat(options: argparse.Namespace, root: str) -> int:

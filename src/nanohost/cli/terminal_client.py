@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
+from typing import Any
 
 from nanohost.short_socket import short_path
 
@@ -29,6 +30,10 @@ class Shown:
     text: str
     reply_to: str | None = None
     is_error: bool = False
+    agent: str | None = None
+    """Whose words they are, "" for the host's own; None: a host of before tells nothing."""
+    is_trouble: bool = False
+    """The host says that something went wrong, or does not go on."""
 
 
 class TerminalClient:
@@ -118,7 +123,7 @@ class TerminalClient:
             with suppress(OSError):
                 await writer.wait_closed()
 
-    def _take(self, said: dict[str, str]) -> None:
+    def _take(self, said: dict[str, Any]) -> None:
         match said.get("type"):
             case "ready":
                 self._ready.set()
@@ -127,7 +132,14 @@ class TerminalClient:
             case "message":
                 if said["key"] not in self._keys:
                     self._keys.add(said["key"])
-                    self._on_shown(Shown(text=said["text"], reply_to=said.get("reply_to")))
+                    self._on_shown(
+                        Shown(
+                            text=said["text"],
+                            reply_to=said.get("reply_to"),
+                            agent=said.get("agent"),
+                            is_trouble=said.get("trouble") is True,
+                        )
+                    )
                 self._write({"type": "received", "key": said["key"]})
             case "typing":
                 self._on_typing()

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator
 
 from nanohost.commands.resource import Number
 from nanohost.commands.show import Json
-from nanohost.keeper.notices import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
+from nanohost.store.notice_numbers import OF_DELIVERIES, OF_EVENTS, OF_MESSAGES
 from nanohost.tasks.entries import LOWEST
 
 _RANGES = {"d": OF_DELIVERIES, "e": OF_EVENTS, "n": OF_MESSAGES, "t": LOWEST}

@@ -19,13 +19,14 @@ from nanohost.commands.setup import MAIN
 from nanohost.commands.show import Json, plain, show, table
 from nanohost.commands.since import SINCE, since
 from nanohost.commands.status import why_it_waits
-from nanohost.keeper.notices import NOTICES_A_MESSAGE, notice_id
+from nanohost.keeper.notices import notice_id
 from nanohost.model import EventId, SessionId
 from nanohost.store import agent_groups, messages, messaging_groups, wirings
 from nanohost.store.database import Reports
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.message_turns import TurnOutcome
 from nanohost.store.messages import Message, Reached, Sent, TurnKey
+from nanohost.store.notice_numbers import NOTICES_A_MESSAGE
 from nanohost.store.routes import RouteOutcome
 
 MOST = 50

@@ -41,6 +41,7 @@ from nanohost.store import deliveries, questions, sessions
 from nanohost.store.cards import options_of
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, StoredPart
+from nanohost.store.notice_numbers import is_notice, is_trouble
 from nanohost.store.questions import QuestionStatus
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.payloads import EditOut, FileOut, OutPayload, ReactionOut, decode_out
@@ -48,6 +49,8 @@ from nanohost_protocol.rows import OutKind
 
 LONG_TEXT = 2_000
 """Characters; what is longer is cut in a thread, so that nothing else waits for it."""
+MOST_REMEMBERED = 10_000
+"""Sessions whose agent is known without a look; it never changes."""
 SUPERSEDED = "superseded"
 LEFT_THREAD = "The topic that this is for was deleted or closed, so it comes here:"
 
@@ -61,6 +64,7 @@ class Kinds:
         self._store = store
         self._mailboxes = mailboxes
         self._removals = removals
+        self._agents: dict[SessionId, str] = {}
 
     async def left_out(self, delivery: Delivery, channel: Channel) -> str | None:
         """Why this is not to be sent any more, with nothing wrong about it; None for most messages."""
@@ -125,7 +129,13 @@ class Kinds:
         """Hand one part to the channel. Raises ChannelError, and whatever a channel should not raise."""
         address = Address(platform_id=delivery.platform_id, thread_id=delivery.thread_id)
         reply_to = delivery.reply_to if part.number == 0 else None
-        message = OutboundText(text=part.text, reply_to=reply_to, plain=part.plain)
+        message = OutboundText(
+            text=part.text,
+            reply_to=reply_to,
+            plain=part.plain,
+            agent=await self._agent(delivery),
+            is_trouble=is_trouble(delivery.seq),
+        )
         match await self._manner(delivery, channel):
             case Manner.CARD if part.is_last and isinstance(channel, SendsCards):
                 options = choices(delivery, options_of(delivery.kind, delivery.content), channel.capabilities)
@@ -207,6 +217,17 @@ class Kinds:
         if delivery.lane.session_id == HOST:
             return HOST_HEADER
         return from_agent((await sessions.get(self._store, delivery.lane.session_id)).group_folder)
+
+    async def _agent(self, delivery: Delivery) -> str:
+        """Whose words they are; empty for the host's own."""
+        id = delivery.lane.session_id
+        if id == HOST or is_notice(delivery.seq):
+            return ""
+        if id not in self._agents:
+            if len(self._agents) >= MOST_REMEMBERED:
+                self._agents.clear()
+            self._agents[id] = (await sessions.get(self._store, id)).group_folder
+        return self._agents[id]
 
     async def _said(self, delivery: Delivery, channel: Channel | None, manner: Manner) -> str:
         """In Markdown; for a card or a file what is said beside the buttons or the file."""

@@ -18,7 +18,7 @@ from nanohost.keeper import spending
 from nanohost.keeper.ack_budget import AckBudget
 from nanohost.keeper.endings import Taken, apply, chats_of, next_due, still_due
 from nanohost.keeper.holds import ended, failures_after, too_long
-from nanohost.keeper.notices import HELD, NO_TRY, Notice, delivery_of
+from nanohost.keeper.notices import Notice, delivery_of
 from nanohost.keeper.verdict import Close, Retry, Verdict, lost, verdict
 from nanohost.lanes import OneAtATime
 from nanohost.mailbox import queries
@@ -30,6 +30,7 @@ from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.message_turns import Begun, Ended, TurnOutcome
 from nanohost.store.model_calls import Spent
+from nanohost.store.notice_numbers import HELD, NO_TRY
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.tasks.ends import Closed
 from nanohost_protocol.crash_points import reach

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.keeper.holds import explained, to_tell
-from nanohost.keeper.notices import GIVEN_UP, HELD, Notice
+from nanohost.keeper.notices import Notice
 from nanohost.keeper.orders import late_answer
 from nanohost.keeper.verdict import Close, Retry, Verdict
 from nanohost.model import Session
+from nanohost.store.notice_numbers import GIVEN_UP, HELD
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import Ack, ChatId, InKind, MessageIn

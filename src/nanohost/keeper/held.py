@@ -16,7 +16,7 @@ from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError, StoreError
 from nanohost.keeper.footprint import Watched, warning
-from nanohost.keeper.notices import ON_HOLD, Notice, delivery_of
+from nanohost.keeper.notices import Notice, delivery_of
 from nanohost.keeper.stuck import DISK, Stuck
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
@@ -24,6 +24,7 @@ from nanohost.store import deliveries, holds, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.holds import BY_THE_HOST, Hold
+from nanohost.store.notice_numbers import ON_HOLD
 from nanohost_protocol.ids import derive
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import ChatId, MessageIn

@@ -11,34 +11,26 @@ from datetime import datetime
 
 from nanohost.model import Session, SessionId
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.notice_numbers import (
+    GIVEN_UP,
+    HELD,
+    LAST_TRY,
+    LATE,
+    NO_TRY,
+    NOTICES_A_MESSAGE,
+    OF_DELIVERIES,
+    OF_EVENTS,
+    OF_MESSAGES,
+    ON_HOLD,
+)
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
 
-NOTICES_A_MESSAGE = 64
-"""Numbers for a message: one for each of its tries, and one for each of these. The highest stood for NO_TRY once, and
-may be taken where that was said."""
-GIVEN_UP = NOTICES_A_MESSAGE - 2
-"""The last word about it, so the highest: where several wait, "I try again" must not come after it."""
-LATE = NOTICES_A_MESSAGE - 3
-HELD = NOTICES_A_MESSAGE - 4
-"""Its model cannot be asked for a while."""
-NO_TRY = NOTICES_A_MESSAGE - 5
-"""No container: no try is possible."""
-ON_HOLD = NOTICES_A_MESSAGE - 6
-"""Its session, or its agent group, is held by an operator or for the disk."""
-LAST_TRY = NOTICES_A_MESSAGE - 7
-OF_MESSAGES = -(2**62)
-"""Far above the numbers of what tasks send (see tasks/entries.py)."""
-OF_EVENTS = OF_MESSAGES + 2**60
-"""Notices about events that have no number in the mailbox."""
-OF_DELIVERIES = OF_MESSAGES + 2**61
-"""Notices about answers that cannot be delivered."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A sentence about a message. `number`: the try it is about, or one of the above."""
+    """A sentence about a message. `number`: the try it is about, or one of those in notice_numbers."""
 
     message: MessageIn
     number: int

@@ -18,7 +18,7 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.keeper.lateness import Waiting, late
-from nanohost.keeper.notices import LATE, Notice, about_delivery, about_event, delivery_of, notice_seqs
+from nanohost.keeper.notices import Notice, about_delivery, about_event, delivery_of, notice_seqs
 from nanohost.keeper.pauses import Trouble
 from nanohost.keeper.slots import Slot
 from nanohost.mailbox import queries
@@ -31,6 +31,7 @@ from nanohost.store.deliveries import CHAT_CLOSED, Delivery, LaneKey
 from nanohost.store.events import StoredEvent
 from nanohost.store.late import Late, LateDelivery, LateEvent
 from nanohost.store.late_failures import FAILED_LATER
+from nanohost.store.notice_numbers import LATE
 from nanohost_protocol.rows import Ack, ChatId, MessageIn, Origin
 
 LOOK_EVERY_S = 60.0

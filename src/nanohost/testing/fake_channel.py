@@ -64,6 +64,8 @@ class SentMessage:
     buttons: tuple[Button, ...] = ()
     file_name: str | None = None
     content: bytes = b""
+    agent: str = ""
+    is_trouble: bool = False
 
 
 class FakeChannel:
@@ -246,6 +248,8 @@ class FakeChannel:
         shown = SentMessage(
             address=address,
             text=message.text,
+            agent=message.agent,
+            is_trouble=message.is_trouble,
             reply_to=message.reply_to,
             key=key,
             order=len(self.sent) + 1,

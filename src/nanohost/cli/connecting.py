@@ -1,0 +1,84 @@
+"""Which host a chat talks to: the one that runs or is about to, else one that is started in this process.
+
+Never takes the home from a host that is starting, and never fails because one is: it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from nanohost.cli.registered import perform
+from nanohost.cli.terminal_client import TerminalClient
+from nanohost.commands.registry import find
+from nanohost.errors import NanohostError
+from nanohost.home import Home, HomeBusy, is_announced
+from nanohost.settings import load_settings, provider_for
+
+Tell = Callable[[str], None]
+
+LOOK_AGAIN_S = 0.2
+DUMB_LIMIT_S = 5.0
+"""How long a host that answers commands may be without its terminal."""
+WAITS = "Another nanohost is starting or stopping here: this waits for it."
+
+
+@asynccontextmanager
+async def connected(
+    home: Home, client: TerminalClient, tell: Tell, *, limit_s: float = math.inf
+) -> AsyncIterator[TerminalClient]:
+    """Have the client connected while entered, to a host that is not ended before. `limit_s`: for a host that is just
+    starting or stopping. Raises NanohostError."""
+    async with AsyncExitStack() as stack:
+        await _served(home, tell, stack, limit_s)
+        async with client.connected():
+            yield client
+
+
+async def _served(home: Home, tell: Tell, stack: AsyncExitStack, limit_s: float) -> None:
+    """Return when a host's terminal answers. One that is started here is ended with the stack."""
+    loop, told = asyncio.get_running_loop(), False
+    began, dumb_since = loop.time(), math.inf
+    while True:
+        try:
+            await perform(find("terminal setup"), {}, home)
+            if await _answers(home.run / "terminal.sock"):
+                return
+            if not is_announced(home):
+                await _host_here(home, tell, stack)
+                return
+        except HomeBusy as busy:
+            if loop.time() - dumb_since > DUMB_LIMIT_S:
+                raise NanohostError(f"{busy}, and its terminal does not answer", hint="nanohost status") from None
+        dumb_since = min(dumb_since, loop.time()) if home.control_socket.exists() else math.inf
+        if loop.time() - began > limit_s:
+            told_of = f"another nanohost has been starting or stopping for {limit_s:g} s"
+            raise NanohostError(f"{told_of} in {home.root}", hint="nanohost status")
+        if not told:
+            tell(WAITS)
+            told = True
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def _host_here(home: Home, tell: Tell, stack: AsyncExitStack) -> None:
+    from nanohost.cli.hosting import hosting
+
+    settings = load_settings(home.root, os.environ)
+    host = await stack.enter_async_context(hosting(home, settings, progress=tell, keep_containers=False))
+    tell(f"No nanohost was running: one runs here now ({host.ground.runtime.name}, {provider_for(settings)}).")
+
+
+async def _answers(socket: Path) -> bool:
+    from nanohost.short_socket import short_path
+
+    try:
+        with short_path(socket) as path:
+            _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
