@@ -16,6 +16,7 @@ from nanohost_protocol.rows import Origin
 
 HERE, THERE = AgentGroupId(1), AgentGroupId(2)
 SLACK, TELEGRAM, SECOND = ("slack", "default"), ("telegram", "default"), ("slack", "second")
+TERMINAL = ("terminal", "default")
 
 
 def grant(user: str, role: Role = Role.OWNER, group: AgentGroupId | None = None) -> Grant:
@@ -49,7 +50,7 @@ def asked(
             tier=lambda one: kind.tier(one, HERE),
             origin=origin,
             requester=requester,
-            usable={SLACK, TELEGRAM, SECOND},
+            usable={SLACK, TELEGRAM, SECOND, TERMINAL},
             opens=opens,
             groups=groups,
         )
@@ -104,6 +105,15 @@ def test_a_chat_that_is_known_comes_before_one_that_is_to_be_opened_and_the_same
     assert asked([grant("slack:ada")], [ada], origin=chat(SLACK, "C1")) == ["slack:ada D1"]
     assert asked([grant("slack:ada")], [ada], origin=chat(SECOND, "C1")) == ["slack:ada D2"]
     assert asked([grant("slack:ada")], [somebody("slack:ada", chat(SECOND, "D2"))]) == ["slack:ada D2"]
+
+
+@pytest.mark.behaviour("AP-01")
+def test_a_terminal_where_nobody_may_sit_comes_last_unless_it_is_asked_from_there() -> None:
+    at_the_machine = somebody("terminal:ada", chat(TERMINAL, "local"))
+    people = [at_the_machine, somebody("telegram:carl", chat(TELEGRAM, "5"))]
+    owners = [grant("terminal:ada"), grant("telegram:carl")]
+    assert asked(owners, people, origin=chat(SLACK, "C1")) == ["telegram:carl 5", "terminal:ada local"]
+    assert asked(owners, people, origin=chat(TERMINAL, "local")) == ["terminal:ada local", "telegram:carl 5"]
 
 
 @pytest.mark.behaviour("AP-01")

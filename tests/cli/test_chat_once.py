@@ -148,3 +148,12 @@ def test_an_agent_without_its_sandbox_is_told_on_standard_error(shell: Shell) ->
     typed = shell.types("chat", "--once", "what?", NANOHOST_PROVIDER="claude", ANTHROPIC_API_KEY="none")
     assert (typed.code, typed.out) == (1, "")
     assert "nanohost: I cannot work right now: The provider 'claude' may run tools and has no sandbox" in typed.err
+
+
+@pytest.mark.behaviour("AC-03")
+def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_calls_them(shell: Shell) -> None:
+    paused = shell.types("chat", "--once", "/pause", LOGNAME="somebody-else", USER="somebody-else")
+    assert (paused.code, paused.out.splitlines()[0]) == (0, "Paused: nothing is started or sent until /resume.")
+    told = shell.types("chat", "--once", "/help").out
+    for command in ("/pause", "/resume", "/approve", "/pair", "/compact", "/context", "/files"):
+        assert f"\n{command}: " in told

@@ -20,7 +20,7 @@ from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import ApprovalId, EngageMode, SessionId, SessionMode
 from nanohost.settings import Settings
-from nanohost.store import agent_groups, approvals, events, sessions, turn_costs, wirings
+from nanohost.store import agent_groups, approvals, audit, events, sessions, turn_costs, wirings
 from nanohost.store.approvals import Approval
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
@@ -354,7 +354,7 @@ async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None
     [wiring] = await operator.asks("wirings list")
     assert (wiring["channel"], wiring["chat"], wiring["group"]) == ("terminal", "local", "main")
     assert (wiring["engage"], wiring["session"], wiring["unknown"]) == ("always", "shared", "public")
-    wired, made = await operator.asks("audit list")
+    wired, granted, made = await operator.asks("audit list")
     assert (made["what"], made["about"], made["who"]) == ("groups.create", "main", operator.context.who)
     assert (wired["what"], wired["about"], wired["who"]) == (
         "wirings.create",
@@ -362,6 +362,8 @@ async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None
         operator.context.who,
     )
     assert wired["details"] == {"group": "main", "unknown": "public"}
+    person = f"terminal:{audit.local_name(operator.context.who)}"
+    assert (granted["what"], granted["about"], granted["details"]) == ("roles.create", person, {"role": "owner"})
     assert (operator.context.home.groups / "main" / "CLAUDE.md").exists()
 
 
@@ -391,6 +393,17 @@ async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: 
     await operator.asks("terminal setup")
     settled = await operator.asks("approvals get", id="k3f7qd")
     assert (settled["status"], settled["outcome"]) == ("withdrawn", "an agent listens there by now.")
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_who_has_the_files_is_owner_in_the_terminal_also_of_an_older_install(
+    operator: Operator,
+) -> None:
+    await operator.asks("groups create", folder="work")
+    await operator.asks("wirings create", channel="terminal", chat="local", group="work")
+    await operator.asks("terminal setup")
+    [role] = await operator.asks("roles list")
+    assert (role["user"], role["role"]) == (f"terminal:{audit.local_name(operator.context.who)}", "owner")
 
 
 async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -> None:

@@ -14,6 +14,8 @@ from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
 
+TERMINAL = "terminal"
+
 
 async def tell(
     tx: Transaction, user_id: str, text: str, *, out_id: str, now: datetime, aftermath: Aftermath
@@ -30,13 +32,15 @@ async def tell(
 async def tell_owners(
     tx: Transaction, text: str, *, but: Collection[str], cause: str, now: datetime, aftermath: Aftermath
 ) -> None:
-    """Say it to all owners, once a chat, but not where these users are told of it anyway. `cause`: what it is told
-    because of; the same is told once."""
+    """Say it to all owners, once a chat, but not where these users are told of it anyway; in the terminal, where nobody
+    may sit for a year, only if no owner can be told elsewhere. `cause`: what it is told because of; the same is told
+    once."""
     told = {await direct_chat(tx, user) for user in but}
     owners = [grant.user_id for grant in await roles.deciding(tx) if grant.role is Role.OWNER]
-    for owner in owners:
-        place = await direct_chat(tx, owner)
-        if place not in told:
+    places = {owner: await direct_chat(tx, owner) for owner in owners}
+    is_elsewhere = any(place is not None and place.channel_type != TERMINAL for place in places.values())
+    for owner, place in places.items():
+        if place not in told and not (is_elsewhere and place is not None and place.channel_type == TERMINAL):
             told.add(place)
             await tell(tx, owner, text, out_id=derive("h", "owner", cause, owner), now=now, aftermath=aftermath)
 

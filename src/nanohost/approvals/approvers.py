@@ -14,6 +14,7 @@ from nanohost.store.roles import Grant
 from nanohost_protocol.rows import Origin
 
 ChannelKey = tuple[str, str]
+TERMINAL = "terminal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,9 @@ def _is_usable(dm: Origin, now: Situation) -> bool:
     return not is_group and (dm.channel_type, dm.instance) in now.usable
 
 
-def _distance(way: Way, origin: Origin | None) -> tuple[bool, bool, bool]:
-    """The same platform before another one, the same bot before another one, a chat that is known before a new one."""
+def _distance(way: Way, origin: Origin | None) -> tuple[int, bool, bool]:
+    """The same platform before another one, and the terminal, where nobody may sit, last; the same bot before another
+    one, a chat that is known before a new one."""
     here = (None, None) if origin is None else (origin.channel_type, origin.instance)
-    return way.channel[0] != here[0], way.channel != here, way.place is None
+    platform = 0 if way.channel[0] == here[0] else 2 if way.channel[0] == TERMINAL else 1
+    return platform, way.channel != here, way.place is None

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from getpass import getuser
 from pathlib import Path
 from typing import Any
 
+from nanohost.commands.context import local_user
 from nanohost.short_socket import short_path
+from nanohost.store import audit
 
 LONGEST_LINE = 8 * 1024 * 1024
 RECONNECT_PAUSE_S = 0.3
@@ -91,7 +93,7 @@ class TerminalClient:
     async def _connect(self) -> asyncio.StreamReader:
         with short_path(self._socket) as path:
             reader, self._writer = await asyncio.open_unix_connection(path, limit=LONGEST_LINE)
-        self._write({"type": "hello", "chat": self._chat, "user": getuser()})
+        self._write({"type": "hello", "chat": self._chat, "user": _user()})
         for id, text in self._unaccepted.items():
             self._write({"type": "message", "id": id, "text": text})
         return reader
@@ -149,3 +151,9 @@ class TerminalClient:
     def _write(self, line: dict[str, str]) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(line).encode() + b"\n")
+
+
+def _user() -> str:
+    """As the system calls whoever runs this, not their environment: by that name they are the owner."""
+    who = local_user(os.geteuid())
+    return audit.local_name(who) or who

@@ -10,10 +10,10 @@ from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
-from nanohost.commands.setup import MAIN, TERMINAL_CHAT, chat_place, ensure_chat, ensure_group, wire
+from nanohost.commands.setup import MAIN, TERMINAL, TERMINAL_CHAT, chat_place, ensure_chat, ensure_group, wire
 from nanohost.commands.show import Json
-from nanohost.model import AgentGroup, UnknownSender
-from nanohost.store import audit, messaging_groups, wirings
+from nanohost.model import AgentGroup, Role, UnknownSender
+from nanohost.store import audit, messaging_groups, roles, wirings
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
 
@@ -26,7 +26,8 @@ async def _set_up(context: CommandContext, arguments: SetUp) -> Json:
     now, aftermath = context.clock.now(), Aftermath()
     group = await ensure_group(context.store, context.home, MAIN, who=context.who, now=now)
     async with context.store.transaction() as tx:
-        if await _wired(tx, group, context.who, now):
+        is_new = await _owned(tx, context.who, now)
+        if await _wired(tx, group, context.who, now) or is_new:
             await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone), aftermath=aftermath)
     if context.live is not None:
         context.live.follow(aftermath)
@@ -53,11 +54,33 @@ async def _wired(tx: Transaction, group: AgentGroup, who: str, now: datetime) ->
     return True
 
 
+async def _owned(tx: Transaction, who: str, now: datetime) -> bool:
+    """Make whoever is at the machine the owner in the terminal: only who may change all files of this install gets as
+    far as here, or to the terminal's socket. False if they were."""
+    name = audit.local_name(who)
+    if name is None:
+        return False
+    user = f"{TERMINAL[0]}:{name}"
+    if not await roles.grant(tx, user_id=user, role=Role.OWNER, agent_group=None, now=now):
+        return False
+    await audit.record(
+        tx,
+        who=who,
+        what="roles.create",
+        about=user,
+        origin=audit.LOCAL,
+        outcome=AuditOutcome.DONE,
+        now=now,
+        details={"role": Role.OWNER},
+    )
+    return True
+
+
 COMMANDS = (
     Command(
         words="terminal setup",
         begins=True,
-        help="make groups/main and wire this machine's terminal to it; a first chat does this by itself",
+        help="make groups/main, wire this machine's terminal to it, make you the owner there; a chat does this by itself",
         example="nanohost terminal setup",
         arguments=SetUp,
         run=_set_up,
