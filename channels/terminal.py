@@ -21,7 +21,10 @@ is one of the host; a longer one, and one that makes no sense, is answered with 
         {"type": "message", "key": "…", "text": "…", "reply_to": "…" or null,
          "agent": "…", "trouble": false}                        whose words they are, "" for the host's own; whether it
                                                                 says that something went wrong (since version 2)
-        {"type": "typing"}                                      an answer is being made; fades by itself
+        {"type": "typing", "for_s": 12.5, "tool": "Bash", "tool_for_s": 3.1, "for_person": false}
+                                                                an answer is being made; fades by itself. For how long,
+                                                                with which tool ("": none), and whether that waits for
+                                                                a person's answer (since version 2)
         {"type": "error", "text": "…"}                          a sentence about the client's last line
 
 A client that saw no `accepted` sends the message again under the same id: the host keeps one. A client that gets a
@@ -39,7 +42,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,6 +61,7 @@ from nanohost.channel_api import (
     Receipt,
     RefusedHere,
     Sender,
+    Work,
     short_path,
 )
 
@@ -174,8 +178,11 @@ class TerminalChannel:
         return Receipt(platform_message_ids=(idempotency_key,))
 
     async def typing(self, address: Address) -> None:
+        await self.working(address, Work())
+
+    async def working(self, address: Address, work: Work) -> None:
         for client in self._clients_of(address.platform_id):
-            client.tell({"type": "typing"})
+            client.tell({"type": "typing", **asdict(work)})
 
     async def _show(self, chat: str, message: OutboundText, key: str) -> None:
         said = {"type": "message", "key": key, "text": message.text, "reply_to": message.reply_to}

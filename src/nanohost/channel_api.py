@@ -361,6 +361,28 @@ class ShowsTyping(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What an agent is doing now. `for_s`: how long its turn runs, in seconds; `tool`: what it uses, as its program
+    calls it (at most 40 printable characters, empty for none), and for how long; `for_person`: it waits for a person's
+    answer. The agent's container says so itself."""
+
+    for_s: float = 0.0
+    tool: str = ""
+    tool_for_s: float = 0.0
+    for_person: bool = False
+
+
+@runtime_checkable
+class ShowsWork(Protocol):
+    """A channel that can show what an agent is doing, in place of that it does something: asked in the place of
+    `ShowsTyping.typing`."""
+
+    async def working(self, address: Address, work: Work) -> None:
+        """Show it until it is called again; it fades by itself after a few seconds. Failures are ignored."""
+        ...
+
+
 @runtime_checkable
 class SendsCards(Protocol):
     """A channel whose platform has buttons. A press comes back as an event of kind CLICK."""

@@ -108,6 +108,11 @@ scrubber = Scrubber()
 """The process's own: a secret that one part learns is hidden in the lines of all."""
 
 
+def shows_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether colours are seen there, and wanted (see no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
 def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, form: str = "") -> None:
     """Send all logs to `stream` (standard error by default). May be called again: the last call counts.
 
@@ -130,7 +135,7 @@ def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, for
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     handler = logging.StreamHandler(target)
-    handler.setFormatter(_formatter(form, before, colours=target.isatty()))
+    handler.setFormatter(_formatter(form, before, colours=shows_colours(target, environ)))
     handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]

@@ -22,6 +22,8 @@ class TerminalPerson:
         self.accepted: list[str] = []
         self.errors: list[str] = []
         self.typings = 0
+        self.seen: list[dict[str, object]] = []
+        """Every line that came."""
         self.says_received = True
         self._path = socket_path
         self._hello = {"type": "hello", "chat": chat, "user": user}
@@ -75,6 +77,7 @@ class TerminalPerson:
                 self._changed.notify_all()
 
     def _take(self, said: dict[str, str]) -> None:
+        self.seen.append(dict(said))
         match said["type"]:
             case "ready":
                 self._ready += 1

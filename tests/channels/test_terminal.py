@@ -23,6 +23,7 @@ from nanohost.channel_api import (
     OutboundText,
     RefusedHere,
     ShowsTyping,
+    Work,
 )
 from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox, receiving
 from nanohost.testing.content import Content
@@ -383,3 +384,18 @@ def _terminal(runtime_dir: Path) -> tuple[TerminalChannel, TerminalPerson, Termi
     path = runtime_dir / "terminal.sock"
     channel = TerminalChannel(path, ack_timeout_s=0.2)
     return channel, TerminalPerson(path), TerminalPerson(path, chat="other")
+
+
+async def test_clients_are_told_who_speaks_and_what_is_being_done(tmp_path: Path) -> None:
+    channel = TerminalChannel(tmp_path / "terminal.sock")
+    person = TerminalPerson(tmp_path / "terminal.sock")
+    async with channel.connected():
+        await person.arrive()
+        assert person.seen == [{"type": "ready", "version": 2}]
+        await channel.working(CHAT, Work(for_s=3.5, tool="Bash", tool_for_s=1.0))
+        await channel.send(CHAT, OutboundText(text="Hello", agent="main"), idempotency_key="k1")
+        await channel.send(CHAT, OutboundText(text="I cannot", is_trouble=True), idempotency_key="k2")
+        working, *said = person.seen[1:]
+        assert working == {"type": "typing", "for_s": 3.5, "tool": "Bash", "tool_for_s": 1.0, "for_person": False}
+        assert [(one["agent"], one["trouble"]) for one in said] == [("main", False), ("", True)]
+        await person.leave()

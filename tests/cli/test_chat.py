@@ -55,6 +55,12 @@ async def test_a_pipe_whose_answer_does_not_come_is_told_so_and_is_exit_code_one
     assert "No answer within 0.3 s to 1 of your messages" in capsys.readouterr().err
 
 
+def test_a_pipe_with_a_mistyped_command_says_the_rest_and_is_exit_code_one(shell: Shell) -> None:
+    typed = shell.types("chat", stdin="/stauts\n/etc/hosts is a path\n")
+    assert (typed.code, typed.out) == (1, "You said: /etc/hosts is a path\n")
+    assert "There is no command /stauts. Did you mean /status?" in typed.err
+
+
 def test_quit_leaves(shell: Shell) -> None:
     assert shell.types("chat", stdin="/quit\nnever said\n").out.strip() == ""
 

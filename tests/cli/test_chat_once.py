@@ -157,3 +157,9 @@ def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_
     told = shell.types("chat", "--once", "/help").out
     for command in ("/pause", "/resume", "/approve", "/pair", "/compact", "/context", "/files"):
         assert f"\n{command}: " in told
+
+
+def test_a_mistyped_command_is_not_said(shell: Shell) -> None:
+    typed = shell.types("chat", "--once", "/stauts")
+    assert (typed.code, typed.out) == (2, "")
+    assert 'there is no command /stauts\n  try: nanohost chat --once "/status"' in typed.err

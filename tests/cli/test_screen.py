@@ -9,6 +9,7 @@ import pytest
 
 from nanohost.cli.chat import _doubt
 from nanohost.cli.screen import Screen
+from nanohost.cli.status_line import Doing
 from nanohost.cli.terminal_client import Shown, TerminalClient
 from nanohost.commands.registry import find
 
@@ -56,7 +57,7 @@ async def test_input_that_ended_waits_for_what_is_owed_and_no_longer_than_all_is
 async def test_an_agent_that_is_still_at_work_after_it_said_something_is_waited_for() -> None:
     screen = Screen()
     screen.asked("1")
-    screen.at_work()
+    screen.at_work(Doing(heard_at=0.0))
     screen.show(Shown(text="On it.", reply_to="1"))
     waiting = asyncio.ensure_future(screen.until_answered(3600.0, quiet_s=30.0))
     await asyncio.sleep(0)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from nanohost.channel_api import Address, Capabilities
-from nanohost.delivery.typing import MOST_S
+from nanohost.channel_api import Address, Capabilities, Work
+from nanohost.delivery.typing import LONGEST_TOOL, MOST_S, work_of
+from nanohost.mailbox.queries import Doing
+from nanohost.store import sessions
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
-from nanohost_protocol.inbound import InboundWriter
+from nanohost_protocol.inbound import InboundWriter, reading_inbound
+from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
+from nanohost_protocol.times import to_text
 from tests.delivery.test_parts import FAKE, Bench, running
 
 pytestmark = pytest.mark.behaviour("DL-11")
@@ -106,3 +112,43 @@ async def test_nobody_sees_it_for_longer_than_an_hour(tmp_path: Path) -> None:
             await fake.wait_for_typings(count)
         await bench.clock.advance(MOST_S)
         assert len(fake.typings) <= 5
+
+
+class Shows(FakeChannel):
+    """A channel that shows what an agent is doing, too."""
+
+    def __init__(self) -> None:
+        super().__init__(capabilities=Capabilities(typing_every_s=1.0))
+        self.works: list[Work] = []
+
+    async def working(self, address: Address, work: Work) -> None:
+        self.works.append(work)
+        await self.typing(address)
+
+
+async def test_a_channel_that_can_is_told_what_is_being_done_and_for_how_long(tmp_path: Path) -> None:
+    shows = Shows()
+    async with running(tmp_path, shows, ManualClock()) as bench:
+        await person_wrote(bench, "m1")
+        layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
+        with reading_inbound(layout.inbound_db) as written:
+            message = written.find("m1")
+        assert message is not None
+        with closing(OutboundWriter(layout.outbound_db, container_id="c1", durable=False)) as box:
+            box.claim("t1", [message], bench.clock.now())
+            box.set_progress({"state": "turn", "tool": "mcp__nanohost__Bash", "tool_since": to_text(bench.clock.now())})
+        bench.delivery.on_working(bench.session, ["m1"])
+        await bench.clock.somebody_sleeps()
+        await bench.clock.advance(2)
+        await shows.wait_for_typings(1)
+    assert shows.works[0] == Work(for_s=2.0, tool="Bash", tool_for_s=2.0)
+
+
+@pytest.mark.parametrize("since", ["", "yesterday", "0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"])
+def test_what_a_container_says_of_itself_may_be_anything(since: str) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    doing = Doing(claims=[], state={"tool": "\x1b]0;x" * 40, "tool_since": since}, highest_seq=0, since=now)
+    work = work_of(doing, now)
+    assert work.tool.isprintable()
+    assert len(work.tool) <= LONGEST_TOOL
+    assert 0 <= work.tool_for_s <= MOST_S

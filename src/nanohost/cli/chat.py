@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TextIO
 
 from nanohost.cli.connecting import connected
 from nanohost.cli.ending import Ending
 from nanohost.cli.screen import Screen
+from nanohost.cli.status_line import Doing
 from nanohost.cli.stop_signal import NOW, Leaving, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
-from nanohost.commands.setup import TERMINAL_CHAT
+from nanohost.cli.typed_words import command_in, did_you_mean, leaves, meant_instead
+from nanohost.commands.setup import MAIN, TERMINAL_CHAT
 from nanohost.commands.show import harmless
 from nanohost.errors import NanohostError
 from nanohost.home import Home
 from nanohost.logs import set_up_logs
 
-QUIT = {"/quit", "/exit"}
+DUMB = ("", "dumb", "unknown")
+"""Terminals that can show lines, and no more."""
 LAST_REPLIES_S = 120.0
 """How long input from a pipe that ended waits for the replies it is owed, without any sign that one is made."""
 TAKEN_LIMIT_S = 5.0
@@ -83,7 +85,8 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
         else:
             reply.set_result(harmless(shown.text))
 
-    async with connected(home, _client(home, on_shown), _tell_stderr, limit_s=timeout_s) as client:
+    client = _client(home, on_shown)
+    async with connected(home, client, _tell_stderr, limit_s=timeout_s):
         asked = client.say(text)
         try:
             async with asyncio.timeout(timeout_s):
@@ -97,11 +100,10 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
 
 
 async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: float = LAST_REPLIES_S) -> int:
-    screen = Screen()
+    screen = _screen(home, stdin)
     client = _client(home, screen.show, screen.on_line, screen.at_work)
-    async with connected(home, client, screen.tell):
-        screen.tell(f"Talking to {home.root / 'groups' / 'main'}. Ctrl-D or /quit leaves.")
-        screen.prompt()
+    async with connected(home, client, screen.tell) as screen.is_host_here:
+        screen.tell(f"Talking to {MAIN}. /help shows what you can type; Ctrl-D or /quit leaves.")
         try:
             return await _say_lines(client, screen, stdin, limit_s)
         finally:
@@ -109,23 +111,50 @@ async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: flo
             screen.leave(len(client.unaccepted))
 
 
+def _screen(home: Home, stdin: TextIO) -> Screen:
+    """What this terminal can do; plain lines where there is none."""
+    is_live = stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in DUMB
+    if not is_live:
+        return Screen()
+    from nanohost.cli.live_screen import LiveScreen
+
+    return LiveScreen(home.run / "chat_history", os.environ)
+
+
 async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO, limit_s: float) -> int:
-    async for line in _lines(stdin):
-        screen.entered()
-        if line.strip() in QUIT:
-            return 0
-        if line.strip():
-            id = client.say(line)
-            screen.asked(id)
-            asyncio.get_running_loop().call_later(TAKEN_LIMIT_S, _doubt, client, screen, id)
-        screen.prompt()
-    if stdin.isatty():
+    refused = await _until_end(client, screen, stdin)
+    if stdin.isatty() or refused is None:
         return 0
     await screen.until_answered(limit_s)
     if unanswered := screen.unanswered:
         then = "" if client.unaccepted else "; what still comes is shown in the next chat"
         screen.tell(f"No answer within {limit_s:g} s to {unanswered} of your messages{then}. Why: nanohost status")
-    return 1 if unanswered else 0
+    return 1 if unanswered or refused else 0
+
+
+async def _until_end(client: TerminalClient, screen: Screen, stdin: TextIO) -> int | None:
+    """Say what is typed. How many lines were no command and were not said; None: somebody left."""
+    refused, asked_about = 0, ""
+    async with aclosing(screen.lines(stdin)) as lines:
+        async for line in lines:
+            if leaves(line):
+                return None
+            meant = meant_instead(line)
+            if meant is not None and line.strip() != asked_about:
+                asked_about = line.strip()
+                refused += 1
+                screen.tell(did_you_mean(line, meant))
+            elif line.strip():
+                _say(client, screen, line)
+    return refused
+
+
+def _say(client: TerminalClient, screen: Screen, line: str) -> None:
+    id = client.say(line)
+    screen.asked(id)
+    asyncio.get_running_loop().call_later(TAKEN_LIMIT_S, _doubt, client, screen, id)
+    if command_in(line) == "help":
+        screen.tell(screen.local_help)
 
 
 def _doubt(client: TerminalClient, screen: Screen, id: str) -> None:
@@ -137,26 +166,9 @@ def _client(
     home: Home,
     on_shown: Callable[[Shown], None],
     on_line: Callable[[bool], None] = lambda _: None,
-    on_typing: Callable[[], None] = lambda: None,
+    on_typing: Callable[[Doing], None] = lambda _: None,
 ) -> TerminalClient:
     return TerminalClient(home.run / "terminal.sock", TERMINAL_CHAT, on_shown, on_line, on_typing)
-
-
-async def _lines(stdin: TextIO) -> AsyncIterator[str]:
-    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str | None] = asyncio.Queue()
-
-    def read() -> None:
-        with suppress(RuntimeError):  # the loop is gone: nobody listens any more
-            with suppress(OSError, ValueError):  # the terminal is gone: that is the end, too
-                for line in stdin:
-                    loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
-            loop.call_soon_threadsafe(lines.put_nowait, None)
-
-    threading.Thread(target=read, name="stdin", daemon=True).start()
-    while (line := await lines.get()) is not None:
-        yield line
 
 
 def _tell_stderr(line: str) -> None:

@@ -30,27 +30,27 @@ WAITS = "Another nanohost is starting or stopping here: this waits for it."
 @asynccontextmanager
 async def connected(
     home: Home, client: TerminalClient, tell: Tell, *, limit_s: float = math.inf
-) -> AsyncIterator[TerminalClient]:
-    """Have the client connected while entered, to a host that is not ended before. `limit_s`: for a host that is just
-    starting or stopping. Raises NanohostError."""
+) -> AsyncIterator[bool]:
+    """Have the client connected while entered, to a host that is not ended before: True if that is one of this process.
+    `limit_s`: for a host that is just starting or stopping. Raises NanohostError."""
     async with AsyncExitStack() as stack:
-        await _served(home, tell, stack, limit_s)
+        is_here = await _served(home, tell, stack, limit_s)
         async with client.connected():
-            yield client
+            yield is_here
 
 
-async def _served(home: Home, tell: Tell, stack: AsyncExitStack, limit_s: float) -> None:
-    """Return when a host's terminal answers. One that is started here is ended with the stack."""
+async def _served(home: Home, tell: Tell, stack: AsyncExitStack, limit_s: float) -> bool:
+    """Return when a host's terminal answers. True: it was started here, and is ended with the stack."""
     loop, told = asyncio.get_running_loop(), False
     began, dumb_since = loop.time(), math.inf
     while True:
         try:
             await perform(find("terminal setup"), {}, home)
             if await _answers(home.run / "terminal.sock"):
-                return
+                return False
             if not is_announced(home):
                 await _host_here(home, tell, stack)
-                return
+                return True
         except HomeBusy as busy:
             if loop.time() - dumb_since > DUMB_LIMIT_S:
                 raise NanohostError(f"{busy}, and its terminal does not answer", hint="nanohost status") from None

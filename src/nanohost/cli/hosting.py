@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -15,7 +16,7 @@ from nanohost.control.server import serving
 from nanohost.exposed_files import exposed
 from nanohost.file_limit import raise_file_limit
 from nanohost.home import Holding, Home, HomeBusy, hold
-from nanohost.logs import scrubber
+from nanohost.logs import scrubber, shows_colours
 from nanohost.runtimes.choose import UNSANDBOXED_WARNING
 from nanohost.runtimes.port import Isolation
 from nanohost.settings import Settings, secrets_of
@@ -84,5 +85,5 @@ async def holding(home: Home) -> AsyncIterator[None]:
 
 def warn(sentence: str) -> None:
     """A sentence nobody should miss: red where there are colours."""
-    colours = sys.stderr.isatty()
+    colours = shows_colours(sys.stderr, os.environ)
     print(f"{RED}{sentence}{PLAIN}" if colours else f"WARNING: {sentence}", file=sys.stderr, flush=True)

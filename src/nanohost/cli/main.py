@@ -200,6 +200,7 @@ def _run(options: argparse.Namespace, root: str) -> int:
 
 def _chat(options: argparse.Namespace, root: str) -> int:
     from nanohost.cli.chat import chat, chat_once
+    from nanohost.cli.typed_words import meant_instead
     from nanohost.home import home_at
 
     home = home_at(root)
@@ -211,6 +212,8 @@ def _chat(options: argparse.Namespace, root: str) -> int:
     text = sys.stdin.read() if options.once == "-" else options.once
     if not text.strip():
         raise UsageError("there is nothing to say", hint='nanohost chat --once "hello"')
+    if (meant := meant_instead(text)) is not None:
+        raise UsageError(f"there is no command {text.split()[0]}", hint=f'nanohost chat --once "/{meant}"')
     return chat_once(home, text, timeout_s=options.timeout)
 
 

@@ -1,4 +1,5 @@
-"""What a person in a conversation sees: replies, a prompt, and what became of the host.
+"""What a person in a conversation sees: replies, a prompt, and what became of the host. Plain: for pipes, and terminals
+that can do no more; see live_screen for all others.
 
 Nothing an agent says commands the terminal, and a window that is closed is no failure: what it would show is dropped.
 """
@@ -7,10 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import TextIO
 
+from nanohost.cli.status_line import Doing, Situation, is_busy
 from nanohost.cli.terminal_client import Shown
+from nanohost.cli.typed_words import PLAIN_HELP
 from nanohost.commands.show import harmless
 
 CLEAR_LINE = "\r\033[K"
@@ -22,32 +30,58 @@ class Screen:
     """Replies on standard output, all else on standard error; remembers what is still owed an answer."""
 
     def __init__(self) -> None:
+        self.is_host_here = False
+        """The host that is talked to ends with this conversation."""
         self._is_terminal = sys.stdout.isatty()
+        self._clears = os.environ.get("TERM") != "dumb"
         self._is_prompted = False
         self._owed: list[str] = []
         self._answered_up_to = ""
         """The newest message with an answer of its own; ids sort. Those before it may be answered with it, or not."""
+        self._asked_at = 0.0
+        self._doing: Doing | None = None
         self._seen_at_work = False
         self._changed = asyncio.Event()
 
     def asked(self, id: str) -> None:
         self._owed.append(id)
+        self._asked_at = time.monotonic()
+        self._changed.set()
 
     def show(self, shown: Shown) -> None:
-        self._say(harmless(f"! {shown.text}" if shown.is_error else shown.text), sys.stdout)
-        self.prompt()
         if shown.reply_to in self._owed:
             self._owed.remove(shown.reply_to)
             self._answered_up_to = max(self._answered_up_to, shown.reply_to)
+        self._doing = None  # if that was not all, there is another sign within a second
+        self._say(self._worded(shown), sys.stdout)
+        self.prompt()
         self._changed.set()
 
-    def at_work(self) -> None:
+    def at_work(self, doing: Doing) -> None:
         """The agent is seen to be at work."""
+        self._doing = doing
         self._seen_at_work = True
         self._changed.set()
 
+    @property
+    def local_help(self) -> str:
+        """What can be typed here beside what the host tells of."""
+        return PLAIN_HELP
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being done, or to come."""
+        return is_busy(self._situation(), time.monotonic())
+
+    @property
+    def what_becomes(self) -> str:
+        """What becomes of what is being done, when the conversation is left."""
+        if self.is_host_here:
+            return "What is not answered yet is kept: the next chat goes on with it."
+        return "The work goes on without you; what comes of it is shown in the next chat."
+
     def tell(self, line: str) -> None:
-        self._say(line, sys.stderr)
+        self._say(harmless(line), sys.stderr)
 
     def on_line(self, is_back: bool) -> None:
         """The host has gone, or is back."""
@@ -61,16 +95,20 @@ class Screen:
         self.prompt()
 
     def leave(self, lost: int) -> None:
-        """The last words: the shell's prompt shall not stand behind ours, and what is forgotten is said."""
+        """The last words: the shell's prompt shall not stand behind ours; what becomes of the work is said, and what is
+        forgotten."""
         if self._is_terminal and self._is_prompted:
-            _write("\n", sys.stdout)
+            write("\n", sys.stdout)
+            self._is_terminal = False
+        if self.is_busy and not (lost and lost >= self.unanswered):
+            self.tell(self.what_becomes)
         if lost:
             self.tell(f"Forgotten, since no host took them: {lost} of your messages. Say them again.")
 
     def prompt(self) -> None:
         self._is_prompted = True
         if self._is_terminal:
-            _write("> ", sys.stdout)
+            write("> ", sys.stdout)
 
     def entered(self) -> None:
         """A line was typed: the cursor stands below the prompt."""
@@ -92,13 +130,51 @@ class Screen:
         """How many messages have no answer, nor one that may be theirs, too."""
         return sum(1 for id in self._owed if id > self._answered_up_to)
 
+    async def lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
+        """What is typed, until the end."""
+        self.prompt()
+        async for line in typed_lines(stdin):
+            self.entered()
+            yield line
+            self.prompt()
+
+    def _situation(self) -> Situation:
+        return Situation(doing=self._doing, owed=self.unanswered, asked_at=self._asked_at)
+
+    def _worded(self, shown: Shown) -> str:
+        text = harmless(f"! {shown.text}" if shown.is_error else shown.text)
+        return f"{speaker(shown)}: {text}" if self._is_terminal else text
+
     def _say(self, line: str, stream: TextIO) -> None:
-        if self._is_terminal:
-            _write(CLEAR_LINE, sys.stdout)
-        _write(f"{line}\n", stream)
+        if self._is_terminal and self._is_prompted:
+            write(CLEAR_LINE if self._clears else "\n", sys.stdout)
+            self._is_prompted = False
+        write(f"{line}\n", stream)
 
 
-def _write(text: str, stream: TextIO) -> None:
+def speaker(shown: Shown) -> str:
+    """Whose words they are, as it is shown."""
+    return "agent" if shown.agent is None and not shown.is_error else harmless(shown.agent or "nanohost")
+
+
+async def typed_lines(stdin: TextIO) -> AsyncIterator[str]:
+    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def read() -> None:
+        with suppress(RuntimeError):  # the loop is gone: nobody listens any more
+            with suppress(OSError, ValueError):  # the terminal is gone: that is the end, too
+                for line in stdin:
+                    loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+            loop.call_soon_threadsafe(lines.put_nowait, None)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while (line := await lines.get()) is not None:
+        yield line
+
+
+def write(text: str, stream: TextIO) -> None:
     try:
         stream.write(text)
         stream.flush()

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nanohost.cli.status_line import Doing
 from nanohost.commands.context import local_user
+from nanohost.commands.show import harmless
 from nanohost.short_socket import short_path
 from nanohost.store import audit
 
@@ -40,7 +42,7 @@ class Shown:
 
 class TerminalClient:
     """`on_shown` is called for each message once, `on_line` when the host has gone (False) and is back (True),
-    `on_typing` each time that the host says that an agent is at work."""
+    `on_typing` each time that the host says that an agent is at work, with what it says of that."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class TerminalClient:
         chat: str,
         on_shown: Callable[[Shown], None],
         on_line: Callable[[bool], None] = lambda _: None,
-        on_typing: Callable[[], None] = lambda: None,
+        on_typing: Callable[[Doing], None] = lambda _: None,
     ) -> None:
         self._socket = socket
         self._chat = chat
@@ -144,13 +146,28 @@ class TerminalClient:
                     )
                 self._write({"type": "received", "key": said["key"]})
             case "typing":
-                self._on_typing()
+                self._on_typing(_doing(said))
             case "error":
                 self._on_shown(Shown(text=said["text"], is_error=True))
 
     def _write(self, line: dict[str, str]) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(line).encode() + b"\n")
+
+
+def _doing(said: dict[str, Any]) -> Doing:
+    """What a host says that an agent does; one of before says nothing of it."""
+    return Doing(
+        heard_at=time.monotonic(),
+        for_s=_number(said.get("for_s")),
+        tool=harmless(str(said.get("tool", ""))),
+        tool_for_s=_number(said.get("tool_for_s")),
+        for_person=said.get("for_person") is True,
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _user() -> str:

@@ -80,7 +80,7 @@ COMMANDS = (
     Command(
         words="terminal setup",
         begins=True,
-        help="make groups/main, wire this machine's terminal to it, make you the owner there; a chat does this by itself",
+        help="make groups/main, wire this terminal to it, make you the owner there; a first chat does it by itself",
         example="nanohost terminal setup",
         arguments=SetUp,
         run=_set_up,

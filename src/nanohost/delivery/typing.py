@@ -1,4 +1,5 @@
-"""Shows people that an answer is being made, where their channel can: from half a second into a turn until its answer.
+"""Shows people that an answer is being made, and by what, where their channel can: from half a second into a turn until
+its answer.
 
 Never in the way: a quick turn is not looked at, and a channel that is slow to show it, or fails, is left alone.
 """
@@ -8,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import structlog
 
-from nanohost.channel_api import Address, Channel, ShowsTyping
+from nanohost.channel_api import Address, Channel, ShowsTyping, ShowsWork, Work
 from nanohost.clock import Clock
+from nanohost.errors import MailboxError
+from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.store import moved_chats, sessions
@@ -20,12 +24,15 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.rows import InKind, Origin
+from nanohost_protocol.times import from_text
 
 FIRST_AFTER_S = 0.5
 """Most turns of a simple agent are over by then."""
 MOST_S = 3600.0
 """Of one turn; whoever still waits then looks at something else."""
 CHANNEL_LIMIT_S = 5.0
+LONGEST_TOOL = 40
+"""Characters of a tool's name."""
 SHORTEST_S = 1.0
 """Between two times, whatever a channel declares."""
 
@@ -113,17 +120,51 @@ class Typing:
     async def _show_in(self, lane: LaneKey, address: Address) -> float:
         """Show it in one place. Returns in how many seconds it wants to be asked again."""
         channel = self._channels.get((lane.channel_type, lane.instance))
-        if channel is None or not isinstance(channel, ShowsTyping):
+        if channel is None or not isinstance(channel, ShowsTyping | ShowsWork):
             return 0.0
         every_s = channel.capabilities.typing_every_s
         if self._clock.monotonic() - self._said.get(lane, -every_s) < every_s:
             return every_s
         try:
             async with asyncio.timeout(CHANNEL_LIMIT_S):
-                await channel.typing(address)
+                if isinstance(channel, ShowsWork):
+                    await channel.working(address, await self._work(lane.session_id))
+                else:
+                    await channel.typing(address)
         except Exception as error:
             _log.debug("typing_not_shown", session=lane.session_id, channel=lane.channel_type, error=str(error))
         return every_s
+
+    async def _work(self, id: SessionId) -> Work:
+        """What the session's container says it is doing; it is asked for as often as it is shown."""
+        try:
+            found = await self._mailboxes.outbound(await sessions.get(self._store, id), queries.progress())
+        except MailboxError:
+            found = None
+        return Work() if found is None else work_of(found, self._clock.now())
+
+
+def work_of(doing: queries.Doing, now: datetime) -> Work:
+    """What a runner says of itself, none of which need be true. Pure."""
+    name = doing.state.get("tool", "").rpartition("__")[2]  # of a tool server's, without the server's
+    tool = "".join(letter for letter in name[:LONGEST_TOOL] if letter.isprintable())
+    return Work(
+        for_s=_seconds(doing.since, now),
+        tool=tool,
+        tool_for_s=_seconds(_moment(doing.state.get("tool_since", "")), now) if tool else 0.0,
+        for_person=doing.state.get("waiting") == "person",
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return from_text(text)
+    except ValueError:
+        return None
+
+
+def _seconds(since: datetime | None, now: datetime) -> float:
+    return 0.0 if since is None else min(max(0.0, (now - since).total_seconds()), MOST_S)
 
 
 def _origin(box: InboundReader, message_id: str) -> Origin | None:

@@ -1,0 +1,196 @@
+"""A conversation in a terminal: a line that is edited as everywhere, above it what is being done, above that what was
+said. Typing goes on while an agent works. Colours unless NO_COLOR is set.
+
+Only this module knows prompt_toolkit; it is imported where a terminal is there (see screen_for).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import FileHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+from nanohost.cli.screen import Screen, speaker, write
+from nanohost.cli.status_line import SPINS_EVERY_S, status_line
+from nanohost.cli.terminal_client import Shown
+from nanohost.cli.typed_words import LOCAL_HELP
+from nanohost.commands.show import harmless
+from nanohost.rendering.screen_form import on_screen
+
+PROMPT, CONTINUED = "you> ", "     "
+LONGEST_MARKDOWN = 50_000
+"""Characters. What is longer is shown as it was written: reading it as Markdown would take a good part of a second."""
+LONGEST_HISTORY = 256 * 1024
+"""Bytes of what was typed that are kept from one conversation to the next."""
+BOLD, GREEN, RED, FAINT, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+
+
+class LiveScreen(Screen):
+    """`history`: the file of what was typed before."""
+
+    def __init__(self, history: Path, environ: Mapping[str, str]) -> None:
+        super().__init__()
+        self._colours = not environ.get("NO_COLOR")
+        self._is_plain = "utf" not in (sys.stdout.encoding or "").lower()
+        self._is_warned = False
+        self._writes: set[asyncio.Future[None]] = set()
+        # Without asking where the cursor is: the answer would come among what is typed, and not every terminal has one.
+        output = Vt100_Output.from_pty(sys.stdout, term=environ.get("TERM"))
+        output.enable_cpr = False
+        self._typing: PromptSession[str] = PromptSession(
+            self._above_and_prompt,
+            multiline=True,
+            prompt_continuation=CONTINUED,
+            history=History(history),
+            key_bindings=_keys(),
+            output=output,
+            color_depth=None if self._colours else ColorDepth.DEPTH_1_BIT,
+            enable_suspend=True,
+            reserve_space_for_menu=0,
+        )
+
+    async def lines(self, stdin: TextIO) -> AsyncGenerator[str, None]:
+        """What is typed, until the end: Ctrl-D, or Ctrl-C, which first says what becomes of what is being done."""
+        moving = asyncio.create_task(self._move(), name="status line")
+        try:
+            while True:
+                try:
+                    line = await self._typing.prompt_async(handle_sigint=False, set_exception_handler=False)
+                except EOFError:
+                    return
+                except KeyboardInterrupt:
+                    if not self.is_busy or self._is_warned:
+                        return
+                    self._is_warned = True
+                    self.tell(f"{self.what_becomes} /stop ends it. Ctrl-C once more leaves.")
+                    continue
+                self._is_warned = False
+                yield line
+        finally:
+            moving.cancel()
+            await asyncio.gather(moving, *self._writes, return_exceptions=True)
+
+    @property
+    def local_help(self) -> str:
+        return LOCAL_HELP
+
+    def tell(self, line: str) -> None:
+        columns = shutil.get_terminal_size().columns
+        super().tell("\n".join(wrapped(one, columns) for one in line.split("\n")))
+
+    def prompt(self) -> None:
+        """It stands there by itself."""
+
+    def _above_and_prompt(self) -> ANSI:
+        """What stands above the line that is typed, and before it. What stays when it was sent is the line alone."""
+        status = ""
+        if not self._typing.app.is_done:
+            columns = shutil.get_terminal_size().columns
+            status = status_line(self._situation(), time.monotonic(), columns, is_plain=self._is_plain)
+        above = f"{FAINT}{status}{PLAIN}\n" if status else ""
+        return ANSI(f"{above}{BOLD}{PROMPT}{PLAIN}")
+
+    async def _move(self) -> None:
+        """Draw anew while something is being done."""
+        while True:
+            self._changed.clear()
+            self._typing.app.invalidate()
+            if self.is_busy:
+                await asyncio.sleep(SPINS_EVERY_S)
+            else:
+                await self._changed.wait()
+
+    def _worded(self, shown: Shown) -> str:
+        is_bad = shown.is_error or shown.is_trouble
+        colour = (RED if is_bad else GREEN) if self._colours else ""
+        if len(shown.text) > LONGEST_MARKDOWN:
+            text = harmless(shown.text)
+        else:
+            text = on_screen(shown.text, shutil.get_terminal_size().columns, colours=self._colours)
+        return f"{BOLD}{colour}{speaker(shown)}{PLAIN}\n{text}\n"
+
+    def _say(self, line: str, stream: TextIO) -> None:
+        """Above the prompt, if there is one."""
+        if not self._typing.app.is_running:
+            write(f"{line}\n", stream)
+            return
+        written = asyncio.ensure_future(run_in_terminal(lambda: write(f"{line}\n", stream)))
+        self._writes.add(written)
+        written.add_done_callback(self._writes.discard)
+
+
+def wrapped(line: str, columns: int) -> str:
+    """A line of ours that ends between words."""
+    return textwrap.fill(line, columns, break_long_words=False, break_on_hyphens=False)
+
+
+class History(FileHistory):
+    """What was typed before. A disk that takes or gives nothing makes it short, and fails nobody."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        with suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            _shorten(path)
+
+    def load_history_strings(self) -> Iterable[str]:
+        try:
+            return list(super().load_history_strings())
+        except OSError:
+            return []
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string.encode("utf-8", "replace").decode())
+
+
+def _shorten(path: Path) -> None:
+    """Keep the newest entries: each begins with an empty line."""
+    if path.stat().st_size > LONGEST_HISTORY:
+        kept = path.read_bytes()[-LONGEST_HISTORY // 2 :]
+        path.write_bytes(kept[max(kept.find(b"\n\n"), 0) :])
+
+
+def _keys() -> KeyBindings:
+    """What differs from the usual keys: Enter sends, Alt-Enter or a backslash before it begins a new line, Ctrl-C drops
+    what is typed before anything else."""
+    keys = KeyBindings()
+
+    @keys.add("enter", filter=has_focus(DEFAULT_BUFFER))
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.document.current_line_before_cursor.endswith("\\") and buffer.document.is_cursor_at_the_end_of_line:
+            buffer.delete_before_cursor()
+            buffer.newline(copy_margin=False)
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter", filter=has_focus(DEFAULT_BUFFER))
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.newline(copy_margin=False)
+
+    @keys.add("c-c", filter=has_focus(DEFAULT_BUFFER))
+    def _(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt)
+
+    return keys

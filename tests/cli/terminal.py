@@ -1,0 +1,129 @@
+"""A pseudo-terminal with the program in it, and what a person sees on its screen, as text."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyte
+
+from nanohost.testing.limits import HANG_S
+
+COLUMNS, LINES = 72, 24
+ENTER, CTRL_C, CTRL_D, UP, LEFT, ALT_ENTER = "\r", "\x03", "\x04", "\x1b[A", "\x1b[D", "\x1b\r"
+
+
+def pasted(text: str) -> str:
+    """As a terminal sends what was pasted."""
+    return f"\x1b[200~{text}\x1b[201~"
+
+
+@dataclass(slots=True)
+class Terminal:
+    """`screen` is what is seen; `raw` all that the program has written."""
+
+    process: subprocess.Popen[bytes]
+    master: int
+    screen: pyte.HistoryScreen = field(default_factory=lambda: pyte.HistoryScreen(COLUMNS, LINES, history=2000))
+    raw: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._stream = pyte.ByteStream(self.screen)
+
+    _stream: pyte.ByteStream = field(init=False)
+
+    def types(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def says(self, line: str) -> None:
+        """Type a line and send it."""
+        self.types(line + ENTER)
+
+    def lines(self) -> list[str]:
+        """What stands there, from the first line that ever did, without empty ones at the end."""
+        above = ["".join(line[column].data for column in range(COLUMNS)) for line in self.screen.history.top]
+        shown = [line.rstrip() for line in [*above, *self.screen.display]]
+        while shown and not shown[-1]:
+            shown.pop()
+        return shown
+
+    def text(self) -> str:
+        return "\n".join(self.lines())
+
+    def until(self, happened: Callable[[str], bool]) -> str:
+        """Read until the screen is so; returns it."""
+        ends = time.monotonic() + HANG_S
+        while not happened(self.text()):
+            assert time.monotonic() < ends, f"never happened; the screen:\n{self.text()}"
+            self._read(0.5)
+        return self.text()
+
+    def shows(self, *words: str) -> str:
+        return self.until(lambda text: all(word in text for word in words))
+
+    def ends(self) -> int:
+        """The exit code, when the program has ended and all it wrote is read."""
+        ends = time.monotonic() + HANG_S
+        while self._read(0.5) and time.monotonic() < ends:
+            pass
+        return self.process.wait(HANG_S)
+
+    def _read(self, patience_s: float) -> bool:
+        """False: nothing more will come."""
+        if not select.select([self.master], [], [], patience_s)[0]:
+            return self.process.poll() is None
+        try:
+            some = os.read(self.master, 65536)
+        except OSError:  # the other end is closed
+            return False
+        self.raw += some
+        self._stream.feed(some)
+        return bool(some)
+
+
+@contextmanager
+def terminal(home: Path, *words: str, term: str = "xterm-256color", **environ: str) -> Iterator[Terminal]:
+    """`nanohost` with these words in a terminal of its own."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    settings = {
+        "PATH": os.environ["PATH"],
+        "TERM": term,
+        "LANG": "C.UTF-8",
+        "NANOHOST_HOME": str(home),
+        "NANOHOST_RUNTIME": "process",
+        "NANOHOST_PROVIDER": "demo",
+        "NANOHOST_DURABLE": "false",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nanohost", *words],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=settings | environ,
+        preexec_fn=_own_terminal,
+    )
+    os.close(slave)
+    try:
+        yield Terminal(process, master)
+    finally:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        os.close(master)
+
+
+def _own_terminal() -> None:
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

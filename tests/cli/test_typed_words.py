@@ -1,0 +1,43 @@
+"""What is typed in a conversation and is for this terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanohost.chat_commands.registry import chat_commands, host_commands
+from nanohost.cli.typed_words import leaves, meant_instead
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("/stauts", "status"),
+        ("/hlep", "help"),
+        (" /STOPP ", "stop"),
+        ("/aprove k3f7qd", "approve"),
+        ("/qiut", "quit"),
+        ("/status@a_bot", None),
+        ("/etc", None),
+        ("/etc/passwd", None),
+        ("/path/like words", None),
+        ("/home is where", None),
+        ("/deploy", None),
+        ("hlep", None),
+        ("/", None),
+        ("", None),
+    ],
+)
+def test_a_word_that_is_nearly_a_command_is_taken_for_it_and_nothing_else_is(text: str, meant: str | None) -> None:
+    assert meant_instead(text) == meant
+
+
+@pytest.mark.parametrize("name", [*chat_commands(), *host_commands(), "compact", "login", "quit", "exit"])
+def test_no_command_is_taken_for_another(name: str) -> None:
+    assert meant_instead(f"/{name}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_left"), [("/quit", True), (" /EXIT\n", True), ("/quit now", False), ("quit", False)]
+)
+def test_leaving_is_a_word_of_its_own(text: str, is_left: bool) -> None:
+    assert leaves(text) is is_left
