@@ -50,9 +50,14 @@ class Terminal:
         """Type a line and send it."""
         self.types(line + ENTER)
 
+    def resized(self, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+        self.screen.resize(LINES, columns)
+
     def lines(self) -> list[str]:
         """What stands there, from the first line that ever did, without empty ones at the end."""
-        above = ["".join(line[column].data for column in range(COLUMNS)) for line in self.screen.history.top]
+        columns = range(self.screen.columns)
+        above = ["".join(line[column].data for column in columns) for line in self.screen.history.top]
         shown = [line.rstrip() for line in [*above, *self.screen.display]]
         while shown and not shown[-1]:
             shown.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -202,5 +203,32 @@ def test_a_mistyped_command_is_asked_about_and_a_path_goes_to_the_agent(home: Pa
         chat.shows("You said: /etc/hosts is what?")
         chat.says("/qiut")
         chat.shows("Did you mean /quit?")
+        chat.types(CTRL_D)
+        assert chat.ends() == 0
+
+
+@pytest.mark.behaviour("OP-20")
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_it_in_order_also_between_two_lines(home: Path, by: signal.Signals) -> None:
+    with terminal(home, "chat", **scripted(home)) as chat:
+        ready(chat).says("hello")
+        chat.shows("you said: hello")
+        chat.says("slow")
+        chat.until(lambda text: "working, " in text)
+        chat.process.send_signal(by)
+        assert chat.ends() == 0
+        assert "is kept: the next chat goes on with it." in chat.text()
+        assert "host_stopping" in (home / "run" / "chat.log").read_text()
+
+
+@pytest.mark.behaviour("OP-20")
+def test_it_is_drawn_anew_for_another_width(home: Path) -> None:
+    with terminal(home, "chat") as chat:
+        ready(chat).says("word " * 12)
+        assert max(map(len, chat.shows("You said: word").splitlines()[-5:])) > 40
+        chat.resized(40)
+        chat.says("word " * 12)
+        chat.until(lambda text: text.count("You said: word") == 2)
+        assert max(map(len, chat.lines()[-3:])) <= 40
         chat.types(CTRL_D)
         assert chat.ends() == 0

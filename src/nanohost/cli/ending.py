@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from nanohost.cli.stop_signal import NOW
+from nanohost.cli.stop_signal import NOW, Loop
 from nanohost.errors import NanohostError
 from nanohost.threads import Threads, under_way
 
@@ -72,7 +72,8 @@ class Ending:
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """What asyncio.run does, with worker threads of which it is known what they are at."""
-        return asyncio.run(self._with_workers(main))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            return runner.run(self._with_workers(main))
 
     def begin(self) -> None:
         """The stop begins: its time counts from now. From any thread; again, it changes nothing."""

@@ -16,12 +16,26 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
+from typing import TypeVarTuple
+
+Ts = TypeVarTuple("Ts")
 
 NOW = 130
 
 
 class Stopped(Exception):
     """A signal asked to stop. Raised where `stoppable` is left, after everything inside was left in order."""
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """A library that adds a handler of a signal to the usual loop (prompt_toolkit, to know of another width) takes the
+    descriptor at which `stoppable` listens, and nobody hears the others. With this one it does not."""
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
+        signal.signal(sig, lambda _number, _frame: self.call_soon_threadsafe(callback, *args))
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        return signal.signal(sig, signal.SIG_DFL) not in (signal.SIG_DFL, signal.SIG_IGN, None)
 
 
 Leaving = Callable[[], None]
