@@ -5,14 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,10 +122,12 @@ def terminal(home: Path, *words: str, term: str = "xterm-256color", **environ: s
     try:
         yield Terminal(process, master)
     finally:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        os.close(master)
+        os.close(master)  # its window is gone: it ends in order, and takes its containers along
+        try:
+            process.wait(HANG_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _own_terminal() -> None:

@@ -61,6 +61,11 @@ def test_a_pipe_with_a_mistyped_command_says_the_rest_and_is_exit_code_one(shell
     assert "There is no command /stauts. Did you mean /status?" in typed.err
 
 
+def test_in_a_pipe_too_a_word_that_is_typed_again_goes_to_the_agent(shell: Shell) -> None:
+    typed = shell.types("chat", stdin="/stauts\n/stauts\n")
+    assert (typed.code, typed.out) == (0, "You said: /stauts\n")
+
+
 def test_quit_leaves(shell: Shell) -> None:
     assert shell.types("chat", stdin="/quit\nnever said\n").out.strip() == ""
 

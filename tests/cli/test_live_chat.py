@@ -187,6 +187,7 @@ def test_help_tells_of_leaving_and_of_all_that_an_owner_may_use(home: Path) -> N
         ready(chat).says("/help")
         shown = chat.shows("/stop: ", "/pause: ", "/compact: ", "/quit: ")
         assert "Alt-Enter" in shown
+        assert shown.index("/compact: ") < shown.index("/quit: ")
         chat.says("/quit")
         assert chat.ends() == 0
 

@@ -145,16 +145,16 @@ async def _until_end(client: TerminalClient, screen: Screen, stdin: TextIO) -> i
                 refused += 1
                 screen.tell(did_you_mean(line, meant))
             elif line.strip():
+                if meant is not None:
+                    refused -= 1  # it was meant as it is
                 _say(client, screen, line)
     return refused
 
 
 def _say(client: TerminalClient, screen: Screen, line: str) -> None:
     id = client.say(line)
-    screen.asked(id)
+    screen.asked(id, for_help=command_in(line) == "help")
     asyncio.get_running_loop().call_later(TAKEN_LIMIT_S, _doubt, client, screen, id)
-    if command_in(line) == "help":
-        screen.tell(screen.local_help)
 
 
 def _doubt(client: TerminalClient, screen: Screen, id: str) -> None:

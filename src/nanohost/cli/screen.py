@@ -38,13 +38,17 @@ class Screen:
         self._owed: list[str] = []
         self._answered_up_to = ""
         """The newest message with an answer of its own; ids sort. Those before it may be answered with it, or not."""
+        self._for_help: set[str] = set()
         self._asked_at = 0.0
         self._doing: Doing | None = None
         self._seen_at_work = False
         self._changed = asyncio.Event()
 
-    def asked(self, id: str) -> None:
+    def asked(self, id: str, *, for_help: bool = False) -> None:
+        """A message was said. `for_help`: below its answer stands what can be typed here, too."""
         self._owed.append(id)
+        if for_help:
+            self._for_help.add(id)
         self._asked_at = time.monotonic()
         self._changed.set()
 
@@ -54,6 +58,9 @@ class Screen:
             self._answered_up_to = max(self._answered_up_to, shown.reply_to)
         self._doing = None  # if that was not all, there is another sign within a second
         self._say(self._worded(shown), sys.stdout)
+        if shown.reply_to in self._for_help:
+            self._for_help.discard(shown.reply_to)
+            self.tell(self.local_help)
         self.prompt()
         self._changed.set()
 
