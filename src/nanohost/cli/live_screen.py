@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TextIO
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import has_focus
 from prompt_toolkit.formatted_text import ANSI
@@ -50,7 +49,6 @@ class LiveScreen(Screen):
         self._colours = not environ.get("NO_COLOR")
         self._is_plain = "utf" not in (sys.stdout.encoding or "").lower()
         self._is_warned = False
-        self._writes: set[asyncio.Future[None]] = set()
         # Without asking where the cursor is: the answer would come among what is typed, and not every terminal has one.
         output = Vt100_Output.from_pty(sys.stdout, term=environ.get("TERM"))
         output.enable_cpr = False
@@ -70,22 +68,23 @@ class LiveScreen(Screen):
         """What is typed, until the end: Ctrl-D, or Ctrl-C, which first says what becomes of what is being done."""
         moving = asyncio.create_task(self._move(), name="status line")
         try:
-            while True:
-                try:
-                    line = await self._typing.prompt_async(handle_sigint=False, set_exception_handler=False)
-                except EOFError:
-                    return
-                except KeyboardInterrupt:
-                    if not self.is_busy or self._is_warned:
+            with self._typing.input.raw_mode():  # also between two lines, where a Ctrl-D would be lost
+                while True:
+                    try:
+                        line = await self._typing.prompt_async(handle_sigint=False, set_exception_handler=False)
+                    except EOFError:
                         return
-                    self._is_warned = True
-                    self.tell(f"{self.what_becomes} /stop ends it. Ctrl-C once more leaves.")
-                    continue
-                self._is_warned = False
-                yield line
+                    except KeyboardInterrupt:
+                        if not self.is_busy or self._is_warned:
+                            return
+                        self._is_warned = True
+                        self.tell(f"{self.what_becomes} /stop ends it. Ctrl-C once more leaves.")
+                        continue
+                    self._is_warned = False
+                    yield line
         finally:
             moving.cancel()
-            await asyncio.gather(moving, *self._writes, return_exceptions=True)
+            await asyncio.gather(moving, return_exceptions=True)
 
     @property
     def local_help(self) -> str:
@@ -127,13 +126,12 @@ class LiveScreen(Screen):
         return f"{BOLD}{colour}{speaker(shown)}{PLAIN}\n{text}\n"
 
     def _say(self, line: str, stream: TextIO) -> None:
-        """Above the prompt, if there is one."""
-        if not self._typing.app.is_running:
-            write(f"{line}\n", stream)
-            return
-        written = asyncio.ensure_future(run_in_terminal(lambda: write(f"{line}\n", stream)))
-        self._writes.add(written)
-        written.add_done_callback(self._writes.discard)
+        """Above the prompt, if there is one. The terminal's mode stays as it is, or keys that are typed meanwhile would
+        be lost."""
+        if self._typing.app.is_running:
+            self._typing.app.renderer.erase()
+            self._typing.app.invalidate()
+        write(f"{line}\n", stream)
 
 
 def wrapped(line: str, columns: int) -> str:
