@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
@@ -163,3 +165,27 @@ def test_a_mistyped_command_is_not_said(shell: Shell) -> None:
     typed = shell.types("chat", "--once", "/stauts")
     assert (typed.code, typed.out) == (2, "")
     assert 'there is no command /stauts\n  try: nanohost chat --once "/status"' in typed.err
+
+
+def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its_own(shell: Shell) -> None:
+    script = [{"match": "^gate", "actions": [{"until_file": "go"}, {"answer": "done now"}]}]
+    folder = shell.home / "groups" / "main"
+    folder.mkdir(parents=True)
+    (folder / "script.json").write_text(json.dumps(script))
+    with shell.start("chat", NANOHOST_PROVIDER="scripted") as first:
+        assert first.stderr is not None
+        assert any("Talking to" in line for line in first.stderr)
+        with shell.start("chat", "--once", "gate", NANOHOST_PROVIDER="scripted") as second:
+            until_claimed(shell)
+            first.communicate("/quit\n", timeout=HANG_S)
+            (folder / "go").touch()
+            out, err = second.communicate(timeout=HANG_S)
+    assert (second.returncode, out) == (0, "done now\n")
+    assert "one runs here now" in err
+
+
+def until_claimed(shell: Shell) -> None:
+    """Until a turn runs."""
+    ends = time.monotonic() + HANG_S
+    while not any(one["container"] for one in shell.reads("sessions", "list")):
+        assert time.monotonic() < ends

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from nanohost.cli.connecting import connected
 from nanohost.cli.ending import Ending
@@ -85,12 +85,15 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
         else:
             reply.set_result(harmless(shown.text))
 
-    client = _client(home, on_shown)
-    async with connected(home, client, _tell_stderr, limit_s=timeout_s):
+    gone = asyncio.Event()
+    client = _client(home, on_shown, lambda is_back: gone.clear() if is_back else gone.set())
+    async with connected(home, client, _tell_stderr, limit_s=timeout_s) as served:
         asked = client.say(text)
         try:
             async with asyncio.timeout(timeout_s):
-                print(await reply, flush=True)
+                while not await _first(reply, gone):
+                    await served.again()
+                print(reply.result(), flush=True)
                 return 0
         except TimeoutError:
             then = "the host did not take the message" if client.unaccepted else "it will come to the next chat"
@@ -99,10 +102,23 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
             leaving()
 
 
+async def _first(reply: asyncio.Future[str], gone: asyncio.Event) -> bool:
+    """Wait for the reply, or for the host to have gone. Whether it is the reply."""
+    going = asyncio.ensure_future(gone.wait())
+    both: set[asyncio.Future[Any]] = {reply, going}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        going.cancel()
+    gone.clear()
+    return reply.done()
+
+
 async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: float = LAST_REPLIES_S) -> int:
     screen = _screen(home, stdin)
     client = _client(home, screen.show, screen.on_line, screen.at_work)
-    async with connected(home, client, screen.tell) as screen.is_host_here:
+    async with connected(home, client, screen.tell) as served:
+        screen.is_host_here = served.is_here
         screen.tell(f"Talking to {MAIN}. /help shows what you can type; Ctrl-D or /quit leaves.")
         try:
             return await _say_lines(client, screen, stdin, limit_s)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from nanohost.cli.registered import perform
@@ -22,21 +23,41 @@ from nanohost.settings import load_settings, provider_for
 Tell = Callable[[str], None]
 
 LOOK_AGAIN_S = 0.2
+RESTART_S = 5.0
+"""For which a daemon that has gone is waited for before its home is taken."""
 DUMB_LIMIT_S = 5.0
 """How long a host that answers commands may be without its terminal."""
 WAITS = "Another nanohost is starting or stopping here: this waits for it."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """By whom. `is_here`: a host in this process. `again`: to be called when it has gone; a daemon that is being
+    restarted is left the home, and a chat that was the host and left is followed by this one."""
+
+    is_here: bool
+    again: Callable[[], Awaitable[None]]
+
+
 @asynccontextmanager
 async def connected(
     home: Home, client: TerminalClient, tell: Tell, *, limit_s: float = math.inf
-) -> AsyncIterator[bool]:
-    """Have the client connected while entered, to a host that is not ended before: True if that is one of this process.
-    `limit_s`: for a host that is just starting or stopping. Raises NanohostError."""
+) -> AsyncIterator[Served]:
+    """Have the client connected while entered, to a host that is not ended before. `limit_s`: for a host that is just
+    starting or stopping. Raises NanohostError."""
     async with AsyncExitStack() as stack:
+
+        async def again() -> None:
+            began = asyncio.get_running_loop().time()
+            while asyncio.get_running_loop().time() - began < RESTART_S:
+                if client.is_connected or is_announced(home):
+                    return
+                await asyncio.sleep(LOOK_AGAIN_S)
+            await _served(home, tell, stack, limit_s)
+
         is_here = await _served(home, tell, stack, limit_s)
         async with client.connected():
-            yield is_here
+            yield Served(is_here=is_here, again=again)
 
 
 async def _served(home: Home, tell: Tell, stack: AsyncExitStack, limit_s: float) -> bool:
