@@ -104,6 +104,7 @@ def terminal(home: Path, *words: str, term: str = "xterm-256color", **environ: s
     settings = {
         "PATH": os.environ["PATH"],
         "TERM": term,
+        "NANOHOST_TIMEZONE": "UTC",  # or a machine in UTC would ask for it first
         "LANG": "C.UTF-8",
         "NANOHOST_HOME": str(home),
         "NANOHOST_RUNTIME": "process",
