@@ -26,13 +26,18 @@ class UnusableProxy(ValueError):
 
 
 def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """The proxy for this address (http, https, ws or wss), with user and password; None: it is reached directly.
+    """The proxy for this address (http, https, ws or wss), with user and password; None: it is reached directly, or is
+    no address at all, as who asks there will be told.
 
     Raises UnusableProxy.
     """
     environ = os.environ if environ is None else environ
-    target = urlsplit(url)
-    host, port = (target.hostname or "").lower(), target.port or DEFAULT_PORTS.get(target.scheme, 0)
+    try:
+        target = urlsplit(url)
+        port = target.port or DEFAULT_PORTS.get(target.scheme, 0)
+    except ValueError:
+        return None
+    host = (target.hostname or "").lower()
     if not host or is_this_machine(host) or _is_excepted(host, port, _value(environ, "no")[1]):
         return None
     kind = {"ws": "http", "wss": "https"}.get(target.scheme, target.scheme)

@@ -65,6 +65,7 @@ async def proxy() -> AsyncIterator[StandInProxy]:
         ("https://localhost", {"HTTPS_PROXY": "http://p:1"}, None),
         ("https://127.3.2.1:8080", {"HTTPS_PROXY": "http://p:1"}, None),
         ("http://[::1]:8080", {"ALL_PROXY": "socks5://p:1"}, None),
+        ("http://a.example:99999999", {"ALL_PROXY": "socks5://p:1"}, None),
     ],
 )
 def test_the_variables_say_which_proxy(url: str, environ: Mapping[str, str], expected: str | None) -> None:

@@ -80,11 +80,11 @@ async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until
         await watched.fake.person_writes("one")
         [told] = await watched.fake.wait_for(1)
         assert "operator has to" in told.text
-        assert "ANTHROPIC_API_KEY" in await flow.status()
+        assert "nanohost model check" in await flow.status()
         await watched.fake.person_writes("two")
         await watched.fake.wait_for(2)
         await rows(flow, "SELECT session_id FROM turn_failures", 0)
-        assert "ANTHROPIC_API_KEY" not in await flow.status()
+        assert "nanohost model check" not in await flow.status()
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")

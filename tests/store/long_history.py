@@ -80,7 +80,8 @@ _MANY = (
     FROM n""",
     f"""INSERT INTO message_turns (session_id, message_id, turn_id, began_at, ended_at, outcome, changed_at)
     SELECT 'sBig', 'i' || i, 't' || i, {_TIME}, iif(i > 99995, NULL, {_TIME}),
-        iif(i > 99995, NULL, 'completed'), {_TIME} FROM n""",
+        CASE WHEN i > 99995 THEN NULL WHEN i % 3 = 1 THEN 'failed' WHEN i % 3 = 2 THEN 'interrupted'
+            ELSE 'completed' END, {_TIME} FROM n""",
     f"""INSERT INTO turn_costs (session_id, turn_id, agent_group, ended_at, tokens_in, tokens_out, tokens_cached,
         cost_usd) SELECT 'sBig', 't' || i, 'main', {_TIME}, 1, 1, 1, 0.1 FROM n""",
     f"""INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)
