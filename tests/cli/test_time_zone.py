@@ -96,7 +96,7 @@ def test_it_is_asked_where_nobody_has_said(
         ("[agent]\n# mine\ntools = 'none'\n", "[agent]\n# mine\ntools = 'none'\n\n[host]\ntimezone = \"Asia/Tokyo\"\n"),
         (
             '[host]  # here\nruntime = "process"\n[agent]\n',
-            '[host]  # here\ntimezone = "Asia/Tokyo"\nruntime = "process"\n[agent]\n',
+            '[host]  # here\nruntime = "process"\ntimezone = "Asia/Tokyo"\n[agent]\n',
         ),
     ],
 )

@@ -14,10 +14,10 @@ from nanohost.channel_api import Condition
 from nanohost.channels.connections import Connections
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import discover
-from nanohost.commands.channel_file import add, as_toml
 from nanohost.commands.channel_setup import completed, given
 from nanohost.errors import ChannelLoadError, SettingsError, UsageError
 from nanohost.settings import channel_instances, load_settings
+from nanohost.settings_file import add, as_toml
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.simulated import find as find_simulator
 from nanohost.testing.simulated import serve
@@ -256,7 +256,7 @@ def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> 
     (tmp_path / "home").mkdir()
     link = tmp_path / "home" / "nanohost.toml"
     link.symlink_to(there)
-    add(tmp_path / "home", "pigeon", "work", {"token": "coo"})
+    add(tmp_path / "home", ("channels", "pigeon", "work"), {"token": "coo"})
     assert link.is_symlink()
     assert tomllib.loads(there.read_text())["channels"]["pigeon"]["work"] == {"token": "coo"}
     after = there.stat()
@@ -298,7 +298,7 @@ def test_what_is_of_no_use_beside_another_setting_is_not_asked_for() -> None:
 
 @pytest.mark.parametrize("value", ['a"b', "back\\slash", "ü 😀 \x7f\x01", "new\nline", True, 7])
 def test_what_is_written_is_what_is_read(value: object) -> None:
-    assert tomllib.loads(as_toml("channels.x", {"key": value})) == {"channels": {"x": {"key": value}}}
+    assert tomllib.loads(as_toml(("channels", "x"), {"key": value})) == {"channels": {"x": {"key": value}}}
 
 
 @pytest.mark.behaviour("OP-01")

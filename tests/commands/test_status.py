@@ -140,6 +140,20 @@ async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: O
     assert "All is well" not in shown
 
 
+async def test_what_happens_while_the_report_is_made_is_not_told_as_to_come(operator: Operator) -> None:
+    session = await a_session(operator)
+    now = operator.context.clock.now()
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
+            " VALUES (?, 'permanent', 'no', ?, ?, 1)",
+            (session, to_text(now), to_text(now + timedelta(seconds=0.4))),
+        )
+    shown = await running(operator).reads("status")
+    assert "0 s ago" in shown
+    assert "in 0 s" not in shown
+
+
 async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operator: Operator) -> None:
     session = await a_session(operator)
     now = to_text(operator.context.clock.now())

@@ -27,7 +27,7 @@ NEW = {"api_key": "file:secrets/model-key", "base_url": 'https://a.example/"x"'}
 def test_only_the_keys_that_are_set_change_and_all_else_stays(tmp_path: Path, before: str) -> None:
     file = tmp_path / "nanohost.toml"
     file.write_bytes(before.encode())
-    assert put(tmp_path, "agent", NEW) == file
+    assert put(tmp_path, ("agent",), NEW) == file
     was, now = tomllib.loads(before.removeprefix("\ufeff")), tomllib.loads(file.read_text())
     assert now == {**was, "agent": {**was.get("agent", {}), **NEW}}
     kept = [line for line in before.removeprefix("\ufeff").splitlines() if not line.startswith(("api_key", "base_url"))]
@@ -49,7 +49,7 @@ def test_a_file_that_is_written_in_another_way_is_left_alone_with_what_to_write(
     file = tmp_path / "nanohost.toml"
     file.write_text(before)
     with pytest.raises(UsageError, match="left as it is") as refused:
-        put(tmp_path, "agent", NEW)
+        put(tmp_path, ("agent",), NEW)
     assert 'below [agent] in it: api_key = "file:secrets/model-key"' in refused.value.hint
     assert file.read_text() == before
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from zoneinfo import available_timezones
 
-from nanohost.commands.channel_file import replace
+from nanohost import settings_file
 from nanohost.commands.show import harmless
-from nanohost.errors import NanohostError, UsageError
+from nanohost.errors import UsageError
 from nanohost.home import Holding, Home, HomeBusy, hold
 from nanohost.settings import FILE, machine_timezone
 
@@ -42,9 +42,9 @@ def settle(home: Home) -> None:
         return
     try:
         path = save(home.root, zone)
-    except (NanohostError, OSError) as error:  # read-only, or written in another way: it counts for this life
+    except UsageError as error:  # read-only, or written in another way: it counts for this life
         os.environ[VARIABLES[0]] = zone
-        _say(f"{error}; add it by hand: timezone = {zone!r} below [host]")
+        _say(f'{error}; add it by hand: timezone = "{zone}" below [host]')
         return
     _say(f"{zone} is in {path} now, below [host]; change it there.")
 
@@ -104,30 +104,8 @@ def _city(name: str) -> str:
 
 
 def save(root: Path, zone: str) -> Path:
-    """Add it to nanohost.toml. Raises UsageError where a person has to, and OSError."""
-    path = (root / FILE).resolve()
-    before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
-    lines = before.splitlines()
-    line = f'timezone = "{zone}"'
-    heads = [at for at, one in enumerate(lines) if one.partition("#")[0].strip() == "[host]"]
-    if heads:
-        lines.insert(heads[0] + 1, line)
-    else:
-        lines += [*([""] if lines else []), "[host]", line]
-    after = "\n".join(lines) + "\n"
-    wanted = tomllib.loads(before)
-    wanted["host"] = {**wanted.get("host", {}), "timezone": zone}
-    if not _says(after, wanted):
-        raise UsageError(f"{path} sets [host] in a way that no command can change safely", hint=f"edit it in {path}")
-    replace(path, after)
-    return path
-
-
-def _says(text: str, wanted: Mapping[str, object]) -> bool:
-    try:
-        return tomllib.loads(text) == wanted
-    except tomllib.TOMLDecodeError:
-        return False
+    """Add it to nanohost.toml. Raises UsageError where a person has to."""
+    return settings_file.put(root, ("host",), {"timezone": zone})
 
 
 def _is_held(home: Home) -> bool:

@@ -1,4 +1,4 @@
-"""A channel is set up: its settings are asked for and tried, before they are written (channel_file.py).
+"""A channel is set up: its settings are asked for and tried, before they are written (settings_file.py).
 
 Nothing is saved that does not work, unless the operator says so.
 """
@@ -20,8 +20,9 @@ from nanohost.channel_api import Channel, ChannelContext, ChannelError, Checks
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import Available, load
 from nanohost.errors import ChannelLoadError, UsageError
+from nanohost.settings import is_reference, is_secret
+from nanohost.settings_file import At, Table, forget_secret, keep_secret, secret_reference
 
-Table = Mapping[str, object]
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
 CANNOT_BE_TRIED = "it cannot be tried from here; nanohost status shows how it stands once the host runs"
@@ -34,6 +35,32 @@ def named(text: str) -> tuple[str, str]:
     if not name or not _INSTANCE.fullmatch(instance):
         raise UsageError(f"{text[:80]!r} names no channel", hint="like this: telegram, or telegram:work")
     return name, instance
+
+
+def place(name: str, instance: str) -> At:
+    """Where its table stands in nanohost.toml."""
+    return ("channels", name) if instance == "default" else ("channels", name, instance)
+
+
+def keep_secrets(home: Path, at: At, table: Table, settings: Sequence[Setting]) -> Table:
+    """The table with each secret in a file of its own, and in its place where that is. Raises UsageError."""
+    known = {setting.name: setting.secret for setting in settings}
+    kept = dict(table)
+    for key, value in table.items():
+        if isinstance(value, str) and value and known.get(key, is_secret(key)) and not is_reference(value):
+            kept[key] = keep_secret(home, _secret_name(at, key), value)
+    return kept
+
+
+def forget_secrets(home: Path, at: At, table: Table) -> None:
+    """Delete the files that `keep_secrets` made for this table; another's stay."""
+    for key, value in table.items():
+        if value == secret_reference(_secret_name(at, key)):
+            forget_secret(home, _secret_name(at, key))
+
+
+def _secret_name(at: At, key: str) -> str:
+    return ".".join([*at[1:], key])
 
 
 def given(text: str) -> dict[str, str]:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from nanohost import settings_file
 from nanohost.arguments import Arguments
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import Available, Catalogue, discover
-from nanohost.commands import channel_file, channel_setup
+from nanohost.commands import channel_setup
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext, OfflineContext
 from nanohost.commands.setup import TERMINAL
@@ -24,6 +25,7 @@ from nanohost.commands.show import Json
 from nanohost.errors import UsageError
 from nanohost.logs import scrubber
 from nanohost.settings import ENABLED, FILE, ChannelInstance, channel_instances, load_settings, resolved_channel
+from nanohost.settings_file import Table
 
 AT_THE_NEXT_START = "it counts from the host's next start: end nanohost run, and start it again"
 
@@ -149,20 +151,17 @@ async def _add(context: OfflineContext, arguments: Add) -> Json:
     }
 
 
-async def _tried(
-    context: OfflineContext, entry: Available, instance: str, table: channel_setup.Table, *, anyway: bool
-) -> str:
+async def _tried(context: OfflineContext, entry: Available, instance: str, table: Table, *, anyway: bool) -> str:
     """What the platform says. Raises ChannelLoadError with what is wrong."""
     known = resolved_channel(context.home.root, os.environ, entry.name, table)
     scrubber.learn(str(known[one.name]) for one in entry.settings if one.secret and one.name in known)
     return "it was not tried" if anyway else await channel_setup.tried(entry, instance, known, context.home.root)
 
 
-def _save(context: OfflineContext, entry: Available, instance: str, table: channel_setup.Table) -> Path:
-    root = context.home.root
-    channel_file.check_can_add(root, entry.name, instance, table)
-    kept = channel_file.keep_secrets(root, entry.name, instance, table, entry.settings)
-    return channel_file.add(root, entry.name, instance, kept)
+def _save(context: OfflineContext, entry: Available, instance: str, table: Table) -> Path:
+    root, at = context.home.root, channel_setup.place(entry.name, instance)
+    settings_file.check_can_add(root, at, table)
+    return settings_file.add(root, at, channel_setup.keep_secrets(root, at, table, entry.settings))
 
 
 async def _update(context: OfflineContext, arguments: Update) -> Json:
@@ -177,14 +176,11 @@ async def _update(context: OfflineContext, arguments: Update) -> Json:
     return {"channel": _full(before), "said": said, "saved": str(path), "next": AT_THE_NEXT_START}
 
 
-def _change(
-    context: OfflineContext, settings: Sequence[Setting], before: ChannelInstance, table: channel_setup.Table
-) -> Path:
-    root, whole = context.home.root, _with_state(table, enabled=before.enabled)
-    was = _with_state(before.settings, enabled=before.enabled)
-    channel_file.change(root, before.name, before.instance, was)  # whether it can be, before a secret is replaced
-    kept = channel_file.keep_secrets(root, before.name, before.instance, whole, settings)
-    return channel_file.change(root, before.name, before.instance, kept)
+def _change(context: OfflineContext, settings: Sequence[Setting], before: ChannelInstance, table: Table) -> Path:
+    root, at = context.home.root, channel_setup.place(before.name, before.instance)
+    was, whole = (_with_state(one, enabled=before.enabled) for one in (before.settings, table))
+    settings_file.change(root, at, was)  # whether it can be, before a secret is replaced
+    return settings_file.change(root, at, channel_setup.keep_secrets(root, at, whole, settings))
 
 
 async def _disable(context: OfflineContext, arguments: Check) -> Json:
@@ -203,14 +199,16 @@ async def _switch(context: OfflineContext, arguments: Check, *, enabled: bool) -
             hint=f"nanohost channels {'disable' if enabled else 'enable'} {arguments.name}",
         )
     table = _with_state(one.settings, enabled=enabled)
-    path = await asyncio.to_thread(channel_file.change, context.home.root, one.name, one.instance, table)
+    at = channel_setup.place(one.name, one.instance)
+    path = await asyncio.to_thread(settings_file.change, context.home.root, at, table)
     return {"channel": _full(one), "enabled": enabled, "saved": str(path), "next": AT_THE_NEXT_START}
 
 
 async def _remove(context: OfflineContext, arguments: Check) -> Json:
     one = _in_file(context, _set_up(context, arguments.name))
-    path = await asyncio.to_thread(channel_file.remove, context.home.root, one.name, one.instance)
-    await asyncio.to_thread(channel_file.forget_secrets, context.home.root, one.name, one.instance, one.settings)
+    at = channel_setup.place(one.name, one.instance)
+    path = await asyncio.to_thread(settings_file.remove, context.home.root, at)
+    await asyncio.to_thread(channel_setup.forget_secrets, context.home.root, at, one.settings)
     return {
         "removed": _full(one),
         "saved": str(path),
@@ -232,7 +230,7 @@ def _in_file(context: OfflineContext, one: ChannelInstance) -> ChannelInstance:
     )
 
 
-def _with_state(table: channel_setup.Table, *, enabled: bool) -> channel_setup.Table:
+def _with_state(table: Table, *, enabled: bool) -> Table:
     return dict(table) if enabled else {**table, ENABLED: False}
 
 

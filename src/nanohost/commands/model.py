@@ -59,7 +59,7 @@ async def _set(context: OfflineContext, arguments: Set) -> Json:
         values["api_key"] = await asyncio.to_thread(settings_file.keep_secret, home, KEY_FILE, key)
     elif arguments.key:
         values["api_key"] = arguments.key
-    saved = await asyncio.to_thread(settings_file.put, home, "agent", values)
+    saved = await asyncio.to_thread(settings_file.put, home, ("agent",), values)
     return {"said": said, "saved": str(saved), "next": _next(values)}
 
 

@@ -16,7 +16,6 @@ from nanohost.commands.resource import Resource
 from nanohost.errors import UsageError
 
 HELPERS = {
-    "channel_file",
     "channel_setup",
     "chat_names",
     "command",

@@ -429,7 +429,8 @@ def _ago(name: str, value: Json, now: datetime) -> Json:
         passed_s = (now - datetime.fromisoformat(value)).total_seconds()
     except ValueError:
         return value
-    return f"{_duration(passed_s)} ago" if passed_s >= 0 else f"in {_duration(-passed_s)}"
+    # What happened while the report was made is no thing of the future.
+    return f"{_duration(max(passed_s, 0))} ago" if passed_s > -1 else f"in {_duration(-passed_s)}"
 
 
 def _duration(seconds: Json) -> str:

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from nanohost.commands.channel_file import as_toml
 from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
+from nanohost.settings_file import as_toml
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import Shown, Simulator
 
@@ -64,7 +64,7 @@ class _Conversation:
     def begin(self) -> None:
         name = self._simulator.name
         self._say(f"A simulated {name}. Put this into nanohost.toml:\n")
-        self._say(as_toml(f"channels.{name}", self._simulator.settings()))
+        self._say(as_toml(("channels", name), self._simulator.settings()))
         self._say(f"nanohost run\nnanohost pair {name}  # and type its code here: it makes you the owner\n\n{HELP}\n")
         if self._simulator.kinds():
             self._say(HELP_KINDS + "\n")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanohost.commands.channel_file import as_toml
+from nanohost.settings_file import as_toml
 from nanohost.testing.simulated import find
 from nanohost.testing.simulator import ADA, BOB, Shown, Simulator
 from nanohost_protocol.crash_points import VARIABLE
@@ -42,7 +42,7 @@ class Host:
     def settle(self, platforms: Sequence[Simulator]) -> None:
         """Write the settings. The platforms serve: their addresses are known."""
         host = {"provider": "demo", "runtime": "process", "timezone": "UTC", "poll_interval_s": 0.2}
-        tables = [as_toml("host", host), *(as_toml(f"channels.{one.name}", one.settings()) for one in platforms)]
+        tables = [as_toml(("host",), host), *(as_toml(("channels", one.name), one.settings()) for one in platforms)]
         self._root.mkdir(parents=True, exist_ok=True)
         (self._root / "nanohost.toml").write_text("\n".join(tables).replace('"0.2"', "0.2"))
 
