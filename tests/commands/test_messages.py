@@ -258,7 +258,7 @@ async def test_what_the_host_answered_by_itself_is_one_of_the_steps(operator: Op
     await came(operator, "m1")
     place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
     async with operator.context.store.transaction() as tx:
-        await events.mark_for_host(tx, EventId(1))
+        await events.mark_settled(tx, EventId(1), events.FOR_HOST)
         said = await host_messages.say(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
     shown: Any = await operator.asks("messages get", id=1)
     assert (shown["status"], shown["why"], shown["next"]) == ("host", "", "")

@@ -19,7 +19,6 @@ from nanohost.testing.fake_channel import PERSON, FakeChannel
 from nanohost.testing.manual_clock import START
 from tests.flows.stage import Stage
 from tests.flows.test_messages import becomes
-from tests.flows.test_operator import types
 from tests.support.flow import Flow, Script
 
 Logs = Callable[..., io.StringIO]
@@ -125,7 +124,7 @@ async def many_things_happen(flow: Flow, fake: FakeChannel) -> None:
     fake.refuses = False
     await becomes(flow, "failed", id=1)
     [first, *_] = await flow.sessions()
-    await types(flow, "tasks create", session=first.id, prompt=SECRET, at="in 10m")
+    await flow.types("tasks create", session=first.id, prompt=SECRET, at="in 10m")
 
 
 async def _last(flow: Flow) -> int:

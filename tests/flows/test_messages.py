@@ -12,7 +12,6 @@ from nanohost.cli.main import build_parser
 from nanohost.model import UnknownSender
 from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
-from tests.flows.test_operator import types
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed
 
@@ -23,9 +22,9 @@ async def becomes(flow: Flow, status: str, *, id: int = 1) -> Any:
     """What is said of a message once this has become of it."""
     async with asyncio.timeout(HANG_S):
         while True:
-            found = {row["id"]: row for row in await types(flow, "messages list")}
+            found = {row["id"]: row for row in await flow.types("messages list")}
             if id in found and found[id]["status"] == status:
-                shown = await types(flow, "messages get", id)
+                shown = await flow.types("messages get", id)
                 if shown["next"]:
                     build_parser().parse_args(shlex.split(shown["next"])[1:])
                 return shown
@@ -103,7 +102,7 @@ async def test_an_answer_that_the_platform_refused_is_shown_with_what_sends_it_a
         shown = await becomes(flow, "undelivered")
         assert "refused" in shown["why"]
         watched.fake.refuses = False
-        await types(flow, *_typed(shown["next"]))
+        await flow.types(*_typed(shown["next"]))
         assert (await becomes(flow, "answered"))["next"] == ""
 
 
@@ -126,7 +125,7 @@ async def test_what_reached_no_agent_is_shown_with_the_reason_and_what_to_type(w
         assert denied["next"] == "nanohost members create fake:u1 --group main"
         ignored = await becomes(flow, "ignored", id=2)
         assert ignored["next"] == "nanohost wirings update 2 --engage always"
-        [by_chat] = await types(flow, "messages list", chat="strict")
+        [by_chat] = await flow.types("messages list", chat="strict")
         assert by_chat["id"] == 1
 
 
@@ -145,9 +144,9 @@ async def test_a_command_that_the_host_answers_by_itself_is_answered(watched: St
 async def test_a_message_that_waits_says_for_what(watched: Stage) -> None:
     async with watched.host(clean=False) as flow:
         await flow.wire()
-        await types(flow, "groups hold", "main", reason="not now")
+        await flow.types("groups hold", "main", reason="not now")
         await watched.fake.person_writes("hi")
         shown = await becomes(flow, "waiting")
         assert shown["why"].startswith("its agent has not begun with it; it is on hold")
-        await types(flow, "groups release", "main")
+        await flow.types("groups release", "main")
         await becomes(flow, "answered")

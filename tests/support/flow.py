@@ -41,7 +41,9 @@ class Flow:
     async def types(self, words: str, *parts: object, **arguments: object) -> Any:
         """What an operator gets for a command; the parts are its positional arguments."""
         command = find(words)
-        return await command.call(self._context(), dict(zip(command.positional, parts, strict=True)) | arguments)
+        return await command.call(
+            self._context(), dict(zip(command.positional[: len(parts)], parts, strict=True)) | arguments
+        )
 
     async def status(self) -> str:
         """What `nanohost status` shows."""
