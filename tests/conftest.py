@@ -2,12 +2,14 @@
 signals that they are sent, also where the tests run in the background of a shell, which lets its children ignore some.
 """
 
+import logging
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from nanohost.removal import remove
@@ -22,6 +24,18 @@ for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 settings.register_profile("nanohost", deadline=None)
 settings.load_profile("nanohost")
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_put_back() -> Iterator[None]:
+    """A test that sets up the process's logs, or runs a command that does, leaves nothing of that to the next."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if (root.handlers, root.level) != (handlers, level):
+        root.handlers = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
 
 
 @pytest.fixture

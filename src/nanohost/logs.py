@@ -96,6 +96,13 @@ class Repeats(logging.Filter):
         return True
 
 
+class OwnDebug(logging.Filter):
+    """At debug a library tells of each of its steps, such as two lines a statement of SQL: only our own are shown."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.INFO or isinstance(record.msg, dict)
+
+
 def _error_of(exc_info: object) -> BaseException | None:
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1]
@@ -136,6 +143,7 @@ def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, for
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(_formatter(form, before, colours=shows_colours(target, environ)))
+    handler.addFilter(OwnDebug())
     handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Refused, Sender
 from nanohost.logs import set_up_logs
@@ -37,19 +35,15 @@ SCRIPT: Script = [
 
 
 @pytest.fixture
-def logs() -> Iterator[Logs]:
-    """Sends all logs where a test can read them; the process's own logging is put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def logs() -> Logs:
+    """Sends all logs where a test can read them."""
 
     def begin(asked: str) -> io.StringIO:
         written = io.StringIO()
         set_up_logs({"NANOHOST_LOG": asked}, stream=written)
         return written
 
-    yield begin
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    return begin
 
 
 class Forgetful(FakeChannel):

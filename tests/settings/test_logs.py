@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import structlog
@@ -16,14 +16,11 @@ Lines = Callable[[], list[str]]
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
-    """The lines logged so far; the process's own logging is put back afterwards."""
-    root = logging.getLogger()
-    handlers, level, written = root.handlers[:], root.level, io.StringIO()
+def lines() -> Lines:
+    """The lines logged so far."""
+    written = io.StringIO()
     set_up_logs({}, stream=written)
-    yield lambda: written.getvalue().splitlines()
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    return lambda: written.getvalue().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +112,16 @@ def test_the_words_of_the_variable_choose_the_form_and_how_much_is_said(
     shown = written.getvalue()
     assert {level for level in ("debug", "info", "warning", "error") if f"at_{level}" in shown} == said
     assert all(line.startswith("{") is is_json for line in shown.splitlines())
+
+
+def test_at_debug_a_librarys_own_steps_are_left_out(lines: Lines) -> None:
+    written = io.StringIO()
+    set_up_logs({"NANOHOST_LOG": "json,debug"}, stream=written)
+    library = logging.getLogger("aiosqlite")
+    library.debug("executing %s", "SELECT 1")
+    library.info("connected")
+    structlog.get_logger().debug("ours")
+    assert [json.loads(line)["event"] for line in written.getvalue().splitlines()] == ["connected", "ours"]
 
 
 def test_what_a_caller_asks_for_counts_where_the_variable_says_nothing(lines: Lines) -> None:
