@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +65,9 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.lines())
 
-    def until(self, happened: Callable[[str], bool]) -> str:
+    def until(self, happened: Callable[[str], bool], *, limit_s: float = HANG_S) -> str:
         """Read until the screen is so; returns it."""
-        ends = time.monotonic() + HANG_S
+        ends = time.monotonic() + limit_s
         while not happened(self.text()):
             assert time.monotonic() < ends, f"never happened; the screen:\n{self.text()}"
             self._read(0.5)
@@ -99,8 +99,6 @@ class Terminal:
 @contextmanager
 def terminal(home: Path, *words: str, term: str = "xterm-256color", **environ: str) -> Iterator[Terminal]:
     """`nanohost` with these words in a terminal of its own."""
-    master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     settings = {
         "PATH": os.environ["PATH"],
         "TERM": term,
@@ -111,17 +109,29 @@ def terminal(home: Path, *words: str, term: str = "xterm-256color", **environ: s
         "NANOHOST_PROVIDER": "demo",
         "NANOHOST_DURABLE": "false",
     }
+    with in_terminal([sys.executable, "-m", "nanohost", *words], settings | environ) as begun:
+        yield begun
+
+
+@contextmanager
+def in_terminal(
+    command: Sequence[str], environ: Mapping[str, str], *, columns: int = COLUMNS, folder: Path | None = None
+) -> Iterator[Terminal]:
+    """Any program in a terminal of its own."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "nanohost", *words],
+        command,
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env=settings | environ,
+        env=environ,
+        cwd=folder,
         preexec_fn=_own_terminal,
     )
     os.close(slave)
     try:
-        yield Terminal(process, master)
+        yield Terminal(process, master, pyte.HistoryScreen(columns, LINES, history=2000))
     finally:
         os.close(master)  # its window is gone: it ends in order, and takes its containers along
         try:

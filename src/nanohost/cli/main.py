@@ -14,6 +14,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from nanohost import __version__
+from nanohost.cli.folding import print_folded
 from nanohost.cli.typed import add_home, add_registered
 from nanohost.errors import NanohostError, UsageError
 from nanohost.harmless import harmless
@@ -127,9 +128,9 @@ def _never_fail_at_a_character() -> None:
 
 def complain(error: NanohostError) -> None:
     """One line what happened, one line what to do or to type next."""
-    print(f"nanohost: {harmless(str(error))}", file=sys.stderr)
+    print_folded(f"nanohost: {harmless(str(error))}", sys.stderr)
     if error.hint:
-        print(f"  {harmless(error.advice)}", file=sys.stderr)
+        print_folded(f"  {harmless(error.advice)}", sys.stderr)
 
 
 def build_parser(typed: Collection[str] | None = None) -> argparse.ArgumentParser:

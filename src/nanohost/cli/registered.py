@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from nanohost.cli.ending import Ending
+from nanohost.cli.folding import print_folded
 from nanohost.clock import SystemClock
 from nanohost.commands.command import Command, Following
 from nanohost.commands.context import CommandContext, OfflineContext
@@ -38,7 +39,10 @@ def perform_typed(
     command = load(module, words)
 
     def say(result: Any) -> None:
-        print(json_text(result) if as_json else command.render(result), flush=True)
+        if as_json:
+            print(json_text(result), flush=True)
+        else:
+            print_folded(command.render(result))
 
     with Ending() as ending:
         if command.following is not None and follow:

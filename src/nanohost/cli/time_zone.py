@@ -16,6 +16,7 @@ from pathlib import Path
 from zoneinfo import available_timezones
 
 from nanohost import settings_file
+from nanohost.cli.folding import print_folded
 from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
 from nanohost.home import Holding, Home, HomeBusy, hold
@@ -28,8 +29,9 @@ WAIT_S = 60.0
 """For an answer: after it a start that happens to have a terminal goes on."""
 MOST_TRIES = 3
 QUESTION = (
-    "This machine's clock is in UTC. Which time zone are you in? Reminders and all times that are shown go by it.\n"
-    "Type a city or a name, such as Berlin or America/New_York; Enter keeps UTC."
+    "This machine's clock is in UTC. Which time zone are you in?\n"
+    "Reminders and all times that are shown go by it. Type a city or a name, such as\n"
+    "Berlin or America/New_York; Enter keeps UTC."
 )
 
 
@@ -129,4 +131,4 @@ def _typed(prompt: str) -> str | None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print_folded(text)

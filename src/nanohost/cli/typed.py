@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Collection
 
 from nanohost.cli.catalogue import by_noun, read_catalogue
+from nanohost.cli.folding import print_folded
 from nanohost.install_root import CONTROL_SOCKET
 
 TYPE_CHECKING = False
@@ -112,7 +113,10 @@ def _perform(entry: Entry, options: argparse.Namespace, root: str) -> int:
         except NobodyThere:
             pass
         else:
-            print(text, flush=True)
+            if options.as_json:
+                print(text, flush=True)
+            else:
+                print_folded(text)
             return 1 if failed else 0
     from nanohost.cli.registered import perform_typed
     from nanohost.home import home_at
