@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from nanohost.home import HomeBusy
+from nanohost.keeper.space import space_of
 from nanohost.mailbox import queries
 from nanohost.runtimes.port import Container
 from tests.flows.stage import Stage
 from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
 from tests.support.invariants import claimed, until
+from tests.support.small_disk import small_disk
 
 SLOW = [{"match": "slow", "actions": [{"sleep_s": 0.6}, {"answer": "done with {text}"}]}]
 
@@ -51,6 +54,26 @@ async def test_a_container_outlives_its_host_and_goes_on_with_the_next(stage: St
     assert turns is not None
     assert {turn.attempt for turn in turns} == {1}
     assert flow.texts() == ["echo: one", "echo: two"]
+
+
+@pytest.mark.behaviour("SE-06")
+async def test_who_fills_the_disk_in_the_first_seconds_of_a_host_is_named(tmp_path: Path) -> None:
+    """What an adopted container writes at once is known from what was there before."""
+    with small_disk(tmp_path / "home", 40):
+        stage = Stage(tmp_path / "home")
+        async with stage.host(keep_containers=True) as flow:
+            await flow.wire()
+            await stage.fake.person_writes("one")
+            await stage.fake.wait_for(1)
+        async with stage.host() as flow:
+            hoard = flow.home.groups / "main" / "hoard"
+            hoard.write_bytes(b"\1" * (space_of(flow.home.root).free - 2**20))
+            await until(lambda: any(short.grew for short in flow.host.disk.shorts()))
+            [short] = flow.host.disk.shorts()
+            assert short.grew.startswith("the workspace folder of the agent main grew by")
+            hoard.unlink()
+            await until(lambda: not flow.host.disk.short)
+        await stage.clear()
 
 
 @pytest.mark.behaviour("SE-03")
