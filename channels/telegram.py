@@ -705,11 +705,13 @@ class TelegramChannel:
             raise told from None  # the chain would carry the address, and with it the token
 
     def _words(self, error: Exception) -> str:
-        said = str(error) or type(error).__name__
+        said = str(error).partition(_NOISE)[0].rstrip(": ") or type(error).__name__
         return said.replace(self._settings.token.get_secret_value(), "…")[:_WORDS]
 
 
 _BAD_TOKEN = "Telegram does not accept the bot's token: ask @BotFather for it (/token) and set it again"  # noqa: S105
+_NOISE = ". Parsing the server response "
+"""Of the library, before the whole page that a proxy wrote in the place of an answer."""
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _NO_THREAD = ("thread not found", "topic_closed", "topic_deleted")
 """How Telegram says that a topic takes no messages: it was deleted, or closed and the bot may not write there."""

@@ -232,8 +232,9 @@ async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon
         await pigeon.asks("channels add", name="pigeon", settings="token=wrong")
     assert not written(pigeon).exists()
     await pigeon.asks("channels add", name="pigeon", settings="token=wrong", anyway=True)
-    with pytest.raises(ChannelLoadError, match="the loft does not know this token"):
+    with pytest.raises(ChannelLoadError, match="the loft does not know this token") as refused:
         await pigeon.asks("channels check", name="pigeon")
+    assert refused.value.hint == "nanohost channels update pigeon"
 
 
 @pytest.mark.behaviour("OP-05")

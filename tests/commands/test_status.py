@@ -283,6 +283,38 @@ async def test_a_channel_that_is_not_connected_is_wrong(operator: Operator) -> N
     assert "All is well" not in shown
 
 
+@pytest.mark.parametrize(
+    ("name", "state", "advice"),
+    [
+        ("default", "restarting", "nanohost channels check telegram; mend it, then nanohost run again"),
+        ("default", "auth_failed", "nanohost channels update telegram, then nanohost run again"),
+        ("work", "auth_failed", "nanohost channels update telegram:work, then nanohost run again"),
+    ],
+)
+async def test_what_to_type_about_a_channel_is_the_command_that_mends_it(
+    operator: Operator, name: str, state: str, advice: str
+) -> None:
+    down: Json = [{"name": "telegram", "instance": name, "state": state, "detail": "it is so"}]
+    assert f"   \N{RIGHTWARDS ARROW} {advice}\n" in await running(operator, channels=down).reads("status")
+
+
+@pytest.mark.parametrize(("reason", "is_well"), [(None, True), ("failing: 503", False), ("auth: wrong token", False)])
+async def test_all_is_not_well_while_a_message_cannot_be_sent(
+    operator: Operator, reason: str | None, is_well: bool
+) -> None:
+    session = await a_session(operator)
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO deliveries (session_id, seq, out_id, kind, channel_type, instance, platform_id, content,"
+            " status, reason, created_at, changed_at)"
+            " VALUES (?, 1, 'o', 'chat', 'telegram', 'default', 'c', '{}', 'pending', ?, ?, ?)",
+            (session, reason, *[to_text(operator.context.clock.now())] * 2),
+        )
+    shown = await running(operator).reads("status")
+    assert "Waiting to be sent" in shown
+    assert ("All is well." in shown) is is_well
+
+
 async def test_a_disk_that_is_nearly_full_is_told(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "LOW_DISK_BYTES", 2**63)
     shown = await running(operator).reads("status")

@@ -156,8 +156,9 @@ def make(entry: Available, instance: str, settings: Table, home: Path, runtime_d
         raise ChannelLoadError(f"channel {entry.name}: {error}", hint=hint) from error
 
 
-async def tried(entry: Available, instance: str, settings: Table, home: Path) -> str:
-    """What the platform says to these settings. Raises ChannelLoadError with what is wrong."""
+async def tried(entry: Available, instance: str, settings: Table, home: Path, *, hint: str = "") -> str:
+    """What the platform says to these settings. Raises ChannelLoadError with what is wrong, and with `hint`, if not
+    with the page about it."""
     with tempfile.TemporaryDirectory(prefix="nanohost-check-") as folder:
         channel = make(entry, instance, settings, home, Path(folder))
         if not isinstance(channel, Checks):
@@ -166,7 +167,7 @@ async def tried(entry: Available, instance: str, settings: Table, home: Path) ->
             return await channel.check()
         except ChannelError as error:
             raise ChannelLoadError(
-                f"channel {entry.name}: {error}", hint=f"docs/channels/{entry.name}.md says how to set it up"
+                f"channel {entry.name}: {error}", hint=hint or f"docs/channels/{entry.name}.md says how to set it up"
             ) from error
 
 

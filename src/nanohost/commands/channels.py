@@ -106,7 +106,8 @@ async def _check(context: OfflineContext, arguments: Check) -> Json:
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
     one = _set_up(context, arguments.name)
     table = resolved_channel(context.home.root, os.environ, name, one.settings)
-    said = await channel_setup.tried(entry, instance, table, context.home.root)
+    mends = f"nanohost channels update {arguments.name}"
+    said = await channel_setup.tried(entry, instance, table, context.home.root, hint=mends)
     doubt = channel_setup.misspelt(entry.settings, table)
     said = f"{said} But {doubt}" if doubt else said
     if not one.enabled:

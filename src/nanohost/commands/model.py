@@ -67,8 +67,8 @@ def _next(values: Mapping[str, str]) -> str:
     """What is left to do. A variable of our own goes before what the file says."""
     over = [name for key in values if (name := f"{PREFIX}AGENT_{key.upper()}") in os.environ]
     if over:
-        return f"unset {' '.join(over)}, which goes before the file; then nanohost run"
-    return "nanohost run: a host that runs has what it was started with"
+        return f"unset {' '.join(over)}, which goes before the file; then nanohost chat, or nanohost run"
+    return "nanohost chat, or nanohost run; a host that runs already is to be started again"
 
 
 async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, bool]:

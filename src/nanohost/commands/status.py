@@ -49,8 +49,11 @@ class Section:
 
 
 STARTS = "its container is about to start"
-CONNECTED = "connected"
-"""The state of a channel that is in order: others have a section of their own."""
+CONNECTED, AUTH_FAILED = "connected", "auth_failed"
+"""The states of a channel that is in order, and of one whose secret is refused. What is not in order has a section of
+its own."""
+IN_TURN = "in turn"
+"""Of messages that wait to be sent: nothing is in their way but those before them."""
 WIDEST_REASON = 1000
 """What is to be done about it stands at its end, often with a path."""
 
@@ -62,11 +65,7 @@ SECTIONS = (
         "what grows on is held: remove what should not be there, or raise [host] {setting} and start nanohost again",
     ),
     Section("files_exposed", "Files that others on this machine can read", "{do}"),
-    Section(
-        "channels_failed",
-        "Channels that are not connected",
-        "nanohost channels check {name}:{instance}; mend it, then nanohost run",
-    ),
+    Section("channels_failed", "Channels that are not connected", "{do}"),
     Section(
         "holds",
         "On hold: nothing is started, messages wait",
@@ -351,7 +350,7 @@ def _lines(result: Mapping[str, Json]) -> Iterator[str]:
     shown = [section for section in SECTIONS if _rows(found.get(section.key))]
     for section in shown:
         yield from _section(section, _rows(found[section.key]), now)
-    if not any(section.is_wrong for section in shown):
+    if not any(_says_that_it_is_wrong(section, _rows(found[section.key])) for section in shown):
         yield ""
         running = "Nothing is wrong but that it is paused." if result.get("paused") else "All is well."
         yield running if host else "Nothing is wrong with the data."
@@ -392,7 +391,7 @@ def _idle(state: Json) -> Json:
 
 def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
     """What is wrong with the running host, as sections."""
-    failed = [row for row in _rows(host["channels"]) if row["state"] != CONNECTED]
+    failed = [{**row, "do": _about_channel(row)} for row in _rows(host["channels"]) if row["state"] != CONNECTED]
     return {
         "channels_failed": failed,
         "services_in_trouble": host["services_in_trouble"],
@@ -402,6 +401,19 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
         "folders_large": host.get("folders_large", []),
         "model_wrong": host.get("model_wrong", []),
     }
+
+
+def _about_channel(row: Mapping[str, Json]) -> str:
+    named = str(row["name"]) if row["instance"] == "default" else f"{row['name']}:{row['instance']}"
+    if row["state"] == AUTH_FAILED:
+        return f"nanohost channels update {named}, then nanohost run again"
+    return f"nanohost channels check {named}; mend it, then nanohost run again"
+
+
+def _says_that_it_is_wrong(section: Section, rows: Rows) -> bool:
+    """Also of what only waits, where that cannot be sent as things stand."""
+    cannot_be_sent = section.key == "deliveries_waiting" and any(row["reason"] != IN_TURN for row in rows)
+    return section.is_wrong or cannot_be_sent
 
 
 def _section(section: Section, rows: Rows, now: datetime) -> Iterator[str]:

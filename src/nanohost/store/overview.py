@@ -33,8 +33,8 @@ SELECT session_id AS session, reason, count(*) AS messages FROM routes
 WHERE outcome = 'waiting' GROUP BY session_id, reason ORDER BY messages DESC LIMIT 20
 """
 DELIVERIES_WAITING = """
-SELECT channel_type || ':' || instance AS channel, coalesce(reason, 'in turn') AS reason, count(*) AS messages
-FROM deliveries WHERE status IN ('pending', 'sending') GROUP BY 1, 2 ORDER BY messages DESC LIMIT 20
+SELECT channel_type || ':' || instance AS channel, count(*) AS messages, coalesce(reason, 'in turn') AS reason
+FROM deliveries WHERE status IN ('pending', 'sending') GROUP BY 1, 3 ORDER BY messages DESC LIMIT 20
 """
 # What waits for a platform that takes nothing, and since when: by the message that waits longest of those for which it
 # was out of order when they were last tried. What that met before an operator had it sent again is over. The reason

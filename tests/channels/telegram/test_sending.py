@@ -182,6 +182,19 @@ async def test_telegram_takes_twenty_messages_and_edits_a_minute_in_a_group_as_d
     assert telegram.screen(GROUP)[0].edits == A_MINUTE_IN_A_GROUP - 1
 
 
+@pytest.mark.behaviour("DL-05", "OP-05")
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.HANG])
+async def test_what_went_wrong_is_said_in_words_of_one_line_without_what_a_proxy_wrote(
+    telegram: TelegramSimulator, channel: TelegramChannel, fault: Fault
+) -> None:
+    telegram.faults.lasting = fault
+    with pytest.raises(ChannelError) as error:
+        await say(channel, "hi")
+    said = str(error.value)
+    assert not any(noise in said for noise in ("Parsing the server", "<html", "b'", "\n")), said
+    assert not said.endswith((":", " ")), said
+
+
 @pytest.mark.behaviour("DL-05")
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.HANG])
 async def test_no_error_of_any_call_shows_the_token(

@@ -26,7 +26,7 @@ NAME = "chat"
 CONNECT = "Connect to "
 NEW = "Make a new agent"
 REFUSE = "Refuse"
-REFUSED = "somebody with a say refused the chat"
+REFUSED = "an owner or admin refused the chat"
 GONE = "the chat is not known any more"
 MOST_BUTTONS = 5
 """Agents that have a button; others are typed."""
@@ -57,7 +57,7 @@ async def _approve(decided: Decided) -> str:
         await decided.record("members.create", joins, group=agent.folder)
     decided.aftermath.chats.extend(await events.release(decided.tx, decided.approval.id))
     when = "whenever somebody mentions it" if chat.is_group else "all that is written there"
-    return f"{agent.folder} answers in {_where(decided.approval)}, {when}."
+    return f"the agent {agent.folder} answers in {_where(decided.approval)}, {when}."
 
 
 async def _connect(decided: Decided, chat: MessagingGroup, agent: AgentGroup) -> None:

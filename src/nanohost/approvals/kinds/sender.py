@@ -30,7 +30,7 @@ from nanohost.store.rules import RuleEffect
 NAME = SENDER
 LET_IN = "Let them in"
 REFUSE = "Refuse"
-REFUSED = "somebody with a say refused the sender"
+REFUSED = "an owner or admin refused the sender"
 
 
 async def _approve(decided: Decided) -> str:
