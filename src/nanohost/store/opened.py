@@ -23,8 +23,11 @@ async def opened_store(home: Home, *, durable: bool = True) -> AsyncIterator[Sto
     await asyncio.to_thread(home.prepare)
     await asyncio.to_thread(_refuse_to_begin_anew, home)
     migrations = read_sets(home.migration_folders)
+    is_new = not await asyncio.to_thread(home.database.exists)
     applied = await asyncio.to_thread(migrate, home.database, migrations, backups=home.backups)
-    for migration in applied:
+    if is_new:
+        _log.info("database_made", path=str(home.database), migrations=len(applied))
+    for migration in applied if not is_new else ():
         _log.info("migration_applied", set=migration.set_name, name=migration.name)
     async with open_store(home.database, durable=durable) as store:
         yield store
