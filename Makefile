@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 HOST := $(VENV)/.host
 PROJECT := -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: help setup host chat demo-channels demo-approvals test check docs crash image bench clean
+.PHONY: help setup host chat demo-channels demo-approvals test check docs transcripts crash image bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ check: setup ## lint, types, layers
 docs: setup ## write the parts of docs/ that are made of the code and of what the tests see
 	$(BIN)/python scripts/reference
 	$(BIN)/python -m tests.pages
+
+transcripts: setup ## play a first hour and a night, three minutes, and write what is seen into docs/
+	$(BIN)/python scripts/transcripts --write
 
 crash: setup ## kill hosts and containers at every point, print one table, write crash.json
 	$(BIN)/python -m tests.crash

@@ -35,8 +35,13 @@ class Block:
 
     def write(self) -> None:
         """Put in what it should have."""
+        self._taken_apart()  # raises before anything is made
+        self.put(self.made())
+
+    def put(self, text: str) -> None:
+        """Put in this."""
         before, _, after = self._taken_apart()
-        self.page.write_text(before + self.made() + after, encoding="utf-8")
+        self.page.write_text(before + text + after, encoding="utf-8")
 
     def _taken_apart(self) -> tuple[str, str, str]:
         text = self.page.read_text(encoding="utf-8") if self.page.exists() else ""

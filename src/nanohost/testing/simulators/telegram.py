@@ -429,7 +429,8 @@ class TelegramSimulator(Simulator):
         if chat in self._groups:
             forum = {"is_forum": True} if chat in self._forums else {}
             return {"id": number, "type": "supergroup", "title": f"Group {chat}", **forum}
-        return {"id": number, "type": "private", "first_name": "Somebody"}
+        name = next((one.name for one in self._people.values() if one.id == chat), "Somebody")
+        return {"id": number, "type": "private", "first_name": name}
 
     def _content(self, text: str, file: tuple[str, bytes] | None) -> Json:
         entities = _entities(text)

@@ -1,0 +1,23 @@
+"""The first hour in docs/tutorial.md is what people see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.bubblewrap import BubblewrapRuntime
+from tests.story.first_hour import HASTY, FirstHour
+from tests.story.pages import FIRST_HOUR
+from tests.support.need import missing
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.behaviour("OP-20", "GW-08", "AC-01")
+def test_the_first_hour_in_the_tutorial_is_what_is_seen(tmp_path: Path) -> None:
+    try:
+        BubblewrapRuntime(install="first-hour").check()
+    except RuntimeUnavailable as error:
+        missing("BUBBLEWRAP", str(error))
+    assert FirstHour(tmp_path, HASTY).play() == FIRST_HOUR.stands(), "run make transcripts"

@@ -1,0 +1,23 @@
+"""The night in docs/how-to/when-status-shows.md is what an operator sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.bubblewrap import BubblewrapRuntime
+from tests.story.night import Night
+from tests.story.pages import NIGHT
+from tests.support.need import missing
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.behaviour("OP-01", "SE-06", "SE-09")
+def test_the_night_in_the_documentation_is_what_an_operator_sees(tmp_path: Path) -> None:
+    try:
+        BubblewrapRuntime(install="night").check()
+    except RuntimeUnavailable as error:
+        missing("BUBBLEWRAP", str(error))
+    assert Night(tmp_path).play() == NIGHT.stands(), "run make transcripts"

@@ -1,0 +1,59 @@
+"""What scripts/transcripts does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.bubblewrap import BubblewrapRuntime
+from tests.pages import Block
+from tests.story.clone import clone
+from tests.story.first_hour import REAL, FirstHour
+from tests.story.night import Night
+from tests.story.pages import A_CLONE, FIRST_HOUR, NIGHT
+
+STORIES = ("first-hour", "night")
+
+
+def main(typed: Sequence[str] | None = None) -> int:
+    """0 if all went as it should."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/transcripts", description="What is seen in a first hour and a night."
+    )
+    parser.add_argument("story", nargs="*", choices=[*STORIES, []], help="which of them (default: both)")
+    parser.add_argument("--write", action="store_true", help="write it into the documentation, too")
+    options = parser.parse_args(typed)
+    try:
+        BubblewrapRuntime(install="transcripts").check()
+        for story in options.story or STORIES:
+            with tempfile.TemporaryDirectory(prefix="nanohost-") as folder:
+                _show(_played(story, Path(folder)), write=options.write)
+    except (RuntimeUnavailable, AssertionError, TimeoutError, pytest.skip.Exception) as error:
+        sys.stderr.write(f"transcripts: {error}\n")
+        return 1
+    return 0
+
+
+def _played(story: str, folder: Path) -> Sequence[tuple[Block, str]]:
+    if story == "night":
+        return [(NIGHT, Night(folder).play())]
+    for name in ("clone", "ada"):  # not one in the other: Claude's own program is beside this checkout alone
+        (folder / name).mkdir()
+    return [(A_CLONE, clone(folder / "clone")), (FIRST_HOUR, FirstHour(folder / "ada", REAL).play())]
+
+
+def _show(played: Sequence[tuple[Block, str]], *, write: bool) -> None:
+    for block, text in played:
+        sys.stdout.write(f"{text}\n\n")
+        if write:
+            block.put(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

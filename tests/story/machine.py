@@ -1,0 +1,109 @@
+"""The machine of a story: a home, commands as they are typed in a terminal, and a host that runs in another one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nanohost.testing.limits import HANG_S
+from tests.cli.terminal import Terminal, in_terminal
+
+COLUMNS, WIDE = 100, 400
+RUNTIME = "bubblewrap"
+"""What there is everywhere, in seconds. What is seen does not depend on it, but for the line that names it."""
+
+
+@dataclass
+class Machine:
+    """`root`: whoever's home directory it is; nanohost is a checkout in it."""
+
+    root: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.root / "nanohost"
+
+    @contextmanager
+    def terminal(self, *words: str, columns: int = WIDE) -> Iterator[Terminal]:
+        """`nanohost` with these words; in a wide one, since what stands there is folded later, without paths in it that
+        are longer or shorter than those that are shown."""
+        with in_terminal([*_program(), *words], self._environment(), columns=columns, folder=self.home) as begun:
+            yield begun
+
+    def types(self, *words: str) -> str:
+        """What is on the screen when the command has ended."""
+        with self.terminal(*words) as terminal:
+            terminal.ends()
+            return terminal.text()
+
+    def until(self, shown: Sequence[str], *words: str, but: Sequence[str] = ()) -> str:
+        """The same, typed again and again until all this is shown, and nothing of what is excepted."""
+        ends = time.monotonic() + HANG_S
+        while not _fits(screen := self.types(*words), shown, but):
+            assert time.monotonic() < ends, f"{shown}, not {but}: nanohost {' '.join(words)} says:\n{screen}"
+        return screen
+
+    @contextmanager
+    def host(self) -> Iterator[subprocess.Popen[str]]:
+        """`nanohost run`, ready, in another terminal; ended by Ctrl-C."""
+        environ = self._environment() | {"NANOHOST_LOG": "json"}
+        with subprocess.Popen(
+            [*_program(), "run"],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=environ,
+            cwd=self.home,
+        ) as process:
+            ready = threading.Event()
+            reader = threading.Thread(target=self._read, args=(process, ready), name="log")
+            reader.start()
+            try:
+                assert ready.wait(HANG_S), "the host is not ready"
+                yield process
+            finally:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(HANG_S)
+                finally:
+                    process.kill()
+                    reader.join()
+
+    def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
+        assert process.stderr is not None
+        with (self.root / "host.log").open("a", encoding="utf-8") as log:
+            for line in process.stderr:
+                log.write(line)
+                log.flush()
+                if '"host_ready"' in line:
+                    ready.set()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.root),
+            "TERM": "xterm-256color",
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "NANOHOST_HOME": str(self.home),
+            "NANOHOST_RUNTIME": RUNTIME,
+            "NANOHOST_DURABLE": "false",
+            **self.environ,
+        }
+
+
+def _fits(screen: str, shown: Sequence[str], but: Sequence[str]) -> bool:
+    return all(one in screen for one in shown) and not any(one in screen for one in but)
+
+
+def _program() -> list[str]:
+    return [sys.executable, "-m", "nanohost"]

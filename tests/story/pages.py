@@ -1,0 +1,17 @@
+"""Where the transcripts stand."""
+
+from __future__ import annotations
+
+from tests.pages import Block
+from tests.support.cases import ROOT
+
+
+def _played() -> str:
+    raise NotImplementedError("a transcript is played by scripts/transcripts")
+
+
+_TUTORIAL = ROOT / "docs" / "tutorial.md"
+A_CLONE = Block(page=_TUTORIAL, made=_played, about="a clone")
+"""Played by the script alone, since it installs all that there is."""
+FIRST_HOUR = Block(page=_TUTORIAL, made=_played, about="a first hour")
+NIGHT = Block(page=ROOT / "docs" / "how-to" / "when-status-shows.md", made=_played, about="a night")

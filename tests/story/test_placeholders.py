@@ -1,0 +1,44 @@
+"""What differs from one play to the next is written as what does not, and tables keep their columns."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.story.placeholders import Placeholders
+
+CASES = {
+    "(pid 71, docker)": "(pid 4711, docker)",
+    "type /approve y6eeua new or /deny y6eeua why.": "type /approve k3f7qd new or /deny k3f7qd why.",
+    "May Eve talk? (y6eeua)": "May Eve talk? (k3f7qd)",
+    "S5C3-9T4Y is the code": "K7QD-3MXF is the code",
+    "Approved by Ada, 17:03: bob": "Approved by Ada, 09:00: bob",
+    "Until: Thu 03 Dec 2026, 16:56 (Europe/Berlin)": "Until: Mon 05 Jan 2026, 09:00 (Europe/Berlin)",
+    "at 2026-11-30T15:56:05+00:00, or 2026-11-30T16:56:05+02:00": (
+        "at 2026-01-05T08:00:00+00:00, or 2026-01-05T09:00:00+01:00"
+    ),
+    "refused on 2026-11-30": "refused on 2026-01-05",
+    "\N{BRAILLE PATTERN DOTS-1234} working, 4 s \N{MIDDLE DOT} Bash, 3 s": (
+        "\N{BRAILLE PATTERN DOTS-1456} working, 19 s \N{MIDDLE DOT} Bash, 18 s"
+    ),
+    "agent groups: 1   wirings: 2": "agent groups: 1   wirings: 2",
+    "id   since  why\na    5 s    x\nbbb  -      y": "id   since  why\na    5 s    x\nbbb  -      y",
+    "  due        name\n  12 min ago  a": "  due     name\n  in 8 s  a",
+    "1 MiB are free, it took 998 MiB": "34 MiB are free, it took 1,047 MiB",
+    "a\n\u2588 \u2584\n\u2580 \u2588\nb": "a\n(a QR code of the link)\nb",
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_what_differs_is_written_as_what_does_not(text: str) -> None:
+    assert Placeholders({}).put_in(text) == CASES[text]
+
+
+def test_a_session_keeps_its_name_and_another_has_another() -> None:
+    one, two = "s" + "a" * 16, "s" + "b" * 16
+    first, again, second = Placeholders({}).put_in(f"{one} {one} {two}").split()
+    assert first == again != second
+    assert len(first) == len(one)
+
+
+def test_what_only_this_play_knows_is_replaced_first() -> None:
+    assert Placeholders({"/tmp/x1/12:30": "/home/ada"}).put_in("in /tmp/x1/12:30/nanohost") == "in /home/ada/nanohost"
