@@ -1354,7 +1354,7 @@ def _bolt(web: AsyncWebClient, me: _Me, listener: Callable[[Mapping[str, object]
         client=web,
         authorize=authorize,
         logger=_quiet,
-        name="nanohost",
+        name=_quiet.name,  # the name of loggers that it sets to the level of that one; with "nanohost" all of ours
         process_before_response=True,
         ignoring_self_events_enabled=False,
         ssl_check_enabled=False,

@@ -15,6 +15,7 @@ from nanohost.logs import set_up_logs
 from nanohost.model import UnknownSender
 from nanohost.testing.fake_channel import PERSON, FakeChannel
 from nanohost.testing.manual_clock import START
+from tests.channels.everywhere import Everywhere, hosted
 from tests.flows.stage import Stage
 from tests.flows.test_messages import becomes
 from tests.support.flow import Flow, Script
@@ -140,3 +141,14 @@ async def test_what_people_write_is_in_the_log_at_debug_alone(tmp_path: Path, lo
     assert {json.loads(line)["level"] for line in told} <= {"debug"}
     events = {line["event"] for line in said(written)}
     assert events >= {"message_received", "message_routed", "turn_failed", "not_delivered", "attachment_not_fetched"}
+
+
+@pytest.mark.behaviour("OP-09")
+async def test_the_log_says_the_same_while_every_platform_is_connected(tmp_path: Path, logs: Logs) -> None:
+    """Their libraries set up loggers of their own."""
+    written, world = logs("json"), Everywhere()
+    async with hosted(tmp_path, world):
+        await world.say("hello")
+        await world.until_read("echo: hello")
+    told = {(line["event"], line.get("channel")) for line in said(written)}
+    assert told >= {("message_received", name) for name in world.platforms}
