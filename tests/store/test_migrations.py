@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -191,14 +192,134 @@ def test_the_same_migration_in_two_folders_is_refused(tmp_path: Path) -> None:
         read_sets([tmp_path / "one", tmp_path / "two"])
 
 
-@pytest.mark.parametrize("name", ["1_a.sql", "0001.sql", "0001_A.sql", "0001-a.sql", "notes.sql"])
+@pytest.mark.parametrize(
+    "name",
+    ["1_a.sql", "0001.sql", "0001_A.sql", "0001-a.sql", "notes.sql", "20261201_a.sql", "20261301T250000_a.sql"],
+)
 def test_a_name_that_gives_no_order_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path, f"core/{name}")
     with pytest.raises(StoreError, match="not a migration's name"):
         read_sets([tmp_path])
 
 
+# --- migrations of different branches
+
+
+def test_two_branches_that_name_a_migration_in_the_same_second_both_have_theirs_applied(
+    tmp_path: Path, database: Path, backups: Path
+) -> None:
+    write(tmp_path / "sets", "core/0001_one.sql", ONE.sql)
+    write(tmp_path / "sets", "core/20261201T090000_add_colour.sql", "ALTER TABLE one ADD COLUMN colour TEXT;")
+    migrate(database, read_sets([tmp_path / "sets"]), backups=backups)
+    write(tmp_path / "sets", "core/20261201T090000_add_age.sql", "ALTER TABLE one ADD COLUMN age INTEGER;")
+    [applied] = migrate(database, read_sets([tmp_path / "sets"]), backups=backups)
+    assert applied.name == "20261201T090000_add_age"
+    assert columns(database)["one"] == {"x", "colour", "age"}
+
+
+def test_a_migration_comes_after_the_one_it_names_whatever_their_numbers_and_sets(tmp_path: Path) -> None:
+    """Both took the next number, and one needs what the other makes: their names alone would put it first."""
+    write(tmp_path, "core/0001_people.sql")
+    write(tmp_path, "core/0002_add_age.sql", "-- Ages of pets.\n-- after: core/0002_pets, zoo/20260101T000000_cages\n")
+    write(tmp_path, "core/0002_pets.sql")
+    write(tmp_path, "core/0003_last.sql")
+    write(tmp_path, "zoo/20260101T000000_cages.sql")
+    found = [f"{each.set_name}/{each.name}" for each in read_sets([tmp_path])]
+    assert found == [
+        "core/0001_people",
+        "core/0002_pets",
+        "zoo/20260101T000000_cages",
+        "core/0002_add_age",
+        "core/0003_last",
+    ]
+
+
+def test_times_give_the_order_where_nothing_is_named_and_come_after_the_numbers(tmp_path: Path) -> None:
+    for name in ("20261201T090001_a", "20261201T090000_b", "0032_c"):
+        write(tmp_path, f"core/{name}.sql")
+    assert [each.name for each in read_sets([tmp_path])] == ["0032_c", "20261201T090000_b", "20261201T090001_a"]
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        ("core/0009_gone", "core/0001_a comes after core/0009_gone, which is not here"),
+        ("core/0001_a", "core/0001_a, core/0002_b come after one another"),
+        ("core/0002_b", "core/0001_a, core/0002_b come after one another"),
+        ("0002_b", "'0002_b', which is no SET/NAME"),
+    ],
+)
+def test_an_order_that_cannot_be_kept_is_refused_by_name(tmp_path: Path, after: str, problem: str) -> None:
+    write(tmp_path, "core/0001_a.sql", f"-- after: {after}\n")
+    write(tmp_path, "core/0002_b.sql")
+    with pytest.raises(StoreError, match=problem) as caught:
+        read_sets([tmp_path])
+    assert caught.value.hint
+
+
+def columns(database: Path) -> dict[str, set[str]]:
+    """Each table's columns, in no order."""
+    with closing(sqlite3.connect(database)) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'index')")]
+        return {name: {row[1] for row in db.execute("SELECT * FROM pragma_table_info(?)", (name,))} for name in names}
+
+
+def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
+    """The same, each as late as what names it allows: as another branch may have applied them."""
+    left, found = list(migrations), list[Migration]()
+    while left:
+        last = next(one for one in left if not any(one.key in other.comes_after(migrations) for other in left))
+        left.remove(last)
+        found.insert(0, last)
+    return found
+
+
+def differences(folder: Path, root: Path) -> list[str]:
+    """Tables and indexes that depend on an order which no migration names."""
+    found = []
+    for number, order in enumerate((read_sets([root]), other_way_round(read_sets([root])))):
+        migrate(folder / f"{number}.db", order, backups=folder / "backups")
+        found.append(columns(folder / f"{number}.db"))
+    return [name for name in sorted(found[0].keys() | found[1].keys()) if found[0].get(name) != found[1].get(name)]
+
+
+def test_shipped_migrations_that_name_no_order_may_be_applied_in_either(tmp_path: Path) -> None:
+    assert differences(tmp_path, CORE) == []
+
+
+def test_a_table_that_is_built_anew_without_what_another_branch_adds_is_found(tmp_path: Path) -> None:
+    anew = "CREATE TABLE two (x TEXT); INSERT INTO two SELECT x FROM one; DROP TABLE one; ALTER TABLE two RENAME TO one"
+    write(tmp_path / "sets", "core/0001_one.sql", ONE.sql)
+    write(tmp_path / "sets", "core/20261201T090000_anew.sql", anew)
+    write(tmp_path / "sets", "core/20261201T090001_add.sql", TWO.sql)
+    assert differences(tmp_path, tmp_path / "sets") == ["one"]
+
+
 CORE = shipped_root() / "migrations"
+
+LAST_NUMBERED = "0032_deleted_agents"
+
+
+def test_a_new_migration_of_ours_is_named_by_its_time() -> None:
+    """A number would be taken by another branch, too: `date -u +%Y%m%dT%H%M%S` gives a name that is free."""
+    numbered = [each.name for each in read_sets([CORE]) if not each.name.startswith("2")]
+    assert numbered[-1] == LAST_NUMBERED
+
+
+def test_the_migrations_that_databases_have_on_record_are_as_they_were_recorded(
+    database: Path, backups: Path, tmp_path: Path
+) -> None:
+    """Golden: what the build before names had times wrote into schema_migrations, in the order in which it did."""
+    golden = Path(__file__).with_name("recorded_migrations.txt").read_text(encoding="utf-8").split()
+    shipped = read_sets([CORE])
+    assert [word for each in shipped[: len(golden) // 2] for word in (each.name, each.checksum)] == golden
+    migrate(database, shipped[: len(golden) // 2], backups=backups)
+    with closing(sqlite3.connect(database)) as db:
+        record = "SELECT * FROM schema_migrations ORDER BY rowid"
+        before = db.execute(record).fetchall()
+        applied = migrate(database, shipped, backups=backups)
+        assert db.execute(record).fetchall()[: len(before)] == before
+    assert applied == shipped[len(golden) // 2 :]
 
 
 def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Path, backups: Path) -> None:

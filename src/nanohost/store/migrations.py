@@ -1,16 +1,20 @@
 """The way of the central database from any earlier version to this one.
 
-A migration is a file NNNN_slug.sql in a set: `core` is ours, a skill brings its own set beside it, so numbers of
-strangers never collide. What was applied is on record with its checksum: an applied file that changed, or that is
-gone, stops the start with an explanation. A copy of the database is made before anything is applied to data.
+A migration is a file in a set: `core` is ours, a skill brings its own set beside it. It is named by the time at which
+it was written, YYYYMMDDTHHMMSS_slug.sql, and not by a counter: two branches never take the same name. (The first ones
+are numbered, NNNN_slug.sql.) One that needs another names it in a comment at its top, `-- after: SET/NAME`.
+
+A migration is known by its set and name. What was applied is on record with its checksum: an applied file that changed,
+or that is gone, stops the start with an explanation. A copy of the database is made before anything is applied to data.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +26,14 @@ from nanohost_protocol.times import to_text
 
 APPLICATION_ID = int.from_bytes(b"NHst", "big")
 CORE = "core"
-_NAME = re.compile(r"\d{4}_[a-z0-9_]+")
+_NUMBERED = re.compile(r"\d{4}_[a-z0-9_]+")
+_TIMED = re.compile(r"(?P<time>\d{8}T\d{6})_[a-z0-9_]+")
+_KEY = re.compile(r"(?P<set>[^\s/]+)/(?P<name>[^\s/]+)")
+_TIME = "%Y%m%dT%H%M%S"
+_AFTER = "-- after:"
+
+Key = tuple[str, str]
+"""A migration's set and name."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -44,24 +55,109 @@ class Migration:
     sql: str
 
     @property
+    def key(self) -> Key:
+        return self.set_name, self.name
+
+    @property
+    def number(self) -> str | None:
+        """None of one that is named by its time."""
+        return self.name[:4] if _NUMBERED.fullmatch(self.name) else None
+
+    @property
     def checksum(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
+    @property
+    def after(self) -> tuple[Key, ...]:
+        """Those that the comment at its top names. Raises StoreError for what is no SET/NAME."""
+        top = itertools.takewhile(lambda line: line.startswith("--"), self.sql.splitlines())
+        listed = ",".join(line.removeprefix(_AFTER) for line in top if line.startswith(_AFTER))
+        return tuple(self._key_in(one.strip()) for one in listed.split(",") if one.strip())
+
+    def comes_after(self, migrations: Iterable[Migration]) -> set[Key]:
+        """Those that it needs: what it names, and those of a lower number in its set. A time comes after any number."""
+        lower = {
+            other.key
+            for other in migrations
+            if other.set_name == self.set_name
+            and other.number is not None
+            and (self.number is None or other.number < self.number)
+        }
+        return lower.union(self.after)
+
+    def _key_in(self, text: str) -> Key:
+        key = _KEY.fullmatch(text)
+        if key is None:
+            raise StoreError(
+                f"migration {_path(self.key)} comes after {text!r}, which is no SET/NAME",
+                hint=f"write: {_AFTER} core/{self.name}",
+            )
+        return key["set"], key["name"]
+
 
 def read_sets(roots: Sequence[Path]) -> list[Migration]:
-    """All migrations below these folders (ours, the install's), core first, then by (set, name).
+    """All migrations below these folders (ours, the install's), in the order in which they are applied.
 
-    The same set in two folders is one set; the same file twice is an error.
+    The same set in two folders is one set; the same file twice is an error, and so is an order that cannot be kept.
     """
-    found: dict[tuple[str, str], Migration] = {}
+    found: dict[Key, Migration] = {}
     for path in sorted(path for root in dict.fromkeys(roots) for path in root.glob("*/*.sql")):
-        if not _NAME.fullmatch(path.stem):
-            raise StoreError(f"{path} is not a migration's name", hint="name it like 0001_add_notes.sql")
+        if not _is_name(path.stem):
+            raise StoreError(
+                f"{path} is not a migration's name", hint=f"name it like {datetime.now(UTC):{_TIME}}_add_notes.sql"
+            )
         migration = Migration(set_name=path.parent.name, name=path.stem, sql=path.read_text(encoding="utf-8"))
-        if (migration.set_name, migration.name) in found:
-            raise StoreError(f"migration {migration.set_name}/{migration.name} is there twice", hint=f"remove {path}")
-        found[migration.set_name, migration.name] = migration
-    return sorted(found.values(), key=lambda m: (m.set_name != CORE, m.set_name, m.name))
+        if migration.key in found:
+            raise StoreError(f"migration {_path(migration.key)} is there twice", hint=f"remove {path}")
+        found[migration.key] = migration
+    return in_order(found)
+
+
+def in_order(migrations: Mapping[Key, Migration]) -> list[Migration]:
+    """Each after those that it needs; else core first, then by set and name. Raises StoreError where that cannot be."""
+    needed = {key: one.comes_after(migrations.values()) for key, one in migrations.items()}
+    left = sorted(migrations, key=lambda key: (key[0] != CORE, key))
+    found: list[Migration] = []
+    _check_all_are_here(needed)
+    while left:
+        following = next((key for key in left if needed[key].isdisjoint(left)), None)
+        if following is None:
+            raise StoreError(
+                f"migrations {', '.join(map(_path, left))} come after one another",
+                hint=f"take one of the lines {_AFTER!r} away",
+            )
+        left.remove(following)
+        found.append(migrations[following])
+    return found
+
+
+def _check_all_are_here(needed: Mapping[Key, Iterable[Key]]) -> None:
+    for key, others in needed.items():
+        for other in others:
+            if other not in needed:
+                raise StoreError(
+                    f"migration {_path(key)} comes after {_path(other)}, which is not here",
+                    hint=f"put what brings {_path(other)}, or correct the line {_AFTER!r}",
+                )
+
+
+def _is_name(name: str) -> bool:
+    if _NUMBERED.fullmatch(name):
+        return True
+    timed = _TIMED.fullmatch(name)
+    return timed is not None and _is_time(timed["time"])
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+def _path(key: Key) -> str:
+    return "/".join(key)
 
 
 def migrate(database: Path, migrations: Sequence[Migration], *, backups: Path) -> list[Migration]:
@@ -78,7 +174,7 @@ def migrate(database: Path, migrations: Sequence[Migration], *, backups: Path) -
             connection.execute(_TABLE)
             applied = _applied(connection)
             _check_record(applied, migrations)
-            missing = [m for m in migrations if (m.set_name, m.name) not in applied]
+            missing = [m for m in migrations if m.key not in applied]
             if missing and applied:
                 _copy(connection, backups)
             for migration in missing:
@@ -100,22 +196,22 @@ def _check_mark(connection: sqlite3.Connection, database: Path) -> None:
         raise StoreError(f"{database} is a database of something else", hint="choose another --home")
 
 
-def _applied(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+def _applied(connection: sqlite3.Connection) -> dict[Key, str]:
     rows = connection.execute("SELECT set_name, name, checksum FROM schema_migrations")
     return {(set_name, name): checksum for set_name, name, checksum in rows}
 
 
-def _check_record(applied: Mapping[tuple[str, str], str], migrations: Sequence[Migration]) -> None:
-    known = {(m.set_name, m.name): m.checksum for m in migrations}
-    for (set_name, name), checksum in applied.items():
-        if (set_name, name) not in known:
+def _check_record(applied: Mapping[Key, str], migrations: Sequence[Migration]) -> None:
+    known = {m.key: m.checksum for m in migrations}
+    for key, checksum in applied.items():
+        if key not in known:
             raise StoreError(
-                f"the database has migration {set_name}/{name}, which this version does not know",
+                f"the database has migration {_path(key)}, which this version does not know",
                 hint="update nanohost, or put the skill that brought it back",
             )
-        if known[set_name, name] != checksum:
+        if known[key] != checksum:
             raise StoreError(
-                f"migration {set_name}/{name} was changed after it was applied",
+                f"migration {_path(key)} was changed after it was applied",
                 hint="restore the file; changes go into a new migration",
             )
 
@@ -140,7 +236,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
             if str(getattr(error, "sqlite_errorname", "")).startswith(_THE_DISK):
                 raise
             raise StoreError(
-                f"migration {migration.set_name}/{migration.name} failed: {error}",
+                f"migration {_path(migration.key)} failed: {error}",
                 hint="nothing of it was kept; mend the file, or remove the skill that brought it",
             ) from error
         finally:
