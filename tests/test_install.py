@@ -14,7 +14,6 @@ from types import ModuleType
 import pytest
 from pydantic import SecretStr
 
-from nanohost.runtimes import choose
 from nanohost.settings import AgentSettings, HostSettings, Settings
 from nanohost.testing.limits import HANG_S
 
@@ -115,13 +114,14 @@ def test_claudes_program_is_kept_beside_the_host_only_where_no_image_has_it(
     monkeypatch: pytest.MonkeyPatch, runtime: str, provider: str, engine: bool, wanted: bool
 ) -> None:
     beside = script("agent_beside_host")
-    monkeypatch.setattr(choose, "AGENT_SDK", "no_such_module")
+    monkeypatch.setattr(beside, "AGENT_SDK", "no-such-package")
     monkeypatch.setattr(beside, "_engine_answers", lambda: engine)
     host = HostSettings.model_validate({"runtime": runtime, "provider": provider})
     assert beside.is_wanted(Settings(host=host, agent=AgentSettings(api_key=SecretStr("k")))) is wanted
 
 
 def test_what_is_there_already_is_not_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "AGENT_SDK", "json")
+    beside = script("agent_beside_host")
+    monkeypatch.setattr(beside, "AGENT_SDK", "pydantic")
     host = HostSettings(runtime="process", provider="claude")
-    assert script("agent_beside_host").is_wanted(Settings(host=host)) is False
+    assert beside.is_wanted(Settings(host=host)) is False

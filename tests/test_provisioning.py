@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.errors import SpawnError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
@@ -15,7 +16,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, UnknownSender
 from nanohost.provisioning import Provisioning
 from nanohost.runtimes.port import Isolation
-from nanohost.settings import Settings
+from nanohost.settings import HostSettings, Settings
 from nanohost.store import destinations, messaging_groups
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 from tests.support.between import WatchedMailboxes
@@ -26,14 +27,18 @@ async def _records(_: Sequence[ModelCall]) -> None:
 
 
 def _provisioning(
-    bench: Bench, root: Path, mailboxes: Mailboxes, isolation: Isolation = Isolation.CONTAINER
+    bench: Bench,
+    root: Path,
+    mailboxes: Mailboxes,
+    isolation: Isolation = Isolation.CONTAINER,
+    settings: Settings | None = None,
 ) -> Provisioning:
     return Provisioning(
         store=bench.store,
         mailboxes=mailboxes,
         gateway=Gateway(upstream=Upstream(), record=_records, clock=bench.clock),
         home=Home(root),
-        settings=Settings(),
+        settings=settings or Settings(),
         isolation=isolation,
         clock=bench.clock,
     )
@@ -82,3 +87,38 @@ async def test_an_agent_that_starts_knows_of_a_destination_that_is_given_just_th
         await provisioning.prepare(session, LeaseId("l1"))
         told = await bench.mailboxes.inbound(session, lambda box: box.destinations())
         assert [one.name for one in told] == ["c1", "team"]
+
+
+@pytest.mark.behaviour("EX-01")
+@pytest.mark.parametrize(
+    ("header", "isolation", "problem"),
+    [
+        ('kind = "provider"', Isolation.NONE, "'parrot' may run tools and has no sandbox"),
+        ('kind = "channel"', Isolation.CONTAINER, "tool.nanohost.kind in the header"),
+        (None, Isolation.CONTAINER, "there is no provider 'parrot'"),
+    ],
+)
+async def test_a_provider_that_may_not_or_cannot_run_so_is_not_started(
+    tmp_path: Path, header: str | None, isolation: Isolation, problem: str
+) -> None:
+    if header is not None:
+        (tmp_path / "providers").mkdir()
+        lines = ("/// script", "[tool.nanohost]", header, "api = 1", "///")
+        (tmp_path / "providers" / "parrot.py").write_text("".join(f"# {line}\n" for line in lines))
+    settings = Settings(host=HostSettings(provider="parrot"))
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        provisioning = _provisioning(bench, tmp_path, bench.mailboxes, isolation, settings)
+        with pytest.raises(SpawnError, match=problem) as caught:
+            await provisioning.spec(session, LeaseId("l1"))
+    assert caught.value.hint
+
+
+async def test_a_container_is_shown_the_installs_own_files_for_runners_as_far_as_there_are_any(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench:
+        session = await bench.session("c1")
+        provisioning = _provisioning(bench, tmp_path, bench.mailboxes)
+        before = await provisioning.spec(session, LeaseId("l1"))
+        (tmp_path / "tools").mkdir()
+        after = await provisioning.spec(session, LeaseId("l1"))
+    assert (before.extensions, after.extensions) == ((), (tmp_path / "tools",))

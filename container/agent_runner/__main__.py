@@ -21,6 +21,7 @@ from agent_runner.writer_lock import WriterLockHeld, holding
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.errors import ProtocolError, VersionMismatch
 from nanohost_protocol.heartbeat import beating
+from nanohost_protocol.layout import PROVIDERS
 
 EX_USAGE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 64, 74, 75, 78
 
@@ -28,6 +29,8 @@ EX_USAGE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 64, 74, 75, 78
 def main() -> int:
     try:
         settings = read_settings(sys.argv[1:], os.environ)
+        if settings.extensions is not None:
+            providers.look_in(settings.extensions / PROVIDERS)
         if settings.provider not in providers.names():
             raise ValueError(f"NANOHOST_PROVIDER is {settings.provider!r}; there is {', '.join(providers.names())}")
     except ValueError as error:

@@ -13,7 +13,8 @@ from nanohost_protocol.layout import WORKSPACE, SessionLayout
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One runner's settings. `lease` marks its claims; `tools` is all or none,
-    `network` none or open; a zero `idle_exit_s` means never."""
+    `network` none or open; a zero `idle_exit_s` means never. `extensions` holds the install's own `providers` and
+    `tools`, if it has any."""
 
     install: str
     session: str
@@ -26,6 +27,7 @@ class Settings:
     timezone: str = "UTC"
     poll_interval_s: float = 1.0
     idle_exit_s: float = 0.0
+    extensions: Path | None = None
 
     @property
     def layout(self) -> SessionLayout:
@@ -47,6 +49,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         timezone=environment.get("NANOHOST_TIMEZONE") or "UTC",
         poll_interval_s=_seconds(environment, "NANOHOST_POLL_INTERVAL_S", 1.0),
         idle_exit_s=_seconds(environment, "NANOHOST_IDLE_EXIT_S", 0.0),
+        extensions=Path(found) if (found := environment.get("NANOHOST_EXTENSIONS")) else None,
     )
 
 

@@ -58,6 +58,7 @@ from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.model_watch import ModelWatch
 from nanohost.moving import Moving
 from nanohost.pausing import Pausing
+from nanohost.providers import asks_a_model
 from nanohost.provisioning import Provisioning
 from nanohost.reception.codes import Codes
 from nanohost.reception.commands import Commands
@@ -394,7 +395,8 @@ async def _tell_of_slowed(ground: Ground, delivery: Delivery, id: SessionId, ove
 async def _asks_a_model(ground: Ground) -> bool:
     """Whether any agent is one that the gateway is for."""
     groups = [group.provider for group in await agent_groups.every(ground.store)]
-    return "claude" in {provider_for(ground.settings), *groups}
+    names = {provider_for(ground.settings), *(name for name in groups if name is not None)}
+    return await asyncio.to_thread(lambda: any(asks_a_model(ground.home.root, name) for name in names))
 
 
 async def _tell_of_model(ground: Ground, delivery: Delivery, complaint: Complaint) -> None:

@@ -7,6 +7,7 @@
     ├── StoreError          the central database refuses
     ├── MailboxError        a session's two files refuse, or are not what they claim to be
     ├── ChannelLoadError    a channel file cannot be used
+    ├── ExtensionError      the file of another extension (a provider, a runtime) is not there or cannot be used
     ├── RuntimeUnavailable  no engine, no image, no sandbox
     └── SpawnError          the engine is there and still no container came up
 
@@ -84,6 +85,12 @@ class ChannelLoadError(NanohostError):
     """A channel file has no readable header, or its name is taken by another file."""
 
     reason = "channel"
+
+
+class ExtensionError(NanohostError):
+    """An extension that is no channel has no file, no readable header, or a file that is taken twice."""
+
+    reason = "extension"
 
 
 class RuntimeUnavailable(NanohostError):

@@ -1,6 +1,6 @@
 """The install root: where everything of one install lies, and who holds it.
 
-    nanohost.toml   data/   groups/   sessions/   channels/   migrations/   run/
+    nanohost.toml   data/   groups/   sessions/   channels/   migrations/   providers/   tools/   run/
 
 One process at a time holds the data directory, by a lock that the kernel frees when the process ends, however it
 ends. Nothing here opens a database.
@@ -20,6 +20,7 @@ from pathlib import Path
 from nanohost.errors import HomeError
 from nanohost.install_root import CONTROL_SOCKET, find_root
 from nanohost.shipped import shipped_root
+from nanohost_protocol.layout import PROVIDERS, TOOLS
 from nanohost_protocol.times import from_text, to_text
 
 CHARACTER = """# {name}
@@ -64,6 +65,11 @@ class Home:
     @property
     def channels(self) -> Path:
         return self.root / "channels"
+
+    @property
+    def runner_extensions(self) -> tuple[Path, ...]:
+        """The folders with the install's own files for runners, as far as there are any."""
+        return tuple(folder for name in (PROVIDERS, TOOLS) if (folder := self.root / name).is_dir())
 
     @property
     def migrations(self) -> Path:

@@ -13,11 +13,13 @@ from functools import partial
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import Chats, chats_of, destinations
 from nanohost.delivery.projection import Projection
+from nanohost.errors import ExtensionError, SpawnError
 from nanohost.gateway.gateway import Gateway
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import AgentGroup, LeaseId, Session, SessionId
-from nanohost.runtimes.choose import check_agent_sdk, check_unsandboxed
+from nanohost.providers import find_provider
+from nanohost.runtimes.choose import check_installed, check_unsandboxed
 from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
 from nanohost.settings import Settings, provider_for
 from nanohost.store import agent_groups
@@ -70,8 +72,7 @@ class Provisioning:
         """How to start, as of now; writes nothing. Raises SpawnError."""
         group = await agent_groups.get(self._store, session.agent_group_id)
         provider = group.provider or provider_for(self._settings)
-        check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
-        check_agent_sdk(self._isolation, provider)
+        await asyncio.to_thread(self._check_provider, provider)
         docker = self._settings.docker
         return ContainerSpec(
             session_id=session.id,
@@ -80,7 +81,17 @@ class Provisioning:
             agent_dir=self._home.groups / group.folder,
             environment=self._environment(group, provider),
             limits=Limits(memory_bytes=docker.memory_mb * 1024**2, cpus=docker.cpus, pids=docker.pids),
+            extensions=await asyncio.to_thread(lambda: self._home.runner_extensions),
         )
+
+    def _check_provider(self, name: str) -> None:
+        """Its file may have changed since the last start. Raises SpawnError."""
+        try:
+            provider = find_provider(self._home.root, name)
+        except ExtensionError as error:
+            raise SpawnError(str(error), hint=error.hint) from error
+        check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
+        check_installed(self._isolation, provider)
 
     async def attach(self, session: Session) -> None:
         await self._gateway.attach(session.id, self._mailboxes.layout(session).gateway_socket)

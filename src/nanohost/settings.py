@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from nanohost.errors import SettingsError
 from nanohost.mistakes import Mistakes
+from nanohost.providers import provider_names
 from nanohost.secrets import Secrets, trimmed
 from nanohost.toml_lines import read_statements
 
@@ -43,7 +45,10 @@ NOT_SETTINGS = frozenset(
 """Variables that other things read: crash points, the command line, the logs, the tests, a runner without mounts."""
 
 Table = dict[str, object]
-Provider = Literal["claude", "demo", "scripted"]
+AUTO = "auto"
+"""In place of a provider or a runtime: the host chooses."""
+Known = Mapping[str, Callable[[], Collection[str]]]
+"""The names that a key may have, by the key: whoever loads settings knows which extensions there are."""
 
 
 def _known_zone(name: str) -> str:
@@ -52,6 +57,15 @@ def _known_zone(name: str) -> str:
     except (ValueError, OSError, KeyError) as error:
         raise ValueError("no such time zone") from error
     return name
+
+
+def _known_extension(value: str, info: ValidationInfo) -> str:
+    """Checked where it is known which there are; what is made without a file is not."""
+    known: Known = info.context or {}
+    names = known.get(info.field_name or "")
+    if value != AUTO and names is not None and value not in names():
+        raise ValueError(f"there is no {info.field_name} of this name")
+    return value
 
 
 class Section(BaseModel):
@@ -68,10 +82,10 @@ class HostSettings(Section):
         default="auto",
         description="auto, docker, bubblewrap or process",
     )
-    provider: Literal["auto", "claude", "demo", "scripted"] = Field(
+    provider: Annotated[str, AfterValidator(_known_extension)] = Field(
         title="What thinks. `auto`: Claude when there is a key or a base_url, else the demo.",
-        default="auto",
-        description="auto, claude, demo or scripted",
+        default=AUTO,
+        description="auto, claude, demo, scripted or the name of a file in providers/",
     )
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
         title="The zone of times that are shown and planned. Default: the machine's; where it is UTC you are asked.",
@@ -283,21 +297,21 @@ def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bo
 
     `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret.
     """
-    mistakes = Mistakes(home / FILE)
+    mistakes, known = Mistakes(home / FILE), {"provider": partial(provider_names, home)}
     table = _read_toml(mistakes)
     _drop_wrong_names(table, mistakes)
     table["guard"] = _flat(_section(table, "guard"))
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
             with _collected(mistakes):
-                _override(table, variable, text)
+                _override(table, variable, text, known)
     _check_enabled(_section(table, "channels"), mistakes)
     _section(table, "host").setdefault("timezone", machine_timezone(environ))
     _agent_defaults(_section(table, "agent"), environ)
     if resolve_secrets:
         _resolve_secrets(table, Secrets(home, environ, mistakes))
     try:
-        settings = Settings.model_validate(table)
+        settings = Settings.model_validate(table, context=known)
     except ValidationError as error:
         _collect_wrong_values(error, table, mistakes)
     mistakes.check()
@@ -313,9 +327,9 @@ def _collected(mistakes: Mistakes) -> Iterator[None]:
         mistakes.elsewhere(str(error), hint=error.hint)
 
 
-def provider_for(settings: Settings) -> Provider:
+def provider_for(settings: Settings) -> str:
     """The provider that `auto` stands for: claude when there is a key or an address to ask, else demo."""
-    if settings.host.provider != "auto":
+    if settings.host.provider != AUTO:
         return settings.host.provider
     return "claude" if settings.agent.api_key or settings.agent.base_url else "demo"
 
@@ -458,7 +472,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 # --- variables --------------------------------------------------------------------------------------------------
 
 
-def _override(table: Table, variable: str, text: str) -> None:
+def _override(table: Table, variable: str, text: str, known: Known) -> None:
     """Put NANOHOST_<SECTION>_<KEY> in place of what the file says; [host] may be left out."""
     name = variable.removeprefix(PREFIX).lower()
     section, _, key = name.partition("_")
@@ -469,16 +483,17 @@ def _override(table: Table, variable: str, text: str) -> None:
         section, key = "host", name
     if key not in SECTIONS[section].model_fields:
         raise SettingsError(f"the variable {variable} is not a setting", hint=_nearest(variable, _variables()))
-    _section(table, section)[key] = _value_of(variable, section, key, text)
+    _section(table, section)[key] = _value_of(variable, section, key, text, known)
 
 
-def _value_of(variable: str, section: str, key: str, text: str) -> object:
+def _value_of(variable: str, section: str, key: str, text: str, known: Known) -> object:
     try:
         # Lax here, strict for the file: a variable can only be text.
-        value: object = getattr(SECTIONS[section].model_validate({key: text}, strict=False), key)
+        found = SECTIONS[section].model_validate({key: text}, strict=False, context=known)
     except ValidationError as error:
         sentence, hint = _wrong_value((section, key), {section: {key: text}})
         raise SettingsError(f"the variable {variable}: {sentence}", hint=hint) from error
+    value: object = getattr(found, key)
     return value
 
 

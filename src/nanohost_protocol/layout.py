@@ -11,6 +11,11 @@ from pathlib import Path
 
 WORKSPACE = Path("/workspace")
 """Where a container finds its session. Runtimes without mounts pass another path in NANOHOST_WORKSPACE."""
+EXTENSIONS = Path("/opt/nanohost-extensions")
+"""Where a container finds the install's own providers and tools. NANOHOST_EXTENSIONS says that there are any, and names
+another path where there are no mounts."""
+PROVIDERS, TOOLS = "providers", "tools"
+"""The folders in it, as they are called in the install root, too."""
 
 
 @dataclass(frozen=True, slots=True)

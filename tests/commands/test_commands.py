@@ -212,7 +212,8 @@ def test_what_a_container_calls_its_rows_cannot_command_the_terminal_of_who_veri
 @pytest.mark.behaviour("OP-05")
 async def test_a_word_that_is_none_of_a_few_is_answered_with_them(operator: Operator) -> None:
     error = await refusal(operator, "groups create", folder="main", provider="oracle")
-    assert str(error) == "groups create: provider: 'oracle' is not claude or demo"
+    assert str(error) == "there is no provider 'oracle'"
+    assert error.hint.startswith("there is claude, demo, scripted; another one is a file in ")
 
 
 async def test_a_policy_given_with_a_wiring_changes_the_chat_and_one_left_out_does_not(operator: Operator) -> None:

@@ -53,6 +53,11 @@ def test_a_container_with_an_older_filter_of_system_calls_is_outdated(kind: str)
     assert is_outdated(started(then), SPEC, now)
 
 
+def test_a_container_without_the_installs_own_tools_is_outdated() -> None:
+    runtime = runtime_of("docker")
+    assert is_outdated(started(runtime), replace(SPEC, extensions=(Path("/install/tools"),)), runtime)
+
+
 def test_a_container_of_which_it_is_not_known_is_as_good_as_new() -> None:
     assert not is_outdated(SESSION, SPEC, runtime_of("docker"))
 

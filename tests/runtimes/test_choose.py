@@ -5,20 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from structlog.testing import capture_logs
 
-from agent_runner import providers
 from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
-from nanohost.runtimes import choose
-from nanohost.runtimes.choose import check_agent_sdk, check_unsandboxed, choose_runtime, first_that_works
+from nanohost.providers import ProviderFile, find_provider
+from nanohost.runtimes.choose import check_installed, check_unsandboxed, choose_runtime, first_that_works
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Provider
-from nanohost_protocol.providers import KNOWN
 
 Way = Callable[[], Awaitable[Runtime]]
 
@@ -76,26 +73,26 @@ async def test_an_unknown_runtime_is_a_wrong_setting() -> None:
         await choose_runtime(wanted="podman", install="i", base_image=None, progress=quiet)
 
 
+def shipped(name: str) -> ProviderFile:
+    return find_provider(Path("/no/install"), name)
+
+
 def test_a_real_agent_with_tools_is_not_let_loose_without_walls() -> None:
     with pytest.raises(SpawnError) as caught:
-        check_unsandboxed(Isolation.NONE, "claude", "all", allow_unsandboxed=False)
+        check_unsandboxed(Isolation.NONE, shipped("claude"), "all", allow_unsandboxed=False)
     assert "[host] allow_unsandboxed = true" in caught.value.hint
     assert '[agent] tools = "none"' in caught.value.hint
 
 
 @pytest.mark.parametrize("tools", ["all", "none"])
-def test_a_provider_of_which_nothing_is_known_is_not_let_loose_without_walls(tools: str) -> None:
+def test_a_provider_that_says_nothing_is_not_let_loose_without_walls(tools: str) -> None:
     """That it obeys `tools` is not known either, so it is no way out."""
+    new = ProviderFile(name="new", path=Path("new.py"))
     with pytest.raises(SpawnError, match="'new'") as caught:
-        check_unsandboxed(Isolation.NONE, "new", tools, allow_unsandboxed=False)
+        check_unsandboxed(Isolation.NONE, new, tools, allow_unsandboxed=False)
     assert "tools =" not in caught.value.hint
-    check_unsandboxed(Isolation.SANDBOX, "new", tools, allow_unsandboxed=False)
-    check_unsandboxed(Isolation.NONE, "new", tools, allow_unsandboxed=True)
-
-
-def test_of_each_provider_that_there_is_it_is_known_whether_it_runs_tools() -> None:
-    """A new one is a new line in nanohost_protocol/providers.py; without it, it is never started without a sandbox."""
-    assert set(providers.names()) == set(KNOWN) == set(get_args(Provider))
+    check_unsandboxed(Isolation.SANDBOX, new, tools, allow_unsandboxed=False)
+    check_unsandboxed(Isolation.NONE, new, tools, allow_unsandboxed=True)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +108,7 @@ def test_of_each_provider_that_there_is_it_is_known_whether_it_runs_tools() -> N
 def test_walls_or_no_tools_or_a_yes_of_the_operator_are_enough(
     isolation: Isolation, provider: str, tools: str, allowed: bool
 ) -> None:
-    check_unsandboxed(isolation, provider, tools, allowed)
+    check_unsandboxed(isolation, shipped(provider), tools, allowed)
 
 
 def test_the_engines_client_is_imported_only_where_docker_is_tried() -> None:
@@ -121,17 +118,14 @@ def test_the_engines_client_is_imported_only_where_docker_is_tried() -> None:
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("isolation", [Isolation.NONE, Isolation.SANDBOX])
-def test_claude_is_not_started_in_a_python_without_its_sdk(
-    monkeypatch: pytest.MonkeyPatch, isolation: Isolation
-) -> None:
-    check_agent_sdk(isolation, "claude")
-    monkeypatch.setattr(choose, "AGENT_SDK", "no_such_module")
-    with pytest.raises(SpawnError, match="SDK is not installed") as caught:
-        check_agent_sdk(isolation, "claude")
+def test_a_provider_is_not_started_in_a_python_without_its_libraries(isolation: Isolation) -> None:
+    check_installed(isolation, shipped("claude"))
+    check_installed(isolation, shipped("demo"))
+    with pytest.raises(SpawnError, match="'claude' needs no-such-package, which is not installed beside") as caught:
+        check_installed(isolation, replace(shipped("claude"), dependencies=("pydantic>=2", "no-such-package")))
     assert "make chat" in caught.value.hint
+    assert "no-such-package" in caught.value.hint
 
 
-def test_an_agent_of_the_image_or_without_a_model_needs_no_sdk_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "AGENT_SDK", "no_such_module")
-    check_agent_sdk(Isolation.CONTAINER, "claude")
-    check_agent_sdk(Isolation.NONE, "demo")
+def test_an_agent_in_a_container_needs_no_libraries_here() -> None:
+    check_installed(Isolation.CONTAINER, replace(shipped("claude"), dependencies=("no-such-package",)))

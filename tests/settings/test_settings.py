@@ -63,6 +63,11 @@ def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
         ("[host]\nmax_containers = 0", "host.max_containers is 0", "wanted: a whole number, 1 or more"),
         ('[host]\nwatch = "yes"', 'host.watch is "yes"', "wanted: true or false"),
         ('[host]\ntimezone = "Mars/Olympus"', 'host.timezone is "Mars/Olympus"', "Europe/Berlin"),
+        (
+            '[host]\nprovider = "oracle"',
+            'host.provider is "oracle"',
+            "auto, claude, demo, scripted or the name of a file",
+        ),
         ('[agent]\nbase_url = "ftp://x"', 'agent.base_url is "ftp://x"', "http://"),
         ("[channels]\ntelegram = 1", "channels.telegram is not a table", "[channels.telegram]"),
         ('[guard]\n"tasks.create" = "ask"', 'guard.tasks.create is "ask"', "wanted: allow, hold or deny"),
@@ -280,3 +285,12 @@ def test_a_key_of_a_channel_may_have_lines(tmp_path: Path) -> None:
     (tmp_path / "app.pem").write_text("\ufeff-----BEGIN KEY-----\nabc\n-----END KEY-----\n", encoding="utf-8")
     [channel] = channel_instances(loaded(tmp_path, '[channels.forge]\nprivate_key = "file:app.pem"'))
     assert channel.settings == {"private_key": "-----BEGIN KEY-----\nabc\n-----END KEY-----"}
+
+
+def test_a_provider_may_be_a_file_of_the_install(tmp_path: Path) -> None:
+    toml, environ = '[host]\nprovider = "parrot"', {"NANOHOST_PROVIDER": "parrot"}
+    with pytest.raises(SettingsError, match=r"NANOHOST_PROVIDER: host\.provider is "):
+        loaded(tmp_path, "", environ)
+    (tmp_path / "providers").mkdir()
+    (tmp_path / "providers" / "parrot.py").touch()
+    assert provider_for(loaded(tmp_path, toml)) == provider_for(loaded(tmp_path, "", environ)) == "parrot"

@@ -1,4 +1,5 @@
-"""What thinks, as one port. A provider is one file here with a function `create(context) -> Provider`.
+"""What thinks, as one port. A provider is one file with a function `create(context) -> Provider`, here or in the folder
+`providers` of an install; what stands in its header is for the host (nanohost.providers).
 
 A turn in a provider's eyes: `begin` with a prompt, perhaps `push` of more while it thinks, and `events` telling what
 happens until a Finished covers every prompt of the turn. The provider outlives turns; it never touches the mailbox
@@ -125,9 +126,14 @@ class Provider(Protocol):
 Create = Callable[[ProviderContext], Provider]
 
 
+def look_in(folder: Path) -> None:
+    """Have the providers of this folder found, too. One that came with the runner is never replaced."""
+    __path__.append(str(folder))
+
+
 def names() -> list[str]:
     """The providers there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted({module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")})
 
 
 def load(name: str) -> Create:

@@ -1,3 +1,11 @@
+# /// script
+# dependencies = ["claude-agent-sdk>=0.2.186"]
+# [tool.nanohost]
+# kind = "provider"
+# api = 1
+# unsandboxed = "without_tools"
+# gateway = true
+# ///
 """Claude, through the Claude Agent SDK and the command line it carries.
 
 One connected client is kept between turns. What the command line needs to know is in its environment: the model is

@@ -1,3 +1,10 @@
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "provider"
+# api = 1
+# unsandboxed = "always"
+# ///
 """A provider without a model: it needs no key and always answers the same, so that everything around it can be tried.
 
 It echoes, explains itself, sends a file, asks a question and reminds people. It answers each message separately.

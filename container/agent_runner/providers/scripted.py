@@ -1,3 +1,10 @@
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "provider"
+# api = 1
+# unsandboxed = "always"
+# ///
 """A provider for tests and benchmarks: it does what script.json in the agent's folder says.
 
 Without a script it answers every message with "echo: <text>", and /compact with "Nothing to compact.". A script is a

@@ -13,19 +13,16 @@ import ast
 import importlib.machinery
 import importlib.metadata
 import importlib.util
-import re
-import shlex
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import cast
 
 from nanohost.channel_api import API_VERSION, Channel, ChannelContext
 from nanohost.channels.header import Header, Setting, parse_header, read_source
 from nanohost.errors import ChannelLoadError
+from nanohost.extension_files import files_in, import_file, install_hint, not_installed
 
 ENTRY_POINT_GROUP = "nanohost.channels"
 """Where an installed package names its channel module, in its own pyproject.toml."""
@@ -93,7 +90,7 @@ def discover(folders: Sequence[Path]) -> Catalogue:
     """
     unavailable: list[Unavailable] = []
     by_name: dict[str, list[_Found]] = {}
-    for path in _unique((*_files(folders), *_announced(unavailable))):
+    for path in _unique((*files_in(folders), *_announced(unavailable))):
         try:
             source = read_source(path)
             header = parse_header(source, path)
@@ -115,11 +112,11 @@ def discover(folders: Sequence[Path]) -> Catalogue:
 def load(entry: Available) -> CreateChannel:
     """Import the file and return its `create`. Raises ChannelLoadError, whatever the file did."""
     try:
-        module = _import_file(entry)
+        module = import_file(entry.path, f"channel_{entry.name}")
     except (Exception, SystemExit) as error:
         raise ChannelLoadError(
             f"channel {entry.name} ({entry.path}) cannot be imported: {type(error).__name__}: {error}",
-            hint=_install_hint(entry.dependencies) if isinstance(error, ImportError) else "",
+            hint=install_hint(entry.dependencies) if isinstance(error, ImportError) else "",
         ) from error
     create = getattr(module, "create", None)
     if not callable(create):
@@ -128,28 +125,6 @@ def load(entry: Available) -> CreateChannel:
             hint="add: def create(context: ChannelContext) -> Channel",
         )
     return cast("CreateChannel", create)
-
-
-def _import_file(entry: Available) -> ModuleType:
-    # A private name: a channel called slack must not hide a library called slack.
-    module_name = f"_nanohost_channel_{entry.name}"
-    spec = importlib.util.spec_from_file_location(module_name, entry.path)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name while it is being executed.
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module
-
-
-def _files(folders: Iterable[Path]) -> Iterator[Path]:
-    for folder in folders:
-        yield from (path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", ".")))
 
 
 def _announced(unavailable: list[Unavailable]) -> Iterator[Path]:
@@ -219,12 +194,12 @@ def _judge(found: _Found) -> Available | Unavailable:
             reason=f"{found.path} is written for channel API {header.api}; this nanohost speaks {API_VERSION}",
             hint="update nanohost" if newer else f"look for a version of {name} for channel API {API_VERSION}",
         )
-    if missing := [requirement for requirement in header.dependencies if not _is_installed(requirement)]:
+    if missing := not_installed(header.dependencies):
         return Unavailable(
             name=name,
             path=found.path,
             reason=f"{found.path} needs {', '.join(missing)}, which is not installed",
-            hint=_install_hint(missing),
+            hint=install_hint(missing),
         )
     return Available(name=name, path=found.path, dependencies=header.dependencies, settings=header.settings)
 
@@ -249,21 +224,3 @@ def _syntax_problem(found: _Found) -> str:
     except (ValueError, RecursionError, MemoryError) as error:
         return f"{found.path} is not Python: {error}"
     return ""
-
-
-def _is_installed(requirement: str) -> bool:
-    """By name only: whether the version fits is pip's business, and so is whether a marker (`; …`) applies."""
-    name = re.match(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)", requirement)
-    if name is None:
-        return False
-    try:
-        importlib.metadata.distribution(name[1])
-    except importlib.metadata.PackageNotFoundError:
-        return ";" in requirement
-    return True
-
-
-def _install_hint(requirements: Sequence[str]) -> str:
-    if not requirements:
-        return ""
-    return shlex.join([sys.executable, "-m", "pip", "install", *requirements])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,8 +17,9 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import ensure_group, known_group
 from nanohost.commands.show import Json, plain
 from nanohost.commands.wirings import take_out
-from nanohost.errors import UsageError
+from nanohost.errors import ExtensionError, UsageError
 from nanohost.model import AgentGroup
+from nanohost.providers import find_provider
 from nanohost.store import agent_groups, approvals, audit, sessions
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
@@ -38,7 +40,7 @@ class Show(Arguments):
 class Create(Arguments):
     folder: str = Field(description="the folder's name: small letters, digits, - and _")
     name: str | None = Field(None, description="what the agent is called (default: the folder's name)")
-    provider: str | None = Field(None, pattern="^(claude|demo|scripted)$", description="claude or demo")
+    provider: str | None = Field(None, description="claude, demo, or the name of a file in providers/")
     model: str | None = Field(None, description="a model's name (default: the setting)")
 
 
@@ -47,8 +49,7 @@ class Update(Arguments):
     name: str | None = Field(None, min_length=1, description="what the agent is called")
     provider: str | None = Field(
         None,
-        pattern=f"^(claude|demo|scripted|{DEFAULT})$",
-        description=f"claude or demo, or {DEFAULT}: what the setting says",
+        description=f"claude, demo, or the name of a file in providers/, or {DEFAULT}: what the setting says",
     )
     model: str | None = Field(None, min_length=1, description=f"a model's name, or {DEFAULT}: what the setting says")
 
@@ -85,6 +86,7 @@ async def _show(context: CommandContext, arguments: Show) -> Json:
 async def _create(context: CommandContext, arguments: Create) -> Json:
     if await agent_groups.find(context.store, arguments.folder):
         raise UsageError(f"there is an agent group {arguments.folder!r} already", hint="nanohost groups list")
+    await _check_provider(context, arguments.provider)
     group = await ensure_group(
         context.store,
         context.home,
@@ -102,6 +104,8 @@ async def _update(context: CommandContext, arguments: Update) -> Json:
     given: dict[str, Any] = arguments.model_dump(exclude={"folder"}, exclude_none=True)
     if not given:
         raise UsageError("nothing is to be changed", hint="nanohost groups update --help")
+    if arguments.provider != DEFAULT:
+        await _check_provider(context, arguments.provider)
     async with context.store.transaction() as tx:
         was = await known_group(tx, arguments.folder)
         group = replace(
@@ -113,6 +117,16 @@ async def _update(context: CommandContext, arguments: Update) -> Json:
         await agent_groups.change(tx, group)
         await _record(context, tx, "groups.update", group, given)
     return {**_shown(group), "next": _next(group, given)}
+
+
+async def _check_provider(context: CommandContext, name: str | None) -> None:
+    """Raises UsageError for one that cannot be used."""
+    if name is None:
+        return
+    try:
+        await asyncio.to_thread(find_provider, context.home.root, name)
+    except ExtensionError as error:
+        raise UsageError(str(error), hint=error.hint) from None
 
 
 def _chosen(typed: str | None, before: str | None) -> str | None:

@@ -18,6 +18,7 @@ from nanohost.commands.context import OfflineContext
 from nanohost.commands.show import Json
 from nanohost.errors import SettingsError, UsageError
 from nanohost.logs import scrubber
+from nanohost.providers import asks_a_model
 from nanohost.settings import FILE, PREFIX, is_reference, load_settings, provider_for, resolved_secret
 
 KEY_FILE = "model-key"
@@ -37,7 +38,7 @@ class Set(Arguments):
 
 async def _check(context: OfflineContext, arguments: Check) -> Json:
     settings = load_settings(context.home.root, os.environ)
-    if provider_for(settings) != "claude":
+    if not asks_a_model(context.home.root, provider_for(settings)):
         raise UsageError("no model is set up: agents are the demo", hint="nanohost model set")
     key = settings.agent.api_key
     return {"said": await _tried(settings.agent.base_url, key.get_secret_value() if key else None)}

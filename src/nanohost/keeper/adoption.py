@@ -63,7 +63,7 @@ def _digest(spec: ContainerSpec, runtime: Runtime) -> str:
     started_with = {
         "environment": environment,
         "limits": asdict(spec.limits),
-        "mounts": [str(spec.session_dir), str(spec.agent_dir)],
+        "mounts": [str(spec.session_dir), str(spec.agent_dir), *map(str, spec.extensions)],
         "image": str(getattr(runtime, "image", "")),  # of those that start from one
         "system_calls": str(getattr(runtime, "system_calls", "")),  # of those that filter them
     }

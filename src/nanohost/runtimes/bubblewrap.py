@@ -139,7 +139,7 @@ class BubblewrapRuntime(ChildRuntime):
                     *isolation_arguments(User.inside()),
                     *system_arguments(interpreter_prefixes()),
                     *self._packages(),
-                    *session_arguments(SessionLayout(spec.session_dir), spec.agent_dir),
+                    *session_arguments(SessionLayout(spec.session_dir), spec.agent_dir, spec.extensions),
                     *files,
                     *("--", "/bin/sh", "-c", _ANNOUNCE, "sh"),
                     *_limited(spec.limits, grouped=bool(groups)),

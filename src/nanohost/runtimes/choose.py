@@ -8,32 +8,30 @@ only where Docker is tried.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import structlog
 
 from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
+from nanohost.extension_files import install_hint
+from nanohost.providers import ProviderFile
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import UNSANDBOXED_WARNING, ProcessRuntime
-from nanohost_protocol.providers import may_run_tools
 
 if TYPE_CHECKING:
     from nanohost.runtimes.docker_image import Progress
 
 __all__ = [
     "UNSANDBOXED_WARNING",
-    "check_agent_sdk",
+    "check_installed",
     "check_unsandboxed",
     "choose_runtime",
-    "has_agent_sdk",
     "runtime_of_running",
 ]
 
 RUNTIMES = ("docker", "bubblewrap", "process")
-AGENT_SDK = "claude_agent_sdk"
 
 log = structlog.get_logger(__name__)
 
@@ -103,38 +101,35 @@ async def first_that_works(ways: dict[str, Callable[[], Awaitable[Runtime]]]) ->
     return await last[1]()
 
 
-def check_unsandboxed(isolation: Isolation, provider: str, tools: str, allow_unsandboxed: bool) -> None:
-    """Refuse to let an agent use tools with nothing around it, unless the operator said so. A provider of which it is
-    not known that it runs none may run them.
+def check_unsandboxed(isolation: Isolation, provider: ProviderFile, tools: str, allow_unsandboxed: bool) -> None:
+    """Refuse to let an agent use tools with nothing around it, unless the operator said so. A provider that does not
+    say that it runs none may run them.
 
     Raises SpawnError. Settings may have changed since, so it is asked before every start.
     """
-    if isolation is not Isolation.NONE or allow_unsandboxed or not may_run_tools(provider, tools):
+    if isolation is not Isolation.NONE or allow_unsandboxed or provider.may_run_unsandboxed(tools):
         return
-    without = [] if may_run_tools(provider, "none") else ['set [agent] tools = "none"']
+    without = [] if not provider.may_run_unsandboxed("none") else ['set [agent] tools = "none"']
     ways = ["install Docker or bubblewrap", *without, "set [host] allow_unsandboxed = true"]
     raise SpawnError(
-        f"The provider {provider!r} may run tools and has no sandbox: a plain process can read and change everything "
-        "you can.",
+        f"The provider {provider.name!r} may run tools and has no sandbox: a plain process can read and change"
+        " everything you can.",
         hint=", or ".join(ways),
     )
 
 
-def has_agent_sdk() -> bool:
-    """Whether Claude's SDK is in this Python. An agent in a container has that of its image."""
-    return importlib.util.find_spec(AGENT_SDK) is not None
+def check_installed(isolation: Isolation, provider: ProviderFile) -> None:
+    """Refuse to start a provider in a Python without the libraries that it names: `make chat` leaves Claude's out where
+    Docker's image has it. An agent in a container has those of its image.
 
-
-def check_agent_sdk(isolation: Isolation, provider: str) -> None:
-    """Refuse to start Claude in a Python that has no SDK: `make chat` leaves it out where Docker's image has it.
-
-    Raises SpawnError. It may be installed while the host runs, so it is asked before every start.
+    Raises SpawnError. They may be installed while the host runs, so it is asked before every start.
     """
-    if isolation is Isolation.CONTAINER or provider != "claude" or has_agent_sdk():
+    if isolation is Isolation.CONTAINER or not (missing := provider.missing()):
         return
     raise SpawnError(
-        "Claude's SDK is not installed beside nanohost, and without Docker an agent runs there.",
-        hint="pip install claude-agent-sdk in nanohost's Python (in a checkout: make chat), or start Docker",
+        f"The provider {provider.name!r} needs {', '.join(missing)}, which is not installed beside nanohost, and"
+        " without Docker an agent runs there.",
+        hint=f"{install_hint(missing)} (in a checkout: make chat), or start Docker",
     )
 
 

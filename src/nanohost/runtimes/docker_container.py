@@ -16,7 +16,7 @@ from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.folders import CONTAINER_UID
 from nanohost.runtimes.port import Container, ContainerSpec, Limits
 from nanohost.runtimes.runner_command import Identity, container_name, identity_arguments, runner_environment
-from nanohost_protocol.layout import WORKSPACE, SessionLayout
+from nanohost_protocol.layout import EXTENSIONS, WORKSPACE, SessionLayout
 
 LABEL_INSTALL = "nanohost.install"
 LABEL_SESSION = "nanohost.session"
@@ -110,6 +110,7 @@ def _mounts(spec: ContainerSpec) -> list[Mount]:
         _bind(host.state_dir, inside.state_dir),
         _bind(host.run_dir, inside.run_dir, read_only=True),
         _bind(spec.agent_dir, inside.agent_dir),
+        *(_bind(one, EXTENSIONS / one.name, read_only=True) for one in spec.extensions),
     ]
 
 

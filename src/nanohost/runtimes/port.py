@@ -46,6 +46,7 @@ class ContainerSpec:
 
     `session_dir` holds in/ out/ state/ run/ log/ and exists; `agent_dir` is the agent group's folder.
     `environment` is complete: the host's own environment is never passed on, and no secret is ever in it.
+    `extensions` are folders of the install, side by side, with files for the runner: it may read them, and no more.
     """
 
     session_id: SessionId
@@ -54,6 +55,7 @@ class ContainerSpec:
     agent_dir: Path
     environment: Mapping[str, str]
     limits: Limits = Limits()
+    extensions: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from nanohost.runtimes.runner_command import (
     package_folder,
     runner_environment,
 )
-from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.layout import EXTENSIONS, SessionLayout
 
 UNSANDBOXED_WARNING = (
     "The agent runs as a plain process: it can read and change everything you can. "
@@ -68,7 +68,7 @@ class ProcessRuntime(ChildRuntime):
         workspace = short_link(spec.session_dir)
         path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
         environment = {
-            **runner_environment(spec, workspace=workspace, path=path),
+            **runner_environment(spec, workspace=workspace, extensions=_parent(spec.extensions), path=path),
             "NANOHOST_WORKSPACE": str(workspace),
             "PYTHONPATH": self._python_path(),
         }
@@ -131,6 +131,11 @@ def _is_ours(process: Sighting) -> bool:
         return os.getsid(process.id.pid) == process.id.pid
     except ProcessLookupError:
         return False
+
+
+def _parent(extensions: Sequence[Path]) -> Path:
+    """Where they lie side by side."""
+    return extensions[0].parent if extensions else EXTENSIONS
 
 
 def _links() -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from nanohost.errors import RuntimeUnavailable
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import ContainerSpec
+from nanohost_protocol.layout import EXTENSIONS
 
 RUNNER = ("-P", "-m", "agent_runner")
 """Interpreter arguments. `-P`: the working directory is the agent's to write, so no module is looked for there."""
@@ -60,10 +61,14 @@ def identity_in(arguments: Sequence[str], install: str) -> Identity | None:
             return None
 
 
-def runner_environment(spec: ContainerSpec, *, workspace: Path, path: str = SYSTEM_PATH) -> dict[str, str]:
-    """The spec's environment and what every runner needs besides. `workspace` is as the runner sees it."""
+def runner_environment(
+    spec: ContainerSpec, *, workspace: Path, extensions: Path = EXTENSIONS, path: str = SYSTEM_PATH
+) -> dict[str, str]:
+    """The spec's environment and what every runner needs besides. `workspace` is as the runner sees it, and so is
+    `extensions`, the folder that holds those of the spec."""
     return {
         **spec.environment,
+        **({"NANOHOST_EXTENSIONS": str(extensions)} if spec.extensions else {}),
         "HOME": str(workspace / "state"),
         "PATH": path,
         "LANG": "C.UTF-8",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanohost.runtimes.folders import CONTAINER_UID
-from nanohost_protocol.layout import WORKSPACE, SessionLayout
+from nanohost_protocol.layout import EXTENSIONS, WORKSPACE, SessionLayout
 
 PACKAGES_INSIDE = Path("/opt/nanohost")
 """Where a sandbox finds the runner's packages."""
@@ -95,9 +95,9 @@ def interpreter_prefixes() -> list[Path]:
     return [prefix for prefix in prefixes if not prefix.is_relative_to("/usr")]
 
 
-def session_arguments(layout: SessionLayout, agent_dir: Path) -> list[str]:
+def session_arguments(layout: SessionLayout, agent_dir: Path, extensions: Sequence[Path]) -> list[str]:
     """The session as /workspace. A folder is bound, never a database alone; outbound.db once more over itself, so
-    that nothing inside can put a link in its place."""
+    that nothing inside can put a link in its place. Beside it the install's own files for runners."""
     inside = SessionLayout(WORKSPACE)
     return [
         *("--ro-bind", str(layout.in_dir), str(inside.in_dir)),
@@ -106,6 +106,7 @@ def session_arguments(layout: SessionLayout, agent_dir: Path) -> list[str]:
         *("--bind", str(layout.state_dir), str(inside.state_dir)),
         *("--ro-bind", str(layout.run_dir), str(inside.run_dir)),
         *("--bind", str(agent_dir), str(inside.agent_dir)),
+        *(word for one in extensions for word in ("--ro-bind", str(one), str(EXTENSIONS / one.name))),
         *("--chdir", str(inside.agent_dir)),
     ]
 

@@ -1,0 +1,81 @@
+"""The files of extensions: which there are, importing one, and whether what it needs is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from nanohost.errors import ExtensionError
+
+
+def files_in(folders: Iterable[Path]) -> Iterator[Path]:
+    """Those of each folder by name, without `_*.py`. A folder that does not exist is empty."""
+    for folder in folders:
+        yield from (path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", ".")))
+
+
+def file_of(kind: str, name: str, folders: Sequence[Path]) -> Path:
+    """The file of the extension that is called so: its name is its file's. `kind` is for the words: provider, runtime.
+
+    Raises ExtensionError where there is none, or more than one.
+    """
+    files = list(files_in(folders))
+    found = list({path.resolve(): path for path in files if path.stem == name}.values())
+    if not found:
+        names = ", ".join(sorted({path.stem for path in files})) or "none"
+        raise ExtensionError(
+            f"there is no {kind} {name[:80]!r}", hint=f"there is {names}; another one is a file in {folders[-1]}"
+        )
+    if len(found) > 1:
+        files_found = " and ".join(map(str, found))
+        raise ExtensionError(f"the {kind} {name} is in {files_found}", hint="give one of the files another name")
+    return found[0]
+
+
+def import_file(path: Path, name: str) -> ModuleType:
+    """Run a file as a module. Raises whatever it raises."""
+    # A private name: a channel called slack must not hide a library called slack.
+    module_name = f"_nanohost_{name}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name while it is being executed.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def not_installed(requirements: Iterable[str]) -> list[str]:
+    """Those that this Python lacks. By name only: whether the version fits is pip's business, and so is whether a
+    marker (`; …`) applies."""
+    return [requirement for requirement in requirements if not _is_installed(requirement)]
+
+
+def install_hint(requirements: Sequence[str]) -> str:
+    """What to type for them; empty for none."""
+    if not requirements:
+        return ""
+    return shlex.join([sys.executable, "-m", "pip", "install", *requirements])
+
+
+def _is_installed(requirement: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    name = re.match(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)", requirement)
+    if name is None:
+        return False
+    try:
+        distribution(name[1])
+    except PackageNotFoundError:
+        return ";" in requirement
+    return True

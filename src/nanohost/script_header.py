@@ -1,0 +1,126 @@
+"""The header of an extension's file, read without importing the file.
+
+The header is an inline-metadata block as Python defines it (PEP 723): comment lines between `# /// script` and
+`# ///` that hold TOML. Reading it never runs a line of the file: one with a missing library, or one written for another
+version, can still be listed by name.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nanohost.errors import NanohostError
+
+OPENING = "# /// script"
+_CLOSING = "# ///"
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Tool(BaseModel, Generic[T]):
+    """Tables of other tools may stand beside ours."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    nanohost: T
+
+
+class Script(BaseModel, Generic[T]):
+    """What stands in a header. `dependencies` are requirements as pip takes them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    requires_python: Annotated[str | None, Field(alias="requires-python")] = None
+    dependencies: list[str] = []
+    tool: Tool[T]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form(Generic[T]):
+    """One kind of header: what such a file is called, what stands in it, how one looks, what to write where a key is
+    wrong, and what is raised."""
+
+    kind: str
+    script: type[Script[T]]
+    example: str
+    write_this: Mapping[str, str] = field(default_factory=dict)
+    error: type[NanohostError]
+
+    def source(self, path: Path) -> str:
+        """The text of a file. Raises `error` when it cannot be read or is not UTF-8."""
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise self.error(f"{path} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise self.error(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
+
+    def parse(self, source: str, path: Path) -> Script[T]:
+        """The header in `source`; `path` is for the words of an `error` only, which names the line or key."""
+        block = self._block(source, path)
+        try:
+            # Blank lines in front make the line numbers in the parser's words those of the file.
+            table = tomllib.loads("\n" * block.first + block.toml)
+        except tomllib.TOMLDecodeError as error:
+            # Its column counts from after the comment sign, so it would be wrong in the file.
+            words = re.sub(r", column \d+", "", str(error))
+            raise self.error(
+                f"{path}: the header in lines {block.first} to {block.last} is not TOML: {words}",
+                hint=f"a header looks like this:\n{self.example}",
+            ) from error
+        try:
+            return self.script.model_validate(table)
+        except ValidationError as error:
+            raise self._wrong_value(error, path, block) from error
+
+    def _block(self, source: str, path: Path) -> _Block:
+        lines = [line.rstrip("\r") for line in source.split("\n")]
+        openings = [at for at, line in enumerate(lines) if line == OPENING]
+        if not openings:
+            raise self.error(f"{path} has no {self.kind} header", hint=f"start the file with\n{self.example}")
+        if len(openings) > 1:
+            raise self.error(
+                f"{path} has a second header in line {openings[1] + 1}", hint=f"keep one block that starts {OPENING!r}"
+            )
+        start = openings[0]
+        end = self._closing_line(lines, start, path)
+        toml = "".join(f"{line[2:]}\n" for line in lines[start + 1 : end])
+        return _Block(toml=toml, first=start + 1, last=end + 1)
+
+    def _closing_line(self, lines: list[str], start: int, path: Path) -> int:
+        """PEP 723: the last closing line of the unbroken run of comments ends the block."""
+        end = None
+        for at in range(start + 1, len(lines)):
+            if lines[at] != "#" and not lines[at].startswith("# "):
+                break
+            if lines[at] == _CLOSING:
+                end = at
+        if end is None:
+            raise self.error(
+                f"{path}: the header that starts in line {start + 1} is never closed",
+                hint=f"end it with a line {_CLOSING!r}; every line before that starts with '# '",
+            )
+        return end
+
+    def _wrong_value(self, error: ValidationError, path: Path, block: _Block) -> NanohostError:
+        first = error.errors(include_url=False)[0]
+        parts = [str(part) for part in first["loc"] if isinstance(part, str)]
+        key = ".".join(parts)
+        return self.error(
+            f"{path}: {key} in the header (lines {block.first} to {block.last}): {first['msg']}",
+            hint=self.write_this.get(key, "remove it" if first["type"] == "extra_forbidden" else ""),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """The TOML between the markers; `first` and `last` are the markers' line numbers in the file."""
+
+    toml: str
+    first: int
+    last: int

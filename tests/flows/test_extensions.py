@@ -1,0 +1,76 @@
+"""Extensions, each one file that is put into an install: a real host and a real runner take it from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanohost.errors import RuntimeUnavailable
+from nanohost.runtimes.bubblewrap import BubblewrapRuntime
+from nanohost.runtimes.docker import DockerRuntime
+from nanohost.runtimes.docker_image import ensure_image
+from nanohost.runtimes.port import Runtime
+from tests.flows.stage import Stage
+from tests.support.engine import docker_engine, podman_engine, podman_image
+from tests.support.flow import install_of
+from tests.support.need import missing
+
+__all__ = ["docker_engine", "podman_engine", "podman_image"]
+
+CONTAINER_LIMIT_S = 60.0
+
+
+def example(page: str) -> str:
+    """The file that a page of docs/how-to shows: what it says works."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / page).read_text(encoding="utf-8")
+    return text.partition("```python\n")[2].partition("```")[0]
+
+
+def put(root: Path, name: str, source: str) -> Path:
+    """A file of an install."""
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(source, encoding="utf-8")
+    return path
+
+
+@pytest.mark.behaviour("EX-01")
+async def test_a_provider_is_one_file_in_the_install(watched: Stage) -> None:
+    put(watched.root, "providers/parrot.py", example("add-a-provider.md"))
+    async with watched.host({"provider": "parrot"}) as flow:
+        await flow.wire()
+        await watched.fake.person_writes("hello")
+        [answer] = await watched.fake.wait_for(1)
+    assert answer.text == "hello! hello!"
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("docker_engine", marks=pytest.mark.docker, id="docker"),
+        pytest.param("podman_image", marks=pytest.mark.podman, id="podman"),
+        pytest.param(None, marks=pytest.mark.bubblewrap, id="bubblewrap"),
+    ]
+)
+async def walls(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
+    """Each runtime that shows a runner only what it is given."""
+    if request.param is not None:
+        request.getfixturevalue(request.param)
+        return DockerRuntime(install=install_of(tmp_path), image=await ensure_image(progress=lambda _: None))
+    sandbox = BubblewrapRuntime(install=install_of(tmp_path))
+    try:
+        sandbox.check()
+    except RuntimeUnavailable as error:
+        missing("BUBBLEWRAP", str(error))
+    return sandbox
+
+
+@pytest.mark.behaviour("EX-01")
+async def test_a_providers_file_is_shown_to_a_runner_behind_walls(watched: Stage, walls: Runtime) -> None:
+    """Here one that does not say that it may do without them."""
+    put(watched.root, "providers/parrot.py", example("add-a-provider.md").replace('# unsandboxed = "always"\n', ""))
+    async with watched.host({"provider": "parrot"}, runtime=walls) as flow:
+        await flow.wire()
+        await watched.fake.person_writes("hello")
+        [answer] = await watched.fake.wait_for(1, CONTAINER_LIMIT_S)
+    assert answer.text == "hello! hello!"
