@@ -245,7 +245,11 @@ async def _prepare(
     async with store.transaction() as tx:
         install_id = await install.ensure(tx, parts.clock.now())
     runtime = parts.runtime or await choose_runtime(
-        wanted=settings.host.runtime, install=install_id, base_image=settings.docker.base_image, progress=progress
+        wanted=settings.host.runtime,
+        root=home.root,
+        install=install_id,
+        base_image=settings.docker.base_image,
+        progress=progress,
     )
     return Ground(home=home, settings=settings, clock=parts.clock, store=store, install=install_id, runtime=runtime)
 

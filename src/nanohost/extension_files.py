@@ -19,17 +19,17 @@ def files_in(folders: Iterable[Path]) -> Iterator[Path]:
         yield from (path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", ".")))
 
 
-def file_of(kind: str, name: str, folders: Sequence[Path]) -> Path:
-    """The file of the extension that is called so: its name is its file's. `kind` is for the words: provider, runtime.
+def file_of(kind: str, name: str, files: Sequence[Path], *, place: Path) -> Path:
+    """The one of these files that is the extension of this name. For the words: `kind`, such as provider, and `place`,
+    where an install has its own.
 
     Raises ExtensionError where there is none, or more than one.
     """
-    files = list(files_in(folders))
     found = list({path.resolve(): path for path in files if path.stem == name}.values())
     if not found:
         names = ", ".join(sorted({path.stem for path in files})) or "none"
         raise ExtensionError(
-            f"there is no {kind} {name[:80]!r}", hint=f"there is {names}; another one is a file in {folders[-1]}"
+            f"there is no {kind} {name[:80]!r}", hint=f"there is {names}; another one is a file in {place}"
         )
     if len(found) > 1:
         files_found = " and ".join(map(str, found))

@@ -1,6 +1,7 @@
 """The install root: where everything of one install lies, and who holds it.
 
-    nanohost.toml   data/   groups/   sessions/   channels/   migrations/   providers/   tools/   run/
+    nanohost.toml   data/   groups/   sessions/   channels/   migrations/   run/
+    providers/   tools/   runtimes/
 
 One process at a time holds the data directory, by a lock that the kernel frees when the process ends, however it
 ends. Nothing here opens a database.

@@ -102,7 +102,7 @@ def provider_names(root: Path) -> list[str]:
 
 def find_provider(root: Path, name: str) -> ProviderFile:
     """Reads the disk. Raises ExtensionError with what is wrong, and what to do."""
-    path = file_of("provider", name, provider_folders(root))
+    path = file_of("provider", name, list(files_in(provider_folders(root))), place=root / PROVIDERS)
     script = _FORM.parse(_FORM.source(path), path)
     ours = script.tool.nanohost
     if ours.api != API_VERSION:

@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 from nanohost.errors import SettingsError
 from nanohost.mistakes import Mistakes
 from nanohost.providers import provider_names
+from nanohost.runtime_files import runtime_names
 from nanohost.secrets import Secrets, trimmed
 from nanohost.toml_lines import read_statements
 
@@ -68,6 +69,10 @@ def _known_extension(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _known_extensions(home: Path) -> Known:
+    return {"provider": partial(provider_names, home), "runtime": partial(runtime_names, home)}
+
+
 class Section(BaseModel):
     """A table of the file. A key's title says what it is for, its description what a value has to be."""
 
@@ -77,10 +82,10 @@ class Section(BaseModel):
 class HostSettings(Section):
     """[host]: the daemon. Times in seconds."""
 
-    runtime: Literal["auto", "docker", "bubblewrap", "process"] = Field(
+    runtime: Annotated[str, AfterValidator(_known_extension)] = Field(
         title="What starts containers. `auto`: Docker if an engine answers, else bubblewrap, else a plain process.",
-        default="auto",
-        description="auto, docker, bubblewrap or process",
+        default=AUTO,
+        description="auto, docker, bubblewrap, process or the name of a file in runtimes/",
     )
     provider: Annotated[str, AfterValidator(_known_extension)] = Field(
         title="What thinks. `auto`: Claude when there is a key or a base_url, else the demo.",
@@ -297,7 +302,7 @@ def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bo
 
     `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret.
     """
-    mistakes, known = Mistakes(home / FILE), {"provider": partial(provider_names, home)}
+    mistakes, known = Mistakes(home / FILE), _known_extensions(home)
     table = _read_toml(mistakes)
     _drop_wrong_names(table, mistakes)
     table["guard"] = _flat(_section(table, "guard"))

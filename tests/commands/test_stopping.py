@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from nanohost.runtimes.choose import runtime_of_running
 from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState
 from nanohost.store import install, sessions
 from tests.commands.conftest import Operator
+
+NO_INSTALL = Path("/no/install")
 
 
 class Engine:
@@ -59,7 +62,9 @@ async def leased(operator: Operator, runtime: str) -> Session:
 async def test_of_one_session_only_its_own_container_is_stopped(operator: Operator) -> None:
     session = await leased(operator, "docker")
     docker = Engine("docker", session.id, "other")
-    assert await stop_without_host(operator.context.store, session, make=lambda name, _: docker) == [session.id]
+    assert await stop_without_host(operator.context.store, NO_INSTALL, session, make=lambda name, _: docker) == [
+        session.id
+    ]
     assert [one.session_id for one in docker.running] == ["other"]
 
 
@@ -70,7 +75,7 @@ async def test_all_are_also_those_that_no_session_knows_of(operator: Operator) -
         "bubblewrap": Engine("bubblewrap", "stray"),
         "process": Engine("process", session.id),
     }
-    stopped = await stop_without_host(operator.context.store, None, make=lambda name, _: engines[name])
+    stopped = await stop_without_host(operator.context.store, NO_INSTALL, None, make=lambda name, _: engines[name])
     assert set(stopped) == {session.id, "stray"}
 
 
@@ -80,6 +85,7 @@ async def test_an_engine_that_does_not_answer_for_what_it_runs_is_told(operator:
     with pytest.raises(RuntimeUnavailable, match="docker does not answer"):
         await stop_without_host(
             operator.context.store,
+            NO_INSTALL,
             None if every else session,
             make=lambda name, _: Engine(name, answers=name != "docker"),
         )
@@ -87,9 +93,9 @@ async def test_an_engine_that_does_not_answer_for_what_it_runs_is_told(operator:
 
 @pytest.mark.parametrize("name", ["docker", "bubblewrap", "process"])
 def test_each_runtime_that_started_something_is_known_again(name: str) -> None:
-    assert runtime_of_running(name, install="i").name == name
+    assert runtime_of_running(name, root=NO_INSTALL, install="i").name == name
 
 
 def test_a_runtime_of_another_version_is_an_error() -> None:
     with pytest.raises(SettingsError, match="'podman'"):
-        runtime_of_running("podman", install="i")
+        runtime_of_running("podman", root=NO_INSTALL, install="i")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from nanohost.app import Parts, running_host
+from nanohost.commands.stopping import stop_without_host
 from nanohost.errors import RuntimeUnavailable
+from nanohost.home import Home, hold
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
+from nanohost.store.opened import opened_store
+from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.stage import Stage
 from tests.support.engine import docker_engine, podman_engine, podman_image
-from tests.support.flow import install_of
+from tests.support.flow import FAKE, Flow, install_of, scripted_settings
 from tests.support.need import missing
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
@@ -74,3 +80,36 @@ async def test_a_providers_file_is_shown_to_a_runner_behind_walls(watched: Stage
         await watched.fake.person_writes("hello")
         [answer] = await watched.fake.wait_for(1, CONTAINER_LIMIT_S)
     assert answer.text == "hello! hello!"
+
+
+@pytest.mark.behaviour("EX-02")
+async def test_a_runtime_is_one_file_in_the_install(tmp_path: Path) -> None:
+    put(tmp_path, "runtimes/patient.py", example("add-a-runtime.md"))
+    home, fake = Home(tmp_path), FakeChannel()
+    settings = scripted_settings(runtime="patient")
+    with hold(home):
+        async with running_host(home, settings, keep_containers=False, parts=Parts(channels={FAKE: fake})) as host:
+            flow = Flow(host=host, fake=fake, home=home)
+            await flow.wire()
+            await fake.person_writes("hello")
+            [answer] = await fake.wait_for(1)
+            [container] = await flow.containers()
+            priority = os.getpriority(os.PRIO_PROCESS, int(container.state["pid"]))
+            session = await flow.session()
+    assert (answer.text, session.runtime, priority) == ("echo: hello", "patient", 19)
+
+
+@pytest.mark.behaviour("EX-02")
+async def test_what_a_runtime_of_an_install_has_started_is_stopped_where_no_host_runs(tmp_path: Path) -> None:
+    put(tmp_path, "runtimes/patient.py", example("add-a-runtime.md"))
+    home, fake = Home(tmp_path), FakeChannel()
+    settings = scripted_settings(runtime="patient")
+    with hold(home):
+        async with running_host(home, settings, keep_containers=True, parts=Parts(channels={FAKE: fake})) as host:
+            flow = Flow(host=host, fake=fake, home=home)
+            await flow.wire()
+            await fake.person_writes("hello")
+            await fake.wait_for(1)
+            session = await flow.session()
+        async with opened_store(home, durable=False) as store:
+            assert await stop_without_host(store, home.root, session) == [session.id]

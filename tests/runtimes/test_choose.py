@@ -17,6 +17,8 @@ from nanohost.runtimes.choose import check_installed, check_unsandboxed, choose_
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import ProcessRuntime
 
+NO_INSTALL = Path("/no/install")
+
 Way = Callable[[], Awaitable[Runtime]]
 
 
@@ -64,17 +66,17 @@ async def test_a_runtime_asked_for_by_name_is_that_one_or_an_error(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(RuntimeUnavailable, match="does not answer") as caught:
-        await choose_runtime(wanted="docker", install="i", base_image=None, progress=quiet)
+        await choose_runtime(wanted="docker", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
     assert "start Docker" in caught.value.hint
 
 
 async def test_an_unknown_runtime_is_a_wrong_setting() -> None:
     with pytest.raises(SettingsError, match="podman"):
-        await choose_runtime(wanted="podman", install="i", base_image=None, progress=quiet)
+        await choose_runtime(wanted="podman", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
 
 
 def shipped(name: str) -> ProviderFile:
-    return find_provider(Path("/no/install"), name)
+    return find_provider(NO_INSTALL, name)
 
 
 def test_a_real_agent_with_tools_is_not_let_loose_without_walls() -> None:

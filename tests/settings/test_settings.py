@@ -68,6 +68,7 @@ def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
             'host.provider is "oracle"',
             "auto, claude, demo, scripted or the name of a file",
         ),
+        ('[host]\nruntime = "cloud"', 'host.runtime is "cloud"', "auto, docker, bubblewrap, process or the name"),
         ('[agent]\nbase_url = "ftp://x"', 'agent.base_url is "ftp://x"', "http://"),
         ("[channels]\ntelegram = 1", "channels.telegram is not a table", "[channels.telegram]"),
         ('[guard]\n"tasks.create" = "ask"', 'guard.tasks.create is "ask"', "wanted: allow, hold or deny"),

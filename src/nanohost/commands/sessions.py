@@ -41,7 +41,9 @@ async def _stop(context: CommandContext, arguments: Stop) -> Json:
     else:
         running = [await known_session(context.store, arguments.id)]
     if context.live is None:
-        stopped = await stop_without_host(context.store, None if arguments.id == EVERY else running[0])
+        stopped = await stop_without_host(
+            context.store, context.home.root, None if arguments.id == EVERY else running[0]
+        )
     else:
         stopped = [session.id for session in running if context.live.stop_container(session)]
     if arguments.id == EVERY:

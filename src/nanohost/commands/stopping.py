@@ -6,11 +6,13 @@ The lease stays on record: the next host finds its container gone, and frees wha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from nanohost.errors import RuntimeUnavailable
+from nanohost.errors import RuntimeUnavailable, SettingsError
 from nanohost.keeper.slots import STOP_GRACE_S
 from nanohost.model import Session, SessionId
-from nanohost.runtimes.choose import RUNTIMES, runtime_of_running
+from nanohost.runtime_files import runtime_names
+from nanohost.runtimes.choose import runtime_of_running
 from nanohost.runtimes.port import Container, Runtime
 from nanohost.store import install, sessions
 from nanohost.store.database import Store
@@ -18,14 +20,14 @@ from nanohost.store.database import Store
 Make = Callable[[str, str], Runtime]
 
 
-def _runtime(name: str, install_id: str) -> Runtime:
-    return runtime_of_running(name, install=install_id)
-
-
-async def stop_without_host(store: Store, session: Session | None, *, make: Make = _runtime) -> Sequence[SessionId]:
+async def stop_without_host(
+    store: Store, root: Path, session: Session | None, *, make: Make | None = None
+) -> Sequence[SessionId]:
     """Stop the container of this session, or of all (None), also those that no session knows of. Returns whose.
+    `root` is the install's.
 
-    The caller holds the home. Raises RuntimeUnavailable when what started a container on record does not answer.
+    The caller holds the home. Raises RuntimeUnavailable when what started a container on record does not answer,
+    SettingsError when its file is gone or cannot be used.
     """
     install_id = await install.find(store.reports)
     if install_id is None:
@@ -33,10 +35,11 @@ async def stop_without_host(store: Store, session: Session | None, *, make: Make
     leased = await sessions.leased(store.reports) if session is None else [session]
     recorded = {one.runtime for one in leased if one.lease is not None and one.runtime is not None}
     stopped: list[SessionId] = []
-    for name in RUNTIMES if session is None else sorted(recorded):
+    make = make or (lambda name, id: runtime_of_running(name, root=root, install=id))
+    for name in runtime_names(root) if session is None else sorted(recorded):
         try:
             stopped += await _stop_all(make(name, install_id), session)
-        except RuntimeUnavailable:
+        except (RuntimeUnavailable, SettingsError):  # not installed, or a file that cannot be used
             if name in recorded:
                 raise
     return stopped

@@ -1,3 +1,10 @@
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "runtime"
+# api = 1
+# auto = 20
+# ///
 """Containers made of namespaces by bubblewrap: own file system, no network, no capabilities, for root and for users.
 
 Inside it looks like a container: /workspace with in/ read-only, the rest of the system read-only, uid 1000 when the
@@ -16,6 +23,7 @@ process, processes in the sandbox's user namespace, and no limit on CPU.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -33,7 +41,7 @@ from nanohost.runtimes.cgroup import ControlGroups
 from nanohost.runtimes.children import Child, ChildRuntime
 from nanohost.runtimes.folders import last_words, open_log, prepare_folders
 from nanohost.runtimes.launch import spawn
-from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
+from nanohost.runtimes.port import ContainerSpec, Isolation, Limits, RuntimeContext
 from nanohost.runtimes.procfs import ProcessId, Sighting, processes_with, send_signal, start_time
 from nanohost.runtimes.runner_command import (
     PACKAGES,
@@ -73,6 +81,18 @@ _JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift;
 
 # Says that the sandbox stands, then becomes the runner with its output in the log.
 _ANNOUNCE = 'echo up; exec "$@" >&2'
+
+
+async def create(context: RuntimeContext) -> BubblewrapRuntime:
+    """Raises RuntimeUnavailable."""
+    runtime = BubblewrapRuntime(install=context.install)
+    await asyncio.to_thread(runtime.check)
+    return runtime
+
+
+def reopen(install: str) -> BubblewrapRuntime:
+    """One that starts nothing."""
+    return BubblewrapRuntime(install=install)
 
 
 class BubblewrapRuntime(ChildRuntime):

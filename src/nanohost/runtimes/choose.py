@@ -1,27 +1,30 @@
 """Which runtime this machine gets: the one that was asked for, or the most isolated that works.
 
 `auto` steps down from Docker over bubblewrap to plain processes, and says why at each step. A runtime asked for by
-name is that one or an error, never a weaker one. The engine's client takes 6 MB and a tenth of a second: it is imported
-only where Docker is tried.
+name is that one or an error, never a weaker one. Only what is tried is imported: Docker's client takes 6 MB and a tenth
+of a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 import structlog
 
-from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
-from nanohost.extension_files import install_hint
+from nanohost.errors import ExtensionError, RuntimeUnavailable, SettingsError, SpawnError
+from nanohost.extension_files import import_file, install_hint
 from nanohost.providers import ProviderFile
-from nanohost.runtimes.bubblewrap import BubblewrapRuntime
-from nanohost.runtimes.port import Isolation, Runtime
-from nanohost.runtimes.process import UNSANDBOXED_WARNING, ProcessRuntime
+from nanohost.runtime_files import RuntimeFile, automatic, find_runtime
+from nanohost.runtimes.port import Isolation, Runtime, RuntimeContext
+from nanohost.runtimes.process import UNSANDBOXED_WARNING
 
-if TYPE_CHECKING:
-    from nanohost.runtimes.docker_image import Progress
+AUTO = "auto"
 
 __all__ = [
     "UNSANDBOXED_WARNING",
@@ -31,63 +34,73 @@ __all__ = [
     "runtime_of_running",
 ]
 
-RUNTIMES = ("docker", "bubblewrap", "process")
-
 log = structlog.get_logger(__name__)
 
 
-async def choose_runtime(*, wanted: str, install: str, base_image: str | None, progress: Progress) -> Runtime:
-    """A runtime that works here, not yet opened. `wanted`: auto, docker, bubblewrap or process.
+async def choose_runtime(
+    *, wanted: str, root: Path, install: str, base_image: str | None, progress: Callable[[str], None]
+) -> Runtime:
+    """A runtime that works here, not yet opened. `wanted`: auto, or a name that nanohost or the install at `root` has.
 
     Docker's image is built when it is missing; `progress` gets a line a step. Raises RuntimeUnavailable when the
-    named one does not work (with auto: when none does), SettingsError for another name.
+    named one does not work (with auto: when none does), SettingsError for a name without a file that can be used.
     """
-
-    async def docker() -> Runtime:
-        from nanohost.runtimes.docker import DockerRuntime
-        from nanohost.runtimes.docker_image import ensure_image
-
-        await asyncio.to_thread(_try_engine)
-        return DockerRuntime(install=install, image=await ensure_image(base_image=base_image, progress=progress))
-
-    async def bubblewrap() -> Runtime:
-        runtime = BubblewrapRuntime(install=install)
-        await asyncio.to_thread(runtime.check)
-        return runtime
-
-    async def process() -> Runtime:
-        runtime = ProcessRuntime(install=install)
-        await asyncio.to_thread(runtime.check)
-        return runtime
-
-    ways: dict[str, Callable[[], Awaitable[Runtime]]] = {
-        "docker": docker,
-        "bubblewrap": bubblewrap,
-        "process": process,
-    }
-    if wanted == "auto":
-        return await first_that_works(ways)
-    if wanted not in ways:
-        raise SettingsError(f"There is no runtime {wanted!r}.", hint=f"[host] runtime = auto, {', '.join(ways)}")
-    return await ways[wanted]()
+    context = RuntimeContext(install=install, base_image=base_image, progress=progress)
+    if wanted == AUTO:
+        files = await asyncio.to_thread(automatic, root)
+        return await first_that_works({file.name: partial(_create, file, context) for file in files})
+    return await _create(await asyncio.to_thread(_found, root, wanted, "[host] runtime = auto"), context)
 
 
-def runtime_of_running(name: str, *, install: str) -> Runtime:
+def runtime_of_running(name: str, *, root: Path, install: str) -> Runtime:
     """The runtime that containers were started by, not yet opened: fit to find and stop them, and to start none.
 
-    Raises SettingsError for a name that this version does not know.
+    Raises SettingsError for a name that is not known here, RuntimeUnavailable for a file that is no runtime.
     """
-    if name == "docker":
-        from nanohost.runtimes.docker import DockerRuntime
+    file = _found(root, name, "a newer version may have started it: use that one")
+    made: Runtime = _function(file, "reopen")(install)
+    return _named(made, file)
 
-        return DockerRuntime(install=install, image="")
-    ways: dict[str, Callable[[], Runtime]] = {
-        "bubblewrap": lambda: BubblewrapRuntime(install=install),
-        "process": lambda: ProcessRuntime(install=install),
-    }
-    if name not in ways:
-        raise SettingsError(f"There is no runtime {name!r}.", hint="a newer version may have started it: use that one")
-    return ways[name]()
+
+def _found(root: Path, name: str, hint: str) -> RuntimeFile:
+    try:
+        return find_runtime(root, name)
+    except ExtensionError as error:
+        raise SettingsError(str(error), hint=f"{error.hint}; or {hint}" if error.hint else hint) from error
+
+
+async def _create(file: RuntimeFile, context: RuntimeContext) -> Runtime:
+    made: Runtime = await (await asyncio.to_thread(_function, file, "create"))(context)
+    return _named(made, file)
+
+
+def _function(file: RuntimeFile, name: str) -> Callable[..., Any]:
+    """Imports it: an engine's client takes a tenth of a second. Raises RuntimeUnavailable."""
+    try:
+        module = import_module(f"{__package__}.{file.name}") if file.is_shipped else _imported(file)
+    except (Exception, SystemExit) as error:
+        raise RuntimeUnavailable(
+            f"The runtime {file.name} ({file.path}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise RuntimeUnavailable(
+            f"The runtime {file.name} ({file.path}) has no function {name}.", hint="see nanohost/runtimes/port.py"
+        )
+    return cast("Callable[..., Any]", found)
+
+
+def _imported(file: RuntimeFile) -> ModuleType:
+    return import_file(file.path, f"runtime_{file.name}")
+
+
+def _named(made: Runtime, file: RuntimeFile) -> Runtime:
+    """What is stored with a session has to lead to the file again."""
+    if made.name != file.name:
+        raise RuntimeUnavailable(
+            f"The runtime {file.name} ({file.path}) calls itself {made.name!r}.", hint=f"write name = {file.name!r}"
+        )
+    return made
 
 
 async def first_that_works(ways: dict[str, Callable[[], Awaitable[Runtime]]]) -> Runtime:
@@ -131,13 +144,3 @@ def check_installed(isolation: Isolation, provider: ProviderFile) -> None:
         " without Docker an agent runs there.",
         hint=f"{install_hint(missing)} (in a checkout: make chat), or start Docker",
     )
-
-
-def _try_engine() -> None:
-    from nanohost.runtimes.docker_engine import accept_engine, reach_engine
-
-    client = reach_engine()
-    try:
-        accept_engine(client)
-    finally:
-        client.close()

@@ -1,3 +1,10 @@
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "runtime"
+# api = 1
+# auto = 10
+# ///
 """Containers in a Docker engine: the fullest isolation, and the default where an engine answers. Podman's socket serves
 as one (DOCKER_HOST=unix:///run/podman/podman.sock).
 
@@ -22,8 +29,18 @@ from nanohost.errors import NanohostError, RuntimeUnavailable
 from nanohost.runtimes.docker_containers import DockerContainers
 from nanohost.runtimes.docker_deaths import DeathWatch
 from nanohost.runtimes.docker_engine import EngineKind, accept_engine, reach_engine
+from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.launch import finished_or_undone
-from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
+from nanohost.runtimes.port import (
+    Container,
+    ContainerSpec,
+    DeathListener,
+    Exited,
+    Isolation,
+    Running,
+    RunState,
+    RuntimeContext,
+)
 from nanohost.runtimes.remembered import Remembered
 from nanohost.runtimes.runner_command import Identity
 from nanohost.runtimes.seccomp import filter_digest
@@ -38,6 +55,26 @@ THREADS = 4
 
 SECOND_LOOK_S = 2.0
 """How long a killed container may take to show up among the deaths before the engine is asked."""
+
+
+async def create(context: RuntimeContext) -> DockerRuntime:
+    """Its image is built when it is missing. Raises RuntimeUnavailable."""
+    await asyncio.to_thread(_try_engine)
+    image = await ensure_image(base_image=context.base_image, progress=context.progress)
+    return DockerRuntime(install=context.install, image=image)
+
+
+def reopen(install: str) -> DockerRuntime:
+    """One that starts nothing."""
+    return DockerRuntime(install=install, image="")
+
+
+def _try_engine() -> None:
+    client = reach_engine()
+    try:
+        accept_engine(client)
+    finally:
+        client.close()
 
 
 @dataclass(slots=True, eq=False)

@@ -5,6 +5,10 @@ A runtime keeps nothing that must survive the host. What it needs to find a cont
 stored yet, because every container carries its install, session and lease where the engine can list them
 (labels in Docker, arguments on the command line elsewhere).
 
+A runtime is one file with a header (nanohost.runtime_files) and two functions: `async create(context) -> Runtime`, one
+that works here or RuntimeUnavailable, and `reopen(install) -> Runtime`, fit to find and stop what was started and to
+start nothing.
+
 The conformance suite in nanohost.testing.runtime_suite says the same in tests.
 """
 
@@ -86,12 +90,22 @@ DeathListener = Callable[[Container], None]
 """Called on the event loop once for each container that died, whoever ended it. Must not block."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeContext:
+    """What a runtime is made from. `install` is on everything that it starts; `base_image` is what the operator wants
+    an image to be built on; `progress` gets a line a step of what takes long, from any thread."""
+
+    install: str
+    base_image: str | None = None
+    progress: Callable[[str], None] = lambda _: None
+
+
 class Runtime(Protocol):
     """One way of starting containers."""
 
     @property
     def name(self) -> str:
-        """`docker`, `bubblewrap` or `process`: stored with the session, so that nobody else's container is touched."""
+        """Its file's, such as `docker`: stored with the session, so that nobody else's container is touched."""
         ...
 
     @property

@@ -1,3 +1,10 @@
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "runtime"
+# api = 1
+# auto = 30
+# ///
 """Containers that are plain processes of this user: no isolation at all, for machines that offer nothing better.
 
 The runner's files are the session's own, reached through a short link, because a path of a Unix socket must fit into
@@ -7,6 +14,7 @@ ends with the runner.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import signal
@@ -21,7 +29,7 @@ from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.runtimes.children import Child, ChildRuntime
 from nanohost.runtimes.folders import open_log, prepare_folders
 from nanohost.runtimes.launch import spawn
-from nanohost.runtimes.port import ContainerSpec, Isolation
+from nanohost.runtimes.port import ContainerSpec, Isolation, RuntimeContext
 from nanohost.runtimes.procfs import ProcessId, Sighting, processes_with, send_signal, start_time
 from nanohost.runtimes.runner_command import (
     PACKAGES,
@@ -44,6 +52,18 @@ UNSANDBOXED_WARNING = (
 
 GROUP_CHECKS, GROUP_PAUSE_S = 20, 0.005
 """A tenth of a second at most: where init does not reap, what is dead stays listed."""
+
+
+async def create(context: RuntimeContext) -> ProcessRuntime:
+    """Raises RuntimeUnavailable."""
+    runtime = ProcessRuntime(install=context.install)
+    await asyncio.to_thread(runtime.check)
+    return runtime
+
+
+def reopen(install: str) -> ProcessRuntime:
+    """One that starts nothing."""
+    return ProcessRuntime(install=install)
 
 
 class ProcessRuntime(ChildRuntime):

@@ -1,0 +1,124 @@
+"""Runtimes as their files say what they are: found without importing one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from nanohost.errors import ExtensionError, RuntimeUnavailable, SettingsError
+from nanohost.runtime_files import automatic, find_runtime, runtime_names
+from nanohost.runtimes.choose import choose_runtime, runtime_of_running
+from nanohost.runtimes.process import ProcessRuntime
+
+NOTHING = Path("/no/install")
+
+WORKING = """
+from nanohost.runtimes.process import ProcessRuntime
+
+class Own(ProcessRuntime):
+    name = {name!r}
+
+async def create(context):
+    return Own(install=context.install)
+
+def reopen(install):
+    return Own(install=install)
+"""
+
+
+def put(root: Path, name: str, *lines: str, source: str = "raise SystemExit") -> Path:
+    path = root / "runtimes" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    header = ["# /// script", *(f"# {line}" for line in lines), "# ///"] if lines else []
+    path.write_text("\n".join([*header, source]))
+    return path
+
+
+OURS = ("[tool.nanohost]", 'kind = "runtime"', "api = 1")
+
+
+def quiet(_line: str) -> None:
+    """Nobody watches."""
+
+
+def test_the_shipped_runtimes_are_found_among_what_they_are_made_of() -> None:
+    assert runtime_names(NOTHING) == ["bubblewrap", "docker", "process"]
+
+
+def test_auto_tries_the_most_isolated_first(tmp_path: Path) -> None:
+    put(tmp_path, "own", *OURS)
+    put(tmp_path, "between", *OURS, "auto = 15")
+    assert [one.name for one in automatic(NOTHING)] == ["docker", "bubblewrap", "process"]
+    assert [one.name for one in automatic(tmp_path)] == ["docker", "between", "bubblewrap", "process"]
+
+
+def test_a_file_that_cannot_be_used_is_no_step_of_auto(tmp_path: Path) -> None:
+    put(tmp_path, "own", *OURS, 'auto = "first"')
+    with capture_logs() as lines:
+        assert [one.name for one in automatic(tmp_path)] == ["docker", "bubblewrap", "process"]
+    assert [(line["event"], line["runtime"]) for line in lines] == [("runtime_not_usable", "own")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence", "hint"),
+    [
+        ((), "has no runtime header", "start the file with"),
+        ((OURS[0], 'kind = "channel"', OURS[2]), "tool.nanohost.kind", 'write kind = "runtime"'),
+        ((*OURS, 'auto = "first"'), "tool.nanohost.auto", "write a number"),
+        ((*OURS[:2], "api = 2"), "written for runtime API 2; this nanohost speaks 1", "update nanohost"),
+        (("dependencies = ['no-such-package']", *OURS), "needs no-such-package, which is not installed", "pip install"),
+    ],
+)
+async def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
+    tmp_path: Path, lines: tuple[str, ...], sentence: str, hint: str
+) -> None:
+    path = put(tmp_path, "own", *lines)
+    with pytest.raises(ExtensionError) as raised:
+        find_runtime(tmp_path, "own")
+    assert str(raised.value).startswith(str(path))
+    assert re.search(re.escape(sentence), str(raised.value))
+    assert hint in raised.value.hint
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        await choose_runtime(wanted="own", root=tmp_path, install="i", base_image=None, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("raise SystemExit", "cannot be imported: SystemExit"),
+        ("import no_such_module", "cannot be imported: ModuleNotFoundError"),
+        ("", "has no function create"),
+        (WORKING.format(name="other"), "calls itself 'other'"),
+    ],
+)
+async def test_a_file_that_is_no_runtime_is_refused_in_words(tmp_path: Path, source: str, problem: str) -> None:
+    put(tmp_path, "own", *OURS, source=source)
+    with pytest.raises(RuntimeUnavailable, match=problem):
+        await choose_runtime(wanted="own", root=tmp_path, install="i", base_image=None, progress=quiet)
+
+
+async def test_a_runtime_of_the_install_is_made_and_known_again(tmp_path: Path) -> None:
+    put(tmp_path, "own", *OURS, source=WORKING.format(name="own"))
+    made = await choose_runtime(wanted="own", root=tmp_path, install="i", base_image=None, progress=quiet)
+    again = runtime_of_running("own", root=tmp_path, install="i")
+    assert (made.name, again.name) == ("own", "own")
+    assert isinstance(made, ProcessRuntime)
+
+
+def test_no_file_of_an_install_takes_the_name_of_one_that_is_there(tmp_path: Path) -> None:
+    put(tmp_path, "process", *OURS)
+    with pytest.raises(ExtensionError, match="the runtime process is in"):
+        find_runtime(tmp_path, "process")
+
+
+def test_looking_for_runtimes_imports_none() -> None:
+    code = (
+        "import sys; from pathlib import Path; from nanohost.runtime_files import automatic;"
+        "automatic(Path('/no/install')); sys.exit('nanohost.runtimes' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
