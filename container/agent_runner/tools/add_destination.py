@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from agent_runner.outbox import Outbox
 from agent_runner.tools import TOLD_LATER, Arguments, Tool, text_of
+from nanohost_protocol.actions import ActionName
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
     name, chat = text_of(arguments, "name"), text_of(arguments, "chat")
-    await outbox.ask_host("destinations.add", {"name": name, "chat": chat})
+    await outbox.ask_host(ActionName.DESTINATIONS_ADD, {"name": name, "chat": chat})
     return f"Asked for. {TOLD_LATER}"
 
 

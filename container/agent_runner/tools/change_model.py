@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from agent_runner.outbox import Outbox
 from agent_runner.tools import TOLD_LATER, Arguments, Tool, text_of
+from nanohost_protocol.actions import ActionName
 
 
 async def _run(outbox: Outbox, arguments: Arguments) -> str:
-    await outbox.ask_host("model.change", {"model": text_of(arguments, "model")})
+    await outbox.ask_host(ActionName.MODEL_CHANGE, {"model": text_of(arguments, "model")})
     return f"Asked for. {TOLD_LATER}"
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from agent_runner.outbox import Outbox
 from agent_runner.tools import AT, CRON, TOLD_IF_NOT, Arguments, Tool, ToolRefused, optional_text, text_of, with_zone
+from nanohost_protocol.actions import ActionName
 
-CHANGES = ("update", "pause", "resume", "cancel")
+CHANGES = {
+    "update": ActionName.TASKS_UPDATE,
+    "pause": ActionName.TASKS_PAUSE,
+    "resume": ActionName.TASKS_RESUME,
+    "cancel": ActionName.TASKS_CANCEL,
+}
 _NEW = {"prompt": "prompt", "at": "due", "cron": "recurrence", "timezone": "timezone"}
 """What may be new, and what the host calls it."""
 
@@ -21,7 +27,7 @@ async def _run(outbox: Outbox, arguments: Arguments) -> str:
     if "due" in new:
         zone = new.get("timezone")
         when = f" for {with_zone(outbox.moment(new['due'], timezone=zone), outbox.zone_of(zone))}"
-    await outbox.ask_host(f"tasks.{change}", {"id": id, **new})
+    await outbox.ask_host(CHANGES[change], {"id": id, **new})
     return f"Asked for{when}. {TOLD_IF_NOT}"
 
 

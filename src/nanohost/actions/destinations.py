@@ -12,6 +12,7 @@ from nanohost.model import MessagingGroup
 from nanohost.store import destinations, messaging_groups, wirings
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.destinations import NAME
+from nanohost_protocol.actions import ActionName
 
 
 class NewDestination(Arguments):
@@ -66,7 +67,7 @@ async def _known(db: Queries, request: Request, words: str) -> MessagingGroup:
 
 ACTIONS = (
     Action(
-        name="destinations.add",
+        name=ActionName.DESTINATIONS_ADD,
         title="Send to another chat",
         arguments=NewDestination,
         effect=_add,

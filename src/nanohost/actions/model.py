@@ -9,6 +9,7 @@ from nanohost.actions.registry import About, Action, Arguments, Request
 from nanohost.guard.ruling import Ruling
 from nanohost.store import agent_groups
 from nanohost.store.database import Queries, Transaction
+from nanohost_protocol.actions import ActionName
 
 
 class OtherModel(Arguments):
@@ -35,7 +36,7 @@ async def _change(tx: Transaction, request: Request, wanted: OtherModel) -> str:
 
 ACTIONS = (
     Action(
-        name="model.change",
+        name=ActionName.MODEL_CHANGE,
         title="Think with another model",
         arguments=OtherModel,
         effect=_change,

@@ -11,6 +11,7 @@ from nanohost.store import sessions
 from nanohost.store.database import Transaction
 from nanohost.store.tasks import TaskKind
 from nanohost.tasks import changes
+from nanohost_protocol.actions import ActionName
 from nanohost_protocol.moments import is_counted
 
 
@@ -57,4 +58,6 @@ async def _check_place(tx: Transaction, request: Request) -> None:
         raise UsageError("this conversation cannot send to that chat any more")
 
 
-ACTIONS = (Action(name="messages.repeat", title="Send a message again and again", arguments=Repeated, effect=_repeat),)
+ACTIONS = (
+    Action(name=ActionName.MESSAGES_REPEAT, title="Send a message again and again", arguments=Repeated, effect=_repeat),
+)

@@ -13,6 +13,7 @@ from nanohost.store.database import Transaction
 from nanohost.store.tasks import Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.schedule import checked_zone, next_time
+from nanohost_protocol.actions import ActionName
 from nanohost_protocol.ids import task_id
 from nanohost_protocol.moments import coming, is_counted
 
@@ -128,9 +129,9 @@ async def _own(tx: Transaction, request: Request, id: str) -> Task:
 
 
 ACTIONS = (
-    Action(name="tasks.create", title="Have a task done later", arguments=NewTask, effect=_create),
-    Action(name="tasks.update", title="Change a task", arguments=ChangedTask, effect=_update),
-    Action(name="tasks.pause", title="Pause a task", arguments=OneTask, effect=_pause),
-    Action(name="tasks.resume", title="Go on with a task", arguments=OneTask, effect=_resume),
-    Action(name="tasks.cancel", title="Cancel a task", arguments=OneTask, effect=_cancel),
+    Action(name=ActionName.TASKS_CREATE, title="Have a task done later", arguments=NewTask, effect=_create),
+    Action(name=ActionName.TASKS_UPDATE, title="Change a task", arguments=ChangedTask, effect=_update),
+    Action(name=ActionName.TASKS_PAUSE, title="Pause a task", arguments=OneTask, effect=_pause),
+    Action(name=ActionName.TASKS_RESUME, title="Go on with a task", arguments=OneTask, effect=_resume),
+    Action(name=ActionName.TASKS_CANCEL, title="Cancel a task", arguments=OneTask, effect=_cancel),
 )

@@ -21,6 +21,7 @@ from nanohost.errors import UsageError
 from nanohost.store import agent_groups, rules
 from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.rules import Rule, RuleEffect
+from nanohost_protocol.actions import ActionName
 from nanohost_protocol.moments import in_the_past, moment
 
 ALL = -1
@@ -28,7 +29,8 @@ ALL = -1
 CHAT = re.compile(r"[^:]+:[^:]+:.+")
 """TYPE:INSTANCE:CHAT; a platform's own id may have colons."""
 KIND = (
-    "what is asked for: an action such as tasks.create, sender (whoever talks to an agent), chat (that an agent is in)"
+    f"what is asked for: an action such as {ActionName.TASKS_CREATE}, sender (whoever talks to an agent),"
+    " chat (that an agent is in)"
 )
 LETS_IN = {sender.NAME: "nanohost members create USER --group FOLDER", chat.NAME: "nanohost wirings create --help"}
 """How each is said yes to; a rule about them can only be a no."""
@@ -171,7 +173,7 @@ RESOURCE = Resource(
         Change(
             word="create",
             help="decide something for next time",
-            example="tasks.create allow --group main --until 30d",
+            example=f"{ActionName.TASKS_CREATE} allow --group main --until 30d",
             arguments=Create,
             run=_create,
             positional=("kind", "effect"),

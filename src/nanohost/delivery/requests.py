@@ -12,14 +12,13 @@ from datetime import datetime
 from nanohost.delivery.render import problem_of
 from nanohost.model import SessionId
 from nanohost.store.actions import MOST_REFUSED, ActionRow, ActionStatus
+from nanohost_protocol.actions import ActionName
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.ids import notice_id
 from nanohost_protocol.payloads import SystemOut, decode_out
 from nanohost_protocol.rows import MessageOut, Origin, OutKind
 from nanohost_protocol.times import to_text
 
-CREATE_TASK = "tasks.create"
-REPEAT_MESSAGE = "messages.repeat"
 UNREADABLE = "unreadable"
 SEND_LATER = "messages.send_later"
 
@@ -47,7 +46,7 @@ def request(
     problem = refused
     try:
         name, arguments = _asked(row)
-        if problem is None and row.recurrence is not None and name == REPEAT_MESSAGE:
+        if problem is None and row.recurrence is not None and name == ActionName.MESSAGES_REPEAT:
             problem = nowhere if target is None else why_not_repeatable(row.kind, row.content)
     except PayloadError as error:
         name, arguments, problem = UNREADABLE, row.content, str(error)
@@ -72,13 +71,13 @@ def request(
 def _asked(row: MessageOut) -> tuple[str, str]:
     """The action's name and its arguments, as JSON. Raises PayloadError."""
     if row.kind == OutKind.TASK:
-        return CREATE_TASK, row.content
+        return ActionName.TASKS_CREATE, row.content
     if row.kind == OutKind.SYSTEM:
         payload = decode_out(row.kind, row.content)
         assert isinstance(payload, SystemOut), "decoded as its kind says"
         return payload.action, payload.arguments
     due = None if row.deliver_after is None else to_text(row.deliver_after)
-    name = SEND_LATER if row.recurrence is None else REPEAT_MESSAGE
+    name = SEND_LATER if row.recurrence is None else ActionName.MESSAGES_REPEAT
     return name, json.dumps({"kind": row.kind, "content": row.content, "due": due, "recurrence": row.recurrence})
 
 

@@ -10,6 +10,7 @@ from nanohost.store.audit import about_chat
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
+from nanohost_protocol.actions import ActionName
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
@@ -80,7 +81,7 @@ APPROVALS_ABOUT = "UPDATE OR IGNORE approvals SET subject = :new_name WHERE stat
 # The kinds of rules that are about a chat.
 RULES = """
 UPDATE rules SET subject = :new_name
-WHERE ended_at IS NULL AND kind IN ('chat', 'destinations.add') AND subject = :old_name
+WHERE ended_at IS NULL AND kind IN ('chat', :a_destination) AND subject = :old_name
 """
 PAUSED = """
 UPDATE paused SET platform_id = :new WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :old
@@ -96,7 +97,6 @@ ALONG = {
     "pauses": PAUSED,
 }
 """What is on its way, or waits, by what the record calls it."""
-ALONG_BY_NAME = {"approvals about it": APPROVALS_ABOUT, "rules": RULES}
 
 
 async def current(db: Queries, chat: ChatKey) -> ChatKey:
@@ -150,8 +150,10 @@ async def _agents(db: Queries, group: int) -> list[AgentGroupId]:
 async def move_along(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, int]:
     """What is on its way there, or waits for somebody there. How much of each that was."""
     places, names = _values(old, new), {"old_name": about_chat(old), "new_name": about_chat(new)}
+    rules = {**names, "a_destination": ActionName.DESTINATIONS_ADD.value}
     moved = {what: await tx.run(statement, places) for what, statement in ALONG.items()}
-    moved |= {what: await tx.run(statement, names) for what, statement in ALONG_BY_NAME.items()}
+    moved["approvals about it"] = await tx.run(APPROVALS_ABOUT, names)
+    moved["rules"] = await tx.run(RULES, rules)
     return {what: count for what, count in moved.items() if count}
 
 

@@ -1,0 +1,39 @@
+"""An action's name is written in one place: for the runner that asks, and for the host that answers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import nanohost.actions
+from nanohost.actions.registry import registered
+
+ROOT = Path(__file__).parents[2]
+CODE = ("src", "container", "channels")
+
+
+def literals(path: Path) -> Iterator[str]:
+    """The texts in a file's code, those of f-strings too; not its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+
+
+def test_an_actions_name_is_written_once() -> None:
+    files = [path for folder in CODE for path in (ROOT / folder).rglob("*.py")]
+    written = {str(path.relative_to(ROOT)): " ".join(literals(path)).split() for path in files}
+    places = {
+        name: [file for file, words in written.items() for word in words if word.strip("'\",()") == name]
+        for name in registered()
+    }
+    assert places == {name: ["src/nanohost_protocol/actions.py"] for name in registered()}
+
+
+def test_no_action_is_named_out_of_parts() -> None:
+    """`f"tasks.{change}"` is a name that nobody finds."""
+    subjects = {f"{name.partition('.')[0]}." for name in registered()}
+    files = [*(ROOT / "container").rglob("*.py"), *Path(nanohost.actions.__file__).parent.glob("*.py")]
+    assert [path.name for path in files if subjects & set(literals(path))] == []
