@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from agent_runner import providers
+from agent_runner import providers, tools
 from agent_runner.log import log
 from agent_runner.loop import Runner, utc_now
 from agent_runner.mailbox import Mailbox
@@ -21,7 +21,7 @@ from agent_runner.writer_lock import WriterLockHeld, holding
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.errors import ProtocolError, VersionMismatch
 from nanohost_protocol.heartbeat import beating
-from nanohost_protocol.layout import PROVIDERS
+from nanohost_protocol.layout import PROVIDERS, TOOLS
 
 EX_USAGE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 64, 74, 75, 78
 
@@ -31,6 +31,7 @@ def main() -> int:
         settings = read_settings(sys.argv[1:], os.environ)
         if settings.extensions is not None:
             providers.look_in(settings.extensions / PROVIDERS)
+            tools.look_in(settings.extensions / TOOLS)
         if settings.provider not in providers.names():
             raise ValueError(f"NANOHOST_PROVIDER is {settings.provider!r}; there is {', '.join(providers.names())}")
     except ValueError as error:

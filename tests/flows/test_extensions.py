@@ -82,6 +82,33 @@ async def test_a_providers_file_is_shown_to_a_runner_behind_walls(watched: Stage
     assert answer.text == "hello! hello!"
 
 
+COUNTS = [{"match": "", "actions": [{"tool": "count_words", "arguments": {"text": "{text}"}, "answer": "{result}"}]}]
+
+
+@pytest.mark.behaviour("EX-03")
+async def test_a_tool_is_one_file_in_the_install(watched: Stage) -> None:
+    put(watched.root, "tools/count_words.py", example("add-a-tool.md"))
+    async with watched.host() as flow:
+        await flow.wire(script=COUNTS)
+        await watched.fake.person_writes("one two three")
+        [answer] = await watched.fake.wait_for(1)
+    assert answer.text == "3 words."
+
+
+@pytest.mark.behaviour("EX-03")
+async def test_a_tool_that_cannot_be_imported_harms_no_other(watched: Stage) -> None:
+    put(watched.root, "tools/broken.py", "import no_such_module")
+    put(watched.root, "tools/count_words.py", example("add-a-tool.md"))
+    async with watched.host() as flow:
+        await flow.wire(script=COUNTS)
+        await watched.fake.person_writes("one two three")
+        [answer] = await watched.fake.wait_for(1)
+        log = "".join(path.read_text() for path in flow.layout(await flow.session()).log_dir.iterdir())
+    assert answer.text == "3 words."
+    assert "tool_not_loaded" in log
+    assert "No module named 'no_such_module'" in log
+
+
 @pytest.mark.behaviour("EX-02")
 async def test_a_runtime_is_one_file_in_the_install(tmp_path: Path) -> None:
     put(tmp_path, "runtimes/patient.py", example("add-a-runtime.md"))

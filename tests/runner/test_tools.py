@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent_runner import tools
 from agent_runner.mailbox import Mailbox
 from agent_runner.outbox import LONGEST_TEXT, Outbox
 from agent_runner.prompt import View, batch_prompt
@@ -439,3 +440,28 @@ async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: HostSid
     assert "(the host was asked: tasks.pause" in shown
     assert "(message 1 was changed to: half)" in shown
     assert "(a reaction to message 2: 👍)" in shown
+
+
+def test_an_installs_tool_comes_beside_ours_and_takes_no_name_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tools, "__path__", [*tools.__path__])
+    source = "from agent_runner.tools import Tool\nTOOL = Tool(name={!r}, description='', schema={{}}, run=print)\n"
+    for file, text in {
+        "own": source.format("own"),
+        "mean": source.format("send_message"),
+        "twice": source.format("own"),
+        "ends": "raise SystemExit",
+        "odd": "TOOL = 1",
+        "_helper": "1 / 0",
+    }.items():
+        (tmp_path / f"{file}.py").write_text(text)
+    ours = load_tools()
+    tools.look_in(tmp_path)
+    found = load_tools()
+    assert found.keys() - ours.keys() == {"own"}
+    assert found["send_message"] is ours["send_message"]
+    said = capfd.readouterr().err.splitlines()
+    assert [line.partition(" why=")[0] for line in said] == [
+        f"tool_not_loaded file={file}" for file in ("ends", "mean", "odd", "twice")
+    ]

@@ -1,6 +1,6 @@
 """What the agent can do besides writing: one file a tool, found by its file name.
 
-A tool file has a `TOOL`. Adding a tool is adding a file.
+A tool file has a `TOOL`. Adding a tool is adding a file, here or in the folder `tools` of an install.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from pathlib import Path
 
+from agent_runner.log import log
 from agent_runner.mailbox import Said
 from agent_runner.outbox import NotSent, Outbox
 
@@ -110,8 +112,34 @@ class Toolbox:
             raise ToolRefused(str(error)) from error
 
 
+def look_in(folder: Path) -> None:
+    """Have the tools of this folder found, too: an install's own."""
+    __path__.append(str(folder))
+
+
 def load_tools() -> dict[str, Tool]:
-    """Every tool of this folder by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    tools = [importlib.import_module(f"{__name__}.{name}").TOOL for name in names]
-    return {tool.name: tool for tool in tools}
+    """Every tool by name. One of an install's own that cannot be used is logged, and is no reason not to begin."""
+    shipped, *own = __path__
+    tools = [importlib.import_module(name).TOOL for name in _modules([shipped])]
+    found: dict[str, Tool] = {tool.name: tool for tool in tools}
+    for name in _modules(own):
+        try:
+            tool = importlib.import_module(name).TOOL
+            _check(tool, found)
+        except (Exception, SystemExit) as error:
+            log("tool_not_loaded", file=name.rpartition(".")[2], why=f"{type(error).__name__}: {error}")
+        else:
+            found[tool.name] = tool
+    return found
+
+
+def _modules(folders: list[str]) -> list[str]:
+    names = sorted({module.name for module in pkgutil.iter_modules(folders)})
+    return [f"{__name__}.{name}" for name in names if not name.startswith("_")]
+
+
+def _check(tool: object, others: Mapping[str, Tool]) -> None:
+    if not isinstance(tool, Tool):
+        raise TypeError("TOOL is no Tool")
+    if tool.name in others:
+        raise ValueError(f"there is a tool {tool.name} already")
