@@ -20,6 +20,7 @@ import structlog
 from nanohost.access.telling import tell_owners, tell_slowed
 from nanohost.actions.actions import Actions
 from nanohost.actions.policy import policy_of
+from nanohost.actions.registry import with_files as own_actions
 from nanohost.aftermath import Aftermath
 from nanohost.approvals.engine import Approvals
 from nanohost.channel_api import Channel
@@ -28,6 +29,7 @@ from nanohost.channels.loader import discover
 from nanohost.chat_commands.command import Shop
 from nanohost.chat_commands.desk import Desk
 from nanohost.chat_commands.menu import menu
+from nanohost.chat_commands.registry import with_files as own_commands
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.show import Json
 from nanohost.delivery.addresses import tell_addresses
@@ -232,6 +234,8 @@ async def running_host(
     """
     parts = parts or Parts()
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(own_actions(home.actions))
+        await stack.enter_async_context(own_commands(home.chat_commands))
         ground = await _prepare(stack, home, settings, progress, parts)
         host = await _assemble(ground, parts)
         await _start(stack, host, keep_containers=keep_containers)

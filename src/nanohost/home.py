@@ -1,7 +1,7 @@
 """The install root: where everything of one install lies, and who holds it.
 
     nanohost.toml   data/   groups/   sessions/   channels/   migrations/   run/
-    providers/   tools/   runtimes/
+    providers/   tools/   runtimes/   actions/   chat_commands/
 
 One process at a time holds the data directory, by a lock that the kernel frees when the process ends, however it
 ends. Nothing here opens a database.
@@ -66,6 +66,14 @@ class Home:
     @property
     def channels(self) -> Path:
         return self.root / "channels"
+
+    @property
+    def actions(self) -> Path:
+        return self.root / "actions"
+
+    @property
+    def chat_commands(self) -> Path:
+        return self.root / "chat_commands"
 
     @property
     def runner_extensions(self) -> tuple[Path, ...]:

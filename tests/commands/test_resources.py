@@ -526,6 +526,15 @@ async def test_a_rule_that_makes_no_sense_is_refused(
     assert said in str(await refusal(operator, "rules create", **rule))
 
 
+async def test_a_rule_is_made_about_an_action_of_the_install_where_no_host_runs(operator: Operator) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "add-an-action.md").read_text(encoding="utf-8")
+    folder = operator.context.home.actions
+    folder.mkdir()
+    (folder / "rename.py").write_text(page.split("```python\n")[1].partition("```")[0])
+    rule = await operator.asks("rules create", kind="agent.rename", effect="deny")
+    assert rule["kind"] == "agent.rename"
+
+
 @pytest.mark.behaviour("RT-10")
 async def test_what_was_refused_is_counted_and_the_counts_can_be_forgotten(operator: Operator) -> None:
     await fill(operator)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.app import Parts, running_host
+from nanohost.chat_commands.menu import menu
 from nanohost.commands.stopping import stop_without_host
 from nanohost.errors import RuntimeUnavailable
 from nanohost.home import Home, hold
@@ -18,6 +19,7 @@ from nanohost.runtimes.port import Runtime
 from nanohost.store.opened import opened_store
 from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.stage import Stage
+from tests.flows.test_held_requests import DM, hosted, press, seen
 from tests.support.engine import docker_engine, podman_engine, podman_image
 from tests.support.flow import FAKE, Flow, install_of, scripted_settings
 from tests.support.need import missing
@@ -27,10 +29,10 @@ __all__ = ["docker_engine", "podman_engine", "podman_image"]
 CONTAINER_LIMIT_S = 60.0
 
 
-def example(page: str) -> str:
-    """The file that a page of docs/how-to shows: what it says works."""
+def example(page: str, number: int = 0) -> str:
+    """A file that a page of docs/how-to shows: what it says works."""
     text = (Path(__file__).parents[2] / "docs" / "how-to" / page).read_text(encoding="utf-8")
-    return text.partition("```python\n")[2].partition("```")[0]
+    return text.split("```python\n")[number + 1].partition("```")[0]
 
 
 def put(root: Path, name: str, source: str) -> Path:
@@ -107,6 +109,56 @@ async def test_a_tool_that_cannot_be_imported_harms_no_other(watched: Stage) -> 
     assert answer.text == "3 words."
     assert "tool_not_loaded" in log
     assert "No module named 'no_such_module'" in log
+
+
+RENAMES = [
+    {"match": "^.*Your request", "actions": [{"answer": "told: {text}"}]},
+    {"match": "", "actions": [{"tool": "rename", "arguments": {"name": "{text}"}}]},
+]
+
+
+@pytest.mark.behaviour("EX-04")
+async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: Path) -> None:
+    put(tmp_path, "actions/rename.py", example("add-an-action.md"))
+    put(tmp_path, "tools/rename.py", example("add-an-action.md", 1))
+    async with hosted(tmp_path) as (flow, fake):
+        await flow.wire(script=RENAMES)
+        await fake.person_writes("Ada")
+        card = await seen(fake, DM, card=True)
+        before = (await flow.group()).name
+        await press(fake, card, "Allow")
+        told = await seen(fake, "c1", "told: ")
+        after = (await flow.group()).name
+    assert "Be called `Ada`" in card.text
+    assert (before, after) == ("main", "Ada")
+    assert told.text == "told: Your request agent.rename was approved and is done. People read Ada now."
+
+
+@pytest.mark.behaviour("EX-04")
+async def test_the_operator_may_forbid_an_action_of_the_install(tmp_path: Path) -> None:
+    put(tmp_path, "actions/rename.py", example("add-an-action.md"))
+    put(tmp_path, "tools/rename.py", example("add-an-action.md", 1))
+    async with hosted(tmp_path, guard={"agent.rename": "deny"}) as (flow, fake):
+        await flow.wire(script=RENAMES)
+        await fake.person_writes("Ada")
+        told = await seen(fake, "c1", "told: ")
+    assert "Your request agent.rename was refused" in told.text
+
+
+@pytest.mark.behaviour("EX-05")
+async def test_a_chat_command_is_one_file_in_the_install(watched: Stage) -> None:
+    put(watched.root, "chat_commands/since.py", example("add-a-chat-command.md"))
+    async with watched.host() as flow:
+        await flow.wire()
+        await watched.fake.person_writes("/since")
+        await watched.fake.person_writes("/help")
+        since, told = await watched.fake.wait_for(2)
+        began = (await flow.session()).created_at
+        offered = {one.name for one in menu()}
+    assert since.text == f"We have been talking since {began:%Y-%m-%d %H:%M}."
+    assert "/since: say when this conversation began" in told.text
+    assert "since" in offered
+    assert "since" not in {one.name for one in menu()}, "it is this install's"
 
 
 @pytest.mark.behaviour("EX-02")

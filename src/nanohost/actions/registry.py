@@ -1,23 +1,28 @@
 """What an agent can ask of the host: one registry. An action is its name, a model of its arguments, whether a person
 has to say yes, and an effect.
 
-Files in this package hold one subject's actions each, in a tuple ACTIONS; a new file is found by itself.
+Files in this package hold one subject's actions each, in a tuple ACTIONS; a new file is found by itself. Those of an
+install's own are there while its host is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nanohost.errors import UsageError
+from nanohost.errors import ExtensionError, UsageError
 from nanohost.guard.ruling import Ruling
+from nanohost.host_extensions import load_files
 from nanohost.model import AgentGroup, SessionId
 from nanohost.store.database import Queries, Transaction
 from nanohost_protocol.rows import Origin
@@ -121,3 +126,32 @@ def find(name: str) -> Action:
     if name not in registered():
         raise UsageError(f"there is no action {name[:80]!r}")
     return registered()[name]
+
+
+@asynccontextmanager
+async def with_files(folder: Path) -> AsyncIterator[None]:
+    """Have the actions of an install's own files found, too, while entered."""
+    own = await asyncio.to_thread(_read, folder)
+    registered().update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            registered().pop(name, None)
+
+
+def _read(folder: Path) -> dict[str, Action]:
+    own: dict[str, Action] = {}
+
+    def take(held: object) -> None:
+        """All of a file, or nothing of it."""
+        actions = held if isinstance(held, tuple) else ()
+        found = {action.name: action for action in actions if isinstance(action, Action)}
+        if not found or len(found) != len(actions):
+            raise ExtensionError("ACTIONS is no tuple of actions with a name each", hint="ACTIONS = (Action(...),)")
+        if taken := sorted(found.keys() & (registered().keys() | own.keys())):
+            raise ExtensionError(f"there is an action {', '.join(taken)} already", hint="give it another name")
+        own.update(found)
+
+    load_files("action", folder, "ACTIONS", take)
+    return own

@@ -1,19 +1,30 @@
 """The commands that the host deals with. A file of this package with a COMMAND is one; it is found by itself.
 
-One of a conversation is a ChatCommand, one of the host a HostCommand.
+One of a conversation is a ChatCommand, one of the host a HostCommand. Those of an install's own files are there while
+its host is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
+from pathlib import Path
 
 from nanohost.chat_commands.command import ChatCommand
 from nanohost.chat_commands.host_command import HostCommand
+from nanohost.chat_commands.lists import FOREIGN
+from nanohost.errors import ExtensionError
+from nanohost.host_extensions import load_files
 
 HELPERS = {"command", "host_command", "lists", "menu", "registry", "gate", "desk", "waiting"}
 """Modules of this package that are no command."""
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
+"""What can be typed after a slash."""
 
 
 @cache
@@ -38,3 +49,33 @@ def _registered() -> dict[str, ChatCommand | HostCommand]:
             command: ChatCommand | HostCommand = importlib.import_module(f"{package.__name__}.{module.name}").COMMAND
             found[command.name] = command
     return dict(sorted(found.items()))
+
+
+@asynccontextmanager
+async def with_files(folder: Path) -> AsyncIterator[None]:
+    """Have the commands of an install's own files found, too, while entered."""
+    own = await asyncio.to_thread(_read, folder)
+    chat_commands().update({name: one for name, one in own.items() if isinstance(one, ChatCommand)})
+    host_commands().update({name: one for name, one in own.items() if isinstance(one, HostCommand)})
+    try:
+        yield
+    finally:
+        for name in own:
+            chat_commands().pop(name, None)
+            host_commands().pop(name, None)
+
+
+def _read(folder: Path) -> dict[str, ChatCommand | HostCommand]:
+    own: dict[str, ChatCommand | HostCommand] = {}
+
+    def take(held: object) -> None:
+        if not isinstance(held, ChatCommand | HostCommand):
+            raise ExtensionError("COMMAND is no ChatCommand and no HostCommand", hint="COMMAND = ChatCommand(...)")
+        if not NAME.fullmatch(held.name):
+            raise ExtensionError(f"nobody can type /{held.name[:40]}", hint="a letter, then letters, digits, - and _")
+        if held.name in {*_registered(), *FOREIGN, *own}:
+            raise ExtensionError(f"there is a command /{held.name} already", hint="give it another name")
+        own[held.name] = held
+
+    load_files("chat_command", folder, "COMMAND", take)
+    return own

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from nanohost.actions.registry import registered
+from nanohost.actions.registry import registered, with_files
 from nanohost.approvals.kinds import chat, sender
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
@@ -83,7 +83,11 @@ async def _get(context: CommandContext, db: Queries, arguments: One) -> RuleRow 
 
 
 async def _create(context: CommandContext, tx: Transaction, arguments: Create) -> RuleRow:
-    _check(arguments)
+    if context.live is None:
+        async with with_files(context.home.actions):
+            _check(arguments)
+    else:
+        _check(arguments)
     group = None if arguments.group is None else await known_group(tx, arguments.group)
     rule = await rules.add(
         tx,
