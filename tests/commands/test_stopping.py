@@ -12,7 +12,7 @@ from nanohost.commands.stopping import stop_without_host
 from nanohost.errors import RuntimeUnavailable, SettingsError
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.choose import runtime_of_running
-from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState
+from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState, Runtime
 from nanohost.store import install, sessions
 from tests.commands.conftest import Operator
 
@@ -77,6 +77,18 @@ async def test_all_are_also_those_that_no_session_knows_of(operator: Operator) -
     }
     stopped = await stop_without_host(operator.context.store, NO_INSTALL, None, make=lambda name, _: engines[name])
     assert set(stopped) == {session.id, "stray"}
+
+
+async def test_a_runtimes_file_that_cannot_be_used_keeps_no_container_alive(operator: Operator, tmp_path: Path) -> None:
+    session = await leased(operator, "process")
+    (tmp_path / "runtimes").mkdir(exist_ok=True)
+    (tmp_path / "runtimes" / "own.py").write_text("raise SystemExit")
+    engines = {name: Engine(name) for name in ("docker", "bubblewrap")} | {"process": Engine("process", session.id)}
+
+    def make(name: str, install_id: str) -> Runtime:
+        return engines.get(name) or runtime_of_running(name, root=tmp_path, install=install_id)
+
+    assert await stop_without_host(operator.context.store, tmp_path, None, make=make) == [session.id]
 
 
 @pytest.mark.parametrize("every", [True, False])

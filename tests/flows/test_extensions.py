@@ -16,12 +16,14 @@ from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
+from nanohost.settings import Settings
 from nanohost.store.opened import opened_store
 from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.stage import Stage
 from tests.flows.test_held_requests import DM, hosted, press, seen
 from tests.support.engine import docker_engine, podman_engine, podman_image
 from tests.support.flow import FAKE, Flow, install_of, scripted_settings
+from tests.support.invariants import until
 from tests.support.need import missing
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
@@ -73,15 +75,31 @@ async def walls(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
     return sandbox
 
 
+WRITES = """
+import errno
+
+def tried():
+    try:
+        open(__file__ + ".new", "w")
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "written"
+"""
+
+
 @pytest.mark.behaviour("EX-01")
-async def test_a_providers_file_is_shown_to_a_runner_behind_walls(watched: Stage, walls: Runtime) -> None:
-    """Here one that does not say that it may do without them."""
-    put(watched.root, "providers/parrot.py", example("add-a-provider.md").replace('# unsandboxed = "always"\n', ""))
+async def test_a_runner_behind_walls_is_shown_a_providers_file_and_cannot_write_beside_it(
+    watched: Stage, walls: Runtime
+) -> None:
+    """Here one that does not say that it may do without walls."""
+    source = example("add-a-provider.md").replace('# unsandboxed = "always"\n', "")
+    source = source.replace("{message.text}! {message.text}!", "{message.text} {tried()}") + WRITES
+    put(watched.root, "providers/parrot.py", source).parent.chmod(0o777)
     async with watched.host({"provider": "parrot"}, runtime=walls) as flow:
         await flow.wire()
         await watched.fake.person_writes("hello")
         [answer] = await watched.fake.wait_for(1, CONTAINER_LIMIT_S)
-    assert answer.text == "hello! hello!"
+    assert answer.text == "hello EROFS"
 
 
 COUNTS = [{"match": "", "actions": [{"tool": "count_words", "arguments": {"text": "{text}"}, "answer": "{result}"}]}]
@@ -159,6 +177,21 @@ async def test_a_chat_command_is_one_file_in_the_install(watched: Stage) -> None
     assert "/since: say when this conversation began" in told.text
     assert "since" in offered
     assert "since" not in {one.name for one in menu()}, "it is this install's"
+
+
+@pytest.mark.behaviour("EX-06")
+async def test_a_channel_is_one_file_in_the_install(tmp_path: Path) -> None:
+    put(tmp_path, "channels/lines.py", example("add-a-channel.md"))
+    folder, home, base = tmp_path / "chat", Home(tmp_path), scripted_settings()
+    settings = Settings(host=base.host, agent=base.agent, channels={"lines": {"folder": str(folder)}})
+    with hold(home):
+        async with running_host(home, settings, keep_containers=False) as host:
+            flow = Flow(host=host, fake=FakeChannel(), home=home)
+            await flow.wire("file", channel=("lines", "default"))
+            folder.mkdir(exist_ok=True)
+            (folder / "in.txt").write_text("hello\n")
+            await until(lambda: (folder / "out.txt").exists() and "\n" in (folder / "out.txt").read_text())
+    assert (folder / "out.txt").read_text() == "echo: hello\n"
 
 
 @pytest.mark.behaviour("EX-02")

@@ -79,16 +79,19 @@ class Flow:
         pattern: str = ".",
         session: SessionMode = SessionMode.SHARED,
         unknown: UnknownSender = UnknownSender.PUBLIC,
+        channel: tuple[str, str] = FAKE,
     ) -> None:
-        """Tie a chat of the fake platform to an agent group."""
+        """Tie a chat to an agent group, of the fake platform if no other is named."""
         group = await self.group(folder, script=script)
         now = self.host.clock.now()
-        known = await messaging_groups.find(self.host.store, channel_type=FAKE[0], instance=FAKE[1], platform_id=chat)
+        known = await messaging_groups.find(
+            self.host.store, channel_type=channel[0], instance=channel[1], platform_id=chat
+        )
         async with self.host.store.transaction() as tx:
             messaging_group: MessagingGroup = known or await messaging_groups.add(
                 tx,
-                channel_type=FAKE[0],
-                instance=FAKE[1],
+                channel_type=channel[0],
+                instance=channel[1],
                 platform_id=chat,
                 is_group=False,
                 name=chat,
