@@ -27,7 +27,8 @@ OURS = ("[tool.nanohost]", 'kind = "provider"', "api = 1")
 def test_the_host_finds_the_providers_that_the_runner_finds(tmp_path: Path) -> None:
     assert provider_names(tmp_path) == providers.names() == ["claude", "demo", "scripted"]
     put(tmp_path, "parrot", *OURS)
-    put(tmp_path, "_helper")
+    for name in ("_helper", "a.b", "Parrot", "9"):  # no module has such a name, or another system would mix it up
+        put(tmp_path, name)
     assert provider_names(tmp_path) == ["claude", "demo", "parrot", "scripted"]
 
 

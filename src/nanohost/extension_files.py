@@ -12,11 +12,18 @@ from types import ModuleType
 
 from nanohost.errors import ExtensionError
 
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
 
 def files_in(folders: Iterable[Path]) -> Iterator[Path]:
     """Those of each folder by name, without `_*.py`. A folder that does not exist is empty."""
     for folder in folders:
         yield from (path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", ".")))
+
+
+def named_files(folders: Iterable[Path]) -> Iterator[Path]:
+    """Those whose name may be an extension's: it is set, stored and typed, and a module is found by it."""
+    return (path for path in files_in(folders) if _NAME.fullmatch(path.stem))
 
 
 def file_of(kind: str, name: str, files: Sequence[Path], *, place: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
-from nanohost.extension_files import file_of, files_in, not_installed
+from nanohost.extension_files import file_of, named_files, not_installed
 from nanohost.script_header import Form, Script
 from nanohost_protocol.layout import PROVIDERS
 
@@ -97,12 +97,12 @@ def provider_folders(root: Path) -> tuple[Path, ...]:
 
 def provider_names(root: Path) -> list[str]:
     """Whatever stands in their files."""
-    return sorted({path.stem for path in files_in(provider_folders(root))})
+    return sorted({path.stem for path in named_files(provider_folders(root))})
 
 
 def find_provider(root: Path, name: str) -> ProviderFile:
     """Reads the disk. Raises ExtensionError with what is wrong, and what to do."""
-    path = file_of("provider", name, list(files_in(provider_folders(root))), place=root / PROVIDERS)
+    path = file_of("provider", name, list(named_files(provider_folders(root))), place=root / PROVIDERS)
     script = _FORM.parse(_FORM.source(path), path)
     ours = script.tool.nanohost
     if ours.api != API_VERSION:

@@ -15,7 +15,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
-from nanohost.extension_files import file_of, files_in, install_hint, not_installed
+from nanohost.extension_files import file_of, install_hint, named_files, not_installed
 from nanohost.script_header import OPENING, Form, Script
 
 API_VERSION = 1
@@ -109,8 +109,8 @@ def _usable(root: Path) -> Iterator[RuntimeFile]:
 
 def _files(root: Path) -> Iterator[Path]:
     """Of the shipped ones those with a header: beside them is what they are made of."""
-    yield from (path for path in files_in([SHIPPED]) if _has_header(path))
-    yield from files_in([root / FOLDER])
+    yield from (path for path in named_files([SHIPPED]) if _has_header(path))
+    yield from named_files([root / FOLDER])
 
 
 def _has_header(path: Path) -> bool:
