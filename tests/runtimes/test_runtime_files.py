@@ -94,6 +94,7 @@ async def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
         ("import no_such_module", "cannot be imported: ModuleNotFoundError"),
         ("", "has no function create"),
         (WORKING.format(name="other"), "calls itself 'other'"),
+        ("async def create(context):\n    1 / 0", "cannot be made: ZeroDivisionError"),
     ],
 )
 async def test_a_file_that_is_no_runtime_is_refused_in_words(tmp_path: Path, source: str, problem: str) -> None:

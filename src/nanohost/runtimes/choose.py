@@ -17,14 +17,13 @@ from typing import Any, cast
 
 import structlog
 
-from nanohost.errors import ExtensionError, RuntimeUnavailable, SettingsError, SpawnError
+from nanohost.errors import ExtensionError, NanohostError, RuntimeUnavailable, SettingsError, SpawnError
 from nanohost.extension_files import import_file, install_hint
 from nanohost.providers import ProviderFile
 from nanohost.runtime_files import RuntimeFile, automatic, find_runtime
 from nanohost.runtimes.port import Isolation, Runtime, RuntimeContext
 from nanohost.runtimes.process import UNSANDBOXED_WARNING
-
-AUTO = "auto"
+from nanohost.settings import AUTO
 
 __all__ = [
     "UNSANDBOXED_WARNING",
@@ -70,15 +69,27 @@ def _found(root: Path, name: str, hint: str) -> RuntimeFile:
 
 
 async def _create(file: RuntimeFile, context: RuntimeContext) -> Runtime:
-    made: Runtime = await (await asyncio.to_thread(_function, file, "create"))(context)
+    create = await asyncio.to_thread(_function, file, "create")
+    try:
+        made: Runtime = await create(context)
+    except NanohostError:
+        raise
+    except Exception as error:
+        if file.is_shipped:
+            raise  # a fault of ours, and no reason to be content with a weaker one
+        raise RuntimeUnavailable(
+            f"The runtime {file.name} ({file.path}) cannot be made: {type(error).__name__}: {error}"
+        ) from error
     return _named(made, file)
 
 
 def _function(file: RuntimeFile, name: str) -> Callable[..., Any]:
     """Imports it: an engine's client takes a tenth of a second. Raises RuntimeUnavailable."""
     try:
-        module = import_module(f"{__package__}.{file.name}") if file.is_shipped else _imported(file)
+        module = _imported(file)
     except (Exception, SystemExit) as error:
+        if file.is_shipped:
+            raise
         raise RuntimeUnavailable(
             f"The runtime {file.name} ({file.path}) cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -91,6 +102,8 @@ def _function(file: RuntimeFile, name: str) -> Callable[..., Any]:
 
 
 def _imported(file: RuntimeFile) -> ModuleType:
+    if file.is_shipped:
+        return import_module(f"{__package__}.{file.name}")
     return import_file(file.path, f"runtime_{file.name}")
 
 
