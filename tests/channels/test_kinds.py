@@ -6,12 +6,14 @@ What the agent reads of each example is on the platform's page, see tests/pages.
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 
 import pytest
 
 from nanohost.channel_api import EventKind, PartKind
 from nanohost.testing.content import BY_OTHER_MEANS, NOT_THERE, Content, there
-from nanohost.testing.simulated import find, serve, simulated
+from nanohost.testing.manual_clock import START
+from nanohost.testing.simulated import begun, find, serve, simulated
 from tests.channels.examples import Arrived, arrived
 
 EXAMPLES = [
@@ -56,6 +58,17 @@ async def test_what_can_be_sent_is_listed(platform: str) -> None:
     assert [name for name in find(platform).kinds() if name not in shown] == []
     written, shown = await _typed(platform, "/send a fish")
     assert (written, "nothing called 'a fish' to send: /send alone lists" in shown) == (0, True)
+
+
+@pytest.mark.parametrize("platform", simulated())
+async def test_a_simulator_that_is_begun_again_makes_no_id_that_it_made_before(platform: str) -> None:
+    lives = [begun(platform, START + timedelta(seconds=passed)) for passed in (0, 1)]
+    made = []
+    for simulator in lives:
+        await serve(simulator, io.StringIO("hello\nagain\n"), io.StringIO())
+        made.append({one.id for one in simulator.screen(simulator.dm, sender=None)})
+    assert [len(ids) for ids in made] == [2, 2]
+    assert not made[0] & made[1], "a host would take what is written for a repeat, and answer nothing"
 
 
 def _by_other_means(platform: str) -> list[Content]:

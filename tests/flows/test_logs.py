@@ -59,6 +59,19 @@ def said(written: io.StringIO) -> list[dict[str, Any]]:
 
 
 @pytest.mark.behaviour("OP-09")
+async def test_a_message_that_a_platform_delivers_again_is_a_line_for_who_debugs(watched: Stage, logs: Logs) -> None:
+    written = logs("json,debug")
+    async with watched.host() as flow:
+        await flow.wire()
+        for _ in range(2):
+            await watched.fake.person_writes("hello", message_id="m-1")
+        await becomes(flow, "answered")
+    repeats = [line for line in said(written) if line["event"] == "message_repeated"]
+    assert [(line["level"], line["chat"], line["message"]) for line in repeats] == [("debug", "c1", "m-1")]
+    assert len([line for line in said(written) if line["event"] == "message_received" and "user" in line]) == 1
+
+
+@pytest.mark.behaviour("OP-09")
 async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(watched: Stage, logs: Logs) -> None:
     written = logs("json")
     async with watched.host() as flow:

@@ -242,7 +242,8 @@ def _full(one: ChannelInstance) -> str:
 async def _simulate(context: OfflineContext, arguments: Simulate) -> Json:
     # Loaded when it is asked for: what is made for tests is part of no host.
     simulated = importlib.import_module("nanohost.testing.simulated")
-    return {"written": await simulated.serve(simulated.find(arguments.name), sys.stdin, sys.stdout)}
+    simulator = simulated.begun(arguments.name, context.clock.now())
+    return {"written": await simulated.serve(simulator, sys.stdin, sys.stdout)}
 
 
 _one = partial(Command, positional=("name",), offline=True)

@@ -145,7 +145,9 @@ class ChannelInbox:
             reach("intake.committed")
         for one, is_new in zip(kept, new, strict=True):
             one.accepted = Accepted(new=is_new)
-            if is_new and one.problem is None:
+            if not is_new:
+                _log.debug("message_repeated", **_known(chat, one.event), kind=one.event.kind)
+            elif one.problem is None:
                 _say(chat, one.event)
             if one.problem is not None:
                 _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=one.problem)
@@ -244,12 +246,15 @@ class ChannelInbox:
 def _leave(chat: ChatKey, one: _Waiting) -> None:
     """It is accepted, and nothing is kept of it."""
     one.accepted = Accepted(new=False)
-    known = {"channel": chat.channel_type, "chat": chat.platform_id, "message": one.event.platform_message_id}
-    _log.debug("message_not_kept", **known, kind=one.event.kind, reason="nobody listens")
+    _log.debug("message_not_kept", **_known(chat, one.event), kind=one.event.kind, reason="nobody listens")
+
+
+def _known(chat: ChatKey, event: InboundEvent) -> dict[str, str]:
+    return {"channel": chat.channel_type, "chat": chat.platform_id, "message": event.platform_message_id}
 
 
 def _say(chat: ChatKey, event: InboundEvent) -> None:
-    known = {"channel": chat.channel_type, "chat": chat.platform_id, "message": event.platform_message_id}
+    known = _known(chat, event)
     _log.info("message_received", **known, kind=event.kind, user=chat.user(event.sender.handle))
     _log.debug("message_received", **known, text=event.text)
 

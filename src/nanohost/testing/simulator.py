@@ -134,6 +134,9 @@ class Simulator(ABC):
         """A page of whatever stands before the platform, in the place of people's files; where the simulator does."""
         self.typing: list[str] = []
         """The chats in which typing was shown, one entry each time."""
+        self.numbers_from = 0
+        """Added to the number in each id that it makes, set before anybody writes: a host takes an id that it had from
+        another life of the platform for a repeat. 0: ids are the same in each life, as a test wants them."""
 
     # --- life ---
 

@@ -588,7 +588,7 @@ class DiscordSimulator(Simulator):
     # --- what there is ---
 
     def next_id(self) -> str:
-        return str(next(self._ids))
+        return str(next(self._ids) + self.numbers_from * 1_000)
 
     def _channel(self, asked: Said, *, writing: bool = False) -> str:
         id = str(asked["channel"])

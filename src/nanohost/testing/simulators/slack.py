@@ -128,7 +128,7 @@ class SlackSimulator(Simulator):
         self.garbage_sent = 0
         self.garbage_acknowledged = 0
         """Of the envelopes among the garbage."""
-        self.event_ids = itertools.count(1)
+        self._numbers = itertools.count(1)
         self._people = {person.id: person for person in (ADA, BOB)}
         self._metadata: dict[tuple[str, str], object] = {}
         self._blocks: dict[tuple[str, str], Sequence[Mapping[str, Any]]] = {}
@@ -430,14 +430,14 @@ class SlackSimulator(Simulator):
         await self.changed()
 
     async def _deliver(self, type_: str, payload: object, *, about: str | None = None) -> None:
-        envelope = Envelope(id=f"env-{next(self.event_ids)}", type=type_, payload=payload, about=about)
+        envelope = Envelope(id=f"env-{self.next_number()}", type=type_, payload=payload, about=about)
         async with self._sending:
             self._unacknowledged[envelope.id] = envelope
             if self._sockets:
                 await _say(self._sockets[-1], envelope)
 
     def _callback(self, event: Mapping[str, object]) -> Asked:
-        number = next(self.event_ids)
+        number = self.next_number()
         return {
             "type": "event_callback",
             "event_id": f"Ev{number}",
@@ -480,7 +480,7 @@ class SlackSimulator(Simulator):
         return {"user_id": ME, "user": "nanohost", "bot_id": MY_BOT, "team_id": TEAM, "team": "Simulated"}
 
     async def _api_apps_connections_open(self, _: Asked) -> Answer:
-        return {"url": f"ws://{self.address}/link?ticket={next(self.event_ids)}"}
+        return {"url": f"ws://{self.address}/link?ticket={self.next_number()}"}
 
     async def _api_chat_postMessage(self, asked: Asked) -> Answer:  # noqa: N802 - Slack's name
         chat = self._channel(asked)
@@ -628,7 +628,7 @@ class SlackSimulator(Simulator):
     # --- files ---
 
     def store_file(self, name: str, content: bytes) -> StoredFile:
-        stored = StoredFile(id=f"F{next(self.event_ids)}", name=name, content=content, length=len(content))
+        stored = StoredFile(id=f"F{self.next_number()}", name=name, content=content, length=len(content))
         self._files[stored.id] = stored
         return stored
 
@@ -708,6 +708,10 @@ class SlackSimulator(Simulator):
         if not found:
             raise Denied("message_not_found")
         return found[0]
+
+    def next_number(self) -> int:
+        """Of an event, an envelope or a file."""
+        return self.numbers_from + next(self._numbers)
 
     def next_ts(self) -> str:
         """The time, and later than the last one."""

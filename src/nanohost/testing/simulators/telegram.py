@@ -159,7 +159,7 @@ class TelegramSimulator(Simulator):
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._updates: list[_Waiting] = []
-        self._next_update = 700_000_001
+        self._last_update = 700_000_000
         self._next_id = 1000
         self._confirmed: list[str] = []
         self._posts: dict[tuple[str, str], _Post] = {}
@@ -305,8 +305,8 @@ class TelegramSimulator(Simulator):
     async def garbage(self) -> None:
         for body in _GARBAGE:
             known = isinstance(body, dict) and "update_id" not in body
-            number = self._next_update if known else None
-            self._next_update += 1
+            taken = self._update_number()
+            number = taken if known else None
             sent = {"update_id": number, **body} if isinstance(body, dict) and known else body
             self._updates.append(_Waiting(number, sent))
         self.poll_answers.extend([(200, "{"), (502, "<html>bad gateway</html>"), (200, '{"ok": true, "result": 5}')])
@@ -364,8 +364,7 @@ class TelegramSimulator(Simulator):
 
     async def push(self, update: Mapping[str, object]) -> None:
         """An update as it is, under the next number."""
-        number = self._next_update
-        self._next_update += 1
+        number = self._update_number()
         self._updates.append(_Waiting(number, {"update_id": number, **update}))
         await self.changed()
 
@@ -416,7 +415,11 @@ class TelegramSimulator(Simulator):
 
     def _number(self, given: str | None = None) -> int:
         self._next_id += 1
-        return int(given) if given is not None and given.isdigit() else self._next_id
+        return int(given) if given is not None and given.isdigit() else self.numbers_from + self._next_id
+
+    def _update_number(self) -> int:
+        self._last_update += 1
+        return self.numbers_from + self._last_update
 
     def _message(self, chat: str, number: int, sender: Json, thread: str | None) -> Json:
         if thread is not None:
@@ -459,8 +462,8 @@ class TelegramSimulator(Simulator):
         return {kind: about | called | {"duration": 1, "mime_type": f"{type_}/{suffix[1:]}"} | size}
 
     async def _push(self, kind: str, body: Json, *, message_id: str | None = None) -> _Waiting:
-        waiting = _Waiting(self._next_update, {"update_id": self._next_update, kind: body}, kind, message_id)
-        self._next_update += 1
+        number = self._update_number()
+        waiting = _Waiting(number, {"update_id": number, kind: body}, kind, message_id)
         self._updates.append(waiting)
         await self.changed()
         return waiting

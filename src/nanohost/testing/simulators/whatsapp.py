@@ -313,7 +313,7 @@ class WhatsAppSimulator(Simulator):
     # --- webhooks ---
 
     def next_id(self) -> str:
-        return f"wamid.SIMULATED{next(self._ids):08}"
+        return f"wamid.SIMULATED{self.numbers_from + next(self._ids):08}"
 
     def payload(self, *, number_id: str = NUMBER_ID, **lists: Sequence[object]) -> bytes:
         """The body of a webhook about messages or statuses."""
@@ -537,7 +537,7 @@ class WhatsAppSimulator(Simulator):
         return web.json_response({"id": stored.id})
 
     def store_media(self, name: str, media_type: str, content: bytes) -> StoredMedia:
-        id = f"9{next(self._ids):014}"
+        id = f"9{self.numbers_from + next(self._ids):014}"
         self._media[id] = StoredMedia(id=id, name=name, media_type=media_type, content=content)
         return self._media[id]
 

@@ -382,7 +382,7 @@ class WhatsAppLinkedSimulator(Simulator):
 
     def _new_id(self) -> str:
         self._last_id += 1
-        return f"3EB0{self._last_id:012X}"
+        return f"3EB0{self.numbers_from + self._last_id:012X}"
 
 
 def replace_message(said: Message, **changes: object) -> Message:
