@@ -19,8 +19,9 @@ is one of the host; a longer one, and one that makes no sense, is answered with 
         {"type": "ready", "version": 2}                         answers hello; without a version it is the first
         {"type": "accepted", "id": "…"}                         the message is committed and will be answered
         {"type": "message", "key": "…", "text": "…", "reply_to": "…" or null,
-         "agent": "…", "trouble": false}                        whose words they are, "" for the host's own; whether it
-                                                                says that something went wrong (since version 2)
+         "agent": "…", "trouble": false,                        whose words they are, "" for the host's own; whether it
+         "at": "…" or null}                                     says that something went wrong; when it was to be said,
+                                                                as ISO 8601 (since version 2)
         {"type": "typing", "for_s": 12.5, "tool": "Bash", "tool_for_s": 3.1, "for_person": false}
                                                                 an answer is being made; fades by itself. For how long,
                                                                 with which tool ("": none), and whether that waits for
@@ -137,6 +138,7 @@ class TerminalChannel:
         self._said: asyncio.Queue[_Said] = asyncio.Queue(_MAX_WAITING_MESSAGES)
         self._next: _Said | None = None
         self._shown: dict[tuple[str, str], asyncio.Event] = {}
+        self._inbox: Inbox | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -162,6 +164,9 @@ class TerminalChannel:
 
         A message that could not be committed stays in front: the next call hands it in again.
         """
+        self._inbox = inbox
+        if self._clients:
+            inbox.reached()
         while True:
             if self._next is None:
                 self._next = await self._said.get()
@@ -186,7 +191,8 @@ class TerminalChannel:
 
     async def _show(self, chat: str, message: OutboundText, key: str) -> None:
         said = {"type": "message", "key": key, "text": message.text, "reply_to": message.reply_to}
-        line = _encode({**said, "agent": message.agent, "trouble": message.is_trouble})
+        at = None if message.at is None else message.at.isoformat()
+        line = _encode({**said, "agent": message.agent, "trouble": message.is_trouble, "at": at})
         if len(line) > MAX_LINE_BYTES:
             raise RefusedHere(f"the message makes a line of {len(line)} bytes; the terminal takes {MAX_LINE_BYTES}")
         clients = self._clients_of(chat)
@@ -234,6 +240,8 @@ class TerminalChannel:
             case Hello(chat, user):
                 client.chat, client.user = chat, user
                 client.tell({"type": "ready", "version": VERSION})
+                if self._inbox is not None:
+                    self._inbox.reached()
             case Message():
                 await self._said.put(_Said(client=client, event=_event(client, line)))
             case Received(key):

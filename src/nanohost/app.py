@@ -569,6 +569,7 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             clock=host.clock,
             on_accepted=accepted,
             fair=host.ground.fair,
+            on_reached=partial(host.delivery.on_reached, name, instance),
             on_failed_later=host.delivery.failed_later,
             on_moved=host.moving.move,
         )

@@ -183,6 +183,11 @@ class Inbox(Protocol):
         """
         ...
 
+    def reached(self) -> None:
+        """Somebody can be reached by this channel who perhaps could not be before: what waits for it is tried now, and
+        not only when it is looked at again. Returns at once, and may be called too often."""
+        ...
+
     async def moved(self, old: str, new: str) -> None:
         """The chat whose `platform_id` was `old` goes on as `new`, with all that belongs to it: agents, conversations,
         what is still to be sent. Returns after that is on disk; again, from either end, it does no harm. To be called
@@ -234,7 +239,7 @@ class OutboundText:
     """A message in the form that the channel declared. `reply_to` is the platform's id of the message being answered,
     where known. `plain` says the same without markup: for the channel to send when its platform refuses the markup.
     `agent`: whose words they are, empty for the host's own; `is_trouble`: the host says that something went wrong, or
-    does not go on. For channels that show who speaks.
+    does not go on; `at`: when it was to be said, which may be long before it can be sent. For channels that show it.
     """
 
     text: str
@@ -242,6 +247,7 @@ class OutboundText:
     plain: str | None = None
     agent: str = ""
     is_trouble: bool = False
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

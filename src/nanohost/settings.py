@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -295,6 +296,14 @@ class ChannelInstance:
     instance: str
     settings: Mapping[str, object] = field(repr=False)
     enabled: bool = True
+
+
+def zone_of(home: Path, environ: Mapping[str, str]) -> tzinfo:
+    """The zone of times that are shown; the machine's, where the file cannot be read: that is told by who needs it."""
+    try:
+        return ZoneInfo(load_settings(home, environ, resolve_secrets=False).host.timezone)
+    except (SettingsError, OSError):
+        return ZoneInfo(machine_timezone(environ))
 
 
 def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:

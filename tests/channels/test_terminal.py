@@ -8,6 +8,7 @@ import socket
 import stat
 import sys
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from .receiving import handing_in
 from .terminal_person import TerminalPerson
 
 CHAT = Address(platform_id="local")
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 class TerminalBench(ChannelBench):
@@ -399,3 +401,23 @@ async def test_clients_are_told_who_speaks_and_what_is_being_done(tmp_path: Path
         assert working == {"type": "typing", "for_s": 3.5, "tool": "Bash", "tool_for_s": 1.0, "for_person": False}
         assert [(one["agent"], one["trouble"]) for one in said] == [("main", False), ("", True)]
         await person.leave()
+
+
+async def test_clients_are_told_when_it_was_said(tmp_path: Path) -> None:
+    channel = TerminalChannel(tmp_path / "terminal.sock")
+    person = TerminalPerson(tmp_path / "terminal.sock")
+    async with channel.connected():
+        await person.arrive()
+        await channel.send(CHAT, OutboundText(text="Hello", at=NOON), idempotency_key="k1")
+        await channel.send(CHAT, OutboundText(text="Hello"), idempotency_key="k2")
+        assert [one["at"] for one in person.seen[1:]] == ["2026-01-02T12:00:00+00:00", None]
+        await person.leave()
+
+
+async def test_what_waits_is_tried_when_somebody_opens_the_chat(bench: TerminalBench, person: TerminalPerson) -> None:
+    inbox = SuiteInbox()
+    async with receiving(bench, inbox):
+        assert inbox.reachings == 1
+        await person.leave()
+        await person.arrive()
+        assert inbox.reachings == 2

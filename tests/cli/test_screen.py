@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -13,6 +15,7 @@ from nanohost.cli.status_line import Doing
 from nanohost.cli.terminal_client import Shown, TerminalClient
 from nanohost.commands.registry import find
 
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 OBEYED = "\x1b]0;mine\x07\x9b2J"
 
 
@@ -25,6 +28,19 @@ def test_nothing_that_an_agent_says_or_that_went_wrong_commands_the_terminal(
     assert "hello" in shown
     assert shown.startswith("! ") is is_error
     assert not [one for one in shown if one in "\x1b\x07\x9b"]
+
+
+def test_what_was_said_before_the_chat_was_opened_says_so_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(zone=ZoneInfo("Europe/Berlin"), opened_at=NOON)
+    for minutes in (-60 * 24, -30, 1):
+        screen.show(Shown(text="I am on hold.", agent="", at=NOON + timedelta(minutes=minutes)))
+    screen.show(Shown(text="of a host of before"))
+    assert capsys.readouterr().out.splitlines() == [
+        "(earlier, 2026-01-01 13:00) I am on hold.",
+        "(earlier, 12:30) I am on hold.",
+        "I am on hold.",
+        "of a host of before",
+    ]
 
 
 @pytest.mark.parametrize("words", ["pause", "resume", "cost"])

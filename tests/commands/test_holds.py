@@ -8,8 +8,11 @@ import pytest
 
 from nanohost.aftermath import Aftermath
 from nanohost.errors import UsageError
+from nanohost.keeper.notices import Notice, delivery_of
 from nanohost.model import SessionId
-from nanohost.store import agent_groups, audit, holds, sessions
+from nanohost.store import agent_groups, audit, deliveries, holds, sessions
+from nanohost.store.notice_numbers import GIVEN_UP, ON_HOLD
+from nanohost_protocol.rows import InKind, MessageIn, Origin
 from tests.commands.conftest import Operator
 
 
@@ -72,3 +75,58 @@ async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operat
     assert held.reason == "no reason given"
     await operator.asks(f"{noun} release", folder="main")
     assert [await holds.find(store, one) is not None for one in (first, second, other)] == [False, True, False]
+
+
+async def say(operator: Operator, session: SessionId, number: int) -> None:
+    """Enter a notice about a message, of which nobody has heard yet."""
+    now, found = operator.context.clock.now(), await sessions.get(operator.context.store, session)
+    origin = Origin(channel_type="terminal", instance="default", platform_id="local", platform_message_id="1")
+    message = MessageIn(
+        seq=2,
+        id="m",
+        kind=InKind.CHAT,
+        timestamp=now,
+        status="pending",
+        process_after=None,
+        tries=0,
+        trigger=True,
+        on_wake=False,
+        origin=origin,
+        content="{}",
+    )
+    async with operator.context.store.transaction() as tx:
+        await deliveries.add(tx, delivery_of(found, Notice(message=message, number=number, sentence="said"), now))
+
+
+async def to_say(operator: Operator, session: SessionId) -> list[str]:
+    lane = deliveries.LaneKey(session, "terminal", "default", "local")
+    return [one.status for one in await deliveries.waiting(operator.context.store, lane)]
+
+
+async def test_that_a_session_is_on_hold_is_not_said_any_more_once_it_is_released(operator: Operator) -> None:
+    session, other, _ = await some_sessions(operator)
+    for one in (session, other):
+        await operator.asks("sessions hold", id=one)
+        await say(operator, one, ON_HOLD)
+    await say(operator, session, GIVEN_UP)
+    await operator.asks("sessions release", id=session)
+    left = (len(await to_say(operator, session)), len(await to_say(operator, other)))
+    assert left == (1, 1), "what else is said stays"
+
+
+async def test_a_session_that_is_held_with_its_agent_group_still_says_so_until_that_is_released(
+    operator: Operator,
+) -> None:
+    session, other, _ = await some_sessions(operator)
+    await operator.asks("agents hold", folder="main")
+    await operator.asks("sessions hold", id=session)
+    async with operator.context.store.transaction() as tx:
+        for one in (session, other):
+            await sessions.make_due(tx, one, at=operator.context.clock.now(), now=operator.context.clock.now())
+    for one in (session, other):
+        await say(operator, one, ON_HOLD)
+    await operator.asks("sessions release", id=session)
+    assert len(await to_say(operator, session)) == 1
+    await operator.asks("sessions hold", id=session)
+    await operator.asks("agents release", folder="main")
+    assert (len(await to_say(operator, session)), len(await to_say(operator, other))) == (1, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.routing.pause_notice import PAUSED
+from nanohost.chat_commands.pause import PAUSED
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
 from tests.crash.victims import HostProcess
@@ -31,7 +31,7 @@ async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_pat
             async with asyncio.timeout(LIMIT_S):
                 await _paused_and_killed(host, platform, point)
                 platform.write("m3", "c0", "hi")
-                await platform.until_seen({("c0", PAUSED)})
+                await platform.until_seen({("c0", PAUSED.text)})
                 await asyncio.to_thread(host.kill)
                 assert (await asyncio.to_thread(host.command, "status")).stdout.startswith("PAUSED ")
                 host.start()
@@ -42,7 +42,7 @@ async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_pat
             await asyncio.to_thread(host.end)
     seen = platform.texts()
     answers = {text: count for (chat, text), count in seen.items() if chat == "c0"}
-    assert answers == {PAUSED: 1, "echo: hi": 1, "echo: long": 1}
+    assert answers == {PAUSED.text: 1, "echo: hi": 1, "echo: long": 1}
     told = Counter(text.split(":")[0].split(",")[0].split(" since")[0] for (chat, text) in seen if chat == "c1")
     assert set(told) <= {"Paused", "Cut in the middle of a turn"}
     assert told["Paused"] == 1

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Sender
+from nanohost.chat_commands.pause import PAUSED
 from nanohost.model import Role, UnknownSender
-from nanohost.routing.pause_notice import PAUSED
 from nanohost.routing.strangers import ASKED
 from nanohost.store import audit, paused, roles
 from nanohost.tasks import changes
@@ -42,11 +42,11 @@ async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(
         await fake.person_writes("may I?", sender=EVE)
         card = await seen(fake, OFFICE, card=True)
         await press(fake, card, card.buttons[0].label)
-        await seen(fake, "c1", PAUSED)
-        assert flow.texts("c1") == [ASKED, PAUSED]
+        await seen(fake, "c1", PAUSED.text)
+        assert flow.texts("c1") == [ASKED, PAUSED.text]
         assert (await owner(flow, "/resume")).startswith("Everything goes on")
         await seen(fake, "c1", "echo: may I?")
-        assert flow.texts("c1") == [ASKED, PAUSED, "echo: may I?"]
+        assert flow.texts("c1") == [ASKED, PAUSED.text, "echo: may I?"]
 
 
 @pytest.mark.behaviour("SE-12", "AP-05")
@@ -75,12 +75,12 @@ async def test_a_question_that_waits_is_answered_during_a_pause_and_the_answer_c
         card = await seen(fake, "c1", card=True)
         assert "1 container is being ended: main." in await owner(flow, "/pause")
         await fake.person_presses(card, card.buttons[1], sender=PERSON)
-        await seen(fake, "c1", PAUSED)
+        await seen(fake, "c1", PAUSED.text)
         await owner(flow, "/resume")
         await seen(fake, "c1", "Blue</answer>")
         await seen(fake, "c1", "Answered by Ann: Blue")
     assert flow.texts("c1").count('so: <answer from="Ann" id="4">Blue</answer>') == 1
-    assert flow.texts("c1").count(PAUSED) == 1
+    assert flow.texts("c1").count(PAUSED.text) == 1
 
 
 @pytest.mark.behaviour("SE-12")

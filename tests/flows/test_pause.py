@@ -13,13 +13,13 @@ import pytest
 from nanohost.channel_api import Sender
 from nanohost.chat_commands.cost import NOTHING
 from nanohost.chat_commands.gate import TO_ME
-from nanohost.chat_commands.pause import NOTHING_CUT
+from nanohost.chat_commands.pause import NOTHING_CUT, PAUSED
 from nanohost.chat_commands.resume import NOT_PAUSED
 from nanohost.model import Role, UnknownSender
-from nanohost.routing.pause_notice import PAUSED
 from nanohost.store import paused, roles, turn_costs
 from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
+from tests.flows.test_operator import types
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
 
@@ -71,8 +71,8 @@ async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(stage: Sta
         await stage.fake.person_writes("and another")
         await stage.fake.person_writes("hello", sender=BEN)
 
-        await until(lambda: flow.texts("c1").count(PAUSED) == 2)
-        assert flow.texts("c1") == [PAUSED, PAUSED]
+        await until(lambda: flow.texts("c1").count(PAUSED.text) == 2)
+        assert flow.texts("c1") == [PAUSED.text, PAUSED.text]
         [again] = await _owner_says(stage, "/pause")
         assert again.startswith("Everything is paused since ")
         assert "by `Bea`" in again
@@ -154,10 +154,10 @@ async def test_a_pause_outlives_the_host_and_what_came_meanwhile_is_answered_aft
         assert [one.agent_group for one in pause.cut or ()] == ["main"]
         await watched.fake.person_writes("hi")
         await watched.fake.wait_for(1)
-        assert flow.texts() == [PAUSED]
+        assert flow.texts() == [PAUSED.text]
         await _owner_says(watched, "/resume")
         await watched.fake.wait_for(4)
-    assert sorted(flow.texts("c1")) == [PAUSED, "echo: hi", "echo: long one"]
+    assert sorted(flow.texts("c1")) == [PAUSED.text, "echo: hi", "echo: long one"]
 
 
 @pytest.mark.behaviour("SE-12")
@@ -209,7 +209,23 @@ async def test_who_may_not_talk_here_is_not_told_of_the_pause(watched: Stage) ->
         await until(lambda: bool(flow.texts("c1")))
         await _owner_says(watched, "/resume")
         await watched.fake.wait_for(4)
-    assert flow.texts("c1") == [PAUSED, "echo: hello"]
+    assert flow.texts("c1") == [PAUSED.text, "echo: hello"]
+
+
+@pytest.mark.behaviour("SE-12")
+async def test_who_could_not_be_told_of_a_pause_before_it_ended_is_not_told_of_it_later(watched: Stage) -> None:
+    async with watched.host() as flow:
+        await _with_owner(flow)
+        await flow.wire()
+        await _owner_says(watched, "/pause")
+        watched.fake.down = True
+        await watched.fake.person_writes("hello")
+        await until(lambda: any(count for count in watched.fake.attempts.values() if watched.fake.down and count > 0))
+        await types(flow, "resume")
+        watched.fake.down = False
+        await watched.fake.person_writes("again")
+        await until(lambda: len(flow.texts("c1")) >= 2)
+    assert flow.texts("c1") == ["echo: hello", "echo: again"]
 
 
 @pytest.mark.behaviour("SE-12")

@@ -43,6 +43,11 @@ async def fails(
     await hears(bench, session)
 
 
+async def statuses(bench: Bench) -> list[str]:
+    """Of what the host itself says."""
+    return [row["status"] for row in await bench.store.all("SELECT status FROM deliveries ORDER BY seq")]
+
+
 async def completes(bench: Bench, session: Session, runner: OutboundWriter) -> None:
     runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), floor=0, now=bench.clock.now())
     await hears(bench, session)
@@ -89,6 +94,17 @@ async def test_who_writes_while_the_model_is_limited_is_told_once_a_chat_and_not
         await takes(bench, session, runner)
         await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
         assert len(await told(bench)) == 2
+
+
+@pytest.mark.behaviour("RU-04")
+async def test_that_the_model_cannot_be_asked_is_not_said_any_more_once_it_answered(tmp_path: Path) -> None:
+    async with keeping(tmp_path, PaperRuntime()) as bench, at_work(bench) as (session, runner):
+        await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+        await bench.clock.advance(61)
+        await takes(bench, session, runner)
+        assert await statuses(bench) == ["pending"]
+        await completes(bench, session, runner)
+        assert await statuses(bench) == ["dropped"]
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")

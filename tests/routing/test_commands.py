@@ -10,10 +10,10 @@ import pytest
 
 from nanohost.chat_commands.clear import FRESH
 from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate
+from nanohost.chat_commands.pause import PAUSED
 from nanohost.chat_commands.registry import chat_commands
 from nanohost.chat_commands.stop import NOTHING
 from nanohost.model import EngageMode, Role, SessionId, TaskId, UnknownSender
-from nanohost.routing.pause_notice import PAUSED
 from nanohost.store import deliveries, paused, roles, routes, tasks
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
@@ -180,7 +180,7 @@ async def test_who_writes_a_command_for_another_bot_in_a_pause_is_told_of_it_if_
     await world.says("/clear@another_bot", is_group=True)
     await world.route()
     assert await world.mailbox("a") == ["/clear@another_bot"]
-    assert await answers(world) == [PAUSED]
+    assert await answers(world) == [PAUSED.text]
 
 
 @pytest.mark.behaviour("SE-12")

@@ -18,11 +18,14 @@ from nanohost.store import audit, paused, sessions, users
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries
 from nanohost.store.paused import Backlog, CutTurn, Paused
+from nanohost_protocol.payloads import ChatOut
 
 SOON = timedelta(hours=1)
 """Tasks that fall due within it are told of."""
 MOST_NAMED = 10
 """Agents, by name: the list is read on a phone."""
+PAUSED = ChatOut(text="Everything is paused at the moment. I keep your message and answer when it goes on.")
+"""To who writes meanwhile: what they hear, once a pause and chat."""
 NOTHING_CUT = "No agent was in the middle of a turn."
 
 

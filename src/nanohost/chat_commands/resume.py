@@ -7,9 +7,9 @@ from datetime import timedelta
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.chat_commands.host_command import HostAsked, HostCommand
-from nanohost.chat_commands.pause import state
+from nanohost.chat_commands.pause import PAUSED, state
 from nanohost.phrases import clock_time, counted
-from nanohost.store import audit, paused
+from nanohost.store import audit, host_messages, paused
 from nanohost.store.audit import AuditOutcome
 
 NOT_PAUSED = "Nothing is paused."
@@ -21,6 +21,7 @@ async def _resume(asked: HostAsked, _: Arguments) -> str:
         return NOT_PAUSED
     backlog = await paused.backlog(asked.tx, asked.now, tasks_within=timedelta())
     await paused.end(asked.tx)
+    await host_messages.withdraw(asked.tx, PAUSED, reason="the pause is over", now=asked.now)
     await audit.record(
         asked.tx,
         who=asked.actor.who,

@@ -22,6 +22,7 @@ from nanohost.commands.show import harmless
 from nanohost.errors import NanohostError
 from nanohost.home import Home
 from nanohost.logs import set_up_logs
+from nanohost.settings import zone_of
 
 DUMB = ("", "dumb", "unknown")
 """Terminals that can show lines, and no more."""
@@ -130,11 +131,12 @@ async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: flo
 def _screen(home: Home, stdin: TextIO) -> Screen:
     """What this terminal can do; plain lines where there is none."""
     is_live = stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in DUMB
+    zone = zone_of(home.root, os.environ)
     if not is_live:
-        return Screen()
+        return Screen(zone=zone)
     from nanohost.cli.live_screen import LiveScreen
 
-    return LiveScreen(home.run / "chat_history", os.environ)
+    return LiveScreen(home.run / "chat_history", os.environ, zone=zone)
 
 
 async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO, limit_s: float) -> int:

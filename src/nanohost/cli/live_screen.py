@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import suppress
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import TextIO
 
@@ -44,8 +45,8 @@ BOLD, GREEN, RED, FAINT, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[2m", "
 class LiveScreen(Screen):
     """`history`: the file of what was typed before."""
 
-    def __init__(self, history: Path, environ: Mapping[str, str]) -> None:
-        super().__init__()
+    def __init__(self, history: Path, environ: Mapping[str, str], *, zone: tzinfo = UTC) -> None:
+        super().__init__(zone=zone)
         self._colours = not environ.get("NO_COLOR")
         self._is_plain = "utf" not in (sys.stdout.encoding or "").lower()
         self._is_warned = False
@@ -123,7 +124,7 @@ class LiveScreen(Screen):
             text = harmless(shown.text)
         else:
             text = on_screen(shown.text, shutil.get_terminal_size().columns, colours=self._colours)
-        return f"{BOLD}{colour}{speaker(shown)}{PLAIN}\n{text}\n"
+        return f"{BOLD}{colour}{speaker(shown)}{PLAIN}{self._before(shown)}\n{text}\n"
 
     def _say(self, line: str, stream: TextIO) -> None:
         """Above the prompt, if there is one. The terminal's mode stays as it is, or keys that are typed meanwhile would

@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
 from nanohost.cli.status_line import Doing, Situation, is_busy
 from nanohost.cli.terminal_client import Shown
 from nanohost.cli.typed_words import PLAIN_HELP
 from nanohost.commands.show import harmless
+from nanohost.phrases import clock_time
 
 CLEAR_LINE = "\r\033[K"
 QUIET_S = 3.0
@@ -27,9 +29,12 @@ QUIET_S = 3.0
 
 
 class Screen:
-    """Replies on standard output, all else on standard error; remembers what is still owed an answer."""
+    """Replies on standard output, all else on standard error; remembers what is still owed an answer. What was to be
+    said before it was `opened_at` is marked with its time in this `zone`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, zone: tzinfo = UTC, opened_at: datetime | None = None) -> None:
+        self._zone = zone
+        self._opened_at = opened_at or datetime.now(UTC)
         self.is_host_here = False
         """The host that is talked to ends with this conversation."""
         self._is_terminal = sys.stdout.isatty()
@@ -150,7 +155,16 @@ class Screen:
 
     def _worded(self, shown: Shown) -> str:
         text = harmless(f"! {shown.text}" if shown.is_error else shown.text)
-        return f"{speaker(shown)}: {text}" if self._is_terminal else text
+        before = self._before(shown)
+        if self._is_terminal:
+            return f"{speaker(shown)}{before}: {text}"
+        return f"{before.lstrip()} {text}" if before else text
+
+    def _before(self, shown: Shown) -> str:
+        """Of what was to be said before this conversation: that it was, and when. It may be so no more."""
+        if shown.at is None or shown.at >= self._opened_at:
+            return ""
+        return f" (earlier, {clock_time(shown.at, self._opened_at, self._zone)})"
 
     def _say(self, line: str, stream: TextIO) -> None:
         if self._is_terminal and self._is_prompted:

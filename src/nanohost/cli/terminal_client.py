@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Shown:
     """Whose words they are, "" for the host's own; None: a host of before tells nothing."""
     is_trouble: bool = False
     """The host says that something went wrong, or does not go on."""
+    at: datetime | None = None
+    """When it was to be said; None: a host of before tells nothing."""
 
 
 class TerminalClient:
@@ -142,6 +145,7 @@ class TerminalClient:
                             reply_to=said.get("reply_to"),
                             agent=said.get("agent"),
                             is_trouble=said.get("trouble") is True,
+                            at=_time(said.get("at")),
                         )
                     )
                 self._write({"type": "received", "key": said["key"]})
@@ -164,6 +168,14 @@ def _doing(said: dict[str, Any]) -> Doing:
         tool_for_s=_number(said.get("tool_for_s")),
         for_person=said.get("for_person") is True,
     )
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
 
 
 def _number(value: object) -> float:

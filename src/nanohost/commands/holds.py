@@ -14,9 +14,10 @@ from nanohost.commands.setup import known_group, known_session
 from nanohost.commands.show import Json
 from nanohost.errors import UsageError
 from nanohost.model import SessionId
-from nanohost.store import audit, holds
+from nanohost.store import audit, deliveries, holds
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
+from nanohost.store.notice_numbers import ON_HOLD
 
 NO_REASON = "no reason given"
 GROUP_NOUNS = ("groups", "agents")
@@ -60,6 +61,7 @@ async def _release_session(context: CommandContext, arguments: ReleaseSession) -
             hint = f"nanohost agents release {session.group_folder}" if with_its_group else "nanohost status"
             what = "is held with its agent group only" if with_its_group else "is not held"
             raise UsageError(f"session {session.id} {what}", hint=hint)
+        await _say_no_more(context, tx, [session.id])
         await _record(context, tx, "sessions.release", session.id)
     _follow(context, [session.id])
     still = f"held with its agent group still: nanohost agents release {session.group_folder}"
@@ -84,9 +86,17 @@ async def _release_group(context: CommandContext, arguments: ReleaseGroup) -> Js
         if not await holds.release_group(tx, group.id):
             raise UsageError(f"the agent group {group.folder} is not held", hint="nanohost status")
         concerned = await holds.concerned(tx, group.id)
+        await _say_no_more(context, tx, concerned)
         await _record(context, tx, "groups.release", group.folder)
     _follow(context, concerned)
     return {"group": group.folder, "released": "it goes on, but for sessions that are held by themselves"}
+
+
+async def _say_no_more(context: CommandContext, tx: Transaction, released: list[SessionId]) -> None:
+    """Who has not heard yet that they are on hold does not hear it when it is over."""
+    for session in released:
+        if await holds.find(tx, session) is None:
+            await deliveries.withdraw_notices(tx, session, ON_HOLD, "the hold is over", context.clock.now())
 
 
 async def _record(context: CommandContext, tx: Transaction, what: str, about: str, **details: str) -> None:

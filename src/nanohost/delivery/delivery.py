@@ -127,6 +127,10 @@ class Delivery:
         self._sender.on_working(session, works=bool(messages))
         self._typing.on_working(session, messages)
 
+    def on_reached(self, channel_type: str, instance: str) -> None:
+        """Somebody can be reached by this channel: what waited for it is tried at once."""
+        self._sender.channel_is_back(channel_type, instance)
+
     def on_sign_of_life(self, channel_type: str, instance: str) -> None:
         """Somebody wrote on this channel, so it is back: what waited for it is tried at once."""
         self._sender.heard(channel_type, instance)

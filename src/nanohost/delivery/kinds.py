@@ -135,6 +135,7 @@ class Kinds:
             plain=part.plain,
             agent=await self._agent(delivery),
             is_trouble=is_trouble(delivery.seq),
+            at=max(delivery.created_at, delivery.not_before or delivery.created_at),
         )
         match await self._manner(delivery, channel):
             case Manner.CARD if part.is_last and isinstance(channel, SendsCards):

@@ -82,6 +82,7 @@ class ChannelInbox:
         clock: Clock,
         on_accepted: Callable[[ChatKey], None],
         fair: FairShare | None = None,
+        on_reached: Callable[[], None] = lambda: None,
         on_failed_later: FailedLater = _nobody_listens,
         on_moved: Move = nobody_moves,
     ) -> None:
@@ -92,6 +93,7 @@ class ChannelInbox:
         self._clock = clock
         self._on_accepted = on_accepted
         self._fair = fair or FairShare()
+        self._on_reached = on_reached
         self._on_failed_later = on_failed_later
         self._on_moved = on_moved
         self._queues: dict[ChatKey, _Queue] = {}
@@ -211,6 +213,9 @@ class ChannelInbox:
                 if is_first and not await events.named_us(self._store, chat, message):
                     return True
         return not event.sender.is_bot and bool(await open_in(self._store, event))
+
+    def reached(self) -> None:
+        self._on_reached()
 
     async def moved(self, old: str, new: str) -> None:
         """Raises StoreError when the disk refuses."""

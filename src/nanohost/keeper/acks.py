@@ -288,6 +288,8 @@ class AckTaker:
             await spared_tries.forget(tx, session.id, [ack.message_id for ack, _ in taken.closed])
             await message_turns.begin(tx, session.id, _begun(said.acks), now)
             await message_turns.end(tx, session.id, _ended(taken), now)
+            if known is not None and failures is None:
+                await deliveries.withdraw_notices(tx, session.id, HELD, "the model answers again", now)
             for notice in notices:
                 await deliveries.add(tx, notice)
             after = await self._on_closed(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed])

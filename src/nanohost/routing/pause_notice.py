@@ -8,16 +8,15 @@ from datetime import datetime
 from nanohost.aftermath import Aftermath
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.gate import Passes, gate
+from nanohost.chat_commands.pause import PAUSED
 from nanohost.routing.engage import is_addressed
 from nanohost.store import host_messages, paused
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
 from nanohost_protocol.ids import derive
-from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
-PAUSED = "Everything is paused at the moment. I keep your message and answer when it goes on."
 _HEARD = {EventKind.MESSAGE, EventKind.CLICK}
 
 
@@ -39,7 +38,7 @@ async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], aftermath
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
         )
         out_id = derive("h", "paused", to_text(pause.at), *_names(place), chat.user(event.sender.handle))
-        said = await host_messages.say(tx, place, ChatOut(text=PAUSED), out_id=out_id, now=now)
+        said = await host_messages.say(tx, place, PAUSED, out_id=out_id, now=now)
         aftermath.lanes.append(said.lane)
 
 

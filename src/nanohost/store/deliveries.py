@@ -12,6 +12,7 @@ from enum import StrEnum
 from nanohost.model import HOST, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.events import ChatKey
+from nanohost.store.notice_numbers import NOTICES_A_MESSAGE, OF_EVENTS, OF_MESSAGES
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import from_text, to_text
 
@@ -171,6 +172,19 @@ WHERE session_id = :session_id AND seq = :seq AND status IN ('pending', 'dead', 
 NOT_AGAIN = """
 UPDATE deliveries SET decision = 'drop', reason = :reason
 WHERE session_id = :session_id AND seq = :seq AND status = 'sending'
+"""
+
+# By their number in the block of each message, see notice_numbers.
+WITHDRAW_NOTICES = """
+UPDATE deliveries INDEXED BY deliveries_open
+SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id
+    AND seq >= :first AND seq < :end AND (seq - :first) % :of = :number
+"""
+WITHDRAW_WORDS = """
+UPDATE deliveries INDEXED BY deliveries_open
+SET status = 'dropped', reason = :reason, next_try_at = NULL, changed_at = :now
+WHERE status IN ('pending', 'sending') AND status = 'pending' AND session_id = :session_id AND content = :content
 """
 
 FAILING = "failing"
@@ -547,6 +561,18 @@ async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
 async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> bool:
     """An operator's word: never to be sent. False: it is being sent, was sent, or was dropped before."""
     return await tx.run(DROP, _key(delivery, now) | {"reason": reason}) == 1
+
+
+async def withdraw_notices(tx: Transaction, session: SessionId, number: int, reason: str, now: datetime) -> None:
+    """What the host has to say by this number of notice_numbers is so no more: nobody who has not heard it hears it."""
+    block = {"first": OF_MESSAGES, "end": OF_EVENTS, "of": NOTICES_A_MESSAGE, "number": number}
+    await tx.run(WITHDRAW_NOTICES, {"session_id": session, "reason": reason, "now": to_text(now), **block})
+
+
+async def withdraw_words(tx: Transaction, session: SessionId, content: str, reason: str, now: datetime) -> None:
+    """The same for what is said in exactly these words."""
+    of = {"session_id": session, "content": content, "reason": reason, "now": to_text(now)}
+    await tx.run(WITHDRAW_WORDS, of)
 
 
 async def not_again(tx: Transaction, delivery: Delivery, reason: str) -> None:

@@ -62,6 +62,11 @@ async def say(
     return delivery
 
 
+async def withdraw(tx: Transaction, said: ChatOut, *, reason: str, now: datetime) -> None:
+    """It is so no more: nobody who has not heard these words yet hears them."""
+    await deliveries.withdraw_words(tx, HOST, encode(said), reason, now)
+
+
 def _next(highest: int, *, is_card: bool) -> int:
     """The lowest number of its kind above that one: of cards 3, 7, 11, …, of all else 1, 5, 9, …"""
     return highest + 1 + ((3 if is_card else 1) - highest - 1) % 4

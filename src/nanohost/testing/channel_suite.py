@@ -109,6 +109,8 @@ class SuiteInbox:
         """Messages that the platform gave up on after it took them: key, id and reason."""
         self.moves: list[tuple[str, str]] = []
         """Chats that are called otherwise now."""
+        self.reachings = 0
+        """How often somebody could be reached anew."""
         self.failed = 0
         """How many commits failed."""
         self.saved: str | None = None
@@ -130,6 +132,9 @@ class SuiteInbox:
             self.accepted.append(event)
             self._changed.notify_all()
         return Accepted(new=new)
+
+    def reached(self) -> None:
+        self.reachings += 1
 
     async def moved(self, old: str, new: str) -> None:
         async with self._changed:
