@@ -13,7 +13,7 @@ import pytest
 
 from nanohost.access.codes import Typed, Word, issue, typed
 from nanohost.channel_api import EventKind
-from nanohost.reception.codes import NOT_ALONE, OVERHEARD
+from nanohost.reception.codes import BY_AN_EDIT, NOT_ALONE, OVERHEARD
 from nanohost.store import codes, dropped
 from nanohost.store.codes import CodeStatus, Purpose
 from nanohost.testing.manual_clock import START, ManualClock
@@ -34,6 +34,8 @@ NONE = "A2B3-C4D5"
         ("/PAIR@nanohost_bot K7QM2X9P", Word.PAIR),
         ("/link  K7QM-2X9P ", Word.LINK),
         ("/start K7QM-2X9P", Word.START),
+        ("k7qm 2x9p", Word.NONE),
+        ("/link k7qm - 2x9p", Word.LINK),
         ("`K7QM-2X9P`", Word.NONE),
         ("**K7QM2X9P**.", Word.NONE),
         ("\u201ck7qm\u20132x9p\u201d", Word.NONE),
@@ -41,7 +43,9 @@ NONE = "A2B3-C4D5"
         ("/pair\nK7QM-2X9P \n\nIt works once.", Word.PAIR),
     ],
 )
-def test_a_code_is_read_with_or_without_its_dash_in_any_case_and_after_a_command(text: str, word: Word) -> None:
+def test_a_code_is_read_with_whatever_stands_for_its_dash_in_any_case_and_after_a_command(
+    text: str, word: Word
+) -> None:
     assert typed(text) == Typed(code="K7QM2X9P", word=word)
 
 
@@ -323,7 +327,7 @@ async def test_a_wrong_code_above_other_words_is_a_guess_like_any_other(hall: Ha
 
 
 @pytest.mark.behaviour("AC-03")
-@pytest.mark.parametrize(("group", "said"), [("family", OVERHEARD), ("", NOT_ALONE)])
+@pytest.mark.parametrize(("group", "said"), [("family", OVERHEARD), ("", BY_AN_EDIT)])
 async def test_a_code_that_comes_by_an_edit_is_void_and_reaches_no_agent(hall: Hall, group: str, said: str) -> None:
     code = await hall.pair()
     assert await hall.write(ADA, code, group=group, kind=EventKind.EDIT)
@@ -336,14 +340,33 @@ async def test_a_code_that_comes_by_an_edit_is_void_and_reaches_no_agent(hall: H
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("between", [" ", "\n", " - ", "\u2026", "__"])
-@pytest.mark.parametrize("group", ["family", ""])
-async def test_a_code_whose_halves_stand_apart_can_be_put_together_and_is_void(
-    hall: Hall, between: str, group: str
+async def test_a_code_whose_halves_stand_apart_can_be_put_together_in_a_group_and_is_void(
+    hall: Hall, between: str
 ) -> None:
     code = await hall.pair()
-    assert await hall.write(ADA, code.replace("-", between), group=group)
+    assert await hall.write(ADA, code.replace("-", between), group="family")
     await hall.write(EVE, code)
     assert [await hall.is_owner(user) for user in (ADA, EVE)] == [False, False]
+
+
+@pytest.mark.behaviour("AC-03")
+@pytest.mark.parametrize("between", [" ", " - ", "\u2026", "__"])
+@pytest.mark.parametrize("before", ["", "/pair "])
+async def test_a_code_that_is_typed_with_something_else_in_place_of_its_dash_is_that_code(
+    hall: Hall, between: str, before: str
+) -> None:
+    code = await hall.pair()
+    assert await hall.write(ADA, before + code.lower().replace("-", between))
+    assert await hall.is_owner(ADA)
+
+
+@pytest.mark.behaviour("AC-03")
+async def test_a_wrong_code_with_a_blank_in_it_is_a_guess_like_any_other(hall: Hall) -> None:
+    code = await hall.pair()
+    assert await hall.write(EVE, NONE.replace("-", " "))
+    await hall.write(EVE, code)
+    assert not await hall.is_owner(EVE)
+    assert len(await hall.record("codes.guess")) == 1
 
 
 async def test_what_is_no_open_code_among_other_words_is_a_message_like_any_other_and_no_guess(hall: Hall) -> None:

@@ -65,20 +65,19 @@ class Typed:
 
 
 _HALF = "[a-z0-9]{4}"
-_WRITTEN = rf"({_HALF}[-\u2010-\u2015]?{_HALF})"
-"""With any dash: keyboards and platforms put one in the place of another."""
+_WRITTEN = rf"({_HALF}(?u:[\W_]{{0,3}}){_HALF})"
+"""With any dash, a blank in its place, or nothing: keyboards, platforms and people put one in the place of another."""
 _MARKS = r"(?u:[\W_]*)"
 """What stands around it and is no word in any script: blanks, a full stop, the marks of bold or code."""
 _BELOW = r"(?:\n(?s:.*))?"
 _TYPED = re.compile(
     rf"{_MARKS}(?:/(pair|link|start)(?:@\w+)?\s{_MARKS})?{_WRITTEN}{_MARKS}{_BELOW}", re.IGNORECASE | re.ASCII
 )
-_AMONG_OTHERS = re.compile(rf"(?<![a-z0-9])(?=({_HALF}(?u:[\W_]{{0,3}}){_HALF})(?![a-z0-9]))", re.IGNORECASE | re.ASCII)
-"""Also with its halves apart: who reads them puts them together."""
+_AMONG_OTHERS = re.compile(rf"(?<![a-z0-9])(?={_WRITTEN}(?![a-z0-9]))", re.IGNORECASE | re.ASCII)
 
 
 def typed(text: str) -> Typed | None:
-    """The code that a text is, with or without its dash, in any case and between any marks; or that it begins with, on
+    """The code that a text is, with whatever stands for its dash, in any case and between any marks; or that it begins with, on
     a line of its own: a phone copies the whole message in which it came. Words have no digits and numbers no letters,
     so hardly anything else looks like one."""
     match = _TYPED.fullmatch(text)

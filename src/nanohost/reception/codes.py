@@ -31,6 +31,10 @@ NOT_ALONE = (
     "That code is void now, for I take one only as a message of its own, without other words. Have a new one made, and "
     "write me that, just as it is and nothing else."
 )
+BY_AN_EDIT = (
+    "That code is void now, for I take none from a message that was changed. Have a new one made, and write me that as a "
+    "message of its own."
+)
 TOO_LATE = {
     CodeStatus.USED: "That code was used before; each works once.",
     CodeStatus.BURNED: "That code is void; have a new one made.",
@@ -91,8 +95,15 @@ async def _serve_said(visit: Visit) -> bool:
     for code in burned:
         await _burn(visit, code)
     if burned:
-        await visit.say(NOT_ALONE if visit.is_private else OVERHEARD)
+        await visit.say(_why_void(visit))
     return bool(burned)
+
+
+def _why_void(visit: Visit) -> str:
+    if not visit.is_private:
+        return OVERHEARD
+    event = visit.stored.event
+    return BY_AN_EDIT if event.kind is EventKind.EDIT and access.typed(event.text) is not None else NOT_ALONE
 
 
 async def _ignore(visit: Visit) -> None:
