@@ -12,11 +12,12 @@ import pytest
 from nanohost.aftermath import Aftermath
 from nanohost.approvals import gone
 from nanohost.approvals.decide import Verdict, decide
-from nanohost.approvals.engine import LATE_LOOK_S, NO_ANSWER, NOBODY_LEFT, SENT_WITHIN
+from nanohost.approvals.engine import LATE_LOOK_S, NO_ANSWER, SENT_WITHIN
+from nanohost.approvals.held import ASKED, NOBODY_LEFT, NOT_REACHED
 from nanohost.approvals.requests import AGAIN_AFTER
 from nanohost.channel_api import Address, ChannelDown, Refused, Sender
 from nanohost.chat_commands.host_command import Actor
-from nanohost.model import ApprovalId, Role
+from nanohost.model import ApprovalId, Role, UnknownSender
 from nanohost.store import approvals, dropped, roles, users
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.testing.able_channel import ABLE, AbleChannel
@@ -189,7 +190,8 @@ async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_
         [failed] = await here.statuses("failed")
         assert failed.reason == NOBODY_LEFT
         await advanced(here, clock, 5)
-        await here.reads("c1", "Nobody could let you in")
+        await here.reads("c1", NOT_REACHED)
+        assert here.flow.texts("c1") == [NOT_REACHED], "nobody was asked, and nothing else was said"
         await here.writes(BOB, "hello?")
         await here.routed()
         assert len(await here.approvals()) == 1, "not at once"
@@ -201,6 +203,20 @@ async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_
             await tx.run("UPDATE approvals SET decided_at = ?", (to_text(long_ago),))
         await here.writes(BOB, "and now?")
         await here.card()
+
+
+@pytest.mark.behaviour("AC-04", "RT-03")
+async def test_a_stranger_whom_two_agents_would_hear_is_told_once_that_somebody_is_asked(tmp_path: Path) -> None:
+    async with hall(tmp_path) as here:
+        await here.flow.group("work")
+        await here.flow.wire("c1", folder="work", unknown=UnknownSender.REQUEST_APPROVAL)
+        await here.writes(BOB, "hello")
+        await here.card(2)
+        await here.writes(BOB, "hello?")
+        await here.routed()
+        await here.presses(OLGA, await here.card(1), "Refuse")
+        await here.reads(OLGAS, "may not talk")
+        assert here.flow.texts("c1") == [ASKED]
 
 
 @pytest.mark.behaviour("AP-06")

@@ -20,7 +20,7 @@ from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import ApprovalId, EngageMode, SessionId, SessionMode
 from nanohost.settings import Settings
-from nanohost.store import agent_groups, approvals, audit, events, sessions, turn_costs, wirings
+from nanohost.store import agent_groups, approvals, audit, events, sessions, turn_costs, users, wirings
 from nanohost.store.approvals import Approval
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
@@ -405,6 +405,16 @@ async def test_who_has_the_files_is_owner_in_the_terminal_also_of_an_older_insta
     await operator.asks("terminal setup")
     [role] = await operator.asks("roles list")
     assert (role["user"], role["role"]) == (f"terminal:{audit.local_name(operator.context.who)}", "owner")
+
+
+@pytest.mark.behaviour("AC-03", "AP-06")
+async def test_who_is_owner_in_the_terminal_alone_can_be_asked_there_before_they_wrote_anything(
+    operator: Operator,
+) -> None:
+    for _ in range(2):
+        await operator.asks("terminal setup")
+    known = await users.dms(operator.context.store, f"terminal:{audit.local_name(operator.context.who)}")
+    assert [(one.channel_type, one.instance, one.platform_id) for one in known] == [("terminal", "default", "local")]
 
 
 async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.approvals.held import ASKED
 from nanohost.channel_api import Sender
 from nanohost.chat_commands.pause import PAUSED
 from nanohost.model import Role, UnknownSender
-from nanohost.routing.strangers import ASKED
 from nanohost.store import audit, paused, roles
 from nanohost.tasks import changes
 from nanohost.testing.fake_channel import PERSON

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nanohost.approvals.held import ASKED
 from nanohost.channel_api import Sender
 from nanohost.model import EngageMode, Ignored, Role, SenderScope, UnknownSender
 from nanohost.routing.consider import BOTS_ALONE, MOST_BOTS
-from nanohost.routing.strangers import ASKED, NOBODY
-from nanohost.store import dropped, events, roles, wirings
+from nanohost.routing.strangers import NOBODY
+from nanohost.store import dropped, events, roles, users, wirings
 from nanohost.testing.limits import HANG_S
+from nanohost_protocol.rows import Origin
 from tests.flows.stage import Stage
 from tests.flows.test_who_answers import outcomes
 from tests.support.flow import Flow
@@ -32,6 +34,14 @@ async def change(flow: Flow, **axes: object) -> None:
 async def grant(flow: Flow, user: str, role: Role) -> None:
     async with flow.host.store.transaction() as tx:
         await roles.grant(tx, user_id=user, role=role, agent_group=None, now=datetime.now(UTC))
+
+
+async def can_be_asked(flow: Flow, user: str) -> None:
+    """They wrote in a direct chat once."""
+    place, now = Origin(channel_type="fake", instance="default", platform_id="dm"), datetime.now(UTC)
+    async with flow.host.store.transaction() as tx:
+        await users.seen(tx, user, name="Bea", now=now)
+        await users.learn_dm(tx, user, place, now)
 
 
 async def counted(flow: Flow, table: str) -> int:
@@ -161,11 +171,12 @@ async def test_a_stranger_reads_that_somebody_is_asked_and_nothing_reaches_the_a
 ) -> None:
     async with watched.host() as flow:
         await grant(flow, "fake:boss", Role.OWNER)
+        await can_be_asked(flow, "fake:boss")
         if wired:
             await flow.wire(unknown=UnknownSender.REQUEST_APPROVAL)
         for text in ("hello", "are you there?"):
             await watched.fake.person_writes(text, sender=STRANGER)
-        await watched.fake.wait_for(1)
+        await watched.fake.wait_for(2)
         assert (await counted(flow, "approvals"), await flow.sessions()) == (1, [])
     assert flow.texts("c1")[:1] == [ASKED]
 

@@ -77,9 +77,9 @@ _AMONG_OTHERS = re.compile(rf"(?<![a-z0-9])(?={_WRITTEN}(?![a-z0-9]))", re.IGNOR
 
 
 def typed(text: str) -> Typed | None:
-    """The code that a text is, with whatever stands for its dash, in any case and between any marks; or that it begins with, on
-    a line of its own: a phone copies the whole message in which it came. Words have no digits and numbers no letters,
-    so hardly anything else looks like one."""
+    """The code that a text is, with whatever stands for its dash, in any case and between any marks; or that it begins
+    with, on a line of its own: a phone copies the whole message in which it came. Words have no digits and numbers no
+    letters, so hardly anything else looks like one."""
     match = _TYPED.fullmatch(text)
     code = _bare(match[2]) if match else ""
     if match is None or not _is_code(code):

@@ -20,6 +20,7 @@ from nanohost.approvals import ending, gone
 from nanohost.approvals.approvers import ChannelKey, Identity, Situation, Way, approvers, still_to_ask
 from nanohost.approvals.card import card
 from nanohost.approvals.ending import End
+from nanohost.approvals.held import NOBODY_LEFT, say_asked
 from nanohost.approvals.kind import Kind, Lapse
 from nanohost.approvals.registry import kinds
 from nanohost.channel_api import Channel, ChannelError, OpensDms, Refused
@@ -51,7 +52,6 @@ MORE = (
     "More people wrote to me and wait to be let in. I show {most} at a time, oldest first, so that they keep nothing of"
     " yours waiting. All of them: `nanohost approvals list`"
 )
-NOBODY_LEFT = "nobody who may decide could be reached"
 NO_ANSWER = "nobody decided in time"
 _LOST = (DeliveryStatus.DEAD, DeliveryStatus.DROPPED)
 
@@ -192,12 +192,25 @@ class Approvals:
         """Ask the next one. How many seconds there is nothing more to do; None: there is nobody left."""
         if not cards and await self._is_crowded_out(self._store, approval, kind):
             await self._tell_of_more()
+            await self._say_asked(approval)
             return LONGEST_NAP_S
         left = await self._left(self._store, approval, kind, cards)
         for ways in left:
             if await self._ask(approval, kind, ways):
                 return 0
-        return LATE_LOOK_S if left else None
+        if not left:
+            return None
+        await self._say_asked(approval)
+        return LATE_LOOK_S
+
+    async def _say_asked(self, approval: Approval) -> None:
+        """To whoever waits for it: it is known by now that somebody will hear of it."""
+        aftermath = Aftermath()
+        async with self._store.transaction() as tx:
+            found = await approvals.find(tx, approval.id)
+            if found is not None and found.status is ApprovalStatus.PENDING:
+                await say_asked(tx, approval, self._clock.now(), aftermath)
+        self._follows.follow(aftermath)
 
     async def _left(self, db: Queries, approval: Approval, kind: Kind, cards: Sequence[Card]) -> list[list[Way]]:
         """Whom to ask next, when who was asked has no card; see `still_to_ask`."""
@@ -248,6 +261,7 @@ class Approvals:
             if way.place is None:
                 await users.learn_dm(tx, way.identity.user_id, place, now)
             aftermath.lanes.append(delivery.lane)
+            await say_asked(tx, approval, now, aftermath)
             reach("approvals.asking")
         reach("approvals.asked")
         _log.info("approver_asked", approval=approval.id, kind=approval.kind, user=way.identity.user_id)

@@ -1,4 +1,8 @@
-"""What people wrote while somebody was asked about them: how it ends when they are not let in."""
+"""What people wrote while somebody is asked about them: what they hear, and how it ends when they are not let in.
+
+That somebody was asked is said when they were, or are known to be told of it later: not when a message is held for it,
+for it may turn out a moment later that nobody can be reached.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,26 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
+from nanohost.aftermath import Aftermath
 from nanohost.approvals.kind import Lapsed
+from nanohost.channel_api import EventKind
 from nanohost.store import dropped, events, host_messages, routes
 from nanohost.store.approvals import Approval
 from nanohost.store.database import Transaction
 from nanohost.store.events import StoredEvent
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
+from nanohost_protocol.rows import Origin
 
+ASKED = "I have asked whether I may talk with you; I will answer when somebody says yes."
 NOT_NOW = "Nobody could let you in this time. Write again later if you still want to talk."
+NOT_REACHED = (
+    "I could reach nobody who may let you in. Write again in an hour or later if you still want to talk; before that I"
+    " ask nobody."
+)
+"""As `requests.AGAIN_AFTER` has it."""
+NOBODY_LEFT = "nobody who may decide could be reached"
+"""Why an approval failed."""
 
 
 async def refuse(tx: Transaction, approval: Approval, reason: str, now: datetime, *, agent_group: str = "") -> None:
@@ -25,13 +40,33 @@ async def refuse(tx: Transaction, approval: Approval, reason: str, now: datetime
     await events.drop_held(tx, approval.id, reason)
 
 
+async def say_asked(tx: Transaction, approval: Approval, now: datetime, aftermath: Aftermath) -> None:
+    """Whoever wrote a direct message hears that somebody is asked: once, however many agents ask because of it."""
+    waiting = await events.held(tx, approval.id)
+    waiting += [await events.get(tx, event) for event, _ in await routes.held(tx, approval.id)]
+    if not waiting or waiting[0].event.is_group or waiting[0].event.sender.is_bot:
+        return
+    first, chat = waiting[0].event, waiting[0].chat
+    place = Origin(
+        channel_type=chat.channel_type,
+        instance=chat.instance,
+        platform_id=chat.platform_id,
+        thread_id=first.thread_id,
+        platform_message_id=first.platform_message_id if first.kind is EventKind.MESSAGE else None,
+    )
+    out_id = derive("h", "asked", str(waiting[0].id))
+    said = await host_messages.say(tx, place, ChatOut(text=ASKED), out_id=out_id, now=now)
+    aftermath.lanes.append(said.lane)
+
+
 async def tell_asker(lapsed: Lapsed) -> None:
     """In a direct message the one who wrote hears that it came to nothing. In a group nobody does."""
     origin = lapsed.approval.origin
     if origin is None or json.loads(lapsed.approval.payload).get("is_group", True):
         return
     out_id = derive("h", "lapsed", lapsed.approval.id)
-    delivery = await host_messages.say(lapsed.tx, origin, ChatOut(text=NOT_NOW), out_id=out_id, now=lapsed.now)
+    words = ChatOut(text=NOT_REACHED if lapsed.reason == NOBODY_LEFT else NOT_NOW)
+    delivery = await host_messages.say(lapsed.tx, origin, words, out_id=out_id, now=lapsed.now)
     lapsed.aftermath.lanes.append(delivery.lane)
 
 

@@ -13,9 +13,10 @@ from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import MAIN, TERMINAL, TERMINAL_CHAT, chat_place, ensure_chat, ensure_group, wire
 from nanohost.commands.show import Json
 from nanohost.model import AgentGroup, Role, UnknownSender
-from nanohost.store import audit, messaging_groups, roles, wirings
+from nanohost.store import audit, messaging_groups, roles, users, wirings
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
+from nanohost_protocol.rows import Origin
 
 
 class SetUp(Arguments):
@@ -61,6 +62,7 @@ async def _owned(tx: Transaction, who: str, now: datetime) -> bool:
     if name is None:
         return False
     user = f"{TERMINAL[0]}:{name}"
+    await _reachable(tx, user, now)
     if not await roles.grant(tx, user_id=user, role=Role.OWNER, agent_group=None, now=now):
         return False
     await audit.record(
@@ -74,6 +76,15 @@ async def _owned(tx: Transaction, who: str, now: datetime) -> bool:
         details={"role": Role.OWNER},
     )
     return True
+
+
+async def _reachable(tx: Transaction, user: str, now: datetime) -> None:
+    """What is to be asked or told in the terminal waits for the next chat there, also of who never wrote in it."""
+    chat = chat_place("terminal", TERMINAL_CHAT)
+    place = Origin(channel_type=chat.channel_type, instance=chat.instance, platform_id=chat.platform_id)
+    if place not in await users.dms(tx, user):
+        await users.seen(tx, user, name=audit.local_name(user) or user.partition(":")[2], now=now)
+        await users.learn_dm(tx, user, place, now)
 
 
 COMMANDS = (

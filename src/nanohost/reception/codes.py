@@ -32,8 +32,8 @@ NOT_ALONE = (
     "write me that, just as it is and nothing else."
 )
 BY_AN_EDIT = (
-    "That code is void now, for I take none from a message that was changed. Have a new one made, and write me that as a "
-    "message of its own."
+    "That code is void now, for I take none from a message that was changed. Have a new one made, and write me that as "
+    "a message of its own."
 )
 TOO_LATE = {
     CodeStatus.USED: "That code was used before; each works once.",

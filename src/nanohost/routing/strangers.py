@@ -1,14 +1,14 @@
 """Who is not let in yet: whether somebody is asked about them, and the one sentence that they read meanwhile.
 
 Promises: all of it is done in the transaction that records what became of their message. In a group nothing is said
-but to a command of somebody with a role, and nothing to bots; a direct message is answered once a request, and once
-however many agents ask because of it; or once a day where there is nobody to ask.
+but to a command of somebody with a role, and nothing to bots; a direct message is answered once a day where there is
+nobody to ask. That somebody was asked is said by who asks, once they have: see approvals/held.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nanohost.access.decision import may_talk
@@ -18,7 +18,7 @@ from nanohost.approvals.requests import Held, Turned
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.chat_commands.gate import is_order
 from nanohost.chat_commands.help import host_words
-from nanohost.model import AgentGroup, EventId, MessagingGroup, UnknownSender, Wiring
+from nanohost.model import AgentGroup, MessagingGroup, UnknownSender, Wiring
 from nanohost.routing.consider import ANOTHER_BOT
 from nanohost.routing.engage import is_addressed
 from nanohost.store import host_messages, roles
@@ -35,7 +35,6 @@ NO_WIRING = "no agent is wired to the chat; wire one with: nanohost wirings crea
 STRICT = "the chat is strict, the sender has no role, and no agent is wired to it"
 NO_AGENT = "No agent listens here yet; write to me, and it is asked which one should. What I understand until then:"
 HELD = "it is held until somebody approves its sender"
-ASKED = "I have asked whether I may talk with you; I will answer when somebody says yes."
 NOBODY = (
     "Nobody is set up yet who could let you in. If I am your own assistant, type this on the machine that I run on:"
     " nanohost pair {channel}"
@@ -44,13 +43,11 @@ NOBODY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Where strangers are dealt with: the transaction, and what follows once it is committed. `told`: of which messages
-    it was said that somebody is asked; each agent of a chat may ask on its own."""
+    """Where strangers are dealt with: the transaction, and what follows once it is committed."""
 
     tx: Transaction
     now: datetime
     aftermath: Aftermath
-    told: set[EventId] = field(default_factory=set)
 
     async def hold(
         self, route: Route, stored: StoredEvent, *, group: MessagingGroup, wiring: Wiring, agent_group: AgentGroup
@@ -89,9 +86,6 @@ class Door:
         match answer:
             case Held(id=id):
                 self.aftermath.approvals.append(id)
-                if stored.id not in self.told:
-                    self.told.add(stored.id)
-                    await self._say(stored, ASKED, derive("h", "asked", id))
             case Turned(nobody=True):
                 day = derive("h", "nobody", *_place(stored)[:3], self.now.date().isoformat())
                 await self._say(stored, NOBODY.format(channel=stored.chat.channel_type), day)
