@@ -20,6 +20,7 @@ from pathlib import Path
 
 from nanohost.errors import HomeError
 from nanohost.install_root import CONTROL_SOCKET, find_root
+from nanohost.phrases import passed
 from nanohost.shipped import shipped_root
 from nanohost_protocol.layout import PROVIDERS, TOOLS
 from nanohost_protocol.times import from_text, to_text
@@ -165,7 +166,7 @@ class HomeBusy(HomeError):
     """Another process holds the data directory. `holder` is None when it has not said yet who it is."""
 
     def __init__(self, home: Home, holder: Holder | None) -> None:
-        who = f" (pid {holder.pid}, since {holder.since:%Y-%m-%d %H:%M:%S} UTC)" if holder else ""
+        who = f" (pid {holder.pid}, begun {passed(datetime.now(UTC) - holder.since)} ago)" if holder else ""
         super().__init__(f"another nanohost{who} holds {home.root}", hint="nanohost status")
         self.holder = holder
 

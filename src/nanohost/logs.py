@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
 import structlog
@@ -111,6 +112,18 @@ def _error_of(exc_info: object) -> BaseException | None:
     return exc_info if isinstance(exc_info, BaseException) else None
 
 
+class _PlainTime:
+    """Stamps a line with the time of day, and how far that is from UTC."""
+
+    def __init__(self, zone: tzinfo | None) -> None:
+        self._zone = zone
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        now = datetime.now(UTC).astimezone(self._zone)
+        event["timestamp"] = now.isoformat(timespec="seconds").partition("T")[2]
+        return event
+
+
 scrubber = Scrubber()
 """The process's own: a secret that one part learns is hidden in the lines of all."""
 
@@ -120,9 +133,12 @@ def shows_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, form: str = "") -> None:
+def set_up_logs(
+    environ: Mapping[str, str], *, stream: TextIO | None = None, form: str = "", zone: tzinfo | None = None
+) -> None:
     """Send all logs to `stream` (standard error by default). May be called again: the last call counts.
 
+    `zone`: of the times of plain lines (the machine's by default); those of json are in UTC.
     `form` counts where NANOHOST_LOG says nothing; without either, it is plain on a terminal and json elsewhere. A word
     that means nothing is said so, and ignored: no host stays away for its log.
     """
@@ -134,7 +150,7 @@ def set_up_logs(environ: Mapping[str, str], *, stream: TextIO | None = None, for
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if form == "plain" else "iso", utc=form != "plain"),
+        _PlainTime(zone) if form == "plain" else structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
         processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

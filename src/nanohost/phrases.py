@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 
 def day_and_time(at: datetime, zone: tzinfo) -> str:
@@ -19,6 +19,15 @@ def clock_time(at: datetime, now: datetime, zone: tzinfo) -> str:
 def planned_time(at: datetime, now: datetime, zone: tzinfo) -> str:
     """A time to come, with its zone: whoever plans by it may live elsewhere than the host's clock."""
     return f"{clock_time(at, now, zone)} ({zone})"
+
+
+def passed(span: timedelta) -> str:
+    """How long something took, where its zone is not known or does not matter."""
+    seconds = max(0, int(span.total_seconds()))
+    for unit, of in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * of:
+            return f"{seconds // of} {unit}"
+    return f"{seconds} s"
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
@@ -157,3 +159,15 @@ def test_a_failure_that_repeats_is_told_at_length_once(lines: Lines) -> None:
     assert before_last["times"] == 8192
     assert "8192 times" in last_of_librarys["event"]
     assert other["key"] == "another"
+
+
+def test_plain_lines_have_the_time_in_the_zone_of_times_that_are_shown_and_json_has_utc() -> None:
+    shown = []
+    for form in ("plain", "json"):
+        written = io.StringIO()
+        set_up_logs({"NANOHOST_LOG": form}, stream=written, zone=ZoneInfo("Asia/Tokyo"))
+        structlog.get_logger().info("hello")
+        shown.append(written.getvalue())
+    plain, told = shown
+    assert re.match(r"\d\d:\d\d:\d\d\+09:00 ", plain)
+    assert json.loads(told)["timestamp"].endswith("Z")

@@ -58,7 +58,7 @@ def chat(home: Home) -> int:
             return await _converse(home, sys.stdin, leaving)
 
     with _log_file(home.run / "chat.log") as log, Ending() as ending, suppress(Stopped):
-        set_up_logs(os.environ, stream=log)
+        set_up_logs(os.environ, stream=log, zone=zone_of(home.root, os.environ))
         return ending.run(converse(ending))
     return 0
 

@@ -21,7 +21,7 @@ from nanohost.control.client import NobodyThere, ask
 from nanohost.errors import HomeError
 from nanohost.home import Holding, Home, HomeBusy, hold
 from nanohost.logs import set_up_logs
-from nanohost.settings import load_settings
+from nanohost.settings import load_settings, zone_of
 
 HOLDER_LIMIT_S = 5.0
 """How long to wait for another command, or for a host that is just starting or stopping."""
@@ -42,7 +42,7 @@ def perform_typed(
         if as_json:
             print(json_text(result), flush=True)
         else:
-            print_folded(command.render(result))
+            print_folded(command.shown(result, zone_of(home.root, os.environ)))
 
     with Ending() as ending:
         if command.following is not None and follow:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any
 
 from pydantic import ValidationError
 
 from nanohost.arguments import Arguments
 from nanohost.commands.context import OfflineContext
-from nanohost.commands.show import Json, show
+from nanohost.commands.show import Json, in_zone, show
 from nanohost.errors import UsageError
 
 
@@ -52,6 +53,10 @@ class Command:
     async def call(self, context: OfflineContext, given: Mapping[str, object]) -> Json:
         """Check the arguments and run. Raises UsageError and whatever the command raises."""
         return await self.run(context, self.checked(given))
+
+    def shown(self, result: Json, zone: tzinfo) -> str:
+        """The result as text for people, with its times in this zone."""
+        return self.render(in_zone(result, zone))
 
     def checked(self, given: Mapping[str, object]) -> Arguments:
         """The arguments, typed. Raises UsageError."""

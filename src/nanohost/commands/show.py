@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from enum import Enum
 from typing import TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nanohost.harmless import OBEYED
 from nanohost.harmless import harmless as harmless
@@ -17,6 +19,9 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 NOTHING = "nothing there"
 WIDEST = 80
 """Characters of one cell of a table; the whole value is in --json."""
+WRITTEN = ("text", "prompt", "content", "shown")
+"""Keys of what people and agents wrote."""
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
 
 
 def plain(value: object) -> Json:
@@ -32,6 +37,35 @@ def plain(value: object) -> Json:
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     return value if isinstance(value, (int, float, bool)) or value is None else str(value)
+
+
+def in_zone(result: Json, zone: tzinfo, *, name: str = "") -> Json:
+    """The result as people read it: its moments in their zone, or in that of their row, if it has one of its own; for
+    programs they stay as they are. What people and agents wrote is changed nowhere."""
+    if isinstance(result, str):
+        return result if name in WRITTEN else _moment(result, zone)
+    if isinstance(result, Mapping):
+        own = _zone(result.get("timezone")) or zone
+        return {key: in_zone(value, own, name=key) for key, value in result.items()}
+    if isinstance(result, Sequence):
+        return [in_zone(value, zone, name=name) for value in result]
+    return result
+
+
+def _moment(text: str, zone: tzinfo) -> str:
+    if _MOMENT.fullmatch(text) is None:
+        return text
+    try:
+        return datetime.fromisoformat(text).astimezone(zone).isoformat(sep=" ", timespec="seconds")
+    except (ValueError, OverflowError):
+        return text
+
+
+def _zone(name: Json) -> tzinfo | None:
+    try:
+        return ZoneInfo(name) if isinstance(name, str) and name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def show(result: Json) -> str:

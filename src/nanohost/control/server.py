@@ -12,6 +12,8 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -85,7 +87,9 @@ async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
         if form not in FORMS:
             return {"ok": True, "result": result}
         # A long table takes a while, and messages shall not wait for it.
-        text = await asyncio.to_thread(as_json if form == "json" else command.render, result)
+        zone = ZoneInfo(context.settings.host.timezone)
+        for_people = partial(command.shown, zone=zone)
+        text = await asyncio.to_thread(as_json if form == "json" else for_people, result)
         return {"ok": True, "text": text, "failed": command.failed(result)}
     except NanohostError as error:
         return refusal(error)
