@@ -12,6 +12,7 @@ from nanohost.commands import status
 from nanohost.commands.show import Json
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.model import SessionId
+from nanohost.settings import HostSettings, Settings
 from nanohost.store import agent_groups, model_calls, sessions, users
 from nanohost_protocol.times import to_text
 from tests.commands.conftest import Operator
@@ -49,6 +50,11 @@ class Live:
 
 def running(operator: Operator, **said: Json) -> Operator:
     return Operator(replace(operator.context, live=Live(**said)))  # type: ignore[arg-type]
+
+
+def with_model(operator: Operator) -> Operator:
+    """Where agents ask a model unless something else is said of them."""
+    return Operator(replace(operator.context, settings=Settings(host=HostSettings(provider="claude"))))
 
 
 async def a_session(operator: Operator, *, due: bool = False) -> SessionId:
@@ -124,6 +130,7 @@ async def test_a_conversation_that_is_not_kept_is_shown_with_its_folder(operator
 
 
 async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: Operator) -> None:
+    operator = with_model(operator)
     session = await a_session(operator, due=True)
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
@@ -155,6 +162,7 @@ async def test_what_happens_while_the_report_is_made_is_not_told_as_to_come(oper
 
 
 async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operator: Operator) -> None:
+    operator = with_model(operator)
     session = await a_session(operator)
     now = to_text(operator.context.clock.now())
     async with operator.context.store.transaction() as tx:
@@ -182,6 +190,7 @@ async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operato
 async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
     operator: Operator, code: int, error: str, advice: str
 ) -> None:
+    operator = with_model(operator)
     await _call(operator, code, error)
     await _call(operator, code, error)
     shown = await running(operator).reads("status")
@@ -210,6 +219,7 @@ async def test_a_later_success_ends_what_it_shows_to_be_over(
     operator: Operator, code: int, session: str, model: str, is_over: bool
 ) -> None:
     """Of the key and the way any one does, of a model its own; what a conversation holds is news."""
+    operator = with_model(operator)
     await _call(operator, 200, None, session="s1")  # an earlier one ends nothing
     await _call(operator, code, "refused", session="s1")
     assert len((await operator.asks("status"))["models_failing"]) == 1
@@ -224,6 +234,7 @@ async def test_a_later_success_ends_what_it_shows_to_be_over(
 async def test_a_try_of_the_hosts_own_that_succeeds_later_ends_what_is_said_of_the_key(
     operator: Operator, after_s: float, is_over: bool
 ) -> None:
+    operator = with_model(operator)
     session = await a_session(operator)
     now = operator.context.clock.now()
     await _call(operator, 401, "invalid")
@@ -245,6 +256,7 @@ async def test_a_try_of_the_hosts_own_that_succeeds_later_ends_what_is_said_of_t
 
 @pytest.mark.behaviour("GW-08")
 async def test_what_is_wrong_with_the_key_is_shown_under_one_heading(operator: Operator) -> None:
+    operator = with_model(operator)
     await _call(operator, 401, "invalid")
     since = operator.context.clock.now().isoformat()
     wrong: Json = [{"problem": "it refuses the key", "since": since, "do": "nanohost model set"}]
@@ -253,6 +265,36 @@ async def test_what_is_wrong_with_the_key_is_shown_under_one_heading(operator: O
     assert "it refuses the key" in shown
     assert "Model calls that failed" not in shown
     assert "All is well" not in shown
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_each_kind_of_model_call_that_fails_has_its_own_advice(operator: Operator) -> None:
+    await _call(operator, 401, "invalid")
+    await _call(operator, 0, "no route")
+    shown = await running(with_model(operator)).reads("status")
+    heads = [line for line in shown.splitlines() if "Model calls that failed" in line]
+    assert sorted(head.split("→ ")[1].split(":")[0] for head in heads) == [
+        "the key is refused",
+        "the service was not reached",
+    ]
+
+
+@pytest.mark.behaviour("GW-08")
+async def test_where_no_agent_asks_a_model_any_more_nothing_is_advised_about_one(operator: Operator) -> None:
+    session, now = await a_session(operator), operator.context.clock.now()
+    await _call(operator, 0, "no route")
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures)"
+            " VALUES (?, 'auth', 'no', ?, ?, 1)",
+            (session, to_text(now), to_text(now)),
+        )
+    wrong: Json = [{"problem": "it refuses the key", "since": now.isoformat(), "do": "nanohost model set"}]
+    demo = Operator(replace(operator.context, settings=Settings()))
+    assert (await running(demo, model_wrong=wrong).reads("status")).endswith("All is well.")
+    async with operator.context.store.transaction() as tx:
+        await tx.run("UPDATE agent_groups SET provider = 'claude'")
+    assert "nanohost model set" in await running(demo, model_wrong=wrong).reads("status"), "one still does"
 
 
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
@@ -284,18 +326,48 @@ async def test_a_channel_that_is_not_connected_is_wrong(operator: Operator) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "state", "advice"),
+    ("name", "instance", "state", "advice"),
     [
-        ("default", "restarting", "nanohost channels check telegram; mend it, then nanohost run again"),
-        ("default", "auth_failed", "nanohost channels update telegram, then nanohost run again"),
-        ("work", "auth_failed", "nanohost channels update telegram:work, then nanohost run again"),
+        (
+            "telegram",
+            "default",
+            "auth_failed",
+            "nanohost channels check telegram says what is wrong, nanohost channels update telegram sets it anew; then"
+            " end nanohost run, and start it again",
+        ),
+        (
+            "slack",
+            "work",
+            "failed",
+            "nanohost channels check slack:work says what is wrong, nanohost channels update slack:work sets it anew;"
+            " then end nanohost run, and start it again",
+        ),
+        (
+            "telegram",
+            "default",
+            "down",
+            "it is tried again by itself; nanohost channels check telegram says what is wrong",
+        ),
+        ("terminal", "default", "failed", "mend what is said below; then end nanohost run, and start it again"),
     ],
 )
-async def test_what_to_type_about_a_channel_is_the_command_that_mends_it(
-    operator: Operator, name: str, state: str, advice: str
+async def test_a_channel_that_is_not_connected_comes_with_what_sets_it_and_how_the_host_takes_it(
+    operator: Operator, name: str, instance: str, state: str, advice: str
 ) -> None:
-    down: Json = [{"name": "telegram", "instance": name, "state": state, "detail": "it is so"}]
-    assert f"   \N{RIGHTWARDS ARROW} {advice}\n" in await running(operator, channels=down).reads("status")
+    failed: Json = [{"name": name, "instance": instance, "state": state, "detail": "why"}]
+    shown = await running(operator, channels=failed).reads("status")
+    assert f"Channels that are not connected   → {advice}\n" in shown
+
+
+async def test_what_is_wrong_in_different_ways_is_advised_on_one_by_one(operator: Operator) -> None:
+    channels: Json = [
+        {"name": name, "instance": "default", "state": "failed", "detail": "why"} for name in ("telegram", "slack")
+    ]
+    shown = await running(operator, channels=channels).reads("status")
+    assert [line.split(" says ")[0].split("→ ")[1] for line in shown.splitlines() if "→" in line] == [
+        "nanohost channels check telegram",
+        "nanohost channels check slack",
+    ]
 
 
 @pytest.mark.parametrize(("reason", "is_well"), [(None, True), ("failing: 503", False), ("auth: wrong token", False)])

@@ -156,7 +156,7 @@ async def test_a_revoked_key_pauses_the_channel_and_nothing_is_given_up(watched:
         await watched.fake.wait_for_attempts(8)
         status = await flow.types("status")
         assert status["deliveries_waiting"][0]["reason"].startswith("auth: ")
-        assert "auth: mend its token" in find("status").render(status)
+        assert "auth: nanohost channels update fake" in find("status").render(status)
         watched.fake.credentials_revoked = False
         async with asyncio.timeout(HANG_S):
             await watched.fake.wait_for(1)

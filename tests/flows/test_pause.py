@@ -19,7 +19,6 @@ from nanohost.model import Role, UnknownSender
 from nanohost.store import paused, roles, turn_costs
 from nanohost.testing.limits import HANG_S
 from tests.flows.stage import Stage
-from tests.flows.test_operator import types
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
 
@@ -221,7 +220,7 @@ async def test_who_could_not_be_told_of_a_pause_before_it_ended_is_not_told_of_i
         watched.fake.down = True
         await watched.fake.person_writes("hello")
         await until(lambda: any(count for count in watched.fake.attempts.values() if watched.fake.down and count > 0))
-        await types(flow, "resume")
+        await flow.types("resume")
         watched.fake.down = False
         await watched.fake.person_writes("again")
         await until(lambda: len(flow.texts("c1")) >= 2)

@@ -12,20 +12,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nanohost.arguments import Arguments
+from nanohost.channel_api import Condition
 from nanohost.commands.chat_names import ChatNames, chat_names, sessions_named
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.delivery_number import shortened
 from nanohost.commands.one_heading import once
+from nanohost.commands.setup import TERMINAL
 from nanohost.commands.show import Json, harmless, table
 from nanohost.exposed_files import exposed
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
 from nanohost.model import SessionId
-from nanohost.store import holds, model_calls, overview, paused
+from nanohost.settings import provider_for
+from nanohost.store import agent_groups, holds, model_calls, overview, paused
 from nanohost.store.database import Reports
 from nanohost.store.events import ChatKey
 from nanohost.store.paused import Paused
+from nanohost.supervisor import ServiceState
 from nanohost.unused_files import unused
 
 FAILING_FOR = timedelta(minutes=15)
@@ -49,9 +53,11 @@ class Section:
 
 
 STARTS = "its container is about to start"
-CONNECTED, AUTH_FAILED = "connected", "auth_failed"
-"""The states of a channel that is in order, and of one whose secret is refused. What is not in order has a section of
-its own."""
+START_AGAIN = "end nanohost run, and start it again"
+"""A host that runs has what it was started with, and another one is refused while it does."""
+OWN_ADVICE = "{do}"
+CONNECTED = "connected"
+"""The state of a channel that is in order: others have a section of their own."""
 IN_TURN = "in turn"
 """Of messages that wait to be sent: nothing is in their way but those before them."""
 WIDEST_REASON = 1000
@@ -116,7 +122,8 @@ SECTIONS = (
     Section(
         "deliveries_waiting",
         "Waiting to be sent",
-        "a channel that is down is tried again by itself; auth: mend its token, then restart",
+        "a channel that is down is tried again by itself; auth: nanohost channels update {channel}, then "
+        + START_AGAIN,
         is_wrong=False,
     ),
     Section("files_unused", "Files that nothing uses yet", "{do}", is_wrong=False),
@@ -144,6 +151,9 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
+    if not await _asks_a_model(context):
+        lists["models_failing"], report = [], None if report is None else {**report, "model_wrong": []}
+        lists["turns_failing"] = [row for row in _rows(lists["turns_failing"]) if row["class"] not in OF_A_MODEL]
     if report is not None:
         lists["models_failing"] = _still(lists["models_failing"], report, _is_of_the_way)
         lists["turns_failing"] = _still(lists["turns_failing"], report, lambda turn: turn["class"] == "auth")
@@ -166,6 +176,12 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         "model_calls": dict(await model_calls.totals(context.store.reports)),
         **lists,
     }
+
+
+async def _asks_a_model(context: CommandContext) -> bool:
+    """Whether any agent asks one: where all are the demo, what was wrong with it is wrong no more."""
+    groups = {group.provider for group in await agent_groups.every(context.store.reports)} - {None}
+    return bool({provider_for(context.settings), *groups} - {"demo"})
 
 
 async def _chats_named(db: Reports, found: Sequence[Mapping[str, Json]]) -> Callable[[Json], Json]:
@@ -208,14 +224,14 @@ REFUSES = (
 def _about_model(status: Json, error: Json) -> str:
     """What to do about model calls that end with this HTTP status; 0: the service was not asked, or did not answer."""
     if error == NO_KEY:
-        return "nanohost model set, or set ANTHROPIC_API_KEY; then nanohost run"
+        return f"nanohost model set, or set ANTHROPIC_API_KEY; then {START_AGAIN}"
     if error == TOO_LARGE or status in REFUSED:
         return REFUSES
     match status:
         case 0:
             return "the service was not reached: nanohost model check"
         case 401 | 403:
-            return "the key is refused: nanohost model set, then nanohost run"
+            return f"the key is refused: nanohost model set, then {START_AGAIN}"
         case 402:
             return "there is nothing left to pay with: top up at the provider"
         case 404:
@@ -223,6 +239,10 @@ def _about_model(status: Json, error: Json) -> str:
         case 429 | 529:
             return "too much for now: it is tried again by itself"
     return "tried again by itself; if it lasts: nanohost logs SESSION"
+
+
+OF_A_MODEL = frozenset({"auth", "budget", "rate_limited", "overloaded"})
+"""Turns that end so have asked a model, and would not have to if there were none."""
 
 
 def _is_of_the_way(call: Mapping[str, Json]) -> bool:
@@ -403,11 +423,22 @@ def _of_host(host: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
+BY_ITSELF = {Condition.DOWN, *ServiceState} - {ServiceState.FAILED}
+"""States that a channel may leave by itself."""
+
+
 def _about_channel(row: Mapping[str, Json]) -> str:
-    named = str(row["name"]) if row["instance"] == "default" else f"{row['name']}:{row['instance']}"
-    if row["state"] == AUTH_FAILED:
-        return f"nanohost channels update {named}, then nanohost run again"
-    return f"nanohost channels check {named}; mend it, then nanohost run again"
+    """What to do about a channel that is not connected."""
+    name, state = str(row["name"]), row["state"]
+    full = name if row["instance"] == "default" else f"{name}:{row['instance']}"
+    if state == Condition.WAITING:
+        return "it waits for what is said below"
+    if name == TERMINAL[0]:
+        return f"mend what is said below; then {START_AGAIN}"
+    check = f"nanohost channels check {full} says what is wrong"
+    if state in BY_ITSELF:
+        return f"it is tried again by itself; {check}"
+    return f"{check}, nanohost channels update {full} sets it anew; then {START_AGAIN}"
 
 
 def _says_that_it_is_wrong(section: Section, rows: Rows) -> bool:
@@ -417,6 +448,15 @@ def _says_that_it_is_wrong(section: Section, rows: Rows) -> bool:
 
 
 def _section(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
+    """Where each row has what to do about itself, those of one advice stand together."""
+    if section.advice != OWN_ADVICE:
+        yield from _advised(section, rows, now)
+        return
+    for do in dict.fromkeys(row["do"] for row in rows):
+        yield from _advised(section, [row for row in rows if row["do"] == do], now)
+
+
+def _advised(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
     rows = [shortened(row) for row in rows]
     advice = harmless(section.advice.format(**rows[0]))
     shown = [{name: value for name, value in row.items() if name not in UNSHOWN} for row in rows]
