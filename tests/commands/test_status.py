@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -145,6 +146,21 @@ async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: O
     assert "tried again by itself" in shown
     assert "in 30 min" in shown
     assert "All is well" not in shown
+
+
+async def test_why_a_message_waits_is_told_with_times_of_the_hosts_zone(operator: Operator) -> None:
+    session, now = await a_session(operator, due=True), operator.context.clock.now()
+    until = now + timedelta(minutes=30)
+    async with operator.context.store.transaction() as tx:
+        await tx.run(
+            "INSERT INTO turn_failures (session_id, error_class, sentence, since, latest_at, failures, until)"
+            " VALUES (?, 'rate_limited', 'later', ?, ?, 3, ?)",
+            (session, to_text(now), to_text(now), to_text(until)),
+        )
+    settings = Settings(host=HostSettings(timezone="Asia/Tokyo"))
+    host = running(Operator(replace(operator.context, settings=settings)))
+    why = await status.why_it_waits(host.context, host.context.store.reports, session)
+    assert f"{until.astimezone(ZoneInfo('Asia/Tokyo')):%H:%M} (Asia/Tokyo)" in why
 
 
 async def test_what_happens_while_the_report_is_made_is_not_told_as_to_come(operator: Operator) -> None:

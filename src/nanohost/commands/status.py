@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from nanohost.arguments import Arguments
 from nanohost.channel_api import Condition
@@ -24,6 +25,7 @@ from nanohost.exposed_files import exposed
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
 from nanohost.model import SessionId
+from nanohost.phrases import planned_time
 from nanohost.settings import provider_for
 from nanohost.store import agent_groups, holds, model_calls, overview, paused
 from nanohost.store.database import Reports
@@ -158,7 +160,8 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         lists["models_failing"] = _still(lists["models_failing"], report, _is_of_the_way)
         lists["turns_failing"] = _still(lists["turns_failing"], report, lambda turn: turn["class"] == "auth")
     held = _rows(lists["holds"])
-    lists["sessions_waiting"] = [_why(row, report, pause, held) for row in _rows(lists["sessions_waiting"])]
+    when = _time_to_come(context)
+    lists["sessions_waiting"] = [_why(row, report, pause, held, when) for row in _rows(lists["sessions_waiting"])]
     of_host = _of_host(report) if report else {}
     shown = once({name: _rows(value) for name, value in (lists | of_host).items()})
     lists |= {name: shown[name] for name in lists.keys() & shown.keys()}
@@ -269,16 +272,26 @@ def _moment(moment: datetime | None) -> Json:
     return None if moment is None else moment.isoformat(timespec="seconds")
 
 
+def _time_to_come(context: CommandContext) -> Callable[[str], str]:
+    """Tells a moment as people do, in their zone."""
+    now, zone = context.clock.now(), ZoneInfo(context.settings.host.timezone)
+    return lambda moment: planned_time(datetime.fromisoformat(moment), now, zone)
+
+
 def _why(
-    row: Mapping[str, Json], report: Mapping[str, Json] | None, pause: Paused | None, held: Rows
+    row: Mapping[str, Json],
+    report: Mapping[str, Json] | None,
+    pause: Paused | None,
+    held: Rows,
+    when: Callable[[str], str],
 ) -> Mapping[str, Json]:
-    """The row of a session that waits, with the reason."""
+    """The row of a session that waits, with the reason. `when`: how a moment is told."""
     if pause is not None:
         why = "everything is paused"
     elif any(one["held"] in (row["session"], row["agent_group"]) for one in held):
         why = "it is on hold"
     else:
-        why = _reason(row, report)
+        why = _reason(row, report, when)
     return {**{name: row[name] for name in ("session", "agent_group", "due")}, "why": why}
 
 
@@ -289,11 +302,11 @@ async def why_it_waits(context: CommandContext, db: Reports, session: SessionId)
         return ""
     report = context.live.report() if context.live else None
     held = [_hold(one) for one in await holds.listed(db)]
-    why = str(_why(row, report, await paused.find(db), held)["why"])
+    why = str(_why(row, report, await paused.find(db), held, _time_to_come(context))["why"])
     return "its container is busy, or about to take it" if why == STARTS and row["has_container"] else why
 
 
-def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
+def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None, when: Callable[[str], str]) -> str:
     if report is None:
         return "no host runs"
     if report.get("disks_short"):
@@ -302,7 +315,7 @@ def _reason(row: Mapping[str, Json], report: Mapping[str, Json] | None) -> str:
         if trouble["session"] == row["session"]:
             return f"its container failed; next try in {trouble['next_try_in_s']} s"
     if row["held_until"]:
-        return f"its model cannot be asked before {str(row['held_until'])[:19]} ({row['held_by']})"
+        return f"its model cannot be asked before {when(str(row['held_until']))} ({row['held_by']})"
     waiting = report.get("waiting_for_a_container")
     if isinstance(waiting, Sequence) and row["session"] in waiting:
         return "all containers are taken ([host] max_containers)"
