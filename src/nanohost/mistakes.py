@@ -16,18 +16,24 @@ class Mistake:
     sentence: str
     hint: str
     line: int | None = None
+    is_in_file: bool = True
 
 
 @dataclass(slots=True)
 class Mistakes:
-    """Of one file and the variables over it. `lines`: where each key stands, by its dotted name."""
+    """Of one file and the variables over it. `lines`: where each key stands, by its dotted name; `variables`: which
+    variable it was overridden by."""
 
     path: Path
     lines: Mapping[str, int] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     found: list[Mistake] = field(default_factory=list)
 
     def at_key(self, name: str, sentence: str, *, hint: str) -> None:
         """A key, or a section, of this dotted name is wrong."""
+        if (variable := self.variables.get(name)) is not None:
+            self.elsewhere(f"the variable {variable}: {sentence}", hint=hint)
+            return
         self.at_line(self.lines.get(name), sentence, hint=hint)
 
     def at_line(self, line: int | None, sentence: str, *, hint: str) -> None:
@@ -36,7 +42,7 @@ class Mistakes:
 
     def elsewhere(self, sentence: str, *, hint: str) -> None:
         """The sentence names the place itself: a variable."""
-        self.found.append(Mistake(sentence=sentence, hint=hint))
+        self.found.append(Mistake(sentence=sentence, hint=hint, is_in_file=False))
 
     def check(self) -> None:
         """Raises SettingsError if there are any: one as it is, more in the order of the file."""
@@ -45,7 +51,18 @@ class Mistakes:
         if self.found:
             by_line = sorted(self.found, key=lambda one: one.line or 0)
             said = [f"  {one.sentence.removeprefix(f'{self.path}, ')} ({one.hint})" for one in by_line]
-            raise SettingsError(
-                "\n".join([f"{len(said)} mistakes in {self.path} and the variables over it:", *said]),
-                hint=f"correct them in {self.path}",
-            )
+            raise SettingsError("\n".join([f"{len(said)} mistakes {self._where()}:", *said]), hint=self._remedy())
+
+    def _where(self) -> str:
+        if all(one.is_in_file for one in self.found):
+            return f"in {self.path}"
+        return f"in {self.path} and the variables over it" if self._any_in_file() else "in variables of nanohost"
+
+    def _remedy(self) -> str:
+        if all(one.is_in_file for one in self.found):
+            return f"correct them in {self.path}"
+        variables = "the variables where they are set, or unset them"
+        return f"correct them in {self.path}, and {variables}" if self._any_in_file() else f"correct {variables}"
+
+    def _any_in_file(self) -> bool:
+        return any(one.is_in_file for one in self.found)

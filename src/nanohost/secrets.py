@@ -63,7 +63,7 @@ class Secrets:
                 return self._file(rest, key)
             return self._written(value, key) if is_secret and value else value
         except SettingsError as error:
-            if key in self.mistakes.lines:
+            if key in self.mistakes.lines or key in self.mistakes.variables:
                 self.mistakes.at_key(key, str(error), hint=error.hint)
             else:
                 self.mistakes.elsewhere(str(error), hint=error.hint)

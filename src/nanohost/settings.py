@@ -51,6 +51,8 @@ AUTO = "auto"
 """In place of a provider or a runtime: the host chooses."""
 Known = Mapping[str, Callable[[], Collection[str]]]
 """The names that a key may have, by the key: whoever loads settings knows which extensions there are."""
+Look = Callable[[Mapping[str, object], Mistakes], None]
+"""Looks at the raw tables, [guard] flat, and says what is wrong in them."""
 
 
 def _known_zone(name: str) -> str:
@@ -306,10 +308,13 @@ def zone_of(home: Path, environ: Mapping[str, str]) -> tzinfo:
         return ZoneInfo(machine_timezone(environ))
 
 
-def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:
+def load_settings(
+    home: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True, look: Look | None = None
+) -> Settings:
     """Read the file and the variables. Raises SettingsError, naming all mistakes by their places and never a secret.
 
-    `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret.
+    `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret. `look` finds
+    mistakes in names that are not known here: see nanohost.known_names.
     """
     mistakes, known = Mistakes(home / FILE), _known_extensions(home)
     table = _read_toml(mistakes)
@@ -318,7 +323,7 @@ def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bo
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
             with _collected(mistakes):
-                _override(table, variable, text, known)
+                _override(table, variable, text, known, mistakes)
     _check_enabled(_section(table, "channels"), mistakes)
     _section(table, "host").setdefault("timezone", machine_timezone(environ))
     _agent_defaults(_section(table, "agent"), environ)
@@ -328,6 +333,8 @@ def load_settings(home: Path, environ: Mapping[str, str], *, resolve_secrets: bo
         settings = Settings.model_validate(table, context=known)
     except ValidationError as error:
         _collect_wrong_values(error, table, mistakes)
+    if look is not None:
+        look(table, mistakes)
     mistakes.check()
     return settings
 
@@ -362,10 +369,11 @@ def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
 
 def _instance(name: str, instance: str, table: Table) -> ChannelInstance:
     settings = {key: value for key, value in table.items() if key != ENABLED}
-    return ChannelInstance(name=name, instance=instance, settings=settings, enabled=_is_enabled(table))
+    return ChannelInstance(name=name, instance=instance, settings=settings, enabled=is_enabled(table))
 
 
-def _is_enabled(table: Mapping[str, object]) -> bool:
+def is_enabled(table: Mapping[str, object]) -> bool:
+    """Whether a channel of this table is started."""
     return table.get(ENABLED, True) not in (False, "false")
 
 
@@ -430,7 +438,7 @@ def _drop_wrong_names(table: Table, mistakes: Mistakes) -> None:
     """Names first, on the raw table: whatever else is wrong with a key, an unknown one is not ours."""
     for section, content in list(table.items()):
         if section not in Settings.model_fields:
-            hint = _nearest(section, Settings.model_fields)
+            hint = nearest(section, Settings.model_fields)
             mistakes.at_key(section, f"there is no section [{section}]", hint=hint)
             del table[section]
         elif not isinstance(content, dict):
@@ -445,7 +453,7 @@ def _drop_wrong_names(table: Table, mistakes: Mistakes) -> None:
 def _drop_wrong_keys(section: str, content: Table, mistakes: Mistakes) -> None:
     known = SECTIONS[section].model_fields
     for key in [key for key in content if key not in known]:
-        mistakes.at_key(f"{section}.{key}", f"[{section}] has no key {key}", hint=_nearest(key, known))
+        mistakes.at_key(f"{section}.{key}", f"[{section}] has no key {key}", hint=nearest(key, known))
         del content[key]
 
 
@@ -477,7 +485,8 @@ def _check_enabled(channels: Table, mistakes: Mistakes) -> None:
                 del found[ENABLED]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, as a hint: the name that is like this one, else all there are."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
     return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
@@ -486,18 +495,19 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 # --- variables --------------------------------------------------------------------------------------------------
 
 
-def _override(table: Table, variable: str, text: str, known: Known) -> None:
+def _override(table: Table, variable: str, text: str, known: Known, mistakes: Mistakes) -> None:
     """Put NANOHOST_<SECTION>_<KEY> in place of what the file says; [host] may be left out."""
     name = variable.removeprefix(PREFIX).lower()
     section, _, key = name.partition("_")
     if section == "channels":
-        _override_channel(_section(table, "channels"), variable, key, text)
+        _override_channel(_section(table, "channels"), variable, key, text, mistakes)
         return
     if section not in SECTIONS:
         section, key = "host", name
     if key not in SECTIONS[section].model_fields:
-        raise SettingsError(f"the variable {variable} is not a setting", hint=_nearest(variable, _variables()))
+        raise SettingsError(f"the variable {variable} is not a setting", hint=nearest(variable, _variables()))
     _section(table, section)[key] = _value_of(variable, section, key, text, known)
+    mistakes.variables[f"{section}.{key}"] = variable
 
 
 def _value_of(variable: str, section: str, key: str, text: str, known: Known) -> object:
@@ -511,7 +521,7 @@ def _value_of(variable: str, section: str, key: str, text: str, known: Known) ->
     return value
 
 
-def _override_channel(channels: Table, variable: str, name: str, text: str) -> None:
+def _override_channel(channels: Table, variable: str, name: str, text: str, mistakes: Mistakes) -> None:
     """NANOHOST_CHANNELS_<NAME>_<KEY>; a name or instance that the file knows is recognised even with a - in it."""
     channel, key = _split_name(name, channels)
     if not key:
@@ -520,8 +530,9 @@ def _override_channel(channels: Table, variable: str, name: str, text: str) -> N
     instances = [instance for instance, value in table.items() if isinstance(value, dict)]
     instance, inner = _split_name(key, instances)
     if instance in instances and inner:
-        table, key = _section(table, instance), inner
+        table, key, channel = _section(table, instance), inner, f"{channel}.{instance}"
     table[key] = text
+    mistakes.variables[f"channels.{channel}.{key}"] = variable
 
 
 def _split_name(text: str, known: Iterable[str]) -> tuple[str, str]:
@@ -568,7 +579,7 @@ def _resolve_table(table: Table, path: str, secrets: Secrets) -> None:
     for key, value in table.items():
         if isinstance(value, dict):
             _resolve_table(value, f"{path}.{key}", secrets)
-        elif _is_enabled(table):
+        elif is_enabled(table):
             table[key] = secrets.resolved(value, f"{path}.{key}", is_secret=is_secret(key))
 
 

@@ -15,6 +15,8 @@ from typing import cast
 _PLACE = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)")
 _GOES_ON = re.compile(r"\"{3}|'{3}|[\[{,]\s*(?:#.*)?$")
 """A line that may belong together with the next ones: what comes after it is not read as if it were whole."""
+_SECTION = re.compile(r"\s*\[+\s*([\w.\"'-]+)\s*[\])}]*\s*(?:#.*)?")
+"""What was to be the head of a section, with a bracket missing or one too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +47,14 @@ def read_statements(text: str) -> Statements:
         length, table = _statement(lines, at, may_go_on=is_whole or _GOES_ON.search(lines[at]) is not None)
         if table is None:
             found.bad.append(_bad(lines, at))
-            if _GOES_ON.search(lines[at]):
+            repaired = _meant_section(lines[at])
+            if repaired is None and _GOES_ON.search(lines[at]):
                 return found
-            lines[at] = ""
+            if repaired is None and lines[at].lstrip().startswith("["):
+                length = _to_next_section(lines, at) - at
+            lines[at : at + length] = [repaired or ""] * length
+            if repaired is not None:
+                continue
         elif lines[at].lstrip().startswith("["):
             section = _only_name(table)
             found.lines.setdefault(section, at + 1)
@@ -58,6 +65,22 @@ def read_statements(text: str) -> Statements:
     if not is_whole and (error := _take(found, lines)) is not None:  # each by itself is TOML: one is there twice
         found.bad.append(_placed(error, lines, 0))
     return found
+
+
+def _meant_section(line: str) -> str | None:
+    """The line [a.b] that one like [a.b or [a.b]] was to be: else what stands below it would be taken for another's."""
+    if (found := _SECTION.fullmatch(line)) is None:
+        return None
+    repaired = f"[{found[1]}]"
+    try:
+        tomllib.loads(repaired)
+    except tomllib.TOMLDecodeError:
+        return None
+    return repaired if repaired != line.strip() else None
+
+
+def _to_next_section(lines: list[str], begin: int) -> int:
+    return next((at for at in range(begin + 1, len(lines)) if lines[at].lstrip().startswith("[")), len(lines))
 
 
 def _take(found: Statements, lines: list[str]) -> tomllib.TOMLDecodeError | None:

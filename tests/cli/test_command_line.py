@@ -185,6 +185,19 @@ def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, word
 
 
 @pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("words", [["run"], ["chat", "--once", "hi"], ["status"]])
+def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_status(
+    shell: Shell, words: list[str]
+) -> None:
+    assert shell.types("groups", "create", "main").code == 0
+    (shell.home / "nanohost.toml").write_text('[guard]\n"tasks.creat" = "deny"\n[channels.telegrm]\ntoken = "x"\n')
+    typed = shell.types(*words)
+    assert (typed.code, typed.out) == (1, "")
+    assert "line 2: [guard] names tasks.creat, and there is no such action (did you mean tasks.create?)" in typed.err
+    assert "line 3: [channels.telegrm] is of no channel that is here (did you mean telegram?)" in typed.err
+
+
+@pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("words", [["run"], ["chat"], ["chat", "--once", "hi"], ["groups", "list"]])
 def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[str]) -> None:
     shell.home.write_text("a file")

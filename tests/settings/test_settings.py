@@ -124,6 +124,19 @@ app_token = "file:none"
     assert len(said) == 10
 
 
+def test_mistakes_in_variables_alone_are_mended_where_those_are_set(tmp_path: Path) -> None:
+    variables = {"NANOHOST_RUNTIME": "dokcer", "NANOHOST_CHANNELS_SLACK_APP_TOKEN": "a\nb"}
+    error = refused(tmp_path, environ=variables)
+    assert str(error).splitlines()[0] == "2 mistakes in variables of nanohost:"
+    assert str(tmp_path) not in str(error) + error.hint
+    assert "the variable NANOHOST_CHANNELS_SLACK_APP_TOKEN: channels.slack.app_token has more than one" in str(error)
+    assert error.hint == "correct the variables where they are set, or unset them"
+    both = refused(tmp_path, "[host]\nwatsh = true", variables)
+    assert both.hint.startswith(f"correct them in {tmp_path / 'nanohost.toml'}, and the variables where they are set")
+    alone = refused(tmp_path, "[host]\nwatsh = true\ny = 1")
+    assert str(alone).startswith(f"2 mistakes in {tmp_path / 'nanohost.toml'}:\n")
+
+
 def test_one_mistake_is_told_with_its_line(tmp_path: Path) -> None:
     error = refused(tmp_path, "# mine\n[host]\n\nmax_container = 1")
     assert str(error) == f"{tmp_path / 'nanohost.toml'}, line 4: [host] has no key max_container"

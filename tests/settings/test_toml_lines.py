@@ -76,8 +76,23 @@ def test_every_line_that_is_no_toml_is_told_and_the_rest_is_read() -> None:
     found = read_statements(text)
     assert [bad.line for bad in found.bad] == [2, 4, 5, 7]
     assert all(f"at line {bad.line}, column " in bad.sentence for bad in found.bad)
-    assert found.table == {"host": {"watch": True, "model": "m"}}
+    assert found.table == {"host": {"watch": True}, "agent": {"model": "m"}}
     assert found.lines["host.watch"] == 3
+
+
+@pytest.mark.parametrize("head", ["[host", "[host]]", "[[host]", "[host # mine", '["host"', "[host)", "  [ host"])
+def test_the_head_of_a_section_with_a_wrong_bracket_is_one_mistake_and_keeps_its_keys(head: str) -> None:
+    found = read_statements(f"{head}\nwatch = true\n[agent]\nmodel = 'm'\n")
+    assert [bad.line for bad in found.bad] == [1]
+    assert found.table == {"host": {"watch": True}, "agent": {"model": "m"}}
+    assert found.lines["host.watch"] == 2
+
+
+@pytest.mark.parametrize("head", ["[ho st", "[]", "[a..b]", "[host] x"])
+def test_keys_below_a_head_that_says_no_name_are_no_mistakes_of_their_own(head: str) -> None:
+    found = read_statements(f"{head}\nwatch = true\n[agent]\nmodel = 'm'\n")
+    assert [bad.line for bad in found.bad] == [1]
+    assert found.table == {"agent": {"model": "m"}}
 
 
 @pytest.mark.parametrize("opened", ["x = [", 'x = """', "x = '''", "x = { a = 1,"])

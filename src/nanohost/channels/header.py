@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,6 +59,23 @@ class Header:
     api: int
     dependencies: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+
+
+def is_of_use(setting: Setting, table: Mapping[str, object], known: Mapping[str, Setting]) -> bool:
+    """Whether the key that it depends on has the value that it needs."""
+    key, _, wanted = setting.only_if.partition("=")
+    default = known[key].default if key in known else None
+    return not key or str(table.get(key, default)) == wanted
+
+
+def misspelt_key(
+    known: Iterable[str], wanted: Iterable[Setting], table: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
+    """Each key of the table that is not known and almost one of those wanted that it lacks, with that one."""
+    free = {setting.name for setting in wanted} - set(table)
+    for key in [key for key in table if key not in set(known)]:
+        if near := difflib.get_close_matches(key, free, 1):
+            yield key, near[0]
 
 
 class _Setting(BaseModel):

@@ -18,7 +18,7 @@ from nanohost.cli.terminal_client import TerminalClient
 from nanohost.commands.registry import find
 from nanohost.errors import NanohostError
 from nanohost.home import Home, HomeBusy, is_announced
-from nanohost.settings import load_settings, provider_for
+from nanohost.settings import provider_for
 
 Tell = Callable[[str], None]
 
@@ -87,8 +87,9 @@ async def _served(home: Home, tell: Tell, stack: AsyncExitStack, limit_s: float)
 
 async def _host_here(home: Home, tell: Tell, stack: AsyncExitStack) -> None:
     from nanohost.cli.hosting import hosting
+    from nanohost.known_names import load_checked
 
-    settings = load_settings(home.root, os.environ)
+    settings = load_checked(home, os.environ)
     host = await stack.enter_async_context(hosting(home, settings, progress=tell, keep_containers=False))
     tell(f"No nanohost was running: one runs here now ({host.ground.runtime.name}, {provider_for(settings)}).")
 

@@ -11,8 +11,9 @@ from nanohost.cli.ending import Ending
 from nanohost.cli.hosting import hosting
 from nanohost.cli.stop_signal import Stopped, stoppable
 from nanohost.home import Home
+from nanohost.known_names import load_checked
 from nanohost.logs import set_up_logs
-from nanohost.settings import Settings, load_settings, zone_of
+from nanohost.settings import Settings, zone_of
 
 _log = structlog.get_logger()
 
@@ -20,7 +21,7 @@ _log = structlog.get_logger()
 def run(home: Home) -> int:
     """Serve until a signal. Raises NanohostError."""
     set_up_logs(os.environ, zone=zone_of(home.root, os.environ))
-    settings = load_settings(home.root, os.environ)
+    settings = load_checked(home, os.environ)
     with Ending(settings.host.stop_limit_s) as ending:
         ending.run(_serve(home, settings, ending))
     return 0

@@ -5,7 +5,6 @@ Nothing is saved that does not work, unless the operator says so.
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import re
 import shlex
@@ -17,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.channel_api import Channel, ChannelContext, ChannelError, Checks
-from nanohost.channels.header import Setting
+from nanohost.channels.header import Setting, is_of_use, misspelt_key
 from nanohost.channels.loader import Available, load
 from nanohost.errors import ChannelLoadError, UsageError
 from nanohost.settings import is_reference, is_secret
@@ -83,7 +82,7 @@ def completed(settings: Sequence[Setting], values: Mapping[str, str], ask: Calla
     known = {setting.name: setting for setting in settings}
     table = {name: _typed(value, known.get(name)) for name, value in values.items()}
     for setting in settings:
-        if setting.name in table or not _is_of_use(setting, table, known):
+        if setting.name in table or not is_of_use(setting, table, known):
             continue
         answer = ask(setting).strip()
         if answer and answer != str(setting.default):
@@ -103,12 +102,12 @@ def updated(
     answers = dict(values) or {
         setting.name: answer
         for setting in settings
-        if _is_of_use(setting, before, known) and (answer := ask(_with_default(setting, before)).strip())
+        if is_of_use(setting, before, known) and (answer := ask(_with_default(setting, before)).strip())
     }
     changes = {name: _typed(value, known.get(name)) for name, value in answers.items()}
     table = {name: value for name, value in {**before, **changes}.items() if value != ""}
     for setting in settings:
-        if setting.default is None and setting.name not in table and _is_of_use(setting, table, known):
+        if setting.default is None and setting.name not in table and is_of_use(setting, table, known):
             raise UsageError(
                 f"{setting.name} cannot be left out: {setting.help}", hint=f'--settings "{setting.name}=…"'
             )
@@ -123,11 +122,9 @@ def _with_default(setting: Setting, before: Table) -> Setting:
 
 def misspelt(settings: Sequence[Setting], table: Table) -> str:
     """A key that is almost one of these, in words; empty: there is none. A channel may read more than it asks for."""
-    free = {setting.name for setting in settings} - set(table)
-    for key in set(table) - {setting.name for setting in settings}:
-        if near := difflib.get_close_matches(key, free, 1):
-            return f"{key} is no setting of it: did you mean {near[0]}?"
-    return ""
+    known = [setting.name for setting in settings]
+    found = next(misspelt_key(known, settings, table), None)
+    return f"{found[0]} is no setting of it: did you mean {found[1]}?" if found else ""
 
 
 def ask_person(setting: Setting) -> str:
@@ -169,13 +166,6 @@ async def tried(entry: Available, instance: str, settings: Table, home: Path, *,
             raise ChannelLoadError(
                 f"channel {entry.name}: {error}", hint=hint or f"docs/channels/{entry.name}.md says how to set it up"
             ) from error
-
-
-def _is_of_use(setting: Setting, table: Table, known: Mapping[str, Setting]) -> bool:
-    """Whether the key that it depends on has the value that it needs."""
-    key, _, wanted = setting.only_if.partition("=")
-    default = known[key].default if key in known else None
-    return not key or str(table.get(key, default)) == wanted
 
 
 def _typed(value: str, setting: Setting | None) -> object:

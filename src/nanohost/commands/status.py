@@ -6,6 +6,7 @@ First what is wrong, then what waits, then what is only good to know; a section 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from nanohost.commands.show import Json, harmless, table
 from nanohost.exposed_files import exposed
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
+from nanohost.known_names import load_checked
 from nanohost.model import SessionId
 from nanohost.phrases import planned_time
 from nanohost.settings import provider_for
@@ -141,6 +143,8 @@ class Status(Arguments):
 async def _status(context: CommandContext, arguments: Status) -> Json:
     now = context.clock.now()
     report = context.live.report() if context.live else None
+    if report is None:  # what the next start would refuse
+        await asyncio.to_thread(load_checked, context.home, os.environ, resolve_secrets=False)
     pause = await paused.find(context.store.reports)
     failing = await model_calls.failing(context.store.reports, now - FAILING_FOR, too_large=TOO_LARGE)
     lists: dict[str, Json] = {

@@ -1,0 +1,67 @@
+"""Names in nanohost.toml that the settings themselves do not know: actions of [guard], channels, and channels' keys.
+
+A misspelt one is told with all other mistakes. A channel that is like none here is left alone: its file may come later,
+and the host shows it as one that is not connected. So is a key that a channel does not ask for: it may read more.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from nanohost.actions.policy import check_names
+from nanohost.channels.header import Setting, is_of_use, misspelt_key
+from nanohost.channels.loader import discover
+from nanohost.home import Home
+from nanohost.mistakes import Mistakes
+from nanohost.settings import Settings, is_enabled, load_settings, nearest
+
+Tables = Mapping[str, object]
+
+
+def load_checked(home: Home, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:
+    """As load_settings, with every name looked up. Reads the headers of channel files. Raises SettingsError."""
+    look = partial(_look, home.channel_folders)
+    return load_settings(home.root, environ, resolve_secrets=resolve_secrets, look=look)
+
+
+def _look(folders: tuple[Path, ...], table: Tables, mistakes: Mistakes) -> None:
+    check_names(cast("Tables", table.get("guard", {})), mistakes)
+    if channels := cast("Mapping[str, Tables]", table.get("channels", {})):
+        _look_at_channels(channels, folders, mistakes)
+
+
+def _look_at_channels(channels: Mapping[str, Tables], folders: tuple[Path, ...], mistakes: Mistakes) -> None:
+    found = discover(folders)
+    known = {*found.available, *(one.name for one in found.unavailable)}
+    for name, table in channels.items():
+        if name not in known:
+            if any(is_enabled(one) for _, one in _instances(name, table)) and difflib.get_close_matches(name, known, 1):
+                said = f"[channels.{name}] is of no channel that is here"
+                mistakes.at_key(f"channels.{name}", said, hint=nearest(name, known))
+        elif name in found.available:
+            for place, one in _instances(name, table):
+                _look_at_keys(place, one, found.available[name].settings, mistakes)
+
+
+def _instances(name: str, table: Tables) -> Iterator[tuple[str, Tables]]:
+    """The dotted name and the table of each."""
+    inner = {key: cast("Tables", value) for key, value in table.items() if isinstance(value, Mapping)}
+    plain = {key: value for key, value in table.items() if key not in inner}
+    if plain or not inner:
+        yield f"channels.{name}", plain
+    yield from ((f"channels.{name}.{key}", one) for key, one in inner.items())
+
+
+def _look_at_keys(place: str, table: Tables, settings: tuple[Setting, ...], mistakes: Mistakes) -> None:
+    """A key that is almost one that is missing: without that one, the channel could not be made."""
+    if not is_enabled(table):
+        return
+    known = {setting.name: setting for setting in settings}
+    needed = [one for one in settings if one.default is None and is_of_use(one, table, known)]
+    wrong = [(key, near) for key, near in misspelt_key(known, needed, table) if key != "enabled"]
+    for key, near in wrong:
+        mistakes.at_key(f"{place}.{key}", f"[{place}] has no key {key}", hint=f"did you mean {near}?")
