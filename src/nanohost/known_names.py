@@ -6,7 +6,6 @@ and the host shows it as one that is not connected. So is a key that a channel d
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,8 @@ from nanohost.channels.header import Setting, is_of_use, misspelt_key
 from nanohost.channels.loader import discover
 from nanohost.home import Home
 from nanohost.mistakes import Mistakes
-from nanohost.settings import Settings, is_enabled, load_settings, nearest
+from nanohost.phrases import did_you_mean
+from nanohost.settings import Settings, is_enabled, load_settings
 
 Tables = Mapping[str, object]
 
@@ -39,9 +39,9 @@ def _look_at_channels(channels: Mapping[str, Tables], folders: tuple[Path, ...],
     known = {*found.available, *(one.name for one in found.unavailable)}
     for name, table in channels.items():
         if name not in known:
-            if any(is_enabled(one) for _, one in _instances(name, table)) and difflib.get_close_matches(name, known, 1):
-                said = f"[channels.{name}] is of no channel that is here"
-                mistakes.at_key(f"channels.{name}", said, hint=nearest(name, known))
+            hint = did_you_mean(name, known)
+            if hint and any(is_enabled(one) for _, one in _instances(name, table)):
+                mistakes.at_key(f"channels.{name}", f"[channels.{name}] is of no channel that is here", hint=hint)
         elif name in found.available:
             for place, one in _instances(name, table):
                 _look_at_keys(place, one, found.available[name].settings, mistakes)

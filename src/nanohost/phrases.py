@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 
 
@@ -28,6 +30,18 @@ def passed(span: timedelta) -> str:
         if seconds >= 2 * of:
             return f"{seconds // of} {unit}"
     return f"{seconds} s"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The name that is like this one, as a question; empty for none."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, as a hint: the name that is like this one, else all there are."""
+    return did_you_mean(name, known) or f"known here: {', '.join(sorted(known)) or 'none'}"
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -7,7 +7,6 @@ never part of a message, a log line or a repr. Nothing is written here.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from nanohost.errors import SettingsError
 from nanohost.mistakes import Mistakes
+from nanohost.phrases import nearest
 from nanohost.providers import provider_names
 from nanohost.runtime_files import runtime_names
 from nanohost.secrets import Secrets, trimmed
@@ -483,13 +483,6 @@ def _check_enabled(channels: Table, mistakes: Mistakes) -> None:
                 place = f"channels.{key}.{ENABLED}"
                 mistakes.at_key(place, f"{place} is {_shown(found[ENABLED])}", hint="wanted: true or false")
                 del found[ENABLED]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, as a hint: the name that is like this one, else all there are."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
 
 
 # --- variables --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from nanohost.channel_api import ChannelContext
 from nanohost.channels.loader import Available, Catalogue, Unavailable, discover, load
-from nanohost.errors import ChannelLoadError
+from nanohost.errors import ChannelLoadError, UsageError
 
 SHIPPED = Path(__file__).parents[2] / "channels"
 
@@ -156,9 +156,10 @@ def test_asking_for_a_channel_that_cannot_be_had_says_why(tmp_path: Path) -> Non
     with pytest.raises(ChannelLoadError, match=r"channel future cannot be used: .*API 99") as raised:
         catalogue.find("future")
     assert raised.value.hint == "update nanohost"
-    with pytest.raises(ChannelLoadError, match="no channel called telegraph") as raised:
-        catalogue.find("telegraph")
-    assert raised.value.hint == "channels found: fine"
+    for name, hint in (("telegraph", "known here: fine"), ("fin", "did you mean fine?")):
+        with pytest.raises(UsageError, match=f"no channel called {name}") as wrong:
+            catalogue.find(name)
+        assert wrong.value.hint == hint
 
 
 @pytest.mark.parametrize(

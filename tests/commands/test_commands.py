@@ -83,7 +83,7 @@ async def test_a_name_that_is_no_folders_name_is_refused(operator: Operator, fol
 async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
     await operator.asks("groups create", folder="work")
     assert "already" in str(await refusal(operator, "groups create", folder="work"))
-    assert (await refusal(operator, "groups show", folder="wrok")).hint == "work"
+    assert (await refusal(operator, "groups show", folder="wrok")).hint == "did you mean work?"
     assert (await refusal(operator, "groups show", folder="zebra")).hint == "nanohost groups create zebra"
 
 

@@ -535,6 +535,20 @@ async def test_a_rule_is_made_about_an_action_of_the_install_where_no_host_runs(
     assert rule["kind"] == "agent.rename"
 
 
+@pytest.mark.behaviour("OP-05")
+async def test_a_misspelt_name_is_answered_with_a_question_that_names_the_nearest(operator: Operator) -> None:
+    await fill(operator)
+    for words, arguments, hint in (
+        ("rules create", {"kind": "sendr", "effect": "deny"}, "did you mean sender?"),
+        ("groups delete", {"folder": "man"}, "did you mean main?"),
+        ("channels add", {"name": "telgram"}, "did you mean telegram?"),
+        ("channels simulate", {"name": "telgram"}, "did you mean telegram?"),
+    ):
+        assert (await refusal(operator, words, **arguments)).hint == hint
+    wiring = await operator.asks("wirings create", channel="telgram", chat="7", group="main")
+    assert "there is no channel telgram: did you mean telegram?" in wiring["missing"]
+
+
 @pytest.mark.behaviour("RT-10")
 async def test_what_was_refused_is_counted_and_the_counts_can_be_forgotten(operator: Operator) -> None:
     await fill(operator)

@@ -9,7 +9,8 @@ from nanohost.actions.registry import registered
 from nanohost.guard.guard import Policy
 from nanohost.guard.ruling import Ruling
 from nanohost.mistakes import Mistakes
-from nanohost.settings import FILE, nearest
+from nanohost.phrases import nearest
+from nanohost.settings import FILE
 
 
 def policy_of(table: Mapping[str, str]) -> Policy:

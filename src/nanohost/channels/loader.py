@@ -21,8 +21,9 @@ from typing import cast
 
 from nanohost.channel_api import API_VERSION, Channel, ChannelContext
 from nanohost.channels.header import Header, Setting, parse_header, read_source
-from nanohost.errors import ChannelLoadError
+from nanohost.errors import ChannelLoadError, UsageError
 from nanohost.extension_files import files_in, import_file, install_hint, not_installed
+from nanohost.phrases import nearest
 
 ENTRY_POINT_GROUP = "nanohost.channels"
 """Where an installed package names its channel module, in its own pyproject.toml."""
@@ -66,14 +67,14 @@ class Catalogue:
     unavailable: Sequence[Unavailable]
 
     def find(self, name: str) -> Available:
-        """The channel called `name`. Raises ChannelLoadError with the reason when it cannot be used."""
+        """The channel called `name`. Raises ChannelLoadError with the reason when it cannot be used, and UsageError
+        with the nearest name for one that is not there."""
         if name in self.available:
             return self.available[name]
         for broken in self.unavailable:
             if broken.name == name:
                 raise ChannelLoadError(f"channel {name} cannot be used: {broken.reason}", hint=broken.hint)
-        names = ", ".join(sorted(self.available)) or "none"
-        raise ChannelLoadError(f"there is no channel called {name}", hint=f"channels found: {names}")
+        raise UsageError(f"there is no channel called {name}", hint=nearest(name, self.available))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,6 +17,7 @@ from nanohost.commands.resource import Change, ListArguments, Listing, Look, Num
 from nanohost.commands.roles import checked_user
 from nanohost.commands.setup import known_group
 from nanohost.errors import UsageError
+from nanohost.phrases import nearest
 from nanohost.store import agent_groups, rules
 from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.rules import Rule, RuleEffect
@@ -117,10 +117,7 @@ def _check(arguments: Create) -> None:
     """Raises UsageError for a rule that would never decide anything."""
     known = {*LETS_IN, *registered()}
     if arguments.kind not in known:
-        near = difflib.get_close_matches(arguments.kind, known, 1)
-        raise UsageError(
-            f"nobody is ever asked for {arguments.kind[:80]!r}", hint=near[0] if near else ", ".join(sorted(known))
-        )
+        raise UsageError(f"nobody is ever asked for {arguments.kind[:80]!r}", hint=nearest(arguments.kind, known))
     if arguments.kind in LETS_IN and arguments.effect is RuleEffect.ALLOW:
         raise UsageError(f"a {arguments.kind} is let in without a rule", hint=LETS_IN[arguments.kind])
     if arguments.kind == chat.NAME and arguments.group is not None:

@@ -5,7 +5,6 @@ Used by the commands and by a first `nanohost chat`; doing a step again changes 
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from nanohost.errors import UsageError
 from nanohost.home import Home
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender, Wiring
 from nanohost.patterns import PatternError, check
+from nanohost.phrases import did_you_mean
 from nanohost.store import agent_groups, audit, messaging_groups, sessions, wirings
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Queries, Store, Transaction
@@ -122,8 +122,7 @@ async def known_group(db: Queries, folder: str) -> AgentGroup:
     if found is not None:
         return found
     names = [group.folder for group in await agent_groups.every(db)]
-    near = difflib.get_close_matches(folder, names, 1)
-    hint = near[0] if near else f"nanohost groups create {folder}"
+    hint = did_you_mean(folder, names) or f"nanohost groups create {folder}"
     raise UsageError(f"there is no agent group {folder!r}", hint=hint)
 
 

@@ -34,6 +34,7 @@ from nanohost.model import (
     Wiring,
     WiringId,
 )
+from nanohost.phrases import did_you_mean
 from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, dropped, events, messaging_groups, routes, wirings
 from nanohost.store.database import Queries, Reports, Transaction
@@ -207,7 +208,10 @@ def _engage(wiring: Wiring) -> str:
 def _missing(context: CommandContext, place: ChatPlace) -> str:
     """What the operator still has to do before this chat can be heard at all, or nothing."""
     name, instance = place.channel_type, place.instance
-    if name not in discover(context.home.channel_folders).available:
+    known = discover(context.home.channel_folders).available
+    if name not in known:
+        if meant := did_you_mean(name, known):
+            return f"there is no channel {name}: {meant} nanohost wirings delete ID takes this one away again"
         return f"there is no channel {name} yet: put its file into {context.home.channels} (nanohost channels list)"
     # The settings are those the running host has, or would start with.
     on = {(channel.name, channel.instance) for channel in channel_instances(context.settings) if channel.enabled} | {

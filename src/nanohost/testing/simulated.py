@@ -13,6 +13,7 @@ from typing import TextIO
 
 from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
+from nanohost.phrases import nearest
 from nanohost.settings_file import as_toml
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import Shown, Simulator
@@ -27,7 +28,7 @@ def find(name: str) -> Simulator:
     """The simulator of this platform. Raises UsageError."""
     known = simulated()
     if name not in known:
-        raise UsageError(f"there is no simulator of {name[:40]!r}", hint=f"there are: {', '.join(known) or 'none'}")
+        raise UsageError(f"there is no simulator of {name[:40]!r}", hint=nearest(name, known))
     simulator: Simulator = importlib.import_module(f"{PACKAGE}.{name}").SIMULATOR()
     return simulator
 
