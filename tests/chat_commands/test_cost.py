@@ -101,7 +101,7 @@ async def test_an_admin_of_one_agent_is_told_of_that_one(store: Store) -> None:
 async def test_who_had_turns_that_took_nothing_or_long_ago_is_not_told_that_there_were_none(store: Store) -> None:
     """The demo's turns take nothing, so none of them is on record."""
     await took(store, "t1", "main", timedelta(days=31), Usage(tokens_in=1, tokens_out=1))
-    assert await said(store) == ["In the last 30 days no turn took any tokens; the demo takes none."]
+    assert await said(store) == ["In the last 30 days no turn took any tokens of a model."]
 
 
 async def test_many_agents_are_the_dearest_and_a_sum(store: Store) -> None:

@@ -10,18 +10,20 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
-from nanohost.commands.message_status import MEANINGS, MessageStatus, outcome
+from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, outcome
+from nanohost.commands.messages import what_mends
 from nanohost.errors import UsageError
 from nanohost.model import HOST, ApprovalId, EventId, SessionId, WiringId
-from nanohost.store import events, host_messages
+from nanohost.store import agent_groups, events, host_messages, sessions, turn_failures
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost.store.message_turns import TurnOutcome
 from nanohost.store.messages import Message, Reached, Sent, Turn
 from nanohost.store.routes import RouteOutcome
+from nanohost.store.turn_failures import TurnFailures
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.payloads import ChatOut
-from nanohost_protocol.rows import Origin
+from nanohost_protocol.rows import ErrorClass, Origin
 from tests.commands.conftest import Operator
 
 pytestmark = pytest.mark.behaviour("OP-09")
@@ -228,6 +230,29 @@ async def test_a_word_that_means_no_chat_or_several_is_refused_with_what_to_type
     error = await refusal(operator, "messages list", chat="Work")
     assert (str(error), error.hint) == ("there is no chat 'Work'", "nanohost messaging-groups list")
     assert "no chat" in str(await refusal(operator, "messages list", chat=""))
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "do"),
+    [
+        (MessageStatus.FAILED, ErrorClass.AUTH, "nanohost model set"),
+        (MessageStatus.FAILED, ErrorClass.PERMANENT, ""),
+        (MessageStatus.FAILED, None, ""),
+        (MessageStatus.ANSWERED, ErrorClass.AUTH, ""),
+    ],
+)
+async def test_a_refused_key_is_mended_by_setting_one_and_not_by_reading_logs(
+    operator: Operator, status: MessageStatus, error: ErrorClass | None, do: str
+) -> None:
+    store = operator.context.store
+    async with store.transaction() as tx:
+        group = await agent_groups.add(tx, folder="work", name="work", provider=None, model=None, now=START)
+        session = await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
+        if error is not None:
+            failures = TurnFailures(error_class=error, sentence="x", since=START, latest_at=START, count=1)
+            await turn_failures.put(tx, session, failures)
+    route = replace(ended(TurnOutcome.FAILED), session_id=session)
+    assert await what_mends(store.reports, Outcome(status=status, why="x", of=route)) == do
 
 
 async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Operator) -> None:

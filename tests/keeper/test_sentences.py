@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from agent_runner.failures import NO_SUCH_MODEL, SENTENCES
 from nanohost.errors import HomeError, NanohostError, RuntimeUnavailable, SpawnError
-from nanohost.keeper.sentences import UNNAMED, no_container
+from nanohost.keeper.notices import about_event
+from nanohost.keeper.sentences import CRASHES, UNNAMED, at_own_terminal, no_container
+from nanohost.keeper.verdict import DIED
+from nanohost.keeper.watchdog import NOT_YET
+from nanohost_protocol.rows import ErrorClass, Origin
+from tests.support.a_session import SESSION
 
 
 @pytest.mark.behaviour("SE-09")
@@ -13,6 +21,32 @@ def test_what_is_wrong_with_the_machine_is_said_and_what_to_do_about_it() -> Non
     told = no_container(RuntimeUnavailable("bubblewrap is not installed.", hint="apt-get install bubblewrap"))
     assert "bubblewrap is not installed. I keep" in told
     assert "apt-get install bubblewrap" in told
+
+
+@pytest.mark.parametrize(
+    ("sentence", "do"),
+    [
+        (SENTENCES[ErrorClass.AUTH], "nanohost model set"),
+        (NO_SUCH_MODEL, "nanohost model check"),
+        (UNNAMED, "nanohost status"),
+        (CRASHES, "nanohost status"),
+        (NOT_YET, "nanohost status"),
+    ],
+)
+def test_in_the_owners_own_terminal_it_is_said_what_to_type(sentence: str, do: str) -> None:
+    assert at_own_terminal(sentence) == f"{sentence} In this terminal that is you: {do}"
+
+
+@pytest.mark.parametrize("sentence", [DIED, "I cannot. (For the operator: apt-get install bubblewrap)"])
+def test_what_says_itself_what_to_do_is_left_as_it_is(sentence: str) -> None:
+    assert at_own_terminal(sentence) == sentence
+
+
+@pytest.mark.parametrize(("channel", "is_told"), [("terminal", True), ("telegram", False)])
+def test_only_who_writes_in_the_terminal_is_told_commands(channel: str, is_told: bool) -> None:
+    origin = Origin(channel_type=channel, instance="default", platform_id="local")
+    entry = about_event(SESSION.id, 1, origin, UNNAMED, datetime(2026, 3, 1, tzinfo=UTC))
+    assert ("nanohost status" in entry.content) is is_told
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from agent_runner.failures import (
 from agent_runner.loop import Patience
 from agent_runner.providers import ProviderContext
 from agent_runner.providers import claude as provider
-from agent_runner.providers.claude import environment, error_class_of, failure_of_call, options, timeout_of
+from agent_runner.providers.claude import detail_of, environment, error_class_of, failure_of_call, options, timeout_of
 from agent_runner.settings import Settings
 from agent_runner.tools import Toolbox
 from agent_runner.tools.ask_user_question import MOST_MINUTES
@@ -753,3 +753,8 @@ async def test_a_conversation_that_is_not_kept_is_said_to_the_host(host: HostSid
         await host.acked("m2")
         await until(lambda: "not_kept" in host.progress())
     assert host.texts() == ["Yes.", "Yes."]
+
+
+def test_a_refused_key_is_no_success_in_the_log() -> None:
+    assert detail_of("success", "Invalid API key", []) == "Invalid API key"
+    assert detail_of("error_during_execution", None, ["401", ""]) == "error_during_execution 401"

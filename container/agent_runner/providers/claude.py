@@ -328,7 +328,7 @@ class Claude:
         )
 
     def _failure(self, result: ResultMessage) -> Failure:
-        detail = " ".join([result.subtype, result.result or "", *(result.errors or [])])
+        detail = detail_of(result.subtype, result.result, result.errors or [])
         if result.stop_reason == "refusal":  # it may be for what was said before
             return Failure(error_class=ErrorClass.PERMANENT, detail=detail, sentence=DECLINED, history="")
         reason = result.terminal_reason or result.subtype
@@ -418,6 +418,11 @@ def answer_of_command(said: str, compacted: Mapping[str, Any] | None) -> str:
     if "messages to compact" in said:
         return NOTHING_TO_COMPACT
     return said or "Done."
+
+
+def detail_of(subtype: str, said: str | None, errors: Sequence[str]) -> str:
+    """What the log says of a failed call. The command line calls a refused key, too, a `success`."""
+    return " ".join(part for part in ("" if subtype == "success" else subtype, said, *errors) if part)
 
 
 def timeout_of(tool: str, arguments: Mapping[str, object]) -> float | None:

@@ -22,7 +22,7 @@ from nanohost.store.database import Queries, Reports
 from nanohost.store.turn_costs import Cost
 
 MOST_GROUPS = 6
-NOTHING = "In the last 30 days no turn took any tokens; the demo takes none."
+NOTHING = "In the last 30 days no turn took any tokens of a model."
 _SPANS = {"today": "today", "7 days": "days_7", "30 days": "days_30"}
 """As a program names them."""
 WEEK, MONTH = timedelta(days=7), timedelta(days=30)

@@ -19,15 +19,17 @@ from nanohost.commands.setup import MAIN
 from nanohost.commands.show import Json, plain, show, table
 from nanohost.commands.since import SINCE, since
 from nanohost.commands.status import why_it_waits
+from nanohost.gateway.health import SET_KEY
 from nanohost.keeper.notices import notice_id
 from nanohost.model import EventId, SessionId
-from nanohost.store import agent_groups, messages, messaging_groups, wirings
+from nanohost.store import agent_groups, messages, messaging_groups, turn_failures, wirings
 from nanohost.store.database import Reports
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.message_turns import TurnOutcome
 from nanohost.store.messages import Message, Reached, Sent, TurnKey
 from nanohost.store.notice_numbers import NOTICES_A_MESSAGE
 from nanohost.store.routes import RouteOutcome
+from nanohost_protocol.rows import ErrorClass
 
 MOST = 50
 MOST_EVER = 1_000
@@ -142,7 +144,7 @@ async def _get(context: CommandContext, db: Reports, arguments: One) -> MessageD
         session=None if route is None else route.session_id,
         turn=None if route is None or route.turn is None else route.turn.id,
         steps=[{"at": plain(at), "what": what} for at, what in _in_order(_steps(message, record, said))],
-        next=_next(message, found, record) or await _wiring_of(db, message, found),
+        next=await what_mends(db, found) or _next(message, found, record) or await _wiring_of(db, message, found),
     )
 
 
@@ -286,6 +288,14 @@ def _next(message: Message, found: Outcome, record: _Record) -> str:
         case MessageStatus.IGNORED | MessageStatus.CONTEXT if route is not None:
             return f"nanohost wirings update {route.wiring_id} --engage always"
     return ""
+
+
+async def what_mends(db: Reports, found: Outcome) -> str:
+    """What mends the key of the model, where that is why a turn failed and none has come to an end since."""
+    if found.status is not MessageStatus.FAILED or found.of is None or found.of.session_id is None:
+        return ""
+    failures = await turn_failures.find(db, found.of.session_id)
+    return SET_KEY if failures is not None and failures.error_class is ErrorClass.AUTH else ""
 
 
 async def _wiring_of(db: Reports, message: Message, found: Outcome) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from nanohost.keeper.sentences import at_own_terminal
 from nanohost.model import Session, SessionId
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
 from nanohost.store.notice_numbers import (
@@ -26,6 +27,8 @@ from nanohost.store.notice_numbers import (
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
+
+TERMINAL = "terminal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,11 @@ def notice_seqs(message: MessageIn) -> range:
     return range(first, first + NOTICES_A_MESSAGE)
 
 
+def _for_whom(origin: Origin, sentence: str) -> str:
+    """Who writes in the terminal has the files, and is the operator (decision 0083)."""
+    return at_own_terminal(sentence) if origin.channel_type == TERMINAL else sentence
+
+
 def _entry(session: SessionId, seq: int, out_id: str, origin: Origin, sentence: str, now: datetime) -> Delivery:
     return Delivery(
         lane=LaneKey(session, origin.channel_type, origin.instance, origin.platform_id),
@@ -89,7 +97,7 @@ def _entry(session: SessionId, seq: int, out_id: str, origin: Origin, sentence: 
         kind="chat",
         thread_id=origin.thread_id,
         reply_to=origin.platform_message_id,
-        content=encode(ChatOut(text=sentence)),
+        content=encode(ChatOut(text=_for_whom(origin, sentence))),
         status=DeliveryStatus.PENDING,
         created_at=now,
     )

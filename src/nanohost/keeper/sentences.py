@@ -7,6 +7,9 @@ from nanohost.errors import RuntimeUnavailable, SpawnError
 UNNAMED = "I cannot work right now. I keep your message and try again; the operator's log says why."
 CRASHES = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
 
+_TYPED = (("its key", "nanohost model set"), ("my model", "nanohost model check"))
+"""What an operator types about a sentence with these words in it: the runner's own (agent_runner.failures), too."""
+
 
 def no_container(error: Exception) -> str:
     """Why no container was started, where that is about this machine at large and names no place on it."""
@@ -14,6 +17,15 @@ def no_container(error: Exception) -> str:
         return UNNAMED
     hint = f" (For the operator: {error.hint})" if error.hint and not _names_a_path(error.hint) else ""
     return f"I cannot work right now: {str(error).rstrip('.')}. I keep your message and try again.{hint}"
+
+
+def at_own_terminal(sentence: str) -> str:
+    """What sends people to the operator, for the operator at the machine: with what to type."""
+    words = sentence.casefold()
+    if "the operator" not in words or "for the operator:" in words:
+        return sentence
+    do = next((do for about, do in _TYPED if about in words), "nanohost status")
+    return f"{sentence} In this terminal that is you: {do}"
 
 
 def _names_a_path(text: str) -> bool:
