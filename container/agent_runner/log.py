@@ -1,4 +1,4 @@
-"""One line a happening on stderr: a constant name and its fields. The host keeps what a container prints.
+"""One line a happening on stderr: when, a constant name and its fields. The host keeps what a container prints.
 
 Not structlog: the runner's start is time that a person waits.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import suppress
 
 
 def log(event: str, **fields: object) -> None:
-    """Print one line. Text is quoted where it has to be, so that a line stays a line."""
-    parts = [event, *(f"{name}={_shown(value)}" for name, value in fields.items())]
+    """Print one line, with the time in UTC. Text is quoted where it has to be, so that a line stays a line."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    parts = [at, event, *(f"{name}={_shown(value)}" for name, value in fields.items())]
     with suppress(OSError):  # a reader that went away must not take the session with it
         print(" ".join(parts), file=sys.stderr, flush=True)  # noqa: T201 - this is where the runner prints
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from nanohost.errors import UsageError
 from nanohost.mailbox.paths import prepare, session_layout
 from nanohost.runtimes.folders import container_log
 from nanohost.runtimes.output import MOST_BYTES, shorten
+from nanohost.settings import HostSettings, Settings
 from nanohost.store import sessions
 from tests.commands.conftest import Operator
 from tests.store.test_entities import a_session
@@ -33,6 +35,16 @@ async def test_the_last_lines_are_shown_by_the_beginning_of_a_sessions_id(operat
     assert (await operator.asks("logs", session="s"))["lines"] == [f"line {number}" for number in range(100, 200)]
     shown = await operator.reads("logs", session="s", lines="2")
     assert shown.splitlines() == [f"session {log.parent.parent.name}, in no chat:", "line 198", "line 199"]
+
+
+@pytest.mark.behaviour("SE-11")
+async def test_times_are_those_of_the_hosts_zone_and_utc_for_programs(operator: Operator, log: Path) -> None:
+    log.write_text("2026-01-01T12:00:00Z turn_failed turn=t1\n9999-99-99T12:00:00Z x\nTraceback\n")
+    settings = Settings(host=HostSettings(timezone="Europe/Berlin"))
+    there = Operator(replace(operator.context, settings=settings))
+    shown = (await there.reads("logs", session="s")).splitlines()
+    assert shown[1:] == ["2026-01-01 13:00:00+01:00 turn_failed turn=t1", "9999-99-99T12:00:00Z x", "Traceback"]
+    assert (await there.asks("logs", session="s"))["lines"][0].startswith("2026-01-01T12:00:00Z ")
 
 
 @pytest.mark.behaviour("SE-11")

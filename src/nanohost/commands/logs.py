@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -20,6 +23,7 @@ from nanohost.runtimes.output import read_output
 from nanohost.store.database import Store
 
 MOST_LINES = 1000
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ")
 
 
 class Logs(Arguments):
@@ -46,6 +50,7 @@ async def _logs(context: CommandContext, arguments: Logs) -> Json:
         "note": note,
         "lines": list(output.lines),
         "missing": output.missing,
+        "timezone": context.settings.host.timezone,
     }
 
 
@@ -64,7 +69,20 @@ def _render(result: Json) -> str:
     lines = [*_lines(result), *([note] if note else [])]
     whose = [f"session {result['session']}, in {result['chat']}:"] if result["chat"] else []
     of_several = [f"({result['note']})"] if result["note"] else []
+    zone = ZoneInfo(str(result["timezone"]))
+    lines = [_local(line, zone) for line in lines]
     return "\n".join(harmless(line) for line in (*whose, *of_several, *(lines or ["(nothing said yet)"])))
+
+
+def _local(line: str, zone: ZoneInfo) -> str:
+    """The line with its time as people here tell it. A container says UTC."""
+    if (found := _STAMP.match(line)) is None:
+        return line
+    try:
+        at = datetime.fromisoformat(found[1]).astimezone(zone)
+    except (ValueError, OverflowError):
+        return line  # it may say anything
+    return f"{at.isoformat(sep=' ')}{line[found.end(1) :]}"
 
 
 def _first(result: Json, arguments: Arguments) -> Json:
