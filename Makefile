@@ -30,6 +30,7 @@ $(STAMP): pyproject.toml requirements/dev.txt
 
 chat: $(HOST) ## talk to your assistant in this terminal
 	@$(BIN)/python scripts/agent_beside_host
+	@command -v nanohost >/dev/null || echo "Where nanohost is named below, type $(BIN)/nanohost, or once: . $(BIN)/activate"
 	@$(BIN)/nanohost chat
 
 demo-channels: setup ## one agent on every platform, all of them simulated, and what people see there

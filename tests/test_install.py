@@ -48,6 +48,31 @@ def test_make_chat_installs_what_runs_and_no_tools_for_development(tmp_path: Pat
     assert "requirements/dev.txt" not in told
 
 
+@pytest.mark.parametrize("is_on_path", [True, False])
+def test_make_chat_says_how_the_program_is_typed_where_its_name_alone_is_not_found(
+    tmp_path: Path, is_on_path: bool
+) -> None:
+    """What is named in hints has to be a command where it is read."""
+    bin = tmp_path / "venv" / "bin"
+    bin.mkdir(parents=True)
+    for name in ("python", "nanohost"):
+        (bin / name).write_text("#!/bin/sh\n")
+        (bin / name).chmod(0o755)
+    (tmp_path / "venv" / ".host").touch()
+    path = f"{bin}:/usr/bin:/bin" if is_on_path else "/usr/bin:/bin"
+    done = subprocess.run(
+        ["make", "-s", "chat", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT,
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=HANG_S,
+    )
+    said = f"Where nanohost is named below, type {bin}/nanohost, or once: . {bin}/activate\n"
+    assert done.stdout == ("" if is_on_path else said)
+
+
 def test_where_everything_is_installed_make_chat_installs_nothing(tmp_path: Path) -> None:
     for stamp in (".installed", ".host"):
         (tmp_path / stamp).touch()
