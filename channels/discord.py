@@ -82,6 +82,7 @@ from nanohost.channel_api import (
     Unit,
     aiohttp_options,
     proxy_for,
+    through_proxy,
     upload_answer_s,
 )
 
@@ -662,7 +663,7 @@ class _Http(HTTPClient):
             ) as answer:
                 return _answer(answer, await answer.text(errors="replace"), lost)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            _raise_lost(error, lost)
+            _raise_lost(error, lost, self._base)
 
     def _upload(self, size: int) -> aiohttp.ClientTimeout:
         """A file takes its time on the way; what is waited for is the answer after it."""
@@ -792,11 +793,11 @@ def _details(errors: object) -> Iterator[str]:
             yield from _details(inner)
 
 
-def _raise_lost(error: Exception, lost: type[ChannelError]) -> NoReturn:
+def _raise_lost(error: Exception, lost: type[ChannelError], url: str) -> NoReturn:
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        raise ChannelDown(f"the proxy does not let us through to Discord: it answers {error.status}") from None
+        raise ChannelDown(f"Discord cannot be reached{through_proxy(url)}: it answers {error.status}") from None
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        raise ChannelDown(f"Discord cannot be reached: {_words(error)}") from None
+        raise ChannelDown(f"Discord cannot be reached{through_proxy(url)}: {_words(error)}") from None
     if isinstance(error, aiohttp.InvalidURL):
         raise RefusedHere("that is no address at Discord") from None
     raise lost(f"the connection to Discord broke: {_words(error)}") from None
@@ -905,7 +906,7 @@ class _Connection:
         if stream is not None:
             where |= {"session": stream.id, "sequence": stream.sequence, "resume": True}
         try:
-            with _telling():
+            with _telling(str(url)):
                 gateway = await asyncio.wait_for(_Gateway.from_client(self._client, **where), CONNECT_S)
             try:
                 yield gateway
@@ -917,19 +918,20 @@ class _Connection:
 
     async def hear(self, gateway: _Gateway) -> None:
         """Wait for the next frame. Raises ChannelError and ReconnectWebSocket."""
-        with _telling():
+        with _telling(str(gateway.gateway)):
             await gateway.poll_event()
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
-    """What goes wrong at the gateway, as a ChannelError."""
+def _telling(url: str) -> Iterator[None]:
+    """What goes wrong at the gateway of this address, as a ChannelError."""
     try:
         yield
     except discord.ConnectionClosed as closed:
         raise _closed(closed.code) from None
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise ChannelDown(f"Discord's gateway cannot be reached: {_words(error)}") from None
+        way = through_proxy(url) if isinstance(error, aiohttp.ClientConnectorError) else ""
+        raise ChannelDown(f"Discord's gateway cannot be reached{way}: {_words(error)}") from None
 
 
 def _closed(code: int | None) -> ChannelError:

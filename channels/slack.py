@@ -89,6 +89,7 @@ from nanohost.channel_api import (
     Sender,
     aiohttp_options,
     proxy_for,
+    through_proxy,
     upload_answer_s,
 )
 
@@ -193,6 +194,9 @@ def create(context: ChannelContext) -> Channel:
 # --- settings ---
 
 
+SLACK = "https://slack.com/api/"
+
+
 class SlackSettings(BaseModel):
     """The table [channels.slack]. `timeout_s`: for one call of Slack; `ping_s`: a connection that says nothing for
     about twice as long is made anew."""
@@ -200,7 +204,7 @@ class SlackSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     bot_token: str = Field(repr=False)
     app_token: str = Field(repr=False)
-    base_url: str = "https://slack.com/api/"
+    base_url: str = SLACK
     timeout_s: float = Field(default=20.0, gt=0, le=50)
     ping_s: float = Field(default=5.0, gt=0, le=60)
 
@@ -1883,9 +1887,10 @@ async def _answer(call: Awaitable[_T]) -> _T:
 def _lost(error: Exception) -> ChannelError:
     """Its text may hold an address with a secret: only its name is told."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ChannelDown(f"the proxy does not let us through to Slack: it answers {error.status}")
+        return ChannelDown(f"Slack cannot be reached{through_proxy(SLACK)}: it answers {error.status}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return ChannelDown(f"Slack cannot be reached ({type(error).__name__})")
+        way = through_proxy(SLACK) if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+        return ChannelDown(f"Slack cannot be reached{way} ({type(error).__name__})")
     return Ambiguous(f"Slack's answer was lost ({type(error).__name__})")
 
 

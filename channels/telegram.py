@@ -130,6 +130,7 @@ from nanohost.channel_api import (
     Unit,
     is_this_machine,
     proxy_for,
+    through_proxy,
     upload_answer_s,
 )
 
@@ -499,7 +500,7 @@ class TelegramChannel:
     def _judge(self, error: TelegramError) -> tuple[Condition, str, float]:
         patience = self._patience
         pause_s = min(patience.pause_s * 2 ** min(self._failures - 1, 10), patience.most_pause_s)
-        said = str(channel_error(error, self._words(error)))
+        said = str(channel_error(error, self._words(error), self._settings.base_url))
         match error:
             case InvalidToken():
                 return Condition.AUTH_FAILED, _BAD_TOKEN, patience.auth_s
@@ -699,7 +700,7 @@ class TelegramChannel:
         except ChannelError:
             raise
         except Exception as error:
-            told = channel_error(error, self._words(error))
+            told = channel_error(error, self._words(error), self._settings.base_url)
             if harmless and isinstance(told, Ambiguous):
                 told = NotSent(str(told), server_error=told.server_error)
             raise told from None  # the chain would carry the address, and with it the token
@@ -720,8 +721,8 @@ _CHAT_CLOSED = ("chat not found", "chat_write_forbidden", "not enough rights to 
 _NOT_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
-def channel_error(error: Exception, words: str) -> ChannelError:
-    """What an error of the library says about a send. `words` is its text, fit to be read."""
+def channel_error(error: Exception, words: str, url: str) -> ChannelError:
+    """What an error of the library says about a send to this address. `words` is its text, fit to be read."""
     match error:
         case RetryAfter():
             return RateLimited(f"Telegram asks to wait: {words}", retry_after_s=_retry_after_s(error))
@@ -733,7 +734,7 @@ def channel_error(error: Exception, words: str) -> ChannelError:
             is_closed = isinstance(error, Forbidden) or any(one in words.lower() for one in _CHAT_CLOSED)
             return Refused(f"Telegram refused it: {words}", chat_closed=is_closed)
         case NetworkError() if isinstance(error.__cause__, _NOT_REACHED):
-            return ChannelDown(f"Telegram cannot be reached: {words}")
+            return ChannelDown(f"Telegram cannot be reached{through_proxy(url)}: {words}")
         case NetworkError() if isinstance(error.__cause__, httpx.PoolTimeout):
             return NotSent("too many calls to Telegram are under way")
         case NetworkError() if "entity too large" in words.lower():

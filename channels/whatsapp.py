@@ -121,6 +121,7 @@ from nanohost.channel_api import (
     RefusedHere,
     Sender,
     proxy_for,
+    through_proxy,
     upload_answer_s,
 )
 
@@ -978,7 +979,7 @@ class _Graph:
                 method, f"{self._url}/{path}", params=params, content=content, headers=headers, timeout=timeout
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
-            raise ChannelDown(f"WhatsApp cannot be reached: {type(error).__name__}") from None
+            raise ChannelDown(f"WhatsApp cannot be reached{through_proxy(self._url)}: {type(error).__name__}") from None
         except httpx.HTTPError as error:
             raise Lost(f"WhatsApp's answer was lost: {type(error).__name__}") from None
         answer = _json_of(response)

@@ -628,3 +628,9 @@ def proxy_for(url: str) -> str | None:
         return proxies.proxy_for(url)
     except proxies.UnusableProxy as error:
         raise ChannelDown(str(error)) from None
+
+
+def through_proxy(url: str) -> str:
+    """For a sentence that says that this address cannot be reached: ` through the proxy HOST:PORT (VARIABLE)`, without
+    user and password; empty where it is reached directly."""
+    return proxies.through(url)

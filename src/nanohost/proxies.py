@@ -31,21 +31,37 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
 
     Raises UnusableProxy.
     """
-    environ = os.environ if environ is None else environ
+    variable, value = _variable_for(url, os.environ if environ is None else environ)
+    return _checked(variable, value) if value else None
+
+
+def through(url: str, environ: Mapping[str, str] | None = None) -> str:
+    """The proxy for this address as it stands in a sentence behind a verb, without user and password; empty for none,
+    and for what is none."""
+    variable, value = _variable_for(url, os.environ if environ is None else environ)
+    try:
+        found = urlsplit(_checked(variable, value)) if value else None
+    except UnusableProxy:
+        return ""
+    return f" through the proxy {found.netloc.rpartition('@')[2]} ({variable})" if found else ""
+
+
+def _variable_for(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The variable that counts for this address, and what it says; both empty where it is reached directly."""
     try:
         target = urlsplit(url)
         port = target.port or DEFAULT_PORTS.get(target.scheme, 0)
     except ValueError:
-        return None
+        return "", ""
     host = (target.hostname or "").lower()
     if not host or is_this_machine(host) or _is_excepted(host, port, _value(environ, "no")[1]):
-        return None
+        return "", ""
     kind = {"ws": "http", "wss": "https"}.get(target.scheme, target.scheme)
     for name in (kind, "all"):
         variable, value = _value(environ, name)
         if value:
-            return _checked(variable, value)
-    return None
+            return variable, value
+    return "", ""
 
 
 def is_this_machine(host: str) -> bool:

@@ -14,7 +14,7 @@ from aiohttp import web
 from nanohost.channels.loader import discover
 from nanohost.commands.channel_setup import tried
 from nanohost.errors import ChannelLoadError
-from nanohost.proxies import UnusableProxy, aiohttp_options, proxy_for
+from nanohost.proxies import UnusableProxy, aiohttp_options, proxy_for, through
 from nanohost.shipped import shipped_root
 from nanohost.testing.simulated import find
 from nanohost.testing.simulator import Simulator
@@ -165,7 +165,31 @@ async def test_a_proxy_that_refuses_is_said_by_the_check_in_one_line(
         with pytest.raises(ChannelLoadError) as caught:
             await check(name, elsewhere(platform), tmp_path)
     assert str(caught.value).startswith(f"channel {name}: ")
+    if kind == "socks5":
+        assert f" cannot be reached through the proxy 127.0.0.1:{proxy.port} (all_proxy)" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+@pytest.mark.parametrize("name", platform_names())
+async def test_a_proxy_that_is_dead_is_named_by_the_check_without_its_password(
+    name: str, kind: str, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = find(name)
+    monkeypatch.setenv("all_proxy", f"{kind}://ann:hush@127.0.0.1:{unused_tcp_port}")
+    async with platform.running():
+        with pytest.raises(ChannelLoadError) as caught:
+            await check(name, elsewhere(platform), tmp_path)
+    assert f" cannot be reached through the proxy 127.0.0.1:{unused_tcp_port} (all_proxy)" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_proxy_is_named_in_sentences_by_its_place_and_its_variable() -> None:
+    assert through("https://a.example", {"HTTPS_PROXY": "http://u:w@p:1"}) == " through the proxy p:1 (HTTPS_PROXY)"
+    assert through("http://a.example", {"all_proxy": "p:1"}) == " through the proxy p:1 (all_proxy)"
+    assert through("https://127.0.0.1:2", {"HTTPS_PROXY": "http://p:1"}) == ""
+    assert through("https://a.example", {}) == ""
+    assert through("https://a.example", {"HTTPS_PROXY": "socks4://p:1"}) == ""
 
 
 @pytest.mark.behaviour("OP-05")

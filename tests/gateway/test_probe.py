@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,7 @@ from aiohttp import web
 
 from nanohost.clock import SystemClock
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import Complaint, Trouble
+from nanohost.gateway.health import Complaint, Trouble, unreachable
 from nanohost.gateway.upstream import Upstream
 from nanohost.testing.limits import HANG_S
 from tests.gateway.conftest import KEY, MESSAGES, Host, question
@@ -116,6 +117,12 @@ async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: MessagesA
     assert nobody is not None
     assert nobody.trouble is Trouble.UNREACHABLE
     assert "127.0.0.1 cannot be reached: " in nobody.problem
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [one for one in os.environ if one.lower().endswith("_proxy")]:
+            patch.delenv(name)
+        patch.setenv("http_proxy", "http://u:hush@127.0.0.1:9")
+        away = unreachable(Upstream(base_url="http://192.0.2.1", api_key=KEY), "Connect call failed")
+    assert away.problem == "192.0.2.1 cannot be reached through the proxy 127.0.0.1:9 (http_proxy): Connect call failed"
     none = await checked(Upstream(base_url="http://user:secret@:99999999/x", api_key=KEY))
     assert none is not None
     assert none.trouble is Trouble.ADDRESS

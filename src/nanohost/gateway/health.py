@@ -14,6 +14,7 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.gateway.upstream import Upstream
+from nanohost.proxies import through
 
 SET_KEY = "nanohost model set"
 SET_ADDRESS = "nanohost model set --base-url URL"
@@ -67,7 +68,7 @@ def wrong_address(upstream: Upstream, why: str) -> Complaint:
 def unreachable(upstream: Upstream, why: str) -> Complaint:
     return Complaint(
         trouble=Trouble.UNREACHABLE,
-        problem=f"{upstream.host} cannot be reached: {why}",
+        problem=f"{upstream.host} cannot be reached{through(upstream.base_url)}: {why}",
         do=f"nanohost model check, when the network is up; if the address is wrong: {SET_ADDRESS}",
     )
 
