@@ -109,16 +109,22 @@ class Home:
         return any(path.exists() for path in begun) or (self.root.exists() and not self.root.is_dir())
 
     def prepare(self) -> None:
-        """Make the folders that are missing. data, sessions and run are for this user alone, and so
-        is groups if it is made here: the mode of one that was there is the operator's. Raises HomeError."""
+        """Make the folders that are missing. data, sessions and run are for this user alone, and so is groups if it is
+        made here, or came empty with a checkout: the mode of one that is in use is the operator's. Raises HomeError."""
         try:
+            is_new = not self.backups.exists() and not self._has_agents()
             self.backups.mkdir(parents=True, exist_ok=True)
             self.groups.mkdir(mode=0o700, exist_ok=True)
+            if is_new:
+                self.groups.chmod(0o700)
             for folder in (self.database.parent, self.sessions, self.run):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:
             raise _unusable(self.root, error) from error
+
+    def _has_agents(self) -> bool:
+        return self.groups.is_dir() and any(not path.name.startswith(".") for path in self.groups.iterdir())
 
     def agent_folders(self) -> list[str]:
         """What lies in `groups`, also what no agent group has: begun by hand, or before a database was lost. As agent

@@ -32,6 +32,21 @@ def test_a_new_home_shows_nothing_to_others(home: Home) -> None:
     assert exposed(home, load_settings(home.root, {})) == []
 
 
+def test_a_checkout_that_nobody_has_used_is_made_private_and_one_in_use_is_left_as_it_is(tmp_path: Path) -> None:
+    """Git makes the folder with the usual rights: nobody has decided on them."""
+    for name, agent, mode in (("new", "", 0o700), ("used", "main", 0o755)):
+        home = Home(tmp_path / name)
+        (home.groups / agent).mkdir(parents=True)
+        (home.groups / ".gitkeep").touch()
+        home.groups.chmod(0o755)
+        home.prepare()
+        assert home.groups.stat().st_mode & 0o777 == mode
+    home = Home(tmp_path / "new")
+    home.groups.chmod(0o755)
+    home.prepare()
+    assert home.groups.stat().st_mode & 0o777 == 0o755, "once it is in use the mode is the operator's"
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
 def test_secrets_in_a_file_that_others_can_read_are_named_and_the_command_mends_it(home: Home, mode: int) -> None:
     file = home.root / "nanohost.toml"
@@ -70,7 +85,7 @@ def test_open_agent_folders_of_a_root_host_are_said_to_be_in_the_hands_of_whoeve
     with monkeypatch.context() as machine:
         machine.setattr(pwd, "getpwuid", {CONTAINER_UID: ann}.__getitem__)
         [found] = exposed(home, load_settings(home.root, {}))
-        assert found.problem.endswith("and ann, whose number containers have, can change it")
+        assert found.problem.endswith("and ann, whose number containers have, can change what agents keep")
         machine.setattr(pwd, "getpwuid", {}.__getitem__)
         [found] = exposed(home, load_settings(home.root, {}))
         assert found.problem == "others on this machine can enter it, and read what agents keep"
