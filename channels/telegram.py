@@ -222,7 +222,7 @@ class TelegramSettings(BaseModel):
 
 
 _WRITE = {
-    "token": 'write token = "env:TELEGRAM_TOKEN", or the token that @BotFather gave you: digits, a colon, letters',
+    "token": "wanted is what @BotFather gave you (digits, a colon, letters), or env:NAME, a variable that holds it",
     "base_url": 'write an address such as "https://api.telegram.org", or leave it out',
     "base_file_url": "write the address that files are fetched from, or leave it out",
 }

@@ -51,7 +51,8 @@ def _groups(path: Path) -> Sequence[Exposed]:
         return []
     problem = "others on this machine can enter it, and read what agents keep"
     if os.getuid() == 0 and (name := _named(CONTAINER_UID)) is not None:
-        problem = f"others on this machine can enter it, and {name}, whose number containers have, can change what agents keep"
+        changer = f"{name}, whose number containers have, can change what agents keep"
+        problem = f"others on this machine can enter it, and {changer}"
     return [Exposed(path=path, problem=problem, do=f"chmod 700 {_word(path)}")]
 
 

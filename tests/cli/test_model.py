@@ -13,6 +13,7 @@ import pytest
 
 from nanohost.testing.limits import HANG_S
 from tests.cli.conftest import Shell, shell
+from tests.cli.terminal import terminal
 
 __all__ = ["shell"]
 
@@ -58,10 +59,39 @@ def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, a
     assert typed.code == 0, typed.err
     assert (shell.home / "secrets" / "model-key").read_text() == f"{KEY}\n"
     assert KEY not in (shell.home / "nanohost.toml").read_text() + typed.out + typed.err
+    assert "it counts from the host's next start" in typed.out
     over = shell.types("model", "set", stdin=f"{KEY}\n", NANOHOST_AGENT_API_KEY="sk-ant-before")
     assert "unset NANOHOST_AGENT_API_KEY" in over.out
     checked = shell.types("model", "check", **CLAUDE)
     assert (checked.code, "takes the key" in checked.out) == (0, True), checked.err
+
+
+@pytest.mark.behaviour("GW-08")
+def test_an_address_of_a_variable_that_is_not_saved_with_the_key_is_said(shell: Shell, address: str) -> None:
+    kept = shell.types("model", "set", stdin=f"{KEY}\n", ANTHROPIC_BASE_URL=address)
+    assert "127.0.0.1 takes the key; that address stands in ANTHROPIC_BASE_URL alone" in kept.out, kept.err
+    assert "base_url" not in (shell.home / "nanohost.toml").read_text()
+
+
+@pytest.mark.behaviour("GW-08")
+def test_nobody_is_sent_to_check_what_was_not_saved(shell: Shell, unused_tcp_port: int) -> None:
+    gone = f"http://127.0.0.1:{unused_tcp_port}"
+    typed = shell.types("model", "set", "--base-url", gone)
+    assert (typed.code, "; nothing was saved" in typed.err) == (1, True)
+    assert "model check" not in typed.err
+    assert "try: nanohost model set, when the network is up" in typed.err
+
+
+@pytest.mark.behaviour("GW-08")
+def test_a_key_that_is_refused_is_asked_for_again_in_a_terminal(shell: Shell, address: str) -> None:
+    with terminal(shell.home, "model", "set", ANTHROPIC_BASE_URL=address) as person:
+        person.shows("(not shown):")
+        person.says("sk-ant-wrong")
+        person.until(lambda text: text.count("(not shown):") == 2)
+        person.says(KEY)
+        assert person.ends() == 0
+        assert "invalid x-api-key). Nothing was saved. Once more (Ctrl-C leaves):" in person.raw.decode()
+    assert (shell.home / "secrets" / "model-key").read_text() == f"{KEY}\n"
 
 
 @pytest.mark.behaviour("GW-08")

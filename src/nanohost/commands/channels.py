@@ -15,19 +15,19 @@ from pydantic import Field
 
 from nanohost import settings_file
 from nanohost.arguments import Arguments
+from nanohost.channel_api import ChannelDown
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import Available, Catalogue, discover
 from nanohost.commands import channel_setup
+from nanohost.commands.asking import until_it_works
 from nanohost.commands.command import Command
-from nanohost.commands.context import CommandContext, OfflineContext
+from nanohost.commands.context import AT_THE_NEXT_START, CommandContext, OfflineContext
 from nanohost.commands.setup import TERMINAL
 from nanohost.commands.show import Json
-from nanohost.errors import UsageError
+from nanohost.errors import ChannelLoadError, NanohostError, UsageError
 from nanohost.logs import scrubber
 from nanohost.settings import ENABLED, FILE, ChannelInstance, channel_instances, load_settings, resolved_channel
 from nanohost.settings_file import Table
-
-AT_THE_NEXT_START = "it counts from the host's next start: end nanohost run, and start it again"
 
 
 class List(Arguments):
@@ -40,14 +40,14 @@ class Check(Arguments):
 
 class Add(Check):
     settings: str = Field("", description='what would be asked for, as "key=value key=value"; a secret as env:NAME')
-    anyway: bool = Field(False, description="save it though the platform does not accept it, or cannot be asked")
+    anyway: bool = Field(False, description="save it also where the platform does not accept it, or cannot be asked")
 
 
 class Update(Check):
     settings: str = Field(
         "", description='what is to change, as "key=value key=value"; "key=" takes one out (default: all are asked for)'
     )
-    anyway: bool = Field(False, description="save it though the platform does not accept it, or cannot be asked")
+    anyway: bool = Field(False, description="save it also where the platform does not accept it, or cannot be asked")
 
 
 class Simulate(Arguments):
@@ -139,16 +139,22 @@ async def _add(context: OfflineContext, arguments: Add) -> Json:
             hint=f"nanohost channels update {arguments.name}, or name another: nanohost channels add {name}:second",
         )
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(name)
-    # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
-    table = channel_setup.completed(entry.settings, channel_setup.given(arguments.settings), channel_setup.ask_person)
-    said = await _tried(context, entry, instance, table, anyway=arguments.anyway)
+    given = channel_setup.given(arguments.settings)
+
+    async def attempt() -> tuple[Table, str]:
+        # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
+        table = channel_setup.completed(entry.settings, given, channel_setup.ask_person)
+        return table, await _tried(context, entry, instance, table, anyway=arguments.anyway)
+
+    table, said = await until_it_works(attempt, was_asked=True, is_typed=_is_typed)
     await asyncio.to_thread(context.home.prepare)
     path = await asyncio.to_thread(_save, context, entry, instance, table)
     return {
         "channel": f"{name}:{instance}",
         "said": said,
         "saved": str(path),
-        "next": f"nanohost run, and beside it nanohost pair {arguments.name}: it makes you the owner",
+        "next": f"nanohost run (one that runs already: end it first), and beside it nanohost pair {arguments.name}: it"
+        " makes you the owner",
     }
 
 
@@ -156,7 +162,17 @@ async def _tried(context: OfflineContext, entry: Available, instance: str, table
     """What the platform says. Raises ChannelLoadError with what is wrong."""
     known = resolved_channel(context.home.root, os.environ, entry.name, table)
     scrubber.learn(str(known[one.name]) for one in entry.settings if one.secret and one.name in known)
-    return "it was not tried" if anyway else await channel_setup.tried(entry, instance, known, context.home.root)
+    try:
+        return await channel_setup.tried(entry, instance, known, context.home.root)
+    except ChannelLoadError as error:
+        if not anyway:
+            raise
+        return f"it does not work yet: {error}"
+
+
+def _is_typed(error: NanohostError) -> bool:
+    """Whether it is about what was typed: a platform that is not there has said nothing of that."""
+    return isinstance(error, ChannelLoadError) and not isinstance(error.__cause__, ChannelDown)
 
 
 def _save(context: OfflineContext, entry: Available, instance: str, table: Table) -> Path:
@@ -169,10 +185,14 @@ async def _update(context: OfflineContext, arguments: Update) -> Json:
     before = _in_file(context, _set_up(context, arguments.name))
     entry = (await asyncio.to_thread(discover, context.home.channel_folders)).find(before.name)
     given = channel_setup.given(arguments.settings)
-    table = channel_setup.updated(entry.settings, before.settings, given, channel_setup.ask_person)
-    if table == before.settings:
-        raise UsageError("nothing is to be changed", hint="nanohost channels update --help")
-    said = await _tried(context, entry, before.instance, table, anyway=arguments.anyway)
+
+    async def attempt() -> tuple[Table, str]:
+        table = channel_setup.updated(entry.settings, before.settings, given, channel_setup.ask_person)
+        if table == before.settings:
+            raise UsageError("nothing is to be changed", hint="nanohost channels update --help")
+        return table, await _tried(context, entry, before.instance, table, anyway=arguments.anyway)
+
+    table, said = await until_it_works(attempt, was_asked=not given, is_typed=_is_typed)
     path = await asyncio.to_thread(_change, context, entry.settings, before, table)
     return {"channel": _full(before), "said": said, "saved": str(path), "next": AT_THE_NEXT_START}
 

@@ -18,6 +18,8 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
 
+AT_THE_NEXT_START = "it counts from the host's next start: end nanohost run, and start it again"
+
 
 class LiveHost(Protocol):
     """The running host, as far as commands look at it."""

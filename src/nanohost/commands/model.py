@@ -13,15 +13,21 @@ from pydantic import Field
 
 from nanohost import settings_file
 from nanohost.arguments import Arguments
+from nanohost.commands.asking import until_it_works
 from nanohost.commands.command import Command
-from nanohost.commands.context import OfflineContext
+from nanohost.commands.context import AT_THE_NEXT_START, OfflineContext
 from nanohost.commands.show import Json
 from nanohost.errors import SettingsError, UsageError
+from nanohost.gateway.health import SET_ADDRESS, Complaint, Trouble
 from nanohost.logs import scrubber
 from nanohost.providers import asks_a_model
 from nanohost.settings import FILE, PREFIX, is_reference, load_settings, provider_for, resolved_secret
 
 KEY_FILE = "model-key"
+
+
+class KeyWrong(SettingsError):
+    """The model's service does not take the key."""
 
 
 class Check(Arguments):
@@ -33,7 +39,7 @@ class Set(Arguments):
     base_url: str = Field(
         "", pattern=r"\A(https?://.*)?\z", description="where the model is asked, an address that starts https://"
     )
-    anyway: bool = Field(False, description="save it though the model cannot be asked with it")
+    anyway: bool = Field(False, description="save it without trying whether the model can be asked with it")
 
 
 async def _check(context: OfflineContext, arguments: Check) -> Json:
@@ -50,12 +56,15 @@ async def _set(context: OfflineContext, arguments: Set) -> Json:
     values: dict[str, str] = {}
     if arguments.base_url:
         values["base_url"] = arguments.base_url
-    key, typed = await _key(context, arguments)
-    if key:
-        scrubber.learn([key])
-    said = "it was not tried"
-    if not arguments.anyway:
-        said = await _tried(arguments.base_url or context.settings.agent.base_url, key, hint_anyway=True)
+
+    async def attempt() -> tuple[str | None, bool, str]:
+        key, typed = await _key(context, arguments)
+        if key:
+            scrubber.learn([key])
+        return key, typed, await _tried_to_save(context, arguments, key)
+
+    is_asked = not arguments.key and not arguments.base_url
+    key, typed, said = await until_it_works(attempt, was_asked=is_asked, is_typed=lambda one: isinstance(one, KeyWrong))
     await asyncio.to_thread(context.home.prepare)
     if typed and key:
         values["api_key"] = await asyncio.to_thread(settings_file.keep_secret, home, KEY_FILE, key)
@@ -69,8 +78,27 @@ def _next(values: Mapping[str, str]) -> str:
     """What is left to do. A variable of our own goes before what the file says."""
     over = [name for key in values if (name := f"{PREFIX}AGENT_{key.upper()}") in os.environ]
     if over:
-        return f"unset {' '.join(over)}, which goes before the file; then nanohost chat, or nanohost run"
-    return "nanohost chat, or nanohost run; a host that runs already is to be started again"
+        return f"unset {' '.join(over)}, which goes before the file; then nanohost run"
+    return AT_THE_NEXT_START
+
+
+async def _tried_to_save(context: OfflineContext, arguments: Set, key: str | None) -> str:
+    """What the model's service says to what is to be saved. Raises SettingsError with what is wrong."""
+    if arguments.anyway:
+        return "it was not tried"
+    said = await _tried(arguments.base_url or context.settings.agent.base_url, key, is_saving=True)
+    if (variable := _address_variable(context, arguments)) is None:
+        return said
+    return f"{said}; that address stands in {variable} alone: nanohost model set --base-url URL keeps one, too"
+
+
+def _address_variable(context: OfflineContext, arguments: Set) -> str | None:
+    """The variable that says where the model is asked, where nothing that is kept does."""
+    if arguments.base_url or context.settings.agent.base_url is None:
+        return None
+    if load_settings(context.home.root, {}, resolve_secrets=False).agent.base_url:
+        return None
+    return next(name for name in (f"{PREFIX}AGENT_BASE_URL", "ANTHROPIC_BASE_URL") if os.environ.get(name))
 
 
 async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, bool]:
@@ -111,8 +139,9 @@ def _asked_for() -> str:
     return key
 
 
-async def _tried(base_url: str | None, key: str | None, *, hint_anyway: bool = False) -> str:
-    """What the model's service says. Raises SettingsError with what is wrong."""
+async def _tried(base_url: str | None, key: str | None, *, is_saving: bool = False) -> str:
+    """What the model's service says. `is_saving`: nothing is saved yet that could be checked. Raises SettingsError with
+    what is wrong, KeyWrong where that is the key."""
     # Loaded when it is asked for: an HTTP client is much for a command that does not use it.
     from nanohost.clock import SystemClock
     from nanohost.gateway.gateway import Gateway
@@ -126,9 +155,16 @@ async def _tried(base_url: str | None, key: str | None, *, hint_anyway: bool = F
     async with gateway.opened():
         complaint = await gateway.check()
     if complaint is not None:
-        anyway = "; --anyway saves it all the same" if hint_anyway else ""
-        raise SettingsError(complaint.problem, hint=f"{complaint.do}{anyway}")
+        kind = KeyWrong if complaint.trouble is Trouble.KEY else SettingsError
+        raise kind(complaint.problem, hint=_do_instead(complaint) if is_saving else complaint.do)
     return f"{upstream.host} takes the key" if key else f"{upstream.host} answers"
+
+
+def _do_instead(complaint: Complaint) -> str:
+    do = complaint.do
+    if complaint.trouble is Trouble.UNREACHABLE:
+        do = f"nanohost model set, when the network is up; if the address is wrong: {SET_ADDRESS}"
+    return f"{do}; --anyway saves it all the same"
 
 
 COMMANDS = (

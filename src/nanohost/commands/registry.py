@@ -16,6 +16,7 @@ from nanohost.commands.resource import Resource
 from nanohost.errors import UsageError
 
 HELPERS = {
+    "asking",
     "channel_setup",
     "chat_names",
     "command",

@@ -14,9 +14,9 @@ from nanohost.channels.header import read_header
 from nanohost.testing.simulators.telegram import TOKEN
 
 WRONG: dict[str, tuple[Mapping[str, object], str]] = {
-    "nothing": ({}, "token: write token"),
-    "no token": ({"token": "hello there, I am a secret"}, "token: write token"),
-    "a number": ({"token": 5}, "token: write token"),
+    "nothing": ({}, "token: wanted is what @BotFather gave you"),
+    "no token": ({"token": "hello there, I am a secret"}, "token: wanted is what @BotFather gave you"),
+    "a number": ({"token": 5}, "token: wanted is what @BotFather gave you"),
     "no address": ({"token": TOKEN, "base_url": "api.telegram.org"}, "base_url: write an address"),
     "no such setting": ({"token": TOKEN, "tokne": "x"}, "tokne: there is no such setting"),
     "two": ({"base_url": "x", "base_file_url": "y"}, "token: .*; base_url: .*; base_file_url: "),
