@@ -83,7 +83,12 @@ def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.
         (["rolse", "list"], "there is no command 'rolse'", "nanohost roles"),
         (["roles", "lst"], "there is no command 'lst'", "nanohost roles list"),
         (["zzz"], "there is no command 'zzz'", "nanohost --help"),
-        (["roles", "list", "now"], "unrecognized arguments: now", "nanohost --help"),
+        (["roles", "list", "now"], "unrecognized arguments: now", "nanohost roles list --help"),
+        (["roles", "list", "--stauts", "x"], "unrecognized arguments: --stauts x", "nanohost roles list --help"),
+        (["roles", "--stauts"], "unrecognized arguments: --stauts", "nanohost roles --help"),
+        (["chat", "--onec", "hi"], "unrecognized arguments: --onec hi", "nanohost chat --help"),
+        (["run", "now"], "unrecognized arguments: now", "nanohost run --help"),
+        (["--stauts"], "unrecognized arguments: --stauts", "nanohost --help"),
     ],
 )
 def test_a_misspelt_word_is_answered_with_the_nearest_one(

@@ -194,6 +194,11 @@ async def test_the_list_begins_with_the_latest_and_is_of_one_chat_or_from_a_time
     assert await texts(operator, limit=1) == ["elsewhere"]
     assert await texts(operator, since="3h") == ["elsewhere", "new"]
     assert await texts(operator, since="3h", chat="Family") == ["new"]
+    async with operator.context.store.transaction() as tx:
+        await events.mark_dropped(tx, EventId(1), "no agent is wired to this chat")
+    assert await texts(operator, status="dropped", limit=1) == ["old"]
+    assert await texts(operator, status="received") == ["elsewhere", "new"]
+    assert "lost" in str(await refusal(operator, "messages list", status="lost"))
     assert "is no time" in str(await refusal(operator, "messages list", since="lately"))
     assert [row["chat"] for row in await operator.asks("messages list")][:2] == ["slack:two general", "telegram Family"]
 

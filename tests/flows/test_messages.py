@@ -148,5 +148,7 @@ async def test_a_message_that_waits_says_for_what(watched: Stage) -> None:
         await watched.fake.person_writes("hi")
         shown = await becomes(flow, "waiting")
         assert shown["why"].startswith("its agent has not begun with it; it is on hold")
+        [row] = await flow.types("messages list")
+        assert row["why"] == "its agent has not begun with it; it is on hold"
         await flow.types("groups release", "main")
         await becomes(flow, "answered")

@@ -105,7 +105,9 @@ def _write_no_more() -> None:
 def _perform(words: Sequence[str] | None) -> int:
     typed = sys.argv[1:] if words is None else words
     parser = build_parser(typed)
-    options = parser.parse_args(typed)
+    options, unknown = parser.parse_known_args(typed)
+    if unknown:  # of the command that was typed, which knows what it takes
+        options.help_of.error(f"unrecognized arguments: {' '.join(unknown)}")
     action: Action | None = getattr(options, "action", None)
     if action is None:
         options.help_of.print_help()
@@ -157,7 +159,7 @@ def _add_run(subcommands: Subcommands) -> argparse.ArgumentParser:
         description="Runs the host until it is stopped. NANOHOST_LOG says how its log is: plain, json, quiet, debug.",
         epilog="example: nanohost --home /srv/nanohost run",
     )
-    run.set_defaults(action=_run)
+    run.set_defaults(action=_run, help_of=run)
     return run
 
 
@@ -176,7 +178,7 @@ def _add_chat(subcommands: Subcommands) -> argparse.ArgumentParser:
         metavar="S",
         help="seconds to wait for the reply (%(default)g)",
     )
-    chat.set_defaults(action=_chat)
+    chat.set_defaults(action=_chat, help_of=chat)
     return chat
 
 

@@ -79,7 +79,7 @@ def _add(subcommands: Subcommands, word: str, entry: Entry) -> None:
     if entry["follows"]:
         parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the result as JSON")
-    parser.set_defaults(action=lambda options, root: _perform(entry, options, root))
+    parser.set_defaults(action=lambda options, root: _perform(entry, options, root), help_of=parser)
 
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import Field
@@ -76,6 +76,9 @@ class List(ListArguments):
     )
     chat: str | None = Field(None, description=f"only of this chat: {CHAT}")
     since: str | None = Field(None, description=SINCE)
+    status: MessageStatus | None = Field(
+        None, description=f"only such, among the last {MOST_EVER}: waiting, failed, undelivered, dropped, …"
+    )
 
 
 class One(Arguments):
@@ -113,14 +116,38 @@ class _Record:
 
 
 async def _list(context: CommandContext, db: Reports, arguments: List) -> list[MessageRow]:
+    most = arguments.limit or MOST
     found = await messages.latest(
         db,
         chat=None if arguments.chat is None else await known_chat(db, arguments.chat),
         since=None if arguments.since is None else since(arguments.since, context),
-        limit=arguments.limit or MOST,
+        limit=MOST_EVER if arguments.status else most,
     )
     record = await _record(db, found, numbers=(0,))
-    return [_row(one, record, outcome(one, record.routes(one))) for one in found]
+    came = [(one, outcome(one, record.routes(one))) for one in found]
+    shown = [(one, what) for one, what in came if arguments.status in (None, what.status)][:most]
+    reasons = await _reasons(context, db, [what for _, what in shown])
+    return [_row(one, record, _explained(what, reasons)) for one, what in shown]
+
+
+async def _reasons(context: CommandContext, db: Reports, found: Sequence[Outcome]) -> Mapping[SessionId, str]:
+    """Why the sessions wait in which messages do."""
+    waiting = {id for one in found if (id := _waits_in(one)) is not None}
+    return {id: await why_it_waits(context, db, id) for id in waiting}
+
+
+def _waits_in(found: Outcome) -> SessionId | None:
+    """The session whose turn a message waits for; None: it waits for something else, or not at all."""
+    route = found.of
+    if found.status is not MessageStatus.WAITING or route is None or route.outcome is not RouteOutcome.WRITTEN:
+        return None
+    return route.session_id
+
+
+def _explained(found: Outcome, reasons: Mapping[SessionId, str]) -> Outcome:
+    session = _waits_in(found)
+    reason = "" if session is None else reasons[session]
+    return replace(found, why=f"{found.why}; {reason}") if reason else found
 
 
 async def _get(context: CommandContext, db: Reports, arguments: One) -> MessageDetails | None:
