@@ -485,7 +485,11 @@ def _router(
 ) -> Router:
     store, clock, settings = ground.store, ground.clock, ground.settings
     zone = ZoneInfo(settings.host.timezone)
-    counters: list[Counter] = [Presses(), Codes(), Commands(channels=connections.names)]
+    counters: list[Counter] = [
+        Presses(),
+        Codes(),
+        Commands(channels=connections.names, trouble_of=connections.trouble_of),
+    ]
     reception = Reception(store=store, clock=clock, zone=zone, counters=counters, follows=follows)
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
     return Router(

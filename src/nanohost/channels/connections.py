@@ -43,6 +43,8 @@ LINK_LIMIT_S = 5.0
 
 _log = structlog.get_logger()
 
+CONNECTED = "connected"
+"""The state of a channel that is in order."""
 ChannelKey = tuple[str, str]
 MakeInbox = Callable[[str, str, Channel], Inbox]
 
@@ -125,6 +127,13 @@ class Connections(Mapping[ChannelKey, Channel]):
         """The channels that are set up, whether they are connected or not."""
         return frozenset(name for name, _ in self._made) | frozenset(wanted.name for wanted in self._wanted)
 
+    def trouble_of(self, name: str) -> str:
+        """Why nobody is heard there now, of the first of its instances; empty while one of them is connected."""
+        found = [one for one in self.report() if one.name == name]
+        if not found or any(one.state == CONNECTED for one in found):
+            return ""
+        return f"{found[0].state} ({found[0].detail})" if found[0].detail else found[0].state
+
     async def deep_link(self, key: ChannelKey, text: str) -> str | None:
         """An address that opens a chat there and hands over this text; None where there is none, or not now."""
         channel = self._channels.get(key)
@@ -150,7 +159,7 @@ class Connections(Mapping[ChannelKey, Channel]):
 
     def _state(self, key: ChannelKey, service: Service | None) -> ConnectionState:
         """How one stands: its service failed, or it says itself that something is wrong, or all is well."""
-        state, detail = "connected", ""
+        state, detail = CONNECTED, ""
         channel = self._channels[key]
         if service is not None and service.state is not ServiceState.RUNNING:
             state, detail = str(service.state), service.error

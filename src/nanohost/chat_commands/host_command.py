@@ -65,7 +65,8 @@ class Actor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAsked:
     """What a command works with. `zone` is that of the times people read, `channels` are the names of those that are
-    set up, `seen` is what the command's `look` found."""
+    set up, `trouble_of` says of one why nobody is heard there now (empty: they are), `seen` is what the command's
+    `look` found."""
 
     tx: Transaction
     actor: Actor
@@ -73,6 +74,7 @@ class HostAsked:
     zone: tzinfo
     aftermath: Aftermath
     channels: Collection[str] = ()
+    trouble_of: Callable[[str], str] = lambda _: ""
     seen: Any = None
 
 

@@ -47,10 +47,12 @@ async def _pair(asked: HostAsked, given: _Arguments) -> str:
         now=asked.now,
     )
     until = planned_time(issued.expires_at, asked.now, asked.zone)
-    return (
+    said = (
         f"{issued.code}\nWhoever writes this to me on {channel}, in a direct message and before {until}, is an owner "
         "then and may do everything. It works once; give it to nobody else."
     )
+    trouble = asked.trouble_of(channel)
+    return f"{said}\nBut {channel} is not connected now, and nobody reads it there: {trouble}" if trouble else said
 
 
 COMMAND = HostCommand(

@@ -10,13 +10,16 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from nanohost.channels.connections import CONNECTED
 from nanohost.cli.connecting import connected
 from nanohost.cli.ending import Ending
+from nanohost.cli.registered import perform
 from nanohost.cli.screen import Screen
 from nanohost.cli.status_line import Doing
 from nanohost.cli.stop_signal import NOW, Leaving, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
 from nanohost.cli.typed_words import command_in, did_you_mean, leaves, meant_instead
+from nanohost.commands.registry import find
 from nanohost.commands.setup import MAIN, TERMINAL_CHAT
 from nanohost.commands.show import harmless
 from nanohost.errors import NanohostError
@@ -121,11 +124,27 @@ async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: flo
     async with connected(home, client, screen.tell) as served:
         screen.is_host_here = served.is_here
         screen.tell(f"Talking to {MAIN}. /help shows what you can type; Ctrl-D or /quit leaves.")
+        for line in await _not_connected(home):
+            screen.tell(line)
         try:
             return await _say_lines(client, screen, stdin, limit_s)
         finally:
             leaving()
             screen.leave(len(client.unaccepted))
+
+
+async def _not_connected(home: Home) -> list[str]:
+    """A line for each channel on which nobody is heard. Only where the host says so: it may have just left."""
+    try:
+        status = await perform(find("status"), {}, home)
+    except NanohostError:
+        return []
+    channels = (status["host"] or {}).get("channels", [])
+    return [
+        f"{one['name']}:{one['instance']} is not connected: {one['detail'] or one['state']}. More: nanohost status"
+        for one in channels
+        if one["state"] != CONNECTED
+    ]
 
 
 def _screen(home: Home, stdin: TextIO) -> Screen:

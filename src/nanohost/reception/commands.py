@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, tzinfo
 
 from nanohost.channel_api import EventKind, InboundEvent
@@ -26,10 +26,11 @@ LONGEST = 2_000
 
 
 class Commands:
-    """A counter of the reception. `channels`: the names of those that are set up."""
+    """A counter of the reception. `channels` and `trouble_of`: see HostAsked."""
 
-    def __init__(self, *, channels: Collection[str] = ()) -> None:
+    def __init__(self, *, channels: Collection[str] = (), trouble_of: Callable[[str], str] = lambda _: "") -> None:
         self._channels = channels
+        self._trouble_of = trouble_of
 
     async def wants(self, db: Queries, stored: StoredEvent) -> bool:
         return command_of(stored.event) is not None
@@ -56,6 +57,7 @@ class Commands:
             zone=visit.zone,
             aftermath=visit.aftermath,
             channels=self._channels,
+            trouble_of=self._trouble_of,
             seen=visit.seen,
         )
         await visit.say(await _answer(command, asked, words))

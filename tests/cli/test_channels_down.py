@@ -1,0 +1,35 @@
+"""A conversation in the terminal begins with what is wrong with the channels."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Shell, shell
+
+__all__ = ["shell"]
+
+PIGEON = """
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "channel"
+# name = "pigeon"
+# api = 1
+# ///
+from nanohost.channel_api import ChannelError
+
+
+def create(context):
+    raise ChannelError("the loft takes no such token")
+"""
+
+
+@pytest.mark.behaviour("OP-05")
+def test_a_channel_that_is_refused_is_told_when_a_conversation_begins(shell: Shell) -> None:
+    (shell.home / "channels").mkdir(parents=True)
+    (shell.home / "channels" / "pigeon.py").write_text(PIGEON)
+    (shell.home / "nanohost.toml").write_text('[channels.pigeon]\ntoken = "coo"\n')
+    typed = shell.types("chat", stdin="/pair pigeon\n")
+    said = typed.out + typed.err
+    assert "pigeon:default is not connected: the loft takes no such token. More: nanohost status" in said
+    assert "But pigeon is not connected now, and nobody reads it there: failed (the loft takes no such token)" in said
