@@ -71,6 +71,22 @@ def test_quit_leaves(shell: Shell) -> None:
 
 
 @pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("once", [True, False])
+def test_who_plans_something_is_told_that_no_host_stays_to_do_it(shell: Shell, once: bool) -> None:
+    wish = "remind me in 600s to drink water"
+    typed = shell.types("chat", "--once", wish) if once else shell.types("chat", stdin=f"{wish}\n")
+    assert (typed.code, "No host stays" in typed.out) == (0, False)
+    assert "No host stays behind: 1 planned task waits for the next one. Leave one running: nanohost run" in typed.err
+    assert "No host stays" in shell.types("chat", "--once", "hello").err
+
+
+@pytest.mark.behaviour("OP-05")
+def test_beside_a_host_that_runs_nothing_is_left_behind(shell: Shell, daemon: Daemon) -> None:
+    shell.types("chat", "--once", "hello")
+    assert "No host stays" not in shell.types("chat", "--once", "remind me in 600s to drink water").err
+
+
+@pytest.mark.behaviour("OP-05")
 def test_what_the_terminal_cannot_carry_is_told_at_once(shell: Shell) -> None:
     typed = shell.types("chat", "--once", "-", stdin="x" * 1_200_000)
     assert (typed.code, typed.out) == (1, "")

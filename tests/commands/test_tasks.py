@@ -98,6 +98,9 @@ async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(o
     made = await operator.asks("tasks create", group="main", prompt="What is new?", at="in 10m")
     clock = operator.context.clock
     assert isinstance(clock, ManualClock)
+    assert (await operator.asks("status"))["tasks_overdue"] == []
+    await clock.advance(601)
+    assert (await operator.asks("status"))["tasks_overdue"] != [], "no host runs that is about to"
     await clock.advance(3600)
     assert (await operator.asks("status"))["tasks_overdue"] != []
     await operator.asks("pause")

@@ -25,7 +25,9 @@ from nanohost.commands.show import harmless
 from nanohost.errors import NanohostError
 from nanohost.home import Home
 from nanohost.logs import set_up_logs
+from nanohost.phrases import counted
 from nanohost.settings import zone_of
+from nanohost.store.tasks import TaskStatus
 
 DUMB = ("", "dumb", "unknown")
 """Terminals that can show lines, and no more."""
@@ -98,6 +100,8 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
                 while not await _first(reply, gone):
                     await served.again()
                 print(reply.result(), flush=True)
+                for line in await _left_behind(home, is_here=served.is_here):
+                    _tell_stderr(line)
                 return 0
         except TimeoutError:
             then = "the host did not take the message" if client.unaccepted else "it will come to the next chat"
@@ -127,7 +131,10 @@ async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: flo
         for line in await _not_connected(home):
             screen.tell(line)
         try:
-            return await _say_lines(client, screen, stdin, limit_s)
+            code = await _say_lines(client, screen, stdin, limit_s)
+            for line in await _left_behind(home, is_here=served.is_here):
+                screen.tell(line)
+            return code
         finally:
             leaving()
             screen.leave(len(client.unaccepted))
@@ -145,6 +152,19 @@ async def _not_connected(home: Home) -> list[str]:
         for one in channels
         if one["state"] != CONNECTED
     ]
+
+
+async def _left_behind(home: Home, *, is_here: bool) -> list[str]:
+    """A line about what is planned, where the only host ends with this conversation."""
+    try:
+        planned = await perform(find("tasks list"), {}, home) if is_here else []
+    except NanohostError:
+        return []
+    count = sum(1 for task in planned if task["status"] == TaskStatus.ACTIVE)
+    if not count:
+        return []
+    what = f"{counted(count, 'planned task waits', 'planned tasks wait')} for the next one"
+    return [f"No host stays behind: {what}. Leave one running: nanohost run"]
 
 
 def _screen(home: Home, stdin: TextIO) -> Screen:

@@ -148,7 +148,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     pause = await paused.find(context.store.reports)
     failing = await model_calls.failing(context.store.reports, now - FAILING_FOR, too_large=TOO_LARGE)
     lists: dict[str, Json] = {
-        **await overview.lists(context.store.reports, now),
+        **await overview.lists(context.store.reports, now, runs=report is not None),
         "models_failing": [{**call, "do": _about_model(call["status"], call["error"])} for call in failing],
         "disk": [*_kept_disks(report)] or await asyncio.to_thread(_disk, context.home),
         "holds": [_hold(row) for row in await holds.listed(context.store.reports)],

@@ -168,7 +168,9 @@ async def session_waits(db: Reports, session: SessionId, now: datetime) -> dict[
     return None if row is None else dict(row)
 
 
-async def lists(db: Reports, now: datetime) -> dict[str, list[dict[str, str | int | None]]]:
-    """What needs a look, by name; at most twenty lines each, latest or most first."""
-    times = {"now": to_text(now), "overdue": to_text(now - OVERDUE), "before": to_text(now - DOWN_AFTER)}
+async def lists(db: Reports, now: datetime, *, runs: bool = True) -> dict[str, list[dict[str, str | int | None]]]:
+    """What needs a look, by name; at most twenty lines each, latest or most first. `runs`: a host does, and what has
+    just become due is in its hands."""
+    overdue = now - OVERDUE if runs else now
+    times = {"now": to_text(now), "overdue": to_text(overdue), "before": to_text(now - DOWN_AFTER)}
     return {name: [dict(row) for row in await db.all(sql, times)] for name, sql in LISTS.items()}
