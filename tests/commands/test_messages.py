@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.commands.delivery_number import short
 from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, outcome
-from nanohost.commands.messages import what_mends
+from nanohost.commands.messages import went, what_mends
 from nanohost.errors import UsageError
 from nanohost.model import HOST, ApprovalId, EventId, SessionId, WiringId
 from nanohost.store import agent_groups, events, host_messages, sessions, turn_failures
@@ -19,6 +20,7 @@ from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost.store.message_turns import TurnOutcome
 from nanohost.store.messages import Message, Reached, Sent, Turn
+from nanohost.store.notice_numbers import OF_MESSAGES
 from nanohost.store.routes import RouteOutcome
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.testing.manual_clock import START
@@ -292,6 +294,8 @@ async def test_what_the_host_answered_by_itself_is_one_of_the_steps(operator: Op
         said = await host_messages.say(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
     shown: Any = await operator.asks("messages get", id=1)
     assert (shown["status"], shown["why"], shown["next"]) == ("host", "", "")
-    assert shown["steps"][-1]["what"] == f"pending: the host's message {said.seq} of session {HOST} (chat)"
+    assert shown["steps"][-1]["what"] == f"pending: the host's message {short(said.seq)} of session {HOST} (chat)"
+    notice = replace(sent(DeliveryStatus.SENT), seq=OF_MESSAGES + 448)
+    assert went(notice)[1] == "sent: the host's message n448 of session s1 (chat)"
     text = await operator.reads("messages get", id=1)
     assert "received from Ann in telegram Family" in text.splitlines()[-3]

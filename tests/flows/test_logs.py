@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Refused, Sender
 from nanohost.logs import set_up_logs
-from nanohost.model import UnknownSender
+from nanohost.model import SessionId, UnknownSender
+from nanohost.store.deliveries import LaneKey
+from nanohost.store.events import ChatKey
 from nanohost.testing.fake_channel import PERSON, FakeChannel
 from nanohost.testing.manual_clock import START
 from tests.channels.everywhere import Everywhere, hosted
@@ -165,3 +168,11 @@ async def test_the_log_says_the_same_while_every_platform_is_connected(tmp_path:
         await world.until_read("echo: hello")
     told = {(line["event"], line.get("channel")) for line in said(written)}
     assert told >= {("message_received", name) for name in world.platforms}
+
+
+def test_what_order_is_kept_within_is_said_by_what_people_know_of_it() -> None:
+    """No log line has a class of ours in it."""
+    assert str(ChatKey("telegram", "default", "-100:7")) == "telegram:default:-100:7"
+    lane = LaneKey(SessionId("s1"), "telegram", "work", "7")
+    assert str(lane) == "s1 telegram:work:7"
+    assert str(replace(lane, cards=True)) == "s1 telegram:work:7 (cards)"

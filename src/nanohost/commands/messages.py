@@ -13,6 +13,7 @@ from pydantic import Field
 from nanohost.arguments import Arguments
 from nanohost.commands.chat_names import CHAT, ChatNames, chat_names, known_chat
 from nanohost.commands.context import CommandContext
+from nanohost.commands.delivery_number import short
 from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, of_agent, outcome
 from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row
 from nanohost.commands.setup import MAIN
@@ -245,8 +246,8 @@ def _steps(message: Message, record: _Record, said: Sequence[Sent]) -> Iterator[
         sent = [*record.sent.get(route.turn_key, ())] if route.turn_key is not None else []
         if route.session_id is not None and route.message_id is not None:
             sent += record.answers.get((route.session_id, route.message_id), ())
-        yield from map(_went, sent)
-    yield from map(_went, said)
+        yield from map(went, sent)
+    yield from map(went, said)
 
 
 def _routed(route: Reached) -> str:
@@ -272,10 +273,11 @@ def _turn(route: Reached, record: _Record) -> Iterator[Step]:
         yield turn.ended_at, f"turn {turn.id} of {route.group} {turn.outcome}{cost}{error}"
 
 
-def _went(one: Sent) -> Step:
+def went(one: Sent) -> Step:
+    """What became of something that was said, by the number that is typed about it."""
     reason = f": {one.reason}" if one.reason and one.status is not DeliveryStatus.SENT else ""
     whose = "the host's message" if one.seq < 0 or one.turn_id is None else "message"
-    return one.at, f"{one.status}: {whose} {one.seq} of session {one.session_id} ({one.kind}){reason}"
+    return one.at, f"{one.status}: {whose} {short(one.seq)} of session {one.session_id} ({one.kind}){reason}"
 
 
 def _in_order(steps: Iterator[Step]) -> list[Step]:
@@ -299,7 +301,7 @@ def _next(message: Message, found: Outcome, record: _Record) -> str:
         case MessageStatus.UNDELIVERED if route is not None:
             bad = (DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
             lost = next((one for one in record.sent_for(route) if one.status in bad), None)
-            return "" if lost is None else f"nanohost deliveries resend {lost.session_id} {lost.seq}"
+            return "" if lost is None else f"nanohost deliveries resend {lost.session_id} {short(lost.seq)}"
         case MessageStatus.FAILED:
             return f"nanohost logs {session}"
         case MessageStatus.WAITING | MessageStatus.RECEIVED | MessageStatus.SENDING:

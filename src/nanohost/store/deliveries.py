@@ -238,6 +238,11 @@ class LaneKey:
     platform_id: str
     cards: bool = False
 
+    def __str__(self) -> str:
+        """As logs show it."""
+        cards = " (cards)" if self.cards else ""
+        return f"{self.session_id} {self.channel_type}:{self.instance}:{self.platform_id}{cards}"
+
     @property
     def chat(self) -> ChatKey:
         return ChatKey(self.channel_type, self.instance, self.platform_id)

@@ -126,6 +126,10 @@ class ChatKey:
         """As statements name its parts."""
         return {"channel_type": self.channel_type, "instance": self.instance, "platform_id": self.platform_id}
 
+    def __str__(self) -> str:
+        """As logs show it, and --chat takes it."""
+        return f"{self.channel_type}:{self.instance}:{self.platform_id}"
+
     def user(self, handle: str) -> str:
         """The id of the user that this platform knows by the handle."""
         return f"{self.channel_type}:{handle}"
