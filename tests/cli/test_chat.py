@@ -66,6 +66,14 @@ def test_in_a_pipe_too_a_word_that_is_typed_again_goes_to_the_agent(shell: Shell
     assert (typed.code, typed.out) == (0, "You said: /stauts\n")
 
 
+@pytest.mark.parametrize("word", ["exit", "Quit"])
+def test_the_word_that_other_programs_are_left_with_is_asked_about(shell: Shell, word: str) -> None:
+    typed = shell.types("chat", stdin=f"{word}\n")
+    assert (typed.code, typed.out) == (1, "")
+    assert "To leave, type /quit. The same again goes to the agent as it is." in typed.err
+    assert shell.types("chat", stdin=f"{word}\n{word}\n").out == f"You said: {word}\n"
+
+
 def test_quit_leaves(shell: Shell) -> None:
     assert shell.types("chat", stdin="/quit\nnever said\n").out.strip() == ""
 

@@ -18,7 +18,7 @@ from nanohost.cli.screen import Screen
 from nanohost.cli.status_line import Doing
 from nanohost.cli.stop_signal import NOW, Leaving, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
-from nanohost.cli.typed_words import command_in, did_you_mean, leaves, meant_instead
+from nanohost.cli.typed_words import QUIT, command_in, did_you_mean, leaves, meant_instead, wants_to_leave
 from nanohost.commands.registry import find
 from nanohost.commands.setup import MAIN, TERMINAL_CHAT
 from nanohost.commands.show import harmless
@@ -196,7 +196,7 @@ async def _until_end(client: TerminalClient, screen: Screen, stdin: TextIO) -> i
         async for line in lines:
             if leaves(line):
                 return None
-            meant = meant_instead(line)
+            meant = QUIT[0] if wants_to_leave(line) else meant_instead(line)
             if meant is not None and line.strip() != asked_about:
                 asked_about = line.strip()
                 refused += 1

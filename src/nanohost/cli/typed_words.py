@@ -36,6 +36,11 @@ def leaves(text: str) -> bool:
     return text.strip().lower() in {f"/{word}" for word in QUIT}
 
 
+def wants_to_leave(text: str) -> bool:
+    """Whether it is the word that other programs are left with, and no command here."""
+    return text.strip().lower() in QUIT
+
+
 def meant_instead(text: str) -> str | None:
     """The command that was meant, where a text begins with one that is none; None: it is one, or nothing like it."""
     word = command_in(text)
@@ -46,6 +51,8 @@ def meant_instead(text: str) -> str | None:
 
 
 def did_you_mean(text: str, meant: str) -> str:
+    if wants_to_leave(text):
+        return f"To leave, type /{meant}. The same again goes to the agent as it is."
     return f"There is no command /{command_in(text)}. Did you mean /{meant}? The same again goes to the agent as it is."
 
 
