@@ -99,7 +99,7 @@ async def test_an_agent_group_is_changed_one_thing_at_a_time(operator: Operator)
     assert (back["provider"], back["model"], back["id"]) == (None, None, made["id"])
     error = await refusal(operator, "groups update", folder="work")
     assert (str(error), error.hint) == ("nothing is to be changed", "nanohost groups update --help")
-    assert (await refusal(operator, "groups update", folder="wrok", model="x")).hint == "work"
+    assert (await refusal(operator, "groups update", folder="wrok", model="x")).hint == "did you mean work?"
     [last, *_] = await operator.asks("audit list", what="groups")
     assert (last["what"], last["about"], last["details"]["model"]) == ("groups.update", "work", "default")
 

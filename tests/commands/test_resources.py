@@ -319,7 +319,7 @@ async def test_roles_are_listed_by_user_role_and_agent_group(operator: Operator)
     assert await listed(user=EVE) == [("admin", "work"), ("member", "main")]
     assert await listed(role="member") == [("member", "main")]
     assert await listed(group="work") == [("owner", "everywhere"), ("admin", "work")]
-    assert (await refusal(operator, "roles list", group="wrok")).hint == "work"
+    assert (await refusal(operator, "roles list", group="wrok")).hint == "did you mean work?"
 
 
 async def test_members_are_the_roles_of_that_name(operator: Operator) -> None:
@@ -492,7 +492,7 @@ async def test_a_destination_is_one_agent_groups_and_its_name_is_taken_once(oper
     assert (await operator.asks("destinations create", group="work", **place))["created_by"] == operator.context.who
     assert [one["channel"] for one in await operator.asks("destinations list", group="main")] == ["slack:two"]
     assert len(await operator.asks("destinations list")) == 2
-    assert (await refusal(operator, "destinations list", group="mian")).hint == "main"
+    assert (await refusal(operator, "destinations list", group="mian")).hint == "did you mean main?"
 
 
 async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
