@@ -75,22 +75,23 @@ async def test_a_message_whose_turn_runs_is_said_to_be_worked_on(watched: Stage)
 
 @pytest.mark.behaviour("OP-09")
 @pytest.mark.parametrize(
-    ("does", "status", "why"),
+    ("does", "status", "why", "do"),
     [
-        ([{"error": "auth"}], "failed", "model"),
-        ([{"usage": {"tokens_in": 1}}], "silent", ""),
+        ([{"error": "auth"}], "failed", "model", "nanohost model set"),
+        ([{"error": "permanent"}], "failed", "model", "nanohost logs {session}"),
+        ([{"usage": {"tokens_in": 1}}], "silent", "", "nanohost logs {session}"),
     ],
-    ids=["failed", "silent"],
+    ids=["refused key", "failed", "silent"],
 )
 async def test_a_turn_that_sent_no_answer_is_told_from_one_that_failed(
-    watched: Stage, does: list[dict[str, object]], status: str, why: str
+    watched: Stage, does: list[dict[str, object]], status: str, why: str, do: str
 ) -> None:
     async with watched.host() as flow:
         await flow.wire(script=[{"match": "", "actions": does}])
         await watched.fake.person_writes("hi")
         shown = await becomes(flow, status)
         assert why in shown["why"]
-        assert shown["next"] == f"nanohost logs {shown['session']}"
+        assert shown["next"] == do.format(session=shown["session"])
 
 
 @pytest.mark.behaviour("OP-09", "DL-03")
