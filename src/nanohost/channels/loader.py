@@ -16,6 +16,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,8 @@ from nanohost.errors import ChannelLoadError, UsageError
 from nanohost.extension_files import files_in, import_file, install_hint, not_installed
 from nanohost.phrases import nearest
 
+MOST_READ = 64
+"""Channel files whose syntax is known without parsing them again."""
 ENTRY_POINT_GROUP = "nanohost.channels"
 """Where an installed package names its channel module, in its own pyproject.toml."""
 
@@ -178,7 +181,7 @@ def _unique(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _judge(found: _Found) -> Available | Unavailable:
     name, header = found.header.name, found.header
-    if problem := _syntax_problem(found):
+    if problem := _syntax_problem(found.path, found.source):
         return Unavailable(name=name, path=found.path, reason=problem, hint="correct the file")
     if name in NOT_FREE:
         return Unavailable(
@@ -215,13 +218,15 @@ def _contested(name: str, found: Sequence[_Found]) -> Unavailable:
     )
 
 
-def _syntax_problem(found: _Found) -> str:
+@lru_cache(maxsize=MOST_READ)
+def _syntax_problem(path: Path, source: str) -> str:
+    """To parse our own channels takes a tenth of a second, and a host looks for them again with many commands."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ast.parse(found.source)
+            ast.parse(source)
     except SyntaxError as error:
-        return f"{found.path}, line {error.lineno}: {error.msg}"
+        return f"{path}, line {error.lineno}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
-        return f"{found.path} is not Python: {error}"
+        return f"{path} is not Python: {error}"
     return ""
