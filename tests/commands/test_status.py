@@ -400,6 +400,7 @@ async def test_all_is_not_well_while_a_message_cannot_be_sent(
         )
     shown = await running(operator).reads("status")
     assert "Waiting to be sent" in shown
+    assert "auth: nanohost channels update telegram, then" in shown
     assert ("All is well." in shown) is is_well
 
 

@@ -414,7 +414,7 @@ async def test_a_death_is_told_to_the_operator_with_the_last_words(tmp_path: Pat
         bench.keeper._kick.set()
         await until(partial(has_started, bench, 1))
         log = bench.mailboxes.layout(session).log_dir / "container.log"
-        log.write_bytes(b"starting\n\x1b[31mno module named x\xff\n\n")
+        log.write_bytes(b"starting\n2026-01-01T12:00:00Z \x1b[31mno module named x\xff\n\n")
         bench.runtime.die(bench.runtime.living[0])
         await until(partial(has_died, bench, session.id, 1))
         assert bench.keeper.troubles()[session.id].reason == (

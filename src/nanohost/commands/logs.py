@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -19,11 +18,11 @@ from nanohost.commands.show import Json, harmless
 from nanohost.errors import UsageError
 from nanohost.mailbox.paths import session_layout
 from nanohost.model import Session
+from nanohost.runtimes.folders import STAMP
 from nanohost.runtimes.output import read_output
 from nanohost.store.database import Store
 
 MOST_LINES = 1000
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ")
 
 
 class Logs(Arguments):
@@ -76,7 +75,7 @@ def _render(result: Json) -> str:
 
 def _local(line: str, zone: ZoneInfo) -> str:
     """The line with its time as people here tell it. A container says UTC."""
-    if (found := _STAMP.match(line)) is None:
+    if (found := STAMP.match(line)) is None:
         return line
     try:
         at = datetime.fromisoformat(found[1]).astimezone(zone)

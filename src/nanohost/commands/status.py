@@ -475,7 +475,8 @@ def _section(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
 
 def _advised(section: Section, rows: Rows, now: datetime) -> Iterator[str]:
     rows = [shortened(row) for row in rows]
-    advice = harmless(section.advice.format(**rows[0]))
+    channel = str(rows[0].get("channel", "")).removesuffix(":default")
+    advice = harmless(section.advice.format(**{**rows[0], "channel": channel}))
     shown = [{name: value for name, value in row.items() if name not in UNSHOWN} for row in rows]
     yield from _table(f"{section.title}   → {advice}", shown, now)
 

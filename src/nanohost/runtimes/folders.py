@@ -7,6 +7,7 @@ except log/, and never touches in/ (the host's own, readable as it is).
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 from contextlib import suppress
@@ -120,10 +121,13 @@ def container_log(session_dir: Path) -> Path:
 
 
 LAST_BYTES = 2000
+STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ")
+"""When a line of the runner was said, in UTC, at its beginning: see agent_runner.log."""
 
 
 def last_words(session_dir: Path, *, lines: int = 1) -> list[str]:
-    """The last lines a container wrote, for somebody who asks why it ended; what would move a cursor is left out."""
+    """The last lines a container wrote, for somebody who asks why it ended; what would move a cursor is left out, and
+    so is when they were said."""
     try:
         with container_log(session_dir).open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - LAST_BYTES))
@@ -131,4 +135,5 @@ def last_words(session_dir: Path, *, lines: int = 1) -> list[str]:
     except OSError:
         return []
     printable = ("".join(c for c in line if c.isprintable()) for line in text.strip().splitlines())
-    return [line for line in printable if line.strip()][-lines:]
+    said = (STAMP.sub("", line, count=1) if STAMP.match(line) else line for line in printable)
+    return [line for line in said if line.strip()][-lines:]
