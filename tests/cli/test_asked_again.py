@@ -51,7 +51,7 @@ def answers(person: Terminal, *tokens: str) -> str:
         person.until(lambda text, number=number: text.count("token:") == number)  # type: ignore[misc]
         person.says(token)
     person.ends()
-    return person.raw.decode()  # its screen breaks lines
+    return " ".join(person.raw.decode().split())  # lines are broken for the screen
 
 
 @pytest.mark.behaviour("OP-05")

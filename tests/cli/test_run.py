@@ -28,7 +28,7 @@ def test_commands_are_answered_by_the_running_host_and_take_effect_at_once(shell
 def test_a_second_host_on_the_same_home_refuses_to_start(shell: Shell, daemon: Daemon) -> None:
     typed = shell.types("run")
     assert typed.code == 1
-    assert f"another nanohost (pid {daemon.process.pid}, since " in typed.err
+    assert f"another nanohost (pid {daemon.process.pid}, begun " in typed.err
     assert "  try: nanohost status\n" in typed.err
 
 

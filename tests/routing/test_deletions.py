@@ -166,7 +166,7 @@ async def test_what_waits_for_a_chat_to_be_let_in_is_deleted_with_its_edits(owne
     await owned.route()
     assert (await held(owned), await approvals(owned)) == ([], [])
     assert (await states(owned))[:2] == [("hello bot", "dropped", DELETED), ("hello, bot", "dropped", DELETED)]
-    assert len(await said(owned)) == 1, "nothing but that somebody was asked"
+    assert await said(owned) == []
 
 
 async def test_what_was_set_aside_is_not_brought_back_once_it_is_deleted(world: World) -> None:

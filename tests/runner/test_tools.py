@@ -461,7 +461,7 @@ def test_an_installs_tool_comes_beside_ours_and_takes_no_name_of_theirs(
     found = load_tools()
     assert found.keys() - ours.keys() == {"own"}
     assert found["send_message"] is ours["send_message"]
-    said = capfd.readouterr().err.splitlines()
+    said = [line.partition(" ")[2] for line in capfd.readouterr().err.splitlines()]  # behind the time
     assert [line.partition(" why=")[0] for line in said] == [
         f"tool_not_loaded file={file}" for file in ("ends", "mean", "odd", "twice")
     ]
