@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from nanohost.actions.policy import check_names
+from nanohost.actions.registry import names_in
 from nanohost.channels.header import Setting, is_of_use, misspelt_key
 from nanohost.channels.loader import discover
 from nanohost.home import Home
@@ -23,15 +24,16 @@ Tables = Mapping[str, object]
 
 
 def load_checked(home: Home, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Settings:
-    """As load_settings, with every name looked up. Reads the headers of channel files. Raises SettingsError."""
-    look = partial(_look, home.channel_folders)
+    """As load_settings, with every name looked up. Reads the headers of channel files, and imports an install's actions
+    where a name is none of ours. Raises SettingsError."""
+    look = partial(_look, home)
     return load_settings(home.root, environ, resolve_secrets=resolve_secrets, look=look)
 
 
-def _look(folders: tuple[Path, ...], table: Tables, mistakes: Mistakes) -> None:
-    check_names(cast("Tables", table.get("guard", {})), mistakes)
+def _look(home: Home, table: Tables, mistakes: Mistakes) -> None:
+    check_names(cast("Tables", table.get("guard", {})), mistakes, partial(names_in, home.actions))
     if channels := cast("Mapping[str, Tables]", table.get("channels", {})):
-        _look_at_channels(channels, folders, mistakes)
+        _look_at_channels(channels, home.channel_folders, mistakes)
 
 
 def _look_at_channels(channels: Mapping[str, Tables], folders: tuple[Path, ...], mistakes: Mistakes) -> None:

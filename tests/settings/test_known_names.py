@@ -72,3 +72,12 @@ def test_a_channel_of_the_installs_own_folder_is_known(tmp_path: Path) -> None:
     (tmp_path / "channels").mkdir()
     (tmp_path / "channels" / "telegrm.py").write_text("", encoding="utf-8")
     loaded(tmp_path, '[channels.telegrm]\nkey = "x"')
+
+
+@pytest.mark.behaviour("OP-05")
+def test_an_action_of_the_installs_own_may_be_named_before_a_host_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "add-an-action.md").read_text(encoding="utf-8")
+    (tmp_path / "actions").mkdir()
+    (tmp_path / "actions" / "rename.py").write_text(page.split("```python\n")[1].partition("```")[0], encoding="utf-8")
+    loaded(tmp_path, '[guard]\n"agent.rename" = "hold"\n')
+    assert "agent.renam" in str(refused(tmp_path, '[guard]\n"agent.renam" = "hold"\n'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from nanohost.actions.registry import registered
@@ -21,8 +21,10 @@ def policy_of(table: Mapping[str, str]) -> Policy:
     return {name: Ruling(word) for name, word in table.items()}
 
 
-def check_names(table: Mapping[str, object], mistakes: Mistakes) -> None:
-    """Each name that is no action is a mistake."""
-    for name in [name for name in table if name not in registered()]:
+def check_names(table: Mapping[str, object], mistakes: Mistakes, own: Callable[[], Collection[str]] = tuple) -> None:
+    """Each name that is no action is a mistake. `own` names those of an install that no host has registered so far."""
+    unknown = [name for name in table if name not in registered()]
+    known_there = own() if unknown else ()
+    for name in [name for name in unknown if name not in known_there]:
         said = f"[guard] names {name}, and there is no such action"
         mistakes.at_key(f"guard.{name}", said, hint=nearest(name, registered()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,6 +138,11 @@ async def with_files(folder: Path) -> AsyncIterator[None]:
     finally:
         for name in own:
             registered().pop(name, None)
+
+
+def names_in(folder: Path) -> Collection[str]:
+    """The actions of an install's own files, which are imported for that. A file that is unusable is logged."""
+    return _read(folder).keys()
 
 
 def _read(folder: Path) -> dict[str, Action]:
