@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -139,14 +140,21 @@ def test_claudes_program_is_kept_beside_the_host_only_where_no_image_has_it(
     monkeypatch: pytest.MonkeyPatch, runtime: str, provider: str, engine: bool, wanted: bool
 ) -> None:
     beside = script("agent_beside_host")
-    monkeypatch.setattr(beside, "AGENT_SDK", "no-such-package")
+    monkeypatch.setattr(beside, "is_there", lambda: False)
     monkeypatch.setattr(beside, "_engine_answers", lambda: engine)
     host = HostSettings.model_validate({"runtime": runtime, "provider": provider})
     assert beside.is_wanted(Settings(host=host, agent=AgentSettings(api_key=SecretStr("k")))) is wanted
 
 
-def test_what_is_there_already_is_not_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("locked", "is_there"), [("{version} \\\n", True), ("0.0.1 \\\n", False)])
+def test_what_is_there_already_is_not_installed_again_unless_another_version_is_locked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, locked: str, is_there: bool
+) -> None:
     beside = script("agent_beside_host")
+    version = importlib.metadata.version("pydantic")
+    (tmp_path / "agent.txt").write_text("anyio==4.0 \\\npydantic==" + locked.format(version=version))
     monkeypatch.setattr(beside, "AGENT_SDK", "pydantic")
+    monkeypatch.setattr(beside, "LOCKED", tmp_path / "agent.txt")
+    assert beside.is_there() is is_there
     host = HostSettings(runtime="process", provider="claude")
-    assert beside.is_wanted(Settings(host=host)) is False
+    assert beside.is_wanted(Settings(host=host)) is not is_there

@@ -161,9 +161,11 @@ def _bare(id: str) -> str:
 def _remove_old(client: APIClient, tag: str, owner: str, progress: Progress) -> None:
     """Never a reason not to start: what cannot be removed now is looked at when a host starts again."""
     with suppress(RuntimeUnavailable), engine_errors("The Docker engine does not remove an image"):
-        images = client.images(filters={"label": f"{LABEL}={owner}"})
+        images, current = client.images(filters={"label": f"{LABEL}={owner}"}), _image_id(client, tag) or ""
+        if not superseded(images, current, ()):
+            return  # as a rule; all containers of a machine may be many to list
         in_use = {one["ImageID"] for one in client.containers(all=True)}
-        for name in superseded(images, _image_id(client, tag) or "", in_use):
+        for name in superseded(images, current, in_use):
             with suppress(APIError):  # a container was made of it meanwhile
                 client.remove_image(name)
                 progress(f"Removed the old image {name}.")
