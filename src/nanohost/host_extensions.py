@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
 from nanohost.extension_files import files_in, import_file, install_hint, not_installed
-from nanohost.script_header import Form, Script
+from nanohost.script_header import Form, Script, api_mismatch
 
 API_VERSION = 1
 """Of what such files import, as a header names it."""
@@ -66,8 +66,8 @@ def _check_header(kind: str, path: Path) -> None:
     ours = script.tool.nanohost
     if ours.kind != kind:
         raise ExtensionError(f"it is a {ours.kind[:40]}, and lies among the {kind}s", hint=f'write kind = "{kind}"')
-    if ours.api != API_VERSION:
-        raise ExtensionError(f"it is written for API {ours.api}; this nanohost speaks {API_VERSION}")
+    if wrong := api_mismatch(kind, path, written=ours.api, spoken=API_VERSION):
+        raise ExtensionError(wrong[0], hint=wrong[1])
     if missing := not_installed(script.dependencies):
         raise ExtensionError(f"it needs {', '.join(missing)}, which is not installed", hint=install_hint(missing))
 

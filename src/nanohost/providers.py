@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
 from nanohost.extension_files import file_of, named_files, not_installed
-from nanohost.script_header import Form, Script
+from nanohost.script_header import Form, Script, api_mismatch
 from nanohost_protocol.layout import PROVIDERS
 
 API_VERSION = 1
@@ -105,11 +105,8 @@ def find_provider(root: Path, name: str) -> ProviderFile:
     path = file_of("provider", name, list(named_files(provider_folders(root))), place=root / PROVIDERS)
     script = _FORM.parse(_FORM.source(path), path)
     ours = script.tool.nanohost
-    if ours.api != API_VERSION:
-        raise ExtensionError(
-            f"{path} is written for provider API {ours.api}; this nanohost speaks {API_VERSION}",
-            hint="update nanohost" if ours.api > API_VERSION else f"look for a version for API {API_VERSION}",
-        )
+    if wrong := api_mismatch("provider", path, written=ours.api, spoken=API_VERSION):
+        raise ExtensionError(wrong[0], hint=wrong[1])
     return ProviderFile(
         name=name,
         path=path,

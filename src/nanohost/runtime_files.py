@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
 from nanohost.extension_files import file_of, install_hint, named_files, not_installed
-from nanohost.script_header import OPENING, Form, Script
+from nanohost.script_header import OPENING, Form, Script, api_mismatch
 
 API_VERSION = 1
 """Of nanohost.runtimes.port, as a header names it."""
@@ -81,11 +81,8 @@ def find_runtime(root: Path, name: str) -> RuntimeFile:
     path = file_of("runtime", name, list(_files(root)), place=root / FOLDER)
     script = _FORM.parse(_FORM.source(path), path)
     ours = script.tool.nanohost
-    if ours.api != API_VERSION:
-        raise ExtensionError(
-            f"{path} is written for runtime API {ours.api}; this nanohost speaks {API_VERSION}",
-            hint="update nanohost" if ours.api > API_VERSION else f"look for a version for API {API_VERSION}",
-        )
+    if wrong := api_mismatch("runtime", path, written=ours.api, spoken=API_VERSION):
+        raise ExtensionError(wrong[0], hint=wrong[1])
     if missing := not_installed(script.dependencies):
         raise ExtensionError(
             f"{path} needs {', '.join(missing)}, which is not installed", hint=install_hint(script.dependencies)

@@ -40,6 +40,14 @@ class Script(BaseModel, Generic[T]):
     tool: Tool[T]
 
 
+def api_mismatch(kind: str, path: Path, *, written: int, spoken: int) -> tuple[str, str] | None:
+    """What is wrong with a file that is written for another version of our API, and what to do; None: it is not."""
+    if written == spoken:
+        return None
+    hint = "update nanohost" if written > spoken else f"look for a version of {path.stem} for {kind} API {spoken}"
+    return f"{path} is written for {kind} API {written}; this nanohost speaks {spoken}", hint
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form(Generic[T]):
     """One kind of header: what such a file is called, what stands in it, how one looks, what to write where a key is

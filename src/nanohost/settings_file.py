@@ -159,7 +159,7 @@ def _added(home: Path, at: At, table: Table) -> tuple[Path, str]:
         tomllib.loads(after)
     except OSError as error:
         raise UsageError(f"{path} cannot be changed: {error.strerror}", hint=f"ls -l {path}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise UsageError(
             f"{path} has no place for a table [{'.'.join(at)}]: {error}",
             hint=f"if it is there already, edit it in {path}",

@@ -10,10 +10,9 @@ import pytest
 
 from nanohost.chat_commands.command import ContainerState, Look
 from nanohost.chat_commands.status import Doing, Facts, status
-from nanohost.model import SessionId, TaskId
-from nanohost.store.tasks import Misfire, Task, TaskKind, TaskStatus
 from nanohost.store.turn_failures import TurnFailures
 from nanohost_protocol.rows import ErrorClass
+from tests.support.rows import active_task
 
 NOW = datetime(2026, 1, 2, 23, 30, tzinfo=UTC)
 NOTHING = Facts(
@@ -30,25 +29,7 @@ FAILED = TurnFailures(
     error_class=ErrorClass.AUTH, sentence="My key is missing.", since=NOW, latest_at=NOW - timedelta(hours=2), count=1
 )
 
-REMINDER = Task(
-    id=TaskId("j1"),
-    session_id=SessionId("s1"),
-    kind=TaskKind.AGENT,
-    content="water",
-    out_kind=None,
-    cron=None,
-    timezone="Europe/Berlin",
-    next_due=datetime(2026, 1, 3, 8, 0, tzinfo=UTC),
-    run_asked=None,
-    status=TaskStatus.ACTIVE,
-    misfire=Misfire.LATEST,
-    failures_in_a_row=0,
-    reason=None,
-    origin=None,
-    created_by="agent",
-    created_at=NOW,
-    changed_at=NOW,
-)
+REMINDER = active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="water", timezone="Europe/Berlin")
 
 
 @pytest.mark.behaviour("SE-12")

@@ -195,11 +195,13 @@ def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_stat
     shell: Shell, words: list[str]
 ) -> None:
     assert shell.types("groups", "create", "main").code == 0
-    (shell.home / "nanohost.toml").write_text('[guard]\n"tasks.creat" = "deny"\n[channels.telegrm]\ntoken = "x"\n')
+    (shell.home / "nanohost.toml").write_text(
+        '[host]\nwatsh = true\n[guard]\n"tasks.creat" = "deny"\n[channels.telegrm]\ntoken = "x"\n'
+    )
     typed = shell.types(*words)
     assert (typed.code, typed.out) == (1, "")
-    assert "line 2: [guard] names tasks.creat, and there is no such action (did you mean tasks.create?)" in typed.err
-    assert "line 3: [channels.telegrm] is of no channel that is here (did you mean telegram?)" in typed.err
+    assert "line 4: [guard] names tasks.creat, and there is no such action (did you mean tasks.create?)" in typed.err
+    assert "line 5: [channels.telegrm] is of no channel that is here (did you mean telegram?)" in typed.err
 
 
 @pytest.mark.behaviour("OP-05")

@@ -12,8 +12,9 @@ from nanohost.keeper.notices import Notice, delivery_of
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, audit, deliveries, holds, sessions
 from nanohost.store.notice_numbers import GIVEN_UP, ON_HOLD
-from nanohost_protocol.rows import InKind, MessageIn, Origin
+from nanohost_protocol.rows import Origin
 from tests.commands.conftest import Operator
+from tests.support.rows import pending_message
 
 
 class Listening:
@@ -81,19 +82,7 @@ async def say(operator: Operator, session: SessionId, number: int) -> None:
     """Enter a notice about a message, of which nobody has heard yet."""
     now, found = operator.context.clock.now(), await sessions.get(operator.context.store, session)
     origin = Origin(channel_type="terminal", instance="default", platform_id="local", platform_message_id="1")
-    message = MessageIn(
-        seq=2,
-        id="m",
-        kind=InKind.CHAT,
-        timestamp=now,
-        status="pending",
-        process_after=None,
-        tries=0,
-        trigger=True,
-        on_wake=False,
-        origin=origin,
-        content="{}",
-    )
+    message = pending_message(now, origin=origin)
     async with operator.context.store.transaction() as tx:
         await deliveries.add(tx, delivery_of(found, Notice(message=message, number=number, sentence="said"), now))
 

@@ -19,7 +19,8 @@ from nanohost.keeper.holds import (
 )
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.testing.manual_clock import START as NOW
-from nanohost_protocol.rows import Ack, AckStatus, ChatId, ErrorClass, InKind, MessageIn, Origin, TurnError
+from nanohost_protocol.rows import Ack, AckStatus, ChatId, ErrorClass, MessageIn, Origin, TurnError
+from tests.support.rows import pending_message
 
 LIMITED = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="I am limited.")
 OVERLOADED = TurnError(error_class=ErrorClass.OVERLOADED, sentence="It is overloaded.")
@@ -44,19 +45,8 @@ def ack(turn: str, change: int, error: TurnError | None) -> Ack:
 
 
 def message(seq: int, chat: str | None) -> MessageIn:
-    return MessageIn(
-        seq=seq,
-        id=f"m{seq}",
-        kind=InKind.CHAT,
-        timestamp=NOW,
-        status="pending",
-        process_after=None,
-        tries=0,
-        trigger=True,
-        on_wake=False,
-        origin=None if chat is None else Origin(channel_type="fake", instance="default", platform_id=chat),
-        content="{}",
-    )
+    origin = None if chat is None else Origin(channel_type="fake", instance="default", platform_id=chat)
+    return pending_message(NOW, seq=seq, id=f"m{seq}", origin=origin)
 
 
 def repeated(error: TurnError, times: int) -> list[TurnFailures]:

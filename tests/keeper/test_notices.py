@@ -27,24 +27,13 @@ from nanohost.store.notice_numbers import (
     is_trouble,
 )
 from nanohost.tasks.entries import LOWEST
-from nanohost_protocol.rows import InKind, MessageIn, Origin
+from nanohost_protocol.rows import Origin
 from tests.support.a_session import SESSION
+from tests.support.rows import pending_message
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ORIGIN = Origin(channel_type="fake", instance="default", platform_id="c1")
-MESSAGE = MessageIn(
-    seq=2,
-    id="m",
-    kind=InKind.CHAT,
-    timestamp=NOW,
-    status="pending",
-    process_after=None,
-    tries=0,
-    trigger=True,
-    on_wake=False,
-    origin=ORIGIN,
-    content="{}",
-)
+MESSAGE = pending_message(NOW, origin=ORIGIN)
 
 
 def number_of(message: int, number: int) -> int:

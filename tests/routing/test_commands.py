@@ -16,11 +16,12 @@ from nanohost.chat_commands.stop import NOTHING
 from nanohost.model import EngageMode, Role, SessionId, TaskId, UnknownSender
 from nanohost.store import deliveries, paused, roles, routes, tasks
 from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
+from nanohost.store.tasks import NewRun, RunOutcome, Task
 from nanohost_protocol.payloads import SystemIn, TaskIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
 from tests.routing.test_router import World, crash
 from tests.routing.test_router import world as world
+from tests.support.rows import active_task
 
 PASSES = Passes()
 
@@ -264,22 +265,4 @@ async def test_a_run_that_failed_and_is_not_on_record_yet_was_stopped_by_nobody_
 
 def a_task(session: SessionId, now: datetime) -> Task:
     """Once, at this moment."""
-    return Task(
-        id=TaskId("t1"),
-        session_id=session,
-        kind=TaskKind.AGENT,
-        content="look",
-        out_kind=None,
-        cron=None,
-        timezone="UTC",
-        next_due=now,
-        run_asked=None,
-        status=TaskStatus.ACTIVE,
-        misfire=Misfire.LATEST,
-        failures_in_a_row=0,
-        reason=None,
-        origin=None,
-        created_by="test",
-        created_at=now,
-        changed_at=now,
-    )
+    return active_task(now, session_id=session)

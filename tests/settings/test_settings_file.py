@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import UsageError
-from nanohost.settings_file import keep_secret, put
+from nanohost.settings_file import add, keep_secret, put
 
 NEW = {"api_key": "file:secrets/model-key", "base_url": 'https://a.example/"x"'}
 
@@ -61,3 +61,11 @@ def test_a_secret_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     assert file.read_text() == "sk-two\n"
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_is_no_text_gets_no_table_and_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "nanohost.toml"
+    file.write_bytes(b"[host]\n# \xff\n")
+    with pytest.raises(UsageError, match="has no place for a table"):
+        add(tmp_path, ("channels", "slack"), {"token": "env:T"})
+    assert file.read_bytes() == b"[host]\n# \xff\n"

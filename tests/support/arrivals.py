@@ -23,6 +23,7 @@ from nanohost.testing.channel_suite import identity
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.rows import Destination, MessageIn
 from tests.support.cases import Case
+from tests.support.rows import pending_message
 
 KEYS = frozenset({"sees", "not", "text", "event", "refers_to", "album", "mentions", "files", "events", "silent"})
 _BOOK = AddressBook(destinations=(Destination(name="home", display_name="Home"),), default="home")
@@ -52,19 +53,7 @@ def unescaped(prompt: str) -> str:
 
 def _row(number: int, event: InboundEvent) -> MessageIn:
     new = message_for(_stored(number, event), WiringId(1))
-    return MessageIn(
-        seq=2 * number,
-        id=new.id,
-        kind=new.kind,
-        timestamp=START,
-        status="pending",
-        process_after=None,
-        tries=0,
-        trigger=True,
-        on_wake=False,
-        origin=new.origin,
-        content=new.content,
-    )
+    return pending_message(START, seq=2 * number, id=new.id, kind=new.kind, origin=new.origin, content=new.content)
 
 
 def _stored(number: int, event: InboundEvent) -> StoredEvent:

@@ -6,34 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nanohost.model import SessionId, TaskId
-from nanohost.store.tasks import Misfire, Task, TaskKind, TaskStatus
+from nanohost.model import TaskId
+from nanohost.store.tasks import Misfire, Task
 from nanohost.tasks.misfire import MISSED, STILL_RUNNING, plan
+from tests.support.rows import active_task
 
 NINE = datetime(2026, 1, 1, 9, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
 def task(misfire: Misfire, cron: str | None = "0 * * * *") -> Task:
-    return Task(
-        id=TaskId("jtask"),
-        session_id=SessionId("s1"),
-        kind=TaskKind.AGENT,
-        content="look",
-        out_kind=None,
-        cron=cron,
-        timezone="UTC",
-        next_due=NINE,
-        run_asked=None,
-        status=TaskStatus.ACTIVE,
-        misfire=misfire,
-        failures_in_a_row=0,
-        reason=None,
-        origin=None,
-        created_by="test",
-        created_at=NINE,
-        changed_at=NINE,
-    )
+    return active_task(NINE, id=TaskId("jtask"), cron=cron, misfire=misfire)
 
 
 def hours(*numbers: int) -> list[datetime]:

@@ -27,4 +27,4 @@ def check_names(table: Mapping[str, object], mistakes: Mistakes, own: Callable[[
     known_there = own() if unknown else ()
     for name in [name for name in unknown if name not in known_there]:
         said = f"[guard] names {name}, and there is no such action"
-        mistakes.at_key(f"guard.{name}", said, hint=nearest(name, registered()))
+        mistakes.at_key(f"guard.{name}", said, hint=nearest(name, {*registered(), *known_there}))

@@ -25,6 +25,7 @@ from nanohost.channels.header import Header, Setting, parse_header, read_source
 from nanohost.errors import ChannelLoadError, UsageError
 from nanohost.extension_files import files_in, import_file, install_hint, not_installed
 from nanohost.phrases import nearest
+from nanohost.script_header import api_mismatch
 
 MOST_READ = 64
 """Channel files whose syntax is known without parsing them again."""
@@ -190,14 +191,8 @@ def _judge(found: _Found) -> Available | Unavailable:
             reason=f"{found.path} is called {name}, and {name}:somebody is no person of a platform",
             hint="give it another name in its header",
         )
-    if header.api != API_VERSION:
-        newer = header.api > API_VERSION
-        return Unavailable(
-            name=name,
-            path=found.path,
-            reason=f"{found.path} is written for channel API {header.api}; this nanohost speaks {API_VERSION}",
-            hint="update nanohost" if newer else f"look for a version of {name} for channel API {API_VERSION}",
-        )
+    if wrong := api_mismatch("channel", found.path, written=header.api, spoken=API_VERSION):
+        return Unavailable(name=name, path=found.path, reason=wrong[0], hint=wrong[1])
     if missing := not_installed(header.dependencies):
         return Unavailable(
             name=name,

@@ -18,10 +18,10 @@ from nanohost.commands.context import CommandContext, OfflineContext
 from nanohost.commands.registry import load
 from nanohost.commands.show import as_json as json_text
 from nanohost.control.client import NobodyThere, ask
-from nanohost.errors import HomeError
+from nanohost.errors import HomeError, SettingsError
 from nanohost.home import Holding, Home, HomeBusy, hold
 from nanohost.logs import set_up_logs
-from nanohost.settings import load_settings, zone_of
+from nanohost.settings import Settings, load_settings, zone_of
 
 HOLDER_LIMIT_S = 5.0
 """How long to wait for another command, or for a host that is just starting or stopping."""
@@ -71,7 +71,7 @@ async def _follow(
 async def perform(command: Command, given: Mapping[str, object], home: Home) -> Any:
     """Run a command where it belongs. Raises NanohostError."""
     if command.offline:
-        settings = load_settings(home.root, os.environ, resolve_secrets=False)
+        settings = _settings(home)
         return await command.call(OfflineContext(home=home, settings=settings, clock=SystemClock()), given)
     give_up = asyncio.get_running_loop().time() + HOLDER_LIMIT_S
     while True:
@@ -92,11 +92,21 @@ async def _perform_here(command: Command, given: Mapping[str, object], home: Hom
 
     if not command.begins:
         _want_install(home)
-    settings = load_settings(home.root, os.environ, resolve_secrets=False)
+    settings = _settings(home)
     with hold(home, Holding.COMMAND):
         async with opened_store(home) as store:
             context = CommandContext(home=home, settings=settings, clock=SystemClock(), store=store)
             return await command.call(context, given)
+
+
+def _settings(home: Home) -> Settings:
+    """Raises SettingsError with all mistakes, those in names included, which only a host looks for otherwise."""
+    try:
+        return load_settings(home.root, os.environ, resolve_secrets=False)
+    except SettingsError:
+        from nanohost.known_names import load_checked
+
+        return load_checked(home, os.environ, resolve_secrets=False)
 
 
 def _want_install(home: Home) -> None:

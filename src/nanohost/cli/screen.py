@@ -10,10 +10,8 @@ import asyncio
 import errno
 import os
 import sys
-import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
@@ -22,6 +20,7 @@ from nanohost.cli.terminal_client import Shown
 from nanohost.cli.typed_words import PLAIN_HELP
 from nanohost.commands.show import harmless
 from nanohost.phrases import clock_time
+from nanohost.stdin_lines import typed_lines
 
 CLEAR_LINE = "\r\033[K"
 QUIET_S = 3.0
@@ -176,23 +175,6 @@ class Screen:
 def speaker(shown: Shown) -> str:
     """Whose words they are, as it is shown."""
     return "agent" if shown.agent is None and not shown.is_error else harmless(shown.agent or "nanohost")
-
-
-async def typed_lines(stdin: TextIO) -> AsyncIterator[str]:
-    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str | None] = asyncio.Queue()
-
-    def read() -> None:
-        with suppress(RuntimeError):  # the loop is gone: nobody listens any more
-            with suppress(OSError, ValueError):  # the terminal is gone: that is the end, too
-                for line in stdin:
-                    loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
-            loop.call_soon_threadsafe(lines.put_nowait, None)
-
-    threading.Thread(target=read, name="stdin", daemon=True).start()
-    while (line := await lines.get()) is not None:
-        yield line
 
 
 def write(text: str, stream: TextIO) -> None:

@@ -135,8 +135,8 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """What one agent's wiring made of a message. `is_at_rest`: its session has nothing to do. `is_known`: when it was
-    decided is on record, and so are turns from then on."""
+    """What one agent's wiring made of a message. `is_at_rest`: its session has nothing to do. `decided_at`: None
+    for those from before this was kept, of whose turns nothing is known, either."""
 
     event_id: EventId
     wiring_id: WiringId

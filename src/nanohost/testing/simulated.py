@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +13,7 @@ from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
 from nanohost.phrases import nearest
 from nanohost.settings_file import as_toml
+from nanohost.stdin_lines import typed_lines
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import Shown, Simulator
 
@@ -55,7 +54,7 @@ async def serve(simulator: Simulator, stdin: TextIO, stdout: TextIO) -> int:
         conversation.begin()
         watching = asyncio.create_task(conversation.watch(), name="screen")
         try:
-            async for line in _lines(stdin):
+            async for line in typed_lines(stdin):
                 written += await conversation.do(line)
         finally:
             watching.cancel()
@@ -140,19 +139,3 @@ def _words(one: Shown) -> str:
     buttons = "".join(f" [{label}]" for label in one.buttons)
     file = f" ({one.file_name}, {len(one.file_bytes)} bytes)" if one.file_name else ""
     return f"bot: {one.text}{file}{buttons}"
-
-
-async def _lines(stdin: TextIO) -> AsyncIterator[str]:
-    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str | None] = asyncio.Queue()
-
-    def read() -> None:
-        with suppress(RuntimeError):  # the loop is gone
-            for line in stdin:
-                loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
-            loop.call_soon_threadsafe(lines.put_nowait, None)
-
-    threading.Thread(target=read, name="stdin", daemon=True).start()
-    while (line := await lines.get()) is not None:
-        yield line

@@ -1,0 +1,26 @@
+"""Lines as somebody types them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import TextIO
+
+
+async def typed_lines(stdin: TextIO) -> AsyncIterator[str]:
+    """Lines as they are typed. A thread reads, since a terminal cannot be waited for; it dies with the process."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def read() -> None:
+        with suppress(RuntimeError):  # the loop is gone: nobody listens any more
+            with suppress(OSError, ValueError):  # the terminal is gone: that is the end, too
+                for line in stdin:
+                    loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+            loop.call_soon_threadsafe(lines.put_nowait, None)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while (line := await lines.get()) is not None:
+        yield line

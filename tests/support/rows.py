@@ -1,0 +1,53 @@
+"""Rows as tests make them by hand: what is not said is as usual."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from nanohost.model import SessionId, TaskId
+from nanohost.store.tasks import Misfire, Task, TaskKind, TaskStatus
+from nanohost_protocol.rows import InKind, MessageIn
+
+
+def pending_message(at: datetime, **values: Any) -> MessageIn:
+    """A message that nobody has begun with, of nowhere."""
+    row = MessageIn(
+        seq=2,
+        id="m",
+        kind=InKind.CHAT,
+        timestamp=at,
+        status="pending",
+        process_after=None,
+        tries=0,
+        trigger=True,
+        on_wake=False,
+        origin=None,
+        content="{}",
+    )
+    return replace(row, **values)
+
+
+def active_task(at: datetime, **values: Any) -> Task:
+    """One of an agent, due at this time, once."""
+    row = Task(
+        id=TaskId("t1"),
+        session_id=SessionId("s1"),
+        kind=TaskKind.AGENT,
+        content="look",
+        out_kind=None,
+        cron=None,
+        timezone="UTC",
+        next_due=at,
+        run_asked=None,
+        status=TaskStatus.ACTIVE,
+        misfire=Misfire.LATEST,
+        failures_in_a_row=0,
+        reason=None,
+        origin=None,
+        created_by="test",
+        created_at=at,
+        changed_at=at,
+    )
+    return replace(row, **values)
