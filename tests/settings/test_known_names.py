@@ -80,4 +80,4 @@ def test_an_action_of_the_installs_own_may_be_named_before_a_host_runs(tmp_path:
     (tmp_path / "actions").mkdir()
     (tmp_path / "actions" / "rename.py").write_text(page.split("```python\n")[1].partition("```")[0], encoding="utf-8")
     loaded(tmp_path, '[guard]\n"agent.rename" = "hold"\n')
-    assert "(did you mean agent.rename?)" in str(refused(tmp_path, '[guard]\n"agent.renam" = "hold"\n'))
+    assert refused(tmp_path, '[guard]\n"agent.renam" = "hold"\n').hint == "did you mean agent.rename?"
