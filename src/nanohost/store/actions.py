@@ -10,6 +10,7 @@ from enum import StrEnum
 from nanohost.model import ApprovalId, MessagingGroupId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
+from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.ids import notice_id as notice_id_of
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
@@ -61,14 +62,11 @@ SELECT count(*) AS bad FROM (
         AND done_at > :since AND done_at <= :until
     LIMIT :most)
 """
-LATEST = """
+LATEST = f"""
 SELECT * FROM actions WHERE (:status IS NULL OR status = :status) AND (:session IS NULL OR session_id = :session)
-    AND (:chat IS NULL OR session_id IN (
-        SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
-        SELECT s.id FROM sessions s JOIN wirings w ON w.agent_group_id = s.agent_group_id
-        WHERE s.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared'))
+    AND (:chat IS NULL OR session_id IN {IN_CHAT})
 ORDER BY created_at DESC, seq DESC LIMIT :limit
-"""
+"""  # noqa: S608
 OPEN_COUNT = """
 SELECT count(*) AS found FROM (
     SELECT 1 FROM actions INDEXED BY actions_open

@@ -56,11 +56,14 @@ WHERE s.agent_group_id = ? AND r.trigger = 1 AND e.event_kind = 'message' AND (
 ORDER BY r.event_id DESC LIMIT 1
 """
 NAMED = _SELECT + " WHERE s.id IN (SELECT value FROM json_each(:ids)) ORDER BY s.id LIMIT 1000"  # noqa: S608
-# Of a chat, those that share the agent's conversation in all its chats included; the latest active first.
-OF_CHAT = _SELECT + (  # noqa: S608
-    " WHERE s.id IN (SELECT id FROM sessions WHERE messaging_group_id = :chat UNION"
-    " SELECT a.id FROM sessions a JOIN wirings w ON w.agent_group_id = a.agent_group_id"
-    " WHERE a.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared')"
+# The ids of a chat's sessions, the one that an agent shares in all its chats included. To stand in a statement.
+IN_CHAT = """(
+    SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
+    SELECT a.id FROM sessions a JOIN wirings w ON w.agent_group_id = a.agent_group_id
+    WHERE a.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared')"""
+# The latest active first.
+OF_CHAT = _SELECT + (
+    f" WHERE s.id IN {IN_CHAT}"
     " AND (:group IS NULL OR s.agent_group_id = :group) ORDER BY s.last_active_at DESC, s.id LIMIT :limit"
 )
 ONE_OF_CHAT = _SELECT + " WHERE s.messaging_group_id = ? LIMIT 1"

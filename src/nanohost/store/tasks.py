@@ -15,6 +15,7 @@ from enum import StrEnum
 from nanohost.model import MessagingGroupId, SessionId, TaskId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
+from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.rows import Origin, Usage
 from nanohost_protocol.times import from_text, to_text
 
@@ -32,15 +33,12 @@ LIKE = """
 SELECT * FROM tasks
 WHERE id >= :start AND id < :start || char(1114111) AND substr(id, 1, length(:start)) = :start ORDER BY id LIMIT 2
 """
-LATEST = """
+LATEST = f"""
 SELECT * FROM tasks
 WHERE (:session IS NULL OR session_id = :session) AND (:all OR status IN ('active', 'paused'))
-    AND (:chat IS NULL OR session_id IN (
-        SELECT id FROM sessions WHERE messaging_group_id = :chat UNION
-        SELECT s.id FROM sessions s JOIN wirings w ON w.agent_group_id = s.agent_group_id
-        WHERE s.messaging_group_id IS NULL AND w.messaging_group_id = :chat AND w.session_mode = 'agent-shared'))
+    AND (:chat IS NULL OR session_id IN {IN_CHAT})
 ORDER BY created_at, id LIMIT :limit
-"""
+"""  # noqa: S608
 OPEN_OF_SESSION = """
 SELECT * FROM tasks INDEXED BY tasks_open
 WHERE session_id = ? AND status IN ('active', 'paused') ORDER BY created_at, id
