@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,38 +77,35 @@ def test_a_command_without_a_host_loads_no_platform_no_engine_and_no_host(shell:
     assert done.stderr.split()[1:] == []
 
 
-def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> None:
-    place = shell.home / CONTROL_SOCKET
-    place.parent.mkdir(parents=True)
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(str(place))
-        silent.listen()
-        silent.settimeout(HANG_S)
-        with shell.start("status") as process:
-            asked, _ = silent.accept()
-            with asked:
-                asked.settimeout(HANG_S)
-                assert b'"status"' in asked.recv(1000)
-                process.send_signal(signal.SIGINT)
-                _, said = process.communicate(timeout=HANG_S)
-    assert process.returncode == 130
-    assert "Traceback" not in said
-
-
-def test_bad_news_from_the_host_is_exit_code_1(shell: Shell) -> None:
+@contextmanager
+def asking_a_stand_in(shell: Shell, *words: str) -> Iterator[tuple[subprocess.Popen[str], socket.socket, bytes]]:
+    """A command at work, the host's end of its connection, and what it has asked there."""
     place = shell.home / CONTROL_SOCKET
     place.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as host:
         host.bind(str(place))
         host.listen()
         host.settimeout(HANG_S)
-        with shell.start("verify") as process:
-            asked, _ = host.accept()
-            with asked:
-                asked.settimeout(HANG_S)
-                asked.recv(1000)
-                asked.sendall(b'{"ok": true, "text": "one row is wrong", "failed": true}\n')
-                said, _ = process.communicate(timeout=HANG_S)
+        with shell.start(*words) as process:
+            connection, _ = host.accept()
+            with connection:
+                connection.settimeout(HANG_S)
+                yield process, connection, connection.recv(1000)
+
+
+def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> None:
+    with asking_a_stand_in(shell, "status") as (process, _, asked):
+        assert b'"status"' in asked
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=HANG_S)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
+def test_bad_news_from_the_host_is_exit_code_1(shell: Shell) -> None:
+    with asking_a_stand_in(shell, "verify") as (process, connection, _):
+        connection.sendall(b'{"ok": true, "text": "one row is wrong", "failed": true}\n')
+        said, _ = process.communicate(timeout=HANG_S)
     assert (process.returncode, said) == (1, "one row is wrong\n")
 
 

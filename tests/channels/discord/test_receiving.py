@@ -19,9 +19,6 @@ from nanohost.channel_api import (
     EventKind,
     InboundEvent,
     NotSent,
-    OutboundCard,
-    OutboundFile,
-    OutboundText,
     PartKind,
     Refused,
 )
@@ -31,6 +28,7 @@ from nanohost.testing.limits import HANG_S
 from nanohost.testing.simulator import BOB, Fault, Person, outage
 from nanohost.testing.simulator_suite import hosted, send
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, Denied, DiscordSimulator
+from tests.channels.sending import send_ours
 
 from .bench import IN_DM, IN_GENERAL, DiscordBench, made
 
@@ -518,14 +516,7 @@ async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
         await desk.listening()
         await platform.write(GENERAL, "chatter", group=True, thread=root)
         await inbox.until_accepted("chatter")
-        if what == "text":
-            await channel.send(there, OutboundText(text="ours"), idempotency_key="k")
-        elif what == "card":
-            await channel.send_card(there, OutboundCard(text="ours", buttons=()), idempotency_key="k")
-        else:
-            (tmp_path / "plan.txt").write_text("plan")
-            file = OutboundFile(content=tmp_path / "plan.txt", name="plan.txt", media_type="text/plain", size=4)
-            await channel.send_file(there, file, idempotency_key="k")
+        await send_ours(channel, there, what, tmp_path)
         await platform.write(GENERAL, "right?", group=True, thread=root, mention=True)
         event = await inbox.until_accepted("right?")
     assert event.parts == ()

@@ -19,7 +19,6 @@ from nanohost.channel_api import (
     EventKind,
     InboundEvent,
     OutboundCard,
-    OutboundFile,
     OutboundText,
     Part,
     PartKind,
@@ -28,6 +27,7 @@ from nanohost.testing.channel_suite import SuiteInbox, identity
 from nanohost.testing.content import Content
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.slack import ME, SlackSimulator
+from tests.channels.sending import send_ours
 
 from .serving import serving
 
@@ -181,14 +181,7 @@ async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
     slack.give_up()
     there = Address(platform_id=ROOM, thread_id=root)
     async with serving(channel, inbox):
-        if what == "text":
-            await channel.send(there, OutboundText(text="ours"), idempotency_key="k")
-        elif what == "card":
-            await channel.send_card(there, OutboundCard(text="ours", buttons=()), idempotency_key="k")
-        else:
-            (tmp_path / "plan.txt").write_text("plan")
-            file = OutboundFile(content=tmp_path / "plan.txt", name="plan.txt", media_type="text/plain", size=4)
-            await channel.send_file(there, file, idempotency_key="k")
+        await send_ours(channel, there, what, tmp_path)
         await slack.write(ROOM, "right?", group=True, thread=root, mention=True)
         event = await inbox.until_accepted("right?")
     assert event.parts == ()
