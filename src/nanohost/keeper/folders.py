@@ -56,6 +56,13 @@ class Folders:
                 return found
         return None
 
+    async def begin(self, session: Session) -> None:
+        """Have what is there now be known from what comes, in the folders of a running container that were never
+        counted: those that its agent's other sessions share are walked once."""
+        for footprint in self._of(session):
+            if footprint.latest is None and not footprint.needs_rest:
+                await self._step(footprint)
+
     async def before_start(self, session: Session) -> Grown | None:
         """What is not known of the folders: a moment for each that was never counted, so that what was there before is
         known from what comes; and those that have to be counted at rest, to their end."""

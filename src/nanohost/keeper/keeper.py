@@ -627,7 +627,7 @@ class Keeper:
         self._slots.add(slot)
         slot.retiring = is_outdated(session, await self._services.spec(session, container.lease), self._runtime)
         await self._starter.surround(session)
-        await self._health.folders.look(session)  # what is there now is known from what comes
+        await self._health.folders.begin(session)
         self._acks.poke(session.id)
         self._on_news(session.id)
         self._obeying.poke(session.id)
