@@ -13,6 +13,7 @@ import structlog
 from hypothesis import settings
 
 from nanohost.removal import remove
+from nanohost.testing.own_port import OwnPort
 
 pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testing.simulator_suite")
 
@@ -36,6 +37,14 @@ def _logs_are_put_back() -> Iterator[None]:
         root.handlers = handlers
         root.setLevel(level)
         structlog.reset_defaults()
+
+
+@pytest.fixture
+def unused_tcp_port() -> Iterator[int]:
+    """In place of pytest-asyncio's, whose port may be anybody's by the time that it is used."""
+    port = OwnPort()
+    yield port.number
+    port.let_go()
 
 
 @pytest.fixture

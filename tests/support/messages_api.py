@@ -29,6 +29,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from nanohost.testing.own_port import OwnPort
+
 JsonObject = dict[str, Any]
 
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
@@ -166,7 +168,8 @@ class MessagesApi:
         self.rules: list[Rule] = []
         self.default: Script = default or _echo
         self.base_url = ""
-        self._port = port
+        self._own_port = OwnPort()
+        self._port = port or self._own_port.number
         self._key = key
         self._arrived = asyncio.Condition()
         self._busy: set[asyncio.Task[Any]] = set()
@@ -188,7 +191,7 @@ class MessagesApi:
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.base_url = f"http://127.0.0.1:{self._port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

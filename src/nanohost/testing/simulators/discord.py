@@ -27,6 +27,7 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from nanohost.rendering import Unit
 from nanohost.rendering.form import length
 from nanohost.testing.content import Content
+from nanohost.testing.own_port import OwnPort
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -142,7 +143,7 @@ class DiscordSimulator(Simulator):
         self._ids = itertools.count(1_000_000_000_000_000_000, 1_000)
         self._ticks = itertools.count()
         self._sending = asyncio.Lock()
-        self._port = 0
+        self._port = OwnPort()
         self._server: _Server | None = None
 
     # --- life ---
@@ -168,11 +169,11 @@ class DiscordSimulator(Simulator):
     async def go_up(self) -> None:
         if self._server is None:
             self._server = _Server(self)
-            self._port = await self._server.start(self._port)
+            await self._server.start(self._port.number)
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self._port.number}"
 
     # --- people ---
 
@@ -792,10 +793,9 @@ class _Server:
         app.router.add_get("/cdn/{id}/{name}", self._file)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
 
-    async def start(self, port: int) -> int:
+    async def start(self, port: int) -> None:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
         for site in list(self._runner.sites):

@@ -21,6 +21,7 @@ from aiohttp import WSMsgType, web
 
 from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
+from nanohost.testing.own_port import OwnPort
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -141,7 +142,7 @@ class SlackSimulator(Simulator):
         self._sockets: list[web.WebSocketResponse] = []
         self._sending = asyncio.Lock()
         self._last = 0
-        self._port = 0
+        self._port = OwnPort()
         self._server: _Server | None = None
 
     # --- life ---
@@ -155,7 +156,7 @@ class SlackSimulator(Simulator):
             await self.go_down()
 
     def settings(self) -> Mapping[str, str]:
-        return {"bot_token": BOT_TOKEN, "app_token": APP_TOKEN, "base_url": f"http://127.0.0.1:{self._port}/api/"}
+        return {"bot_token": BOT_TOKEN, "app_token": APP_TOKEN, "base_url": f"http://127.0.0.1:{self._port.number}/api/"}
 
     async def go_down(self) -> None:
         if self._server is not None:
@@ -166,11 +167,11 @@ class SlackSimulator(Simulator):
     async def go_up(self) -> None:
         if self._server is None:
             self._server = _Server(self)
-            self._port = await self._server.start(self._port)
+            await self._server.start(self._port.number)
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self._port.number}"
 
     # --- people ---
 
@@ -740,10 +741,9 @@ class _Server:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
 
-    async def start(self, port: int) -> int:
+    async def start(self, port: int) -> None:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
         for site in list(self._runner.sites):

@@ -22,6 +22,7 @@ from math import ceil
 from aiohttp import web
 
 from nanohost.testing.content import Content
+from nanohost.testing.own_port import OwnPort
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited
 from nanohost.testing.simulators._telegram_html import BadMarkup, Read, read, utf16_length
 from nanohost.testing.simulators._telegram_kinds import CONTENTS, KINDS, PINNED, SERVICE, SUPERGROUP
@@ -155,7 +156,7 @@ class TelegramSimulator(Simulator):
         """The methods that were called, in order."""
         self.previews = 0
         """Messages whose links Telegram would have visited to show what is there."""
-        self._port = 0
+        self._port = OwnPort()
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._updates: list[_Waiting] = []
@@ -190,7 +191,7 @@ class TelegramSimulator(Simulator):
             self._runner = self._site = None
 
     def settings(self) -> Mapping[str, str]:
-        return {"token": self.token, "base_url": f"http://127.0.0.1:{self._port}"}
+        return {"token": self.token, "base_url": f"http://127.0.0.1:{self._port.number}"}
 
     async def go_down(self) -> None:
         if self._site is not None:
@@ -204,9 +205,8 @@ class TelegramSimulator(Simulator):
         assert self._runner is not None, "it runs"
         if self._site is not None:
             return
-        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port.number, reuse_address=True)
         await self._site.start()
-        self._port = self._runner.addresses[0][1]
 
     def _cut(self) -> None:
         server = self._runner.server if self._runner is not None else None

@@ -14,7 +14,6 @@ import io
 import itertools
 import json
 import re
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from nanohost.testing.content import Content
+from nanohost.testing.own_port import OwnPort
 from nanohost.testing.simulator import ADA, BOT, Fault, Person, Shown, Simulator, edited, reacted, unreacted
 from nanohost.testing.simulators._unavailable import unavailable
 from nanohost.testing.simulators._whatsapp_kinds import CLOUD, CLOUD_CONTENTS
@@ -121,8 +121,9 @@ class WhatsAppSimulator(Simulator):
         self._queues: dict[str, asyncio.Queue[Webhook]] = {}
         self._couriers: list[asyncio.Task[None]] = []
         self._up = asyncio.Event()
-        self._port = 0
-        self._webhook_port = _free_port()
+        self._port = OwnPort()
+        self._webhook_port = OwnPort()
+        """Where the host listens, of which Meta is told beforehand."""
         self._runner: web.AppRunner | None = None
 
     # --- life ---
@@ -147,8 +148,8 @@ class WhatsAppSimulator(Simulator):
             "access_token": ACCESS_TOKEN,
             "app_secret": APP_SECRET,
             "verify_token": VERIFY_TOKEN,
-            "graph_url": f"http://127.0.0.1:{self._port}/{VERSION}",
-            "listen": f"127.0.0.1:{self._webhook_port}",
+            "graph_url": f"http://127.0.0.1:{self._port.number}/{VERSION}",
+            "listen": f"127.0.0.1:{self._webhook_port.number}",
             "path": PATH,
         }
 
@@ -172,14 +173,12 @@ class WhatsAppSimulator(Simulator):
         app.router.add_get("/download/{media}", self._download)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        await web.TCPSite(self._runner, "127.0.0.1", self._port.number).start()
         self._up.set()
 
     @property
     def webhook_url(self) -> str:
-        return f"http://127.0.0.1:{self._webhook_port}{PATH}"
+        return f"http://127.0.0.1:{self._webhook_port.number}{PATH}"
 
     # --- people ---
 
@@ -564,7 +563,7 @@ class WhatsAppSimulator(Simulator):
                 raise GraphError(100, "Unsupported get request. Object with that ID does not exist")
         except GraphError as error:
             return error.response()
-        url = f"http://127.0.0.1:{self._port}/download/{stored.id}"
+        url = f"http://127.0.0.1:{self._port.number}/download/{stored.id}"
         return web.json_response(
             {"url": url, "mime_type": stored.media_type, "file_size": len(stored.content), "id": stored.id}
         )
@@ -634,14 +633,6 @@ def _object(value: object) -> Json:
 
 def _objects(value: object) -> list[Json]:
     return [_object(one) for one in value] if isinstance(value, list) else []
-
-
-def _free_port() -> int:
-    """One that nobody listens on now: the host listens there, and Meta is told beforehand."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 _CODE = re.compile(r"```\n?(.+?)\n?```|`([^`\n]+)`", re.DOTALL)

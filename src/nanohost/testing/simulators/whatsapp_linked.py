@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanohost.testing.content import Content
+from nanohost.testing.own_port import OwnPort
 from nanohost.testing.simulator import ADA, BOB, BOT, Fault, Person, Shown, Simulator, edited, reacted, unreacted
 from nanohost.testing.simulators._whatsapp_kinds import LINKED, LINKED_CONTENTS
 from nanohost.wa_bridge.content import Place, heard, media_of, unwrapped
@@ -69,7 +70,7 @@ class WhatsAppLinkedSimulator(Simulator):
         """One for each bridge that came."""
         self.answers_pings = True
         self.pair_code = "ABCD-1234"
-        self._port = 0
+        self._port = OwnPort()
         self._bridges: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._waiting: dict[str, Message] = {}
@@ -86,8 +87,7 @@ class WhatsAppLinkedSimulator(Simulator):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._welcome, "127.0.0.1", self._port, limit=MAX_LINE_BYTES)
-        self._port = server.sockets[0].getsockname()[1]
+        server = await asyncio.start_server(self._welcome, "127.0.0.1", self._port.number, limit=MAX_LINE_BYTES)
         try:
             yield
         finally:
@@ -103,7 +103,7 @@ class WhatsAppLinkedSimulator(Simulator):
             "consent": "I accept the risk",
             "allow": f"{ADA.id}, {GROUP}",
             "answer_limit_s": "2",
-            "bridge": shlex.join([sys.executable, "-I", "-S", str(script), "127.0.0.1", str(self._port)]),
+            "bridge": shlex.join([sys.executable, "-I", "-S", str(script), "127.0.0.1", str(self._port.number)]),
         }
 
     async def go_down(self) -> None:
