@@ -55,7 +55,9 @@ async def watching(
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good() -> None:
+@pytest.mark.parametrize("meanwhile", [401, 503])
+async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good(meanwhile: int) -> None:
+    """An outage of the service in between is no end of it."""
     clock, service, told = ManualClock(), Service(), list[Complaint]()
     async with answering(service) as address, watching(clock, told, address) as (gateway, watch):
         found = await watch.tried(HANG_S)
@@ -64,7 +66,7 @@ async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good() -> No
         for tries in (1, 2):
             await clock.somebody_sleeps()
             assert service.asked == tries
-            service.status = 401 if tries < 2 else 200
+            service.status = meanwhile if tries < 2 else 200
             await clock.advance(AGAIN_S)
         async with asyncio.timeout(HANG_S):
             while gateway.health.standing.complaint is not None:  # noqa: ASYNC110 - an answer on its way

@@ -6,7 +6,9 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,41 @@ def test_an_address_of_a_variable_that_is_not_saved_with_the_key_is_said(shell: 
     kept = shell.types("model", "set", stdin=f"{KEY}\n", ANTHROPIC_BASE_URL=address)
     assert "127.0.0.1 takes the key; that address stands in ANTHROPIC_BASE_URL alone" in kept.out, kept.err
     assert "base_url" not in (shell.home / "nanohost.toml").read_text()
+
+
+class Down(BaseHTTPRequestHandler):
+    """A service that fails whatever it is asked."""
+
+    def do_GET(self) -> None:
+        self.send_response(500)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (KEY, "127.0.0.1 answered with 500, and the key could not be tried"),
+        ("", "127.0.0.1 answered with 500, and whether a model is there could not be tried"),
+    ],
+)
+def test_a_service_that_fails_is_not_said_to_take_the_key(shell: Shell, key: str, said: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), Down) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            saved = shell.types("model", "set", "--base-url", address, ANTHROPIC_API_KEY=key)
+            checked = shell.types("model", "check", ANTHROPIC_API_KEY=key, **CLAUDE)
+        finally:
+            server.shutdown()
+            serving.join(HANG_S)
+    for typed in (saved, checked):
+        assert (typed.code, f"{said}\n" in typed.out) == (0, True), typed.out + typed.err
 
 
 @pytest.mark.behaviour("GW-08")

@@ -12,13 +12,16 @@ from aiohttp import web
 
 from nanohost.clock import SystemClock
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import Complaint, Trouble, unreachable
+from nanohost.gateway.health import Complaint, Trouble, Unknown, key_refused, unreachable, wrong_address
 from nanohost.gateway.upstream import Upstream
 from nanohost.testing.limits import HANG_S
 from tests.gateway.conftest import KEY, MESSAGES, Host, question
 from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, MessagesApi
 
 Answer = Callable[[web.BaseRequest], web.Response]
+
+ANYWHERE = Upstream(base_url="http://127.0.0.1:9", api_key=KEY)
+REFUSED, AWAY = key_refused(ANYWHERE, 401), unreachable(ANYWHERE, "Connect call failed")
 
 
 @asynccontextmanager
@@ -37,17 +40,28 @@ async def answering(answer: Answer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def checked(upstream: Upstream) -> Complaint | None:
-    """As a command does it, without sessions."""
+async def checked(upstream: Upstream, *, before: Complaint | None = None) -> Complaint | Unknown | None:
+    """As a command does it, without sessions. `before`: what was wrong when it was tried last."""
 
     async def record(_: object) -> None:
         """Nothing is called."""
 
     gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
     async with gateway.opened():
-        complaint = await gateway.check()
-    assert gateway.health.standing.complaint == complaint
-    return complaint
+        if before is not None:
+            gateway.health.complain(before)
+        found = await gateway.check()
+    standing = gateway.health.standing
+    is_over = found is None or (isinstance(found, Unknown) and before == AWAY)
+    assert standing.complaint == (found if isinstance(found, Complaint) else None if is_over else before)
+    assert (standing.good_at is not None) is (found is None), "only a good answer shows that it is good"
+    return found
+
+
+async def complaint_of(upstream: Upstream) -> Complaint | None:
+    found = await checked(upstream)
+    assert not isinstance(found, Unknown)
+    return found
 
 
 @pytest.mark.behaviour("GW-08")
@@ -58,7 +72,7 @@ async def test_a_good_key_at_a_good_address_costs_one_request_for_a_list(api: Me
 
 @pytest.mark.behaviour("GW-08")
 async def test_a_key_that_is_refused_is_said_with_what_to_type_and_without_the_key(api: MessagesApi) -> None:
-    complaint = await checked(Upstream(base_url=api.base_url, api_key="sk-ant-wrong"))
+    complaint = await complaint_of(Upstream(base_url=api.base_url, api_key="sk-ant-wrong"))
     assert complaint is not None
     assert complaint.trouble is Trouble.KEY
     assert complaint.problem == "127.0.0.1 refuses the key for the model (401: invalid x-api-key)"
@@ -70,14 +84,14 @@ async def test_a_service_that_repeats_the_key_does_not_have_it_shown() -> None:
         return web.json_response({"error": {"message": "no such key: sk-ant-wrong\x1b[31m"}}, status=401)
 
     async with answering(refuse) as address:
-        complaint = await checked(Upstream(base_url=address, api_key="sk-ant-wrong"))
+        complaint = await complaint_of(Upstream(base_url=address, api_key="sk-ant-wrong"))
     assert complaint is not None
     assert complaint.problem.endswith("(401: no such key: …[31m)")
 
 
 @pytest.mark.behaviour("GW-08")
 async def test_no_key_for_the_public_service_is_said_without_asking_it() -> None:
-    complaint = await checked(Upstream())
+    complaint = await complaint_of(Upstream())
     assert complaint is not None
     assert complaint.trouble is Trouble.NO_KEY
 
@@ -94,7 +108,7 @@ async def test_no_key_for_the_public_service_is_said_without_asking_it() -> None
 )
 async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why: str) -> None:
     async with answering(answer) as address:
-        complaint = await checked(Upstream(base_url=f"{address}/llm", api_key=KEY))
+        complaint = await complaint_of(Upstream(base_url=f"{address}/llm", api_key=KEY))
     assert complaint is not None
     assert complaint.trouble is Trouble.ADDRESS
     assert complaint.problem.startswith(f"{address}/llm is no address of a model: ")
@@ -104,7 +118,7 @@ async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why:
 
 @pytest.mark.behaviour("GW-08")
 async def test_an_address_that_ends_where_the_api_begins_is_said_with_the_one_that_is_meant(api: MessagesApi) -> None:
-    complaint = await checked(Upstream(base_url=f"{api.base_url}/v1/", api_key=KEY))
+    complaint = await complaint_of(Upstream(base_url=f"{api.base_url}/v1/", api_key=KEY))
     assert complaint is not None
     assert complaint.do == f"nanohost model set --base-url {api.base_url}"
 
@@ -113,7 +127,7 @@ async def test_an_address_that_ends_where_the_api_begins_is_said_with_the_one_th
 async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: MessagesApi) -> None:
     async with answering(lambda _: web.Response()) as gone:
         pass
-    nobody = await checked(Upstream(base_url=gone, api_key=KEY))
+    nobody = await complaint_of(Upstream(base_url=gone, api_key=KEY))
     assert nobody is not None
     assert nobody.trouble is Trouble.UNREACHABLE
     assert "127.0.0.1 cannot be reached: " in nobody.problem
@@ -123,16 +137,14 @@ async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: MessagesA
         patch.setenv("http_proxy", "http://u:hush@127.0.0.1:9")
         away = unreachable(Upstream(base_url="http://192.0.2.1", api_key=KEY), "Connect call failed")
     assert away.problem == "192.0.2.1 cannot be reached through the proxy 127.0.0.1:9 (http_proxy): Connect call failed"
-    none = await checked(Upstream(base_url="http://user:secret@:99999999/x", api_key=KEY))
+    none = await complaint_of(Upstream(base_url="http://user:secret@:99999999/x", api_key=KEY))
     assert none is not None
     assert none.trouble is Trouble.ADDRESS
     assert "secret" not in none.problem
 
 
 @pytest.mark.behaviour("GW-08")
-@pytest.mark.parametrize(
-    ("status", "trouble"), [(400, None), (422, None), (401, Trouble.KEY), (405, Trouble.ADDRESS), (500, None)]
-)
+@pytest.mark.parametrize(("status", "trouble"), [(400, None), (422, None), (401, Trouble.KEY), (405, Trouble.ADDRESS)])
 async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refuse(
     status: int, trouble: Trouble | None
 ) -> None:
@@ -143,7 +155,7 @@ async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refus
         return web.Response(status=404 if request.method == "GET" else status)
 
     async with answering(answer) as address:
-        complaint = await checked(Upstream(base_url=address, api_key=KEY))
+        complaint = await complaint_of(Upstream(base_url=address, api_key=KEY))
     assert (complaint.trouble if complaint else None) is trouble
     assert asked == ["GET /v1/models", "POST /v1/messages"]
 
@@ -155,36 +167,46 @@ async def test_a_key_that_is_for_messages_alone_is_good(status: int, trouble: Tr
         return web.Response(status=403 if request.method == "GET" else status)
 
     async with answering(answer) as address:
-        complaint = await checked(Upstream(base_url=address, api_key=KEY))
+        complaint = await complaint_of(Upstream(base_url=address, api_key=KEY))
     assert (complaint.trouble if complaint else None) is trouble
 
 
 @pytest.mark.behaviour("GW-08")
 async def test_an_address_that_speaks_in_another_way_is_said(api: MessagesApi) -> None:
     """Plain where a secured one is meant, and something that hangs up."""
-    secured = await checked(Upstream(base_url=api.base_url.replace("http:", "https:"), api_key=KEY))
+    secured = await complaint_of(Upstream(base_url=api.base_url.replace("http:", "https:"), api_key=KEY))
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        closed = await checked(Upstream(base_url=f"http://127.0.0.1:{port}", api_key=KEY))
+        closed = await complaint_of(Upstream(base_url=f"http://127.0.0.1:{port}", api_key=KEY))
     assert secured is not None
     assert closed is not None
     assert secured.trouble is closed.trouble is Trouble.UNREACHABLE
     assert "closes the connection" in closed.problem
 
 
-@pytest.mark.parametrize("status", [429, 500, 529])
-async def test_a_limit_or_a_failure_of_the_service_says_nothing_against_the_key(status: int) -> None:
-    async with answering(lambda _: web.Response(status=status)) as address:
-        assert await checked(Upstream(base_url=address, api_key=KEY)) is None
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize("before", [None, REFUSED, wrong_address(ANYWHERE, "a page answers there"), AWAY])
+@pytest.mark.parametrize(("models", "messages"), [(429, 0), (500, 0), (529, 0), (400, 0), (404, 500), (403, 429)])
+async def test_a_limit_or_a_failure_of_the_service_says_nothing_of_the_key(
+    models: int, messages: int, before: Complaint | None
+) -> None:
+    """Neither for it nor against it; that nobody answers is over."""
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=models if request.method == "GET" else messages)
+
+    async with answering(answer) as address:
+        found = await checked(Upstream(base_url=address, api_key=KEY), before=before)
+    assert found == Unknown(status=messages or models)
 
 
 async def test_a_key_that_no_header_can_hold_is_said() -> None:
     async with answering(lambda _: web.Response()) as address:
-        complaint = await checked(Upstream(base_url=address, api_key="sk-\nant"))
+        complaint = await complaint_of(Upstream(base_url=address, api_key="sk-\nant"))
     assert complaint is not None
     assert complaint.trouble is Trouble.KEY
 

@@ -153,10 +153,13 @@ async def _tried(base_url: str | None, key: str | None, *, is_saving: bool = Fal
     upstream = Upstream(base_url=base_url or DEFAULT_BASE_URL, api_key=key)
     gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
     async with gateway.opened():
-        complaint = await gateway.check()
-    if complaint is not None:
-        kind = KeyWrong if complaint.trouble is Trouble.KEY else SettingsError
-        raise kind(complaint.problem, hint=_do_instead(complaint) if is_saving else complaint.do)
+        found = await gateway.check()
+    if isinstance(found, Complaint):
+        kind = KeyWrong if found.trouble is Trouble.KEY else SettingsError
+        raise kind(found.problem, hint=_do_instead(found) if is_saving else found.do)
+    if found is not None:
+        untried = "the key" if key else "whether a model is there"
+        return f"{upstream.host} answered with {found.status}, and {untried} could not be tried"
     return f"{upstream.host} takes the key" if key else f"{upstream.host} answers"
 
 

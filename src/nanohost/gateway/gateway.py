@@ -24,7 +24,7 @@ from nanohost.errors import HomeError, SettingsError
 from nanohost.gateway.budget import CallRates
 from nanohost.gateway.endpoint import Endpoint
 from nanohost.gateway.forward import Forwarder
-from nanohost.gateway.health import Complaint, Health
+from nanohost.gateway.health import Complaint, Health, Unknown
 from nanohost.gateway.limiter import Limiter, OnSlowed
 from nanohost.gateway.probe import probe
 from nanohost.gateway.recordings import Record, Recordings
@@ -92,16 +92,18 @@ class Gateway:
         except UnusableProxy as error:
             raise SettingsError(f"the way to the model: {error}", hint="correct the variable, or unset it") from error
 
-    async def check(self) -> Complaint | None:
-        """Try address and key, as a session's requests would be sent. What is wrong, if anything is known to be."""
+    async def check(self) -> Complaint | Unknown | None:
+        """Try address and key, as a session's requests would be sent. What is wrong; None: the model can be asked."""
         if self._http is None:
             raise RuntimeError("check needs an opened gateway")
-        complaint = await probe(self._http, self._upstream)
-        if complaint is None:
-            self.health.is_good()
-        else:
-            self.health.complain(complaint)
-        return complaint
+        match found := await probe(self._http, self._upstream):
+            case None:
+                self.health.is_good()
+            case Unknown():
+                self.health.is_reached()
+            case Complaint():
+                self.health.complain(found)
+        return found
 
     async def attach(self, session_id: SessionId, socket_path: Path) -> None:
         """Listen for a session. Returning means that its container can connect; attached already is fine.

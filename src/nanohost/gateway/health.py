@@ -42,6 +42,13 @@ class Complaint:
     do: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Somebody answers with this HTTP status, which says nothing of the key: a limit, or a failure of its own."""
+
+    status: int
+
+
 def no_key(upstream: Upstream) -> Complaint:
     return Complaint(trouble=Trouble.NO_KEY, problem=f"there is no key for the model at {upstream.host}", do=SET_KEY)
 
@@ -93,13 +100,12 @@ class Health:
 
     def answered(self, status: int) -> None:
         """An answer to a client has begun with this HTTP status."""
-        complaint = self.standing.complaint
         if 200 <= status < 300:
             self.is_good()
         elif status == 401:
             self.complain(key_refused(self._upstream, status))
-        elif complaint is not None and complaint.trouble is Trouble.UNREACHABLE:
-            self.is_good()  # as far as that goes: somebody answers
+        else:
+            self.is_reached()
 
     def complain(self, complaint: Complaint) -> None:
         before = self.standing.complaint
@@ -114,6 +120,14 @@ class Health:
             log.info("model_answers", host=self._upstream.host)
         self.standing = Standing(good_at=self._clock.now())
         self._event.clear()
+
+    def is_reached(self) -> None:
+        """Somebody answers, which ends that nobody does, and nothing else."""
+        complaint = self.standing.complaint
+        if complaint is not None and complaint.trouble is Trouble.UNREACHABLE:
+            log.info("model_reached", host=self._upstream.host)
+            self.standing = Standing(good_at=self.standing.good_at)
+            self._event.clear()
 
     async def complained(self) -> Complaint:
         """Wait until there is something to complain of."""

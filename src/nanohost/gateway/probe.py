@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from nanohost.gateway.headers import request_headers
-from nanohost.gateway.health import Complaint, key_refused, key_unfit, no_key, unreachable, wrong_address
+from nanohost.gateway.health import Complaint, Unknown, key_refused, key_unfit, no_key, unreachable, wrong_address
 from nanohost.gateway.upstream import Upstream
 
 MODELS, MESSAGES = "/v1/models?limit=1", "/v1/messages"
@@ -27,6 +27,8 @@ MOST_WORDS = 200
 """Characters of what the service says."""
 NO_SUCH_WAY, REFUSES = {404, 405, 501}, {401, 403}
 """HTTP statuses. A key may be for messages alone: one that no list is given for is tried with a message, too."""
+EMPTY = {400, 422}
+"""HTTP statuses of a service that took the key, and looked into a message without content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +39,13 @@ class Heard:
     is_object: bool = False
     words: str = ""
 
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
 
-async def probe(http: aiohttp.ClientSession, upstream: Upstream) -> Complaint | None:
-    """What is wrong; None: nothing that is known to be."""
+
+async def probe(http: aiohttp.ClientSession, upstream: Upstream) -> Complaint | Unknown | None:
+    """What is wrong; None: the model can be asked."""
     if not upstream.usable:
         return no_key(upstream)
     if upstream.api_key and not _fits_a_header(upstream.api_key):
@@ -67,28 +73,30 @@ def _fits_a_header(key: str) -> bool:
     return key.isascii() and key.isprintable() and " " not in key
 
 
-def judge_models(heard: Heard, upstream: Upstream) -> Complaint | None:
+def judge_models(heard: Heard, upstream: Upstream) -> Complaint | Unknown | None:
     """What the answer to the list of models says."""
-    if 200 <= heard.status < 300 and not heard.is_object:
-        return wrong_address(upstream, "a page answers there, and no list of models")
+    if heard.is_success:
+        return None if heard.is_object else wrong_address(upstream, "a page answers there, and no list of models")
     return _judged(heard, upstream)
 
 
-def judge_message(models: Heard, heard: Heard, upstream: Upstream) -> Complaint | None:
+def judge_message(models: Heard, heard: Heard, upstream: Upstream) -> Complaint | Unknown | None:
     """What the answer to a message without content says, after there was no list of models."""
     if heard.status in NO_SUCH_WAY and models.status in REFUSES:
         return _judged(models, upstream)
     if heard.status in NO_SUCH_WAY:
         return wrong_address(upstream, f"neither models nor messages are there ({heard.status})")
+    if heard.is_success or heard.status in EMPTY:
+        return None
     return _judged(heard, upstream)
 
 
-def _judged(heard: Heard, upstream: Upstream) -> Complaint | None:
+def _judged(heard: Heard, upstream: Upstream) -> Complaint | Unknown:
     if heard.status in REFUSES:
         return key_refused(upstream, heard.status, heard.words)
     if 300 <= heard.status < 400:
         return wrong_address(upstream, "it answers with a redirect, which is never followed")
-    return None  # a limit, or a failure of its own: the key may be good
+    return Unknown(status=heard.status)
 
 
 async def _ask(http: aiohttp.ClientSession, upstream: Upstream, method: str, target: str) -> Heard:
