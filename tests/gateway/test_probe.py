@@ -101,10 +101,11 @@ async def test_no_key_for_the_public_service_is_said_without_asking_it() -> None
     ("answer", "why"),
     [
         (lambda _: web.Response(text="<html>Log in to the hotel", content_type="text/html"), "a page answers there"),
+        (lambda asked: web.Response(status=404 if asked.method == "GET" else 200, text="<p>"), "a page answers there"),
         (lambda _: web.Response(status=302, headers={"location": "https://example.org"}), "redirect"),
         (lambda _: web.Response(status=404), "neither models nor messages are there (404)"),
     ],
-    ids=["a page", "a redirect", "nothing"],
+    ids=["a page", "a page for messages alone", "a redirect", "nothing"],
 )
 async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why: str) -> None:
     async with answering(answer) as address:
@@ -224,6 +225,36 @@ async def test_an_answer_that_passes_ends_the_complaint_and_a_refusal_begins_one
         complaint = gateway.health.standing.complaint
         assert (complaint.trouble if complaint else None) is trouble
     assert gateway.health.standing.good_at is not None
+
+
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(
+    ("content_type", "is_good"),
+    [
+        ("application/json; charset=utf-8", True),
+        ("text/event-stream; charset=utf-8", True),
+        ("text/html", False),
+        ("text/plain", False),
+    ],
+)
+@pytest.mark.parametrize("before", [REFUSED, AWAY])
+async def test_only_an_answer_as_a_model_gives_one_shows_that_the_model_can_be_asked(
+    host: Host, content_type: str, is_good: bool, before: Complaint
+) -> None:
+    """A page that the network's owner puts before everything has status 200, too."""
+
+    def page(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=b"{}", headers={"content-type": content_type})
+
+    async with answering(page) as address:
+        gateway = await host.open(Upstream(base_url=address, api_key=KEY))
+        client = await host.session(gateway)
+        gateway.health.complain(before)
+        async with client.post(MESSAGES, json=question()) as answer:
+            await answer.read()
+    standing = gateway.health.standing
+    assert standing.complaint == (None if is_good or before == AWAY else before)
+    assert (standing.good_at is not None) is is_good
 
 
 @pytest.mark.behaviour("GW-08")

@@ -109,7 +109,7 @@ class Forwarder:
             return api_error.unreachable(self._upstream, cause)
         async with answer:
             call.is_answered(answer.status, answer.content_type)
-            self._health.answered(answer.status)
+            self._health.answered(answer.status, answer.content_type)
             if 300 <= answer.status < 400:
                 log.warning("gateway.redirected", session=call.session_id, host=self._upstream.host)
                 call.fails(CallOutcome.REFUSED, "the service answered with a redirect")

@@ -18,6 +18,8 @@ from nanohost.proxies import through
 
 SET_KEY = "nanohost model set"
 SET_ADDRESS = "nanohost model set --base-url URL"
+OF_A_MODEL = frozenset({"application/json", "text/event-stream"})
+"""The content types of the Messages API's answers. A page that a network shows before it lets one out is of another."""
 
 log = structlog.get_logger(__name__)
 
@@ -98,9 +100,9 @@ class Health:
         self.standing = Standing()
         self._event = asyncio.Event()
 
-    def answered(self, status: int) -> None:
-        """An answer to a client has begun with this HTTP status."""
-        if 200 <= status < 300:
+    def answered(self, status: int, content_type: str) -> None:
+        """An answer to a client has begun with this HTTP status. `content_type`: in lower case, without parameters."""
+        if 200 <= status < 300 and content_type in OF_A_MODEL:
             self.is_good()
         elif status == 401:
             self.complain(key_refused(self._upstream, status))

@@ -86,6 +86,8 @@ def judge_message(models: Heard, heard: Heard, upstream: Upstream) -> Complaint 
         return _judged(models, upstream)
     if heard.status in NO_SUCH_WAY:
         return wrong_address(upstream, f"neither models nor messages are there ({heard.status})")
+    if heard.is_success and not heard.is_object:
+        return wrong_address(upstream, "a page answers there, and no model")
     if heard.is_success or heard.status in EMPTY:
         return None
     return _judged(heard, upstream)
