@@ -27,7 +27,12 @@ def test_what_is_wrong_with_the_machine_is_said_and_what_to_do_about_it() -> Non
     ("sentence", "do"),
     [
         (SENTENCES[ErrorClass.AUTH], "nanohost model set"),
-        (NO_SUCH_MODEL, "nanohost model check"),
+        (
+            NO_SUCH_MODEL,
+            "[agent] model, or nanohost groups update GROUP --model NAME where the agent has one of its own; nanohost"
+            " model check tries the address",
+        ),
+        ("I cannot ask my model for a reason of its own. The operator can see it.", "nanohost model check"),
         (UNNAMED, "nanohost status"),
         (CRASHES, "nanohost status"),
         (NOT_YET, "nanohost status"),

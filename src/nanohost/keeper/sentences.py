@@ -7,7 +7,15 @@ from nanohost.errors import RuntimeUnavailable, SpawnError
 UNNAMED = "I cannot work right now. I keep your message and try again; the operator's log says why."
 CRASHES = "I broke down before I could look at your message. I keep it and try again; the operator's log says why."
 
-_TYPED = (("its key", "nanohost model set"), ("my model", "nanohost model check"))
+_TYPED = (
+    ("its key", "nanohost model set"),
+    (
+        "none of its name",  # which no check finds out: it sends none
+        "[agent] model, or nanohost groups update GROUP --model NAME where the agent has one of its own; nanohost model"
+        " check tries the address",
+    ),
+    ("my model", "nanohost model check"),
+)
 """What an operator types about a sentence with these words in it: the runner's own (agent_runner.failures), too."""
 
 
