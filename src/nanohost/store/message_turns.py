@@ -27,7 +27,7 @@ END = """
 INSERT INTO message_turns (session_id, message_id, turn_id, ended_at, outcome, error, changed_at)
 VALUES (:session, :message_id, :turn_id, :at, :outcome, :error, :now)
 ON CONFLICT (session_id, message_id) DO UPDATE SET
-    began_at = iif(turn_id = excluded.turn_id AND ended_at IS NULL, began_at, NULL), turn_id = excluded.turn_id,
+    began_at = iif(turn_id = excluded.turn_id, began_at, NULL), turn_id = excluded.turn_id,
     ended_at = excluded.ended_at, outcome = excluded.outcome, error = excluded.error, changed_at = excluded.changed_at
 """
 FORGET = """
@@ -72,7 +72,7 @@ async def begin(tx: Transaction, session: SessionId, begun: Iterable[Begun], now
 
 
 async def end(tx: Transaction, session: SessionId, ended: Iterable[Ended], now: datetime) -> None:
-    """Told again it is the same. Nor does one end in the future."""
+    """Told again it is the same, but at a later time where nobody says when. Nor does one end in the future."""
     for one in ended:
         turn = {"session": session, "message_id": one.message_id, "turn_id": one.turn_id}
         how = {"outcome": one.outcome, "error": None if one.error is None else one.error[:LONGEST_ERROR]}
