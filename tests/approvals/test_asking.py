@@ -15,7 +15,7 @@ from nanohost.approvals.decide import Verdict, decide
 from nanohost.approvals.engine import LATE_LOOK_S, NO_ANSWER, SENT_WITHIN
 from nanohost.approvals.held import ASKED, NOBODY_LEFT, NOT_REACHED
 from nanohost.approvals.requests import AGAIN_AFTER
-from nanohost.channel_api import Address, ChannelDown, Refused, Sender
+from nanohost.channel_api import Address, ChannelDown, EventKind, InboundEvent, Refused, Sender
 from nanohost.chat_commands.host_command import Actor
 from nanohost.model import ApprovalId, Role, UnknownSender
 from nanohost.store import approvals, dropped, roles, users
@@ -216,6 +216,36 @@ async def test_a_stranger_whom_two_agents_would_hear_is_told_once_that_somebody_
         await here.routed()
         await here.presses(OLGA, await here.card(1), "Refuse")
         await here.reads(OLGAS, "may not talk")
+        assert here.flow.texts("c1") == [ASKED]
+
+
+@pytest.mark.behaviour("AC-04")
+async def test_a_stranger_who_deletes_what_was_asked_about_first_is_not_told_again(tmp_path: Path) -> None:
+    clock, fake = ManualClock(), AbleChannel()
+    fake.limited_chats = {CARLS: 90.0}
+    async with hall(tmp_path, fake=fake, clock=clock) as here:
+        await here.grant(CARL, Role.ADMIN)
+        await here.writes(BOB, "hello")
+        await here.reads("c1", ASKED)
+        await here.writes(BOB, "hello?")
+        await here.routed()
+        await fake.happens(
+            InboundEvent(
+                kind=EventKind.DELETION,
+                platform_id="c1",
+                platform_message_id="m1",
+                refers_to="m1",
+                sender=BOB,
+                text="",
+                sent_at=clock.now(),
+            )
+        )
+        await here.routed()
+        [approval] = await here.statuses("pending")
+        assert await approvals.held(here.flow.host.store, approval.id) == 1
+        await advanced(here, clock, SENT_WITHIN.total_seconds() + 5)
+        await here.card()  # the next one is asked, and who waits for it might be told so
+        await advanced(here, clock, 5)
         assert here.flow.texts("c1") == [ASKED]
 
 

@@ -20,6 +20,7 @@ from nanohost.store.events import StoredEvent
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
 from nanohost_protocol.rows import Origin
+from nanohost_protocol.times import to_text
 
 ASKED = "I have asked whether I may talk with you; I will answer when somebody says yes."
 NOT_NOW = "Nobody could let you in this time. Write again later if you still want to talk."
@@ -41,7 +42,8 @@ async def refuse(tx: Transaction, approval: Approval, reason: str, now: datetime
 
 
 async def say_asked(tx: Transaction, approval: Approval, now: datetime, aftermath: Aftermath) -> None:
-    """Whoever wrote a direct message hears that somebody is asked: once, however many agents ask because of it."""
+    """Whoever wrote a direct message hears that somebody is asked: once, however many agents ask because of it, and
+    also if they delete it later."""
     waiting = await events.held(tx, approval.id)
     waiting += [await events.get(tx, event) for event, _ in await routes.held(tx, approval.id)]
     if not waiting or waiting[0].event.is_group or waiting[0].event.sender.is_bot:
@@ -54,9 +56,15 @@ async def say_asked(tx: Transaction, approval: Approval, now: datetime, aftermat
         thread_id=first.thread_id,
         platform_message_id=first.platform_message_id if first.kind is EventKind.MESSAGE else None,
     )
-    out_id = derive("h", "asked", str(waiting[0].id))
-    said = await host_messages.say(tx, place, ChatOut(text=ASKED), out_id=out_id, now=now)
+    said = await host_messages.say(tx, place, ChatOut(text=ASKED), out_id=_asked_id(approval), now=now)
     aftermath.lanes.append(said.lane)
+
+
+def _asked_id(approval: Approval) -> str:
+    """The same for all requests that one message brought about, which were made at one time."""
+    origin = approval.origin
+    place = () if origin is None else (origin.channel_type, origin.instance, origin.platform_id)
+    return derive("h", "asked", approval.requested_by, *place, to_text(approval.created_at))
 
 
 async def tell_asker(lapsed: Lapsed) -> None:
