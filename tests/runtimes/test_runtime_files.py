@@ -30,6 +30,8 @@ def reopen(install):
     return Own(install=install)
 """
 
+SPAWN_ERROR = "from nanohost.errors import SpawnError; raise SpawnError('no room', hint='make some')"
+
 
 def put(root: Path, name: str, *lines: str, source: str = "raise SystemExit") -> Path:
     path = root / "runtimes" / f"{name}.py"
@@ -95,12 +97,38 @@ async def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
         ("", "has no function create"),
         (WORKING.format(name="other"), "calls itself 'other'"),
         ("async def create(context):\n    1 / 0", "cannot be made: ZeroDivisionError"),
+        ("async def create(context):\n    raise SystemExit", "cannot be made: SystemExit"),
+        ("async def create(context):\n    pass", "cannot be made: AttributeError: 'NoneType'"),
+        (f"async def create(context):\n    {SPAWN_ERROR}", "cannot be made: SpawnError: no room"),
     ],
 )
 async def test_a_file_that_is_no_runtime_is_refused_in_words(tmp_path: Path, source: str, problem: str) -> None:
     put(tmp_path, "own", *OURS, source=source)
     with pytest.raises(RuntimeUnavailable, match=problem):
         await choose_runtime(wanted="own", root=tmp_path, install="i", base_image=None, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("raise SystemExit", "cannot be imported: SystemExit"),
+        ("", "has no function reopen"),
+        (WORKING.format(name="other"), "calls itself 'other'"),
+        ("def reopen(install):\n    1 / 0", "cannot be opened again: ZeroDivisionError"),
+        ("def reopen():\n    pass", "cannot be opened again: TypeError"),
+        ("def reopen(install):\n    raise SystemExit", "cannot be opened again: SystemExit"),
+        ("def reopen(install):\n    pass", "cannot be opened again: AttributeError: 'NoneType'"),
+        (f"def reopen(install):\n    {SPAWN_ERROR}", "cannot be opened again: SpawnError: no room"),
+    ],
+)
+def test_a_file_whose_containers_cannot_be_found_again_is_refused_in_words(
+    tmp_path: Path, source: str, problem: str
+) -> None:
+    path = put(tmp_path, "own", *OURS, source=source)
+    with pytest.raises(RuntimeUnavailable, match=problem) as raised:
+        runtime_of_running("own", root=tmp_path, install="i")
+    assert str(path) in str(raised.value)
+    assert ("SpawnError" in problem) is (raised.value.hint == "make some")
 
 
 async def test_a_runtime_of_the_install_is_made_and_known_again(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ of a second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -54,11 +55,12 @@ async def choose_runtime(
 def runtime_of_running(name: str, *, root: Path, install: str) -> Runtime:
     """The runtime that containers were started by, not yet opened: fit to find and stop them, and to start none.
 
-    Raises SettingsError for a name that is not known here, RuntimeUnavailable for a file that is no runtime.
+    Raises SettingsError for a name that is not known here, RuntimeUnavailable for a file that is no runtime or fails.
     """
     file = _found(root, name, "a newer version may have started it: use that one")
-    made: Runtime = _function(file, "reopen")(install)
-    return _named(made, file)
+    reopen = _function(file, "reopen")
+    with _in_words(file, "cannot be opened again"):
+        return _named(reopen(install), file)
 
 
 def _found(root: Path, name: str, hint: str) -> RuntimeFile:
@@ -70,29 +72,30 @@ def _found(root: Path, name: str, hint: str) -> RuntimeFile:
 
 async def _create(file: RuntimeFile, context: RuntimeContext) -> Runtime:
     create = await asyncio.to_thread(_function, file, "create")
+    with _in_words(file, "cannot be made"):
+        return _named(await create(context), file)
+
+
+@contextmanager
+def _in_words(file: RuntimeFile, problem: str) -> Iterator[None]:
+    """Whatever a file of an install raises is RuntimeUnavailable, or the SettingsError that it means."""
     try:
-        made: Runtime = await create(context)
-    except NanohostError:
+        yield
+    except (RuntimeUnavailable, SettingsError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if file.is_shipped:
             raise  # a fault of ours, and no reason to be content with a weaker one
         raise RuntimeUnavailable(
-            f"The runtime {file.name} ({file.path}) cannot be made: {type(error).__name__}: {error}"
+            f"The runtime {file.name} ({file.path}) {problem}: {type(error).__name__}: {error}",
+            hint=error.hint if isinstance(error, NanohostError) else "",
         ) from error
-    return _named(made, file)
 
 
 def _function(file: RuntimeFile, name: str) -> Callable[..., Any]:
     """Imports it: an engine's client takes a tenth of a second. Raises RuntimeUnavailable."""
-    try:
+    with _in_words(file, "cannot be imported"):
         module = _imported(file)
-    except (Exception, SystemExit) as error:
-        if file.is_shipped:
-            raise
-        raise RuntimeUnavailable(
-            f"The runtime {file.name} ({file.path}) cannot be imported: {type(error).__name__}: {error}"
-        ) from error
     found = getattr(module, name, None)
     if not callable(found):
         raise RuntimeUnavailable(
