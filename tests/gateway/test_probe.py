@@ -12,9 +12,10 @@ from aiohttp import web
 
 from nanohost.clock import SystemClock
 from nanohost.gateway.gateway import Gateway
-from nanohost.gateway.health import Complaint, Trouble, Unknown, key_refused, unreachable, wrong_address
+from nanohost.gateway.health import Complaint, Health, Trouble, Unknown, key_refused, unreachable, wrong_address
 from nanohost.gateway.upstream import Upstream
 from nanohost.testing.limits import HANG_S
+from nanohost.testing.manual_clock import ManualClock
 from tests.gateway.conftest import KEY, MESSAGES, Host, question
 from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, MessagesApi
 
@@ -255,6 +256,19 @@ async def test_only_an_answer_as_a_model_gives_one_shows_that_the_model_can_be_a
     standing = gateway.health.standing
     assert standing.complaint == (None if is_good or before == AWAY else before)
     assert (standing.good_at is not None) is is_good
+
+
+@pytest.mark.behaviour("GW-08")
+def test_that_nobody_answers_for_a_while_is_no_end_of_what_was_wrong_before() -> None:
+    health = Health(ANYWHERE, ManualClock())
+    health.complain(REFUSED)
+    health.complain(AWAY)
+    health.is_reached()
+    assert health.standing.complaint == REFUSED
+    health.is_good()
+    health.complain(AWAY)
+    health.complain(REFUSED)
+    assert health.standing.complaint == REFUSED, "somebody answered"
 
 
 @pytest.mark.behaviour("GW-08")

@@ -110,8 +110,9 @@ class Health:
             self.is_reached()
 
     def complain(self, complaint: Complaint) -> None:
+        """That nobody answers for a while ends nothing that was wrong before."""
         before = self.standing.complaint
-        if before is not None and before.trouble is complaint.trouble:
+        if before is not None and complaint.trouble in (before.trouble, Trouble.UNREACHABLE):
             return
         log.warning("model_wrong", problem=complaint.problem, hint=complaint.do)
         self.standing = Standing(complaint=complaint, since=self._clock.now(), good_at=self.standing.good_at)
