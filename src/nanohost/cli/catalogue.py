@@ -25,12 +25,14 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
         required: bool
 
     class Entry(TypedDict):
-        """A command. `offline`: it runs where it is typed; `follows`: it takes --follow; `module`: where it is."""
+        """A command. `offline`: it runs where it is typed; `rendered_here`: its text is made there; `follows`: it takes
+        --follow; `module`: where it is."""
 
         words: str
         help: str
         example: str
         offline: bool
+        rendered_here: bool
         follows: bool
         module: str
         arguments: list[Argument]
@@ -83,6 +85,7 @@ def _entry(command: Command, module: str) -> Entry:
         "help": command.help,
         "example": command.example,
         "offline": command.offline,
+        "rendered_here": command.rendered_here,
         "follows": command.following is not None,
         "module": module,
         "arguments": [

@@ -1,7 +1,7 @@
 """The registry's commands as they are typed: parsers out of the catalogue, and the short way to a running host.
 
-A host that runs answers with the text to print. Only where none does, or a command belongs where it is typed, is the
-code of the command loaded (nanohost.cli.registered).
+A host that runs answers with the text to print. Only where none does, or a command or its text belongs where it is
+typed, is the code of the command loaded (nanohost.cli.registered).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
 def _perform(entry: Entry, options: argparse.Namespace, root: str) -> int:
     given = {one["name"]: getattr(options, one["name"]) for one in entry["arguments"] if hasattr(options, one["name"])}
     follow = entry["follows"] and options.follow
-    if not entry["offline"] and not follow:
+    if not (entry["offline"] or entry["rendered_here"] or follow):
         from nanohost.control.client import NobodyThere, ask_in_text
 
         try:

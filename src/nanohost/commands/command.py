@@ -35,7 +35,8 @@ class Command:
     `run` gets a CommandContext, or an OfflineContext if `offline`: such a command needs no database and runs where it
     is typed, whether a host runs or not. `positional` names the arguments that are typed without their name. `failed`
     says of a result that it is bad news: exit code 1. `following`: it can be typed with --follow.
-    `begins`: it may be the first thing that is typed, and makes the install if there is none.
+    `begins`: it may be the first thing that is typed, and makes the install if there is none. `rendered_here`: its text
+    depends on the terminal that it is typed in, so a host that runs answers with the result alone.
     """
 
     words: str
@@ -47,6 +48,7 @@ class Command:
     positional: tuple[str, ...] = ()
     offline: bool = False
     begins: bool = False
+    rendered_here: bool = False
     failed: Callable[[Json], bool] = lambda _: False
     following: Following | None = None
 

@@ -132,6 +132,7 @@ COMMANDS = (
     Command(
         words="pair",
         begins=True,
+        rendered_here=True,
         help="make a one-time code; whoever types it to the bot in a direct message is an owner",
         example="nanohost pair telegram",
         arguments=Pair,

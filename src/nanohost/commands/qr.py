@@ -18,7 +18,7 @@ LIGHT_ON_DARK, AS_BEFORE = "\x1b[97;40m", "\x1b[0m"
 
 
 def for_terminal(link: str) -> str | None:
-    """The code, if standard output is a terminal that can show it."""
+    """The code, if standard output is a terminal that can show it: for a command that is `rendered_here`."""
     if not sys.stdout.isatty():
         return None
     columns = shutil.get_terminal_size().columns

@@ -1,0 +1,81 @@
+"""nanohost pair beside a host that runs: whether there is a code to scan is up to the terminal it is typed in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import segno
+
+from nanohost.testing.limits import HANG_S
+from tests.cli.conftest import Daemon, Shell
+from tests.cli.terminal import in_terminal, terminal
+from tests.commands.test_qr import modules
+
+LINK = "https://pigeon.example/home"
+PIGEON = f"""
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "channel"
+# name = "pigeon"
+# api = 1
+# ///
+import asyncio
+from contextlib import asynccontextmanager
+
+from nanohost.channel_api import Capabilities, Receipt
+
+
+class Pigeon:
+    capabilities = Capabilities()
+
+    @asynccontextmanager
+    async def connected(self):
+        yield
+
+    async def receive(self, inbox):
+        await asyncio.Event().wait()
+
+    async def send(self, address, message, *, idempotency_key):
+        return Receipt()
+
+    async def deep_link(self, text):
+        return "{LINK}"
+
+
+def create(context):
+    return Pigeon()
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Of an install with a channel that has links."""
+    home = tmp_path / "home"
+    (home / "channels").mkdir(parents=True)
+    (home / "channels" / "pigeon.py").write_text(PIGEON)
+    (home / "nanohost.toml").write_text("[channels.pigeon]\n")
+    return Shell(home)
+
+
+def test_in_a_terminal_there_is_a_code_though_the_host_that_answers_has_none(shell: Shell, daemon: Daemon) -> None:
+    with terminal(shell.home, "pair", "pigeon", NO_COLOR="1") as person:
+        assert person.ends() == 0
+        shown = person.text()
+    code = shown.partition("or scan it with the phone:\n\n")[2].partition("\n\n")[0]
+    assert modules(code.splitlines()) == [list(row) for row in segno.make_qr(LINK, error="l").matrix]
+
+
+def test_a_file_gets_no_picture_though_the_host_that_answers_has_a_terminal(shell: Shell) -> None:
+    environ = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "C.UTF-8", "NANOHOST_HOME": str(shell.home)}
+    host = {"NANOHOST_RUNTIME": "process", "NANOHOST_PROVIDER": "demo", "NANOHOST_DURABLE": "false"}
+    with in_terminal([sys.executable, "-m", "nanohost", "run"], environ | host | {"NANOHOST_TIMEZONE": "UTC"}) as run:
+        run.shows("ready")
+        typed = shell.types("pair", "pigeon")
+        assert f"or open {LINK}" in typed.out
+        assert "scan it" not in typed.out
+        run.process.terminate()
+        run.process.wait(HANG_S)
