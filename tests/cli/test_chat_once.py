@@ -24,6 +24,22 @@ from nanohost.testing.limits import HANG_S
 from tests.cli.conftest import Shell
 
 REMINDER = OutboundText(text="Reminder: tea", agent="main")
+STATS = """
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "chat_command"
+# api = 1
+# ///
+from nanohost.chat_commands.command import ChatCommand, Effect
+
+
+async def _prepare(asked):
+    return lambda box: Effect(answer="one or two")
+
+
+COMMAND = ChatCommand(name="stats", help="count", prepare=_prepare)
+"""
 AWAY = "I cannot reach the service that I think with. I keep your message and try again."
 
 
@@ -165,6 +181,17 @@ def test_a_mistyped_command_is_not_said(shell: Shell) -> None:
     typed = shell.types("chat", "--once", "/stauts")
     assert (typed.code, typed.out) == (2, "")
     assert 'there is no command /stauts\n  try: nanohost chat --once "/status"' in typed.err
+
+
+@pytest.mark.parametrize("file", ["stats", "of_ours"])
+def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: Shell, file: str) -> None:
+    folder = shell.home / "chat_commands"
+    folder.mkdir(parents=True)
+    (folder / f"{file}.py").write_text(STATS)
+    typed = shell.types("chat", "--once", "/stats")
+    assert (typed.code, typed.out) == (0, "one or two\n"), typed.err
+    typed = shell.types("chat", stdin="/stats\n")
+    assert (typed.code, typed.out) == (0, "one or two\n"), typed.err
 
 
 def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its_own(shell: Shell) -> None:

@@ -36,6 +36,11 @@ def test_no_command_is_taken_for_another(name: str) -> None:
     assert meant_instead(f"/{name}") is None
 
 
+def test_a_command_of_the_installs_own_is_taken_for_no_other_and_may_be_meant() -> None:
+    assert meant_instead("/stats", ["stats"]) is None
+    assert meant_instead("/stast", ["stats"]) == "stats"
+
+
 @pytest.mark.parametrize(
     ("text", "is_left"), [("/quit", True), (" /EXIT\n", True), ("/quit now", False), ("quit", False)]
 )

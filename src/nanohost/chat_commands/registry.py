@@ -19,12 +19,14 @@ from nanohost.chat_commands.command import ChatCommand
 from nanohost.chat_commands.host_command import HostCommand
 from nanohost.chat_commands.lists import FOREIGN
 from nanohost.errors import ExtensionError
+from nanohost.extension_files import files_in
 from nanohost.host_extensions import load_files
 
 HELPERS = {"command", "host_command", "lists", "menu", "registry", "gate", "desk", "waiting"}
 """Modules of this package that are no command."""
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 """What can be typed after a slash."""
+NAMED = re.compile(rf"""\bname\s*=\s*["']({NAME.pattern})["']""")
 
 
 @cache
@@ -63,6 +65,19 @@ async def with_files(folder: Path) -> AsyncIterator[None]:
         for name in own:
             chat_commands().pop(name, None)
             host_commands().pop(name, None)
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """What an install's own files call their commands; of one that does not spell it out, the file's name. For who is
+    not the host: none of them is run. Reads the disk."""
+    return frozenset(name for path in files_in([folder]) for name in NAMED.findall(_text(path)) or [path.stem])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # the host says of one that cannot be read what is wrong with it
+        return ""
 
 
 def _read(folder: Path) -> dict[str, ChatCommand | HostCommand]:

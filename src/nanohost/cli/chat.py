@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from nanohost.channels.connections import CONNECTED
+from nanohost.chat_commands.registry import names_in
 from nanohost.cli.connecting import connected
 from nanohost.cli.ending import Ending
 from nanohost.cli.registered import perform
@@ -131,7 +132,8 @@ async def _converse(home: Home, stdin: TextIO, leaving: Leaving, *, limit_s: flo
         for line in await _not_connected(home):
             screen.tell(line)
         try:
-            code = await _say_lines(client, screen, stdin, limit_s)
+            own = names_in(home.chat_commands)
+            code = await _say_lines(client, screen, stdin, own, limit_s)
             for line in await _left_behind(home, is_here=served.is_here):
                 screen.tell(line)
             return code
@@ -178,8 +180,10 @@ def _screen(home: Home, stdin: TextIO) -> Screen:
     return LiveScreen(home.run / "chat_history", os.environ, zone=zone)
 
 
-async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO, limit_s: float) -> int:
-    refused = await _until_end(client, screen, stdin)
+async def _say_lines(
+    client: TerminalClient, screen: Screen, stdin: TextIO, own: Collection[str], limit_s: float
+) -> int:
+    refused = await _until_end(client, screen, stdin, own)
     if stdin.isatty() or refused is None:
         return 0
     await screen.until_answered(limit_s)
@@ -189,14 +193,15 @@ async def _say_lines(client: TerminalClient, screen: Screen, stdin: TextIO, limi
     return 1 if unanswered or refused else 0
 
 
-async def _until_end(client: TerminalClient, screen: Screen, stdin: TextIO) -> int | None:
-    """Say what is typed. How many lines were no command and were not said; None: somebody left."""
+async def _until_end(client: TerminalClient, screen: Screen, stdin: TextIO, own: Collection[str]) -> int | None:
+    """Say what is typed. How many lines were no command, not even one of the install's `own`, and were not said; None:
+    somebody left."""
     refused, asked_about = 0, ""
     async with aclosing(screen.lines(stdin)) as lines:
         async for line in lines:
             if leaves(line):
                 return None
-            meant = QUIT[0] if wants_to_leave(line) else meant_instead(line)
+            meant = QUIT[0] if wants_to_leave(line) else meant_instead(line, own)
             if meant is not None and line.strip() != asked_about:
                 asked_about = line.strip()
                 refused += 1

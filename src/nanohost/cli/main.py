@@ -202,6 +202,7 @@ def _run(options: argparse.Namespace, root: str) -> int:
 
 
 def _chat(options: argparse.Namespace, root: str) -> int:
+    from nanohost.chat_commands.registry import names_in
     from nanohost.cli.chat import chat, chat_once
     from nanohost.cli.typed_words import meant_instead
     from nanohost.home import home_at
@@ -215,7 +216,7 @@ def _chat(options: argparse.Namespace, root: str) -> int:
     text = sys.stdin.read() if options.once == "-" else options.once
     if not text.strip():
         raise UsageError("there is nothing to say", hint='nanohost chat --once "hello"')
-    if (meant := meant_instead(text)) is not None:
+    if (meant := meant_instead(text, names_in(home.chat_commands))) is not None:
         raise UsageError(f"there is no command {text.split()[0]}", hint=f'nanohost chat --once "/{meant}"')
     return chat_once(home, text, timeout_s=options.timeout)
 

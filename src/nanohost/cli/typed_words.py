@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from functools import cache
+from collections.abc import Collection
 
 from nanohost.chat_commands.lists import FOREIGN
 from nanohost.chat_commands.registry import chat_commands, host_commands
@@ -41,12 +41,13 @@ def wants_to_leave(text: str) -> bool:
     return text.strip().lower() in QUIT
 
 
-def meant_instead(text: str) -> str | None:
-    """The command that was meant, where a text begins with one that is none; None: it is one, or nothing like it."""
-    word = command_in(text)
-    if not word or word in _known():
+def meant_instead(text: str, own: Collection[str] = ()) -> str | None:
+    """The command that was meant, where a text begins with one that is none; None: it is one, or nothing like it.
+    `own`: names of the install's own commands (chat_commands.registry.names_in)."""
+    word, known = command_in(text), {*chat_commands(), *host_commands(), *FOREIGN, *QUIT, *own}
+    if not word or word in known:
         return None
-    near = difflib.get_close_matches(word, _known(), 1, NEAR)
+    near = difflib.get_close_matches(word, sorted(known), 1, NEAR)
     return near[0] if near else None
 
 
@@ -54,8 +55,3 @@ def did_you_mean(text: str, meant: str) -> str:
     if wants_to_leave(text):
         return f"To leave, type /{meant}. The same again goes to the agent as it is."
     return f"There is no command /{command_in(text)}. Did you mean /{meant}? The same again goes to the agent as it is."
-
-
-@cache
-def _known() -> frozenset[str]:
-    return frozenset((*chat_commands(), *host_commands(), *FOREIGN, *QUIT))
