@@ -57,10 +57,10 @@ from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import AgentGroupId, Session, SessionId
+from nanohost.model_askers import any_agent_asks
 from nanohost.model_watch import ModelWatch
 from nanohost.moving import Moving
 from nanohost.pausing import Pausing
-from nanohost.providers import asks_a_model
 from nanohost.provisioning import Provisioning
 from nanohost.reception.codes import Codes
 from nanohost.reception.commands import Commands
@@ -74,7 +74,7 @@ from nanohost.runtimes.choose import choose_runtime
 from nanohost.runtimes.output import keep_short
 from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.settings import Settings, channel_instances, provider_for
-from nanohost.store import agent_groups, install, model_calls, sessions
+from nanohost.store import install, model_calls, sessions
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
@@ -317,7 +317,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         model=ModelWatch(
             gateway=gateway,
             clock=clock,
-            is_asked=partial(_asks_a_model, ground),
+            is_asked=partial(any_agent_asks, store, settings, home.root),
             tell=partial(_tell_of_model, ground, delivery),
         ),
         connections=connections,
@@ -398,13 +398,6 @@ async def _tell_of_slowed(ground: Ground, delivery: Delivery, id: SessionId, ove
     session = await sessions.get(ground.store, id)
     for lane in await tell_slowed(ground.store, session, over, ground.clock.now()):
         delivery.on_entry(lane)
-
-
-async def _asks_a_model(ground: Ground) -> bool:
-    """Whether any agent is one that the gateway is for."""
-    groups = [group.provider for group in await agent_groups.every(ground.store)]
-    names = {provider_for(ground.settings), *(name for name in groups if name is not None)}
-    return await asyncio.to_thread(lambda: any(asks_a_model(ground.home.root, name) for name in names))
 
 
 async def _tell_of_model(ground: Ground, delivery: Delivery, complaint: Complaint) -> None:

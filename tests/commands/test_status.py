@@ -313,6 +313,35 @@ async def test_where_no_agent_asks_a_model_any_more_nothing_is_advised_about_one
     assert "nanohost model set" in await running(demo, model_wrong=wrong).reads("status"), "one still does"
 
 
+OWN = """\
+# /// script
+# dependencies = []
+# [tool.nanohost]
+# kind = "provider"
+# api = 1
+# gateway = {gateway}
+# ///
+"""
+
+
+@pytest.mark.behaviour("GW-08")
+@pytest.mark.parametrize(("provider", "is_said"), [("scripted", False), ("parrot", False), ("cloud", True)])
+async def test_of_a_model_is_said_what_is_wrong_where_the_gateway_is_for_the_provider(
+    operator: Operator, provider: str, is_said: bool
+) -> None:
+    await a_session(operator)
+    (own := operator.context.home.root / "providers").mkdir()
+    (own / "parrot.py").write_text(OWN.format(gateway="false"))
+    (own / "cloud.py").write_text(OWN.format(gateway="true"))
+    await _call(operator, 0, "no route")
+    of_host = Operator(replace(operator.context, settings=Settings(host=HostSettings(provider=provider))))
+    assert bool((await of_host.asks("status"))["models_failing"]) is is_said
+    async with operator.context.store.transaction() as tx:
+        await tx.run("UPDATE agent_groups SET provider = ?", (provider,))
+    of_group = Operator(replace(operator.context, settings=Settings()))
+    assert bool((await of_group.asks("status"))["models_failing"]) is is_said
+
+
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
     await _call(operator, 401, "invalid", ago=timedelta(minutes=16))
     assert (await operator.asks("status"))["models_failing"] == []

@@ -45,7 +45,7 @@ class Set(Arguments):
 async def _check(context: OfflineContext, arguments: Check) -> Json:
     settings = load_settings(context.home.root, os.environ)
     provider = provider_for(settings)
-    if not asks_a_model(context.home.root, provider):
+    if not await asyncio.to_thread(asks_a_model, context.home.root, provider):
         raise UsageError(f"no model is set up: the agents' provider is {provider}", hint="nanohost model set")
     key = settings.agent.api_key
     return {"said": await _tried(settings.agent.base_url, key.get_secret_value() if key else None)}

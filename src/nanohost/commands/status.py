@@ -27,9 +27,9 @@ from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
 from nanohost.known_names import load_checked
 from nanohost.model import SessionId
+from nanohost.model_askers import any_agent_asks
 from nanohost.phrases import planned_time
-from nanohost.settings import provider_for
-from nanohost.store import agent_groups, holds, model_calls, overview, paused
+from nanohost.store import holds, model_calls, overview, paused
 from nanohost.store.database import Reports
 from nanohost.store.events import ChatKey
 from nanohost.store.paused import Paused
@@ -157,7 +157,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
-    if not await _asks_a_model(context):
+    if not await any_agent_asks(context.store.reports, context.settings, context.home.root):
         lists["models_failing"], report = [], None if report is None else {**report, "model_wrong": []}
         lists["turns_failing"] = [row for row in _rows(lists["turns_failing"]) if row["class"] not in OF_A_MODEL]
     if report is not None:
@@ -183,12 +183,6 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
         "model_calls": dict(await model_calls.totals(context.store.reports)),
         **lists,
     }
-
-
-async def _asks_a_model(context: CommandContext) -> bool:
-    """Whether any agent asks one: where all are the demo, what was wrong with it is wrong no more."""
-    groups = {group.provider for group in await agent_groups.every(context.store.reports)} - {None}
-    return bool({provider_for(context.settings), *groups} - {"demo"})
 
 
 async def _chats_named(db: Reports, found: Sequence[Mapping[str, Json]]) -> Callable[[Json], Json]:

@@ -1,0 +1,17 @@
+"""Whether the model is asked at all: what is wrong with it is news only then."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from nanohost.providers import asks_a_model
+from nanohost.settings import Settings, provider_for
+from nanohost.store import agent_groups
+from nanohost.store.database import Queries
+
+
+async def any_agent_asks(db: Queries, settings: Settings, root: Path) -> bool:
+    """Whether the gateway is for any agent's provider, or for the one of those that name none. Raises StoreError."""
+    names = {provider_for(settings), *(group.provider for group in await agent_groups.every(db) if group.provider)}
+    return await asyncio.to_thread(lambda: any(asks_a_model(root, name) for name in names))
