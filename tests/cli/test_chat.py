@@ -74,6 +74,21 @@ def test_the_word_that_other_programs_are_left_with_is_asked_about(shell: Shell,
     assert shell.types("chat", stdin=f"{word}\n{word}\n").out == f"You said: {word}\n"
 
 
+@pytest.mark.parametrize(
+    ("stdin", "code", "asked", "said"),
+    [
+        ("exit\nexit\nexit\n", 1, 2, 1),
+        ("exit\nexit\nexit\nexit\n", 0, 2, 2),
+        ("exit\nexit\nexit\n/stauts\n", 1, 3, 1),
+    ],
+)
+def test_each_word_that_is_none_is_asked_about_anew_and_fails_a_pipe_until_it_is_typed_again(
+    shell: Shell, stdin: str, code: int, asked: int, said: int
+) -> None:
+    typed = shell.types("chat", stdin=stdin)
+    assert (typed.code, typed.err.count("The same again"), typed.out.count("You said:")) == (code, asked, said)
+
+
 def test_quit_leaves(shell: Shell) -> None:
     assert shell.types("chat", stdin="/quit\nnever said\n").out.strip() == ""
 

@@ -208,7 +208,7 @@ async def _until_end(client: TerminalClient, screen: Screen, stdin: TextIO, own:
                 screen.tell(did_you_mean(line, meant))
             elif line.strip():
                 if meant is not None:
-                    refused -= 1  # it was meant as it is
+                    refused, asked_about = refused - 1, ""  # it was meant as it is, this once
                 _say(client, screen, line)
     return refused
 
