@@ -106,7 +106,18 @@ async def test_a_reminder_alone_is_no_reply(home: Home, capsys: pytest.CaptureFi
 
 
 @pytest.mark.behaviour("OP-05")
-@pytest.mark.parametrize(("text", "is_trouble"), [("hello", True), ("hello", False), ("/compact", True)])
+@pytest.mark.parametrize(
+    ("text", "is_trouble"),
+    [
+        ("hello", True),
+        ("hello", False),
+        ("/compact", True),
+        ("/etc/hosts is what?", False),
+        ("/deploy", False),
+        ("/stop it, please", False),
+        ("/", False),
+    ],
+)
 async def test_a_notice_of_the_host_is_no_reply(
     home: Home, capsys: pytest.CaptureFixture[str], text: str, is_trouble: bool
 ) -> None:
@@ -115,9 +126,14 @@ async def test_a_notice_of_the_host_is_no_reply(
     assert capsys.readouterr().out == ""
 
 
-async def test_what_the_host_answers_to_a_command_is_a_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text", [" /status", "/Status", "/status@a_bot", "/pause 2h", "/compact now", "/tally"])
+async def test_what_the_host_answers_to_a_command_is_a_reply(
+    home: Home, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    home.chat_commands.mkdir()
+    (home.chat_commands / "tally.py").write_text(STATS.replace("stats", "tally"))
     says = OutboundText(text="I am not doing anything.", reply_to="{id}")
-    assert await asked(home, says, text=" /status") == 0
+    assert await asked(home, says, text=text) == 0
     assert capsys.readouterr().out == "I am not doing anything.\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nanohost.chat_commands.registry import chat_commands, host_commands
-from nanohost.cli.typed_words import leaves, meant_instead
+from nanohost.cli.typed_words import is_for_host, leaves, meant_instead
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,27 @@ def test_a_word_that_is_nearly_a_command_is_taken_for_it_and_nothing_else_is(tex
 @pytest.mark.parametrize("name", [*chat_commands(), *host_commands(), "compact", "login", "quit", "exit"])
 def test_no_command_is_taken_for_another(name: str) -> None:
     assert meant_instead(f"/{name}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_so"),
+    [
+        ("/status", True),
+        (" /STOP\n", True),
+        ("/status@a_bot", True),
+        ("/pause 2h", True),
+        ("/compact what was said", True),
+        ("/tally all of it", True),
+        ("/stop it, please", False),
+        ("/etc/hosts is what?", False),
+        ("/deploy", False),
+        ("/quit now", False),
+        ("status", False),
+        ("/", False),
+    ],
+)
+def test_what_the_host_may_answer_begins_with_a_command_that_there_is(text: str, is_so: bool) -> None:
+    assert is_for_host(text, ["tally"]) is is_so
 
 
 def test_a_command_of_the_installs_own_is_taken_for_no_other_and_may_be_meant() -> None:

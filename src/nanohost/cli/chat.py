@@ -19,7 +19,7 @@ from nanohost.cli.screen import Screen
 from nanohost.cli.status_line import Doing
 from nanohost.cli.stop_signal import NOW, Leaving, Stopped, stoppable
 from nanohost.cli.terminal_client import Shown, TerminalClient
-from nanohost.cli.typed_words import QUIT, command_in, did_you_mean, leaves, meant_instead, wants_to_leave
+from nanohost.cli.typed_words import QUIT, command_in, did_you_mean, is_for_host, leaves, meant_instead, wants_to_leave
 from nanohost.commands.registry import find
 from nanohost.commands.setup import MAIN, TERMINAL_CHAT
 from nanohost.commands.show import harmless
@@ -76,7 +76,7 @@ def _log_file(path: Path) -> TextIO:
 
 async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lambda: None) -> int:
     reply: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    asked, is_command = "", text.lstrip().startswith("/")
+    asked, is_command = "", is_for_host(text, names_in(home.chat_commands))
 
     def on_shown(shown: Shown) -> None:
         if not asked or (shown.reply_to is not None and shown.reply_to < asked):

@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Collection
 
+from nanohost.chat_commands.gate import is_order
 from nanohost.chat_commands.lists import FOREIGN
 from nanohost.chat_commands.registry import chat_commands, host_commands
 
@@ -30,6 +31,12 @@ def command_in(text: str) -> str:
     """The command that a text begins with, in small letters; empty for none."""
     found = _COMMAND.match(text)
     return found[1].lower() if found else ""
+
+
+def is_for_host(text: str, own: Collection[str]) -> bool:
+    """Whether the host's own words may be the answer. After one of the install's `own` commands anything may follow, as
+    who is not the host does not know which kind it is."""
+    return is_order(text) or command_in(text) in {*host_commands(), *FOREIGN, *own}
 
 
 def leaves(text: str) -> bool:
