@@ -210,10 +210,13 @@ def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: 
     assert (typed.code, typed.out) == (0, "one or two\n"), typed.err
 
 
-def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its_own(shell: Shell) -> None:
+@pytest.mark.behaviour("OP-05")
+def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its_own_and_says_what_waits(
+    shell: Shell,
+) -> None:
+    shell.types("chat", "--once", "remind me in 600s to drink water")
     script = [{"match": "^gate", "actions": [{"until_file": "go"}, {"answer": "done now"}]}]
     folder = shell.home / "groups" / "main"
-    folder.mkdir(parents=True)
     (folder / "script.json").write_text(json.dumps(script))
     with shell.start("chat", NANOHOST_PROVIDER="scripted") as first:
         assert first.stderr is not None
@@ -225,6 +228,7 @@ def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its
             out, err = second.communicate(timeout=HANG_S)
     assert (second.returncode, out) == (0, "done now\n")
     assert "one runs here now" in err
+    assert "No host stays behind: 1 planned task waits for the next one" in err
 
 
 def until_claimed(shell: Shell) -> None:

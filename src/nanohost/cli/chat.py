@@ -95,13 +95,13 @@ async def _once(home: Home, text: str, timeout_s: float, leaving: Leaving = lamb
     gone = asyncio.Event()
     client = _client(home, on_shown, lambda is_back: gone.clear() if is_back else gone.set())
     async with connected(home, client, _tell_stderr, limit_s=timeout_s) as served:
-        asked = client.say(text)
+        asked, is_here = client.say(text), served.is_here
         try:
             async with asyncio.timeout(timeout_s):
                 while not await _first(reply, gone):
-                    await served.again()
+                    is_here = await served.again()
                 print(reply.result(), flush=True)
-                for line in await _left_behind(home, is_here=served.is_here):
+                for line in await _left_behind(home, is_here=is_here):
                     _tell_stderr(line)
                 return 0
         except TimeoutError:

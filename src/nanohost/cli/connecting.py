@@ -32,11 +32,12 @@ WAITS = "Another nanohost is starting or stopping here: this waits for it."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """By whom. `is_here`: a host in this process. `again`: to be called when it has gone; a daemon that is being
-    restarted is left the home, and a chat that was the host and left is followed by this one."""
+    """By whom. `is_here`: a host in this process. `again`: for --once, to be called when it has gone; a daemon that is
+    being restarted is left the home, and a chat that was the host and left is followed by this process. Returns whether
+    the host is here now."""
 
     is_here: bool
-    again: Callable[[], Awaitable[None]]
+    again: Callable[[], Awaitable[bool]]
 
 
 @asynccontextmanager
@@ -46,16 +47,18 @@ async def connected(
     """Have the client connected while entered, to a host that is not ended before. `limit_s`: for a host that is just
     starting or stopping. Raises NanohostError."""
     async with AsyncExitStack() as stack:
+        is_here = await _served(home, tell, stack, limit_s)
 
-        async def again() -> None:
+        async def again() -> bool:
+            nonlocal is_here
             began = asyncio.get_running_loop().time()
             while asyncio.get_running_loop().time() - began < RESTART_S:
                 if client.is_connected or is_announced(home):
-                    return
+                    return is_here
                 await asyncio.sleep(LOOK_AGAIN_S)
-            await _served(home, tell, stack, limit_s)
+            is_here = await _served(home, tell, stack, limit_s)
+            return is_here
 
-        is_here = await _served(home, tell, stack, limit_s)
         async with client.connected():
             yield Served(is_here=is_here, again=again)
 
