@@ -89,6 +89,13 @@ def test_each_word_that_is_none_is_asked_about_anew_and_fails_a_pipe_until_it_is
     assert (typed.code, typed.err.count("The same again"), typed.out.count("You said:")) == (code, asked, said)
 
 
+@pytest.mark.parametrize(("line", "is_told"), [("/help", True), (" /HELP ", True), ("/help me with a letter", False)])
+def test_what_is_for_this_terminal_stands_below_the_answer_to_help_alone(
+    shell: Shell, line: str, is_told: bool
+) -> None:
+    assert ("this is for this terminal" in shell.types("chat", stdin=f"{line}\n").err) is is_told
+
+
 def test_quit_leaves(shell: Shell) -> None:
     assert shell.types("chat", stdin="/quit\nnever said\n").out.strip() == ""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nanohost.channels.connections import CONNECTED
+from nanohost.chat_commands.gate import is_order
 from nanohost.chat_commands.registry import names_in
 from nanohost.cli.connecting import connected
 from nanohost.cli.ending import Ending
@@ -215,7 +216,7 @@ async def _until_end(client: TerminalClient, screen: Screen, stdin: TextIO, own:
 
 def _say(client: TerminalClient, screen: Screen, line: str) -> None:
     id = client.say(line)
-    screen.asked(id, for_help=command_in(line) == "help")
+    screen.asked(id, for_help=command_in(line) == "help" and is_order(line))
     asyncio.get_running_loop().call_later(TAKEN_LIMIT_S, _doubt, client, screen, id)
 
 
