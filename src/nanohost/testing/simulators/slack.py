@@ -156,7 +156,11 @@ class SlackSimulator(Simulator):
             await self.go_down()
 
     def settings(self) -> Mapping[str, str]:
-        return {"bot_token": BOT_TOKEN, "app_token": APP_TOKEN, "base_url": f"http://127.0.0.1:{self._port.number}/api/"}
+        return {
+            "bot_token": BOT_TOKEN,
+            "app_token": APP_TOKEN,
+            "base_url": f"http://127.0.0.1:{self._port.number}/api/",
+        }
 
     async def go_down(self) -> None:
         if self._server is not None:
