@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from nanohost.channel_api import Condition
 from nanohost.channels.connections import Connections
 from nanohost.channels.header import Setting
 from nanohost.channels.loader import discover
-from nanohost.commands.channel_setup import completed, given
+from nanohost.commands.channel_setup import completed, given, updated
 from nanohost.errors import ChannelLoadError, SettingsError, UsageError
 from nanohost.settings import channel_instances, load_settings
-from nanohost.settings_file import add, as_toml
+from nanohost.settings_file import Table, add, as_toml
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.simulated import find as find_simulator
 from nanohost.testing.simulated import serve
@@ -296,6 +297,60 @@ def test_what_is_of_no_use_beside_another_setting_is_not_asked_for() -> None:
 
     assert completed(settings, {}, answers) == {"token": "said"}
     assert completed(settings, given("backend=linked"), answers) == {"backend": "linked", "consent": "said"}
+
+
+TWO_BACKENDS = [
+    Setting(name="backend", help="", default="cloud"),
+    Setting(name="token", help="", secret=True, only_if="backend=cloud"),
+    Setting(name="path", help="", default="/hook", only_if="backend=cloud"),
+    Setting(name="consent", help="", only_if="backend=linked"),
+]
+CLOUD, LINKED = {"token": "coo", "path": "/mine", "own": 1}, {"backend": "linked", "consent": "yes", "own": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "answers", "offered", "after"),
+    [
+        (CLOUD, {"backend": "linked", "consent": "yes"}, {"backend": "cloud", "consent": None}, LINKED),
+        (
+            LINKED,
+            {"backend": "cloud", "token": "new"},
+            {"backend": "linked", "token": None, "path": "/hook"},  # there is no token yet that could stay as it is
+            {"backend": "cloud", "token": "new", "own": 1},
+        ),
+    ],
+)
+def test_whoever_chooses_another_backend_is_asked_for_what_that_one_needs(
+    before: Table, answers: Mapping[str, str], offered: Table, after: Table
+) -> None:
+    asked: dict[str, object] = {}
+
+    def ask(setting: Setting) -> str:
+        asked[setting.name] = setting.default
+        return answers.get(setting.name, "")
+
+    assert updated(TWO_BACKENDS, before, {}, ask) == after
+    assert asked == offered
+
+
+def nobody(_: Setting) -> str:
+    """Who answers where nobody is asked."""
+    return ""
+
+
+def test_what_is_of_no_use_any_more_goes_with_the_backend_it_was_for() -> None:
+    assert updated(TWO_BACKENDS, CLOUD, given("backend=linked consent=yes"), nobody) == LINKED
+    back = updated(TWO_BACKENDS, LINKED, given("backend=cloud token=coo"), nobody)
+    assert back == {"backend": "cloud", "token": "coo", "own": 1}
+    assert updated(TWO_BACKENDS, {**CLOUD, "backend": "cloud"}, given("backend="), nobody) == CLOUD
+    with pytest.raises(UsageError, match="consent cannot be left out"):
+        updated(TWO_BACKENDS, CLOUD, given("backend=linked"), nobody)
+
+
+def test_what_an_operator_gives_or_wrote_beside_another_backend_is_for_the_channel_to_judge() -> None:
+    both = {**LINKED, "token": "coo"}
+    assert updated(TWO_BACKENDS, LINKED, given("token=coo"), nobody) == both
+    assert updated(TWO_BACKENDS, both, given("own=2"), nobody) == {**both, "own": "2"}
 
 
 @pytest.mark.parametrize("value", ['a"b', "back\\slash", "ü 😀 \x7f\x01", "new\nline", True, 7])

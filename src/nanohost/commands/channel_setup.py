@@ -97,15 +97,16 @@ def updated(
     settings: Sequence[Setting], before: Table, values: Mapping[str, str], ask: Callable[[Setting], str]
 ) -> Table:
     """The table with what was given in place of what it holds, or, if nothing was, what `ask` is told: nothing leaves
-    a setting as it is. Given as nothing, a key goes."""
+    a setting as it is. Given as nothing, a key goes; so does one that the change leaves without use."""
     known = {setting.name: setting for setting in settings}
-    answers = dict(values) or {
-        setting.name: answer
-        for setting in settings
-        if is_of_use(setting, before, known) and (answer := ask(_with_default(setting, before)).strip())
-    }
-    changes = {name: _typed(value, known.get(name)) for name, value in answers.items()}
+    changes = {name: _typed(value, known.get(name)) for name, value in values.items()}
     table = {name: value for name, value in {**before, **changes}.items() if value != ""}
+    for setting in settings:
+        if not is_of_use(setting, table, known):
+            if setting.name not in values and is_of_use(setting, before, known):
+                table.pop(setting.name, None)
+        elif not values and (answer := ask(_with_default(setting, table)).strip()):
+            table[setting.name] = _typed(answer, setting)
     for setting in settings:
         if setting.default is None and setting.name not in table and is_of_use(setting, table, known):
             raise UsageError(
@@ -114,9 +115,9 @@ def updated(
     return table
 
 
-def _with_default(setting: Setting, before: Table) -> Setting:
+def _with_default(setting: Setting, table: Table) -> Setting:
     """As it is asked for when it may stay as it is: what it is now is shown, unless it is secret."""
-    kept = "as it is" if setting.secret else before.get(setting.name, setting.default)
+    kept = "as it is" if setting.secret and setting.name in table else table.get(setting.name, setting.default)
     return replace(setting, default=str(kept) if kept is not None else None)
 
 

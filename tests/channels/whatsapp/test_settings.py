@@ -12,7 +12,7 @@ from channels.whatsapp import WhatsAppChannel, create, read_settings
 from nanohost.channel_api import ChannelContext, ChannelError
 from nanohost.channels.header import Setting, read_header
 from nanohost.channels.loader import discover, load
-from nanohost.commands.channel_setup import completed
+from nanohost.commands.channel_setup import completed, updated
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 
 STAND_IN = """
@@ -85,6 +85,25 @@ def test_an_operator_is_asked_for_the_settings_of_the_backend_they_chose(
     assert [one.name for one in asked] == asked_for.split()
     create(_context(tmp_path, **table))
     assert linked.CONSENT in " ".join(one.help for one in asked) or not backend
+
+
+def test_an_operator_changes_from_one_backend_to_the_other_and_back(tmp_path: Path) -> None:
+    settings = read_header(Path(whatsapp.__file__)).settings
+    cloud = {"phone_number_id": "1", "access_token": "a", "app_secret": "b", "verify_token": "c", "path": "/mine"}
+    answers = {"backend": "linked", "consent": linked.CONSENT, "phone": "+49 170 1"}
+    asked: list[str] = []
+
+    def ask(setting: Setting) -> str:
+        asked.append(setting.name)
+        return answers.get(setting.name, "")
+
+    number = updated(settings, cloud, {}, ask)
+    assert asked == ["backend", "consent", "phone"]
+    assert number == answers
+    create(_context(tmp_path, **number))
+    back = updated(settings, number, {"backend": "cloud", **cloud}, ask)
+    assert back == {"backend": "cloud", **cloud}
+    assert isinstance(create(_context(tmp_path, **back)), WhatsAppChannel)
 
 
 @pytest.mark.parametrize("settings", [{}, {"backend": "linked"}, {"backend": "linked", "consent": 5}, {"backend": "x"}])
