@@ -30,6 +30,11 @@ def trimmed(text: str) -> str:
     return text
 
 
+def secret_file(home: Path, name: str) -> Path:
+    """What file:NAME points at."""
+    return home / Path(name).expanduser()
+
+
 def flaw(secret: str, *, may_be_long: bool = False) -> str:
     """Why this can be no secret, in words that do not show it; empty: it can. `may_be_long`: it may have lines, as a
     key in a file of its own has."""
@@ -76,7 +81,7 @@ class Secrets:
         return _checked(found, key, f"{key} points at the variable {name}, which", hint=f"export {name}=…")
 
     def _file(self, name: str, key: str) -> str:
-        path = self.home / Path(name).expanduser()
+        path = secret_file(self.home, name)
         try:
             found = _decoded(path.read_bytes())
         except (OSError, UnicodeError) as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nanohost.errors import UsageError
+from nanohost.secrets import secret_file
 from nanohost.settings import FILE
 
 Table = Mapping[str, object]
@@ -100,8 +101,28 @@ def secret_reference(name: str) -> str:
 
 
 def forget_secret(home: Path, name: str) -> None:
-    """Delete its file, if there is one."""
-    (home / SECRETS / name).unlink(missing_ok=True)
+    """Delete its file, if there is one, and nothing in nanohost.toml points at it any more. Raises UsageError."""
+    path = home / SECRETS / name
+    try:
+        if not _is_pointed_at(home, path):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be deleted: {error.strerror}", hint=f"rm {path}") from error
+
+
+def _is_pointed_at(home: Path, path: Path) -> bool:
+    """However the file writes its path, and in whichever table."""
+    pointers = [text for text in _texts(tomllib.loads(_read(home / FILE))) if text.startswith("file:")]
+    return path.resolve() in [secret_file(home, text.removeprefix("file:")).resolve() for text in pointers]
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All that stand in a table and the tables and lists within it."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        yield from _texts(one)
+    if isinstance(value, str):
+        yield value
 
 
 def as_toml(at: At, table: Table) -> str:

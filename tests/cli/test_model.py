@@ -69,6 +69,16 @@ def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, a
 
 
 @pytest.mark.behaviour("GW-08")
+def test_a_key_that_is_kept_elsewhere_from_now_on_does_not_stay_on_the_disk(shell: Shell) -> None:
+    file = shell.home / "secrets" / "model-key"
+    shell.types("model", "set", "--anyway", stdin=f"{KEY}\n")
+    same = shell.types("model", "set", "--anyway", "--key", f"file:{file}")
+    assert (same.code, file.exists()) == (0, True), same.err
+    elsewhere = shell.types("model", "set", "--anyway", "--key", "env:MY_KEY", MY_KEY=KEY)
+    assert (elsewhere.code, file.exists()) == (0, False), elsewhere.err
+
+
+@pytest.mark.behaviour("GW-08")
 def test_an_address_of_a_variable_that_is_not_saved_with_the_key_is_said(shell: Shell, address: str) -> None:
     kept = shell.types("model", "set", stdin=f"{KEY}\n", ANTHROPIC_BASE_URL=address)
     assert "127.0.0.1 takes the key; that address stands in ANTHROPIC_BASE_URL alone" in kept.out, kept.err

@@ -169,6 +169,31 @@ async def test_a_new_secret_takes_the_place_of_the_one_in_the_file(kept: Operato
     assert (kept.context.home.root / "secrets" / "pigeon.work.token").read_text() == "coo\n"
 
 
+@pytest.mark.behaviour("OP-05")
+@pytest.mark.parametrize("instead", ["", "env:LOFT_PIN", "file:mine"])
+async def test_a_secret_that_is_taken_out_or_kept_elsewhere_does_not_stay_on_the_disk(
+    kept: Operator, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOFT_PIN", "1")
+    (kept.context.home.root / "mine").write_text("1\n")
+    secrets = kept.context.home.root / "secrets"
+    await kept.asks("channels update", name="pigeon:work", settings="token=coo loft_token=x pin_token=1")
+    await kept.asks("channels update", name="pigeon:work", settings=f"loft_token= pin_token={instead}")
+    assert [file.name for file in secrets.iterdir()] == ["pigeon.work.token"]
+    assert (kept.context.home.root / "mine").exists(), "no command made it"
+
+
+@pytest.mark.behaviour("OP-05")
+async def test_a_secret_that_another_table_points_at_stays(kept: Operator) -> None:
+    root = kept.context.home.root
+    await kept.asks("channels update", name="pigeon:work", settings="token=coo spare_token=x")
+    await kept.asks("channels update", name="pigeon", settings=f"token=file:{root}/secrets/pigeon.work.token")
+    moved = "token=env:LOFT_TOKEN spare_token= other=file:secrets/./pigeon.work.spare_token"
+    await kept.asks("channels update", name="pigeon:work", settings=moved)
+    files = sorted(file.name for file in (root / "secrets").iterdir())
+    assert files == ["pigeon.work.spare_token", "pigeon.work.token"]
+
+
 async def test_a_channel_that_is_disabled_is_set_up_and_not_started(
     kept: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import UsageError
-from nanohost.settings_file import add, keep_secret, put
+from nanohost.settings_file import add, forget_secret, keep_secret, put
 
 NEW = {"api_key": "file:secrets/model-key", "base_url": 'https://a.example/"x"'}
 
@@ -69,3 +69,10 @@ def test_a_file_that_is_no_text_gets_no_table_and_is_said(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="has no place for a table"):
         add(tmp_path, ("channels", "slack"), {"token": "env:T"})
     assert file.read_bytes() == b"[host]\n# \xff\n"
+
+
+def test_a_secret_that_cannot_be_deleted_is_named_with_what_deletes_it(tmp_path: Path) -> None:
+    (tmp_path / "secrets" / "model-key").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"secrets/model-key cannot be deleted: ") as error:
+        forget_secret(tmp_path, "model-key")
+    assert error.value.hint == f"rm {tmp_path}/secrets/model-key"

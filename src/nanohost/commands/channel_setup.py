@@ -52,7 +52,8 @@ def keep_secrets(home: Path, at: At, table: Table, settings: Sequence[Setting]) 
 
 
 def forget_secrets(home: Path, at: At, table: Table) -> None:
-    """Delete the files that `keep_secrets` made for this table; another's stay."""
+    """Delete the files that `keep_secrets` made for this table, and nothing points at any more; another's stay. Raises
+    UsageError."""
     for key, value in table.items():
         if value == secret_reference(_secret_name(at, key)):
             forget_secret(home, _secret_name(at, key))

@@ -201,7 +201,9 @@ def _change(context: OfflineContext, settings: Sequence[Setting], before: Channe
     root, at = context.home.root, channel_setup.place(before.name, before.instance)
     was, whole = (_with_state(one, enabled=before.enabled) for one in (before.settings, table))
     settings_file.change(root, at, was)  # whether it can be, before a secret is replaced
-    return settings_file.change(root, at, channel_setup.keep_secrets(root, at, whole, settings))
+    path = settings_file.change(root, at, channel_setup.keep_secrets(root, at, whole, settings))
+    channel_setup.forget_secrets(root, at, before.settings)
+    return path
 
 
 async def _disable(context: OfflineContext, arguments: Check) -> Json:

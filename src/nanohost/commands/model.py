@@ -71,6 +71,8 @@ async def _set(context: OfflineContext, arguments: Set) -> Json:
     elif arguments.key:
         values["api_key"] = arguments.key
     saved = await asyncio.to_thread(settings_file.put, home, ("agent",), values)
+    if arguments.key:  # one that was typed before is kept elsewhere now
+        await asyncio.to_thread(settings_file.forget_secret, home, KEY_FILE)
     return {"said": said, "saved": str(saved), "next": _next(values)}
 
 
