@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,10 @@ import pytest
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.commands.delivery_number import short
 from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, outcome
-from nanohost.commands.messages import went, what_mends
+from nanohost.commands.messages import next_step, went, what_mends
 from nanohost.errors import UsageError
 from nanohost.model import HOST, ApprovalId, EventId, SessionId, WiringId
-from nanohost.store import agent_groups, events, host_messages, sessions, turn_failures
+from nanohost.store import agent_groups, deliveries, events, host_messages, messages, sessions, turn_failures
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost.store.message_turns import TurnOutcome
@@ -145,6 +147,52 @@ def test_what_became_of_a_message_is_decided_from_what_is_on_record(
 
 def test_every_status_is_decided_above_and_has_a_meaning() -> None:
     assert {status for _, _, status, _ in CASES} == set(MessageStatus) == set(MEANINGS)
+
+
+def typed_about(message: Message, routes: Sequence[tuple[Reached, Sequence[Sent]]]) -> str:
+    found = outcome(message, routes)
+    return next_step(message, found, next((sent for route, sent in routes if route is found.of), ()))
+
+
+@pytest.mark.parametrize(
+    ("lost", "step"),
+    [
+        (sent(DeliveryStatus.DEAD), "nanohost deliveries resend s1 1"),
+        (sent(DeliveryStatus.UNKNOWN), "nanohost deliveries resend s1 1"),
+        (replace(sent(DeliveryStatus.DROPPED), is_dropped_by_word=True), "nanohost deliveries resend s1 1"),
+        (sent(DeliveryStatus.DROPPED), "nanohost deliveries show s1 1"),
+    ],
+)
+def test_an_answer_that_did_not_arrive_is_sent_again_where_it_may_be(lost: Sent, step: str) -> None:
+    assert typed_about(MESSAGE, [(DONE, [lost])]) == step
+
+
+async def test_an_answer_that_an_operator_dropped_is_known_as_such(operator: Operator) -> None:
+    place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
+    await came(operator, "m1")
+    async with operator.context.store.transaction() as tx:
+        said = await host_messages.say(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
+    reports = operator.context.store.reports
+    ids = {(HOST, "h1"): "m1"}
+    [before] = await messages.known_as(reports, ids, most=9)
+    async with operator.context.store.transaction() as tx:
+        await deliveries.drop(tx, said, "not now", START)
+    [after] = await messages.known_as(reports, ids, most=9)
+    [shown] = await messages.said_by_host(reports, MESSAGE)
+    assert (before.is_dropped_by_word, after.is_dropped_by_word, shown.is_dropped_by_word) == (False, True, True)
+
+
+def test_the_page_about_messages_without_an_answer_says_to_type_what_the_command_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "why-no-answer.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*?\|(.*?)\|$", page, re.MULTILINE)
+    on_page = {status: set(re.findall(r"`(nanohost \w+(?: (?!SESSION)[a-z]+)?)", typed)) for status, typed in rows}
+    said: dict[str, set[str]] = {status: set() for status in MessageStatus}
+    for message, routes, status, _ in [*CASES, (MESSAGE, [(DONE, [sent(DeliveryStatus.DEAD)])], "undelivered", "")]:
+        if step := re.match(r"nanohost \w+(?: (?!s1)[a-z]+)?", typed_about(message, routes)):
+            said[status].add(step[0])
+    said["failed"].add("nanohost model set")  # see what_mends
+    said["dropped"].add("nanohost wirings create")  # where that chat has none
+    assert on_page == said
 
 
 # --- found by chat and time ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -340,6 +341,16 @@ async def test_of_a_model_is_said_what_is_wrong_where_the_gateway_is_for_the_pro
         await tx.run("UPDATE agent_groups SET provider = ?", (provider,))
     of_group = Operator(replace(operator.context, settings=Settings()))
     assert bool((await of_group.asks("status"))["models_failing"]) is is_said
+
+
+async def test_whoever_is_turned_away_is_let_in_by_the_same_command_everywhere(operator: Operator) -> None:
+    await operator.asks("groups create", folder="work")
+    wired = await operator.asks("wirings create", channel="terminal", chat="7", group="work")
+    advice = {section.key: section.advice for section in status.SECTIONS}["senders_denied"]
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "when-status-shows.md").read_text()
+    assert "nanohost members create {user}" in advice
+    assert "| Turned away | a stranger wrote | `nanohost members create USER` |" in page
+    assert "(nanohost members create terminal:HANDLE)" in wired["next"]
 
 
 async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:

@@ -1,7 +1,7 @@
 """A conversation in a terminal: a line that is edited as everywhere, above it what is being done, above that what was
 said. Typing goes on while an agent works. Colours unless NO_COLOR is set.
 
-Only this module knows prompt_toolkit; it is imported where a terminal is there (see screen_for).
+Only this module knows prompt_toolkit; it is imported where a terminal is there (see cli.chat).
 """
 
 from __future__ import annotations

@@ -172,7 +172,9 @@ async def _get(context: CommandContext, db: Reports, arguments: One) -> MessageD
         session=None if route is None else route.session_id,
         turn=None if route is None or route.turn is None else route.turn.id,
         steps=[{"at": plain(at), "what": what} for at, what in _in_order(_steps(message, record, said))],
-        next=await what_mends(db, found) or _next(message, found, record) or await _wiring_of(db, message, found),
+        next=await what_mends(db, found)
+        or next_step(message, found, record.sent_for(route) if route else ())
+        or await _wiring_of(db, message, found),
     )
 
 
@@ -292,16 +294,15 @@ def _in_order(steps: Iterator[Step]) -> list[Step]:
 # --- what to do about it ---
 
 
-def _next(message: Message, found: Outcome, record: _Record) -> str:
+def next_step(message: Message, found: Outcome, sent: Sequence[Sent]) -> str:
+    """What to type about it, as far as that is known without a look at more; empty: nothing. `sent`: for it."""
     chat, route = message.chat, found.of
     session = "" if route is None else route.session_id or ""
     match found.status:
         case MessageStatus.SET_ASIDE:
             return f"nanohost events retry {message.id}"
-        case MessageStatus.UNDELIVERED if route is not None:
-            bad = (DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
-            lost = next((one for one in record.sent_for(route) if one.status in bad), None)
-            return "" if lost is None else f"nanohost deliveries resend {lost.session_id} {short(lost.seq)}"
+        case MessageStatus.UNDELIVERED:
+            return _about_lost(sent)
         case MessageStatus.FAILED:
             return f"nanohost logs {session}"
         case MessageStatus.WAITING | MessageStatus.RECEIVED | MessageStatus.SENDING:
@@ -317,6 +318,15 @@ def _next(message: Message, found: Outcome, record: _Record) -> str:
         case MessageStatus.IGNORED | MessageStatus.CONTEXT if route is not None:
             return f"nanohost wirings update {route.wiring_id} --engage always"
     return ""
+
+
+def _about_lost(sent: Sequence[Sent]) -> str:
+    """What is to be typed about an answer that did not arrive: what may never be sent is only looked at."""
+    bad, dropped = (DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN), DeliveryStatus.DROPPED
+    if (lost := next((one for one in sent if one.status in bad or one.is_dropped_by_word), None)) is not None:
+        return f"nanohost deliveries resend {lost.session_id} {short(lost.seq)}"
+    lost = next((one for one in sent if one.status is dropped), None)
+    return "" if lost is None else f"nanohost deliveries show {lost.session_id} {short(lost.seq)}"
 
 
 async def what_mends(db: Reports, found: Outcome) -> str:

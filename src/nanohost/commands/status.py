@@ -132,7 +132,7 @@ SECTIONS = (
     ),
     Section("files_unused", "Files that nothing uses yet", "{do}", is_wrong=False),
     Section("events_dropped", "Not routed", "nanohost wirings create wires a chat to an agent", is_wrong=False),
-    Section("senders_denied", "Turned away", "nanohost roles grant {user} member lets somebody in", is_wrong=False),
+    Section("senders_denied", "Turned away", "nanohost members create {user} lets somebody in", is_wrong=False),
 )
 
 

@@ -229,7 +229,7 @@ def _next(chat: MessagingGroup, wiring: Wiring, folder: str) -> str:
     when = {"always": "each message", "mention": "a mention"}.get(_engage(wiring), "what fits")
     if chat.unknown_sender is UnknownSender.PUBLIC and wiring.sender_scope is SenderScope.ALL:
         return f"{folder} answers {when} there, whoever writes"
-    grant = f"nanohost roles grant {chat.channel_type}:HANDLE member"
+    grant = f"nanohost members create {chat.channel_type}:HANDLE"
     asks = chat.unknown_sender is UnknownSender.REQUEST_APPROVAL and wiring.sender_scope is SenderScope.ALL
     others = "; about others a person is asked, unless --unknown public" if asks else " and nobody else"
     return f"{folder} answers {when} there from people with a role ({grant}){others}"

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from nanohost.model import HOST, ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Reports, Value
-from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.deliveries import Decision, DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost.store.message_turns import TurnOutcome
 from nanohost.store.routes import RouteOutcome
@@ -55,20 +55,20 @@ LEFT JOIN model_calls m INDEXED BY model_calls_turn ON m.session_id = t.session_
 GROUP BY t.session_id, t.turn_id
 """
 OF_TURNS = """
-SELECT d.session_id, d.turn_id, d.out_id, d.seq, d.kind, d.status, d.reason, d.created_at, d.changed_at
+SELECT d.session_id, d.turn_id, d.out_id, d.seq, d.kind, d.status, d.reason, d.decision, d.created_at, d.changed_at
 FROM json_each(:json) t CROSS JOIN deliveries d INDEXED BY deliveries_turn
     ON d.turn_id IS NOT NULL AND d.session_id = json_extract(t.value, '$[0]')
     AND d.turn_id = json_extract(t.value, '$[1]')
 ORDER BY d.session_id, d.seq LIMIT :limit
 """
 BY_OUT_IDS = """
-SELECT d.session_id, d.turn_id, d.out_id, d.seq, d.kind, d.status, d.reason, d.created_at, d.changed_at
+SELECT d.session_id, d.turn_id, d.out_id, d.seq, d.kind, d.status, d.reason, d.decision, d.created_at, d.changed_at
 FROM json_each(:json) t CROSS JOIN deliveries d INDEXED BY deliveries_by_out_id
     ON d.session_id = json_extract(t.value, '$[0]') AND d.out_id = json_extract(t.value, '$[1]')
 ORDER BY d.session_id, d.seq LIMIT :limit
 """
 SAID_BY_HOST = """
-SELECT session_id, turn_id, out_id, seq, kind, status, reason, created_at, changed_at FROM deliveries
+SELECT session_id, turn_id, out_id, seq, kind, status, reason, decision, created_at, changed_at FROM deliveries
 WHERE session_id = :host AND channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id
     AND reply_to = :message
 ORDER BY seq LIMIT :limit
@@ -120,7 +120,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """Something on its way to people, or that was. `at`: when it last changed."""
+    """Something on its way to people, or that was. `at`: when it last changed; `is_dropped_by_word`: by an operator's,
+    who may take it back."""
 
     session_id: SessionId
     turn_id: str | None
@@ -131,6 +132,7 @@ class Sent:
     reason: str | None
     created_at: datetime
     at: datetime
+    is_dropped_by_word: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +287,7 @@ def _sent(row: sqlite3.Row) -> Sent:
         reason=row["reason"],
         created_at=from_text(row["created_at"]),
         at=from_text(row["changed_at"]),
+        is_dropped_by_word=row["status"] == DeliveryStatus.DROPPED and row["decision"] == Decision.DROP,
     )
 
 
