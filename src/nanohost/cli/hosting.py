@@ -11,6 +11,7 @@ from contextlib import ExitStack, asynccontextmanager
 import structlog
 
 from nanohost.app import Host, running_host
+from nanohost.cli.colours import PLAIN, RED
 from nanohost.commands.context import CommandContext
 from nanohost.control.server import serving
 from nanohost.exposed_files import exposed
@@ -26,7 +27,6 @@ COMMAND_LIMIT_S = 5.0
 """How long a command on a stopped host may hold the home before a start gives up."""
 MODEL_LIMIT_S = 3.0
 """How long a start waits to hear whether the model can be asked. Messages are served meanwhile."""
-RED, PLAIN = "\033[31m", "\033[0m"
 
 _log = structlog.get_logger()
 

@@ -27,6 +27,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from nanohost.cli.colours import BOLD, FAINT, GREEN, PLAIN, RED
 from nanohost.cli.screen import Screen, speaker, write
 from nanohost.cli.status_line import SPINS_EVERY_S, status_line
 from nanohost.cli.terminal_client import Shown
@@ -39,7 +40,6 @@ LONGEST_MARKDOWN = 50_000
 """Characters. What is longer is shown as it was written: reading it as Markdown would take a good part of a second."""
 LONGEST_HISTORY = 256 * 1024
 """Bytes of what was typed that are kept from one conversation to the next."""
-BOLD, GREEN, RED, FAINT, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
 class LiveScreen(Screen):

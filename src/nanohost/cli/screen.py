@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
-from nanohost.cli.status_line import Doing, Situation, is_busy
+from nanohost.cli.status_line import FADES_S, Doing, Situation, is_busy
 from nanohost.cli.terminal_client import Shown
 from nanohost.cli.typed_words import PLAIN_HELP
 from nanohost.commands.show import harmless
@@ -23,8 +23,6 @@ from nanohost.phrases import clock_time
 from nanohost.stdin_lines import typed_lines
 
 CLEAR_LINE = "\r\033[K"
-QUIET_S = 3.0
-"""Without a sign that the agent is at work, of which there is one a second or two (see the terminal's channel)."""
 
 
 class Screen:
@@ -125,7 +123,7 @@ class Screen:
         """A line was typed: the cursor stands below the prompt."""
         self._is_prompted = False
 
-    async def until_answered(self, limit_s: float, *, quiet_s: float = QUIET_S) -> None:
+    async def until_answered(self, limit_s: float, *, quiet_s: float = FADES_S) -> None:
         """Return when all is answered, or after so many seconds without any sign. What an agent says need not be all:
         while it is seen to be at work, or a message was passed over, it is waited for until all is quiet."""
         while self._owed or self._seen_at_work:

@@ -18,7 +18,9 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.events import ChatKey
 
-AT_THE_NEXT_START = "it counts from the host's next start: end nanohost run, and start it again"
+START_AGAIN = "end nanohost run, and start it again"
+"""A host that runs has what it was started with, and another one is refused while it does."""
+AT_THE_NEXT_START = f"it counts from the host's next start: {START_AGAIN}"
 
 
 class LiveHost(Protocol):

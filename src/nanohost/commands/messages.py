@@ -17,7 +17,7 @@ from nanohost.commands.delivery_number import short
 from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, of_agent, outcome
 from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row
 from nanohost.commands.setup import MAIN
-from nanohost.commands.show import Json, plain, show, table
+from nanohost.commands.show import UNKNOWN, Json, plain, show, table
 from nanohost.commands.since import SINCE, since
 from nanohost.commands.status import why_it_waits
 from nanohost.gateway.health import SET_KEY
@@ -35,8 +35,6 @@ from nanohost_protocol.rows import ErrorClass
 MOST = 50
 MOST_EVER = 1_000
 MOST_ROUTES = 10 * MOST_EVER
-UNKNOWN = "unknown"
-"""What a turn cost whose model has no price on record."""
 WIDEST = 1000
 """Characters of what happened, at the end of its line."""
 

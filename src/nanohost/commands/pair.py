@@ -12,6 +12,7 @@ from pydantic import Field
 from nanohost.access import codes as access
 from nanohost.access.codes import LIVES, SILENCE
 from nanohost.arguments import Arguments
+from nanohost.channels.connections import CONNECTED
 from nanohost.channels.loader import Catalogue, discover
 from nanohost.chat_commands.pair import known_channel
 from nanohost.commands.channel_setup import named
@@ -26,7 +27,7 @@ from nanohost.settings import channel_instances
 from nanohost.store import agent_groups, codes
 from nanohost.store.codes import Purpose
 
-CONNECTED, NO_HOST = "connected", "no host runs"
+NO_HOST = "no host runs"
 MOST_NAMED = 5
 """Of those who typed wrong codes."""
 

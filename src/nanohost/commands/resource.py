@@ -28,6 +28,8 @@ from nanohost.store.audit import AuditOutcome
 
 Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """What fits into a column."""
+NO_LIMIT = -1
+"""As a LIMIT of SQL."""
 
 
 class Row(BaseModel):

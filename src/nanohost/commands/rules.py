@@ -13,7 +13,7 @@ from nanohost.actions.registry import registered, with_files
 from nanohost.approvals.kinds import chat, sender
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Change, ListArguments, Listing, Look, Number, Resource, Row
+from nanohost.commands.resource import NO_LIMIT, Change, ListArguments, Listing, Look, Number, Resource, Row
 from nanohost.commands.roles import checked_user
 from nanohost.commands.setup import known_group
 from nanohost.errors import UsageError
@@ -24,8 +24,6 @@ from nanohost.store.rules import Rule, RuleEffect
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.moments import in_the_past, moment
 
-ALL = -1
-"""The LIMIT that is none."""
 CHAT = re.compile(r"[^:]+:[^:]+:.+")
 """TYPE:INSTANCE:CHAT; a platform's own id may have colons."""
 KIND = (
@@ -73,7 +71,7 @@ class Create(Arguments):
 
 
 async def _list(context: CommandContext, db: Reports, arguments: List) -> list[RuleRow]:
-    found = await rules.every(db, limit=arguments.limit or ALL, ended=arguments.ended)
+    found = await rules.every(db, limit=arguments.limit or NO_LIMIT, ended=arguments.ended)
     return [await _described(db, rule) for rule in found]
 
 

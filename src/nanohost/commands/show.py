@@ -17,6 +17,8 @@ from nanohost.harmless import harmless as harmless
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 NOTHING = "nothing there"
+UNKNOWN = "unknown"
+"""What something cost whose model has no price on record."""
 WIDEST = 80
 """Characters of one cell of a table; the whole value is in --json."""
 WRITTEN = ("text", "prompt", "content", "shown")

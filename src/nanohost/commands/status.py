@@ -15,9 +15,10 @@ from zoneinfo import ZoneInfo
 
 from nanohost.arguments import Arguments
 from nanohost.channel_api import Condition
+from nanohost.channels.connections import CONNECTED
 from nanohost.commands.chat_names import ChatNames, chat_names, sessions_named
 from nanohost.commands.command import Command
-from nanohost.commands.context import CommandContext
+from nanohost.commands.context import START_AGAIN, CommandContext
 from nanohost.commands.delivery_number import shortened
 from nanohost.commands.one_heading import once
 from nanohost.commands.setup import TERMINAL
@@ -57,11 +58,7 @@ class Section:
 
 
 STARTS = "its container is about to start"
-START_AGAIN = "end nanohost run, and start it again"
-"""A host that runs has what it was started with, and another one is refused while it does."""
 OWN_ADVICE = "{do}"
-CONNECTED = "connected"
-"""The state of a channel that is in order: others have a section of their own."""
 IN_TURN = "in turn"
 """Of messages that wait to be sent: nothing is in their way but those before them."""
 WIDEST_REASON = 1000

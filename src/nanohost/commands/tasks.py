@@ -13,7 +13,7 @@ from nanohost.commands.chat_names import CHAT, chat_names, chat_sessions, sessio
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import known_group, known_session
-from nanohost.commands.show import Json, plain, show, table
+from nanohost.commands.show import UNKNOWN, Json, plain, show, table
 from nanohost.delivery.addresses import address_book
 from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
@@ -27,9 +27,6 @@ from nanohost.tasks.schedule import checked_zone
 from nanohost_protocol.ids import draw
 from nanohost_protocol.moments import coming, is_counted
 from nanohost_protocol.rows import Usage
-
-UNKNOWN = "unknown"
-"""What a run cost whose model has no price on record."""
 
 BY_OPERATOR = "operator"
 ID_LENGTH = 13

@@ -9,15 +9,12 @@ from pydantic import Field
 from nanohost.access.last_owner import refuse_last_owner
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
-from nanohost.commands.resource import Change, ListArguments, Listing, Look, Resource, Row
+from nanohost.commands.resource import NO_LIMIT, Change, ListArguments, Listing, Look, Resource, Row
 from nanohost.commands.roles import channels_on
 from nanohost.errors import UsageError
 from nanohost.store import agent_groups, dropped, roles, users
 from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.users import User
-
-ALL = -1
-"""The LIMIT that is none."""
 
 
 class UserRow(Row):
@@ -57,7 +54,7 @@ class Link(One):
 
 
 async def _list(context: CommandContext, db: Reports, arguments: ListArguments) -> list[UserRow]:
-    return [_row(user) for user in await users.every(db, limit=arguments.limit or ALL)]
+    return [_row(user) for user in await users.every(db, limit=arguments.limit or NO_LIMIT)]
 
 
 async def _get(context: CommandContext, db: Queries, arguments: One) -> UserDetails | None:

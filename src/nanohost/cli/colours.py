@@ -1,0 +1,5 @@
+"""What a terminal shows in colour, and what ends it."""
+
+from __future__ import annotations
+
+BOLD, GREEN, RED, FAINT, PLAIN = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"

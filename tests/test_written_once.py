@@ -1,0 +1,72 @@
+"""What several modules say or wait for is written in one of them: what is written twice is changed once."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src" / "nanohost"
+SHORTEST = 20
+"""Characters of a sentence: shorter words are within others by chance."""
+
+
+def modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
+    for package in packages:
+        for path in sorted((SOURCE / package).rglob("*.py")):
+            yield str(path.relative_to(SOURCE)), ast.parse(path.read_text())
+
+
+def texts(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """The constants of a module that are texts, by name; also of several in one line."""
+    for statement in module.body:
+        if isinstance(statement, ast.Assign):
+            for name, value in named_in(statement):
+                if isinstance(name, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield name.id, value.value
+
+
+def named_in(assignment: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    names, value = assignment.targets[0], assignment.value
+    if isinstance(names, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from zip(names.elts, value.elts, strict=True)
+    else:
+        yield names, value
+
+
+def test_a_text_that_several_commands_and_screens_use_is_a_constant_of_one() -> None:
+    found = defaultdict(list)
+    for name, module in modules("channels", "cli", "commands"):
+        for constant in texts(module):
+            found[constant].append(name)
+    assert {constant: where for constant, where in found.items() if len(where) > 1} == {}
+
+
+def test_a_sentence_that_is_a_constant_is_within_no_other() -> None:
+    every = list(modules("channels", "cli", "commands"))
+    sentences = {text for _, module in every for _, text in texts(module) if len(text) >= SHORTEST and " " in text}
+    written = [
+        (name, node.value)
+        for name, module in every
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [(name, one) for one in sentences for name, text in written if one in text and one != text] == []
+
+
+def test_what_a_constant_means_is_said_of_one_alone() -> None:
+    """Two that mean the same in the same words are one."""
+    found = defaultdict(list)
+    for name, module in modules("channels", "cli", "commands"):
+        for before, after in zip(module.body, module.body[1:], strict=False):
+            if isinstance(before, (ast.Assign, ast.AnnAssign)) and (said := meaning(after)):
+                found[said].append(f"{name}: {ast.unparse(before)}")
+    assert {said: where for said, where in found.items() if len(where) > 1} == {}
+
+
+def meaning(statement: ast.stmt) -> str:
+    """What a docstring says; empty: it is none."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return str(statement.value.value)
+    return ""
