@@ -21,7 +21,6 @@ from nanohost.access.telling import tell_owners, tell_slowed
 from nanohost.actions.actions import Actions
 from nanohost.actions.policy import policy_of
 from nanohost.actions.registry import with_files as own_actions
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.engine import Approvals
 from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
@@ -76,8 +75,6 @@ from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.settings import Settings, channel_instances, provider_for
 from nanohost.store import install, model_calls, sessions
 from nanohost.store.database import Store, Transaction
-from nanohost.store.deliveries import LaneKey
-from nanohost.store.events import ChatKey
 from nanohost.store.opened import opened_store as opened_store
 from nanohost.store.watch import watch
 from nanohost.supervisor import Supervisor
@@ -85,10 +82,6 @@ from nanohost.tasks.engine import Tasks
 from nanohost.upkeep.upkeep import Upkeep
 
 TERMINAL = ("terminal", "default")
-NOT_KEPT = (
-    "Session {session} answers, but its conversation is not kept: it is gone when its container ends. Its state folder"
-    " is full or cannot be written to: make room, or mend its rights. See: nanohost status"
-)
 """The one channel that needs no setting up."""
 MODEL_WRONG = "No agent can ask its model: {problem}. On the machine that I run on, type: {do}"
 
@@ -180,37 +173,9 @@ class Host:
     async def deep_link(self, channel: str, instance: str, text: str) -> str | None:
         return await self.connections.deep_link((channel, instance), text)
 
-    def events_came_back(self, chat: ChatKey) -> None:
-        self.router.notice(chat)
-
     async def living_folders(self) -> list[Path]:
         """The folders of sessions whose container may be alive."""
         return [self.mailboxes.layout(session).root for session in await sessions.leased(self.store)]
-
-    def follow(self, aftermath: Aftermath) -> None:
-        """Have everybody look who is concerned by what was just committed."""
-        for lane in aftermath.lanes:
-            self.delivery.on_entry(lane)
-        for chat in aftermath.chats:
-            self.router.notice(chat)
-        for session in aftermath.mailboxes:
-            self.router.resume(session)
-        for session in aftermath.requests:
-            self.actions.on_request(session)
-        for session in aftermath.held:
-            self.keeper.on_hold(session)
-            self.actions.on_request(session)
-        for approval in aftermath.approvals:
-            self.approvals.poke(approval)
-        if aftermath.paused:
-            self.pausing.look()
-            self.actions.on_pause()
-
-    def tasks_changed(self, session: SessionId) -> None:
-        self.tasks.changed(session)
-
-    def deliveries_changed(self, lane: LaneKey) -> None:
-        self.delivery.on_decision(lane)
 
     async def stopped(self) -> None:
         """Wait until the host cannot go on. Raises StoreError with the reason."""
@@ -259,16 +224,16 @@ async def _prepare(
 
 
 async def _assemble(ground: Ground, parts: Parts) -> Host:
-    """Build the stages and tie them together. Nothing runs yet."""
+    """Build the stages. Nothing runs yet; once they are opened they hear of each other's work by `store.bus`."""
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
-    mailboxes = Mailboxes(home.sessions, durable=settings.host.durable, clock=clock)
+    mailboxes = Mailboxes(home.sessions, durable=settings.host.durable, clock=clock, bus=store.bus)
     upstream = _upstream(settings)
     gateway = Gateway(
         upstream=upstream,
         record=recorder(store, priced_as=upstream.host),
         clock=clock,
         rates=call_rates(settings.host.session_calls_per_hour),
-        on_slowed=lambda session, over: _tell_of_slowed(ground, delivery, session, over),
+        on_slowed=partial(_tell_of_slowed, ground),
     )
     connections = Connections(
         catalogue=await asyncio.to_thread(discover, home.channel_folders),
@@ -277,17 +242,14 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         runtime_dir=home.run,
         made=parts.channels,
     )
-    follows = _Following()
     zone = ZoneInfo(settings.host.timezone)
-    moving = Moving(
-        store=store, clock=clock, zone=zone, follows=follows, tell=partial(tell_addresses, store, mailboxes)
-    )
+    moving = Moving(store=store, clock=clock, zone=zone, tell=partial(tell_addresses, store, mailboxes))
     delivery = Delivery(
         store=store,
         mailboxes=mailboxes,
         clock=clock,
         channels=connections,
-        on_moved=moving.move,
+        move=moving.move,
         ask=settings.host.ambiguous == "ask",
         rates=Rates(
             rows=settings.host.session_rows_per_hour,
@@ -296,21 +258,10 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         ),
         fair=ground.fair,
     )
-    tasks = Tasks(
-        store=store,
-        mailboxes=mailboxes,
-        clock=clock,
-        wake=lambda session: keeper.wake(session),
-        on_entry=delivery.on_entry,
-    )
-    news = OutboxNews(clock, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
-    keeper = _keeper(ground, mailboxes, gateway, delivery, tasks, news)
-    news.tell(delivery.on_news)
-    news.tell(keeper.on_change)
-    mailboxes.on_blocked(keeper.stop_blocked)
-    actions = _actions(ground, mailboxes, tasks, keeper, follows)
-    delivery.tell(actions.on_request)
-    host = Host(
+    tasks = Tasks(store=store, mailboxes=mailboxes, clock=clock)
+    news = OutboxNews(clock, store.bus, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
+    keeper = _keeper(ground, mailboxes, gateway, news)
+    return Host(
         ground=ground,
         mailboxes=mailboxes,
         gateway=gateway,
@@ -318,31 +269,26 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
             gateway=gateway,
             clock=clock,
             is_asked=partial(any_agent_asks, store, settings, home.root),
-            tell=partial(_tell_of_model, ground, delivery),
+            tell=partial(_tell_of_model, ground),
         ),
         connections=connections,
         moving=moving,
         delivery=delivery,
         news=news,
         keeper=keeper,
-        watchdog=_watchdog(ground, mailboxes, delivery, keeper),
-        disk=_disk_reserve(ground, delivery, keeper, follows),
+        watchdog=_watchdog(ground, mailboxes, keeper),
+        disk=_disk_reserve(ground, delivery, keeper),
         tasks=tasks,
-        actions=actions,
-        approvals=Approvals(store=store, clock=clock, channels=connections, zone=zone, follows=follows),
-        pausing=_pausing(ground, mailboxes, delivery, tasks, keeper),
-        router=_router(ground, mailboxes, connections, delivery, keeper, follows),
+        actions=_actions(ground, mailboxes),
+        approvals=Approvals(store=store, clock=clock, channels=connections, zone=zone),
+        pausing=_pausing(ground, mailboxes, delivery, keeper),
+        router=_router(ground, mailboxes, connections, keeper),
         supervisor=Supervisor(clock),
         receivers=Supervisor(clock),
     )
-    follows.host = host
-    delivery.tell_failed(host.approvals.on_failed)
-    return host
 
 
-def _keeper(
-    ground: Ground, mailboxes: Mailboxes, gateway: Gateway, delivery: Delivery, tasks: Tasks, news: OutboxNews
-) -> Keeper:
+def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: OutboxNews) -> Keeper:
     store, clock, settings = ground.store, ground.clock, ground.settings
     services = Provisioning(
         store=store,
@@ -352,7 +298,6 @@ def _keeper(
         settings=settings,
         isolation=ground.runtime.isolation,
         clock=clock,
-        on_prepared=tasks.tell,
     )
     return Keeper(
         store=store,
@@ -375,68 +320,45 @@ def _keeper(
             ),
             groups=ground.home.groups,
         ),
-        on_news=delivery.on_news,
-        on_notice=delivery.on_entry,
-        on_closed=tasks.closed,
-        on_working=delivery.on_working,
-        on_unkept=partial(_tell_of_lost_conversation, ground, delivery),
     )
 
 
-async def _tell_of_lost_conversation(ground: Ground, delivery: Delivery, session: SessionId) -> None:
-    """Say it to the owners, once a session: only somebody at the machine can mend it."""
-    aftermath, cause = Aftermath(), f"not kept: {session}"
-    text = NOT_KEPT.format(session=session)
-    async with ground.store.transaction() as tx:
-        await tell_owners(tx, text, but=(), cause=cause, now=ground.clock.now(), aftermath=aftermath)
-    for lane in aftermath.lanes:
-        delivery.on_entry(lane)
-
-
-async def _tell_of_slowed(ground: Ground, delivery: Delivery, id: SessionId, over: str) -> None:
+async def _tell_of_slowed(ground: Ground, id: SessionId, over: str) -> None:
     """Say to the owners that a session asks for too much. Raises StoreError."""
-    session = await sessions.get(ground.store, id)
-    for lane in await tell_slowed(ground.store, session, over, ground.clock.now()):
-        delivery.on_entry(lane)
+    await tell_slowed(ground.store, await sessions.get(ground.store, id), over, ground.clock.now())
 
 
-async def _tell_of_model(ground: Ground, delivery: Delivery, complaint: Complaint) -> None:
+async def _tell_of_model(ground: Ground, complaint: Complaint) -> None:
     """Say it to the owners, once a day and kind: only somebody at the machine can mend it. Raises StoreError."""
-    aftermath, now = Aftermath(), ground.clock.now()
+    now = ground.clock.now()
     text = MODEL_WRONG.format(problem=complaint.problem, do=complaint.do)
     async with ground.store.transaction() as tx:
         cause = f"model {complaint.trouble} {now:%Y-%m-%d}"
-        await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
-    for lane in aftermath.lanes:
-        delivery.on_entry(lane)
+        await tell_owners(tx, text, but=(), cause=cause, now=now)
 
 
-def _actions(ground: Ground, mailboxes: Mailboxes, tasks: Tasks, keeper: Keeper, follows: _Following) -> Actions:
+def _actions(ground: Ground, mailboxes: Mailboxes) -> Actions:
     return Actions(
         store=ground.store,
         mailboxes=mailboxes,
         clock=ground.clock,
         timezone=ground.settings.host.timezone,
-        wake=keeper.wake,
-        changed=tasks.changed,
         guard=Guard(policy=policy_of(ground.settings.guard)),
-        follows=follows,
     )
 
 
-def _watchdog(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, keeper: Keeper) -> Watchdog:
+def _watchdog(ground: Ground, mailboxes: Mailboxes, keeper: Keeper) -> Watchdog:
     return Watchdog(
         store=ground.store,
         mailboxes=mailboxes,
         clock=ground.clock,
         containers=keeper,
         session_for=Speaker(ground.store, ground.clock).session_for,
-        on_notice=delivery.on_entry,
         deadline_s=ground.settings.host.answer_deadline_s,
     )
 
 
-def _disk_reserve(ground: Ground, delivery: Delivery, keeper: Keeper, follows: _Following) -> DiskReserve:
+def _disk_reserve(ground: Ground, delivery: Delivery, keeper: Keeper) -> DiskReserve:
     return DiskReserve(
         store=ground.store,
         clock=ground.clock,
@@ -444,7 +366,6 @@ def _disk_reserve(ground: Ground, delivery: Delivery, keeper: Keeper, follows: _
         reserve=ground.settings.host.disk_reserve_mb * 1024**2,
         containers=keeper,
         takes=delivery,
-        follows=follows,
     )
 
 
@@ -456,26 +377,18 @@ def _written(ground: Ground) -> list[Path]:
     return [*folders, Path(tempfile.gettempdir())] if ground.runtime.isolation is Isolation.NONE else folders
 
 
-def _pausing(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, tasks: Tasks, keeper: Keeper) -> Pausing:
+def _pausing(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, keeper: Keeper) -> Pausing:
     return Pausing(
         store=ground.store,
         mailboxes=mailboxes,
         clock=ground.clock,
         containers=keeper,
         sends=delivery,
-        tasks_go_on=tasks.go_on,
         zone=ZoneInfo(ground.settings.host.timezone),
     )
 
 
-def _router(
-    ground: Ground,
-    mailboxes: Mailboxes,
-    connections: Connections,
-    delivery: Delivery,
-    keeper: Keeper,
-    follows: _Following,
-) -> Router:
+def _router(ground: Ground, mailboxes: Mailboxes, connections: Connections, keeper: Keeper) -> Router:
     store, clock, settings = ground.store, ground.clock, ground.settings
     zone = ZoneInfo(settings.host.timezone)
     counters: list[Counter] = [
@@ -483,15 +396,12 @@ def _router(
         Codes(),
         Commands(channels=connections.names, trouble_of=connections.trouble_of),
     ]
-    reception = Reception(store=store, clock=clock, zone=zone, counters=counters, follows=follows)
+    reception = Reception(store=store, clock=clock, zone=zone, counters=counters)
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
     return Router(
         store=store,
         desk=Desk(shop, answer_to),
         clock=clock,
-        wake=keeper.wake,
-        obey=keeper.obey,
-        on_answer=delivery.on_entry,
         attachments=Attachments(
             mailboxes=mailboxes,
             clock=clock,
@@ -500,20 +410,9 @@ def _router(
             inside=ground.runtime.isolation is not Isolation.NONE,
         ),
         reception=reception,
-        follows=follows,
         fair=ground.fair,
         zone=zone,
     )
-
-
-class _Following:
-    """Knows the host once it is there: what follows from a step concerns stages that are built after it."""
-
-    host: Host | None = None
-
-    def follow(self, aftermath: Aftermath) -> None:
-        if self.host is not None:
-            self.host.follow(aftermath)
 
 
 async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) -> None:
@@ -537,7 +436,7 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
     host.supervisor.start("watchdog", host.watchdog.watch)
     host.supervisor.start("tasks", host.tasks.run)
     host.supervisor.start("clock", _clock_watch(host).run)
-    host.supervisor.start("rules", RuleEnds(store=host.store, clock=host.clock, follows=host).run)
+    host.supervisor.start("rules", RuleEnds(store=host.store, clock=host.clock).run)
     host.supervisor.start("upkeep", _upkeep(host).serve)
     host.supervisor.start("outbox poll", host.news.poll)
     host.supervisor.start("outbox retries", partial(host.mailboxes.retry, host.news.changed))
@@ -553,10 +452,6 @@ async def _start(stack: AsyncExitStack, host: Host, *, keep_containers: bool) ->
 
 
 def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
-    def accepted(chat: ChatKey) -> None:
-        host.router.notice(chat)
-        host.delivery.on_sign_of_life(chat.channel_type, chat.instance)
-
     def make(name: str, instance: str, channel: Channel) -> ChannelInbox:
         return ChannelInbox(
             channel_type=name,
@@ -564,25 +459,16 @@ def _inboxes(host: Host) -> Callable[[str, str, Channel], ChannelInbox]:
             capabilities=channel.capabilities,
             store=host.store,
             clock=host.clock,
-            on_accepted=accepted,
             fair=host.ground.fair,
-            on_reached=partial(host.delivery.on_reached, name, instance),
-            on_failed_later=host.delivery.failed_later,
-            on_moved=host.moving.move,
+            take_late_failure=host.delivery.failed_later,
+            move=host.moving.move,
         )
 
     return make
 
 
 def _clock_watch(host: Host) -> ClockWatch:
-    return ClockWatch(
-        store=host.store,
-        mailboxes=host.mailboxes,
-        clock=host.clock,
-        wake=host.keeper.wake,
-        on_entry=host.delivery.on_entry,
-        on_task=host.tasks.changed,
-    )
+    return ClockWatch(store=host.store, mailboxes=host.mailboxes, clock=host.clock)
 
 
 def _upkeep(host: Host) -> Upkeep:

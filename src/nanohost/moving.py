@@ -12,13 +12,13 @@ from datetime import tzinfo
 
 import structlog
 
-from nanohost.aftermath import Aftermath, Follows
 from nanohost.approvals.settled import settle
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId
 from nanohost.store import audit, moved_chats
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
+from nanohost.store.domain_events import ChatHasNews
 from nanohost.store.events import ChatKey
 
 Move = Callable[[ChatKey, str], Awaitable[None]]
@@ -32,7 +32,7 @@ async def nobody_moves(_: ChatKey, to: str) -> None:
 
 
 class Moving:
-    """`tell` is called for each agent that may send to a chat which moved, `follows` looks at what goes on; times that
+    """`tell` is called for each agent that may send to a chat which moved, times that
     people read are in `zone`."""
 
     def __init__(
@@ -41,13 +41,11 @@ class Moving:
         store: Store,
         clock: Clock,
         zone: tzinfo,
-        follows: Follows,
         tell: Callable[[AgentGroupId], Awaitable[None]],
     ) -> None:
         self._store = store
         self._clock = clock
         self._zone = zone
-        self._follows = follows
         self._tell = tell
 
     async def move(self, old: ChatKey, to: str) -> None:
@@ -55,7 +53,6 @@ class Moving:
         new, now = ChatKey(old.channel_type, old.instance, to), self._clock.now()
         if old == new:
             return
-        aftermath = Aftermath(chats=[old, new])
         async with self._store.transaction() as tx:
             if await moved_chats.current(tx, new) != new:
                 _log.warning("chat_move_ignored", chat=str(old), to=to, reason="that one has moved away itself")
@@ -68,11 +65,11 @@ class Moving:
             if is_news:
                 await self._record(tx, old, new, along)
             # What came first in the new chat may wait for somebody to connect it: that is not needed any more.
-            await settle(tx, now=now, zone=self._zone, aftermath=aftermath)
-            aftermath.lanes += await moved_chats.lanes(tx, new)
+            await settle(tx, now=now, zone=self._zone)
+            await moved_chats.emit_lanes(tx, new)
+            tx.emit(ChatHasNews(old), ChatHasNews(new))
         if is_news:
             _log.warning("chat_moved", channel=old.channel_type, chat=old.platform_id, to=to, moved=along)
-        self._follows.follow(aftermath)
         for agent in agents or ():
             await self._tell(agent)
 

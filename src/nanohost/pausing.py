@@ -8,7 +8,7 @@ the disk refuses it, and said once. Sending needs no word of it: each send asks 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -25,7 +25,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 from nanohost.store import host_messages, paused, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import PauseChanged
 from nanohost.store.paused import CutTurn, Paused
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
@@ -53,8 +53,6 @@ class Sends(Protocol):
 
     async def go_on(self) -> None: ...
 
-    def on_entry(self, lane: LaneKey) -> None: ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
@@ -66,7 +64,7 @@ class _Found:
 
 
 class Pausing:
-    """One per host. `tasks_go_on` has those look that fell due meanwhile."""
+    """One per host."""
 
     def __init__(
         self,
@@ -76,7 +74,6 @@ class Pausing:
         clock: Clock,
         containers: Containers,
         sends: Sends,
-        tasks_go_on: Callable[[], None],
         zone: tzinfo,
     ) -> None:
         self._store = store
@@ -84,7 +81,6 @@ class Pausing:
         self._clock = clock
         self._containers = containers
         self._sends = sends
-        self._tasks_go_on = tasks_go_on
         self._zone = zone
         self._lanes = Lanes[str]("pausing", self._look, clock)
         self._found: _Found | None = None
@@ -99,8 +95,9 @@ class Pausing:
         if self.known is not None:
             self._containers.rest()
             _log.warning("paused", by=self.known.by, since=to_text(self.known.at), hint="nanohost resume")
-        async with self._lanes.opened():
-            yield
+        with self._store.bus.subscribed({PauseChanged: lambda _: self.look()}):
+            async with self._lanes.opened():
+                yield
 
     def look(self) -> None:
         """The pause may have begun or ended. Returns at once."""
@@ -112,7 +109,6 @@ class Pausing:
             if was is not None:
                 _log.warning("resumed", since=to_text(was.at))
             self._containers.go_on()
-            self._tasks_go_on()
             await self._sends.go_on()
             return
         if was is None:
@@ -132,14 +128,11 @@ class Pausing:
         async with self._store.transaction() as tx:
             if not await paused.note_cut(tx, pause, cut):
                 return
-            lane = None
             if pause.place is not None and self._found.containers:
                 now = self._clock.now()
                 text = cut_in_words(cut, now, self._zone)
                 out_id = derive("h", "cut", to_text(pause.at))
-                lane = (await host_messages.say(tx, pause.place, ChatOut(text=text), out_id=out_id, now=now)).lane
-        if lane is not None:
-            self._sends.on_entry(lane)
+                await host_messages.say(tx, pause.place, ChatOut(text=text), out_id=out_id, now=now)
 
     async def _under_way(self, pause: Paused) -> _Found:
         leased = await sessions.leased(self._store)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from nanohost.clock import Clock
@@ -24,6 +24,7 @@ from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
 from nanohost.settings import Settings, provider_for
 from nanohost.store import agent_groups
 from nanohost.store.database import Store
+from nanohost.store.domain_events import RunnerStarting
 from nanohost_protocol import crash_points
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import Delivered
@@ -45,16 +46,13 @@ class Provisioning:
         settings: Settings,
         isolation: Isolation,
         clock: Clock,
-        on_prepared: Callable[[SessionId], None] = lambda _: None,
     ) -> None:
-        """`on_prepared` is called for a session whose container is about to start."""
         self._store = store
         self._mailboxes = mailboxes
         self._gateway = gateway
         self._home = home
         self._settings = settings
         self._isolation = isolation
-        self._on_prepared = on_prepared
         self._projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
 
     async def prepare(self, session: Session, lease: LeaseId) -> ContainerSpec:
@@ -63,7 +61,7 @@ class Provisioning:
         spec = await self.spec(session, lease)
         while not await self._described(session, group):
             pass  # where it may send was changed meanwhile, and who told it so may have come before us
-        self._on_prepared(session.id)
+        self._store.bus.publish(RunnerStarting(session.id))
         if not spec.agent_dir.exists():  # made by a word in a chat, which touches no folder
             await asyncio.to_thread(self._home.begin_group, group.folder, group.name)
         return spec

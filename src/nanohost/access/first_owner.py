@@ -10,7 +10,6 @@ from datetime import datetime
 from nanohost import quoting
 from nanohost.access.first_wiring import agent_here
 from nanohost.access.telling import tell_owners
-from nanohost.aftermath import Aftermath
 from nanohost.model import Role
 from nanohost.store import audit, roles
 from nanohost.store.audit import AuditOutcome
@@ -21,7 +20,7 @@ from nanohost.store.events import StoredEvent
 NEXT = "/help shows what I understand. /link makes you known to me on another platform, too."
 
 
-async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime, aftermath: Aftermath) -> str:
+async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:
     """Make the sender of this event an owner; what they are told. The code is used up by the caller."""
     user, name = stored.user, stored.event.sender.name
     is_first = not any(grant.role is Role.OWNER for grant in await roles.deciding(tx))
@@ -39,7 +38,7 @@ async def become_owner(tx: Transaction, code: Code, stored: StoredEvent, *, now:
             details={"role": Role.OWNER, "code_by": code.created_by},
         )
         text = f"{quoting.user(user, name)} is an owner now, by a code that {quoting.user(code.created_by)} asked for."
-        await tell_owners(tx, text, but=[user], cause=code.hash, now=now, aftermath=aftermath)
+        await tell_owners(tx, text, but=[user], cause=code.hash, now=now)
     welcome = _welcome(is_new=is_new, is_first=is_first)
     return f"{welcome} {await agent_here(tx, stored, now)}\n{NEXT}"
 

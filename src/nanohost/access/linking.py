@@ -13,7 +13,6 @@ from nanohost.access.decision import may_talk
 from nanohost.access.first_wiring import agent_here
 from nanohost.access.refusals import refused_by
 from nanohost.access.telling import tell, tell_owners
-from nanohost.aftermath import Aftermath
 from nanohost.model import Role, UnknownSender
 from nanohost.store import agent_groups, audit, roles, users
 from nanohost.store.audit import AuditOutcome
@@ -37,7 +36,7 @@ def _covers(one: Grant, other: Grant) -> bool:
     return one.role is Role.OWNER or (in_scope and _RANKS[one.role] >= _RANKS[other.role])
 
 
-async def become_one(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime, aftermath: Aftermath) -> str:
+async def become_one(tx: Transaction, code: Code, stored: StoredEvent, *, now: datetime) -> str:
     """Link the sender of this event, who is known, with who asked for the code, and tell the latter, and all owners if
     that makes one; what the sender is told. An owner's chat gets an agent. The code is used up by the caller, whatever
     comes of it."""
@@ -59,13 +58,13 @@ async def become_one(tx: Transaction, code: Code, stored: StoredEvent, *, now: d
         f"{quoting.user(user, name)} is you from now on, and may do what you may. "
         f"If that is not you: {quoting.command('nanohost', 'users', 'unlink', user)}"
     )
-    await tell(tx, asker, text, out_id=derive("h", "link", code.hash), now=now, aftermath=aftermath)
+    await tell(tx, asker, text, out_id=derive("h", "link", code.hash), now=now)
     said = f"You and {quoting.user(asker)} are one person to me now: what one of you may do, both may."
     if not _is_owner(theirs):
         return said
     if not _is_owner(own):
         text = f"{quoting.user(user, name)} is an owner now, being one person with {quoting.user(asker)}."
-        await tell_owners(tx, text, but=[user, asker], cause=code.hash, now=now, aftermath=aftermath)
+        await tell_owners(tx, text, but=[user, asker], cause=code.hash, now=now)
     return f"{said} {await agent_here(tx, stored, now)}"
 
 

@@ -9,7 +9,7 @@ A request that makes no sense is refused with a sentence, and no person is asked
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from zoneinfo import ZoneInfo
@@ -19,7 +19,6 @@ import structlog
 from nanohost.actions.asking import ask_person
 from nanohost.actions.notice import MOST_TOLD, WITHIN, notice
 from nanohost.actions.registry import About, Action, Arguments, Request, find, registered
-from nanohost.aftermath import Aftermath, Follows
 from nanohost.approvals.decide import why_not
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import tell_addresses
@@ -34,6 +33,7 @@ from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
+from nanohost.store.domain_events import ApprovalChanged, HoldChanged, PauseChanged, RequestsWaiting, SessionHasWork
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import notice_id
 
@@ -51,8 +51,7 @@ class _NotNow(Exception):
 
 
 class Actions:
-    """`timezone`: of times that name none. `wake` is called for a session whose agent is to hear of an outcome,
-    `changed` for one whose request was carried out, after the commit; `follows` hears of new approvals."""
+    """`timezone`: of times that name none. Emits SessionHasWork for a session whose agent is to hear of an outcome."""
 
     def __init__(
         self,
@@ -61,36 +60,28 @@ class Actions:
         mailboxes: Mailboxes,
         clock: Clock,
         timezone: str,
-        wake: Callable[[SessionId], None],
-        changed: Callable[[SessionId], None],
         guard: Guard,
-        follows: Follows,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
         self._timezone = timezone
-        self._wake = wake
-        self._changed = changed
         self._guard = guard
-        self._follows = follows
         self._lanes = Lanes[SessionId]("actions", self._serve, clock)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Carry out while entered, beginning with what the last host left."""
-        async with self._lanes.opened():
-            for session in await actions.open_sessions(self._store):
-                self._lanes.poke(session)
-            yield
-
-    def on_request(self, session: SessionId) -> None:
-        """The session's agent asked for something, or somebody has decided about that, and it is on record."""
-        self._lanes.poke(session)
-
-    def on_pause(self) -> None:
-        """A pause has begun or ended."""
-        self._lanes.poke_napping(lambda _: True)
+        handlers = {
+            RequestsWaiting: lambda event: self._lanes.poke(event.session),
+            HoldChanged: lambda event: self._lanes.poke(event.session),
+            PauseChanged: lambda _: self._lanes.poke_napping(lambda _: True),
+        }
+        with self._store.bus.subscribed(handlers):
+            async with self._lanes.opened():
+                for session in await actions.open_sessions(self._store):
+                    self._lanes.poke(session)
+                yield
 
     async def _serve(self, session: SessionId) -> None:
         while (action := await actions.next_open(self._store, session)) is not None:
@@ -99,23 +90,21 @@ class Actions:
                 continue
             reach("actions.entered")
             try:
-                done = await self._carry_out(action)
+                await self._carry_out(action)
             except _NotNow:
                 await self._lanes.light_nap(session, PAUSE_LOOK_S)
                 if self._lanes.closing:
                     return
                 continue
             reach("actions.done")
-            if done:
-                self._changed(session)
 
-    async def _carry_out(self, action: ActionRow) -> bool:
-        """Settle or hold it. False: nothing was changed. Raises what is not the request's fault."""
+    async def _carry_out(self, action: ActionRow) -> None:
+        """Settle or hold it. Raises what is not the request's fault."""
         try:
             try:
-                return await self._attempt(action, may_ask=False)
+                await self._attempt(action, may_ask=False)
             except _Possible:
-                return await self._attempt(action, may_ask=True)
+                await self._attempt(action, may_ask=True)
         except UsageError as error:
             await self._turn_down(action, ActionStatus.REFUSED, _sentence(error))
         except (NanohostError, OSError, _NotNow):
@@ -123,14 +112,12 @@ class Actions:
         except Exception as error:
             _log.error("action_broke", session=action.session_id, action=action.name, exc_info=error)
             await self._turn_down(action, ActionStatus.FAILED, f"{type(error).__name__}: {error}")
-        return False
 
-    async def _attempt(self, action: ActionRow, *, may_ask: bool) -> bool:
+    async def _attempt(self, action: ActionRow, *, may_ask: bool) -> None:
         """What the guard says of it, done in one transaction. Raises _Possible for what a person has to be asked about,
         and could be done, unless `may_ask`."""
         found = find(action.name)
         wanted = found.checked(action.arguments)
-        aftermath = Aftermath()
         async with self._store.transaction() as tx:
             if await paused.find(tx) is not None or await holds.find(tx, action.session_id) is not None:
                 raise _NotNow
@@ -157,14 +144,12 @@ class Actions:
             elif decision.ruling is Ruling.ALLOW:
                 await self._do(tx, action, found, request, wanted, decision)
             elif may_ask:
-                await self._hold(tx, action, request, about, aftermath)
+                await self._hold(tx, action, request, about)
             else:
                 await found.effect(tx, request, wanted)
                 raise _Possible
-        if aftermath.approvals:
+        if decision.ruling not in (Ruling.DENY, Ruling.ALLOW):
             reach("actions.held")
-            self._follows.follow(aftermath)
-        return decision.ruling is Ruling.ALLOW
 
     async def _request(self, tx: Transaction, action: ActionRow, approval: Approval | None) -> Request:
         session = await sessions.get(tx, action.session_id)
@@ -200,16 +185,14 @@ class Actions:
         )
         await record(tx, action, AuditOutcome.DONE, reason=decision.reason, now=request.now, rule=_number(decision))
 
-    async def _hold(
-        self, tx: Transaction, action: ActionRow, request: Request, about: About, aftermath: Aftermath
-    ) -> None:
+    async def _hold(self, tx: Transaction, action: ActionRow, request: Request, about: About) -> None:
         """Raises UsageError if nobody is asked."""
         zone = ZoneInfo(self._timezone)
         approval = await ask_person(tx, action, about, agent_group=request.agent_group, now=request.now, zone=zone)
         await actions.hold(tx, action, approval)
         held = replace(action, approval_id=approval)
         await record(tx, held, AuditOutcome.HELD, reason="a person has to say yes", now=request.now)
-        aftermath.approvals.append(approval)
+        tx.emit(ApprovalChanged(approval))
 
     async def _turn_down(self, action: ActionRow, status: ActionStatus, reason: str) -> None:
         outcome = AuditOutcome.REFUSED if status is ActionStatus.REFUSED else AuditOutcome.FAILED
@@ -249,10 +232,9 @@ class Actions:
             await actions.mark_told(tx, action)
             if wakes:
                 await sessions.make_due(tx, action.session_id, at=now, now=now)
+                tx.emit(SessionHasWork(action.session_id))
         if action.status is not ActionStatus.DONE:
             _report(action, wakes=wakes)
-        if wakes:
-            self._wake(action.session_id)
 
 
 def _is_settled(approval: Approval | None) -> bool:

@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Protocol
 
 from nanohost import quoting
-from nanohost.aftermath import Aftermath
 from nanohost.approvals import ending
 from nanohost.approvals.card import already, digest_of
 from nanohost.approvals.ending import End
@@ -65,7 +64,6 @@ async def decide(
     reason: str = "",
     now: datetime,
     zone: tzinfo,
-    aftermath: Aftermath,
 ) -> str:
     """What is said to the one who decided. `choice`: a label of the card, or what is typed for it (an agent's name for
     a chat); None where there is one yes only. `reason` goes with a no. `zone`: of the times people read.
@@ -84,7 +82,6 @@ async def decide(
         reason=reason,
         origin=actor.origin,
         now=now,
-        aftermath=aftermath,
     )
     status = ApprovalStatus.APPROVED if is_yes else ApprovalStatus.DENIED
     claimed = await approvals.close(
@@ -92,8 +89,8 @@ async def decide(
     )
     assert claimed, "it was open in this very transaction"
     end = await _carry_out(decided, kind, status, quoting.name(actor.name))
-    text = await ending.tell(tx, found, end, now=now, zone=zone, aftermath=aftermath)
-    await settle(tx, now=now, zone=zone, aftermath=aftermath)
+    text = await ending.tell(tx, found, end, now=now, zone=zone)
+    await settle(tx, now=now, zone=zone)
     reach("approvals.open")
     return text
 
@@ -106,14 +103,11 @@ async def press(
     label: str,
     now: datetime,
     zone: tzinfo,
-    aftermath: Aftermath,
 ) -> str:
     """The same by a button, whose label says whether it is a yes or a no."""
     found, _ = await _theirs(tx, approval, actor)
     verdict = Verdict.DENY if label == found.refusal else Verdict.APPROVE
-    return await decide(
-        tx, approval, actor=actor, verdict=verdict, choice=label, now=now, zone=zone, aftermath=aftermath
-    )
+    return await decide(tx, approval, actor=actor, verdict=verdict, choice=label, now=now, zone=zone)
 
 
 def why_not(approval: Approval | None, row: ActionRow) -> str | None:
@@ -197,7 +191,5 @@ async def _carry_out(decided: Decided, kind: Kind, status: ApprovalStatus, by: s
     except UsageError as error:
         problem = str(error)
     await approvals.fail(decided.tx, approval.id, reason=problem, outcome=problem)
-    await kind.lapse(
-        Lapsed(tx=decided.tx, approval=approval, reason=problem, now=decided.now, aftermath=decided.aftermath)
-    )
+    await kind.lapse(Lapsed(tx=decided.tx, approval=approval, reason=problem, now=decided.now))
     return End(status=ApprovalStatus.FAILED, outcome=f"{problem}.", reason=problem, **who)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.card import closed
 from nanohost.approvals.kind import Lapse, Lapsed
 from nanohost.store import approvals, audit, deliveries, host_messages
@@ -14,6 +13,7 @@ from nanohost.store.approvals import Approval, ApprovalStatus
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Transaction
 from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.domain_events import ApprovalChanged
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import EditOut
 
@@ -40,15 +40,13 @@ class End:
     reason: str | None = None
 
 
-async def tell(
-    tx: Transaction, approval: Approval, end: End, *, now: datetime, zone: tzinfo, aftermath: Aftermath
-) -> str:
+async def tell(tx: Transaction, approval: Approval, end: End, *, now: datetime, zone: tzinfo) -> str:
     """It has ended so: say it wherever it was asked. What all read."""
     text = closed(approval, status=end.status, by=end.by, outcome=end.outcome, now=now, zone=zone)
     await approvals.say(tx, approval.id, end.outcome)
     for card in await approvals.cards(tx, approval.id):
         if card.seq is not None:
-            await _edit(tx, card.seq, text, derive("h", approval.id, "end", str(card.number)), now, aftermath)
+            await _edit(tx, card.seq, text, derive("h", approval.id, "end", str(card.number)), now)
     await audit.record(
         tx,
         who=end.who,
@@ -65,7 +63,7 @@ async def tell(
             "reason": end.reason,
         },
     )
-    aftermath.approvals.append(approval.id)
+    tx.emit(ApprovalChanged(approval.id))
     return text
 
 
@@ -77,17 +75,16 @@ async def lapse(
     *,
     now: datetime,
     zone: tzinfo,
-    aftermath: Aftermath,
 ) -> bool:
     """Nobody decides it any more, and what waits for it is told: `let_go` is its kind's. False: somebody has."""
     if not await approvals.close(tx, approval.id, end.status, by=None, choice=None, reason=end.reason, now=now):
         return False
-    await let_go(Lapsed(tx=tx, approval=approval, reason=end.reason or end.outcome, now=now, aftermath=aftermath))
-    await tell(tx, approval, end, now=now, zone=zone, aftermath=aftermath)
+    await let_go(Lapsed(tx=tx, approval=approval, reason=end.reason or end.outcome, now=now))
+    await tell(tx, approval, end, now=now, zone=zone)
     return True
 
 
-async def _edit(tx: Transaction, seq: int, text: str, out_id: str, now: datetime, aftermath: Aftermath) -> None:
+async def _edit(tx: Transaction, seq: int, text: str, out_id: str, now: datetime) -> None:
     """A card that nobody has seen is left out; all others say what became of it."""
     card = await host_messages.find(tx, seq)
     if card is None or card.status is DeliveryStatus.DROPPED:
@@ -96,5 +93,4 @@ async def _edit(tx: Transaction, seq: int, text: str, out_id: str, now: datetime
         await deliveries.leave_out(tx, card, "it was decided before it was sent", now)
         return
     place = host_messages.place_of(card)
-    edit = await host_messages.say(tx, place, EditOut(message=seq, text=text), out_id=out_id, now=now)
-    aftermath.lanes.append(edit.lane)
+    await host_messages.say(tx, place, EditOut(message=seq, text=text), out_id=out_id, now=now)

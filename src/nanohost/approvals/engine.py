@@ -15,7 +15,6 @@ from datetime import datetime, timedelta, tzinfo
 
 import structlog
 
-from nanohost.aftermath import Aftermath, Follows
 from nanohost.approvals import ending, gone
 from nanohost.approvals.approvers import ChannelKey, Identity, Situation, Way, approvers, still_to_ask
 from nanohost.approvals.card import card
@@ -30,7 +29,8 @@ from nanohost.model import HOST, ApprovalId
 from nanohost.store import approvals, host_messages, messaging_groups, roles, users
 from nanohost.store.approvals import Approval, ApprovalStatus, Card
 from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.deliveries import Delivery, DeliveryStatus
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.domain_events import ApprovalChanged, DeliveryFailedLater
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
 from nanohost_protocol.payloads import ChatOut
@@ -76,30 +76,29 @@ class Approvals:
         clock: Clock,
         channels: Mapping[tuple[str, str], Channel],
         zone: tzinfo,
-        follows: Follows,
     ) -> None:
         self._store = store
         self._clock = clock
         self._channels = channels
         self._zone = zone
-        self._follows = follows
         self._lanes = Lanes[ApprovalId]("approvals", self._serve, clock)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Ask while entered, beginning with what waits."""
-        async with self._lanes.opened():
-            for approval in await approvals.all_open(self._store):
-                self._lanes.poke(approval.id)
-            yield
+        handlers = {
+            ApprovalChanged: lambda event: self._lanes.poke(event.approval),
+            DeliveryFailedLater: self._look_at_cards,
+        }
+        with self._store.bus.subscribed(handlers):
+            async with self._lanes.opened():
+                for approval in await approvals.all_open(self._store):
+                    self._lanes.poke(approval.id)
+                yield
 
-    def poke(self, approval: ApprovalId) -> None:
-        """It is new, or decided, and that is on record."""
-        self._lanes.poke(approval)
-
-    def on_failed(self, delivery: Delivery) -> None:
+    def _look_at_cards(self, event: DeliveryFailedLater) -> None:
         """A card may have been taken by its platform, and did not arrive after all: who has one is looked at again."""
-        if delivery.lane.session_id == HOST:
+        if event.delivery.lane.session_id == HOST:
             self._lanes.poke_napping(lambda _: True)
 
     async def _serve(self, id: ApprovalId) -> None:
@@ -205,12 +204,10 @@ class Approvals:
 
     async def _say_asked(self, approval: Approval) -> None:
         """To whoever waits for it: it is known by now that somebody will hear of it."""
-        aftermath = Aftermath()
         async with self._store.transaction() as tx:
             found = await approvals.find(tx, approval.id)
             if found is not None and found.status is ApprovalStatus.PENDING:
-                await say_asked(tx, approval, self._clock.now(), aftermath)
-        self._follows.follow(aftermath)
+                await say_asked(tx, approval, self._clock.now())
 
     async def _left(self, db: Queries, approval: Approval, kind: Kind, cards: Sequence[Card]) -> list[list[Way]]:
         """Whom to ask next, when who was asked has no card; see `still_to_ask`."""
@@ -244,7 +241,7 @@ class Approvals:
         return True
 
     async def _enter(self, approval: Approval, kind: Kind, way: Way, place: Origin) -> None:
-        aftermath, now = Aftermath(), self._clock.now()
+        now = self._clock.now()
         async with self._store.transaction() as tx:
             found = await approvals.find(tx, approval.id)
             if found is None or found.status is not ApprovalStatus.PENDING:
@@ -260,12 +257,10 @@ class Approvals:
             await approvals.add_card(tx, approval.id, way.identity.user_id, seq=delivery.seq, problem=None, now=now)
             if way.place is None:
                 await users.learn_dm(tx, way.identity.user_id, place, now)
-            aftermath.lanes.append(delivery.lane)
-            await say_asked(tx, approval, now, aftermath)
+            await say_asked(tx, approval, now)
             reach("approvals.asking")
         reach("approvals.asked")
         _log.info("approver_asked", approval=approval.id, kind=approval.kind, user=way.identity.user_id)
-        self._follows.follow(aftermath)
 
     async def _open(self, way: Way) -> Origin | _Closed:
         """The direct chat with them. Opening one twice gives the same one."""
@@ -324,14 +319,12 @@ class Approvals:
 
     async def _tell_of_more(self) -> None:
         """Whoever has cards about strangers hears, once an hour, that there are more than they were shown."""
-        aftermath, now = Aftermath(), self._clock.now()
+        now = self._clock.now()
         async with self._store.transaction() as tx:
             for place in await self._places_of_strangers(tx):
                 out_id = derive("h", "more strangers", place.channel_type, place.platform_id, f"{now:%Y-%m-%d %H}")
                 text = MORE.format(most=MOST_SHOWN)
-                said = await host_messages.say(tx, place, ChatOut(text=text), out_id=out_id, now=now, about_cards=True)
-                aftermath.lanes.append(said.lane)
-        self._follows.follow(aftermath)
+                await host_messages.say(tx, place, ChatOut(text=text), out_id=out_id, now=now, about_cards=True)
 
     async def _places_of_strangers(self, db: Queries) -> list[Origin]:
         """Where cards about strangers are shown."""
@@ -364,12 +357,11 @@ class Approvals:
         if_still: Callable[[Transaction], Awaitable[bool]] | None = None,
     ) -> None:
         """`if_still`: asked in the transaction that would end it."""
-        aftermath, now = Aftermath(), self._clock.now()
+        now = self._clock.now()
         async with self._store.transaction() as tx:
             if if_still is not None and not await if_still(tx):
                 return
             end = End(status=status, outcome=f"{reason}.", reason=reason)
-            ended = await ending.lapse(tx, approval, lapse, end, now=now, zone=self._zone, aftermath=aftermath)
+            ended = await ending.lapse(tx, approval, lapse, end, now=now, zone=self._zone)
         if ended:
             _log.warning("approval_lapsed", approval=approval.id, kind=approval.kind, status=status, reason=reason)
-            self._follows.follow(aftermath)

@@ -13,8 +13,7 @@ async def lapse(lapsed: Lapsed) -> None:
     """Whatever it was, nothing waits for ever: an agent's request is refused, messages are dropped, on record, and who
     wrote them is told."""
     tx, approval = lapsed.tx, lapsed.approval
-    sessions = await actions.turn_down(tx, approval.id, reason=lapsed.reason, now=lapsed.now)
-    lapsed.aftermath.requests.extend(sessions)
+    await actions.turn_down(tx, approval.id, reason=lapsed.reason, now=lapsed.now)
     if await approvals.held(tx, approval.id):
         await held.refuse(tx, approval, lapsed.reason, lapsed.now)
         await held.tell_asker(lapsed)

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.kind import Lapsed
 from nanohost.channel_api import EventKind
 from nanohost.store import dropped, events, host_messages, routes
@@ -41,7 +40,7 @@ async def refuse(tx: Transaction, approval: Approval, reason: str, now: datetime
     await events.drop_held(tx, approval.id, reason)
 
 
-async def say_asked(tx: Transaction, approval: Approval, now: datetime, aftermath: Aftermath) -> None:
+async def say_asked(tx: Transaction, approval: Approval, now: datetime) -> None:
     """Whoever wrote a direct message hears that somebody is asked: once, however many agents ask because of it, and
     also if they delete it later."""
     waiting = await events.held(tx, approval.id)
@@ -56,8 +55,7 @@ async def say_asked(tx: Transaction, approval: Approval, now: datetime, aftermat
         thread_id=first.thread_id,
         platform_message_id=first.platform_message_id if first.kind is EventKind.MESSAGE else None,
     )
-    said = await host_messages.say(tx, place, ChatOut(text=ASKED), out_id=_asked_id(approval), now=now)
-    aftermath.lanes.append(said.lane)
+    await host_messages.say(tx, place, ChatOut(text=ASKED), out_id=_asked_id(approval), now=now)
 
 
 def _asked_id(approval: Approval) -> str:
@@ -74,8 +72,7 @@ async def tell_asker(lapsed: Lapsed) -> None:
         return
     out_id = derive("h", "lapsed", lapsed.approval.id)
     words = ChatOut(text=NOT_REACHED if lapsed.reason == NOBODY_LEFT else NOT_NOW)
-    delivery = await host_messages.say(lapsed.tx, origin, words, out_id=out_id, now=lapsed.now)
-    lapsed.aftermath.lanes.append(delivery.lane)
+    await host_messages.say(lapsed.tx, origin, words, out_id=out_id, now=lapsed.now)
 
 
 async def _count(tx: Transaction, stored: Iterable[StoredEvent], reason: str, now: datetime, agent_group: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nanohost.aftermath import Aftermath
 from nanohost.model import AgentGroupId, Role
 from nanohost.store import audit
 from nanohost.store.approvals import Approval
@@ -27,7 +26,6 @@ class Decided:
     reason: str
     origin: str
     now: datetime
-    aftermath: Aftermath
 
     async def record(self, what: str, about: str, **details: object) -> None:
         """Put on record what follows from it."""
@@ -52,7 +50,6 @@ class Lapsed:
     approval: Approval
     reason: str
     now: datetime
-    aftermath: Aftermath
 
 
 Lapse = Callable[[Lapsed], Awaitable[None]]

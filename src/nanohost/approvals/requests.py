@@ -2,7 +2,7 @@
 
 Each is called inside the transaction that holds back what it is about, and answers at once: held for this approval, or
 turned away with the reason. What is asked for again while it is open is held for the same approval: one card, however
-often. The caller pokes the engine once that is committed (`aftermath.approvals`).
+often. The engine is told of it once that is committed (ApprovalChanged).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from nanohost import quoting
 from nanohost.access.refusals import refused_by
-from nanohost.aftermath import Aftermath
 from nanohost.approvals import ending
 from nanohost.approvals.card import LONGEST, arguments_in_words, digest_of, facts, place_in_words
 from nanohost.approvals.ending import End
@@ -91,7 +90,6 @@ async def about_sender(
     group: MessagingGroup,
     agent_group: AgentGroup,
     now: datetime,
-    aftermath: Aftermath,
 ) -> Held | Turned:
     """Somebody without a role wants to talk to this agent in a known chat."""
     user, event = stored.user, stored.event
@@ -127,10 +125,10 @@ async def about_sender(
             "is_group": event.is_group,
         },
     )
-    return await _ask(tx, asking, now, aftermath)
+    return await _ask(tx, asking, now)
 
 
-async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime, aftermath: Aftermath) -> Held | Turned:
+async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime) -> Held | Turned:
     """The bot is addressed in a chat that is not known, or that no agent is wired to. Makes the messaging group, with
     policy request_approval, if there is none."""
     subject, event = chat.subject_of(stored.chat), stored.event
@@ -157,7 +155,6 @@ async def about_chat(tx: Transaction, *, stored: StoredEvent, now: datetime, aft
             payload={"user": user, "name": event.sender.name, "chat_name": named, "is_group": event.is_group},
         ),
         now,
-        aftermath,
     )
     if isinstance(outcome, Held):
         await _know(tx, stored, named, now)
@@ -213,7 +210,7 @@ async def about_action(tx: Transaction, *, wanted: Wanted, now: datetime) -> Hel
         },
         beyond=wanted.beyond,
     )
-    return await _ask(tx, asking, now, Aftermath())  # nothing gives way to it
+    return await _ask(tx, asking, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +230,8 @@ class _Asking:
     beyond: bool = False
 
 
-async def _ask(tx: Transaction, asking: _Asking, now: datetime, aftermath: Aftermath) -> Held | Turned:
-    """Nobody was asked about this, or it is over. `aftermath`: of what gives way to it."""
+async def _ask(tx: Transaction, asking: _Asking, now: datetime) -> Held | Turned:
+    """Nobody was asked about this, or it is over."""
     if not asking.kind.may_decide(await roles.deciding(tx), None if asking.beyond else asking.agent_group):
         return Turned(reason=NOBODY, nobody=True)
     last = await approvals.last_about(tx, asking.kind.name, asking.subject)
@@ -244,19 +241,19 @@ async def _ask(tx: Transaction, asking: _Asking, now: datetime, aftermath: After
     if most is not None and await approvals.count_open(tx, asking.kind.name, by=asking.requested_by) >= MOST_OF_ONE:
         return Turned(reason=f"they wait for {MOST_OF_ONE} decisions already")
     is_full = most is not None and await approvals.count_open(tx, asking.kind.name) >= most
-    if is_full and not await _oldest_gives_way(tx, asking.kind, now, aftermath):
+    if is_full and not await _oldest_gives_way(tx, asking.kind, now):
         return Turned(reason=f"{most} others wait for a decision already")
     return Held(id=await _enter(tx, asking, now), new=True)
 
 
-async def _oldest_gives_way(tx: Transaction, kind: Kind, now: datetime, aftermath: Aftermath) -> bool:
+async def _oldest_gives_way(tx: Transaction, kind: Kind, now: datetime) -> bool:
     """Of those that nobody was shown the oldest expires, so that who writes now has a place, and whoever asked for it
     hears that nobody decides it any more. False: all were shown, and are somebody's to decide."""
     oldest = await approvals.oldest_unseen(tx, kind.name)
     if oldest is None:
         return False
     end = End(status=ApprovalStatus.EXPIRED, outcome=f"{GAVE_WAY}.", reason=GAVE_WAY)
-    return await ending.lapse(tx, oldest, kind.lapse, end, now=now, zone=UTC, aftermath=aftermath)
+    return await ending.lapse(tx, oldest, kind.lapse, end, now=now, zone=UTC)
 
 
 def _reached_nobody(last: Approval, now: datetime) -> bool:

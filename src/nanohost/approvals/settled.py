@@ -12,7 +12,6 @@ from datetime import datetime, tzinfo
 
 import structlog
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals import ending
 from nanohost.approvals.ending import End
 from nanohost.approvals.kind import Kind, Lapsed
@@ -20,24 +19,25 @@ from nanohost.approvals.registry import kinds
 from nanohost.store import approvals
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.database import PartFailed, Transaction
+from nanohost.store.domain_events import ApprovalChanged
 
 _log = structlog.get_logger()
 
 
-async def settle(tx: Transaction, *, now: datetime, zone: tzinfo, aftermath: Aftermath) -> None:
+async def settle(tx: Transaction, *, now: datetime, zone: tzinfo) -> None:
     """Withdraw every open approval that nobody has to decide any more. There are few at any time; of all it is looked
     again who can be asked."""
     for approval in await approvals.all_open(tx):
         kind = kinds().get(approval.kind)
-        aftermath.approvals.append(approval.id)
+        tx.emit(ApprovalChanged(approval.id))
         if kind is None:
             continue
-        why = await _why(kind, Lapsed(tx=tx, approval=approval, reason="", now=now, aftermath=aftermath))
+        why = await _why(kind, Lapsed(tx=tx, approval=approval, reason="", now=now))
         if why is None:
             continue
         end = End(status=ApprovalStatus.WITHDRAWN, outcome=why, reason=why.rstrip("."))
         await approvals.close(tx, approval.id, end.status, by=None, choice=None, reason=end.reason, now=now)
-        await ending.tell(tx, approval, end, now=now, zone=zone, aftermath=aftermath)
+        await ending.tell(tx, approval, end, now=now, zone=zone)
 
 
 async def _why(kind: Kind, lapsed: Lapsed) -> str | None:

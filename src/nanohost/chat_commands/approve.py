@@ -25,7 +25,6 @@ async def _approve(asked: HostAsked, given: _Arguments) -> str:
         choice=given.choice or None,
         now=asked.now,
         zone=asked.zone,
-        aftermath=asked.aftermath,
     )
 
 

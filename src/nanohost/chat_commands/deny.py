@@ -25,7 +25,6 @@ async def _deny(asked: HostAsked, given: _Arguments) -> str:
         reason=given.reason,
         now=asked.now,
         zone=asked.zone,
-        aftermath=asked.aftermath,
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nanohost.aftermath import Aftermath
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.command import Who
 from nanohost.errors import UsageError
@@ -72,7 +71,6 @@ class HostAsked:
     actor: Actor
     now: datetime
     zone: tzinfo
-    aftermath: Aftermath
     channels: Collection[str] = ()
     trouble_of: Callable[[str], str] = lambda _: ""
     seen: Any = None

@@ -45,7 +45,6 @@ async def _pause(asked: HostAsked, _: Arguments) -> str:
         origin=asked.actor.origin,
         details={"containers": len(folders), "to_send": backlog.to_send, "conversations": backlog.conversations},
     )
-    asked.aftermath.paused = True
     goes_on = asked.actor.types("resume")
     lines = [f"Paused: nothing is started or sent until {goes_on}.", _containers(folders), *_waiting(backlog, asked)]
     if asked.actor.place is None and folders:

@@ -31,7 +31,6 @@ async def _resume(asked: HostAsked, _: Arguments) -> str:
         origin=asked.actor.origin,
         details={"to_send": backlog.to_send, "conversations": backlog.conversations, "tasks": backlog.tasks},
     )
-    asked.aftermath.paused = True
     goes_on = [
         counted(backlog.conversations, "conversation", "conversations") if backlog.conversations else "",
         f"{counted(backlog.to_send, 'message', 'messages')} to send" if backlog.to_send else "",

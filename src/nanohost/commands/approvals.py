@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.decide import Verdict, decide
 from nanohost.arguments import Arguments
 from nanohost.commands.context import CommandContext
@@ -88,7 +87,6 @@ class Decision(Verb):
 
     async def perform(self, resource: Resource, context: CommandContext, arguments: Arguments) -> Json:
         assert isinstance(arguments, One)
-        aftermath = Aftermath()
         async with context.store.transaction() as tx:
             decided = partial(
                 decide,
@@ -97,14 +95,11 @@ class Decision(Verb):
                 actor=local_actor(context),
                 now=context.clock.now(),
                 zone=ZoneInfo(context.settings.host.timezone),
-                aftermath=aftermath,
             )
             try:
                 answer = await self.run(decided, arguments)
             except UsageError as error:  # its hint is for a chat
                 raise UsageError(str(error), hint=await _what_next(tx, self.word, arguments.id)) from None
-        if context.live is not None:
-            context.live.follow(aftermath)
         _, _, outcome = answer.partition("\n")
         return Decided(id=arguments.id, answer=outcome or answer).as_json()
 

@@ -7,16 +7,13 @@ import pwd
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.commands.show import Json
 from nanohost.home import Home
-from nanohost.model import AgentGroupId, Session, SessionId
+from nanohost.model import AgentGroupId, Session
 from nanohost.settings import Settings
 from nanohost.store import audit, paused
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
-from nanohost.store.events import ChatKey
 
 START_AGAIN = "end nanohost run, and start it again"
 """A host that runs has what it was started with, and another one is refused while it does."""
@@ -24,22 +21,10 @@ AT_THE_NEXT_START = f"it counts from the host's next start: {START_AGAIN}"
 
 
 class LiveHost(Protocol):
-    """The running host, as far as commands look at it."""
+    """The running host, as far as commands look at it. What a command commits it hears by the store's event bus."""
 
     def report(self) -> dict[str, Json]:
         """Runtime, channels, services, containers and who waits for one."""
-        ...
-
-    def follow(self, aftermath: Aftermath) -> None:
-        """Something was committed: everybody concerned looks."""
-        ...
-
-    def deliveries_changed(self, lane: LaneKey) -> None:
-        """An operator decided on a message of this lane: it looks again at once."""
-        ...
-
-    def tasks_changed(self, session: SessionId) -> None:
-        """A task of this session was made or changed."""
         ...
 
     async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
@@ -57,10 +42,6 @@ class LiveHost(Protocol):
 
     async def deep_link(self, channel: str, instance: str, text: str) -> str | None:
         """An address that opens a chat with our bot there and hands it this text; None: the platform has none."""
-        ...
-
-    def events_came_back(self, chat: ChatKey) -> None:
-        """An event of this chat is to be routed again."""
         ...
 
 

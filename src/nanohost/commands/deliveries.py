@@ -19,6 +19,7 @@ from nanohost.errors import UsageError
 from nanohost.store import deliveries
 from nanohost.store.database import Queries
 from nanohost.store.deliveries import Delivery, DeliveryStatus
+from nanohost.store.domain_events import DeliveryDecided
 from nanohost_protocol.errors import PayloadError
 
 BY_OPERATOR = "dropped by the operator"
@@ -74,6 +75,7 @@ async def _resend(context: CommandContext, arguments: One) -> Json:
     delivery = await _known(context.store, arguments)
     async with context.store.transaction() as tx:
         done = await deliveries.resend(tx, delivery, context.clock.now())
+        tx.emit(DeliveryDecided(delivery.lane))
     if not done:
         raise await _refusal(context, arguments, "sent again")
     return await _decided(context, arguments)
@@ -84,6 +86,7 @@ async def _drop(context: CommandContext, arguments: Drop) -> Json:
     reason = f"{BY_OPERATOR}: {arguments.reason}" if arguments.reason else BY_OPERATOR
     async with context.store.transaction() as tx:
         done = await deliveries.drop(tx, delivery, reason, context.clock.now())
+        tx.emit(DeliveryDecided(delivery.lane))
     if not done:
         raise await _refusal(context, arguments, "dropped")
     return await _decided(context, arguments)
@@ -91,8 +94,6 @@ async def _drop(context: CommandContext, arguments: Drop) -> Json:
 
 async def _decided(context: CommandContext, arguments: One) -> Json:
     delivery = await _known(context.store, arguments)
-    if context.live:
-        context.live.deliveries_changed(delivery.lane)
     row = _row(delivery, await chat_names(context.store.reports))
     if delivery.status is DeliveryStatus.DROPPED:
         return {

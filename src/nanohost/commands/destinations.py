@@ -13,7 +13,7 @@ from nanohost.commands.resource import Change, ListArguments, Listing, Look, Res
 from nanohost.commands.setup import channel_name, chat_place, ensure_chat, in_full, known_group
 from nanohost.delivery.withdrawal import withdraw
 from nanohost.errors import UsageError
-from nanohost.store import agent_groups, destinations, messaging_groups, sessions
+from nanohost.store import agent_groups, destinations, messaging_groups
 from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.destinations import NAME, NamedChat
 
@@ -119,10 +119,6 @@ async def _tell_agents(context: CommandContext, row: DestinationRow | Deleted) -
         return row
     group = await known_group(context.store, row.group)
     await context.live.addresses_changed(group.id)
-    if isinstance(row, Deleted) and row.tasks:
-        for session in await sessions.leased(context.store):  # the others are told when they start
-            if session.agent_group_id == group.id:
-                context.live.tasks_changed(session.id)
     return row
 
 

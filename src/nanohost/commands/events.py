@@ -35,8 +35,6 @@ async def _retry(context: CommandContext, arguments: Retry) -> Json:
         stored = await events.bring_back(tx, EventId(arguments.id))
     if stored is None:
         raise UsageError(f"no event {arguments.id} is set aside", hint="nanohost events list")
-    if context.live is not None:
-        context.live.events_came_back(stored.chat)
     when = "it is being routed" if context.live is not None else "it is routed when the host runs: nanohost run"
     return {"event": stored.id, "chat": stored.chat.platform_id, "next": when}
 

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
@@ -145,7 +144,7 @@ def _next(group: AgentGroup, given: Any) -> str:
 
 
 async def _delete(context: CommandContext, arguments: Delete) -> Json:
-    now, aftermath = context.clock.now(), Aftermath()
+    now = context.clock.now()
     async with context.store.transaction() as tx:
         group = await known_group(tx, arguments.folder)
         await _refuse_at_work(tx, group)
@@ -155,11 +154,7 @@ async def _delete(context: CommandContext, arguments: Delete) -> Json:
         planned = [await tasks.cancel(tx, one, now, why) for one in await agent_groups.open_tasks(tx, group.id)]
         await agent_groups.delete(tx, group.id, now)
         await _record(context, tx, "groups.delete", group, {})
-        await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone), aftermath=aftermath)
-    if context.live is not None:
-        context.live.follow(aftermath)
-        for session in {task.session_id for task in planned}:
-            context.live.tasks_changed(session)
+        await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone))
     return {
         "deleted": group.folder,
         "chats": len(wired),

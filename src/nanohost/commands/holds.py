@@ -6,7 +6,6 @@ from functools import partial
 
 from pydantic import Field
 
-from nanohost.aftermath import Aftermath
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
@@ -49,7 +48,6 @@ async def _hold_session(context: CommandContext, arguments: HoldSession) -> Json
         if not await holds.on_session(tx, session.id, by=context.who, at=now, reason=arguments.reason):
             raise UsageError(f"session {session.id} is held already", hint=again)
         await _record(context, tx, "sessions.hold", session.id, reason=arguments.reason)
-    _follow(context, [session.id])
     return {"session": session.id, "held": f"its messages wait until {again}"}
 
 
@@ -63,7 +61,6 @@ async def _release_session(context: CommandContext, arguments: ReleaseSession) -
             raise UsageError(f"session {session.id} {what}", hint=hint)
         await _say_no_more(context, tx, [session.id])
         await _record(context, tx, "sessions.release", session.id)
-    _follow(context, [session.id])
     still = f"held with its agent group still: nanohost agents release {session.group_folder}"
     return {"session": session.id, "released": still if with_its_group else "it goes on"}
 
@@ -74,9 +71,7 @@ async def _hold_group(context: CommandContext, arguments: HoldGroup) -> Json:
     async with context.store.transaction() as tx:
         if not await holds.on_group(tx, group.id, by=context.who, at=now, reason=arguments.reason):
             raise UsageError(f"the agent group {group.folder} is held already", hint=again)
-        concerned = await holds.concerned(tx, group.id)
         await _record(context, tx, "groups.hold", group.folder, reason=arguments.reason)
-    _follow(context, concerned)
     return {"group": group.folder, "held": f"what its sessions are to do waits until {again}"}
 
 
@@ -88,7 +83,6 @@ async def _release_group(context: CommandContext, arguments: ReleaseGroup) -> Js
         concerned = await holds.concerned(tx, group.id)
         await _say_no_more(context, tx, concerned)
         await _record(context, tx, "groups.release", group.folder)
-    _follow(context, concerned)
     return {"group": group.folder, "released": "it goes on, but for sessions that are held by themselves"}
 
 
@@ -110,11 +104,6 @@ async def _record(context: CommandContext, tx: Transaction, what: str, about: st
         now=context.clock.now(),
         details=details,
     )
-
-
-def _follow(context: CommandContext, concerned: list[SessionId]) -> None:
-    if context.live is not None:
-        context.live.follow(Aftermath(held=concerned))
 
 
 _session = partial(Command, positional=("id",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
-from nanohost.aftermath import Aftermath
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
 from nanohost.chat_commands.registry import host_commands
@@ -22,7 +21,6 @@ def local_actor(context: CommandContext) -> Actor:
 
 def _in_shell(one: HostCommand) -> Command:
     async def run(context: CommandContext, arguments: Arguments) -> Json:
-        aftermath = Aftermath()
         now, zone = context.clock.now(), ZoneInfo(context.settings.host.timezone)
         seen = await one.seen(context.store.reports, now, zone)
         async with context.store.transaction() as tx:
@@ -31,14 +29,11 @@ def _in_shell(one: HostCommand) -> Command:
                 actor=local_actor(context),
                 now=now,
                 zone=zone,
-                aftermath=aftermath,
                 channels={one.name for one in channel_instances(context.settings) if one.enabled},
                 seen=seen,
             )
             said = await one.carry_out(asked, arguments)
             data = {} if one.data is None else await one.data(asked)
-        if context.live is not None:
-            context.live.follow(aftermath)
         return {"answer": said, **{key: plain(value) for key, value in data.items()}}
 
     return Command(

@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
@@ -135,10 +134,8 @@ class Change(Verb):
                 now=context.clock.now(),
                 details={**row.concerns(), **arguments.model_dump(mode="json", exclude_none=True)},
             )
-            zone, aftermath = ZoneInfo(context.settings.host.timezone), Aftermath()
-            await settle(tx, now=context.clock.now(), zone=zone, aftermath=aftermath)
-        if context.live is not None:
-            context.live.follow(aftermath)
+            zone = ZoneInfo(context.settings.host.timezone)
+            await settle(tx, now=context.clock.now(), zone=zone)
         shown = row if self.after is None else await self.after(context, row)
         return shown.as_json()
 

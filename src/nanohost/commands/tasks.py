@@ -19,6 +19,7 @@ from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
 from nanohost.store import sessions, tasks
 from nanohost.store.database import Queries, Store, Transaction
+from nanohost.store.domain_events import TasksChanged
 from nanohost.store.events import ChatKey
 from nanohost.store.tasks import OPEN, Misfire, Run, Task, TaskKind
 from nanohost.tasks import changes
@@ -130,7 +131,7 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
             now=now,
             counted=is_counted(arguments.at),
         )
-    made = await _changed(context, task)
+    made = await _named(context.store, task)
     return {**made, "note": note} if note else made
 
 
@@ -151,7 +152,7 @@ async def _update(context: CommandContext, arguments: Update) -> Json:
             now=context.clock.now(),
             counted=is_counted(arguments.at),
         )
-    return await _changed(context, changed)
+    return await _named(context.store, changed)
 
 
 async def _run(context: CommandContext, arguments: One) -> Json:
@@ -161,8 +162,7 @@ async def _run(context: CommandContext, arguments: One) -> Json:
     async with context.store.transaction() as tx:
         if await tasks.is_running(tx, task) or not await tasks.ask_for_run(tx, task.id, context.clock.now()):
             raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks show {task.id}")
-    if context.live:
-        context.live.tasks_changed(task.session_id)
+        tx.emit(TasksChanged(task.session_id))
     return {**await _named(context.store, task), "next": await context.when("runs")}
 
 
@@ -184,13 +184,7 @@ async def _apply(
     task = await _known(context.store, arguments.id)
     async with context.store.transaction() as tx:
         changed = await change(tx, task.id, context.clock.now())
-    return await _changed(context, changed)
-
-
-async def _changed(context: CommandContext, task: Task) -> dict[str, Json]:
-    if context.live:
-        context.live.tasks_changed(task.session_id)
-    return await _named(context.store, task)
+    return await _named(context.store, changed)
 
 
 async def _named(store: Store, task: Task) -> dict[str, Json]:

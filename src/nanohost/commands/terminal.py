@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
@@ -24,14 +23,12 @@ class SetUp(Arguments):
 
 
 async def _set_up(context: CommandContext, arguments: SetUp) -> Json:
-    now, aftermath = context.clock.now(), Aftermath()
+    now = context.clock.now()
     group = await ensure_group(context.store, context.home, MAIN, who=context.who, now=now)
     async with context.store.transaction() as tx:
         is_new = await _owned(tx, context.who, now)
         if await _wired(tx, group, context.who, now) or is_new:
-            await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone), aftermath=aftermath)
-    if context.live is not None:
-        context.live.follow(aftermath)
+            await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone))
     return {"group": MAIN, "character": str(context.home.groups / MAIN / "CLAUDE.md")}
 
 

@@ -30,7 +30,8 @@ from nanohost.store import actions, deliveries, moved_chats, questions, sessions
 from nanohost.store.actions import ActionRow, ActionStatus
 from nanohost.store.audit import AuditOutcome
 from nanohost.store.database import Store, Transaction
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.deliveries import Delivery, DeliveryStatus
+from nanohost.store.domain_events import RequestsWaiting
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
@@ -49,9 +50,8 @@ async def _later(_: float) -> bool:
 
 
 class Collector:
-    """`on_entry` is called for each lane that got something to send, `on_request` for a session that asked for
-    something; both after it is on record. `pause` waits so many seconds before a session that is over its budget is
-    looked at again; False: not now."""
+    """`pause` waits so many seconds before a session that is over its budget is looked at again; False: not now. Emits
+    RequestsWaiting for a session that asked for something."""
 
     def __init__(
         self,
@@ -59,16 +59,12 @@ class Collector:
         store: Store,
         mailboxes: Mailboxes,
         clock: Clock,
-        on_entry: Callable[[LaneKey], None],
-        on_request: Callable[[SessionId], None] = lambda _: None,
         pause: Callable[[float], Awaitable[bool]] = _later,
         rates: Rates | None = None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
-        self._on_entry = on_entry
-        self._on_request = on_request
         self._pause = pause
         self._rates = rates or Rates()
         self._budgets = Remembered[SessionId, Budget](lambda budget: budget.is_full(self._clock.monotonic()))
@@ -125,8 +121,7 @@ class Collector:
         if budget.pauses == 1:
             _log.warning("session_over_budget", session=session.id, over=budget.over, next_look_in_s=pause_s)
         if budget.is_to_be_told:
-            for lane in await tell_slowed(self._store, session, budget.over, self._clock.now()):
-                self._on_entry(lane)
+            await tell_slowed(self._store, session, budget.over, self._clock.now())
         return await self._pause(pause_s)
 
     async def _enter(
@@ -158,10 +153,10 @@ class Collector:
             await deliveries.add_all(tx, [entry for entry in entries if isinstance(entry, Delivery)])
             for entry in entries:
                 await self._put(tx, entry, now)
+            if any(isinstance(entry, ActionRow) for entry in entries):
+                tx.emit(RequestsWaiting(session.id))
             reach("collector.open")
         reach("collector.committed")
-        if any(isinstance(entry, ActionRow) for entry in entries):
-            self._on_request(session.id)
         self._announce(session, [entry for entry in entries if isinstance(entry, Delivery)])
 
     async def _put(self, tx: Transaction, entry: Delivery | ActionRow, now: datetime) -> None:
@@ -189,8 +184,6 @@ class Collector:
                 chat=entry.platform_id,
             )
             _log.debug("message_answered", session=session.id, seq=entry.seq, content=entry.content)
-        for lane in dict.fromkeys(entry.lane for entry in entries if entry.status is DeliveryStatus.PENDING):
-            self._on_entry(lane)
 
 
 async def _told_now(tx: Transaction, told: Destination) -> Destination:

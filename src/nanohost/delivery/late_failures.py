@@ -9,7 +9,6 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
@@ -22,6 +21,7 @@ from nanohost.model import HOST, SessionId
 from nanohost.store import deliveries, late_failures, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery
+from nanohost.store.domain_events import DeliveryFailedLater
 from nanohost.store.late_failures import LateFailure
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.ids import derive
@@ -45,11 +45,6 @@ class LateFailures:
         self._clock = clock
         self._telling = asyncio.Lock()
         self._is_to_tell = False
-        self._on_failed: Callable[[Delivery], None] = lambda _: None
-
-    def call(self, on_failed: Callable[[Delivery], None]) -> None:
-        """Call this for a message that is failed, after that is on record."""
-        self._on_failed = on_failed
 
     async def take(self, channel: tuple[str, str], *, key: str, platform_message_id: str, reason: str) -> None:
         """Raises StoreError when it cannot be committed."""
@@ -101,9 +96,10 @@ class LateFailures:
             await self._projection.refresh(session.id)
         async with self._store.transaction() as tx:
             await late_failures.told(tx, failure)
+            if failure.was_taken:  # else its sender has said so
+                tx.emit(DeliveryFailedLater(delivery))
         if not failure.was_taken:
-            return  # its sender has said so
-        self._on_failed(delivery)
+            return
         _log.warning(
             "not_delivered",
             session=delivery.lane.session_id,

@@ -49,6 +49,7 @@ from nanohost.moving import Move, nobody_moves
 from nanohost.store import deliveries, late_failures, messaging_groups, moved_chats
 from nanohost.store.database import Store, Transaction
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome, StoredPart
+from nanohost.store.domain_events import LaneSending
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import derive
 from nanohost_protocol.rows import OutKind
@@ -79,8 +80,8 @@ class Sender:
     """`channels` is looked up at each attempt by (channel type, instance): one may come and go.
 
     `ask`: hold what may have been sent until an operator decides, unless the platform knows a repeat by itself.
-    `on_saying` is called for a lane when something is about to be sent, and again when the platform has it; `on_moved`
-    for a chat that the platform calls otherwise now. `limit_s`: for one send, by the bytes of its file.
+    `move` is awaited for a chat that the platform calls otherwise now. `limit_s`: for one send, by the bytes of its
+    file. Publishes LaneSending for a lane when something is about to be sent, and again when the platform has it.
     """
 
     def __init__(
@@ -93,21 +94,19 @@ class Sender:
         projection: Projection,
         late: LateFailures,
         ask: bool = False,
-        on_saying: Callable[[LaneKey], None] = lambda _: None,
         fair: FairShare | None = None,
         limit_s: Callable[[int], float] = send_limit_s,
-        on_moved: Move = nobody_moves,
+        move: Move = nobody_moves,
     ) -> None:
         self._limit_s = limit_s
         self._store = store
         self._clock = clock
-        self._on_moved = on_moved
+        self._move = move
         self._channels = channels
         self._projection = projection
         self._late = late
         self._ask = ask
         self._fair = fair or FairShare()
-        self._on_saying = on_saying
         self._pacing = Pacing(clock)
         self._health = Health()
         self.removals = Removals(clock)
@@ -271,7 +270,7 @@ class Sender:
             if self._fails_later(delivery.lane):
                 await late_failures.expect(tx, delivery, _key(delivery, part))
         reach("sender.intended")
-        self._on_saying(delivery.lane)
+        self._store.bus.publish(LaneSending(delivery.lane))
         answer = await self._answer(delivery, part)
         reach("sender.sent")
         async with self._store.transaction() as tx:
@@ -289,7 +288,7 @@ class Sender:
         if isinstance(answer, Outcome):
             _report(delivery, answer, attempt=delivery.attempts + 1)
             if answer.moved_to is not None:
-                await self._on_moved(delivery.lane.chat, answer.moved_to)
+                await self._move(delivery.lane.chat, answer.moved_to)
 
     async def _parts(self, delivery: Delivery) -> Sequence[StoredPart]:
         """What is to be sent next, first: a part on record alone, or all of a message that was not cut so far."""
@@ -386,7 +385,7 @@ class Sender:
                     receipt = await self._kinds.send(channel, delivery, part, key)
         except TimeoutError:
             raise Ambiguous(f"{lane.channel_type} did not answer within {limit_s:.0f} s") from None
-        self._on_saying(lane)
+        self._store.bus.publish(LaneSending(lane))
         return receipt
 
     async def _found(self, delivery: Delivery, channel: Channel, key: str) -> Receipt | None:

@@ -14,7 +14,6 @@ from typing import NoReturn
 
 from nanohost import quoting
 from nanohost.access.telling import tell
-from nanohost.aftermath import Aftermath, Follows
 from nanohost.clock import Clock
 from nanohost.store import agent_groups, audit, rules
 from nanohost.store.audit import AuditOutcome
@@ -32,10 +31,9 @@ MOST_LINES = 20
 class RuleEnds:
     """One per host."""
 
-    def __init__(self, *, store: Store, clock: Clock, follows: Follows) -> None:
+    def __init__(self, *, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._follows = follows
 
     async def run(self) -> NoReturn:
         """For ever: end what is over, and sleep until the next one is. Raises StoreError."""
@@ -45,14 +43,13 @@ class RuleEnds:
 
     async def look(self) -> None:
         """End what is over by now. Raises StoreError."""
-        now, aftermath = self._clock.now(), Aftermath()
+        now = self._clock.now()
         if not await rules.over(self._store, now):
             return
         async with self._store.transaction() as tx:
             over = sorted(await rules.over(tx, now), key=lambda rule: rule.created_by)
             for maker, theirs in groupby(over, key=lambda rule: rule.created_by):
-                await self._end(tx, maker, list(theirs), now, aftermath)
-        self._follows.follow(aftermath)
+                await self._end(tx, maker, list(theirs), now)
 
     async def _pause_s(self) -> float:
         """A rule that is made meanwhile and ends sooner than the next look is only late on record."""
@@ -60,9 +57,7 @@ class RuleEnds:
         left_s = LOOK_EVERY_S if end is None else (end - self._clock.now()).total_seconds()
         return max(LEAST_S, min(left_s, LOOK_EVERY_S))
 
-    async def _end(
-        self, tx: Transaction, maker: str, over: Sequence[Rule], now: datetime, aftermath: Aftermath
-    ) -> None:
+    async def _end(self, tx: Transaction, maker: str, over: Sequence[Rule], now: datetime) -> None:
         folders = await agent_groups.folders(tx)
         lines = []
         for rule in over:
@@ -82,7 +77,7 @@ class RuleEnds:
         if len(lines) > MOST_LINES:
             text += f"\nand {len(lines) - MOST_LINES} more: nanohost rules list --ended"
         out_id = derive("h", "rules", *(str(rule.id) for rule in over))
-        await tell(tx, maker, text, out_id=out_id, now=now, aftermath=aftermath)
+        await tell(tx, maker, text, out_id=out_id, now=now)
 
 
 def ended_sentence(rule: Rule, folder: str | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +27,7 @@ from nanohost.intake.cleaning import cleaned, is_id, problem_of, recordable
 from nanohost.moving import Move, nobody_moves
 from nanohost.store import cards, checkpoints, dropped, events, pieces, routes, wirings
 from nanohost.store.database import Store, Transaction
+from nanohost.store.domain_events import ChannelHeard, ChannelReached
 from nanohost.store.events import ChatKey
 from nanohost_protocol.crash_points import reach
 
@@ -80,22 +81,18 @@ class ChannelInbox:
         capabilities: Capabilities,
         store: Store,
         clock: Clock,
-        on_accepted: Callable[[ChatKey], None],
         fair: FairShare | None = None,
-        on_reached: Callable[[], None] = lambda: None,
-        on_failed_later: FailedLater = _nobody_listens,
-        on_moved: Move = nobody_moves,
+        take_late_failure: FailedLater = _nobody_listens,
+        move: Move = nobody_moves,
     ) -> None:
         self._channel_type = channel_type
         self._instance = instance
         self._threads = capabilities.threads
         self._store = store
         self._clock = clock
-        self._on_accepted = on_accepted
         self._fair = fair or FairShare()
-        self._on_reached = on_reached
-        self._on_failed_later = on_failed_later
-        self._on_moved = on_moved
+        self._take_late_failure = take_late_failure
+        self._move = move
         self._queues: dict[ChatKey, _Queue] = {}
 
     async def accept(self, event: InboundEvent) -> Accepted:
@@ -143,6 +140,8 @@ class ChannelInbox:
         if kept:
             async with self._store.transaction() as tx:
                 new = [await self._put(tx, chat, one) for one in kept]
+                if any(one.problem is None for one in kept):
+                    tx.emit(ChannelHeard(self._channel_type, self._instance))
                 reach("intake.open")
             reach("intake.committed")
         for one, is_new in zip(kept, new, strict=True):
@@ -153,8 +152,6 @@ class ChannelInbox:
                 _say(chat, one.event)
             if one.problem is not None:
                 _log.info("event_dropped", channel=self._channel_type, chat=chat.platform_id, reason=one.problem)
-        if any(one.problem is None for one in kept):
-            self._on_accepted(chat)  # of a repeat, too: the first delivery may have been cut off right here
 
     async def _put(self, tx: Transaction, chat: ChatKey, one: _Waiting) -> bool:
         """False: it is there already."""
@@ -215,12 +212,12 @@ class ChannelInbox:
         return not event.sender.is_bot and bool(await open_in(self._store, event))
 
     def reached(self) -> None:
-        self._on_reached()
+        self._store.bus.publish(ChannelReached(self._channel_type, self._instance))
 
     async def moved(self, old: str, new: str) -> None:
         """Raises StoreError when the disk refuses."""
         if is_id(old) and is_id(new):
-            await self._on_moved(ChatKey(self._channel_type, self._instance, old), new)
+            await self._move(ChatKey(self._channel_type, self._instance, old), new)
 
     async def latest(self) -> Mapping[str, str]:
         return await events.latest_messages(
@@ -245,7 +242,7 @@ class ChannelInbox:
     async def failed_later(self, key: str, platform_message_id: str, reason: str) -> None:
         """Raises StoreError when the disk refuses."""
         channel = (self._channel_type, self._instance)
-        await self._on_failed_later(channel, key=key, platform_message_id=platform_message_id, reason=reason)
+        await self._take_late_failure(channel, key=key, platform_message_id=platform_message_id, reason=reason)
 
 
 def _leave(chat: ChatKey, one: _Waiting) -> None:

@@ -7,7 +7,7 @@ notice has one place in the ledger. So a crash between the two files only repeat
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -26,13 +26,13 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.remembered import Remembered
 from nanohost.store import deliveries, message_turns, model_calls, sessions, spared_tries, turn_costs, turn_failures
-from nanohost.store.database import Store, Transaction
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.database import Store
+from nanohost.store.domain_events import SessionWorking
 from nanohost.store.message_turns import Begun, Ended, TurnOutcome
 from nanohost.store.model_calls import Spent
 from nanohost.store.notice_numbers import HELD, NO_TRY
 from nanohost.store.turn_failures import TurnFailures
-from nanohost.tasks.ends import Closed
+from nanohost.tasks.ends import Closed, end_runs
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.inbound import InboundReader
 from nanohost_protocol.rows import Ack, AckStatus, InKind, Usage
@@ -70,26 +70,9 @@ class Standing:
     acted: bool = False
 
 
-OnClosed = Callable[[Transaction, SessionId, Sequence[Closed]], Awaitable[Callable[[], None]]]
-"""Told of messages that are done with, in the transaction that takes them over; answers with what to do after it. May
-be told of the same one again."""
-
-
-async def nobody_asks(tx: Transaction, session: SessionId, closed: Sequence[Closed]) -> Callable[[], None]:
-    """An OnClosed for a host without tasks."""
-    return lambda: None
-
-
-OnWorking = Callable[[SessionId, Collection[str]], None]
-"""Told which messages a session's living container works on, again and again, and of none when it is done."""
-
-
-def nobody_looks(session: SessionId, messages: Collection[str]) -> None:
-    """An OnWorking for a host that shows nobody that it works."""
-
-
 class AckTaker:
-    """`alive` and `ended_by_us` answer for a lease: is its container there, and was it we who stopped it."""
+    """`alive` and `ended_by_us` answer for a lease: is its container there, and was it we who stopped it. `shows_work`:
+    whether it is said which messages are worked on."""
 
     def __init__(
         self,
@@ -99,18 +82,14 @@ class AckTaker:
         clock: Clock,
         alive: Callable[[Session, LeaseId], bool],
         ended_by_us: Callable[[LeaseId], bool],
-        on_notice: Callable[[LaneKey], None],
-        on_closed: OnClosed = nobody_asks,
-        on_working: OnWorking = nobody_looks,
+        shows_work: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
         self._alive = alive
         self._ended_by_us = ended_by_us
-        self._on_notice = on_notice
-        self._on_closed = on_closed
-        self._on_working = on_working
+        self._shows_work = shows_work
         self._held: dict[SessionId, datetime] = {}
         self._taking = OneAtATime[SessionId]()
         self._budgets = Remembered[SessionId, AckBudget](lambda budget: budget.is_full(self._clock.monotonic()))
@@ -158,7 +137,8 @@ class AckTaker:
         verdicts = await self._verdicts(session, said, failures, now)
         working = [one.message_id for one in said.claims if self._alive(session, LeaseId(one.container_id))]
         living = len(working)
-        self._on_working(session.id, working)
+        shown = frozenset(working) if self._shows_work() else frozenset[str]()
+        self._store.bus.publish(SessionWorking(session.id, shown))
         if said.cursor == session.ack_cursor and not verdicts and not self.is_held(session.id):
             self.budget(session.id).pay(0)
             due_at = session.due_at if living else await self._checked_due(session, now)
@@ -240,8 +220,6 @@ class AckTaker:
         async with self._store.transaction() as tx:
             for notice in notices:
                 await deliveries.add(tx, notice)
-        for notice in notices:
-            self._on_notice(notice.lane)
 
     async def _verdicts(
         self, session: Session, said: _Said, failures: TurnFailures | None, now: datetime
@@ -292,14 +270,11 @@ class AckTaker:
                 await deliveries.withdraw_notices(tx, session.id, HELD, "the model answers again", now)
             for notice in notices:
                 await deliveries.add(tx, notice)
-            after = await self._on_closed(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed])
-        after()
+            await end_runs(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed], now)
         _say(session, taken, took)
         self._held.pop(session.id, None)
         if failures is not None and failures.until is not None:
             self._held[session.id] = failures.until
-        for notice in notices:
-            self._on_notice(notice.lane)
 
 
 def _orders(box: InboundReader, acks: Sequence[Ack]) -> set[str]:

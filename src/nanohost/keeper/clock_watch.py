@@ -7,7 +7,6 @@ them due. Never touches a task for whose time somebody named a time of day: that
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -15,10 +14,10 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import Session, SessionId
+from nanohost.model import Session
 from nanohost.store import deliveries, sessions, tasks, turn_failures
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import SessionHasWork
 
 LOOK_EVERY_S = 5.0
 LEAST_S = 10.0
@@ -28,24 +27,12 @@ _log = structlog.get_logger()
 
 
 class ClockWatch:
-    """`wake`, `on_entry` and `on_task` are told of sessions and lanes whose waiting became shorter."""
+    """One per host."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        mailboxes: Mailboxes,
-        clock: Clock,
-        wake: Callable[[SessionId], None],
-        on_entry: Callable[[LaneKey], None],
-        on_task: Callable[[SessionId], None],
-    ) -> None:
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
-        self._wake = wake
-        self._on_entry = on_entry
-        self._on_task = on_task
 
     async def run(self) -> None:
         """For ever: compare the wall clock with the time that passed."""
@@ -67,8 +54,8 @@ class ClockWatch:
         _log.warning("clock_went_back", by_s=round(by.total_seconds()))
         async with self._store.transaction() as tx:
             held = await turn_failures.bring_forward(tx, by=by, now=now)
-            lanes = await deliveries.bring_forward(tx, by=by, now=now)
-            planned = await tasks.bring_forward(tx, by=by, now=now)
+            await deliveries.bring_forward(tx, by=by, now=now)
+            await tasks.bring_forward(tx, by=by, now=now)
         later = {session.id: session for session in await sessions.due_later(self._store, now)}
         for id in held.keys() - later.keys():
             later[id] = await sessions.get(self._store, id)
@@ -77,10 +64,6 @@ class ClockWatch:
                 await self._bring_session_forward(session, by, now, held.get(session.id))
             except MailboxError as error:
                 _log.warning("session_not_brought_forward", session=session.id, error=str(error))
-        for lane in lanes:
-            self._on_entry(lane)
-        for id in planned:
-            self._on_task(id)
 
     async def _bring_session_forward(
         self, session: Session, by: timedelta, now: datetime, held_until: datetime | None
@@ -90,4 +73,4 @@ class ClockWatch:
         if held_until is None and session.due_at is not None:
             async with self._store.transaction() as tx:
                 await sessions.replace_due(tx, session.id, seen=session.due_at, due=max(now, session.due_at - by))
-        self._wake(session.id)
+        self._store.bus.publish(SessionHasWork(session.id))

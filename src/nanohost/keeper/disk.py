@@ -15,7 +15,6 @@ from typing import Protocol
 import structlog
 
 from nanohost.access.telling import tell_owners
-from nanohost.aftermath import Aftermath, Follows
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.keeper.cause import Cause, Growth, clear_cause, in_words, most_grown, why_held
@@ -119,7 +118,6 @@ class DiskReserve:
         reserve: int,
         containers: Containers,
         takes: Takes,
-        follows: Follows,
         space: Callable[[Path], Space] = space_of,
     ) -> None:
         self._store = store
@@ -128,7 +126,6 @@ class DiskReserve:
         self._reserve = reserve
         self._containers = containers
         self._takes = takes
-        self._follows = follows
         self._space = space
         self._shorts: dict[int, Short] = {}
         self._looking = asyncio.Lock()
@@ -203,17 +200,15 @@ class DiskReserve:
 
     async def _tell(self) -> None:
         """The owners, once each time it begins."""
-        aftermath = Aftermath()
         text = " ".join([*(_notice(short) for short in self._shorts.values()), _GOES_ON])
         cause = derive("disk", self._untold)
         try:
             async with self._store.transaction() as tx:
-                await tell_owners(tx, text, but=(), cause=cause, now=self._clock.now(), aftermath=aftermath)
+                await tell_owners(tx, text, but=(), cause=cause, now=self._clock.now())
         except NanohostError as error:
             _log.warning("owners_not_told", error=str(error))
             return
         self._untold = ""
-        self._follows.follow(aftermath)
 
 
 _GOES_ON = (

@@ -7,12 +7,11 @@ it twice is saying it once: the chats that know are on record with the hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from nanohost.access.telling import tell_owners
-from nanohost.aftermath import Aftermath
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, NanohostError, StoreError
 from nanohost.keeper.footprint import Watched, warning
@@ -22,7 +21,6 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId
 from nanohost.store import deliveries, holds, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
 from nanohost.store.holds import BY_THE_HOST, Hold
 from nanohost.store.notice_numbers import ON_HOLD
 from nanohost_protocol.ids import derive
@@ -40,6 +38,11 @@ TO_THE_OPERATOR = (
 
 _log = structlog.get_logger()
 
+NOT_KEPT = (
+    "Session {session} answers, but its conversation is not kept: it is gone when its container ends. Its state folder"
+    " is full or cannot be written to: make room, or mend its rights. See: nanohost status"
+)
+
 
 class SessionHeld(NanohostError):
     """No container is started for a session that is held."""
@@ -50,13 +53,10 @@ class SessionHeld(NanohostError):
 class Holding:
     """One per keeper."""
 
-    def __init__(
-        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, on_notice: Callable[[LaneKey], None]
-    ) -> None:
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
-        self._on_notice = on_notice
 
     async def tell_waiting(self, session: Session, hold: Hold) -> bool:
         """Say it to those who wait and do not know. False: the mailbox refuses to say who that is."""
@@ -78,49 +78,46 @@ class Holding:
             for notice in notices:
                 await deliveries.add(tx, notice)
             await holds.note_told(tx, hold, unknowing)
-        for notice in notices:
-            self._on_notice(notice.lane)
         return True
 
-    async def hold_stuck(self, session: Session, found: Stuck) -> list[SessionId]:
+    async def hold_stuck(self, session: Session, found: Stuck) -> None:
         """Hold who would only go on with what it was stopped for, and tell the owners: the agent group if it is its
-        folder. Returns whom that concerns: nobody, if it is gone by now. Raises StoreError."""
-        now, aftermath = self._clock.now(), Aftermath()
+        folder. Emits HoldChanged for whom that concerns: nobody, if it is gone by now. Raises StoreError."""
+        now = self._clock.now()
         what = f"The agent {session.group_folder}" if found.of_group else f"Session {session.id}"
         release = release_of(session, of_group=found.of_group)
         then = "When that is done" if found.reason == DISK else "To let it go on"
         text = f"{what} is on hold: {found.sentence}. {then}: nanohost {release}"
         async with self._store.transaction() as tx:
             if await sessions.find(tx, session.id) is None:
-                return []  # deleted, and its agent perhaps with it: a try again would fail for ever
+                return  # deleted, and its agent perhaps with it: a try again would fail for ever
             if found.of_group:
                 await holds.on_group(tx, session.agent_group_id, by=BY_THE_HOST, at=now, reason=found.sentence)
-                concerned = await holds.concerned(tx, session.agent_group_id)
             else:
                 await holds.on_session(tx, session.id, by=BY_THE_HOST, at=now, reason=found.sentence)
-                concerned = [session.id]
             cause = derive("hold", session.id, to_text(now))
-            await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
-        for lane in aftermath.lanes:
-            self._on_notice(lane)
-        return concerned
+            await tell_owners(tx, text, but=(), cause=cause, now=now)
+
+    async def tell_unkept(self, session: SessionId) -> None:
+        """Tell the owners, once a session, that its conversation is not kept. Raises StoreError."""
+        text = NOT_KEPT.format(session=session)
+        async with self._store.transaction() as tx:
+            await tell_owners(tx, text, but=(), cause=f"not kept: {session}", now=self._clock.now())
 
     async def warn_of_size(self, session: Session, watched: Watched, size: int) -> bool:
         """Tell the owners of a folder that takes more than it may and is not held for it. Once a folder and limit.
         False: the disk refuses even that."""
-        now, aftermath = self._clock.now(), Aftermath()
+        now = self._clock.now()
         what = f"The agent {session.group_folder}" if watched.of_group else f"Session {session.id}"
         text = f"{what} goes on, but {warning(watched, size)}."
         _log.warning("folder_above_limit", session=session.id, sentence=text)
         cause = derive("large", str(watched.path), str(watched.limit))
         try:
             async with self._store.transaction() as tx:
-                await tell_owners(tx, text, but=(), cause=cause, now=now, aftermath=aftermath)
+                await tell_owners(tx, text, but=(), cause=cause, now=now)
         except StoreError as error:
             _log.warning("owners_not_told", error=str(error), hint=error.hint)
             return False
-        for lane in aftermath.lanes:
-            self._on_notice(lane)
         return True
 
 

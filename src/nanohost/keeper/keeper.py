@@ -10,11 +10,12 @@ next start. One whose runner does not obey a person is ended within two seconds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,7 +23,7 @@ from nanohost.access.telling import tell_slowed
 from nanohost.chat_commands.command import ContainerState, Look
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError, StoreError
-from nanohost.keeper.acks import AckTaker, OnClosed, OnWorking, nobody_asks, nobody_looks
+from nanohost.keeper.acks import AckTaker
 from nanohost.keeper.adoption import is_outdated, look_around
 from nanohost.keeper.blocked import MailboxStops, stopped_again
 from nanohost.keeper.burial import Burial
@@ -43,7 +44,15 @@ from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container, Exited, Runtime
 from nanohost.store import holds, sessions
 from nanohost.store.database import Store
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import (
+    HoldChanged,
+    MailboxBlocked,
+    OutboxChanged,
+    OutboxToRead,
+    SessionHasOrders,
+    SessionHasWork,
+    SessionWorking,
+)
 from nanohost_protocol.crash_points import reach
 from nanohost_protocol.ids import draw
 
@@ -67,16 +76,8 @@ class KeeperSettings:
     """Where the agent groups' folders are."""
 
 
-OnUnkept = Callable[[SessionId], Awaitable[None]]
-"""Told of a session whose conversation is not kept, when that is first seen."""
-
-
-async def nobody_is_told(session: SessionId) -> None:
-    """An OnUnkept for a host that has nobody to tell."""
-
-
 class Keeper:
-    """One per host. `on_news` is called when a session's outbound.db may hold something to deliver."""
+    """One per host. Emits OutboxToRead when a session's outbound.db may hold something to deliver."""
 
     def __init__(
         self,
@@ -88,11 +89,6 @@ class Keeper:
         services: SessionServices,
         clock: Clock,
         settings: KeeperSettings,
-        on_news: Callable[[SessionId], None],
-        on_notice: Callable[[LaneKey], None],
-        on_closed: OnClosed = nobody_asks,
-        on_working: OnWorking = nobody_looks,
-        on_unkept: OnUnkept = nobody_is_told,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -100,10 +96,7 @@ class Keeper:
         self._services = services
         self._clock = clock
         self._settings = settings
-        self._on_news = on_news
-        self._on_notice = on_notice
-        self._on_working = on_working
-        self._on_unkept = on_unkept
+        self._bus = store.bus
         self._starter = Starter(store=store, mailboxes=mailboxes, runtime=runtime, news=news, services=services)
         self._slots = Slots(settings.max_containers)
         self._ended: set[LeaseId] = set()
@@ -130,7 +123,7 @@ class Keeper:
         self._deaths = Lanes[tuple[SessionId, LeaseId]]("death", self._bury, clock)
         self._obeying = Lanes[SessionId]("obey", self._see_obeyed, clock)
         self._holds = Lanes[SessionId]("holds", self._see_hold, clock)
-        self._holding = Holding(store=store, mailboxes=mailboxes, clock=clock, on_notice=on_notice)
+        self._holding = Holding(store=store, mailboxes=mailboxes, clock=clock)
         self._blocked = MailboxStops()
         self._to_hold: dict[SessionId, Stuck] = {}
         """They are to be held, and it is not on record yet."""
@@ -140,16 +133,14 @@ class Keeper:
         """Set for who waits until acks were taken over."""
         self._again: set[SessionId] = set()
         """They get another container as soon as the one they have is gone."""
-        self._orders = Orders(store=store, mailboxes=mailboxes, clock=clock, on_notice=on_notice)
+        self._orders = Orders(store=store, mailboxes=mailboxes, clock=clock)
         self._taker = AckTaker(
             store=store,
             mailboxes=mailboxes,
             clock=clock,
             alive=self._is_alive,
             ended_by_us=self._ended.__contains__,
-            on_notice=on_notice,
-            on_closed=on_closed,
-            on_working=self._show_working,
+            shows_work=lambda: not self._resting,
         )
         self._burial = Burial(store=store, mailboxes=mailboxes, taker=self._taker, orders=self._orders, clock=clock)
 
@@ -164,13 +155,24 @@ class Keeper:
         async with AsyncExitStack() as stack:
             for lanes in (self._acks, self._deaths, self._stops, self._starts, self._obeying, self._holds):
                 await stack.enter_async_context(lanes.opened())
+            stack.enter_context(self._bus.subscribed(self._handlers()))
             await self._taker.restore()
             await self._adopt()
+            # Only now: a session whose container is not adopted yet would get a second one.
+            stack.enter_context(self._bus.subscribed({SessionHasWork: lambda event: self.wake(event.session)}))
             try:
                 yield
             finally:
                 if not keep_containers:
                     await self.stop_all()
+
+    def _handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            OutboxChanged: lambda event: self.on_change(event.session),
+            SessionHasOrders: lambda event: self.obey(event.session),
+            HoldChanged: lambda event: self.on_hold(event.session),
+            MailboxBlocked: lambda event: self.stop_blocked(event.session, event.why),
+        }
 
     def on_death(self, container: Container) -> None:
         """A container is gone, whoever ended it."""
@@ -278,7 +280,7 @@ class Keeper:
         """While at rest: stop every container in order, within two seconds. Their turns are run again later, and no try
         is used up."""
         for slot in self._slots:
-            self._on_working(slot.session_id, ())
+            self._bus.publish(SessionWorking(slot.session_id, frozenset()))
             self._end_if_resting(slot)
 
     def go_on(self) -> None:
@@ -380,7 +382,7 @@ class Keeper:
             await self._give_up_start(slot, error)
         else:
             self._acks.poke(id)
-            self._on_news(id)
+            self._bus.publish(OutboxToRead(id))
             self._kick.set()  # it is to be looked at from now on, and not from the next sweep on
             self._holds.poke(id)  # it may have been put on hold meanwhile
 
@@ -394,8 +396,7 @@ class Keeper:
         if (grown := await self._health.folders.before_start(session)) is None:
             return
         found = Stuck(reason=DISK, sentence=grown.sentence, hold=True, of_group=grown.of_group)
-        for other in await self._holding.hold_stuck(session, found):
-            self.on_hold(other)
+        await self._holding.hold_stuck(session, found)
         raise SessionHeld(f"session {id} is held: {grown.sentence}")
 
     async def _start_later(self, slot: Slot) -> None:
@@ -496,12 +497,12 @@ class Keeper:
         self._mailboxes.forgive(id)
         self._taker.budget(id).rest()
         self._slots.remove(id)
-        self._on_working(id, ())
+        self._bus.publish(SessionWorking(id, frozenset()))
         self._moved.set()
 
     async def _after_death(self, id: SessionId, *, cause: str) -> None:
         """`cause`: why it counted as a failure; empty for an end in order."""
-        self._on_news(id)
+        self._bus.publish(OutboxToRead(id))
         if self._is_to_count:
             self._long_logs.add(id)
         else:
@@ -549,16 +550,11 @@ class Keeper:
             if budget.pauses == 1:
                 _log.warning("session_over_budget", session=id, over=budget.over, next_look_in_s=pause_s)
             if budget.is_to_be_told:
-                for lane in await tell_slowed(
-                    self._store, await sessions.get(self._store, id), budget.over, self._clock.now()
-                ):
-                    self._on_notice(lane)
+                session = await sessions.get(self._store, id)
+                await tell_slowed(self._store, session, budget.over, self._clock.now())
             if not await self._acks.nap(pause_s):
                 return False
         return True
-
-    def _show_working(self, session: SessionId, messages: Collection[str]) -> None:
-        self._on_working(session, () if self._resting else messages)
 
     def _is_alive(self, session: Session, lease: LeaseId) -> bool:
         slot = self._slots.get(session.id)
@@ -599,7 +595,9 @@ class Keeper:
             assert session.lease is not None
             await self._free(session, session.lease)
         async for session in sessions.every(self._store.reports):
-            self._on_news(session.id)  # the last host may have been killed between a container's end and its last words
+            self._bus.publish(
+                OutboxToRead(session.id)
+            )  # the last host may have been killed between a container's end and its last words
         for id in await sessions.due_and_held(self._store, self._clock.now()):
             self._holds.poke(id)  # the last host may have been killed before it told who waits; the sweep wakes none
         for container in found.strays:
@@ -629,7 +627,7 @@ class Keeper:
         await self._starter.surround(session)
         await self._health.folders.begin(session)
         self._acks.poke(session.id)
-        self._on_news(session.id)
+        self._bus.publish(OutboxToRead(session.id))
         self._obeying.poke(session.id)
         self._holds.poke(session.id)
         _log.info("container_adopted", session=session.id, group=session.group_folder, outdated=slot.retiring)
@@ -680,7 +678,7 @@ class Keeper:
         await self._warn_of_large_folders()
         for unkept in self._health.unkept().keys() - before.keys():
             _log.warning("conversation_not_kept", session=unkept, hint="is its state folder full, or read-only?")
-            await self._on_unkept(unkept)
+            await self._holding.tell_unkept(unkept)
 
     async def _warn_of_large_folders(self) -> None:
         """The owners, once a folder and limit; it is on the status screen for as long as it lasts."""
@@ -717,12 +715,10 @@ class Keeper:
     async def _hold(self, session: Session, found: Stuck) -> bool:
         """Have it stay stopped. False: the disk refuses even that; its end then counts as a death, with its pauses."""
         try:
-            concerned = await self._holding.hold_stuck(session, found)
+            await self._holding.hold_stuck(session, found)
         except StoreError as error:
             _log.error("not_held", session=session.id, error=str(error), hint=error.hint)
             return False
-        for id in concerned:
-            self.on_hold(id)
         return True
 
     def _next_look_s(self) -> float:
@@ -738,7 +734,7 @@ class Keeper:
         self._looked = now
         for slot in self._slots:
             self._acks.poke(slot.session_id)
-            self._on_news(slot.session_id)
+            self._bus.publish(OutboxToRead(slot.session_id))
 
     async def _sleep_until_due(self, looked: datetime) -> None:
         """Until what was not due when we looked: asked of any later time, what falls due meanwhile would be missed."""

@@ -9,7 +9,6 @@ slow chat it would come too late to be believed, and what was said before is not
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 from nanohost.chat_commands.stop import STOPPED
@@ -19,7 +18,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 from nanohost.store import deliveries
 from nanohost.store.database import Store
-from nanohost.store.deliveries import Delivery, LaneKey
+from nanohost.store.deliveries import Delivery
 from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import STOP, ControlIn, decode_in
@@ -34,13 +33,10 @@ DISOBEDIENT_GRACE_S = 0.3
 class Orders:
     """One per keeper."""
 
-    def __init__(
-        self, *, store: Store, mailboxes: Mailboxes, clock: Clock, on_notice: Callable[[LaneKey], None]
-    ) -> None:
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
-        self._on_notice = on_notice
 
     async def are_open(self, session: Session) -> bool:
         """Whether the runner still has to obey. Raises MailboxError."""
@@ -59,8 +55,6 @@ class Orders:
         async with self._store.transaction() as tx:
             for answer in answers:
                 await deliveries.add(tx, answer)
-        for answer in answers:
-            self._on_notice(answer.lane)
         await self._mailboxes.update(session, lambda box: [box.close(row.id, "completed") for row in stops])
 
 

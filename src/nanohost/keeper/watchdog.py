@@ -27,7 +27,7 @@ from nanohost.model import Session, SessionId
 from nanohost.store import deliveries, events, holds, paused, sessions, turn_failures
 from nanohost.store import late as late_messages
 from nanohost.store.database import Store
-from nanohost.store.deliveries import CHAT_CLOSED, Delivery, LaneKey
+from nanohost.store.deliveries import CHAT_CLOSED, Delivery
 from nanohost.store.events import StoredEvent
 from nanohost.store.late import Late, LateDelivery, LateEvent
 from nanohost.store.late_failures import FAILED_LATER
@@ -78,7 +78,6 @@ class Watchdog:
         clock: Clock,
         containers: Containers,
         session_for: Callable[[StoredEvent], Awaitable[SessionId | None]],
-        on_notice: Callable[[LaneKey], None],
         deadline_s: float,
     ) -> None:
         self._store = store
@@ -86,7 +85,6 @@ class Watchdog:
         self._clock = clock
         self._containers = containers
         self._session_for = session_for
-        self._on_notice = on_notice
         self._deadline_s = deadline_s
         self._paused_at: float | None = None
         """When it was last seen that all is paused."""
@@ -124,8 +122,6 @@ class Watchdog:
         for one in changed:
             if one.late.name not in known:
                 _say(one.late)
-            if one.notice is not None:
-                self._on_notice(one.notice.lane)
 
     # --- what has not come to a mailbox, and what has not come to people ---
 

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 from nanohost.clock import Clock, SystemClock
 from nanohost.errors import MailboxError
+from nanohost.event_bus import EventBus
 from nanohost.mailbox.paths import prepare, ring, session_layout
 from nanohost.mailbox.patience import FIRST_PAUSE_S, Patience
 from nanohost.mailbox.queries import Query
@@ -28,6 +29,7 @@ from nanohost.mailbox.reader_client import AllLate, LookHung
 from nanohost.mailbox.readers import Readers
 from nanohost.model import Session, SessionId
 from nanohost.remembered import Remembered
+from nanohost.store.domain_events import MailboxBlocked
 from nanohost.threads import LEAVE_S, Threads
 from nanohost_protocol.errors import Busy as FileBusy
 from nanohost_protocol.errors import NotReady, ProtocolError
@@ -60,7 +62,8 @@ HINT = "nanohost verify shows what is wrong"
 
 
 class Mailboxes:
-    """All sessions' files below one folder. `clock` measures pauses; tests of their limits replace `readers`."""
+    """All sessions' files below one folder. `clock` measures pauses; tests of their limits replace `readers`. `bus` is
+    told of a session that keeps us from its files (MailboxBlocked)."""
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Mailboxes:
         durable: bool = True,
         clock: Clock | None = None,
         readers: Readers | None = None,
+        bus: EventBus | None = None,
     ) -> None:
         self._sessions = sessions
         self._durable = durable
@@ -89,7 +93,7 @@ class Mailboxes:
         self._retry_changed = asyncio.Event()
         self.looks = 0
         """How many looks into an outbound.db were made."""
-        self._on_blocked: OnBlocked = lambda _session, _why: None
+        self._bus = bus or EventBus()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -101,10 +105,6 @@ class Mailboxes:
             stack.callback(self._folders.shutdown, wait=False)
             await stack.enter_async_context(self._readers.opened())
             yield
-
-    def on_blocked(self, told: OnBlocked) -> None:
-        """Call this for a session whose container is to be stopped: it must not block."""
-        self._on_blocked = told
 
     def layout(self, session: Session) -> SessionLayout:
         return session_layout(self._sessions, session.group_folder, session.id)
@@ -263,7 +263,7 @@ class Mailboxes:
 
     def _judge(self, session: SessionId, patience: Patience, file: str, *, problem: str = "") -> None:
         if why := patience.verdict(file, self._clock.monotonic(), problem=problem):
-            self._on_blocked(session, why)
+            self._bus.publish(MailboxBlocked(session, why))
 
     def _retry_at(self, session: SessionId, at: float) -> None:
         self._retries[session] = min(at, self._retries.get(session, at))

@@ -6,7 +6,7 @@ Both say only "look there"; what is new is found by reading. Either alone is eno
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import asyncinotify
 
 from nanohost.clock import Clock
+from nanohost.event_bus import EventBus
 from nanohost.model import SessionId
+from nanohost.store.domain_events import OutboxChanged
 from nanohost_protocol.layout import SessionLayout
 
 SETTLED_S = 0.02
@@ -44,10 +46,10 @@ class _Watched:
 
 
 class OutboxNews:
-    """Watches the out/ folders of sessions that have a container, and tells its listeners on the event loop."""
+    """Watches the out/ folders of sessions that have a container, and publishes OutboxChanged."""
 
-    def __init__(self, clock: Clock, *, interval_s: float, events: bool) -> None:
-        self._listeners: list[Callable[[SessionId], None]] = []
+    def __init__(self, clock: Clock, bus: EventBus, *, interval_s: float, events: bool) -> None:
+        self._bus = bus
         self._clock = clock
         self._interval_s = interval_s
         self._use_events = events
@@ -63,10 +65,6 @@ class OutboxNews:
         with _folder_events(self._clock) as self._events:
             yield
         self._events = None
-
-    def tell(self, listener: Callable[[SessionId], None]) -> None:
-        """Call this for each change from now on. It must not block."""
-        self._listeners.append(listener)
 
     def watch(self, session: SessionId, layout: SessionLayout) -> None:
         """From now on tell of this session."""
@@ -114,8 +112,7 @@ class OutboxNews:
 
     def changed(self, session: SessionId) -> None:
         """Tell that the session's outbound.db is to be looked at."""
-        for listener in self._listeners:
-            listener(session)
+        self._bus.publish(OutboxChanged(session))
 
 
 def _stamp(path: Path) -> Stamp:

@@ -132,8 +132,8 @@ async def _use(visit: Visit, code: Code) -> str:
     await access.close(visit.tx, code, CodeStatus.USED, by=visit.user, origin=visit.origin, now=visit.now)
     await meet(visit.tx, visit.stored, visit.now)
     become = become_owner if code.purpose is Purpose.OWNER else become_one
-    text = await become(visit.tx, code, visit.stored, now=visit.now, aftermath=visit.aftermath)
-    await settle(visit.tx, now=visit.now, zone=visit.zone, aftermath=visit.aftermath)
+    text = await become(visit.tx, code, visit.stored, now=visit.now)
+    await settle(visit.tx, now=visit.now, zone=visit.zone)
     return text
 
 

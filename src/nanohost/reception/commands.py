@@ -55,7 +55,6 @@ class Commands:
             actor=actor,
             now=visit.now,
             zone=visit.zone,
-            aftermath=visit.aftermath,
             channels=self._channels,
             trouble_of=self._trouble_of,
             seen=visit.seen,

@@ -49,7 +49,6 @@ class Presses:
                 label=choice.label,
                 now=visit.now,
                 zone=visit.zone,
-                aftermath=visit.aftermath,
             )
         except NotTheirs:
             await _tell_once(visit, approval, NOT_YOURS)

@@ -12,7 +12,6 @@ from datetime import datetime, tzinfo
 from typing import Protocol
 
 from nanohost.access.acquaintance import meet
-from nanohost.aftermath import Follows
 from nanohost.clock import Clock
 from nanohost.reception.visit import Visit
 from nanohost.store import events, roles
@@ -40,14 +39,11 @@ class Counter(Protocol):
 class Reception:
     """One per host."""
 
-    def __init__(
-        self, *, store: Store, clock: Clock, zone: tzinfo, counters: Sequence[Counter], follows: Follows
-    ) -> None:
+    def __init__(self, *, store: Store, clock: Clock, zone: tzinfo, counters: Sequence[Counter]) -> None:
         self._store = store
         self._clock = clock
         self._zone = zone
         self._counters = counters
-        self._follows = follows
 
     async def wants(self, stored: StoredEvent) -> bool:
         """Whether the event may be for the host itself."""
@@ -85,5 +81,4 @@ class Reception:
             await events.mark_settled(tx, stored.id, events.FOR_HOST)
             reach("reception.open")
         reach("reception.committed")
-        self._follows.follow(visit.aftermath)
         return True

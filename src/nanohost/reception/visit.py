@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
-from nanohost.aftermath import Aftermath
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.host_command import Actor
 from nanohost.store import audit, host_messages
@@ -29,7 +28,6 @@ class Visit:
     grants: Sequence[Grant]
     now: datetime
     zone: tzinfo
-    aftermath: Aftermath = field(default_factory=Aftermath)
     seen: object = None
 
     @property
@@ -68,5 +66,4 @@ class Visit:
         """Answer the sender, here. `once`: what it is about; the same words about it are said to them once."""
         cause = [str(self.stored.id)] if once is None else ["once", once, self.user]
         out_id = derive("h", *cause, text)
-        delivery = await host_messages.say(self.tx, self.place, ChatOut(text=text), out_id=out_id, now=self.now)
-        self.aftermath.lanes.append(delivery.lane)
+        await host_messages.say(self.tx, self.place, ChatOut(text=text), out_id=out_id, now=self.now)

@@ -8,7 +8,7 @@ not answer, changes nothing and reads one sentence a question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -37,7 +37,7 @@ from nanohost.store import (
     wirings,
 )
 from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.deliveries import Delivery, DeliveryStatus
 from nanohost.store.events import StoredEvent
 from nanohost.store.questions import Asked, Question, QuestionStatus
 from nanohost_protocol.crash_points import reach
@@ -88,12 +88,11 @@ class _Found:
 
 
 class Answers:
-    """One per router. `on_entry` is called for lanes that have something to send, once it is on record."""
+    """One per router."""
 
-    def __init__(self, *, store: Store, clock: Clock, on_entry: Callable[[LaneKey], None]) -> None:
+    def __init__(self, *, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._on_entry = on_entry
 
     async def wants(self, stored: StoredEvent) -> bool:
         """Whether the event may be an answer. One indexed look-up for a message where no question is open."""
@@ -200,8 +199,6 @@ class Answers:
             if asked is not None:
                 await deliveries.add(tx, _shown(asked, found.text, by=_name(stored), now=now))
         reach("answers.claimed")
-        if asked is not None:
-            self._on_entry(asked.lane)
         return True
 
     async def _too_late(self, stored: StoredEvent, session: Session, question: Question, text: str) -> Settled:
@@ -217,14 +214,12 @@ class Answers:
     async def _refuse(
         self, stored: StoredEvent, session: Session, question: Question, reason: str, sentence: str | None
     ) -> Settled:
-        now, told = self._clock.now(), None
+        now = self._clock.now()
         async with self._store.transaction() as tx:
             await events.mark_dropped(tx, stored.id, reason)
             await dropped.count(tx, stored.chat, stored.user, reason, now=now, agent_group=session.group_folder)
             if sentence is not None:
-                told = await _tell(tx, stored, question, sentence, now)
-        if told is not None:
-            self._on_entry(told.lane)
+                await _tell(tx, stored, question, sentence, now)
         return SETTLED
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals import ending
 from nanohost.approvals.ending import End
 from nanohost.chat_commands.gate import is_order
@@ -36,9 +35,7 @@ class Told:
     reached: list[Heard] = field(default_factory=list)
 
 
-async def withdraw(
-    tx: Transaction, deletion: StoredEvent, *, now: datetime, zone: tzinfo, aftermath: Aftermath
-) -> Told:
+async def withdraw(tx: Transaction, deletion: StoredEvent, *, now: datetime, zone: tzinfo) -> Told:
     """Drop what waits of the deleted message, or of the piece of an album. Whom it has reached is to be told."""
     message, chat = deletion.event.refers_to, deletion.chat
     if message is None:
@@ -46,7 +43,7 @@ async def withdraw(
     piece = await pieces.find(tx, chat, message, like=deletion.event)
     whole = message if piece is None else piece.whole
     if piece is None or not await _take_out(tx, piece.joined_into, [piece.id]):
-        await _withdraw_all(tx, chat, whole, now=now, zone=zone, aftermath=aftermath)
+        await _withdraw_all(tx, chat, whole, now=now, zone=zone)
     heard = await routes.heard(tx, chat, whole)
     reached = [one for one in heard if one.approval_id is None and (one.is_edit or not is_order(one.text))]
     return Told(deletion=await as_told(tx, deletion), reached=reached)
@@ -89,9 +86,7 @@ def _of_a_piece(deletion: StoredEvent, piece: Piece) -> StoredEvent:
     return replace(deletion, event=gone)
 
 
-async def _withdraw_all(
-    tx: Transaction, chat: ChatKey, message: str, *, now: datetime, zone: tzinfo, aftermath: Aftermath
-) -> None:
+async def _withdraw_all(tx: Transaction, chat: ChatKey, message: str, *, now: datetime, zone: tzinfo) -> None:
     asked_for = set[ApprovalId]()
     if (found := await events.unsettled(tx, chat, message)) is not None:
         id, approval = found
@@ -107,15 +102,13 @@ async def _withdraw_all(
             await routes.drop_held(tx, heard.event_id, heard.wiring_id, DELETED, now=now)
             asked_for.add(heard.approval_id)
     for approval in sorted(asked_for):
-        await _close_if_empty(tx, approval, now=now, zone=zone, aftermath=aftermath)
+        await _close_if_empty(tx, approval, now=now, zone=zone)
 
 
-async def _close_if_empty(
-    tx: Transaction, id: ApprovalId, *, now: datetime, zone: tzinfo, aftermath: Aftermath
-) -> None:
+async def _close_if_empty(tx: Transaction, id: ApprovalId, *, now: datetime, zone: tzinfo) -> None:
     approval = await approvals.find(tx, id)
     if approval is None or await approvals.held(tx, id):
         return
     end = End(status=ApprovalStatus.WITHDRAWN, outcome="all that was written was deleted.", reason=DELETED)
     if await approvals.close(tx, id, end.status, by=None, choice=None, reason=end.reason, now=now):
-        await ending.tell(tx, approval, end, now=now, zone=zone, aftermath=aftermath)
+        await ending.tell(tx, approval, end, now=now, zone=zone)

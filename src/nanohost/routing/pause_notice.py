@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from nanohost.aftermath import Aftermath
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.gate import Passes, gate
 from nanohost.chat_commands.pause import PAUSED
@@ -20,7 +19,7 @@ from nanohost_protocol.times import to_text
 _HEARD = {EventKind.MESSAGE, EventKind.CLICK}
 
 
-async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], aftermath: Aftermath, now: datetime) -> None:
+async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], now: datetime) -> None:
     """`heard`: what wakes an agent, or would. A command is answered at once, and is no reason to speak of it."""
     pause = await paused.find(tx)
     if pause is None:
@@ -38,8 +37,7 @@ async def tell_of_pause(tx: Transaction, heard: Iterable[StoredEvent], aftermath
             platform_message_id=event.platform_message_id if event.kind is EventKind.MESSAGE else None,
         )
         out_id = derive("h", "paused", to_text(pause.at), *_names(place), chat.user(event.sender.handle))
-        said = await host_messages.say(tx, place, PAUSED, out_id=out_id, now=now)
-        aftermath.lanes.append(said.lane)
+        await host_messages.say(tx, place, PAUSED, out_id=out_id, now=now)
 
 
 def _names(place: Origin) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, tzinfo
@@ -20,7 +20,6 @@ from typing import Protocol
 
 import structlog
 
-from nanohost.aftermath import Aftermath, Follows
 from nanohost.approvals.requests import Held
 from nanohost.channel_api import EventKind
 from nanohost.chat_commands.desk import Desk, Entry, Written
@@ -41,7 +40,7 @@ from nanohost.routing.run import Run, count, meet, put
 from nanohost.routing.strangers import Door
 from nanohost.store import dropped, events, messaging_groups, pieces, routes, sessions, wirings
 from nanohost.store.database import Store, Transaction
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import ChatHasNews, MailboxHasWaiting, SessionHasOrders, SessionHasWork
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route, RouteOutcome, Waiting
 from nanohost_protocol.crash_points import reach
@@ -63,11 +62,9 @@ class Receives(Protocol):
 
 
 class Router:
-    """Deals with accepted events. `wake` is called for each session whose agent got something, `obey` for each whose
-    runner has to do something, `on_answer` for lanes with an answer to a command: once it is on record. `attachments`
-    fetches what comes with a message. `reception` is asked first of all; `follows` looks where something was said to
-    strangers, or asked about them. `fair` holds back a chat with a long queue. `zone`: of the times
-    that people read."""
+    """Deals with accepted events. `attachments` fetches what comes with a message. `reception` is asked first of all.
+    `fair` holds back a chat with a long queue. `zone`: of the times that people read. Emits SessionHasWork for each
+    session whose agent got something, SessionHasOrders for each whose runner has to do something."""
 
     def __init__(
         self,
@@ -75,12 +72,8 @@ class Router:
         store: Store,
         desk: Desk,
         clock: Clock,
-        wake: Callable[[SessionId], None],
-        obey: Callable[[SessionId], None],
-        on_answer: Callable[[LaneKey], None],
         attachments: Attachments | None = None,
         reception: Receives | None = None,
-        follows: Follows | None = None,
         fair: FairShare | None = None,
         zone: tzinfo = UTC,
     ) -> None:
@@ -88,35 +81,28 @@ class Router:
         self._zone = zone
         self._desk = desk
         self._clock = clock
-        self._wake = wake
-        self._obey = obey
-        self._on_answer = on_answer
         self._attachments = attachments
         self._reception = reception
-        self._follows = follows
         self._fair = fair or FairShare()
         self._deciding = Deciding(store, clock)
-        self._answers = Answers(store=store, clock=clock, on_entry=on_answer)
+        self._answers = Answers(store=store, clock=clock)
         self._chats = Lanes[ChatKey]("routing", self._route_chat, clock)
         self._refused = Lanes[SessionId]("mailbox", self._write_waiting, clock)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Route while entered, beginning with what was left."""
-        async with self._refused.opened(), self._chats.opened():
-            for session in await routes.sessions_waiting(self._store):
-                self._refused.poke(session)
-            for chat in await events.chats_with_new(self._store):
-                self._chats.poke(chat)
-            yield
-
-    def resume(self, session: SessionId) -> None:
-        """Rows that were held for this session are to be written."""
-        self._refused.poke(session)
-
-    def notice(self, chat: ChatKey) -> None:
-        """The chat has new events."""
-        self._chats.poke(chat)
+        handlers = {
+            ChatHasNews: lambda event: self._chats.poke(event.chat),
+            MailboxHasWaiting: lambda event: self._refused.poke(event.session),
+        }
+        with self._store.bus.subscribed(handlers):
+            async with self._refused.opened(), self._chats.opened():
+                for session in await routes.sessions_waiting(self._store):
+                    self._refused.poke(session)
+                for chat in await events.chats_with_new(self._store):
+                    self._chats.poke(chat)
+                yield
 
     async def _route_chat(self, chat: ChatKey) -> None:
         while waiting := await events.new_in_chat(self._store, chat, limit=BATCH):
@@ -275,11 +261,9 @@ class Router:
 
     async def _deal_with_deletion(self, stored: StoredEvent) -> None:
         """What waits of the message is withdrawn; agents that it has reached are told, without being woken."""
-        aftermath = Aftermath()
         async with self._store.transaction() as tx:
             now = self._clock.now()
-            told = await withdraw(tx, stored, now=now, zone=self._zone, aftermath=aftermath)
-        self._follow_up(aftermath)
+            told = await withdraw(tx, stored, now=now, zone=self._zone)
         made, written = list[Route](), dict[SessionId, Written]()
         for wiring, session_id in dict.fromkeys((one.wiring_id, one.session_id) for one in told.reached):
             session = None if session_id is None else await sessions.find(self._store, session_id)
@@ -298,7 +282,7 @@ class Router:
             group = await messaging_groups.of_chat(tx, chat)
             if group is not None and await wirings.of_chat(tx, group.id):
                 return  # it was wired just now, and the events are new yet
-            door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
+            door = Door(tx=tx, now=self._clock.now())
             for stored in batch:
                 answer = await door.knock(stored, group)
                 if isinstance(answer, Held):
@@ -309,7 +293,6 @@ class Router:
                 await events.mark_dropped(tx, stored.id, answer.reason)
                 await dropped.count(tx, chat, stored.user, answer.reason, now=door.now)
             await meet(door, [stored for stored in batch if is_addressed(stored.event)])
-        self._follow_up(door.aftermath)
 
     async def _route(self, run: Run) -> None:
         declined: list[Route] = []
@@ -388,11 +371,10 @@ class Router:
                 await events.mark_settled(tx, stored.id, NOBODY_READ_IT)
             for session, what in written.items():
                 await self._record_written(tx, session, what)
-        self._resume_waiting(made, written)
 
     async def _record(self, run: Run, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
         async with self._recording() as tx:
-            door = Door(tx=tx, now=self._clock.now(), aftermath=Aftermath())
+            door = Door(tx=tx, now=self._clock.now())
             made = await put(door, run, made)
             await events.mark_routed(tx, sorted({route.event_id for route in made}))
             for session, what in written.items():
@@ -401,35 +383,18 @@ class Router:
             heard = {route.event_id for route in made if route.outcome is not RouteOutcome.NOT_ENGAGED}
             await meet(door, [run.events[event] for event in sorted(heard)])
             woken = {route.event_id for route in made if route.session_id is not None and route.trigger}
-            await tell_of_pause(tx, [run.events[event] for event in sorted(woken)], door.aftermath, door.now)
-        self._follow_up(door.aftermath)
+            await tell_of_pause(tx, [run.events[event] for event in sorted(woken)], door.now)
         _say_routed(run, made)
-        self._resume_waiting(made, written)
-
-    def _resume_waiting(self, made: Sequence[Route], written: Mapping[SessionId, Written]) -> None:
-        for route in made:
-            if route.outcome is RouteOutcome.WAITING and route.session_id is not None:
-                self.resume(route.session_id)
-        for session, what in written.items():
-            self._follow(session, what)
-
-    def _follow_up(self, aftermath: Aftermath) -> None:
-        if self._follows is not None:
-            self._follows.follow(aftermath)
 
     async def _record_written(self, tx: Transaction, session: SessionId, written: Written) -> None:
         await self._desk.record(tx, written)
         if written.due:
             now = self._clock.now()
             await sessions.make_due(tx, session, at=now, now=now)
-
-    def _follow(self, session: SessionId, written: Written) -> None:
-        for answer in written.answers:
-            self._on_answer(answer.lane)
         if written.obey:
-            self._obey(session)
+            tx.emit(SessionHasOrders(session))
         if written.work:
-            self._wake(session)
+            tx.emit(SessionHasWork(session))
 
     async def _learn(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
         """Keep what the platform says of a chat that was wired by its bare id."""
@@ -453,17 +418,15 @@ class Router:
                 async with self._store.transaction() as tx:
                     await routes.explain_waiting(tx, id, str(error))
                 raise
-            aftermath, woken = Aftermath(), {one.event_id for one in waiting if one.trigger}
+            woken = {one.event_id for one in waiting if one.trigger}
             async with self._store.transaction() as tx:
                 for one in waiting:
                     await routes.mark_written(tx, one.event_id, one.wiring_id, now=self._clock.now())
                 await self._record_written(tx, id, written)
                 heard = [stored for stored, _ in entries if stored.id in woken]
-                await tell_of_pause(tx, heard, aftermath, self._clock.now())
+                await tell_of_pause(tx, heard, self._clock.now())
             for one in waiting:
                 _log.info("message_routed", number=one.event_id, session=id, outcome="written", after="it waited")
-            self._follow_up(aftermath)
-            self._follow(id, written)
 
     async def _waiting_entry(self, session: Session, one: Waiting) -> tuple[StoredEvent, Entry]:
         stored = await events.get(self._store, one.event_id)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nanohost.access.decision import may_talk
-from nanohost.aftermath import Aftermath
 from nanohost.approvals import requests
 from nanohost.approvals.requests import Held, Turned
 from nanohost.channel_api import EventKind, InboundEvent
@@ -23,6 +22,7 @@ from nanohost.routing.consider import ANOTHER_BOT
 from nanohost.routing.engage import is_addressed
 from nanohost.store import host_messages, roles
 from nanohost.store.database import Transaction
+from nanohost.store.domain_events import ApprovalChanged
 from nanohost.store.events import StoredEvent
 from nanohost.store.roles import Grant
 from nanohost.store.routes import Route, RouteOutcome
@@ -43,11 +43,10 @@ NOBODY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Where strangers are dealt with: the transaction, and what follows once it is committed."""
+    """Where strangers are dealt with, in the transaction that records what became of their message."""
 
     tx: Transaction
     now: datetime
-    aftermath: Aftermath
 
     async def hold(
         self, route: Route, stored: StoredEvent, *, group: MessagingGroup, wiring: Wiring, agent_group: AgentGroup
@@ -57,9 +56,7 @@ class Door:
         grants = await roles.of_user(self.tx, stored.user)
         if may_talk(grants, group.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed:
             return None
-        answer = await requests.about_sender(
-            self.tx, stored=stored, group=group, agent_group=agent_group, now=self.now, aftermath=self.aftermath
-        )
+        answer = await requests.about_sender(self.tx, stored=stored, group=group, agent_group=agent_group, now=self.now)
         await self._follow(stored, answer)
         if isinstance(answer, Held):
             return replace(route, reason=HELD, approval_id=answer.id)
@@ -78,14 +75,14 @@ class Door:
             words = "\n".join([NO_AGENT, *host_words({grant.role for grant in grants})])
             await self._say(stored, words, derive("h", "no agent", str(stored.id)), also_in_groups=True)
             return Turned(reason=NO_WIRING)
-        answer = await requests.about_chat(self.tx, stored=stored, now=self.now, aftermath=self.aftermath)
+        answer = await requests.about_chat(self.tx, stored=stored, now=self.now)
         await self._follow(stored, answer)
         return answer
 
     async def _follow(self, stored: StoredEvent, answer: Held | Turned) -> None:
         match answer:
             case Held(id=id):
-                self.aftermath.approvals.append(id)
+                self.tx.emit(ApprovalChanged(id))
             case Turned(nobody=True):
                 day = derive("h", "nobody", *_place(stored)[:3], self.now.date().isoformat())
                 await self._say(stored, NOBODY.format(channel=stored.chat.channel_type), day)
@@ -101,8 +98,7 @@ class Door:
             thread_id=thread_id,
             platform_message_id=stored.event.platform_message_id if stored.event.kind is EventKind.MESSAGE else None,
         )
-        delivery = await host_messages.say(self.tx, place, ChatOut(text=text), out_id=out_id, now=self.now)
-        self.aftermath.lanes.append(delivery.lane)
+        await host_messages.say(self.tx, place, ChatOut(text=text), out_id=out_id, now=self.now)
 
 
 def unasked(event: InboundEvent, group: MessagingGroup | None, grants: Sequence[Grant]) -> str | None:

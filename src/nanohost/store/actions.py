@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from nanohost.model import ApprovalId, MessagingGroupId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.domain_events import RequestsWaiting
 from nanohost.store.places import columns_of, place_of
 from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.ids import notice_id as notice_id_of
@@ -173,19 +174,17 @@ async def hold(tx: Transaction, action: ActionRow, approval: ApprovalId) -> None
     await tx.run(HOLD, (approval, action.session_id, action.seq))
 
 
-async def release(tx: Transaction, approval: ApprovalId) -> list[SessionId]:
-    """It is decided: what was held for it is taken up again. By which sessions' agents it was asked for."""
-    held = await _held_for(tx, approval)
-    for action in held:
+async def release(tx: Transaction, approval: ApprovalId) -> None:
+    """It is decided: what was held for it is taken up again. Emits RequestsWaiting."""
+    for action in await _held_for(tx, approval):
         await tx.run(RELEASE, (action.session_id, action.seq))
-    return [action.session_id for action in held]
+        tx.emit(RequestsWaiting(action.session_id))
 
 
-async def turn_down(tx: Transaction, approval: ApprovalId, *, reason: str, now: datetime) -> list[SessionId]:
+async def turn_down(tx: Transaction, approval: ApprovalId, *, reason: str, now: datetime) -> None:
     """It comes to nothing: what was held for it is refused for this reason, a sentence without its full stop, and the
-    agents are to be told. By which sessions' it was asked for."""
-    held = await _held_for(tx, approval)
-    for action in held:
+    agents are to be told. Emits RequestsWaiting."""
+    for action in await _held_for(tx, approval):
         values: dict[str, Value] = {
             "session_id": action.session_id,
             "seq": action.seq,
@@ -194,7 +193,7 @@ async def turn_down(tx: Transaction, approval: ApprovalId, *, reason: str, now: 
             "now": to_text(now),
         }
         await tx.run(TURN_DOWN, values)
-    return [action.session_id for action in held]
+        tx.emit(RequestsWaiting(action.session_id))
 
 
 async def _held_for(db: Queries, approval: ApprovalId) -> list[ActionRow]:

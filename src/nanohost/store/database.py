@@ -3,6 +3,7 @@
 Promises: a transaction that was left without an exception is on disk. Transactions that wait for each other are
 committed together (one sync for all of them), and each still fails alone. Reads see what is committed. Lists, reports
 and status read on connections of their own (`Store.reports`): no message waits for them.
+What a transaction emits is told to subscribers after its commit (`Store.bus`).
 Never: a write outside `transaction`, SQL built from values.
 """
 
@@ -21,6 +22,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from nanohost.errors import StoreError
+from nanohost.event_bus import EventBus
 
 Value = str | int | float | None
 Values = Sequence[Value] | Mapping[str, Value]
@@ -65,6 +67,13 @@ class Transaction:
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._db = connection
+        self.emitted: list[object] = []
+        """What is published once this is committed."""
+
+    def emit(self, *events: object) -> None:
+        """Say that something happened (see domain_events.py): told to its subscribers after the commit, and to nobody
+        if this transaction, or the part of it that we are in, is undone."""
+        self.emitted.extend(events)
 
     async def one(self, sql: str, values: Values = ()) -> sqlite3.Row | None:
         """The first row, or None."""
@@ -88,9 +97,11 @@ class Transaction:
         """What may fail alone; not inside another one. Raises PartFailed, from whatever was raised inside, when that is
         undone and the transaction goes on. When SQLite has given up the whole transaction it comes out as it is."""
         await self.run("SAVEPOINT part")
+        emitted = len(self.emitted)
         try:
             yield
         except Exception as error:
+            del self.emitted[emitted:]
             if not self._db.in_transaction:
                 raise
             await self.run("ROLLBACK TO part")
@@ -106,6 +117,7 @@ class _Group:
     def __init__(self) -> None:
         self.members = 0
         self.most = MOST_IN_A_COMMIT
+        self.emitted: list[object] = []
         self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: BaseException) -> None:
@@ -175,6 +187,8 @@ class Store:
         self._writer = writer
         self._reader = reader
         self._reports = Reports(path, self._translated)
+        self.bus = EventBus()
+        """Tells what the transactions of this store emit, once it is committed."""
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._group: _Group | None = None
@@ -224,8 +238,9 @@ class Store:
             group = await self._enter()
             try:
                 await self._begin(group)
-                yield Transaction(self._writer)
-                await self._end(group)
+                tx = Transaction(self._writer)
+                yield tx
+                await self._end(group, tx)
             except BaseException:
                 await _to_its_end(self._undo(group))
                 raise
@@ -259,10 +274,11 @@ class Store:
         # The first member needs no savepoint: if it fails there is nothing else to keep.
         await self._writer.execute("BEGIN IMMEDIATE" if group.members == 0 else "SAVEPOINT member")
 
-    async def _end(self, group: _Group) -> None:
+    async def _end(self, group: _Group, tx: Transaction) -> None:
         if group.members > 0:
             await self._writer.execute("RELEASE member")
         group.members += 1
+        group.emitted += tx.emitted
         if group.members == 1:
             group.most = min(1 + self._waiting, MOST_IN_A_COMMIT)
         if self._waiting == 0 or group.members >= group.most:
@@ -299,6 +315,7 @@ class Store:
                 await self._writer.execute("ROLLBACK")
         else:
             group.committed.set_result(None)
+            self.bus.publish_all(group.emitted)
 
     async def drain(self) -> None:
         """Let those who are inside or wait finish, and nobody else in."""

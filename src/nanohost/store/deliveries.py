@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from nanohost.model import HOST, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.store.events import ChatKey
 from nanohost.store.notice_numbers import NOTICES_A_MESSAGE, OF_EVENTS, OF_MESSAGES
 from nanohost_protocol.ids import derive
@@ -301,13 +302,17 @@ class Attempt:
 
 
 async def add(tx: Transaction, delivery: Delivery) -> bool:
-    """Enter a message into the ledger. False if it is there already."""
-    return await tx.run(ADD, _values(delivery)) == 1
+    """Enter a message into the ledger. False if it is there already. Emits LaneHasWork."""
+    is_new = await tx.run(ADD, _values(delivery)) == 1
+    tx.emit(LaneHasWork(delivery.lane))
+    return is_new
 
 
 async def add_all(tx: Transaction, entries: Iterable[Delivery]) -> None:
-    """Enter messages into the ledger, but for those that are there already."""
+    """Enter messages into the ledger, but for those that are there already. Emits LaneHasWork for each that waits."""
+    entries = list(entries)
     await tx.run_many(ADD, [_values(entry) for entry in entries])
+    tx.emit(*(LaneHasWork(entry.lane) for entry in entries if entry.status is DeliveryStatus.PENDING))
 
 
 def _values(delivery: Delivery) -> dict[str, Value]:
@@ -360,14 +365,14 @@ async def waiting(db: Queries, lane: LaneKey) -> list[Delivery]:
     return [_from_row(row) for row in await db.all(WAITING, _columns(lane))]
 
 
-async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> list[LaneKey]:
-    """Make what is to be tried later be tried so much sooner: the clock was set back. Returns the lanes it is in."""
+async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> None:
+    """Make what is to be tried later be tried so much sooner: the clock was set back. Emits LaneHasWork."""
     later = [_from_row(row) for row in await tx.all(TRIED_LATER, (to_text(now),))]
     for delivery in later:
         assert delivery.next_try_at is not None, "it is tried later"
         sooner = max(now, delivery.next_try_at - by)
         await tx.run(TRY_AT, (to_text(sooner), delivery.lane.session_id, delivery.seq))
-    return list(dict.fromkeys(delivery.lane for delivery in later))
+        tx.emit(LaneHasWork(delivery.lane))
 
 
 async def count_waiting(db: Queries, session: SessionId, *, now: datetime, most: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import Any
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, PartKind, Sender
 from nanohost.model import ApprovalId, EventId
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.domain_events import ChatHasNews
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -159,14 +160,18 @@ class StoredEvent:
 async def add(
     tx: Transaction, chat: ChatKey, event: InboundEvent, *, now: datetime, dropped: str | None = None
 ) -> bool:
-    """Keep an event; `dropped` gives the reason if it needs no routing. False if it is there already."""
+    """Keep an event; `dropped` gives the reason if it needs no routing. False if it is there already. What needs
+    routing emits ChatHasNews, of a repeat too: the first delivery may have been cut off before it was told."""
     values = _values(event) | {
         **chat.columns,
         "received_at": to_text(now),
         "status": "new" if dropped is None else "dropped",
         "reason": dropped,
     }
-    return await tx.run(ADD, values) == 1
+    is_new = await tx.run(ADD, values) == 1
+    if dropped is None:
+        tx.emit(ChatHasNews(chat))
+    return is_new
 
 
 def _values(event: InboundEvent) -> dict[str, Value]:
@@ -337,11 +342,10 @@ async def unsettled(db: Queries, chat: ChatKey, message: str) -> tuple[EventId, 
     return EventId(row["id"]), ApprovalId(row["approval_id"]) if row["status"] == "held" else None
 
 
-async def release(tx: Transaction, approval: ApprovalId) -> list[ChatKey]:
-    """What waited for this approval is new again. The chats of it, for the router to notice."""
-    chats = dict.fromkeys(stored.chat for stored in await held(tx, approval))
+async def release(tx: Transaction, approval: ApprovalId) -> None:
+    """What waited for this approval is new again. Emits ChatHasNews."""
+    tx.emit(*(ChatHasNews(stored.chat) for stored in await held(tx, approval)))
     await tx.run(RELEASE, (approval,))
-    return list(chats)
 
 
 async def drop_held(tx: Transaction, approval: ApprovalId, reason: str) -> int:
@@ -365,9 +369,13 @@ async def that_are_set_aside(db: Queries, *, limit: int) -> list[StoredEvent]:
 
 
 async def bring_back(tx: Transaction, event: EventId) -> StoredEvent | None:
-    """Make an event that was set aside new again, with all its tries. None: it is not set aside."""
+    """Make an event that was set aside new again, with all its tries. None: it is not set aside. Emits ChatHasNews."""
     row = await tx.one(BRING_BACK, (event,))
-    return None if row is None else _from_row(row)
+    if row is None:
+        return None
+    stored = _from_row(row)
+    tx.emit(ChatHasNews(stored.chat))
+    return stored
 
 
 def _from_row(row: sqlite3.Row) -> StoredEvent:

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from nanohost.model import AgentGroupId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction
+from nanohost.store.domain_events import HoldChanged
 from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import from_text, to_text
 
@@ -71,22 +72,26 @@ async def find(db: Queries, session: SessionId) -> Hold | None:
 
 
 async def on_session(tx: Transaction, session: SessionId, *, by: str, at: datetime, reason: str) -> bool:
-    """False: it is held already."""
+    """False: it is held already. Emits HoldChanged."""
+    tx.emit(HoldChanged(session))
     return await tx.run(PLACE, (session, None, by, to_text(at), reason)) == 1
 
 
 async def on_group(tx: Transaction, group: AgentGroupId, *, by: str, at: datetime, reason: str) -> bool:
     """The same for all sessions of an agent group, those to come included."""
+    await _emit(tx, group)
     return await tx.run(PLACE, (None, group, by, to_text(at), reason)) == 1
 
 
 async def release_session(tx: Transaction, session: SessionId) -> bool:
-    """False: it was not held, or only with its agent group."""
+    """False: it was not held, or only with its agent group. Emits HoldChanged."""
+    tx.emit(HoldChanged(session))
     return await tx.run(RELEASE_SESSION, (session,)) == 1
 
 
 async def release_group(tx: Transaction, group: AgentGroupId) -> bool:
-    """Holds of single sessions stay. False: it was not held."""
+    """Holds of single sessions stay. False: it was not held. Emits HoldChanged for whom it concerns."""
+    await _emit(tx, group)
     return await tx.run(RELEASE_GROUP, (group,)) == 1
 
 
@@ -98,6 +103,10 @@ async def with_its_group(db: Queries, session: SessionId) -> bool:
 async def concerned(db: Queries, group: AgentGroupId) -> list[SessionId]:
     """Whom a hold on this agent group concerns now: those with a container, with work, or with a request. Each once."""
     return list(dict.fromkeys(SessionId(row["id"]) for row in await db.all(AT_WORK, {"group": group})))
+
+
+async def _emit(tx: Transaction, group: AgentGroupId) -> None:
+    tx.emit(*(HoldChanged(session) for session in await concerned(tx, group)))
 
 
 async def note_told(tx: Transaction, hold: Hold, chats: Collection[ChatId]) -> None:

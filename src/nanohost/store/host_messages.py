@@ -27,7 +27,7 @@ _KINDS = {ChatOut: OutKind.CHAT, CardOut: OutKind.CARD, EditOut: OutKind.EDIT}
 async def say(
     tx: Transaction, place: Origin, said: Said, *, out_id: str, now: datetime, about_cards: bool = False
 ) -> Delivery:
-    """Enter a message; the caller pokes its lane once that is committed.
+    """Enter a message. Emits LaneHasWork.
 
     `out_id` names what is said: said again under the same one, it is the first one's entry that comes back. An answer
     replies to the message that `place` names, if it names one. An EditOut names the number of an earlier message, and

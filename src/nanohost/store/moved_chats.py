@@ -9,6 +9,7 @@ from nanohost.model import HOST, AgentGroupId, SessionId
 from nanohost.store.audit import about_chat
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.store.events import ChatKey
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.rows import Origin
@@ -157,11 +158,12 @@ async def move_along(tx: Transaction, old: ChatKey, new: ChatKey) -> dict[str, i
     return {what: count for what, count in moved.items() if count}
 
 
-async def lanes(db: Queries, chat: ChatKey) -> list[LaneKey]:
-    """Those that have something to send to a chat; of the host's both."""
+async def emit_lanes(tx: Transaction, chat: ChatKey) -> None:
+    """Emits LaneHasWork for those that have something to send to a chat; of the host's both."""
     place = (chat.channel_type, chat.instance, chat.platform_id)
-    found = [LaneKey(SessionId(row["session_id"]), *place) for row in await db.all(LANES, place)]
-    return [*found, *(replace(lane, cards=True) for lane in found if lane.session_id == HOST)]
+    found = [LaneKey(SessionId(row["session_id"]), *place) for row in await tx.all(LANES, place)]
+    tx.emit(*(LaneHasWork(lane) for lane in found))
+    tx.emit(*(LaneHasWork(replace(lane, cards=True)) for lane in found if lane.session_id == HOST))
 
 
 async def _group(db: Queries, chat: ChatKey) -> int | None:

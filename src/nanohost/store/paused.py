@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nanohost.store.database import Queries, Transaction
+from nanohost.store.domain_events import PauseChanged
 from nanohost.store.places import columns_of, place_of
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
@@ -70,9 +71,10 @@ async def find(db: Queries) -> Paused | None:
 
 
 async def begin(tx: Transaction, *, by: str, at: datetime, place: Origin | None) -> None:
-    """Raises sqlite3.IntegrityError if it has begun already."""
+    """Emits PauseChanged. Raises sqlite3.IntegrityError if it has begun already."""
     where = tuple(columns_of(place).values())
     await tx.run(BEGIN, (by, to_text(at), *where))
+    tx.emit(PauseChanged())
 
 
 async def note_cut(tx: Transaction, pause: Paused, cut: Sequence[CutTurn]) -> bool:
@@ -82,7 +84,9 @@ async def note_cut(tx: Transaction, pause: Paused, cut: Sequence[CutTurn]) -> bo
 
 
 async def end(tx: Transaction) -> None:
+    """Emits PauseChanged."""
     await tx.run(END)
+    tx.emit(PauseChanged())
 
 
 async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Backlog:

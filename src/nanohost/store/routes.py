@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from nanohost.model import ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Queries, Transaction, Values
+from nanohost.store.domain_events import MailboxHasWaiting
 from nanohost.store.events import SAID, ChatKey
 from nanohost_protocol.times import to_text
 
@@ -124,7 +125,10 @@ async def add(tx: Transaction, route: Route, *, now: datetime) -> None:
 
 
 async def add_all(tx: Transaction, routes: Sequence[Route], *, now: datetime) -> None:
+    """Emits MailboxHasWaiting for each that waits."""
     await tx.run_many(ADD, [_values(route, now) for route in routes])
+    waiting = [route.session_id for route in routes if route.outcome is RouteOutcome.WAITING]
+    tx.emit(*(MailboxHasWaiting(session) for session in waiting if session is not None))
 
 
 def _values(route: Route, now: datetime) -> Values:
@@ -182,8 +186,9 @@ async def unsettled(db: Queries, wiring: WiringId) -> list[EventId]:
 
 
 async def release(tx: Transaction, event: EventId, wiring: WiringId, session: SessionId, *, now: datetime) -> None:
-    """A held row is to be written into this session's mailbox; the caller has the router resume the session."""
+    """A held row is to be written into this session's mailbox. Emits MailboxHasWaiting."""
     await tx.run(RELEASE, (session, to_text(now), event, wiring))
+    tx.emit(MailboxHasWaiting(session))
 
 
 async def heard(db: Queries, chat: ChatKey, message: str) -> list[Heard]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from nanohost.model import MessagingGroupId, SessionId, TaskId
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.domain_events import TasksChanged
 from nanohost.store.places import columns_of, place_of
 from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.rows import Origin, Usage
@@ -278,16 +279,17 @@ async def change(tx: Transaction, task: Task, now: datetime) -> None:
     await tx.run(CHANGE, values)
 
 
-async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> list[SessionId]:
-    """Make tasks whose time was counted fall due so much sooner: the clock was set back. Returns whose they are."""
+async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> None:
+    """Make tasks whose time was counted fall due so much sooner: the clock was set back. Emits TasksChanged."""
     later = await tx.all(COUNTED_LATER, (to_text(now),))
     for row in later:
         await tx.run(FALL_DUE, (to_text(max(now, from_text(row["next_due"]) - by)), row["id"]))
-    return list(dict.fromkeys(SessionId(row["session_id"]) for row in later))
+    tx.emit(*(TasksChanged(SessionId(row["session_id"])) for row in later))
 
 
 async def ask_for_run(tx: Transaction, task: TaskId, now: datetime) -> bool:
-    """Have it run once beside its schedule. False if that was asked for and has not begun."""
+    """Have it run once beside its schedule. False if that was asked for and has not begun. The caller emits
+    TasksChanged."""
     return await tx.run(ASK, {"id": task, "now": to_text(now)}) == 1
 
 

@@ -1,7 +1,7 @@
 """What can be done to a task: made, paused, resumed, updated, cancelled. By an agent and by the command line alike.
 
-Each runs inside the caller's transaction and raises UsageError, with a sentence and a hint, for what cannot be. Whoever
-calls says so to the engine after the commit (`Tasks.changed`).
+Each runs inside the caller's transaction, emits TasksChanged, and raises UsageError, with a sentence and a hint, for
+what cannot be.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from nanohost.errors import UsageError
 from nanohost.model import SessionId, TaskId
 from nanohost.store import tasks
 from nanohost.store.database import Queries, Transaction
+from nanohost.store.domain_events import TasksChanged
 from nanohost.store.tasks import OPEN, Misfire, Task, TaskKind, TaskStatus
 from nanohost.tasks.schedule import checked_cron, checked_zone, next_time
 from nanohost_protocol.rows import Origin
@@ -75,6 +76,7 @@ async def create(
         counted=counted,
     )
     await tasks.add(tx, task)
+    tx.emit(TasksChanged(session))
     return task
 
 
@@ -142,6 +144,7 @@ async def of_session(db: Queries, session: SessionId) -> list[Task]:
 async def _changed(tx: Transaction, task: Task, now: datetime) -> Task:
     task = replace(task, changed_at=now)
     await tasks.change(tx, task, now)
+    tx.emit(TasksChanged(task.session_id))
     return task
 
 

@@ -11,7 +11,7 @@ import structlog
 from nanohost.model import SessionId
 from nanohost.store import deliveries, tasks
 from nanohost.store.database import Transaction
-from nanohost.store.deliveries import Delivery
+from nanohost.store.domain_events import TasksChanged
 from nanohost.store.tasks import Run, RunOutcome, Task, TaskStatus
 from nanohost.tasks.entries import name_of, pause_notice
 from nanohost_protocol.rows import Usage
@@ -33,44 +33,39 @@ class Closed:
     usage: Usage | None
 
 
-async def end_runs(tx: Transaction, session: SessionId, closed: Sequence[Closed], now: datetime) -> Sequence[Delivery]:
-    """Put the ends of runs among `closed` on record, in the transaction that takes them over. Answers with what was
-    entered into the ledger."""
+async def end_runs(tx: Transaction, session: SessionId, closed: Sequence[Closed], now: datetime) -> None:
+    """Put the ends of runs among `closed` on record, in the transaction that takes them over. May be told of the same
+    one again. Emits TasksChanged for a series that is paused."""
     runs = {run.message_id: run for run in await tasks.open_runs(tx, session)} if closed else {}
-    entered = []
     for message in closed:
-        run = runs.get(message.message_id)
-        if run is not None and (notice := await _end(tx, run, message, now)) is not None:
-            entered.append(notice)
-    return entered
+        if (run := runs.get(message.message_id)) is not None:
+            await _end(tx, run, message, now)
 
 
-async def _end(tx: Transaction, run: Run, message: Closed, now: datetime) -> Delivery | None:
+async def _end(tx: Transaction, run: Run, message: Closed, now: datetime) -> None:
     outcome = RunOutcome.COMPLETED if message.completed else RunOutcome.FAILED
     error = None if message.completed else message.sentence or NO_REASON
     await tasks.end_run(tx, run, outcome, now, usage=message.usage, error=error)
     task = await tasks.find(tx, run.task_id)
     if task is None or task.cron is None:
-        return None
+        return
     failures = 0 if message.completed else task.failures_in_a_row + 1
     task = replace(task, failures_in_a_row=failures)
     if failures < MOST_FAILURES or task.status is not TaskStatus.ACTIVE:
         await tasks.change(tx, task, now)
-        return None
-    return await _pause(tx, task, run, error or NO_REASON, now)
+        return
+    await _pause(tx, task, run, error or NO_REASON, now)
 
 
-async def _pause(tx: Transaction, task: Task, run: Run, error: str, now: datetime) -> Delivery | None:
+async def _pause(tx: Transaction, task: Task, run: Run, error: str, now: datetime) -> None:
     reason = f"it failed {task.failures_in_a_row} times in a row; the last time: {error}"
     await tasks.change(tx, replace(task, status=TaskStatus.PAUSED, reason=reason), now)
+    tx.emit(TasksChanged(task.session_id))
     hint = f"nanohost tasks show {task.id}"  # where the reason is: it is in the container's words
     _log.warning("task_paused", task=task.id, session=task.session_id, failures=task.failures_in_a_row, hint=hint)
     _log.debug("task_paused", task=task.id, reason=reason)
-    if task.origin is None:
-        return None
-    notice = pause_notice(task, run, paused_sentence(task), now)
-    await deliveries.add(tx, notice)
-    return notice
+    if task.origin is not None:
+        await deliveries.add(tx, pause_notice(task, run, paused_sentence(task), now))
 
 
 def paused_sentence(task: Task) -> str:

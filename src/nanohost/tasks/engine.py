@@ -9,7 +9,7 @@ that jumped may have meant: the wall clock is read again at least once a minute.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
@@ -22,10 +22,9 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId, TaskId
 from nanohost.store import deliveries, paused, sessions, tasks
 from nanohost.store.database import Store, Transaction
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import PauseChanged, RunnerStarting, SessionHasWork, TasksChanged
 from nanohost.store.tasks import OPEN, NewRun, Run, RunOutcome, Task, TaskKind, TaskStatus
 from nanohost.tasks import changes
-from nanohost.tasks.ends import Closed, end_runs
 from nanohost.tasks.entries import message_in, message_out, run_id
 from nanohost.tasks.misfire import Plan, Planned, plan
 from nanohost.tasks.projection import KEY, NO_TASKS, projected
@@ -40,22 +39,12 @@ _log = structlog.get_logger()
 
 
 class Tasks:
-    """One per host. `wake` is called for a session that got a message, `on_entry` for a lane that got a delivery."""
+    """One per host."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        mailboxes: Mailboxes,
-        clock: Clock,
-        wake: Callable[[SessionId], None],
-        on_entry: Callable[[LaneKey], None],
-    ) -> None:
+    def __init__(self, *, store: Store, mailboxes: Mailboxes, clock: Clock) -> None:
         self._store = store
         self._mailboxes = mailboxes
         self._clock = clock
-        self._wake = wake
-        self._on_entry = on_entry
         self._kick = asyncio.Event()
         self._sleeps = False
         self._lanes = Lanes[SessionId]("tasks", self._serve, clock)
@@ -65,42 +54,27 @@ class Tasks:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Take changes while entered. Runners that outlived the last host are told what changed since; the others are
-        when they start (`tell`)."""
-        async with self._lanes.opened():
-            for session in await sessions.leased(self._store):
-                self._lanes.poke(session.id)
-            yield
-
-    def tell(self, session: SessionId) -> None:
-        """The session's runner is about to start: its mailbox is to be up to date."""
-        self._lanes.poke(session)
+        when they start (RunnerStarting)."""
+        handlers = {
+            TasksChanged: lambda event: self.changed(event.session),
+            RunnerStarting: lambda event: self._lanes.poke(event.session),
+            PauseChanged: lambda _: self._kick.set(),  # what fell due in a pause is looked at when it is over
+        }
+        with self._store.bus.subscribed(handlers):
+            async with self._lanes.opened():
+                for session in await sessions.leased(self._store):
+                    self._lanes.poke(session.id)
+                yield
 
     def changed(self, session: SessionId) -> None:
-        """A task of this session was made or changed; call it after the commit."""
+        """A task of this session was made or changed."""
         self._lanes.poke(session)
-        self._kick.set()
-
-    def go_on(self) -> None:
-        """All was paused: what fell due meanwhile is looked at now."""
         self._kick.set()
 
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing is looked at, and nothing will be until time has passed or somebody tells of a change."""
         return self._sleeps and not self._kick.is_set() and not self._lanes.busy()
-
-    async def closed(self, tx: Transaction, session: SessionId, messages: Sequence[Closed]) -> Callable[[], None]:
-        """Messages of a session are done with: end the runs among them, in the caller's transaction. What is returned
-        is to be called after the commit."""
-        entered = await end_runs(tx, session, messages, self._clock.now())
-
-        def after() -> None:
-            for delivery in entered:
-                self._on_entry(delivery.lane)
-            if entered:
-                self.changed(session)
-
-        return after
 
     async def run(self) -> None:
         """For ever: have what is due begin, then sleep until the next time. A service."""
@@ -139,21 +113,20 @@ class Tasks:
         now = self._clock.now()
         async with self._store.transaction() as tx:
             task = await tasks.find(tx, id)
-            lanes = [] if task is None else await self._plan(tx, task, now)
+            if task is not None:
+                await self._plan(tx, task, now)
         reach("tasks.decided")
-        for lane in lanes:
-            self._on_entry(lane)
 
-    async def _plan(self, tx: Transaction, task: Task, now: datetime) -> list[LaneKey]:
+    async def _plan(self, tx: Transaction, task: Task, now: datetime) -> None:
         try:
             planned = plan(task, now, running=await tasks.is_running(tx, task)) if _is_due(task, now) else None
         except UsageError as error:
             await changes.pause(tx, task.id, now, reason=str(error))
             _log.error("task_paused", task=task.id, session=task.session_id, reason=str(error))
-            return []
-        return await self._record(tx, task, planned, now)
+            return
+        await self._record(tx, task, planned, now)
 
-    async def _record(self, tx: Transaction, task: Task, planned: Plan | None, now: datetime) -> list[LaneKey]:
+    async def _record(self, tx: Transaction, task: Task, planned: Plan | None, now: datetime) -> None:
         runs: list[Planned] = []
         if task.run_asked is not None:
             await tasks.forget_asked(tx, task.id)
@@ -163,10 +136,10 @@ class Tasks:
             if await tasks.advance(tx, task, planned.next_due, now, reason=missed):
                 runs.extend(planned.runs)
             _log.info("task_due", task=task.id, session=task.session_id, runs=len(planned.runs))
-        lanes = [await self._enter(tx, task, run, now) for run in runs]
-        return [lane for lane in lanes if lane is not None]
+        for run in runs:
+            await self._enter(tx, task, run, now)
 
-    async def _enter(self, tx: Transaction, task: Task, planned: Planned, now: datetime) -> LaneKey | None:
+    async def _enter(self, tx: Transaction, task: Task, planned: Planned, now: datetime) -> None:
         new = NewRun(
             task_id=task.id,
             session_id=task.session_id,
@@ -175,13 +148,11 @@ class Tasks:
             skipped=planned.skipped,
         )
         if not await tasks.add_run(tx, new, now) or planned.skipped or task.kind is not TaskKind.MESSAGE:
-            return None
+            return
         run = await tasks.run_of(tx, task.id, planned.due)
         assert run is not None
-        delivery = message_out(task, run, now)
-        await deliveries.add(tx, delivery)
+        await deliveries.add(tx, message_out(task, run, now))
         await tasks.end_run(tx, run, RunOutcome.COMPLETED, now, error=None)
-        return delivery.lane
 
     async def _cancel_all(self, id: SessionId) -> None:
         now = self._clock.now()
@@ -206,8 +177,8 @@ class Tasks:
         async with self._store.transaction() as tx:
             await tasks.start_runs(tx, [run for run, _ in begin], now)
             await sessions.make_due(tx, session.id, at=now, now=now)
+            tx.emit(SessionHasWork(session.id))
         reach("tasks.recorded")
-        self._wake(session.id)
 
     async def _still_wanted(self, run: Run) -> Task | None:
         """The run's task, unless it was cancelled while the mailbox refused."""

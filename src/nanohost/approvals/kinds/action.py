@@ -54,7 +54,7 @@ async def _approve(decided: Decided) -> str:
     about = json.loads(approval.payload)
     if decided.label == FOR_A_MONTH:
         await _make_rule(decided, about["action"], about["scope"])
-    decided.aftermath.requests.extend(await actions.release(decided.tx, approval.id))
+    await actions.release(decided.tx, approval.id)
     often = {FOR_A_MONTH: " for 30 days without asking", ONCE: " this once"}.get(decided.label, "")
     return f"{about['group']} may do it{often}."
 
@@ -69,7 +69,7 @@ async def _settled(lapsed: Lapsed) -> str | None:
     )
     if rule is None:
         return None
-    lapsed.aftermath.requests.extend(await actions.release(lapsed.tx, approval.id))
+    await actions.release(lapsed.tx, approval.id)
     may = "may" if rule.effect is RuleEffect.ALLOW else "may not"
     return f"{about['group']} {may} do it by now: a rule says so."
 
@@ -90,16 +90,12 @@ async def _make_rule(decided: Decided, action: str, scope: str) -> None:
 
 async def _deny(decided: Decided) -> str:
     why = f": {decided.reason}" if decided.reason else ""
-    sessions = await actions.turn_down(
-        decided.tx, decided.approval.id, reason=f"a person said no{why}", now=decided.now
-    )
-    decided.aftermath.requests.extend(sessions)
+    await actions.turn_down(decided.tx, decided.approval.id, reason=f"a person said no{why}", now=decided.now)
     return f"{json.loads(decided.approval.payload)['group']} is told{' why' if why else ' so'}."
 
 
 async def _lapse(lapsed: Lapsed) -> None:
-    sessions = await actions.turn_down(lapsed.tx, lapsed.approval.id, reason=lapsed.reason, now=lapsed.now)
-    lapsed.aftermath.requests.extend(sessions)
+    await actions.turn_down(lapsed.tx, lapsed.approval.id, reason=lapsed.reason, now=lapsed.now)
 
 
 def _whose(approval: Approval) -> AgentGroupId | None:

@@ -55,7 +55,7 @@ async def _approve(decided: Decided) -> str:
     if joins is not None:
         await roles.grant(decided.tx, user_id=joins, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
         await decided.record("members.create", joins, group=agent.folder)
-    decided.aftermath.chats.extend(await events.release(decided.tx, decided.approval.id))
+    await events.release(decided.tx, decided.approval.id)
     when = "whenever somebody mentions it" if chat.is_group else "all that is written there"
     return f"the agent {agent.folder} answers in {_where(decided.approval)}, {when}."
 
@@ -160,7 +160,7 @@ async def _settled(lapsed: Lapsed) -> str | None:
         return f"{GONE}."
     if not await wirings.of_chat(lapsed.tx, found.id):
         return None
-    lapsed.aftermath.chats.extend(await events.release(lapsed.tx, lapsed.approval.id))
+    await events.release(lapsed.tx, lapsed.approval.id)
     return "an agent listens there by now."
 
 

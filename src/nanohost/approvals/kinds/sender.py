@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from nanohost import quoting
 from nanohost.access.decision import may_talk
 from nanohost.access.refusals import SENDER, check_not_refused
-from nanohost.aftermath import Aftermath
 from nanohost.approvals import held
 from nanohost.approvals.kind import Decided, Kind, Lapsed
 from nanohost.errors import UsageError
@@ -43,7 +42,7 @@ async def _approve(decided: Decided) -> str:
         await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=agent.id, now=decided.now)
         await decided.record("members.create", user, group=agent.folder)
     for event, wiring_id in await routes.held(tx, approval.id):
-        await _release(tx, event, await _wiring(tx, wiring_id), decided.now, decided.aftermath)
+        await _release(tx, event, await _wiring(tx, wiring_id), decided.now)
     return f"{_who(approval.payload)} may talk to {agent.folder} now."
 
 
@@ -57,7 +56,7 @@ async def _settled(lapsed: Lapsed) -> str | None:
         wiring = await _wiring(tx, wiring_id)
         chat = await messaging_groups.get(tx, wiring.messaging_group_id)
         if may_talk(grants, chat.unknown_sender, wiring.agent_group_id, wiring.sender_scope).allowed:
-            await _release(tx, event, wiring, lapsed.now, lapsed.aftermath)
+            await _release(tx, event, wiring, lapsed.now)
         else:
             left += 1
     if left or (not held_now and await _listens(tx, approval)):
@@ -85,13 +84,11 @@ async def _wiring(db: Queries, id: WiringId) -> Wiring:
     return wiring
 
 
-async def _release(tx: Transaction, event: EventId, wiring: Wiring, now: datetime, aftermath: Aftermath) -> None:
+async def _release(tx: Transaction, event: EventId, wiring: Wiring, now: datetime) -> None:
     """What was held goes to the agent, in the conversation that it belongs to."""
     key = conversations.session_key(wiring, (await events.get(tx, event)).event)
     session = await conversations.ensure(tx, key, now)
     await routes.release(tx, event, wiring.id, session.id, now=now)
-    if session.id not in aftermath.mailboxes:
-        aftermath.mailboxes.append(session.id)
 
 
 async def _deny(decided: Decided) -> str:

@@ -1,0 +1,56 @@
+"""The event bus: says that something happened to whoever subscribed.
+
+An event is a frozen value (see store/domain_events.py). Inside a transaction it is emitted with `tx.emit(event)` and
+reaches its subscribers after the commit, never before and never when the transaction is undone. Outside of one it is
+published at once. Promises: subscribers of a type hear in the order in which they subscribed; one that fails keeps no
+other from hearing. Nothing is stored: an event that a kill loses only delays, because every subscriber also looks at
+the database when it starts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import structlog
+
+E = TypeVar("E")
+
+_log = structlog.get_logger()
+
+
+class EventBus:
+    """One per store, in one event loop."""
+
+    def __init__(self) -> None:
+        self._subscribers: defaultdict[type, list[Callable[[Any], object]]] = defaultdict(list)
+
+    def subscribe(self, kind: type[E], handler: Callable[[E], object]) -> None:
+        """Call `handler` with each event of exactly this type. It must not block: it notes what is to be done."""
+        self._subscribers[kind].append(handler)
+
+    @contextmanager
+    def subscribed(self, handlers: Mapping[type, Callable[[Any], object]]) -> Iterator[None]:
+        """Each handler is called with the events of its type while entered."""
+        for kind, handler in handlers.items():
+            self.subscribe(kind, handler)
+        try:
+            yield
+        finally:
+            for kind, handler in handlers.items():
+                self._subscribers[kind].remove(handler)
+
+    def publish(self, *events: object) -> None:
+        """Tell the subscribers of each event now. Equal events are told once. Raises nothing."""
+        self.publish_all(events)
+
+    def publish_all(self, events: Iterable[object]) -> None:
+        """The same, for many."""
+        for event in dict.fromkeys(events):
+            for handler in tuple(self._subscribers.get(type(event), ())):
+                try:
+                    handler(event)
+                except Exception:
+                    _log.exception("event_handler_failed", event_type=type(event).__name__)
