@@ -19,6 +19,7 @@ from nanohost.moving import Moving
 from nanohost.store import agent_groups, audit, deliveries, messaging_groups, moved_chats, sessions, wirings
 from nanohost.store.cards import value_of
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.domain_events import ChatHasNews
 from nanohost.store.events import ChatKey
 from nanohost.testing.able_channel import AbleChannel
 from nanohost_protocol.payloads import CardOut, ChatOut, EditOut, encode
@@ -26,6 +27,7 @@ from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import to_text
 from tests.routing.test_answers import asking
 from tests.routing.test_router import NOON, World
+from tests.support.heard import heard
 
 pytestmark = pytest.mark.behaviour("RT-12")
 
@@ -101,7 +103,7 @@ def moving(world: World, told: list[AgentGroupId] | None = None) -> Moving:
         if told is not None:
             told.append(agent)
 
-    return Moving(store=world.store, clock=world.clock, zone=UTC, follows=world, tell=tell)
+    return Moving(store=world.store, clock=world.clock, zone=UTC, tell=tell)
 
 
 async def places(world: World) -> dict[str, list[str]]:
@@ -111,6 +113,8 @@ async def places(world: World) -> dict[str, list[str]]:
 async def test_all_that_waits_for_a_chat_waits_for_it_under_its_new_id(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         before = await messaging_groups.every(world.store)
+        chats = heard(world.store.bus, ChatHasNews, lambda event: event.chat)
+        world.answered.clear()
         await moving(world).move(OLD, "c9")
         assert await places(world) == {
             "tasks": ["c9"],
@@ -125,8 +129,7 @@ async def test_all_that_waits_for_a_chat_waits_for_it_under_its_new_id(tmp_path:
         assert [(one.id, one.platform_id) for one in after] == [(before[0].id, "c9")]
         session = await world.session("a")
         assert {place.platform_id for place in (await address_book(world.store, session)).by_name.values()} == {"c9"}
-    [aftermath] = [one for one in world.aftermaths if one.chats]
-    assert (aftermath.chats, [lane.chat for lane in aftermath.lanes]) == ([OLD, NEW], [NEW])
+    assert (chats, [lane.chat for lane in world.answered]) == ([OLD, NEW], [NEW])
 
 
 async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> None:

@@ -77,7 +77,6 @@ async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world
         clock=clock,
         containers=keeper,
         sends=sends,
-        tasks_go_on=lambda: None,
         zone=UTC,
     )
     async with pausing.opened():
@@ -113,7 +112,6 @@ async def test_a_resume_is_not_kept_waiting_by_a_disk_that_was_full(world: World
         clock=clock,
         containers=keeper,
         sends=Sends(),
-        tasks_go_on=lambda: None,
         zone=UTC,
     )
     async with pausing.opened():

@@ -6,12 +6,10 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.commands.context import CommandContext
@@ -31,26 +29,15 @@ from nanohost.testing.manual_clock import ManualClock
 CHANNELS = ("telegram", "slack", "discord")
 
 
-@dataclass(slots=True)
-class Nobody:
-    """Follows nothing, and remembers what there was to follow."""
-
-    seen: list[Aftermath] = field(default_factory=list)
-
-    def follow(self, aftermath: Aftermath) -> None:
-        self.seen.append(aftermath)
-
-
 class Hall:
     """`clock` stands still until it is moved."""
 
     def __init__(self, home: Home, store: Store, clock: ManualClock) -> None:
         self.store, self.clock = store, clock
-        self.follows = Nobody()
         settings = Settings(channels={name: {} for name in CHANNELS})
         self._context = CommandContext(home=home, settings=settings, clock=clock, store=store)
         counters: list[Counter] = [Codes(), Commands(channels=CHANNELS)]
-        self._reception = Reception(store=store, clock=clock, zone=UTC, counters=counters, follows=self.follows)
+        self._reception = Reception(store=store, clock=clock, zone=UTC, counters=counters)
         self._numbers = itertools.count(1)
 
     async def operator(self, words: str, **arguments: object) -> Any:

@@ -11,7 +11,9 @@ from nanohost.model import HOST, EngageMode, UnknownSender
 from nanohost.reception.codes import TOO_LATE
 from nanohost.store import agent_groups, messaging_groups, users, wirings
 from nanohost.store.codes import CodeStatus
+from nanohost.store.domain_events import LaneHasWork
 from tests.access.hall import Hall
+from tests.support.heard import heard
 
 ADA, BOB = "telegram:ada", "telegram:bob"
 HERE = f"local:{getpass.getuser()}"
@@ -79,12 +81,12 @@ async def test_the_agent_is_main_or_the_only_one_there_is(hall: Hall, folders: l
 
 
 async def test_another_owner_is_made_by_a_code_and_the_others_are_told(hall: Hall) -> None:
+    lanes = heard(hall.store.bus, LaneHasWork, lambda event: event.lane)
     await hall.write(ADA, await hall.pair())
     await hall.write(BOB, await hall.pair())
     assert (await hall.told(BOB))[0].startswith("You are an owner now.")
     assert (await hall.told(ADA))[1:] == [f"`Bob` (`telegram:bob`) is an owner now, by a code that `{HERE}` asked for."]
-    lanes = {lane.platform_id for one in hall.follows.seen for lane in one.lanes if lane.session_id == HOST}
-    assert lanes == {"ada", "bob"}
+    assert {lane.platform_id for lane in lanes if lane.session_id == HOST} == {"ada", "bob"}
 
 
 async def test_an_owner_by_two_names_who_has_one_chat_is_told_once(hall: Hall) -> None:

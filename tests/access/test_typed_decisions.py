@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.requests import Held, about_sender
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.commands.setup import chat_place, ensure_chat
@@ -49,7 +48,7 @@ async def asked_about_eve(hall: Hall) -> str:
     assert agent is not None
     async with hall.store.transaction() as tx:
         chat = await ensure_chat(tx, chat_place("telegram", "eve"), unknown=None, now=now)
-        held = await about_sender(tx, stored=stored, group=chat, agent_group=agent, now=now, aftermath=Aftermath())
+        held = await about_sender(tx, stored=stored, group=chat, agent_group=agent, now=now)
     assert isinstance(held, Held)
     return held.id
 

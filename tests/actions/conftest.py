@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from nanohost.actions.actions import Actions
-from nanohost.aftermath import Aftermath
 from nanohost.guard.guard import Guard
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import MessagingGroupId, Session, SessionId, UnknownSender
+from nanohost.model import ApprovalId, MessagingGroupId, Session, SessionId, UnknownSender
 from nanohost.shipped import shipped_root
 from nanohost.store import actions, agent_groups, messaging_groups, sessions
 from nanohost.store.actions import ActionRow
 from nanohost.store.database import Store, open_store
+from nanohost.store.domain_events import ApprovalChanged, RequestsWaiting, SessionHasWork, TasksChanged
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.inbound import reading_inbound
@@ -30,7 +30,7 @@ HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
 @dataclass(kw_only=True)
 class Bench:
-    """`woken`, `changed` and `aftermath` are what the rest of the host was told."""
+    """`woken`, `changed`, `asked_about` and `requests` are what the rest of the host was told."""
 
     store: Store
     mailboxes: Mailboxes
@@ -39,13 +39,17 @@ class Bench:
     other: Session
     woken: list[SessionId] = field(default_factory=list)
     changed: list[SessionId] = field(default_factory=list)
-    aftermath: Aftermath = field(default_factory=Aftermath)
+    asked_about: list[ApprovalId] = field(default_factory=list)
+    requests: list[SessionId] = field(default_factory=list)
     something_changed: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
 
-    def follow(self, aftermath: Aftermath) -> None:
-        self.aftermath.approvals += aftermath.approvals
-        self.aftermath.requests += aftermath.requests
+    def __post_init__(self) -> None:
+        bus = self.store.bus
+        bus.subscribe(SessionHasWork, lambda event: self.woken.append(event.session))
+        bus.subscribe(TasksChanged, lambda event: self._on_changed(event.session))
+        bus.subscribe(ApprovalChanged, lambda event: self.asked_about.append(event.approval))
+        bus.subscribe(RequestsWaiting, lambda event: self.requests.append(event.session))
 
     async def ask(self, name: str, arguments: str, *, session: Session | None = None) -> str:
         """An agent's request, on record as the collector leaves it; returns the outbound row's id."""
@@ -85,10 +89,7 @@ class Bench:
             mailboxes=self.mailboxes,
             clock=self.clock,
             timezone="Europe/Berlin",
-            wake=self.woken.append,
-            changed=self._on_changed,
             guard=guard or Guard(),
-            follows=self,
         )
 
     async def statuses(self) -> list[str]:

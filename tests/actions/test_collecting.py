@@ -7,10 +7,12 @@ from contextlib import closing
 from nanohost.delivery.collector import Collector
 from nanohost.model import SessionId
 from nanohost.store import audit, sessions
+from nanohost.store.domain_events import RequestsWaiting
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, SystemOut, TaskOut, encode
 from nanohost_protocol.rows import NewMessageOut, OutKind
 from tests.actions.conftest import Bench
+from tests.support.heard import heard
 from tests.support.requests import requests_of
 
 WRITTEN = (
@@ -26,7 +28,7 @@ WRITTEN = (
 
 async def collected(bench: Bench, *rows: NewMessageOut) -> list[SessionId]:
     """A runner leaves these rows and the host takes them over; returns which sessions asked for something."""
-    asked: list[SessionId] = []
+    asked = heard(bench.store.bus, RequestsWaiting, lambda event: event.session)
     await bench.mailboxes.put(bench.session, [])
     path = bench.mailboxes.layout(bench.session).outbound_db
     with closing(OutboundWriter(path, container_id="l", durable=False)) as box:
@@ -36,8 +38,6 @@ async def collected(bench: Bench, *rows: NewMessageOut) -> list[SessionId]:
         store=bench.store,
         mailboxes=bench.mailboxes,
         clock=bench.clock,
-        on_entry=lambda _: None,
-        on_request=asked.append,
     )
     await collector.collect(bench.session.id)
     return asked

@@ -36,6 +36,7 @@ from nanohost.store import (
 )
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.database import Transaction
+from nanohost.store.domain_events import PauseChanged
 from nanohost.store.rules import RuleEffect
 from nanohost.testing.limits import HANG_S
 from nanohost_protocol.times import to_text
@@ -88,7 +89,7 @@ async def asked(bench: Bench, word: str = "gold") -> ApprovalId:
     """A wish that is held; its approval."""
     await bench.ask("wish", wanted(word))
     await bench.settle()
-    return bench.aftermath.approvals[-1]
+    return bench.asked_about[-1]
 
 
 async def say(
@@ -105,7 +106,6 @@ async def say(
             reason=reason,
             now=bench.clock.now(),
             zone=UTC,
-            aftermath=bench.aftermath,
         )
 
 
@@ -122,7 +122,7 @@ async def test_a_request_that_needs_a_yes_waits_holds_up_nothing_and_is_done_whe
     await bench.settle()
     assert (await bench.statuses(), await granted(bench)) == (["held", "refused"], [])
     await say(bench, approval, ONCE)
-    assert bench.aftermath.requests == [bench.session.id]
+    assert bench.requests == [bench.session.id]
     assert (await bench.statuses(), await granted(bench)) == (["pending", "refused"], [])
     await bench.settle()
     await bench.settle()
@@ -151,7 +151,7 @@ async def test_nobody_is_asked_about_what_could_not_be_done(bench: Bench) -> Non
     await bench.ask("wish", wanted("impossible"))
     await bench.ask("wish", '{"wish": 1}')
     await bench.settle()
-    assert (await bench.statuses(), bench.aftermath.approvals) == (["refused", "refused"], [])
+    assert (await bench.statuses(), bench.asked_about) == (["refused", "refused"], [])
     assert "it cannot be" in bench.told()[0]
     assert await outcomes(bench) == ["refused", "refused"]
 
@@ -278,7 +278,7 @@ async def rule(bench: Bench, effect: RuleEffect, *, subject: str | None = None) 
             expires_at=None,
             now=now,
         )
-        await settle(tx, now=now, zone=UTC, aftermath=bench.aftermath)
+        await settle(tx, now=now, zone=UTC)
     return made.id
 
 
@@ -362,7 +362,7 @@ async def test_what_became_impossible_after_the_yes_is_refused_with_its_reason(b
     bench_chat = await chat(bench, "c9", "Family")
     await bench.ask("destinations.add", '{"name": "family", "chat": "Family"}')
     await bench.settle()
-    await say(bench, bench.aftermath.approvals[-1], ALLOW)
+    await say(bench, bench.asked_about[-1], ALLOW)
     async with bench.store.transaction() as tx:
         await messaging_groups.learn(tx, bench_chat, is_group=True, name="Work")
     await chat(bench, "c10", "Family")
@@ -423,7 +423,7 @@ async def test_an_agent_groups_admin_decides_about_its_own_chats_alone(
             )
     await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
     await bench.settle()
-    assert await admin_decides(bench, bench.aftermath.approvals[-1]) is theirs
+    assert await admin_decides(bench, bench.asked_about[-1]) is theirs
 
 
 @pytest.mark.behaviour("AP-01", "AP-03")
@@ -440,7 +440,7 @@ async def test_where_only_an_agent_groups_admin_is_there_nobody_is_asked_about_o
         await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=group, now=bench.clock.now())
     await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
     await bench.settle()
-    assert (await bench.statuses(), bench.aftermath.approvals) == (["refused"], [])
+    assert (await bench.statuses(), bench.asked_about) == (["refused"], [])
     assert NOBODY in bench.told()[0]
 
 
@@ -449,7 +449,7 @@ async def test_the_card_says_from_when_a_time_counts(bench: Bench) -> None:
     await bench.ask("tasks.create", '{"prompt": "water", "due": "in 1 hour"}')
     await bench.clock.advance(600)
     await bench.settle(Guard(policy={"tasks.create": Ruling.HOLD}))
-    found = await approvals.find(bench.store, bench.aftermath.approvals[-1])
+    found = await approvals.find(bench.store, bench.asked_about[-1])
     assert found is not None
     assert "**`due`:** `“in 1 hour”`" in found.shown
     assert "**Asked at:** Thu 01 Jan 2026, 13:00 (Europe/Berlin)" in found.shown
@@ -462,8 +462,8 @@ async def test_a_request_that_this_host_does_not_know_how_to_ask_about_any_more_
     assert found is not None
     async with bench.store.transaction() as tx:
         end = End(status=ApprovalStatus.FAILED, outcome=f"{gone.REASON}.", reason=gone.REASON)
-        await lapse(tx, found, gone.lapse, end, now=bench.clock.now(), zone=UTC, aftermath=bench.aftermath)
-    assert bench.aftermath.requests == [bench.session.id]
+        await lapse(tx, found, gone.lapse, end, now=bench.clock.now(), zone=UTC)
+    assert bench.requests == [bench.session.id]
     await bench.settle()
     assert await bench.statuses() == ["refused"]
     assert gone.REASON in bench.told()[0]
@@ -474,7 +474,7 @@ async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(benc
     await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
     await bench.settle()
     assert await destinations.of_group(bench.store, bench.session.agent_group_id) == []
-    await say(bench, bench.aftermath.approvals[-1], ALLOW)
+    await say(bench, bench.asked_about[-1], ALLOW)
     await bench.settle()
     [made] = await destinations.of_group(bench.store, bench.session.agent_group_id)
     assert (made.name, made.messaging_group_id, made.created_by) == ("family", chat_id, "fake:owner")
@@ -496,7 +496,7 @@ async def test_a_destination_that_cannot_be_is_refused_before_anybody_is_asked(
         await chat(bench, platform_id, name)
     await bench.ask("destinations.add", arguments)
     await bench.settle()
-    assert (await bench.statuses(), bench.aftermath.approvals) == (["refused"], [])
+    assert (await bench.statuses(), bench.asked_about) == (["refused"], [])
     assert reason in bench.told()[0]
 
 
@@ -506,7 +506,7 @@ async def test_a_message_to_be_repeated_in_a_chat_that_was_taken_away_before_the
     content = json.dumps({"kind": "chat", "content": '{"text": "hi"}', "recurrence": "0 9 * * *"})
     await bench.ask("messages.repeat", content)
     await bench.settle(guard=guard)
-    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await say(bench, bench.asked_about[-1], ONCE)
     async with bench.store.transaction() as tx:
         await tx.run("UPDATE sessions SET messaging_group_id = NULL")
     await bench.settle(guard=guard)
@@ -518,7 +518,7 @@ async def test_a_message_to_be_repeated_in_a_chat_that_was_taken_away_before_the
 async def test_an_approved_model_is_the_agent_groups(bench: Bench) -> None:
     await bench.ask("model.change", '{"model": "opus"}')
     await bench.settle()
-    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await say(bench, bench.asked_about[-1], ONCE)
     await bench.settle()
     [row] = await bench.store.all("SELECT model FROM agent_groups WHERE folder = 'main'")
     assert row["model"] == "opus"
@@ -530,7 +530,7 @@ async def test_allowed_for_thirty_days_spares_the_question_until_they_are_over(b
     await bench.settle()
     await bench.ask("wish", wanted("silver"))
     await bench.settle()
-    assert (await granted(bench), len(set(bench.aftermath.approvals))) == (["gold", "silver"], 1)
+    assert (await granted(bench), len(set(bench.asked_about))) == (["gold", "silver"], 1)
     [rule] = await rules.every(bench.store.reports, limit=10)
     assert (rule.kind, rule.uses, rule.last_used_at) == ("wish", 1, bench.clock.now())
     [spared] = await audit.latest(bench.store.reports, limit=1, what="wish")
@@ -546,7 +546,7 @@ async def test_the_same_request_while_it_is_open_makes_no_second_card_and_is_don
     approval = await asked(bench)
     await bench.ask("wish", wanted("gold"))
     await bench.settle()
-    assert (await bench.statuses(), bench.aftermath.approvals) == (["held", "refused"], [approval])
+    assert (await bench.statuses(), bench.asked_about) == (["held", "refused"], [approval])
     assert "you have asked for just this before" in bench.told()[0]
     await say(bench, approval, ONCE)
     await bench.settle()
@@ -559,11 +559,11 @@ async def test_an_agent_that_is_told_no_again_and_again_is_refused_without_a_car
         await bench.settle()
     await bench.ask("wish", wanted("gold"))
     await bench.settle()
-    assert len(set(bench.aftermath.approvals)) == MOST_IN_VAIN
+    assert len(set(bench.asked_about)) == MOST_IN_VAIN
     assert "nothing came of it" in bench.told()[-1]
     await bench.clock.advance(WITHIN.total_seconds() + 1)
     await asked(bench)
-    assert len(set(bench.aftermath.approvals)) == MOST_IN_VAIN + 1
+    assert len(set(bench.asked_about)) == MOST_IN_VAIN + 1
 
 
 async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nobody_from_being_asked(
@@ -583,7 +583,7 @@ async def test_what_lasts_until_somebody_takes_it_away_is_not_offered_for_thirty
     await chat(bench, "c9", "Family")
     await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
     await bench.settle()
-    approval = bench.aftermath.approvals[-1]
+    approval = bench.asked_about[-1]
     found = await approvals.find(bench.store, approval)
     assert found is not None
     assert found.options == (ALLOW, "Deny")
@@ -599,7 +599,7 @@ async def test_the_card_says_by_which_bot_the_agent_would_write_where_there_are_
     await chat(bench, "c9", "Family", instance="second")
     await bench.ask("destinations.add", '{"name": "family", "chat": "c9"}')
     await bench.settle()
-    found = await approvals.find(bench.store, bench.aftermath.approvals[-1])
+    found = await approvals.find(bench.store, bench.asked_about[-1])
     assert found is not None
     assert "Send to the group `Family` on fake:second, chat `c9`" in found.shown
 
@@ -627,7 +627,6 @@ async def test_the_no_of_a_card_of_an_older_version_is_a_no_whatever_it_is_calle
             label="Turn down",
             now=bench.clock.now(),
             zone=UTC,
-            aftermath=bench.aftermath,
         )
     await bench.settle()
     assert (await bench.statuses(), await granted(bench)) == (["refused"], [])
@@ -659,7 +658,7 @@ async def test_what_was_approved_during_a_pause_is_done_after_it(bench: Bench) -
         await bench.clock.somebody_sleeps()
         async with bench.store.transaction() as tx:
             await paused.end(tx)
-        stage.on_pause()
+        bench.store.bus.publish(PauseChanged())
         async with asyncio.timeout(HANG_S):
             await bench.something_changed.wait()
     assert (await bench.statuses(), await granted(bench)) == (["done"], ["gold"])
@@ -670,7 +669,7 @@ async def test_what_the_operator_holds_is_held_whatever_the_action_says_of_itsel
     await bench.ask("tasks.create", '{"prompt": "p", "due": "in 1 hour"}')
     await bench.settle(guard=guard)
     assert await bench.statuses() == ["held"]
-    await say(bench, bench.aftermath.approvals[-1], ONCE)
+    await say(bench, bench.asked_about[-1], ONCE)
     await bench.settle(guard=guard)
     assert await bench.statuses() == ["done"]
     assert len(await bench.store.all("SELECT 1 FROM tasks")) == 1

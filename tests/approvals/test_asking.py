@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals import gone
 from nanohost.approvals.decide import Verdict, decide
 from nanohost.approvals.engine import LATE_LOOK_S, NO_ANSWER, SENT_WITHIN
@@ -20,6 +19,7 @@ from nanohost.chat_commands.host_command import Actor
 from nanohost.model import ApprovalId, Role, UnknownSender
 from nanohost.store import approvals, dropped, roles, users
 from nanohost.store.approvals import ApprovalStatus
+from nanohost.store.domain_events import ApprovalChanged
 from nanohost.testing.able_channel import ABLE, AbleChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
@@ -98,7 +98,7 @@ async def almost_over(here: Hall) -> None:
     end = here.flow.host.clock.now() + timedelta(seconds=30)
     async with here.flow.host.store.transaction() as tx:
         await tx.run("UPDATE approvals SET expires_at = ?", (to_text(end),))
-    here.flow.host.approvals.poke(approval.id)
+    here.flow.host.store.bus.publish(ApprovalChanged(approval.id))
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
@@ -301,7 +301,6 @@ async def test_what_is_decided_at_the_machine_before_the_card_is_sent_is_not_sen
         *_, second = await here.statuses("pending", "pending")
         store, host = here.flow.host.store, here.flow.host
         await _until_entered(here, second.id)
-        aftermath = Aftermath()
         async with store.transaction() as tx:
             await decide(
                 tx,
@@ -310,9 +309,7 @@ async def test_what_is_decided_at_the_machine_before_the_card_is_sent_is_not_sen
                 verdict=Verdict.DENY,
                 now=host.clock.now(),
                 zone=UTC,
-                aftermath=aftermath,
             )
-        host.follow(aftermath)
         fake.release()
         await here.card()
         await here.writes(BOB, "third")
@@ -354,7 +351,7 @@ async def test_a_card_that_was_asked_for_in_the_future_goes_to_the_next_one_as_w
         ahead = here.flow.host.clock.now() + timedelta(days=1)
         async with here.flow.host.store.transaction() as tx:
             await tx.run("UPDATE approval_cards SET asked_at = ?", (to_text(ahead),))
-        here.flow.host.approvals.poke(approval.id)
+        here.flow.host.store.bus.publish(ApprovalChanged(approval.id))
         card = await here.card()
         assert card.address.platform_id == OLGAS
 
@@ -453,7 +450,7 @@ async def test_who_is_given_a_role_in_the_moment_that_it_would_fail_is_asked(tmp
             await roles.grant(
                 tx, user_id="fake:carl", role=Role.OWNER, agent_group=None, now=here.flow.host.clock.now()
             )
-            here.flow.host.approvals.poke(approval.id)
+            here.flow.host.store.bus.publish(ApprovalChanged(approval.id))
             for _ in range(200):  # it reads that there is nobody, and waits for its turn to write
                 await store.one("SELECT 1")
         second = await here.card(2)

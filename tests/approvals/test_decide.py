@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.approvals.card import digest_of
 from nanohost.approvals.decide import NotTheirs, Verdict, decide, press, why_not
 from nanohost.chat_commands.host_command import Actor
@@ -52,8 +51,8 @@ class Way(Enum):
 
 async def _decides(here: Hall, way: Way, approval: Approval, actor: Actor, now: datetime) -> str:
     async with here.flow.host.store.transaction() as tx:
-        by = partial(press, tx, approval.id, actor=actor, now=now, zone=UTC, aftermath=Aftermath())
-        typed = partial(decide, tx, approval.id, actor=actor, now=now, zone=UTC, aftermath=Aftermath())
+        by = partial(press, tx, approval.id, actor=actor, now=now, zone=UTC)
+        typed = partial(decide, tx, approval.id, actor=actor, now=now, zone=UTC)
         match way:
             case Way.PRESS_YES:
                 return await by(label=YES)

@@ -24,6 +24,7 @@ from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, overview, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost.testing.simulated import find
@@ -142,7 +143,7 @@ async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
             platform.faults.lasting = fault
             entries = [*((platform.dm, text) for text in ("one", "two", "three")), (bobs_chat(platform), "mine")]
             for number, (chat, text) in enumerate(entries):
-                delivery.on_entry(await entered(store, LaneKey(await lone_session(store), *key, chat), text, number))
+                await entered(store, LaneKey(await lone_session(store), *key, chat), text, number)
             await pass_time(clock, TEN_MINUTES_S)
             assert platform.screen() == []
             [down] = (await overview.lists(store.reports, clock.now()))["platforms_down"]
@@ -312,7 +313,7 @@ async def progress(flow: Flow, lane: LaneKey, step: int) -> None:
     )
     async with flow.host.store.transaction() as tx:
         await deliveries.add(tx, edit)
-    flow.host.delivery.on_entry(lane)
+    flow.host.store.bus.publish(LaneHasWork(lane))
 
 
 @pytest.mark.behaviour("DL-07", "DL-08")

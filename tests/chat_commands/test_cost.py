@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.chat_commands.cost import COMMAND, NOTHING
 from nanohost.chat_commands.host_command import Actor, HostAsked
@@ -43,7 +42,7 @@ async def took(store: Store, turn: str, folder: str, ago: timedelta, usage: Usag
 async def said(store: Store, actor: Actor = LOCAL) -> Sequence[str]:
     seen = await COMMAND.seen(store.reports, NOW, BERLIN)
     async with store.transaction() as tx:
-        asked = HostAsked(tx=tx, actor=actor, now=NOW, zone=BERLIN, aftermath=Aftermath(), seen=seen)
+        asked = HostAsked(tx=tx, actor=actor, now=NOW, zone=BERLIN, seen=seen)
         return (await COMMAND.carry_out(asked, COMMAND.typed(""))).splitlines()
 
 

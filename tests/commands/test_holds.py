@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.errors import UsageError
 from nanohost.keeper.notices import Notice, delivery_of
 from nanohost.model import SessionId
 from nanohost.store import agent_groups, audit, deliveries, holds, sessions
+from nanohost.store.domain_events import HoldChanged
 from nanohost.store.notice_numbers import GIVEN_UP, ON_HOLD
 from nanohost_protocol.rows import Origin
 from tests.commands.conftest import Operator
+from tests.support.heard import heard
 from tests.support.rows import pending_message
-
-
-class Listening:
-    """A host that runs: remembers whom it was told to look at."""
-
-    def __init__(self) -> None:
-        self.held: list[SessionId] = []
-
-    def follow(self, aftermath: Aftermath) -> None:
-        self.held += aftermath.held
 
 
 async def some_sessions(operator: Operator) -> list[SessionId]:
@@ -43,8 +32,8 @@ async def some_sessions(operator: Operator) -> list[SessionId]:
 
 async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(operator: Operator) -> None:
     session, other, _ = await some_sessions(operator)
-    live = Listening()
-    at = Operator(replace(operator.context, live=live))  # type: ignore[arg-type]
+    at = operator
+    changed = heard(at.context.store.bus, HoldChanged, lambda event: event.session)
     await at.asks("sessions hold", id=session, reason="too loud")
     hold = await holds.find(at.context.store, session)
     assert hold is not None
@@ -56,7 +45,7 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
     assert await holds.find(at.context.store, session) is None
     with pytest.raises(UsageError, match="is not held"):
         await at.asks("sessions release", id=session)
-    assert live.held == [session, session]
+    assert changed == [session, session]
     recorded = [one.what for one in await audit.latest(at.context.store.reports, limit=10)]
     assert recorded == ["sessions.release", "sessions.hold"]
 

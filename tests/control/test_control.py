@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.commands.context import CommandContext, local_user
 from nanohost.commands.show import Json
@@ -21,11 +20,9 @@ from nanohost.control.client import NobodyThere, ask, ask_in_text
 from nanohost.control.server import serving
 from nanohost.errors import NanohostError, UsageError
 from nanohost.home import Home
-from nanohost.model import AgentGroupId, Session, SessionId
+from nanohost.model import AgentGroupId, Session
 from nanohost.settings import Settings
 from nanohost.short_socket import short_path
-from nanohost.store.deliveries import LaneKey
-from nanohost.store.events import ChatKey
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 
@@ -36,28 +33,16 @@ class BrokenHost:
     def report(self) -> dict[str, Json]:
         raise ZeroDivisionError("oh")
 
-    def deliveries_changed(self, lane: LaneKey) -> None:
-        raise ZeroDivisionError("oh")
-
-    def tasks_changed(self, session: SessionId) -> None:
-        raise ZeroDivisionError("oh")
-
     async def restart(self, session: Session, *, now: bool, message: str | None) -> bool:
         raise ZeroDivisionError("oh")
 
     def stop_container(self, session: Session) -> bool:
         raise ZeroDivisionError("oh")
 
-    def follow(self, aftermath: Aftermath) -> None:
-        raise ZeroDivisionError("oh")
-
     async def deep_link(self, channel: str, instance: str, text: str) -> str | None:
         raise ZeroDivisionError("oh")
 
     async def addresses_changed(self, agent_group: AgentGroupId) -> None:
-        raise ZeroDivisionError("oh")
-
-    def events_came_back(self, chat: ChatKey) -> None:
         raise ZeroDivisionError("oh")
 
 

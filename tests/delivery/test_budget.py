@@ -22,6 +22,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Role, Session, UnknownSender
 from nanohost.store import agent_groups, messaging_groups, roles, sessions, users
 from nanohost.store.database import Store
+from nanohost.store.domain_events import OutboxToRead
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.outbound import OutboundWriter
@@ -78,7 +79,7 @@ class Desk:
 
     async def looks_until(self, count: int, status: str = "%") -> None:
         """Until so much is entered: fails when it never is."""
-        self.delivery.on_news(self.session.id)
+        self.store.bus.publish(OutboxToRead(self.session.id))
         async with asyncio.timeout(HANG_S):
             while await self.entered(status) < count:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.01)
@@ -125,7 +126,7 @@ async def desk(root: Path) -> AsyncIterator[Desk]:
 async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1_500)
-        at.delivery.on_news(at.session.id)
+        at.store.bus.publish(OutboxToRead(at.session.id))
         await until(lambda: bool(at.delivery.slowed()))
         assert await at.entered() == 1_200, "a sixth of an hour's 7,200"
         assert at.delivery.slowed() == {at.session.id: "more than 7,200 messages an hour"}
@@ -140,7 +141,7 @@ async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later
 async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_comes_later(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(1_000, kind=OutKind.SYSTEM, content=ASKS)
-        at.delivery.on_news(at.session.id)
+        at.store.bus.publish(OutboxToRead(at.session.id))
         await until(lambda: bool(at.delivery.slowed()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
         before = at.clock.monotonic()
@@ -151,7 +152,7 @@ async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_come
 async def test_bytes_count_and_what_is_larger_than_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(30, content=encode(ChatOut(text="x" * 200_000)))
-        at.delivery.on_news(at.session.id)
+        at.store.bus.publish(OutboxToRead(at.session.id))
         await until(lambda: bool(at.delivery.slowed()))
         assert await at.entered() == 21, "the last was begun within the 4 MiB that may come at once"
         assert at.delivery.slowed() == {at.session.id: "more than 24 MiB of messages an hour"}
@@ -163,7 +164,7 @@ async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_i
         await at.looks_until(1_100)
         await at.clock.advance(600)
         at.writes(1_100)
-        at.delivery.on_news(at.session.id)
+        at.store.bus.publish(OutboxToRead(at.session.id))
         await until(lambda: bool(at.delivery.slowed()))
         assert await at.entered() == 2_000
         assert at.delivery.slowed() == {at.session.id: "2,000 of its messages and requests wait already"}
@@ -212,7 +213,7 @@ async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are
 async def test_what_is_refused_or_dropped_costs_what_a_request_does(tmp_path: Path, rows: dict[str, Any]) -> None:
     async with desk(tmp_path) as at:
         at.writes(150, **rows)
-        at.delivery.on_news(at.session.id)
+        at.store.bus.publish(OutboxToRead(at.session.id))
         await until(lambda: bool(at.delivery.slowed()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
         assert at.delivery.slowed() == {at.session.id: "more than 600 requests and refused messages an hour"}
@@ -222,7 +223,7 @@ async def test_what_is_refused_or_dropped_costs_what_a_request_does(tmp_path: Pa
 async def test_messages_beyond_those_that_may_wait_for_later_cost_what_a_request_does(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         at.writes(650, after=to_text(at.clock.now() + timedelta(days=30)))
-        at.delivery.on_news(at.session.id)
+        at.store.bus.publish(OutboxToRead(at.session.id))
         await until(lambda: bool(at.delivery.slowed()))
         assert (await at.entered("pending"), await at.entered("refused")) == (500, 100)
 
@@ -231,7 +232,7 @@ async def test_good_messages_behind_those_that_are_refused_come_when_there_is_bu
     async with desk(tmp_path) as at:
         at.writes(110, content="no JSON")
         at.writes(5)
-        at.delivery.on_news(at.session.id)
+        at.store.bus.publish(OutboxToRead(at.session.id))
         await until(lambda: bool(at.delivery.slowed()))
         assert await at.entered("pending") == 0, "the order of rows is the order of the conversation"
         await passes(at, lambda count: count == 115)

@@ -27,7 +27,6 @@ def _collector(bench: Bench, *, store: Store | None = None, mailboxes: WatchedMa
         store=store or bench.store,
         mailboxes=mailboxes or bench.mailboxes,
         clock=bench.clock,
-        on_entry=bench.notices.append,
     )
 
 

@@ -22,6 +22,7 @@ from nanohost.removal import Progress
 from nanohost.store import deliveries, sessions
 from nanohost.store.cards import chosen
 from nanohost.store.deliveries import DeliveryStatus, LaneKey, StoredPart
+from nanohost.store.domain_events import LaneHasWork, SessionWorking
 from nanohost.store.notice_numbers import ANSWER, HELD, NOTICES_A_MESSAGE, OF_MESSAGES
 from nanohost.testing.able_channel import ABLE, AbleChannel, RemembersSent
 from nanohost.testing.fake_channel import FakeChannel
@@ -80,7 +81,7 @@ async def enter(bench: Bench, *said: OutPayload, first: int = 1, reply_to: str |
                 created_at=bench.clock.now(),
             )
             await deliveries.add(tx, entry)
-    bench.delivery.on_entry(lane)
+    bench.store.bus.publish(LaneHasWork(lane))
 
 
 async def outbox(bench: Bench, seq: int, name: str, content: bytes) -> Path:
@@ -341,15 +342,15 @@ async def test_of_a_message_that_is_not_known_any_more_no_platform_is_asked(
 async def test_without_edits_only_the_last_state_of_a_turn_becomes_a_message(tmp_path: Path) -> None:
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
-        bench.delivery.on_working(bench.session, [])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
         await enter(bench, ChatOut(text="0 %"), EditOut(message=1, text="50 %"), ChatOut(text="all done"))
         await bench.settled(5)
         assert (await bench.known(3)).status is DeliveryStatus.DROPPED
-        bench.delivery.on_working(bench.session, ["m1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         await enter(bench, EditOut(message=5, text="all done, really"), first=7)
         await bench.clock.somebody_sleeps()
         assert [one.text for one in fake.sent] == ["0 %", "all done"]
-        bench.delivery.on_working(bench.session, [])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
         await bench.clock.advance(2.0)
         await bench.settled(7)
         assert [one.text for one in fake.sent] == ["0 %", "all done", "all done, really"]

@@ -15,6 +15,7 @@ from nanohost.errors import MailboxError
 from nanohost.model import SessionId
 from nanohost.store import deliveries, host_messages, late_failures, sessions
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.store.domain_events import DeliveryDecided, DeliveryFailedLater, LaneHasWork
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
@@ -139,7 +140,7 @@ async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_tha
     failed = await bench.settled(1, DEAD)
     async with bench.store.transaction() as tx:
         assert await deliveries.resend(tx, failed, bench.clock.now())
-    bench.delivery.on_decision(failed.lane)
+    bench.store.bus.publish(DeliveryDecided(failed.lane))
     [again] = (await bench.settled(1)).receipt
     await gives_up(bench, id)
     assert (await bench.known(1)).status is SENT
@@ -162,10 +163,10 @@ async def test_a_long_message_is_failed_by_any_part_of_it(tmp_path: Path) -> Non
 async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_is_told(bench: Bench) -> None:
     place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
     heard: list[int] = []
-    bench.delivery.tell_failed(lambda failed: heard.append(failed.seq))
+    bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
     async with bench.store.transaction() as tx:
         said = await host_messages.say(tx, place, ChatOut(text="hello"), out_id="h1", now=bench.clock.now())
-    bench.delivery.on_entry(said.lane)
+    bench.store.bus.publish(LaneHasWork(said.lane))
     async with asyncio.timeout(HANG_S):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
@@ -179,13 +180,13 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
 async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> None:
     place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
     heard: list[int] = []
-    bench.delivery.tell_failed(lambda failed: heard.append(failed.seq))
+    bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
     async with bench.store.transaction() as tx:
         said = [
             await host_messages.say(tx, place, ChatOut(text="hello"), out_id=f"h{number}", now=bench.clock.now())
             for number in range(5)
         ]
-    bench.delivery.on_entry(said[0].lane)
+    bench.store.bus.publish(LaneHasWork(said[0].lane))
     async with asyncio.timeout(HANG_S):
         while (last := await host_messages.find(bench.store, said[-1].seq)) is None or last.status is not SENT:
             await bench.clock.advance(0)
@@ -325,7 +326,7 @@ async def test_what_is_sent_again_and_refused_again_is_told_again_and_a_kill_in_
         await notes(bench)
         async with bench.store.transaction() as tx:
             assert await deliveries.resend(tx, failed, bench.clock.now())
-        bench.delivery.on_decision(failed.lane)
+        bench.store.bus.publish(DeliveryDecided(failed.lane))
         await notes(bench, 2)
         async with asyncio.timeout(HANG_S):
             while await late_failures.untold(bench.store):

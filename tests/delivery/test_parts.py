@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelDown, Form, NotSent, Pace, RateLimited, Refused
 from nanohost.delivery.delivery import Delivery
@@ -24,6 +23,7 @@ from nanohost.moving import Moving
 from nanohost.store import agent_groups, deliveries, messaging_groups, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
@@ -83,7 +83,7 @@ class Bench:
         )
         async with self.store.transaction() as tx:
             await deliveries.add(tx, entry)
-        self.delivery.on_entry(lane)
+        self.store.bus.publish(LaneHasWork(lane))
 
     async def another_session(self, thread: str) -> SessionId:
         async with self.store.transaction() as tx:
@@ -117,11 +117,6 @@ async def running(
     ask: bool = False,
     limit_s: Callable[[int], float] = send_limit_s,
 ) -> AsyncIterator[Bench]:
-    class Looks:
-        def follow(self, aftermath: Aftermath) -> None:
-            for lane in aftermath.lanes:
-                delivery.on_entry(lane)
-
     async def nobody(_: AgentGroupId) -> None: ...
 
     home = Home(root)
@@ -138,7 +133,7 @@ async def running(
                     tx, agent_group=group.id, messaging_group=None, thread_id=None, now=clock.now()
                 )
         mailboxes = Mailboxes(home.sessions, durable=False)
-        moving = Moving(store=store, clock=clock, zone=UTC, follows=Looks(), tell=nobody)
+        moving = Moving(store=store, clock=clock, zone=UTC, tell=nobody)
         delivery = Delivery(
             store=store,
             mailboxes=mailboxes,
@@ -146,7 +141,7 @@ async def running(
             channels={FAKE: fake},
             ask=ask,
             limit_s=limit_s,
-            on_moved=moving.move,
+            move=moving.move,
         )
         async with mailboxes.opened(), fake.connected(), delivery.opened():
             yield Bench(
@@ -221,7 +216,7 @@ async def test_what_was_given_up_in_the_middle_goes_on_there_when_an_operator_ha
     await bench.settled(3)
     async with bench.store.transaction() as tx:
         assert await deliveries.resend(tx, dead, bench.clock.now())
-    bench.delivery.on_entry(dead.lane)
+    bench.store.bus.publish(LaneHasWork(dead.lane))
     await bench.settled(1)
     texts = [text for text in bench.texts() if text != "next"]
     assert words(*texts) == words(LONG)
@@ -252,7 +247,7 @@ async def test_a_part_that_may_have_been_sent_is_held_and_goes_on_from_there(tmp
         held = await bench.settled(1, DeliveryStatus.UNKNOWN)
         async with bench.store.transaction() as tx:
             assert await deliveries.resend(tx, held, bench.clock.now())
-        bench.delivery.on_entry(held.lane)
+        bench.store.bus.publish(LaneHasWork(held.lane))
         await bench.settled(1)
         assert words(*bench.texts()) == words(LONG)
 

@@ -22,6 +22,7 @@ from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
+from nanohost.store.domain_events import ChannelHeard, DeliveryDecided, LaneHasWork
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
@@ -78,16 +79,16 @@ async def _enter(
 @pytest.mark.behaviour("DL-04")
 async def test_what_waits_for_a_channel_goes_out_at_the_first_sign_of_life(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()  # the clock stands still: no pause ends by itself
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.down = True
         lane = await _enter(store, clock, "first", 1)
-        delivery.on_entry(lane)
+        store.bus.publish(LaneHasWork(lane))
         await fake.wait_for_attempts(1)
         await clock.somebody_sleeps()
         fake.down = False
-        delivery.on_sign_of_life("other", "default")
+        store.bus.publish(ChannelHeard("other", "default"))
         assert fake.sent == []
-        delivery.on_sign_of_life(*FAKE)
+        store.bus.publish(ChannelHeard(*FAKE))
         assert [message.text for message in await fake.wait_for(1)] == ["first"]
 
 
@@ -104,12 +105,12 @@ class CountingClock(ManualClock):
 async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Store, tmp_path: Path) -> None:
     """Every message of a person is one, and each chat may have something for later."""
     clock, fake = CountingClock(), FakeChannel()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
-        delivery.on_entry(await _enter(store, clock, "later", 1, not_before=clock.now() + timedelta(hours=1)))
+    async with delivering(store, tmp_path, clock, fake):
+        await _enter(store, clock, "later", 1, not_before=clock.now() + timedelta(hours=1))
         await clock.somebody_sleeps()
         before = clock.sleeps
-        delivery.on_sign_of_life(*FAKE)
-        delivery.on_entry(await _enter(store, clock, "now", 3, chat="c2"))
+        store.bus.publish(ChannelHeard(*FAKE))
+        await _enter(store, clock, "now", 3, chat="c2")
         await fake.wait_for(1)
         assert clock.sleeps == before
 
@@ -117,13 +118,13 @@ async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Sto
 @pytest.mark.behaviour("DL-07")
 async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.down = True
-        delivery.on_entry(await _enter(store, clock, "first", 1))
+        await _enter(store, clock, "first", 1)
         await fake.wait_for_attempts(1)
         await clock.somebody_sleeps()
         fake.down = False
-        delivery.on_entry(await _enter(store, clock, "second", 3))
+        await _enter(store, clock, "second", 3)
         assert [message.text for message in await fake.wait_for(2)] == ["first", "second"]
 
 
@@ -163,11 +164,11 @@ async def test_a_platform_that_answers_nothing_but_failures_is_waited_for_and_al
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = ""
         for seq, text in ((1, "one"), (3, "two")):
-            delivery.on_entry(await _enter(store, clock, text, seq))
-        delivery.on_entry(await _enter(store, clock, "elsewhere", 5, chat="c2"))
+            await _enter(store, clock, text, seq)
+        await _enter(store, clock, "elsewhere", 5, chat="c2")
         await _until_asked(clock, fake, 100)
         assert clock.now() - START > timedelta(minutes=20)
         assert set(await _statuses(store)) <= {"pending", "sending"}
@@ -183,13 +184,13 @@ async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_an
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = "spoiled"
-        delivery.on_entry(await _enter(store, clock, "spoiled", 1))
-        delivery.on_entry(await _enter(store, clock, "behind it", 3))
+        await _enter(store, clock, "spoiled", 1)
+        await _enter(store, clock, "behind it", 3)
         for number in range(25):
             before = len(fake.sent)
-            delivery.on_entry(await _enter(store, clock, f"well {number}", 5 + 2 * number, chat="c2"))
+            await _enter(store, clock, f"well {number}", 5 + 2 * number, chat="c2")
             await fake.wait_for(before + 1)
             if "behind it" in fake.asked:
                 break
@@ -206,13 +207,13 @@ async def test_what_is_refused_shows_that_the_platform_works_only_where_that_was
     store: Store, tmp_path: Path, refusal: Refused, given_up: bool
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.fails_for, fake.refusal = "hello", refusal
-        delivery.on_entry(await _enter(store, clock, "hello", 1))
+        await _enter(store, clock, "hello", 1)
         await _until_asked(clock, fake, 1)
         for number in range(25):
             asked = fake.asked.count("hello")
-            delivery.on_entry(await _enter(store, clock, f"odd {number}", 3 + 2 * number, chat="c2"))
+            await _enter(store, clock, f"odd {number}", 3 + 2 * number, chat="c2")
             async with asyncio.timeout(HANG_S):
                 while (await _statuses(store))[-1] != "dead":
                     await clock.advance(0)
@@ -227,9 +228,9 @@ async def test_what_is_refused_shows_that_the_platform_works_only_where_that_was
 @pytest.mark.behaviour("DL-04")
 async def test_a_short_burst_of_failures_holds_a_chat_for_seconds(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), Failing()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = ""
-        delivery.on_entry(await _enter(store, clock, "hello", 1))
+        await _enter(store, clock, "hello", 1)
         await _until_asked(clock, fake, 2)
         fake.fails_for = None
         await _until_asked(clock, fake, 1)
@@ -242,11 +243,11 @@ async def test_a_burst_in_which_others_go_through_holds_a_chat_for_half_a_minute
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = "mine"
-        delivery.on_entry(await _enter(store, clock, "mine", 1))
+        await _enter(store, clock, "mine", 1)
         for number in range(5):
-            delivery.on_entry(await _enter(store, clock, f"well {number}", 3 + 2 * number, chat="c2"))
+            await _enter(store, clock, f"well {number}", 3 + 2 * number, chat="c2")
             await fake.wait_for(number + 1)
             await _until_asked(clock, fake, 1)
         fake.fails_for, over = None, clock.now()
@@ -260,13 +261,13 @@ async def test_what_a_failing_platform_did_not_take_is_tried_at_once_when_somebo
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = ""
-        delivery.on_entry(await _enter(store, clock, "hello", 1))
+        await _enter(store, clock, "hello", 1)
         await _until_asked(clock, fake, 8)
         await clock.somebody_sleeps()
         fake.fails_for = None
-        delivery.on_sign_of_life(*FAKE)
+        store.bus.publish(ChannelHeard(*FAKE))
         await fake.wait_for(1)
 
 
@@ -275,14 +276,14 @@ async def test_a_message_on_which_its_platform_chokes_does_not_hold_its_chat_for
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = "spoiled"
-        delivery.on_entry(await _enter(store, clock, "spoiled", 1))
-        delivery.on_entry(await _enter(store, clock, "behind it", 3))
+        await _enter(store, clock, "spoiled", 1)
+        await _enter(store, clock, "behind it", 3)
         while clock.now() - START < timedelta(hours=1, minutes=1):
             await _until_asked(clock, fake, 1)
         assert set(await _statuses(store)) <= {"pending", "sending"}
-        delivery.on_sign_of_life(*FAKE)
+        store.bus.publish(ChannelHeard(*FAKE))
         while "behind it" not in fake.asked:
             await _until_asked(clock, fake, 1)
         assert clock.now() - START < timedelta(hours=1, minutes=15)
@@ -293,14 +294,14 @@ async def test_what_an_operator_decided_is_done_at_once_also_after_the_disk_was_
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), FakeChannel()
-    async with delivering(store, tmp_path, clock, fake) as delivery:
+    async with delivering(store, tmp_path, clock, fake):
         async with store.transaction() as tx:
             await tx.run("CREATE TRIGGER full BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END")
         lane = await _enter(store, clock, "first", 1)
-        delivery.on_entry(lane)
+        store.bus.publish(LaneHasWork(lane))
         await clock.somebody_sleeps()
         async with store.transaction() as tx:
             await tx.run("DROP TRIGGER full")
-        delivery.on_decision(lane)
+        store.bus.publish(DeliveryDecided(lane))
         assert [message.text for message in await fake.wait_for(1)] == ["first"]
     assert clock.now() == START

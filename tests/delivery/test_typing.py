@@ -12,6 +12,7 @@ from nanohost.channel_api import Address, Capabilities, Work
 from nanohost.delivery.typing import LONGEST_TOOL, MOST_S, work_of
 from nanohost.mailbox.queries import Doing
 from nanohost.store import sessions
+from nanohost.store.domain_events import SessionWorking
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.inbound import InboundWriter, reading_inbound
@@ -37,10 +38,10 @@ async def test_a_quick_turn_shows_nothing(tmp_path: Path) -> None:
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
-        bench.delivery.on_working(bench.session, ["m1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         await bench.clock.somebody_sleeps()
         await bench.clock.advance(0.4)
-        bench.delivery.on_working(bench.session, [])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
         await bench.clock.advance(60)
         assert fake.typings == []
 
@@ -49,14 +50,14 @@ async def test_it_is_shown_in_the_thread_until_the_turn_ends(tmp_path: Path) -> 
     fake = FakeChannel(capabilities=Capabilities(typing_every_s=3.0))
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1", thread="t7")
-        bench.delivery.on_working(bench.session, ["m1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         for count in range(1, 4):
             await bench.clock.somebody_sleeps()
             await bench.clock.advance(3.0)
             await fake.wait_for_typings(count)
-            bench.delivery.on_working(bench.session, ["m1"])
+            bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         assert set(fake.typings) == {Address(platform_id="c1", thread_id="t7")}
-        bench.delivery.on_working(bench.session, [])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
         await bench.clock.advance(60)
         assert len(fake.typings) == 3
 
@@ -65,7 +66,7 @@ async def test_an_answer_stops_it_even_before_the_turn_is_known_to_be_over(tmp_p
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
-        bench.delivery.on_working(bench.session, ["m1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         await bench.clock.somebody_sleeps()
         await bench.clock.advance(0.5)
         await fake.wait_for_typings(1)
@@ -81,7 +82,7 @@ async def test_what_no_person_wrote_shows_nothing(tmp_path: Path) -> None:
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "t1", kind=InKind.TASK)
-        bench.delivery.on_working(bench.session, ["t1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["t1"])))
         for _ in range(3):
             await bench.clock.somebody_sleeps()
             await bench.clock.advance(4)
@@ -93,7 +94,7 @@ async def test_a_channel_that_hangs_over_it_keeps_no_message_waiting(tmp_path: P
     fake.typing_hangs = True
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
-        bench.delivery.on_working(bench.session, ["m1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         await bench.clock.somebody_sleeps()
         await bench.clock.advance(1)
         await fake.wait_for_typings(1)
@@ -105,7 +106,7 @@ async def test_nobody_sees_it_for_longer_than_an_hour(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(typing_every_s=900.0))
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
-        bench.delivery.on_working(bench.session, ["m1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         for count in range(1, 5):
             await bench.clock.somebody_sleeps()
             await bench.clock.advance(900)
@@ -137,7 +138,7 @@ async def test_a_channel_that_can_is_told_what_is_being_done_and_for_how_long(tm
         with closing(OutboundWriter(layout.outbound_db, container_id="c1", durable=False)) as box:
             box.claim("t1", [message], bench.clock.now())
             box.set_progress({"state": "turn", "tool": "mcp__nanohost__Bash", "tool_since": to_text(bench.clock.now())})
-        bench.delivery.on_working(bench.session, ["m1"])
+        bench.store.bus.publish(SessionWorking(bench.session, frozenset(["m1"])))
         await bench.clock.somebody_sleeps()
         await bench.clock.advance(2)
         await shows.wait_for_typings(1)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store, recorder
 from nanohost.chat_commands.cost import COMMAND
 from nanohost.chat_commands.host_command import Actor, HostAsked
@@ -60,7 +59,7 @@ class Spending:
         assert COMMAND.look is not None
         seen = await COMMAND.look(self.store.reports, now, UTC)
         async with self.store.transaction() as tx:
-            asked = HostAsked(tx=tx, actor=LOCAL, now=now, zone=UTC, aftermath=Aftermath(), seen=seen)
+            asked = HostAsked(tx=tx, actor=LOCAL, now=now, zone=UTC, seen=seen)
             return (await COMMAND.carry_out(asked, COMMAND.typed(""))).splitlines()[3]
 
 

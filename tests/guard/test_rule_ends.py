@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.guard.rule_ends import RuleEnds, ended_sentence
 from nanohost.model import AgentGroup
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, audit, rules, users
 from nanohost.store.database import Store, open_store
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.store.rules import Rule, RuleEffect
 from nanohost.testing.manual_clock import START, ManualClock
@@ -36,13 +36,13 @@ class Register:
     group: AgentGroup
     poked: list[str] = field(default_factory=list)
 
-    def follow(self, aftermath: Aftermath) -> None:
-        self.poked += [lane.platform_id for lane in aftermath.lanes]
+    def __post_init__(self) -> None:
+        self.store.bus.subscribe(LaneHasWork, lambda event: self.poked.append(event.lane.platform_id))
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """The service runs while entered."""
-        service = asyncio.create_task(RuleEnds(store=self.store, clock=self.clock, follows=self).run())
+        service = asyncio.create_task(RuleEnds(store=self.store, clock=self.clock).run())
         await self.clock.somebody_sleeps()
         try:
             yield

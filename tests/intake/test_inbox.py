@@ -22,12 +22,14 @@ from nanohost.routing.message import message_for
 from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, cards, dropped, events, host_messages, messaging_groups, pieces, wirings
 from nanohost.store.database import Store, Transaction, open_store
+from nanohost.store.domain_events import ChatHasNews
 from nanohost.store.events import ChatKey
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES, CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
+from tests.support.heard import heard
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -83,8 +85,8 @@ async def wire(store: Store, instance: str, chat: str, *, bots: bool = False) ->
 
 
 @pytest.fixture
-def told() -> list[ChatKey]:
-    return []
+def told(store: Store) -> list[ChatKey]:
+    return heard(store.bus, ChatHasNews, lambda event: event.chat)
 
 
 @pytest.fixture
@@ -96,7 +98,6 @@ def make_inbox(store: Store, told: list[ChatKey]) -> MakeInbox:
             capabilities=Capabilities(threads=threads),
             store=store,
             clock=ManualClock(),
-            on_accepted=told.append,
         )
 
     return make

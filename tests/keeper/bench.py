@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exit
 from nanohost.store import agent_groups, messaging_groups, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import LaneHasWork, OutboxToRead
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
+from tests.support.heard import heard
 
 
 class PaperRuntime:
@@ -144,16 +146,18 @@ async def keeping(
     """A keeper while entered. Its containers are left alive. `refuses`: whose containers cannot be attached."""
     clock = ManualClock()
     home = Home(root)
-    mailboxes = Mailboxes(home.sessions, durable=False, clock=clock)
-    services = Services(mailboxes, refuses)
-    notices: list[LaneKey] = []
-    news: list[SessionId] = []
-    async with opened_store(home, durable=False) as store, mailboxes.opened():
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(home, durable=False))
+        mailboxes = Mailboxes(home.sessions, durable=False, clock=clock, bus=store.bus)
+        await stack.enter_async_context(mailboxes.opened())
+        services = Services(mailboxes, refuses)
+        notices = heard(store.bus, LaneHasWork, lambda event: event.lane)
+        news = heard(store.bus, OutboxToRead, lambda event: event.session)
         keeper = Keeper(
             store=store,
             mailboxes=mailboxes,
             runtime=runtime,
-            news=OutboxNews(clock, interval_s=1.0, events=False),
+            news=OutboxNews(clock, store.bus, interval_s=1.0, events=False),
             services=services,
             clock=clock,
             settings=KeeperSettings(
@@ -169,8 +173,6 @@ async def keeping(
                 ),
                 groups=home.groups,
             ),
-            on_news=news.append,
-            on_notice=notices.append,
         )
         async with runtime.opened(keeper.on_death), keeper.opened(keep_containers=True):
             yield Bench(

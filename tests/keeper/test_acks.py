@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -39,7 +39,6 @@ def _taker(
         clock=ManualClock(now),
         alive=lambda session, lease: False,
         ended_by_us=lambda lease: ended_by_us,
-        on_notice=bench.notices.append,
     )
 
 
@@ -208,9 +207,8 @@ async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_
     async with keeping(tmp_path, PaperRuntime()) as bench:
         closed: list[Closed] = []
 
-        async def on_closed(tx: Transaction, session: SessionId, ended: Sequence[Closed]) -> Callable[[], None]:
+        async def end_runs(tx: Transaction, session: SessionId, ended: Sequence[Closed], now: datetime) -> None:
             closed.extend(ended)
-            return lambda: None
 
         costs = []
         for chat, told, seen in (
@@ -232,8 +230,7 @@ async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_
                 clock=ManualClock(START),
                 alive=lambda session, lease: False,
                 ended_by_us=lambda lease: False,
-                on_notice=bench.notices.append,
-                on_closed=on_closed,
+                end_runs=end_runs,
             )
             await taker.take(session)
             costs.append(closed[-1].usage)

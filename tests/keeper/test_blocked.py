@@ -130,7 +130,6 @@ async def test_a_file_that_is_refused_when_the_container_is_looked_at_counts_as_
 @pytest.mark.behaviour("SE-06")
 async def test_a_session_that_holds_its_file_locked_in_each_of_its_containers_is_held(tmp_path: Path) -> None:
     async with keeping(tmp_path, PaperRuntime()) as bench:
-        bench.mailboxes.on_blocked(bench.keeper.stop_blocked)
         session = await bench.session("a")
         outbound = bench.mailboxes.layout(session).outbound_db
         OutboundWriter(outbound, container_id="l", durable=False).close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from nanohost.clock import Clock
 from nanohost.keeper.clock_watch import LOOK_EVERY_S, ClockWatch
 from nanohost.model import Session, SessionId, TaskId
 from nanohost.store import sessions, tasks, turn_failures
+from nanohost.store.domain_events import SessionHasWork, TasksChanged
 from nanohost.store.tasks import TaskKind
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.tasks import changes
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import ErrorClass
 from tests.keeper.bench import Bench, PaperRuntime, keeping, message
+from tests.support.heard import heard
 from tests.support.invariants import until
 
 HOUR = timedelta(hours=1)
@@ -50,8 +52,8 @@ class SetClock:
 class Told:
     """Who was told of what was brought forward."""
 
-    awake: list[SessionId] = field(default_factory=list)
-    planned: list[SessionId] = field(default_factory=list)
+    awake: list[SessionId]
+    planned: list[SessionId]
 
 
 async def retried_later(bench: Bench) -> SessionId:
@@ -67,15 +69,12 @@ async def retried_later(bench: Bench) -> SessionId:
 @asynccontextmanager
 async def watching(bench: Bench, clock: Clock) -> AsyncIterator[Told]:
     """A watch that has taken its first look."""
-    told = Told()
-    watch = ClockWatch(
-        store=bench.store,
-        mailboxes=bench.mailboxes,
-        clock=clock,
-        wake=told.awake.append,
-        on_entry=bench.notices.append,
-        on_task=told.planned.append,
+    bus = bench.store.bus
+    told = Told(
+        awake=heard(bus, SessionHasWork, lambda event: event.session),
+        planned=heard(bus, TasksChanged, lambda event: event.session),
     )
+    watch = ClockWatch(store=bench.store, mailboxes=bench.mailboxes, clock=clock)
     task = asyncio.create_task(watch.run())
     await bench.clock.somebody_sleeps()
     try:

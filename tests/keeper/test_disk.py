@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.app import opened_store
 from nanohost.home import Home
 from nanohost.keeper.cause import Growth, clear_cause, in_words, most_grown
@@ -23,6 +22,7 @@ from nanohost.keeper.space import INODE_BYTES, Scarce, Space, has_plenty, short_
 from nanohost.model import AgentGroupId, Role, Session, SessionId
 from nanohost.store import roles, users
 from nanohost.store.database import Store
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import Origin
 from tests.support.small_disk import small_disk
@@ -31,7 +31,7 @@ MIB = 1024**2
 
 
 class Told:
-    """Satisfies Containers, Takes and Follows: what each was told, in order."""
+    """Satisfies Containers and Takes: what each was told, and the owner, in order."""
 
     def __init__(self, growths: Sequence[Growth] = (), *, refusals: int = 0) -> None:
         self.words: list[str] = []
@@ -59,8 +59,8 @@ class Told:
     def take_again(self) -> None:
         self.words.append("take")
 
-    def follow(self, aftermath: Aftermath) -> None:
-        self.words += [f"owner in {lane.platform_id}" for lane in aftermath.lanes]
+    def told_owner(self, event: LaneHasWork) -> None:
+        self.words.append(f"owner in {event.lane.platform_id}")
 
 
 @asynccontextmanager
@@ -78,6 +78,7 @@ def reserve_of(
     store: Store, clock: ManualClock, told: Told, *folders: Path, space: Callable[[Path], Space] = space_of
 ) -> DiskReserve:
     """Half a gigabyte of whatever disk these lie on."""
+    store.bus.subscribe(LaneHasWork, told.told_owner)
     return DiskReserve(
         store=store,
         clock=clock,
@@ -85,7 +86,6 @@ def reserve_of(
         reserve=512 * MIB,
         containers=told,
         takes=told,
-        follows=told,
         space=space,
     )
 

@@ -15,13 +15,13 @@ import pytest
 from nanohost.errors import StoreError
 from nanohost.keeper.acks import Standing
 from nanohost.keeper.health import LOOK_EVERY_S
-from nanohost.model import LeaseId, Session, SessionId
+from nanohost.model import LeaseId, Role, Session, SessionId
 from nanohost.runtimes.port import Container
-from nanohost.store import sessions
+from nanohost.store import roles, sessions, users
 from nanohost.store.database import Queries
 from nanohost.testing.fake_runtime import FailingRuntime
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
-from nanohost_protocol.rows import Usage
+from nanohost_protocol.rows import Origin, Usage
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 from tests.support.hostile import junk, link
 from tests.support.invariants import until
@@ -339,20 +339,22 @@ async def test_a_container_that_beats_is_stopped_only_when_its_turn_shows_nothin
         assert "in the tool Bash" in bench.keeper.troubles()[session.id].reason
 
 
+HERS = Origin(channel_type="fake", instance="default", platform_id="boss")
+
+
 async def test_a_conversation_that_is_not_kept_is_known_until_a_turn_is_kept_again_and_told_when_it_is_seen(
     tmp_path: Path,
 ) -> None:
     async with at_work(tmp_path) as (bench, session, runner):
-        told: list[SessionId] = []
-
-        async def tell(session: SessionId) -> None:
-            told.append(session)
-
-        bench.keeper._on_unkept = tell
+        async with bench.store.transaction() as tx:
+            await users.seen(tx, "fake:boss", name="Boss", now=bench.clock.now())
+            await users.learn_dm(tx, "fake:boss", HERS, bench.clock.now())
+            await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=bench.clock.now())
         for _ in range(2):
             runner.set_progress({"state": "turn", "not_kept": "what a container says of the time is not asked for"})
             await pass_looks(bench, session, 30, beating=True)
-            assert list(bench.keeper.unkept()) == told == [session.id]
+            assert list(bench.keeper.unkept()) == [session.id]
+            assert [lane.platform_id for lane in bench.notices] == [HERS.platform_id], "told once"
         runner.set_progress({"state": "turn"})
         await pass_looks(bench, session, 10, beating=True)
         assert bench.keeper.unkept() == {}

@@ -30,7 +30,6 @@ def _taker(bench: Bench, mailboxes: Mailboxes | None = None, *, living: set[Leas
         clock=ManualClock(START),
         alive=lambda session, lease: lease in alive,
         ended_by_us=lambda lease: False,
-        on_notice=bench.notices.append,
     )
 
 

@@ -47,7 +47,6 @@ def watchdog(bench: Bench) -> Watchdog:
         clock=bench.clock,
         containers=bench.keeper,
         session_for=Speaker(bench.store, bench.clock).session_for,
-        on_notice=bench.notices.append,
         deadline_s=DEADLINE_S,
     )
 

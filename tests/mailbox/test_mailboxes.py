@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import MailboxError
+from nanohost.event_bus import EventBus
 from nanohost.mailbox import mailboxes as mailboxes_module
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import THREADS, Mailboxes
 from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
 from nanohost.model import Session, SessionId
+from nanohost.store.domain_events import MailboxBlocked
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.outbound import OutboundWriter
@@ -120,9 +122,11 @@ def _locks() -> int:
     return sum(isinstance(one, asyncio.Lock) for one in gc.get_objects())
 
 
-async def test_a_session_that_keeps_its_file_locked_is_named(mailboxes: Mailboxes, clock: ManualClock) -> None:
+async def test_a_session_that_keeps_its_file_locked_is_named(
+    mailboxes: Mailboxes, clock: ManualClock, bus: EventBus
+) -> None:
     named: dict[SessionId, str] = {}
-    mailboxes.on_blocked(named.__setitem__)
+    bus.subscribe(MailboxBlocked, lambda event: named.__setitem__(event.session, event.why))
     with closing(_locked(mailboxes)):
         while clock.monotonic() < LOCKED_LIMIT_S:
             await mailboxes.outbound(SESSION, queries.open_claims())
@@ -141,9 +145,11 @@ async def test_a_session_whose_container_is_gone_is_looked_at_at_once(mailboxes:
     assert await mailboxes.outbound(SESSION, queries.open_claims()) == []
 
 
-async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(mailboxes: Mailboxes, clock: ManualClock) -> None:
+async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(
+    mailboxes: Mailboxes, clock: ManualClock, bus: EventBus
+) -> None:
     named: dict[SessionId, str] = {}
-    mailboxes.on_blocked(named.__setitem__)
+    bus.subscribe(MailboxBlocked, lambda event: named.__setitem__(event.session, event.why))
     await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "b"}))
     with closing(sqlite3.connect(mailboxes.layout(SESSION).inbound_db, isolation_level=None)) as reader:
         reader.execute("BEGIN")

@@ -294,7 +294,7 @@ async def _is_written(world: World) -> bool:
 async def test_an_event_that_is_done_again_is_what_it_was(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [first] = [await events.get(world.store, EventId(1))]
-        answers = Answers(store=world.store, clock=world.clock, on_entry=world.answered.append)
+        answers = Answers(store=world.store, clock=world.clock)
         await world.says("2", "1")
         await world.route()
         winner, loser = [await events.get(world.store, EventId(number)) for number in (2, 3)]
@@ -326,7 +326,7 @@ async def test_who_loses_their_place_while_their_answer_is_taken_answers_nothing
         await world.says("2")
         stored = await events.get(world.store, EventId(2))
         store.before_write = loses_it
-        assert await Answers(store=store, clock=world.clock, on_entry=world.answered.append).take(stored) is None
+        assert await Answers(store=store, clock=world.clock).take(stored) is None
         assert lost == [True], "it would have been taken"
         question = await questions.find(world.store, *await _first(world))
         assert question is not None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from nanohost.store.domain_events import ChatHasNews
 from nanohost.store.events import CHATS_WITH_NEW
 from tests.routing.test_router import CHAT, World, world
 
@@ -39,12 +40,12 @@ def _words(sql: str) -> str:
 
 async def test_an_ordinary_message_asks_the_database_few_things(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
-    async with world.routing() as router:
+    async with world.routing():
         await world.says("once, so that all is known")
-        router.notice(CHAT)
+        world.store.bus.publish(ChatHasNews(CHAT))
         await world.until(world.nothing_new)
         await world.says("hello")
         async with statements(world) as seen:
-            router.notice(CHAT)
+            world.store.bus.publish(ChatHasNews(CHAT))
             await world.until(world.nothing_new)
     assert seen.total() <= MOST, "\n".join(f"{count}  {sql}" for sql, count in seen.items())

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.aftermath import Aftermath
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
 from nanohost.errors import MailboxError, StoreError
 from nanohost.fair_share import FairShare
@@ -27,7 +26,6 @@ from nanohost.model import (
     Role,
     SenderScope,
     Session,
-    SessionId,
     SessionMode,
     UnknownSender,
     WiringId,
@@ -51,7 +49,7 @@ from nanohost.store import (
     wirings,
 )
 from nanohost.store.database import Store, open_store
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import ApprovalChanged, ChatHasNews, LaneHasWork, SessionHasOrders, SessionHasWork
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.limits import HANG_S
@@ -60,6 +58,7 @@ from nanohost.verify.ledger import UNROUTED
 from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn, NewMessageIn, Origin
 from tests.support.desks import router_of
+from tests.support.heard import heard
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -72,10 +71,10 @@ class World:
         self.store = store
         self.mailboxes = mailboxes
         self.clock = ManualClock()
-        self.woken: list[SessionId] = []
-        self.obeying: list[SessionId] = []
-        self.answered: list[LaneKey] = []
-        self.aftermaths: list[Aftermath] = []
+        self.woken = heard(store.bus, SessionHasWork, lambda event: event.session)
+        self.obeying = heard(store.bus, SessionHasOrders, lambda event: event.session)
+        self.answered = heard(store.bus, LaneHasWork, lambda event: event.lane)
+        self.asked = heard(store.bus, ApprovalChanged, lambda event: event.approval)
         self._numbers = iter(range(1, 10_000))
 
     async def agent(self, folder: str) -> AgentGroup:
@@ -172,17 +171,10 @@ class World:
             self.mailboxes,
             self.clock,
             kind=kind,
-            wake=self.woken.append,
-            obey=self.obeying.append,
-            on_answer=self.answered.append,
             reception=reception,
-            follows=self,
             attachments=attachments,
             fair=fair,
         )
-
-    def follow(self, aftermath: Aftermath) -> None:
-        self.aftermaths.append(aftermath)
 
     async def grant(self, user: str, role: Role, agent: AgentGroup | None = None) -> None:
         async with self.store.transaction() as tx:
@@ -273,9 +265,9 @@ async def test_an_event_reaches_the_mailbox_and_the_session_is_woken_and_due(wor
 
 async def test_news_of_a_chat_is_routed_while_open(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
-    async with world.routing() as router:
+    async with world.routing():
         await world.says("hello")
-        router.notice(CHAT)
+        world.store.bus.publish(ChatHasNews(CHAT))
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["hello"]
 
@@ -284,10 +276,10 @@ async def test_news_of_a_chat_is_routed_while_open(world: World) -> None:
 async def test_the_order_of_a_chat_is_the_order_of_its_mailbox(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     texts = [f"{number:03}" for number in range(BATCH * 2 + 5)]
-    async with world.routing() as router:
+    async with world.routing():
         for text in texts:
             await world.says(text)
-            router.notice(CHAT)
+            world.store.bus.publish(ChatHasNews(CHAT))
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == texts
 
@@ -475,10 +467,10 @@ async def test_a_mailbox_that_refuses_waits_alone_and_is_written_in_order_when_i
     broken = world.mailboxes.layout(await world.session("a")).inbound_db
     sound = broken.read_bytes()
     broken.write_bytes(b"garbage" * 1000)
-    async with world.routing() as router:
+    async with world.routing():
         for text in ("two", "three"):
             await world.says(text)
-            router.notice(CHAT)
+            world.store.bus.publish(ChatHasNews(CHAT))
             await world.until(world.nothing_new)
         assert await world.mailbox("b") == ["one", "two", "three"]
         assert (await world.outcomes())[:3] == [("one", "written"), ("two", "waiting"), ("three", "waiting")]
@@ -487,7 +479,7 @@ async def test_a_mailbox_that_refuses_waits_alone_and_is_written_in_order_when_i
         await world.clock.advance(60)
         await world.until(lambda: _nothing_waits(world))
         await world.says("four")
-        router.notice(CHAT)
+        world.store.bus.publish(ChatHasNews(CHAT))
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["one", "two", "three", "four"]
     assert {outcome for _, outcome in await world.outcomes()} == {"written"}
@@ -823,13 +815,13 @@ async def test_a_piece_is_waited_for_and_one_that_comes_too_late_is_a_message_of
         await world.clock.somebody_sleeps()
         await world.clock.advance(WAIT_S / 2)
         await arrive(world, piece(2))
-        router.notice(CHAT)
+        world.store.bus.publish(ChatHasNews(CHAT))
         await world.clock.advance(WAIT_S / 2)
         await world.clock.somebody_sleeps()
         await world.clock.advance(WAIT_S)
         await world.until(world.nothing_new)
         await arrive(world, piece(3))
-        router.notice(CHAT)
+        world.store.bus.publish(ChatHasNews(CHAT))
         await world.clock.somebody_sleeps()
         await world.clock.advance(WAIT_S)
         await world.until(world.nothing_new)

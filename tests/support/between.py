@@ -61,6 +61,7 @@ class WatchedStore(Store):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.bus = store.bus
         self.before_write: Happens | None = None
 
     async def one(self, sql: str, values: Values = ()) -> Row | None:

@@ -16,6 +16,7 @@ from nanohost.model import Session, SessionId, TaskId
 from nanohost.store import agent_groups, sessions, tasks
 from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import LaneHasWork, SessionHasWork
 from nanohost.store.tasks import Misfire, Run, Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.engine import Tasks
@@ -23,6 +24,7 @@ from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
+from tests.support.heard import heard
 
 CHAT = Origin(channel_type="fake", instance="default", platform_id="c1", thread_id="t1")
 
@@ -138,10 +140,10 @@ async def engine_in(
     store as the engine has it."""
     home = Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
-    woken: list[SessionId] = []
-    lanes: list[LaneKey] = []
     async with opened_store(home, durable=False) as store, mailboxes.opened():
-        engine = Tasks(store=watched(store), mailboxes=mailboxes, clock=clock, wake=woken.append, on_entry=lanes.append)
+        woken = heard(store.bus, SessionHasWork, lambda event: event.session)
+        lanes = heard(store.bus, LaneHasWork, lambda event: event.lane)
+        engine = Tasks(store=watched(store), mailboxes=mailboxes, clock=clock)
         async with engine.opened():
             service = asyncio.create_task(engine.run())
             try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from nanohost.errors import StoreError
 from nanohost.keeper.acks import AckTaker
 from nanohost.model import Session, SessionId
 from nanohost.store import sessions
-from nanohost.store.database import Transaction
+from nanohost.store.database import Store, Transaction
 from nanohost.tasks.ends import Closed
 from nanohost.testing.manual_clock import START
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter, TurnEnd, reading_outbound
@@ -23,20 +25,25 @@ USAGE = Usage(model="m", tokens_in=3, tokens_out=4, tokens_cached=5, cost_usd=0.
 BROKEN = TurnError(error_class=ErrorClass.PERMANENT, sentence="It broke.")
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """Emitted by the tests' own listener."""
+
+
 class Heard:
-    """What an on_closed was told, and what it did after the commits."""
+    """What was told of ends, and how often that was committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         self.closed: list[Closed] = []
-        self.after = 0
+        self.committed = 0
+        store.bus.subscribe(_Ended, self._count)
 
-    async def listen(self, tx: Transaction, session: SessionId, closed: Sequence[Closed]) -> Callable[[], None]:
+    async def listen(self, tx: Transaction, session: SessionId, closed: Sequence[Closed], now: datetime) -> None:
         self.closed.extend(closed)
+        tx.emit(_Ended())
 
-        def after() -> None:
-            self.after += 1
-
-        return after
+    def _count(self, _: _Ended) -> None:
+        self.committed += 1
 
 
 class Killed(AckTaker):
@@ -53,8 +60,7 @@ def _taker(bench: Bench, heard: Heard, kind: type[AckTaker] = AckTaker) -> AckTa
         clock=bench.clock,
         alive=lambda session, lease: False,
         ended_by_us=lambda lease: False,
-        on_notice=bench.notices.append,
-        on_closed=heard.listen,
+        end_runs=heard.listen,
     )
 
 
@@ -72,7 +78,7 @@ async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("c1")
         await _turn(bench, session, error)
-        heard = Heard()
+        heard = Heard(bench.store)
         with pytest.raises(StoreError):
             await _taker(bench, heard, Killed).take(session)
         assert heard.closed == []
@@ -81,7 +87,7 @@ async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error
     assert (closed.message_id, closed.completed) == ("m-c1", error is None)
     assert closed.sentence == (error.sentence if error else None)
     assert closed.usage == Usage(tokens_in=3, tokens_out=4, tokens_cached=5, cost_usd=0.5)
-    assert heard.after == 1
+    assert heard.committed == 1
 
 
 @pytest.mark.parametrize(

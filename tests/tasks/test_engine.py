@@ -17,7 +17,7 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import LaneKey
 from nanohost.store.tasks import Misfire, NewRun, RunOutcome, Task, TaskKind, TaskStatus
 from nanohost.tasks import changes
-from nanohost.tasks.ends import MOST_FAILURES, Closed
+from nanohost.tasks.ends import MOST_FAILURES, Closed, end_runs
 from nanohost.tasks.engine import CANCELLED, SESSION_GONE
 from nanohost.tasks.entries import name_of, run_id
 from nanohost.tasks.misfire import STILL_RUNNING
@@ -234,8 +234,7 @@ async def _end(bench: Bench, task: Task, session: Session, *, completed: bool, c
     usage = Usage(tokens_in=10, tokens_out=2, cost_usd=0.25)
     closed = Closed(message_id=run.message_id, completed=completed, sentence="It broke.", usage=usage)
     async with bench.store.transaction() as tx:
-        after = await bench.engine.closed(tx, session.id, [closed])
-    after()
+        await end_runs(tx, session.id, [closed], bench.clock.now())
     await bench.rested()
 
 
@@ -284,7 +283,7 @@ async def test_the_end_of_a_run_is_told_twice_and_counted_once(tmp_path: Path) -
         [run] = await bench.runs(task)
         async with bench.store.transaction() as tx:
             closed = Closed(message_id=run.message_id, completed=False, sentence=None, usage=None)
-            await bench.engine.closed(tx, session.id, [closed])
+            await end_runs(tx, session.id, [closed], bench.clock.now())
         assert (await bench.as_it_is(task)).failures_in_a_row == 1
         assert await bench.runs(task) == [run]
 

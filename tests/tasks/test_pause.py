@@ -34,7 +34,6 @@ async def test_what_falls_due_while_all_is_paused_waits_for_its_policy(
         assert (await bench.as_it_is(task)).next_due == START + timedelta(hours=1)
         async with bench.store.transaction() as tx:
             await paused.end(tx)
-        bench.engine.go_on()
         async with asyncio.timeout(HANG_S):
             while (await bench.as_it_is(task)).next_due != START + timedelta(hours=4):  # noqa: ASYNC110 - the engine tells nobody
                 await asyncio.sleep(0)

@@ -141,7 +141,7 @@ async def _answer(store: Store, mailboxes: Mailboxes, clock: ManualClock, sessio
     with closing(runner(mailboxes.layout(session), "l-gone")) as box:
         box.claim(TURN, messages, clock.now())
         box.finish(TurnEnd(turn_id=TURN, messages=[said], usage=Usage()), floor=messages[-1].seq, now=clock.now())
-    await Collector(store=store, mailboxes=mailboxes, clock=clock, on_entry=lambda _: None).collect(session.id)
+    await Collector(store=store, mailboxes=mailboxes, clock=clock).collect(session.id)
     await _take_acks(store, mailboxes, clock, session)
     [lane] = await deliveries.open_lanes(store)
     delivery = await deliveries.next_in_lane(store, lane, clock.now())
@@ -160,7 +160,6 @@ async def _take_acks(store: Store, mailboxes: Mailboxes, clock: ManualClock, ses
         clock=clock,
         alive=lambda _, __: False,
         ended_by_us=lambda _: True,
-        on_notice=lambda _: None,
     )
     await taker.take(await sessions.get(store, session.id))
 

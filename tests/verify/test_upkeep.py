@@ -14,9 +14,11 @@ from nanohost.model import Session, SessionId
 from nanohost.runtimes.folders import container_log
 from nanohost.store import deliveries, events, model_calls
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.store.events import ChatKey
 from nanohost.upkeep.upkeep import FIRST_S, INTERVAL_S, Upkeep
 from tests.support.desks import router_of
+from tests.support.heard import heard
 from tests.verify.healthy import BUSY, REST, Bench, write
 
 pytestmark = pytest.mark.behaviour("OP-02")
@@ -212,10 +214,8 @@ async def test_more_than_a_batch_goes_in_one_day(bench: Bench) -> None:
 async def test_a_host_that_looks_again_finds_nothing_new(bench: Bench) -> None:
     await bench.clock.advance(MONTHS_S)
     await upkeep(bench).tidy()
-    told: list[LaneKey] = []
-    await Collector(store=bench.store, mailboxes=bench.mailboxes, clock=bench.clock, on_entry=told.append).collect(
-        bench.rest.id
-    )
+    told = heard(bench.store.bus, LaneHasWork)
+    await Collector(store=bench.store, mailboxes=bench.mailboxes, clock=bench.clock).collect(bench.rest.id)
     async with router_of(bench.store, bench.mailboxes, bench.clock).opened():
         pass
     assert await count(bench, "deliveries") == 0

@@ -7,7 +7,7 @@ notice has one place in the ledger. So a crash between the two files only repeat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -26,7 +26,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.remembered import Remembered
 from nanohost.store import deliveries, message_turns, model_calls, sessions, spared_tries, turn_costs, turn_failures
-from nanohost.store.database import Store
+from nanohost.store.database import Store, Transaction
 from nanohost.store.domain_events import SessionWorking
 from nanohost.store.message_turns import Begun, Ended, TurnOutcome
 from nanohost.store.model_calls import Spent
@@ -70,6 +70,10 @@ class Standing:
     acted: bool = False
 
 
+EndRuns = Callable[[Transaction, SessionId, Sequence[Closed], datetime], Awaitable[None]]
+"""Told of messages that are done with, in the transaction that takes them over. May be told of the same one again."""
+
+
 class AckTaker:
     """`alive` and `ended_by_us` answer for a lease: is its container there, and was it we who stopped it. `shows_work`:
     whether it is said which messages are worked on."""
@@ -83,6 +87,7 @@ class AckTaker:
         alive: Callable[[Session, LeaseId], bool],
         ended_by_us: Callable[[LeaseId], bool],
         shows_work: Callable[[], bool] = lambda: True,
+        end_runs: EndRuns = end_runs,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
@@ -90,6 +95,7 @@ class AckTaker:
         self._alive = alive
         self._ended_by_us = ended_by_us
         self._shows_work = shows_work
+        self._end_runs = end_runs
         self._held: dict[SessionId, datetime] = {}
         self._taking = OneAtATime[SessionId]()
         self._budgets = Remembered[SessionId, AckBudget](lambda budget: budget.is_full(self._clock.monotonic()))
@@ -270,7 +276,7 @@ class AckTaker:
                 await deliveries.withdraw_notices(tx, session.id, HELD, "the model answers again", now)
             for notice in notices:
                 await deliveries.add(tx, notice)
-            await end_runs(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed], now)
+            await self._end_runs(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed], now)
         _say(session, taken, took)
         self._held.pop(session.id, None)
         if failures is not None and failures.until is not None:

@@ -19,6 +19,7 @@ from nanohost.routing.albums import LONGEST_WAIT_S
 from nanohost.routing.attachments import Attachments
 from nanohost.store import agent_groups, events, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
+from nanohost.store.domain_events import SessionHasWork
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.simulator import ADA
@@ -90,6 +91,7 @@ async def reading(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id)
     async with opened_store(home, durable=False) as store, mailboxes.opened(), telegram.running():
         channel = bot(telegram)
         here = Reading(telegram=telegram, store=store, mailboxes=mailboxes, clock=clock, chat=chat)
+        store.bus.subscribe(SessionHasWork, lambda event: here.woken.append(event.session))
         await _wire(here)
         attachments = Attachments(
             mailboxes=mailboxes,
@@ -98,14 +100,13 @@ async def reading(folder: Path, telegram: TelegramSimulator, chat: str = ADA.id)
             most_bytes=10_000,
             inside=False,
         )
-        router = router_of(store, mailboxes, clock, wake=here.woken.append, attachments=attachments)
+        router = router_of(store, mailboxes, clock, attachments=attachments)
         inbox = ChannelInbox(
             channel_type="telegram",
             instance="default",
             capabilities=channel.capabilities,
             store=store,
             clock=clock,
-            on_accepted=router.notice,
         )
         async with channel.connected(), router.opened(), handing_in(channel, inbox):
             yield here

@@ -124,4 +124,3 @@ async def remind(host: Host, session: Session) -> None:
             created_by=ADA.id,
             now=now,
         )
-    host.tasks_changed(session.id)

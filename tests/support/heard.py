@@ -1,0 +1,17 @@
+"""What a test hears by the event bus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nanohost.event_bus import EventBus
+
+E = TypeVar("E")
+
+
+def heard(bus: EventBus, kind: type[E], what: Callable[[E], Any] = lambda event: event) -> list[Any]:
+    """The events of this type from now on, in order; `what`: of each."""
+    found: list[Any] = []
+    bus.subscribe(kind, lambda event: found.append(what(event)))
+    return found
