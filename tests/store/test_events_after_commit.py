@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nanohost.event_bus import EventBus
-from nanohost.store.database import PartFailed, Store, open_store
+from nanohost.store.database import PartFailed, Store, Transaction, open_store
 from tests.support.heard import heard
 
 
@@ -46,6 +46,18 @@ async def _emit(store: Store, *texts: str, fails: bool = False) -> None:
             raise Undone
 
 
+async def _fail_in_a_part(tx: Transaction) -> None:
+    async with tx.part():
+        tx.emit(Happened("in the part"))
+        raise Undone
+
+
+async def _refer_to_nothing(store: Store) -> None:
+    async with store.transaction() as tx:
+        await tx.run("INSERT INTO pages VALUES (1, 99)")
+        tx.emit(Happened("one"))
+
+
 async def test_subscribers_hear_after_the_commit_and_see_what_was_written(store: Store) -> None:
     """Each subscriber reads on a connection that sees committed rows alone."""
     seen: list[asyncio.Task[list[sqlite3.Row]]] = []
@@ -70,9 +82,7 @@ async def test_a_part_that_fails_tells_nobody_and_the_rest_is_told(store: Store)
     async with store.transaction() as tx:
         tx.emit(Happened("before"))
         with pytest.raises(PartFailed):
-            async with tx.part():
-                tx.emit(Happened("in the part"))
-                raise Undone
+            await _fail_in_a_part(tx)
         tx.emit(Happened("after"))
     assert told == [Happened("before"), Happened("after")]
 
@@ -89,9 +99,7 @@ async def test_a_commit_that_the_disk_refuses_tells_nobody(store: Store) -> None
     async with store.transaction() as tx:
         await tx.run("CREATE TABLE pages (id INTEGER PRIMARY KEY, page REFERENCES pages DEFERRABLE INITIALLY DEFERRED)")
     with pytest.raises(sqlite3.IntegrityError):
-        async with store.transaction() as tx:
-            await tx.run("INSERT INTO pages VALUES (1, 99)")
-            tx.emit(Happened("one"))
+        await _refer_to_nothing(store)
     assert told == []
 
 
@@ -110,7 +118,7 @@ async def test_whoever_is_cancelled_while_the_commit_is_under_way_is_told_of_all
     writers = [asyncio.create_task(_emit(store, text)) for text in ("one", "two")]
     release.set()
     await holder
-    while not told:  # noqa: ASYNC110 - the writers tell nobody else
+    while not told:
         await asyncio.sleep(0)
         writers[0].cancel()
     await asyncio.gather(*writers, return_exceptions=True)

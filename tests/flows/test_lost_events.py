@@ -1,0 +1,77 @@
+"""An event that is lost between its commit and its subscribers only delays: every stage looks when it starts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from nanohost.app import opened_store
+from nanohost.channel_api import InboundEvent
+from nanohost.clock import SystemClock
+from nanohost.home import Home
+from nanohost.model import Session, TaskId
+from nanohost.store import actions, events, host_messages
+from nanohost.store.actions import ActionRow
+from nanohost.store.database import Transaction
+from nanohost.store.events import ChatKey
+from nanohost.store.tasks import TaskKind
+from nanohost.tasks import changes
+from nanohost.testing.fake_channel import PERSON
+from nanohost_protocol.payloads import ChatOut, encode
+from nanohost_protocol.rows import Origin, OutKind
+from tests.flows.stage import Stage
+from tests.support.flow import FAKE, Script
+
+HERE = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
+ECHO: Script = [{"match": "", "actions": [{"answer": "heard {text}"}]}]
+NOW = SystemClock().now()
+
+
+async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
+    """What a host commits that is killed before anybody hears of it: a message of a person,
+    one of the host's own, a request of an agent (which is refused, and the agent told so), a task that is due."""
+    event = InboundEvent(platform_id="c1", platform_message_id="lost", sender=PERSON, text="lost", sent_at=NOW)
+    await events.add(tx, ChatKey(*FAKE, "c1"), event, now=NOW)
+    await host_messages.say(tx, HERE, ChatOut(text="said by the host"), out_id="h-lost", now=NOW)
+    request = ActionRow(
+        session_id=session.id,
+        seq=1_001,
+        out_id="o-lost",
+        name="tasks.none",
+        arguments="{}",
+        origin=HERE,
+        asked_at=NOW,
+        created_at=NOW,
+    )
+    await actions.add(tx, request)
+    await changes.create(
+        tx,
+        id=TaskId("t-lost"),
+        session=session.id,
+        kind=TaskKind.MESSAGE,
+        content=encode(ChatOut(text="said by a task")),
+        out_kind=OutKind.CHAT,
+        due=NOW - timedelta(seconds=1),
+        cron=None,
+        timezone="UTC",
+        origin=HERE,
+        created_by=PERSON.handle,
+        now=NOW,
+    )
+
+
+@pytest.mark.behaviour("SE-03")
+async def test_what_was_committed_and_told_to_nobody_is_done_by_the_next_host(stage: Stage) -> None:
+    async with stage.host() as flow:
+        await flow.wire(script=ECHO)
+        await stage.fake.person_writes("first")
+        await stage.fake.wait_for(1)
+        session = await flow.session()
+    async with opened_store(Home(stage.root), durable=False) as store, store.transaction() as tx:
+        await _commit_one_of_each(tx, session)
+    async with stage.host() as flow:
+        await stage.fake.wait_for(5)
+        refused, *texts = sorted(flow.texts())
+    assert refused.startswith("heard Your request tasks.none was refused")
+    assert texts == ["heard first", "heard lost", "said by a task", "said by the host"]
