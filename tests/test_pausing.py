@@ -16,10 +16,11 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId
 from nanohost.pausing import LOOK_WITHIN_S, Pausing
 from nanohost.store import host_messages, paused, sessions
-from nanohost.store.deliveries import LaneKey
+from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import Origin
 from tests.routing.test_router import World
+from tests.support.heard import heard
 from tests.support.invariants import until
 
 OFFICE = Origin(channel_type="fake", instance="main", platform_id="office")
@@ -46,12 +47,7 @@ class Keeper:
 class Sends:
     """Delivery, as far as a pause asks it."""
 
-    entries: list[LaneKey] = field(default_factory=list)
-
     async def go_on(self) -> None: ...
-
-    def on_entry(self, lane: LaneKey) -> None:
-        self.entries.append(lane)
 
 
 @pytest.fixture
@@ -70,13 +66,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.mark.behaviour("SE-12")
 async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world: World) -> None:
-    keeper, sends, clock = Keeper(), Sends(), ManualClock()
+    keeper, clock = Keeper(), ManualClock()
+    entered = heard(world.store.bus, LaneHasWork)
     pausing = Pausing(
         store=world.store,
         mailboxes=world.mailboxes,
         clock=clock,
         containers=keeper,
-        sends=sends,
+        sends=Sends(),
         zone=UTC,
     )
     async with pausing.opened():
@@ -90,7 +87,7 @@ async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world
             await sessions.release(tx, (await world.session("main")).id, LeaseId("l1"))
             await tx.run("DROP TRIGGER full")
         await clock.advance(60)
-        await until(lambda: bool(sends.entries))
+        await until(lambda: bool(entered))
     found = await paused.find(world.store)
     assert found is not None
     assert found.cut is not None

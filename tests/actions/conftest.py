@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,13 +40,12 @@ class Bench:
     changed: list[SessionId] = field(default_factory=list)
     asked_about: list[ApprovalId] = field(default_factory=list)
     requests: list[SessionId] = field(default_factory=list)
-    something_changed: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
 
     def __post_init__(self) -> None:
         bus = self.store.bus
         bus.subscribe(SessionHasWork, lambda event: self.woken.append(event.session))
-        bus.subscribe(TasksChanged, lambda event: self._on_changed(event.session))
+        bus.subscribe(TasksChanged, lambda event: self.changed.append(event.session))
         bus.subscribe(ApprovalChanged, lambda event: self.asked_about.append(event.approval))
         bus.subscribe(RequestsWaiting, lambda event: self.requests.append(event.session))
 
@@ -77,10 +75,6 @@ class Bench:
         """Carry out all there is, as a host does that starts and stops."""
         async with self.stage(guard).opened():
             pass  # leaving waits for what began
-
-    def _on_changed(self, session: SessionId) -> None:
-        self.changed.append(session)
-        self.something_changed.set()
 
     def stage(self, guard: Guard | None = None) -> Actions:
         """The part of a host."""

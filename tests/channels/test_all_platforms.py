@@ -24,7 +24,6 @@ from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, overview, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
-from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost.testing.simulated import find
@@ -313,7 +312,6 @@ async def progress(flow: Flow, lane: LaneKey, step: int) -> None:
     )
     async with flow.host.store.transaction() as tx:
         await deliveries.add(tx, edit)
-    flow.host.store.bus.publish(LaneHasWork(lane))
 
 
 @pytest.mark.behaviour("DL-07", "DL-08")

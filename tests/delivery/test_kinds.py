@@ -22,7 +22,7 @@ from nanohost.removal import Progress
 from nanohost.store import deliveries, sessions
 from nanohost.store.cards import chosen
 from nanohost.store.deliveries import DeliveryStatus, LaneKey, StoredPart
-from nanohost.store.domain_events import LaneHasWork, SessionWorking
+from nanohost.store.domain_events import SessionWorking
 from nanohost.store.notice_numbers import ANSWER, HELD, NOTICES_A_MESSAGE, OF_MESSAGES
 from nanohost.testing.able_channel import ABLE, AbleChannel, RemembersSent
 from nanohost.testing.fake_channel import FakeChannel
@@ -81,7 +81,6 @@ async def enter(bench: Bench, *said: OutPayload, first: int = 1, reply_to: str |
                 created_at=bench.clock.now(),
             )
             await deliveries.add(tx, entry)
-    bench.store.bus.publish(LaneHasWork(lane))
 
 
 async def outbox(bench: Bench, seq: int, name: str, content: bytes) -> Path:

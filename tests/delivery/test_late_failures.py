@@ -15,7 +15,7 @@ from nanohost.errors import MailboxError
 from nanohost.model import SessionId
 from nanohost.store import deliveries, host_messages, late_failures, sessions
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.store.domain_events import DeliveryDecided, DeliveryFailedLater, LaneHasWork
+from nanohost.store.domain_events import DeliveryDecided, DeliveryFailedLater
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
@@ -166,7 +166,6 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
     async with bench.store.transaction() as tx:
         said = await host_messages.say(tx, place, ChatOut(text="hello"), out_id="h1", now=bench.clock.now())
-    bench.store.bus.publish(LaneHasWork(said.lane))
     async with asyncio.timeout(HANG_S):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
@@ -186,7 +185,6 @@ async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> N
             await host_messages.say(tx, place, ChatOut(text="hello"), out_id=f"h{number}", now=bench.clock.now())
             for number in range(5)
         ]
-    bench.store.bus.publish(LaneHasWork(said[0].lane))
     async with asyncio.timeout(HANG_S):
         while (last := await host_messages.find(bench.store, said[-1].seq)) is None or last.status is not SENT:
             await bench.clock.advance(0)

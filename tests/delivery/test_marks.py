@@ -17,7 +17,6 @@ from nanohost.reception.presses import Presses
 from nanohost.rendering import Form, Limits, split
 from nanohost.store import host_messages
 from nanohost.store.deliveries import DeliveryStatus
-from nanohost.store.domain_events import LaneHasWork
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.testing.able_channel import ABLE, AbleChannel
 from nanohost.testing.limits import HANG_S
@@ -55,7 +54,6 @@ async def bench(tmp_path: Path, able: AbleChannel) -> AsyncIterator[Bench]:
 async def host_asks(bench: Bench, card: CardOut = ASKS) -> None:
     async with bench.store.transaction() as tx:
         said = await host_messages.say(tx, PLACE, card, out_id="h1", now=bench.clock.now())
-    bench.store.bus.publish(LaneHasWork(said.lane))
     async with asyncio.timeout(HANG_S):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)

@@ -83,7 +83,6 @@ class Bench:
         )
         async with self.store.transaction() as tx:
             await deliveries.add(tx, entry)
-        self.store.bus.publish(LaneHasWork(lane))
 
     async def another_session(self, thread: str) -> SessionId:
         async with self.store.transaction() as tx:

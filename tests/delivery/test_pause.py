@@ -18,7 +18,6 @@ from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, host_messages, paused, questions, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.store.domain_events import LaneHasWork
 from nanohost.tasks.entries import LOWEST
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
@@ -41,7 +40,6 @@ class Ground:
         entry = self._entry("chat", ChatOut(text=text), seq)
         async with self.store.transaction() as tx:
             await deliveries.add(tx, replace(entry, not_before=not_before))
-        self.store.bus.publish(LaneHasWork(entry.lane))
         return entry.lane
 
     async def ask(self, text: str, seq: int) -> None:
@@ -49,7 +47,6 @@ class Ground:
         async with self.store.transaction() as tx:
             await deliveries.add(tx, entry)
             await questions.add(tx, entry, self.clock.now())
-        self.store.bus.publish(LaneHasWork(entry.lane))
 
     def _entry(self, kind: str, payload: OutPayload, seq: int) -> deliveries.Delivery:
         return deliveries.Delivery(
@@ -75,8 +72,7 @@ class Ground:
 
     async def host_says(self, text: str) -> None:
         async with self.store.transaction() as tx:
-            said = await host_messages.say(tx, PLACE, ChatOut(text=text), out_id=text, now=self.clock.now())
-        self.store.bus.publish(LaneHasWork(said.lane))
+            await host_messages.say(tx, PLACE, ChatOut(text=text), out_id=text, now=self.clock.now())
 
     def texts(self) -> list[str]:
         return [one.text for one in self.fake.sent]

@@ -22,7 +22,7 @@ from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.store.domain_events import ChannelHeard, DeliveryDecided, LaneHasWork
+from nanohost.store.domain_events import ChannelHeard, DeliveryDecided
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
@@ -81,8 +81,7 @@ async def test_what_waits_for_a_channel_goes_out_at_the_first_sign_of_life(store
     clock, fake = ManualClock(), FakeChannel()  # the clock stands still: no pause ends by itself
     async with delivering(store, tmp_path, clock, fake):
         fake.down = True
-        lane = await _enter(store, clock, "first", 1)
-        store.bus.publish(LaneHasWork(lane))
+        await _enter(store, clock, "first", 1)
         await fake.wait_for_attempts(1)
         await clock.somebody_sleeps()
         fake.down = False
@@ -298,7 +297,6 @@ async def test_what_an_operator_decided_is_done_at_once_also_after_the_disk_was_
         async with store.transaction() as tx:
             await tx.run("CREATE TRIGGER full BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END")
         lane = await _enter(store, clock, "first", 1)
-        store.bus.publish(LaneHasWork(lane))
         await clock.somebody_sleeps()
         async with store.transaction() as tx:
             await tx.run("DROP TRIGGER full")

@@ -13,7 +13,6 @@ import pytest
 from nanohost.channel_api import Attachment, Button, EventKind, InboundEvent
 from nanohost.store import deliveries
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import PERSON, SentMessage
 from nanohost.testing.limits import HANG_S
@@ -46,7 +45,6 @@ async def ask(flow: Flow, able: AbleChannel) -> SentMessage:
             created_at=flow.host.clock.now(),
         )
         await deliveries.add(tx, entry)
-    flow.host.store.bus.publish(LaneHasWork(lane))
     return (await able.wait_for(2))[-1]
 
 

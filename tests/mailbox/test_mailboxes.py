@@ -35,8 +35,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def mailboxes(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Mailboxes]:
-    boxes = Mailboxes(tmp_path, durable=False, clock=clock)
+def bus() -> EventBus:
+    return EventBus()
+
+
+@pytest.fixture
+async def mailboxes(tmp_path: Path, clock: ManualClock, bus: EventBus) -> AsyncIterator[Mailboxes]:
+    boxes = Mailboxes(tmp_path, durable=False, clock=clock, bus=bus)
     async with boxes.opened():
         _make(boxes, SESSION)
         yield boxes
