@@ -409,7 +409,7 @@ def _router(ground: Ground, mailboxes: Mailboxes, connections: Connections, keep
             most_bytes=settings.host.attachment_bytes,
             inside=ground.runtime.isolation is not Isolation.NONE,
         ),
-        reception=reception,
+        requests=reception,
         fair=ground.fair,
         zone=zone,
     )

@@ -87,13 +87,13 @@ class Hall:
         async with self.store.transaction() as tx:
             await events.add(tx, chat, event, now=self.clock.now())
         [*_, stored] = await events.new_in_chat(self.store, chat, limit=1000)
-        return await self._reception.takes(stored)
+        return await self._reception.handle(stored)
 
     async def again(self) -> bool:
         """What came last is done once more, as after a batch that failed. Whether it was for the host."""
         row = await self.store.one("SELECT max(id) AS id FROM inbound_events")
         assert row is not None
-        return await self._reception.takes(await events.get(self.store, row["id"]))
+        return await self._reception.handle(await events.get(self.store, row["id"]))
 
     async def told(self, user: str) -> list[str]:
         """What stands in a chat (a user's direct one, or CHANNEL:CHAT) from the host."""

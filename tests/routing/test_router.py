@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
+from nanohost.chat_commands.desk import Written
 from nanohost.errors import MailboxError, StoreError
 from nanohost.fair_share import FairShare
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -32,10 +33,11 @@ from nanohost.model import (
 )
 from nanohost.routing.albums import WAIT_S
 from nanohost.routing.attachments import Attachments
-from nanohost.routing.router import BATCH, MOST_TRIES, Receives, Router
-from nanohost.routing.run import Run
+from nanohost.routing.deciding import Ready
+from nanohost.routing.router import BATCH, MOST_TRIES, EventHandler, Router
 from nanohost.routing.speaker import Speaker
 from nanohost.routing.strangers import NO_CHAT, NO_WIRING
+from nanohost.routing.writer import RouteWriter
 from nanohost.shipped import shipped_root
 from nanohost.store import (
     agent_groups,
@@ -52,6 +54,7 @@ from nanohost.store.database import Store, open_store
 from nanohost.store.domain_events import ApprovalChanged, ChatHasNews, LaneHasWork, SessionHasOrders, SessionHasWork
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.migrations import migrate, read_sets
+from nanohost.store.routes import Route
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.verify.ledger import UNROUTED
@@ -161,8 +164,8 @@ class World:
 
     def router(
         self,
-        kind: type[Router] = Router,
-        reception: Receives | None = None,
+        writer: type[RouteWriter] = RouteWriter,
+        requests: EventHandler | None = None,
         attachments: Attachments | None = None,
         fair: FairShare | None = None,
     ) -> Router:
@@ -170,8 +173,8 @@ class World:
             self.store,
             self.mailboxes,
             self.clock,
-            kind=kind,
-            reception=reception,
+            writer=writer,
+            requests=requests,
             attachments=attachments,
             fair=fair,
         )
@@ -510,13 +513,13 @@ async def _nothing_waits(world: World) -> bool:
 # --- crashes
 
 
-class DiesBeforeTheRecord(Router):
+class DiesBeforeTheRecord(RouteWriter):
     """Writes into the mailboxes, and is gone before it says so."""
 
-    async def _record(self, *_: object) -> None:
+    async def record(self, *_: object) -> None:
         raise StoreError("the process ended here")
 
-    async def _record_deletion(self, *_: object) -> None:
+    async def record_deletion(self, *_: object) -> None:
         raise StoreError("the process ended here")
 
 
@@ -557,13 +560,13 @@ async def test_a_crash_does_not_make_a_mention_stick_to_what_came_before_it(worl
 # --- what fails for no reason known
 
 
-class Stumbles(Router):
+class Stumbles(RouteWriter):
     """Has a mistake that one text brings out."""
 
-    async def _route(self, run: Run) -> None:
-        if any(stored.event.text == "poison" for stored in run.events.values()):
+    async def write(self, session: Session, rows: Sequence[Ready]) -> tuple[list[Route], Written]:
+        if any(row.stored.event.text == "poison" for row in rows):
             raise ZeroDivisionError("a mistake of ours")
-        await super()._route(run)
+        return await super().write(session, rows)
 
 
 async def _poisoned(world: World) -> None:
@@ -622,7 +625,7 @@ async def test_what_was_dealt_with_before_an_event_of_its_batch_failed_is_not_de
     await world.says("before", is_group=True)
     await world.says("@nan", is_group=True, mentions=True)
     await world.says("for the host", "poison", is_group=True)
-    async with world.router(Stumbles, reception=Counter(world)).opened():
+    async with world.router(Stumbles, requests=Counter(world)).opened():
         await world.until(lambda: _tries(world, 1))
     assert await world.mailbox("a") == ["@nan"]
     assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written")]
@@ -636,7 +639,7 @@ async def test_what_was_held_comes_before_what_was_written_behind_the_code_that_
     await world.says("for the host", "two")
     agent = await world.agent("a")
 
-    async with world.router(reception=Counter(world, lambda: world.let_in(agent))).opened():
+    async with world.router(requests=Counter(world, lambda: world.let_in(agent))).opened():
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["one", "two"]
 
@@ -657,11 +660,11 @@ async def test_what_comes_free_while_a_batch_is_looked_at_comes_before_what_is_f
                 await world.let_in(agent)
             return wanted
 
-        async def takes(self, stored: StoredEvent) -> bool:
+        async def handle(self, stored: StoredEvent) -> bool:
             found.extend(await world.outcomes())
-            return await super().takes(stored)
+            return await super().handle(stored)
 
-    async with world.router(reception=Late(world)).opened():
+    async with world.router(requests=Late(world)).opened():
         await world.until(world.nothing_new)
     assert found == [("one", "written"), ("two", "written")]
 
@@ -676,7 +679,7 @@ class Counter:
     async def wants(self, stored: StoredEvent) -> bool:
         return stored.event.text == "for the host"
 
-    async def takes(self, stored: StoredEvent) -> bool:
+    async def handle(self, stored: StoredEvent) -> bool:
         if self._act is not None:
             await self._act()
         async with self._store.transaction() as tx:

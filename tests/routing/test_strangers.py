@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from nanohost.mailbox.mailboxes import MOST_CONTEXT
 from nanohost.model import ApprovalId, EngageMode, Ignored, Role, SenderScope, SessionId, UnknownSender
 from nanohost.routing.consider import ANOTHER_BOT, NO_PART
 from nanohost.routing.strangers import NO_AGENT, NO_CHAT, NO_WIRING, NOBODY
+from nanohost.routing.writer import RouteWriter
 from nanohost.store import dropped, events, late, messaging_groups, routes, sessions, users, wirings
 from nanohost.store.domain_events import ChatHasNews, MailboxHasWaiting
 from nanohost_protocol.payloads import ChatIn, decode_in
@@ -328,12 +330,12 @@ async def test_who_was_let_in_while_their_message_was_looked_at_is_heard_and_not
     await owned.says("hello")
     granted: list[bool] = []
 
-    class LetsIn(type(owned.router())):  # type: ignore[misc]
-        async def _record(self, *rest: object) -> None:
+    class LetsIn(RouteWriter):
+        async def record(self, *rest: Any) -> None:
             if not granted:
                 granted.append(True)
                 await owned.grant("fake:u1", Role.MEMBER, agent)
-            await super()._record(*rest)
+            await super().record(*rest)
 
     async with owned.router(LetsIn).opened():
         await owned.until(owned.nothing_new)

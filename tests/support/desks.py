@@ -12,7 +12,8 @@ from nanohost.keeper.orders import answer_to
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId
 from nanohost.routing.attachments import Attachments
-from nanohost.routing.router import Receives, Router
+from nanohost.routing.router import EventHandler, Router
+from nanohost.routing.writer import RouteWriter
 from nanohost.store.database import Store
 
 
@@ -28,19 +29,20 @@ def router_of(
     mailboxes: Mailboxes,
     clock: Clock,
     *,
-    kind: type[Router] = Router,
-    reception: Receives | None = None,
+    writer: type[RouteWriter] = RouteWriter,
+    requests: EventHandler | None = None,
     attachments: Attachments | None = None,
     fair: FairShare | None = None,
 ) -> Router:
     """A router; what it did is told by the store's bus."""
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
     desk = Desk(shop, answer_to)
-    return kind(
+    return Router(
         store=store,
         desk=desk,
         clock=clock,
-        reception=reception,
+        requests=requests,
+        writer=writer,
         attachments=attachments,
         fair=fair,
     )

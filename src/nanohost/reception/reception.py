@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Protocol
 
+import structlog
+
 from nanohost.access.acquaintance import meet
 from nanohost.clock import Clock
 from nanohost.reception.visit import Visit
@@ -18,6 +20,8 @@ from nanohost.store import events, roles
 from nanohost.store.database import Queries, Reports, Store
 from nanohost.store.events import StoredEvent
 from nanohost_protocol.crash_points import reach
+
+_log = structlog.get_logger()
 
 
 class Counter(Protocol):
@@ -47,12 +51,15 @@ class Reception:
 
     async def wants(self, stored: StoredEvent) -> bool:
         """Whether the event may be for the host itself."""
-        return bool(await self._wanting(stored))
+        return not stored.event.sender.is_bot and bool(await self._wanting(stored))
 
-    async def takes(self, stored: StoredEvent) -> bool:
+    async def handle(self, stored: StoredEvent) -> bool:
         """Deal with an event that is for the host itself; False for all others, which nothing was done about."""
         wanting = await self._wanting(stored)
-        return bool(wanting) and await self._serve(stored, wanting)
+        if not wanting or not await self._serve(stored, wanting):
+            return False
+        _log.info("message_routed", number=stored.id, chat=str(stored.chat), outcome="host")
+        return True
 
     async def _wanting(self, stored: StoredEvent) -> list[Counter]:
         return [counter for counter in self._counters if await counter.wants(self._store, stored)]

@@ -1,0 +1,125 @@
+"""What no other handler took, for the agents that are wired to its chat; without one, somebody is asked about it.
+
+Each wiring decides for itself. What one transaction decides together is on record together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+
+from nanohost.approvals.requests import Held
+from nanohost.channel_api import EventKind
+from nanohost.chat_commands.desk import Written
+from nanohost.clock import Clock
+from nanohost.model import MessagingGroup, Session, SessionId
+from nanohost.routing.deciding import Deciding, Ready
+from nanohost.routing.engage import is_addressed
+from nanohost.routing.run import Run, meet
+from nanohost.routing.strangers import Door
+from nanohost.routing.writer import RouteWriter
+from nanohost.store import dropped, events, messaging_groups, pieces, wirings
+from nanohost.store.database import Store
+from nanohost.store.events import ChatKey, StoredEvent
+from nanohost.store.routes import Route
+
+_log = structlog.get_logger()
+
+
+class WiringHandler:
+    """The last of the router's handlers: it takes several events of a chat in one go."""
+
+    def __init__(self, *, store: Store, clock: Clock, deciding: Deciding, writer: RouteWriter) -> None:
+        self._store = store
+        self._clock = clock
+        self._deciding = deciding
+        self._writer = writer
+
+    async def handle_all(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
+        """In order. What is not dealt with by then is found when the chat is looked at again."""
+        if not batch:
+            return
+        group = await messaging_groups.of_chat(self._store, chat)
+        wired = await wirings.of_chat(self._store, group.id) if group else []
+        if await events.first_new(self._store, chat) != batch[0].id:
+            # What was held came free since the batch was read, and goes first; or all of this is dealt with, and only
+            # what came with it in the batch failed. Looked at after the wirings: what ties a chat also frees.
+            return
+        if group is None or not wired:
+            await self._turn_away(chat, batch)
+            return
+        now, later = await self._before_a_change(batch)
+        await self._learn(group, now)
+        run = Run(
+            events={stored.id: stored for stored in now},
+            group=group,
+            wired={wiring.id: wiring for wiring in wired},
+        )
+        await self._route(run)
+        await self.handle_all(chat, later)
+
+    async def _before_a_change(
+        self, batch: Sequence[StoredEvent]
+    ) -> tuple[Sequence[StoredEvent], Sequence[StoredEvent]]:
+        """What can be decided on in one go, and what only after that is on record: what becomes of an edit depends on
+        what became of its message and of earlier edits."""
+        said = set[str]()
+        for at, stored in enumerate(batch):
+            message = stored.event.platform_message_id
+            if stored.event.kind is EventKind.EDIT and stored.event.refers_to is not None:
+                message = await pieces.whole_of(self._store, stored.chat, stored.event.refers_to)
+                if message in said:
+                    return batch[:at], batch[at:]
+            said.add(message)
+        return batch, ()
+
+    async def _turn_away(self, chat: ChatKey, batch: Sequence[StoredEvent]) -> None:
+        """No agent listens here: whoever speaks to us waits until somebody decided, and the rest is dropped."""
+        async with self._store.transaction() as tx:
+            group = await messaging_groups.of_chat(tx, chat)
+            if group is not None and await wirings.of_chat(tx, group.id):
+                return  # it was wired just now, and the events are new yet
+            door = Door(tx=tx, now=self._clock.now())
+            for stored in batch:
+                answer = await door.knock(stored, group)
+                if isinstance(answer, Held):
+                    await events.hold(tx, stored.id, answer.id)
+                    _log.info("message_held", number=stored.id, chat=str(chat), approval=answer.id)
+                    continue
+                _log.info("event_dropped", chat=str(chat), user=stored.user, reason=answer.reason)
+                await events.mark_dropped(tx, stored.id, answer.reason)
+                await dropped.count(tx, chat, stored.user, answer.reason, now=door.now)
+            await meet(door, [stored for stored in batch if is_addressed(stored.event)])
+
+    async def _route(self, run: Run) -> None:
+        declined: list[Route] = []
+        ready: dict[SessionId, list[Ready]] = defaultdict(list)
+        known: dict[SessionId, Session] = {}
+        for stored in run.events.values():
+            for wiring in run.wired.values():
+                route, session = await self._deciding.decide(stored, run, wiring, ready)
+                if session is None:
+                    declined.append(route)
+                    continue
+                known[session.id] = session
+                entry = await self._deciding.entry(stored, wiring.id, wiring.agent_group_id, trigger=route.trigger)
+                whole = await self._deciding.with_its_files(stored, wiring.id) if route.trigger else stored
+                ready[session.id].append(Ready(route=route, stored=whole, entry=entry))
+        made, written = declined, dict[SessionId, Written]()
+        for id, rows in ready.items():
+            routed, written[id] = await self._writer.write(known[id], rows)
+            made += routed
+        await self._writer.record(run, made, written)
+
+    async def _learn(self, group: MessagingGroup, batch: Sequence[StoredEvent]) -> None:
+        """Keep what the platform says of a chat that was wired by its bare id."""
+        latest = next((stored for stored in reversed(batch) if stored.event.kind is EventKind.MESSAGE), None)
+        if latest is None:
+            return
+        name = latest.event.chat_name or group.name
+        if (group.is_group, group.name) == (latest.event.is_group, name):
+            return
+        async with self._store.transaction() as tx:
+            await messaging_groups.learn(tx, group.id, is_group=latest.event.is_group, name=name)
