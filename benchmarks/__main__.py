@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import fairness, history, hostile, idle, install, round_trips, scale, start_up, stops
+from benchmarks import fairness, history, hostile, idle, install, round_trips, scale, start_up, statements, stops
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -59,6 +59,7 @@ async def _measure() -> list[Measurement]:
         return [
             *await round_trips.measure(root, image),
             *await stops.measure(root / "stops", image),
+            *await statements.measure(root / "statements"),
             *await scale.measure(root / "scale", image),
             *await hostile.measure(root / "hostile", image),
             *await history.measure(root / "history", image),
