@@ -11,7 +11,12 @@ from nanohost.store import agent_groups
 from nanohost.store.database import Queries
 
 
+async def providers_in_use(db: Queries, settings: Settings) -> set[str]:
+    """Of all agents, and the one of those that name none. Raises StoreError."""
+    return {provider_for(settings), *(group.provider for group in await agent_groups.every(db) if group.provider)}
+
+
 async def any_agent_asks(db: Queries, settings: Settings, root: Path) -> bool:
-    """Whether the gateway is for any agent's provider, or for the one of those that name none. Raises StoreError."""
-    names = {provider_for(settings), *(group.provider for group in await agent_groups.every(db) if group.provider)}
+    """Whether the gateway is for any provider in use. Raises StoreError."""
+    names = await providers_in_use(db, settings)
     return await asyncio.to_thread(lambda: any(asks_a_model(root, name) for name in names))

@@ -348,11 +348,15 @@ def _collected(mistakes: Mistakes) -> Iterator[None]:
         mistakes.elsewhere(str(error), hint=error.hint)
 
 
+DEMO = "demo"
+"""The provider that asks nobody: for a first look without a key."""
+
+
 def provider_for(settings: Settings) -> str:
     """The provider that `auto` stands for: claude when there is a key or an address to ask, else demo."""
     if settings.host.provider != AUTO:
         return settings.host.provider
-    return "claude" if settings.agent.api_key or settings.agent.base_url else "demo"
+    return "claude" if settings.agent.api_key or settings.agent.base_url else DEMO
 
 
 def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
