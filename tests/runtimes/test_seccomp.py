@@ -8,11 +8,15 @@ import ctypes.util
 import errno
 import json
 import struct
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, product
+from pathlib import Path
 
 import pytest
 
 from nanohost.runtimes.seccomp import ARCHITECTURES, assemble, engine_profile, sandbox_filter
-from nanohost.runtimes.syscall_policy import ABSENT, ALLOWED, CHECKED, MACHINES, numbers, outside
+from nanohost.runtimes.syscall_policy import ABSENT, ALLOWED, CHECKED, MACHINES, NEWEST_REFUSED, numbers, outside
 
 ALLOW = 0x7FFF0000
 EPERM = 0x00050000 | errno.EPERM
@@ -21,12 +25,23 @@ ENOSYS = 0x00050000 | errno.ENOSYS
 MACHINE = pytest.mark.parametrize("machine", MACHINES)
 
 
+Program = list[tuple[int, int, int, int]]
+
+
 def verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
-    """What the program answers to one system call."""
-    architecture = ARCHITECTURES[machine]
+    """What our program answers to one system call."""
+    return answer(ours(machine), ARCHITECTURES[machine].audit if audit is None else audit, number, *arguments)
+
+
+@cache
+def ours(machine: str) -> Program:
+    return [*struct.iter_unpack("=HBBI", assemble(machine))]
+
+
+def answer(program: Program, audit: int, number: int, *arguments: int) -> int:
+    """What a program answers to one system call."""
     values = (*arguments, *[0] * (6 - len(arguments)))
-    data = struct.pack("<IIQ6Q", number, architecture.audit if audit is None else audit, 0, *values)
-    program = [*struct.iter_unpack("=HBBI", assemble(machine))]
+    data = struct.pack("<IIQ6Q", number, audit, 0, *values)
     accumulator = position = 0
     while True:
         code, yes, no, value = program[position]
@@ -36,12 +51,20 @@ def verdict(machine: str, number: int, *arguments: int, audit: int | None = None
                 (accumulator,) = struct.unpack_from("<I", data, value)
             case 0x06:
                 return int(value)
+            case 0x05:
+                position += value
             case 0x15:
                 position += yes if accumulator == value else no
+            case 0x25:
+                position += yes if accumulator > value else no
             case 0x35:
                 position += yes if accumulator >= value else no
+            case 0x45:
+                position += yes if accumulator & value else no
             case 0x54:
                 accumulator &= value
+            case _:
+                raise AssertionError(f"an instruction that is not known here: {code:#x}")
 
 
 def profile_allows(machine: str, name: str, *arguments: int) -> bool:
@@ -162,6 +185,99 @@ def test_the_numbers_are_those_of_libseccomp(machine: str) -> None:
     # Negative: not a call of this machine, or newer than this libseccomp.
     assert {name: number for name, number in theirs.items() if number >= 0}.items() <= numbers(machine).items()
     assert sum(number >= 0 for number in theirs.values()) > 200
+
+
+class Comparison(ctypes.Structure):
+    """seccomp.h: struct scmp_arg_cmp."""
+
+    _fields_ = (("index", ctypes.c_uint), ("op", ctypes.c_int), ("value", ctypes.c_uint64), ("second", ctypes.c_uint64))
+
+
+MASKED_EQUAL = 7
+NOT_KNOWN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Theirs:
+    """What libseccomp makes of the profile, which is what Docker and Podman do with it. `unknown`: the calls that this
+    libseccomp is too old for, and leaves out."""
+
+    program: Program
+    unknown: frozenset[str]
+
+
+def compiled_by_libseccomp(machine: str, folder: Path) -> Theirs:
+    found = ctypes.util.find_library("seccomp")
+    if found is None:
+        pytest.skip("libseccomp is not installed")
+    library = ctypes.CDLL(found)
+    library.seccomp_init.restype = ctypes.c_void_p
+    profile = json.loads(engine_profile(machine) or "")
+    context = ctypes.c_void_p(library.seccomp_init(0x00050000 | profile["defaultErrnoRet"]))
+    assert library.seccomp_arch_remove(context, library.seccomp_arch_native()) == 0
+    assert library.seccomp_arch_add(context, ctypes.c_uint32(ARCHITECTURES[machine].audit)) == 0
+    unknown = set()
+    for rule in profile["syscalls"]:
+        arguments = [
+            Comparison(one["index"], MASKED_EQUAL, one["value"], one["valueTwo"]) for one in rule.get("args", ())
+        ]
+        action = ALLOW if rule["action"] == "SCMP_ACT_ALLOW" else 0x00050000 | rule["errnoRet"]
+        for name in rule["names"]:
+            # By the native number, or one below zero that stands for a call of other machines: it is translated.
+            if (number := library.seccomp_syscall_resolve_name(name.encode())) == NOT_KNOWN:
+                unknown.add(name)
+            else:
+                array = (Comparison * len(arguments))(*arguments)
+                assert library.seccomp_rule_add_array(context, action, number, len(arguments), array) == 0, name
+    with (folder / "program").open("w+b") as file:
+        assert library.seccomp_export_bpf(context, file.fileno()) == 0
+        file.seek(0)
+        program = [*struct.iter_unpack("=HBBI", file.read())]
+    library.seccomp_release(context)
+    return Theirs(program, frozenset(unknown))
+
+
+def beside(*values: int) -> list[int]:
+    """These, and what differs from them in a bit or by one, in the lower half and in the upper one."""
+    return sorted(
+        {
+            changed & 0xFFFF_FFFF_FFFF_FFFF
+            for value in values
+            for changed in (value, value - 1, value + 1, *(value ^ 1 << bit for bit in (*range(0, 32, 3), 31, 32, 63)))
+        }
+    )
+
+
+@MACHINE
+@pytest.mark.behaviour("SE-10")
+def test_libseccomp_makes_of_the_profile_what_bubblewrap_is_given(machine: str, tmp_path: Path) -> None:
+    theirs, audit, known = compiled_by_libseccomp(machine, tmp_path), ARCHITECTURES[machine].audit, numbers(machine)
+    skipped = {known[name] for name in theirs.unknown if name in known}
+    for number in {*range(600)} - skipped - {known[name] for name in CHECKED}:
+        expected = verdict(machine, number)
+        # An engine answers EPERM to calls newer than the list, or ENOSYS by a program that it puts before this one.
+        allowed_for = {EPERM, ENOSYS} if expected == ENOSYS and number > NEWEST_REFUSED else {expected}
+        assert answer(theirs.program, audit, number) in allowed_for, number
+    assert len(skipped) < 20
+
+
+@MACHINE
+@pytest.mark.behaviour("SE-10")
+@pytest.mark.parametrize("name", CHECKED)
+def test_libseccomp_looks_at_arguments_as_bubblewraps_program_does(machine: str, name: str, tmp_path: Path) -> None:
+    theirs, audit, number = (
+        compiled_by_libseccomp(machine, tmp_path),
+        ARCHITECTURES[machine].audit,
+        numbers(machine)[name],
+    )
+    looked_at: dict[int, set[int]] = {}
+    for condition in chain.from_iterable(CHECKED[name]):
+        looked_at.setdefault(condition.argument, set()).update((condition.value, condition.mask))
+    tried = [beside(*looked_at[index]) if index in looked_at else [0] for index in range(3)]
+    answers = {verdict(machine, number, *arguments) for arguments in product(*tried)}
+    assert answers == {ALLOW, EPERM}
+    for arguments in product(*tried):
+        assert answer(theirs.program, audit, number, *arguments) == verdict(machine, number, *arguments), arguments
 
 
 def test_none_of_some_values_is_said_with_equal_bits() -> None:
