@@ -1,4 +1,5 @@
-"""nanohost: the command line. Commands of the registry become subcommands by themselves; `run` and `chat` are here.
+"""nanohost: the command line. Commands of the registry become subcommands by themselves; `run`, `chat` and `completion`
+are here.
 
 Exit codes: 0 done · 1 it could not be done, or the result is bad news · 2 asked wrongly · 130 interrupted.
 """
@@ -31,6 +32,8 @@ if TYPE_CHECKING:  # each short command waits for what is imported here: a test 
 INTERRUPTED = 130
 USUAL_COLUMNS = 80
 REPLY_LIMIT_S = 120.0
+SHELLS = ("bash", "zsh", "fish")
+"""Whose completion is tested, of those that shtab writes."""
 MACHINE_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 """What a person mends on the machine and not in nanohost: one line says it, a traceback would not say more."""
 
@@ -148,6 +151,7 @@ def build_parser(typed: Collection[str] | None = None) -> argparse.ArgumentParse
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND")
     add_home(_add_run(subcommands))
     add_home(_add_chat(subcommands))
+    add_home(_add_completion(subcommands))
     add_registered(subcommands, typed)
     return parser
 
@@ -182,11 +186,30 @@ def _add_chat(subcommands: Subcommands) -> argparse.ArgumentParser:
     return chat
 
 
+def _add_completion(subcommands: Subcommands) -> argparse.ArgumentParser:
+    completion = subcommands.add_parser(
+        "completion",
+        help="print what makes a shell complete these commands at Tab",
+        description="Prints a script for your shell, which then completes commands, options and choices at Tab.",
+        epilog="example: nanohost completion bash > ~/.local/share/bash-completion/completions/nanohost",
+    )
+    completion.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")
+    completion.set_defaults(action=_completion, help_of=completion)
+    return completion
+
+
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         if 0 < (number := float(text)) < math.inf:
             return number
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+
+
+def _completion(options: argparse.Namespace, root: str) -> int:
+    from nanohost.cli.completion import completion_script
+
+    print(completion_script(build_parser(), options.shell))
+    return 0
 
 
 def _run(options: argparse.Namespace, root: str) -> int:
