@@ -11,10 +11,11 @@ from nanohost.model import ApprovalId, MessagingGroupId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.domain_events import RequestsWaiting
 from nanohost.store.places import columns_of, place_of
+from nanohost.store.rows import from_row
 from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.ids import notice_id as notice_id_of
 from nanohost_protocol.rows import Origin
-from nanohost_protocol.times import from_text, to_text
+from nanohost_protocol.times import to_text
 
 ADD = """
 INSERT INTO actions
@@ -243,18 +244,4 @@ async def latest(
 
 
 def _from_row(row: sqlite3.Row) -> ActionRow:
-    return ActionRow(
-        session_id=SessionId(row["session_id"]),
-        seq=row["seq"],
-        out_id=row["out_id"],
-        name=row["name"],
-        arguments=row["arguments"],
-        origin=place_of(row),
-        asked_at=from_text(row["asked_at"]),
-        created_at=from_text(row["created_at"]),
-        status=ActionStatus(row["status"]),
-        reason=row["reason"],
-        notice_id=row["notice_id"],
-        done_at=from_text(row["done_at"]) if row["done_at"] else None,
-        approval_id=None if row["approval_id"] is None else ApprovalId(row["approval_id"]),
-    )
+    return from_row(ActionRow, row, origin=place_of(row))

@@ -6,12 +6,12 @@ folder any more, until one of the same folder is made.
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 
 from nanohost.model import AgentGroup, AgentGroupId, SessionId, TaskId, WiringId
 from nanohost.store.database import Queries, Transaction
-from nanohost_protocol.times import from_text, to_text
+from nanohost.store.rows import from_row
+from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM agent_groups WHERE deleted_at IS NULL ORDER BY folder"
 EVER = "SELECT id, folder FROM agent_groups ORDER BY folder"
@@ -46,7 +46,7 @@ DELETE_DESTINATIONS = "DELETE FROM destinations WHERE agent_group_id = ?"
 
 
 async def every(db: Queries) -> list[AgentGroup]:
-    return [_from_row(row) for row in await db.all(ALL)]
+    return [from_row(AgentGroup, row) for row in await db.all(ALL)]
 
 
 async def folders(db: Queries) -> dict[AgentGroupId, str]:
@@ -57,12 +57,12 @@ async def folders(db: Queries) -> dict[AgentGroupId, str]:
 async def get(db: Queries, group: AgentGroupId) -> AgentGroup:
     row = await db.one(BY_ID, (group,))
     assert row is not None, f"agent group {group} is referred to and not there"
-    return _from_row(row)
+    return from_row(AgentGroup, row)
 
 
 async def find(db: Queries, folder: str) -> AgentGroup | None:
     row = await db.one(BY_FOLDER, (folder,))
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(AgentGroup, row)
 
 
 async def add(
@@ -74,7 +74,7 @@ async def add(
     if row is None:
         row = await tx.one(ADD, (folder, name, provider, model, to_text(now)))
     assert row is not None
-    return _from_row(row)
+    return from_row(AgentGroup, row)
 
 
 async def set_model(tx: Transaction, group: AgentGroupId, model: str | None) -> None:
@@ -107,14 +107,3 @@ async def delete(tx: Transaction, group: AgentGroupId, now: datetime) -> None:
     for statement in (CLOSE_QUESTIONS, DELETE_ROLES, DELETE_RULES, DELETE_HOLD, DELETE_DESTINATIONS):
         await tx.run(statement, (group,))
     await tx.run(DELETE, (to_text(now), group))
-
-
-def _from_row(row: sqlite3.Row) -> AgentGroup:
-    return AgentGroup(
-        id=AgentGroupId(row["id"]),
-        folder=row["folder"],
-        name=row["name"],
-        provider=row["provider"],
-        model=row["model"],
-        created_at=from_text(row["created_at"]),
-    )

@@ -12,8 +12,9 @@ from enum import StrEnum
 from nanohost.model import AgentGroupId, ApprovalId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.places import columns_of, place_of
+from nanohost.store.rows import from_row
 from nanohost_protocol.rows import Origin
-from nanohost_protocol.times import from_text, to_text
+from nanohost_protocol.times import to_text
 
 BY_ID = "SELECT * FROM approvals WHERE id = ?"
 OPEN = "SELECT * FROM approvals WHERE status = 'pending' AND kind = ? AND subject = ?"
@@ -250,7 +251,7 @@ async def held(db: Queries, approval: ApprovalId) -> int:
 
 async def cards(db: Queries, approval: ApprovalId) -> list[Card]:
     """In the order they were asked."""
-    return [_card(row) for row in await db.all(CARDS, (approval,))]
+    return [from_row(Card, row) for row in await db.all(CARDS, (approval,))]
 
 
 async def of_card(db: Queries, seq: int) -> ApprovalId | None:
@@ -286,37 +287,4 @@ async def count_refusal(tx: Transaction, approval: ApprovalId, user_id: str) -> 
 
 
 def _from_row(row: sqlite3.Row) -> Approval:
-    group = row["agent_group_id"]
-    return Approval(
-        id=ApprovalId(row["id"]),
-        kind=row["kind"],
-        subject=row["subject"],
-        agent_group_id=None if group is None else AgentGroupId(group),
-        shown=row["shown"],
-        options=tuple(json.loads(row["options"])),
-        payload=row["payload"],
-        requested_by=row["requested_by"],
-        origin=place_of(row),
-        session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
-        seq=row["seq"],
-        created_at=from_text(row["created_at"]),
-        expires_at=from_text(row["expires_at"]),
-        digest=row["digest"],
-        status=ApprovalStatus(row["status"]),
-        choice=row["choice"],
-        decided_by=row["decided_by"],
-        decided_at=from_text(row["decided_at"]) if row["decided_at"] else None,
-        reason=row["reason"],
-        outcome=row["outcome"],
-    )
-
-
-def _card(row: sqlite3.Row) -> Card:
-    return Card(
-        approval_id=ApprovalId(row["approval_id"]),
-        number=row["number"],
-        user_id=row["user_id"],
-        seq=row["seq"],
-        asked_at=from_text(row["asked_at"]),
-        problem=row["problem"],
-    )
+    return from_row(Approval, row, options=tuple(json.loads(row["options"])), origin=place_of(row))

@@ -13,8 +13,9 @@ from enum import StrEnum
 from nanohost.model import MessagingGroup, SessionId
 from nanohost.store.database import Reports, Transaction, Value
 from nanohost.store.events import ChatKey
+from nanohost.store.rows import from_row
 from nanohost_protocol.rows import Origin
-from nanohost_protocol.times import from_text, to_text
+from nanohost_protocol.times import to_text
 
 ADD = "INSERT INTO audit_log (at, who, what, about, origin, outcome, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # What it concerned beside is in the details: the second user of a link, whom a rule denies. Python's NaN is no JSON.
@@ -134,13 +135,4 @@ async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
 
 
 def _from_row(row: sqlite3.Row) -> Audit:
-    return Audit(
-        id=row["id"],
-        at=from_text(row["at"]),
-        who=row["who"],
-        what=row["what"],
-        about=row["about"],
-        origin=row["origin"],
-        outcome=AuditOutcome(row["outcome"]),
-        details=json.loads(row["details"]),
-    )
+    return from_row(Audit, row, details=json.loads(row["details"]))

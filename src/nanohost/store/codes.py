@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -111,7 +111,7 @@ async def add(
 async def find(db: Queries, hash: str) -> Code | None:
     """Also one that is not open any more, for a day."""
     row = await db.one(FIND, (hash,))
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(Code, row)
 
 
 async def any_open(db: Queries) -> bool:
@@ -121,7 +121,7 @@ async def any_open(db: Queries) -> bool:
 
 async def all_open(db: Queries) -> list[Code]:
     """Those that may be typed, as far as `expire` has been told the time; oldest first."""
-    return sorted((_from_row(row) for row in await db.all(ALL_OPEN)), key=lambda code: code.id)
+    return sorted((from_row(Code, row) for row in await db.all(ALL_OPEN)), key=lambda code: code.id)
 
 
 async def close(tx: Transaction, code: Code, status: CodeStatus, *, by: str, now: datetime) -> bool:
@@ -163,16 +163,3 @@ async def guesses(db: Reports, channel: str, *, since: datetime, now: datetime, 
         Guesses(user_id=row["user_id"], count=row["count"], last_at=from_text(row["last_at"]))
         for row in await db.all(LATE_GUESSES, values)
     ]
-
-
-def _from_row(row: sqlite3.Row) -> Code:
-    return Code(
-        id=row["id"],
-        hash=row["hash"],
-        purpose=Purpose(row["purpose"]),
-        channel_type=row["channel_type"],
-        user_id=row["user_id"],
-        created_by=row["created_by"],
-        expires_at=from_text(row["expires_at"]),
-        status=CodeStatus(row["status"]),
-    )

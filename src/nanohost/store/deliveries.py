@@ -14,6 +14,7 @@ from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.domain_events import LaneHasWork
 from nanohost.store.events import ChatKey
 from nanohost.store.notice_numbers import NOTICES_A_MESSAGE, OF_EVENTS, OF_MESSAGES
+from nanohost.store.rows import from_row
 from nanohost_protocol.ids import derive
 from nanohost_protocol.times import from_text, to_text
 
@@ -604,25 +605,11 @@ def _place(delivery: Delivery) -> dict[str, Value]:
 
 
 def _from_row(row: sqlite3.Row) -> Delivery:
-    return Delivery(
+    return from_row(
+        Delivery,
+        row,
         lane=_lane(row, is_card=row["session_id"] == HOST and is_card_number(row["seq"])),
-        seq=row["seq"],
-        out_id=row["out_id"],
-        kind=row["kind"],
-        thread_id=row["thread_id"],
-        reply_to=row["reply_to"],
-        content=row["content"],
-        status=DeliveryStatus(row["status"]),
-        created_at=from_text(row["created_at"]),
-        attempts=row["attempts"],
-        tries_from=row["tries_from"],
-        next_try_at=from_text(row["next_try_at"]) if row["next_try_at"] else None,
-        reason=row["reason"],
-        decision=Decision(row["decision"]) if row["decision"] else None,
         receipt=tuple(json.loads(row["receipt"])),
-        not_before=from_text(row["not_before"]) if row["not_before"] else None,
-        left_thread=bool(row["left_thread"]),
-        turn_id=row["turn_id"],
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, MessagingGroupId
 from nanohost.store.database import Queries, Transaction
-from nanohost_protocol.times import from_text, to_text
+from nanohost.store.rows import from_row
+from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM destinations ORDER BY agent_group_id, name"
 OF_GROUP = "SELECT * FROM destinations WHERE agent_group_id = ? ORDER BY name"
@@ -38,22 +38,22 @@ class NamedChat:
 
 
 async def every(db: Queries) -> list[NamedChat]:
-    return [_from_row(row) for row in await db.all(ALL)]
+    return [from_row(NamedChat, row) for row in await db.all(ALL)]
 
 
 async def of_group(db: Queries, group: AgentGroupId) -> list[NamedChat]:
     """By name."""
-    return [_from_row(row) for row in await db.all(OF_GROUP, (group,))]
+    return [from_row(NamedChat, row) for row in await db.all(OF_GROUP, (group,))]
 
 
 async def of_chat(db: Queries, chat: MessagingGroupId) -> list[NamedChat]:
     """Whoever may send there."""
-    return [_from_row(row) for row in await db.all(OF_CHAT, (chat,))]
+    return [from_row(NamedChat, row) for row in await db.all(OF_CHAT, (chat,))]
 
 
 async def find(db: Queries, group: AgentGroupId, name: str) -> NamedChat | None:
     row = await db.one(FIND, (group, name))
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(NamedChat, row)
 
 
 async def add(
@@ -68,20 +68,9 @@ async def add(
     """Raises sqlite3.IntegrityError if the group has the name already."""
     row = await tx.one(ADD, (agent_group, name, messaging_group, created_by, to_text(now)))
     assert row is not None
-    return _from_row(row)
+    return from_row(NamedChat, row)
 
 
 async def delete(tx: Transaction, destination: int) -> bool:
     """False if it was not there."""
     return await tx.run(DELETE, (destination,)) == 1
-
-
-def _from_row(row: sqlite3.Row) -> NamedChat:
-    return NamedChat(
-        id=row["id"],
-        agent_group_id=AgentGroupId(row["agent_group_id"]),
-        name=row["name"],
-        messaging_group_id=MessagingGroupId(row["messaging_group_id"]),
-        created_by=row["created_by"],
-        created_at=from_text(row["created_at"]),
-    )

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from nanohost.store.database import Reports, Transaction, Value
 from nanohost.store.events import ChatKey
-from nanohost_protocol.times import from_text, to_text
+from nanohost.store.rows import from_row
+from nanohost_protocol.times import to_text
 
 COUNT = """
 INSERT INTO dropped_messages
@@ -69,12 +70,4 @@ async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
 
 
 def _from_row(row: sqlite3.Row) -> Dropped:
-    return Dropped(
-        chat=ChatKey(row["channel_type"], row["instance"], row["platform_id"]),
-        user_id=row["user_id"],
-        reason=row["reason"],
-        agent_group=row["agent_group"],
-        count=row["count"],
-        first_at=from_text(row["first_at"]),
-        last_at=from_text(row["last_at"]),
-    )
+    return from_row(Dropped, row, chat=from_row(ChatKey, row))

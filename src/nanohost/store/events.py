@@ -13,6 +13,7 @@ from nanohost.channel_api import Attachment, EventKind, InboundEvent, Part, Part
 from nanohost.model import ApprovalId, EventId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.domain_events import ChatHasNews
+from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -379,29 +380,20 @@ async def bring_back(tx: Transaction, event: EventId) -> StoredEvent | None:
 
 
 def _from_row(row: sqlite3.Row) -> StoredEvent:
-    return StoredEvent(
-        id=EventId(row["id"]),
-        chat=ChatKey(row["channel_type"], row["instance"], row["platform_id"]),
-        event=InboundEvent(
-            platform_id=row["platform_id"],
-            platform_message_id=row["platform_message_id"],
+    return from_row(
+        StoredEvent,
+        row,
+        chat=from_row(ChatKey, row),
+        event=from_row(
+            InboundEvent,
+            row,
             sender=Sender(handle=row["sender_handle"], name=row["sender_name"], is_bot=bool(row["sender_is_bot"])),
-            text=row["text"],
-            sent_at=from_text(row["sent_at"]),
             kind=EventKind(row["event_kind"]),
-            thread_id=row["thread_id"],
-            is_group=bool(row["is_group"]),
-            mentions_bot=bool(row["mentions_bot"]),
-            refers_to=row["refers_to"],
-            chat_name=row["chat_name"],
-            value=row["value"],
             attachments=tuple(Attachment(**one) for one in json.loads(row["attachments"])),
             parts=tuple(map(_part, json.loads(row["parts"]))),
-            album=row["album"],
         ),
-        tries=row["tries"],
-        reason=row["reason"],
-        received_at=from_text(row["received_at"]),
+        is_deleted=False,
+        is_joined=False,
     )
 
 

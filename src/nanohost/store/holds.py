@@ -16,8 +16,9 @@ from datetime import datetime
 from nanohost.model import AgentGroupId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction
 from nanohost.store.domain_events import HoldChanged
+from nanohost.store.rows import from_row
 from nanohost_protocol.rows import ChatId
-from nanohost_protocol.times import from_text, to_text
+from nanohost_protocol.times import to_text
 
 BY_THE_HOST = "host"
 OF_SESSION = """
@@ -121,11 +122,10 @@ async def listed(reports: Reports) -> list[dict[str, str | int | None]]:
 
 
 def _from_row(row: sqlite3.Row) -> Hold:
-    return Hold(
+    return from_row(
+        Hold,
+        row,
         id=row["rowid"],
-        by=row["by"],
-        at=from_text(row["at"]),
-        reason=row["reason"],
         of_group=row["agent_group_id"] is not None,
         told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
     )

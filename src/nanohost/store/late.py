@@ -5,13 +5,13 @@ Every question here is answered by an index over what is open: what is settled, 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import EventId, SessionId
 from nanohost.store.database import Queries, Transaction, Value
+from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
 MOST = 50
@@ -102,7 +102,7 @@ class LateDelivery:
 
 async def known(db: Queries) -> dict[str, Late]:
     """What was found late and is not settled, by name; the oldest first."""
-    found = sorted((_from_row(row) for row in await db.all(ALL)), key=lambda late: late.since)
+    found = sorted((from_row(Late, row) for row in await db.all(ALL)), key=lambda late: late.since)
     return {late.name: late for late in found}
 
 
@@ -162,16 +162,3 @@ async def latest_event(db: Queries, session: SessionId) -> EventId | None:
 async def has_notice(db: Queries, session: SessionId, seqs: range) -> bool:
     """Whether the ledger holds one of these numbers."""
     return await db.one(HAS_NOTICE, (session, seqs.start, seqs.stop - 1)) is not None
-
-
-def _from_row(row: sqlite3.Row) -> Late:
-    return Late(
-        name=row["name"],
-        session_id=row["session_id"],
-        channel=row["channel"],
-        platform_id=row["platform_id"],
-        cause=row["cause"],
-        sentence=row["sentence"],
-        since=from_text(row["since"]),
-        told=bool(row["told"]),
-    )

@@ -17,6 +17,7 @@ from nanohost.store.deliveries import Decision, DeliveryStatus
 from nanohost.store.events import ChatKey
 from nanohost.store.message_turns import TurnOutcome
 from nanohost.store.routes import RouteOutcome
+from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
 MOST_SENT = 200
@@ -232,64 +233,31 @@ async def why_late(db: Reports, message: EventId, in_mailboxes: Iterable[str]) -
 
 
 def _message(row: sqlite3.Row) -> Message:
-    return Message(
-        id=EventId(row["id"]),
-        chat=ChatKey(row["channel_type"], row["instance"], row["platform_id"]),
-        platform_message_id=row["platform_message_id"],
+    return from_row(
+        Message,
+        row,
+        chat=from_row(ChatKey, row),
         kind=row["event_kind"],
-        chat_name=row["chat_name"],
-        thread_id=row["thread_id"],
-        sender_handle=row["sender_handle"],
-        sender_name=row["sender_name"],
-        text=row["text"],
         files=len(json.loads(row["attachments"])),
-        sent_at=from_text(row["sent_at"]),
-        received_at=from_text(row["received_at"]),
-        status=row["status"],
-        reason=row["reason"],
-        approval_id=None if row["approval_id"] is None else ApprovalId(row["approval_id"]),
     )
 
 
 def _reached(row: sqlite3.Row) -> Reached:
     turn = None
     if row["turn_id"] is not None:
-        turn = Turn(
+        turn = from_row(
+            Turn,
+            row,
             id=row["turn_id"],
-            began_at=_moment(row["began_at"]),
-            ended_at=_moment(row["ended_at"]),
             outcome=None if row["turn_outcome"] is None else TurnOutcome(row["turn_outcome"]),
-            error=row["error"],
         )
-    return Reached(
-        event_id=EventId(row["event_id"]),
-        wiring_id=WiringId(row["wiring_id"]),
-        group=row["folder"],
-        outcome=RouteOutcome(row["outcome"]),
-        reason=row["reason"],
-        session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
-        message_id=row["message_id"],
-        approval_id=None if row["approval_id"] is None else ApprovalId(row["approval_id"]),
-        decided_at=_moment(row["decided_at"]),
-        turn=turn,
-        is_at_rest=bool(row["is_at_rest"]),
-    )
+    return from_row(Reached, row, group=row["folder"], turn=turn)
 
 
 def _sent(row: sqlite3.Row) -> Sent:
-    return Sent(
-        session_id=SessionId(row["session_id"]),
-        turn_id=row["turn_id"],
-        out_id=row["out_id"],
-        seq=row["seq"],
-        kind=row["kind"],
-        status=DeliveryStatus(row["status"]),
-        reason=row["reason"],
-        created_at=from_text(row["created_at"]),
+    return from_row(
+        Sent,
+        row,
         at=from_text(row["changed_at"]),
         is_dropped_by_word=row["status"] == DeliveryStatus.DROPPED and row["decision"] == Decision.DROP,
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else from_text(text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 
 from nanohost.model import MessagingGroup, MessagingGroupId, UnknownSender
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.events import ChatKey
-from nanohost_protocol.times import from_text, to_text
+from nanohost.store.rows import from_row
+from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM messaging_groups ORDER BY channel_type, instance, platform_id"
 BY_ID = "SELECT * FROM messaging_groups WHERE id = ?"
@@ -33,25 +33,25 @@ WHERE w.agent_group_id = ? AND w.session_mode = 'agent-shared' ORDER BY m.id
 
 
 async def every(db: Queries) -> list[MessagingGroup]:
-    return [_from_row(row) for row in await db.all(ALL)]
+    return [from_row(MessagingGroup, row) for row in await db.all(ALL)]
 
 
 async def get(db: Queries, group: MessagingGroupId) -> MessagingGroup:
     row = await db.one(BY_ID, (group,))
     assert row is not None, f"messaging group {group} is referred to and not there"
-    return _from_row(row)
+    return from_row(MessagingGroup, row)
 
 
 async def numbered(db: Queries, group: MessagingGroupId) -> MessagingGroup | None:
     """For a number that somebody typed."""
     row = await db.one(BY_ID, (group,))
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(MessagingGroup, row)
 
 
 async def find(db: Queries, *, channel_type: str, instance: str, platform_id: str) -> MessagingGroup | None:
     place: dict[str, Value] = {"channel_type": channel_type, "instance": instance, "platform_id": platform_id}
     row = await db.one(BY_CHAT, place)
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(MessagingGroup, row)
 
 
 async def of_chat(db: Queries, chat: ChatKey) -> MessagingGroup | None:
@@ -61,7 +61,7 @@ async def of_chat(db: Queries, chat: ChatKey) -> MessagingGroup | None:
 
 async def sharing_an_agent(db: Queries, agent_group: int) -> list[MessagingGroup]:
     """The chats whose wirings put them into the agent's one shared session."""
-    return [_from_row(row) for row in await db.all(WIRED_TO, (agent_group,))]
+    return [from_row(MessagingGroup, row) for row in await db.all(WIRED_TO, (agent_group,))]
 
 
 async def add(
@@ -79,7 +79,7 @@ async def add(
     values = (channel_type, instance, platform_id, int(is_group), name, unknown_sender, to_text(now))
     row = await tx.one(ADD, values)
     assert row is not None
-    return _from_row(row)
+    return from_row(MessagingGroup, row)
 
 
 async def set_unknown_sender(tx: Transaction, group: MessagingGroupId, policy: UnknownSender) -> None:
@@ -94,16 +94,3 @@ async def learn(tx: Transaction, group: MessagingGroupId, *, is_group: bool, nam
 async def delete(tx: Transaction, group: MessagingGroupId) -> bool:
     """False if it was not there. Raises sqlite3.IntegrityError while something refers to it."""
     return await tx.run(DELETE, (group,)) == 1
-
-
-def _from_row(row: sqlite3.Row) -> MessagingGroup:
-    return MessagingGroup(
-        id=MessagingGroupId(row["id"]),
-        channel_type=row["channel_type"],
-        instance=row["instance"],
-        platform_id=row["platform_id"],
-        is_group=bool(row["is_group"]),
-        name=row["name"],
-        unknown_sender=UnknownSender(row["unknown_sender"]),
-        created_at=from_text(row["created_at"]),
-    )

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from nanohost.model import SessionId
 from nanohost.store.database import Reports, Transaction
+from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
@@ -148,11 +149,4 @@ async def failing(db: Reports, since: datetime, *, too_large: str) -> list[dict[
 
 def _spent(row: sqlite3.Row | None) -> Spent:
     assert row is not None, "a sum has a row"
-    return Spent(
-        calls=row["calls"],
-        tokens_in=row["tokens_in"],
-        tokens_out=row["tokens_out"],
-        tokens_cached=row["tokens_cached"],
-        cost_usd=row["cost_usd"],
-        unpriced=row["unpriced"],
-    )
+    return from_row(Spent, row)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.domain_events import PauseChanged
 from nanohost.store.places import columns_of, place_of
+from nanohost.store.rows import from_row
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import from_text, to_text
 
@@ -107,11 +108,8 @@ async def backlog(db: Queries, now: datetime, *, tasks_within: timedelta) -> Bac
 
 def _from_row(row: sqlite3.Row) -> Paused:
     cut = json.loads(row["cut"]) if row["cut"] else None
-    return Paused(
-        by=row["by"],
-        at=from_text(row["at"]),
-        cut=None if cut is None else tuple(_cut_turn(**one) for one in cut),
-        place=place_of(row),
+    return from_row(
+        Paused, row, cut=None if cut is None else tuple(_cut_turn(**one) for one in cut), place=place_of(row)
     )
 
 

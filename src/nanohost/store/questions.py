@@ -13,6 +13,7 @@ from nanohost.model import EventId, SessionId
 from nanohost.store.database import Queries, Transaction, Value
 from nanohost.store.deliveries import Delivery
 from nanohost.store.events import ChatKey
+from nanohost.store.rows import from_row
 from nanohost_protocol.payloads import QuestionOut, decode_out
 from nanohost_protocol.rows import OutKind
 from nanohost_protocol.times import to_text
@@ -189,14 +190,4 @@ def _asked(row: sqlite3.Row) -> Asked:
 
 
 def _from_row(row: sqlite3.Row) -> Question:
-    return Question(
-        session_id=SessionId(row["session_id"]),
-        seq=row["seq"],
-        out_id=row["out_id"],
-        chat=ChatKey(row["channel_type"], row["instance"], row["platform_id"]),
-        thread_id=row["thread_id"],
-        status=QuestionStatus(row["status"]),
-        answer=row["answer"],
-        answered_by=row["answered_by"],
-        event_id=None if row["event_id"] is None else EventId(row["event_id"]),
-    )
+    return from_row(Question, row, chat=from_row(ChatKey, row))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.model import AgentGroupId, Role
 from nanohost.store.database import Queries, Transaction
-from nanohost_protocol.times import from_text, to_text
+from nanohost.store.rows import from_row
+from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM roles ORDER BY user_id, role"
 DECIDE = "SELECT * FROM roles WHERE role IN ('owner', 'admin') ORDER BY user_id, role"
@@ -36,17 +36,17 @@ class Grant:
 
 
 async def every(db: Queries) -> list[Grant]:
-    return [_from_row(row) for row in await db.all(ALL)]
+    return [from_row(Grant, row) for row in await db.all(ALL)]
 
 
 async def deciding(db: Queries) -> list[Grant]:
     """Those of owners and admins. Members, of whom there may be thousands, decide nothing and are told of nothing."""
-    return [_from_row(row) for row in await db.all(DECIDE)]
+    return [from_row(Grant, row) for row in await db.all(DECIDE)]
 
 
 async def of_user(db: Queries, user_id: str) -> list[Grant]:
     """All that the user may do, by any of its linked identities."""
-    return [_from_row(row) for row in await db.all(OF_USER, {"user": user_id})]
+    return [from_row(Grant, row) for row in await db.all(OF_USER, {"user": user_id})]
 
 
 async def grant(tx: Transaction, *, user_id: str, role: Role, agent_group: AgentGroupId | None, now: datetime) -> bool:
@@ -62,13 +62,3 @@ async def revoke(tx: Transaction, *, user_id: str, role: Role, agent_group: Agen
 async def revoke_all(tx: Transaction, user_id: str) -> int:
     """All roles of this identity; how many there were."""
     return await tx.run(REMOVE_ALL, (user_id,))
-
-
-def _from_row(row: sqlite3.Row) -> Grant:
-    group = row["agent_group_id"]
-    return Grant(
-        user_id=row["user_id"],
-        role=Role(row["role"]),
-        agent_group_id=None if group is None else AgentGroupId(group),
-        granted_at=from_text(row["granted_at"]),
-    )

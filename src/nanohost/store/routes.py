@@ -12,6 +12,7 @@ from nanohost.model import ApprovalId, EventId, SessionId, WiringId
 from nanohost.store.database import Queries, Transaction, Values
 from nanohost.store.domain_events import MailboxHasWaiting
 from nanohost.store.events import SAID, ChatKey
+from nanohost.store.rows import from_row
 from nanohost_protocol.times import to_text
 
 ADD = """
@@ -198,13 +199,11 @@ async def heard(db: Queries, chat: ChatKey, message: str) -> list[Heard]:
 
 
 def _heard(row: sqlite3.Row) -> Heard:
-    return Heard(
+    return from_row(
+        Heard,
+        row,
         event_id=EventId(row["id"]),
         is_edit=row["event_kind"] == "edit",
-        text=row["text"],
-        wiring_id=WiringId(row["wiring_id"]),
-        session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
-        trigger=bool(row["trigger"]),
         approval_id=ApprovalId(row["approval_id"]) if row["outcome"] == RouteOutcome.HELD else None,
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from nanohost.model import AgentGroupId
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.rows import from_row
 from nanohost_protocol.times import from_text, to_text
 
 # One look for a rule about just this, and one for those about anything.
@@ -66,7 +66,7 @@ async def that_applies(
 ) -> Rule | None:
     """The live rule that is closest to the case."""
     values: dict[str, Value] = {"kind": kind, "subject": subject, "group": agent_group, "now": to_text(now)}
-    found = [_from_row(row) for row in await db.all(APPLIES, values)]
+    found = [from_row(Rule, row) for row in await db.all(APPLIES, values)]
     return min(found, key=_rank, default=None)
 
 
@@ -90,7 +90,7 @@ async def add(
     end = None if expires_at is None else to_text(expires_at)
     row = await tx.one(ADD, (kind, effect, agent_group, subject, created_by, to_text(now), end))
     assert row is not None, "it was just added"
-    return _from_row(row)
+    return from_row(Rule, row)
 
 
 async def use(tx: Transaction, rule: Rule, now: datetime) -> None:
@@ -105,17 +105,17 @@ async def end(tx: Transaction, rule: int, *, by: str, now: datetime) -> bool:
 
 async def every(db: Reports, *, limit: int, ended: bool = False) -> list[Rule]:
     """Newest first; with those that have ended, if asked."""
-    return [_from_row(row) for row in await db.all(ALL, {"ended": int(ended), "limit": limit})]
+    return [from_row(Rule, row) for row in await db.all(ALL, {"ended": int(ended), "limit": limit})]
 
 
 async def find(db: Queries, rule: int) -> Rule | None:
     row = await db.one(BY_ID, (rule,))
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(Rule, row)
 
 
 async def over(db: Queries, now: datetime) -> list[Rule]:
     """Those whose time is up and that are not ended yet."""
-    return [_from_row(row) for row in await db.all(OVER, (to_text(now),))]
+    return [from_row(Rule, row) for row in await db.all(OVER, (to_text(now),))]
 
 
 async def next_end(db: Queries) -> datetime | None:
@@ -127,21 +127,3 @@ async def next_end(db: Queries) -> datetime | None:
 async def forget(tx: Transaction, *, before: datetime, limit: int) -> int:
     """Those that ended before that moment. Returns how many; there may be more while it is `limit`."""
     return await tx.run(FORGET, (to_text(before), limit))
-
-
-def _from_row(row: sqlite3.Row) -> Rule:
-    group = row["agent_group_id"]
-    return Rule(
-        id=row["id"],
-        kind=row["kind"],
-        effect=RuleEffect(row["effect"]),
-        agent_group_id=None if group is None else AgentGroupId(group),
-        subject=row["subject"],
-        created_by=row["created_by"],
-        created_at=from_text(row["created_at"]),
-        expires_at=from_text(row["expires_at"]) if row["expires_at"] else None,
-        uses=row["uses"],
-        last_used_at=from_text(row["last_used_at"]) if row["last_used_at"] else None,
-        ended_at=from_text(row["ended_at"]) if row["ended_at"] else None,
-        ended_by=row["ended_by"],
-    )

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from nanohost.model import AgentGroupId, LeaseId, MessagingGroupId, Session, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.rows import from_row
 from nanohost_protocol.ids import draw
 from nanohost_protocol.rows import ChatId
 from nanohost_protocol.times import from_text, to_text
@@ -257,19 +258,4 @@ async def release(tx: Transaction, session: SessionId, lease: LeaseId) -> bool:
 
 
 def _from_row(row: sqlite3.Row) -> Session:
-    messaging_group = row["messaging_group_id"]
-    return Session(
-        id=SessionId(row["id"]),
-        agent_group_id=AgentGroupId(row["agent_group_id"]),
-        group_folder=row["group_folder"],
-        messaging_group_id=None if messaging_group is None else MessagingGroupId(messaging_group),
-        thread_id=row["thread_id"],
-        out_cursor=row["out_cursor"],
-        ack_cursor=row["ack_cursor"],
-        lease=row["lease"],
-        runtime=row["runtime"],
-        runtime_state=json.loads(row["runtime_state"]),
-        due_at=from_text(row["due_at"]) if row["due_at"] else None,
-        created_at=from_text(row["created_at"]),
-        last_active_at=from_text(row["last_active_at"]),
-    )
+    return from_row(Session, row, runtime_state=json.loads(row["runtime_state"]))

@@ -16,6 +16,7 @@ from nanohost.model import MessagingGroupId, SessionId, TaskId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.domain_events import TasksChanged
 from nanohost.store.places import columns_of, place_of
+from nanohost.store.rows import from_row
 from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.rows import Origin, Usage
 from nanohost_protocol.times import from_text, to_text
@@ -363,55 +364,12 @@ async def end_run(
 
 
 def _task(row: sqlite3.Row) -> Task:
-    return Task(
-        id=TaskId(row["id"]),
-        session_id=SessionId(row["session_id"]),
-        kind=TaskKind(row["kind"]),
-        content=row["content"],
-        out_kind=row["out_kind"],
-        cron=row["cron"],
-        timezone=row["timezone"],
-        next_due=_time(row["next_due"]),
-        run_asked=_time(row["run_asked"]),
-        status=TaskStatus(row["status"]),
-        misfire=Misfire(row["misfire"]),
-        failures_in_a_row=row["failures_in_a_row"],
-        reason=row["reason"],
-        origin=place_of(row),
-        created_by=row["created_by"],
-        created_at=from_text(row["created_at"]),
-        changed_at=from_text(row["changed_at"]),
-        counted=bool(row["counted"]),
-    )
+    return from_row(Task, row, origin=place_of(row))
 
 
 def _run(row: sqlite3.Row) -> Run:
-    usage = None
-    if row["tokens_in"] is not None:
-        usage = Usage(
-            tokens_in=row["tokens_in"],
-            tokens_out=row["tokens_out"],
-            tokens_cached=row["tokens_cached"],
-            cost_usd=row["cost_usd"],
-        )
-    return Run(
-        id=row["id"],
-        task_id=TaskId(row["task_id"]),
-        session_id=SessionId(row["session_id"]),
-        due=from_text(row["due"]),
-        message_id=row["message_id"],
-        decided_at=from_text(row["decided_at"]),
-        started_at=_time(row["started_at"]),
-        ended_at=_time(row["ended_at"]),
-        outcome=RunOutcome(row["outcome"]) if row["outcome"] else None,
-        usage=usage,
-        error=row["error"],
-    )
+    return from_row(Run, row, usage=None if row["tokens_in"] is None else from_row(Usage, row, model=None))
 
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else to_text(moment)
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else from_text(text)

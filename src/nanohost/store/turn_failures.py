@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from nanohost.model import SessionId
 from nanohost.store.database import Queries, Transaction
+from nanohost.store.rows import from_row
 from nanohost_protocol.rows import ChatId, ErrorClass
 from nanohost_protocol.times import from_text, to_text
 
@@ -85,12 +86,9 @@ async def put(tx: Transaction, session: SessionId, failures: TurnFailures | None
 
 
 def _from_row(row: sqlite3.Row) -> TurnFailures:
-    return TurnFailures(
-        error_class=ErrorClass(row["error_class"]),
-        sentence=row["sentence"],
-        since=from_text(row["since"]),
-        latest_at=from_text(row["latest_at"]),
+    return from_row(
+        TurnFailures,
+        row,
         count=row["failures"],
-        until=None if row["until"] is None else from_text(row["until"]),
         told=frozenset(ChatId(*chat) for chat in json.loads(row["told"])),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.store.database import Queries, Reports, Transaction, Value
+from nanohost.store.rows import from_row
 from nanohost_protocol.rows import Origin
-from nanohost_protocol.times import from_text, to_text
+from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM users ORDER BY person, id LIMIT ?"
 FIND = "SELECT * FROM users WHERE user_id = ?"
@@ -61,12 +61,12 @@ class User:
 
 async def every(db: Reports, *, limit: int) -> list[User]:
     """Identities of one human together."""
-    return [_from_row(row) for row in await db.all(ALL, (limit,))]
+    return [from_row(User, row) for row in await db.all(ALL, (limit,))]
 
 
 async def find(db: Queries, user_id: str) -> User | None:
     row = await db.one(FIND, (user_id,))
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(User, row)
 
 
 async def is_known(db: Queries, user_id: str, *, name: str, direct: Origin | None, since: datetime) -> bool:
@@ -81,7 +81,7 @@ async def is_known(db: Queries, user_id: str, *, name: str, direct: Origin | Non
 async def identities(db: Queries, user_id: str) -> list[User]:
     """All identities of this user's human, itself included, the one seen last first; none if it was never seen."""
     rows = sorted(await db.all(IDENTITIES, (user_id,)), key=lambda row: int(row["id"]))
-    return sorted(map(_from_row, rows), key=lambda user: user.last_seen_at, reverse=True)
+    return sorted((from_row(User, row) for row in rows), key=lambda user: user.last_seen_at, reverse=True)
 
 
 async def seen(tx: Transaction, user_id: str, *, name: str, now: datetime) -> None:
@@ -140,13 +140,3 @@ async def dms(db: Queries, user_id: str) -> list[Origin]:
         )
         for row in sorted(await db.all(DMS, (user_id,)), key=lambda row: str(row["learned_at"]), reverse=True)
     ]
-
-
-def _from_row(row: sqlite3.Row) -> User:
-    return User(
-        user_id=row["user_id"],
-        name=row["name"],
-        person=row["person"],
-        first_seen_at=from_text(row["first_seen_at"]),
-        last_seen_at=from_text(row["last_seen_at"]),
-    )

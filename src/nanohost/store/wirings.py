@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +17,8 @@ from nanohost.model import (
 )
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.events import ChatKey
-from nanohost_protocol.times import from_text, to_text
+from nanohost.store.rows import from_row
+from nanohost_protocol.times import to_text
 
 ALL = "SELECT * FROM wirings ORDER BY messaging_group_id, priority, id"
 OF_CHAT = "SELECT * FROM wirings WHERE messaging_group_id = ? ORDER BY priority, id"
@@ -57,12 +57,12 @@ class Listening:
 
 
 async def every(db: Queries) -> list[Wiring]:
-    return [_from_row(row) for row in await db.all(ALL)]
+    return [from_row(Wiring, row) for row in await db.all(ALL)]
 
 
 async def of_chat(db: Queries, group: MessagingGroupId) -> list[Wiring]:
     """In the order they are evaluated."""
-    return [_from_row(row) for row in await db.all(OF_CHAT, (group,))]
+    return [from_row(Wiring, row) for row in await db.all(OF_CHAT, (group,))]
 
 
 async def listening(db: Queries, chat: ChatKey) -> Listening:
@@ -74,7 +74,7 @@ async def listening(db: Queries, chat: ChatKey) -> Listening:
 
 async def find(db: Queries, wiring: WiringId) -> Wiring | None:
     row = await db.one(BY_ID, (wiring,))
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(Wiring, row)
 
 
 async def add(
@@ -96,7 +96,7 @@ async def add(
     values = (messaging_group, agent_group, *axes)
     row = await tx.one(ADD, values)
     assert row is not None
-    return _from_row(row)
+    return from_row(Wiring, row)
 
 
 async def change(tx: Transaction, wiring: Wiring) -> None:
@@ -110,19 +110,3 @@ async def delete(tx: Transaction, wiring: WiringId) -> bool:
     """Forget a wiring and what it made of past events. False if it was not there."""
     await tx.run(DELETE_ROUTES, (wiring,))
     return await tx.run(DELETE, (wiring,)) == 1
-
-
-def _from_row(row: sqlite3.Row) -> Wiring:
-    return Wiring(
-        id=WiringId(row["id"]),
-        messaging_group_id=MessagingGroupId(row["messaging_group_id"]),
-        agent_group_id=AgentGroupId(row["agent_group_id"]),
-        engage_mode=EngageMode(row["engage_mode"]),
-        engage_pattern=row["engage_pattern"],
-        session_mode=SessionMode(row["session_mode"]),
-        priority=row["priority"],
-        created_at=from_text(row["created_at"]),
-        sender_scope=SenderScope(row["sender_scope"]),
-        ignored=Ignored(row["ignored"]),
-        bots=bool(row["bots"]),
-    )

@@ -1,0 +1,68 @@
+"""Rows as the dataclasses that they stand for.
+
+A field is read from the column of its name and converted by its type, so that a store says only what is not so: a
+column of another name, and what is kept as JSON.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import datetime
+from enum import EnumMeta
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from nanohost_protocol.times import from_text
+
+T = TypeVar("T")
+Convert = Callable[[Any], Any]
+
+_AS_STORED = (str, int, float)
+
+
+def from_row(kind: type[T], row: sqlite3.Row, /, **given: Any) -> T:
+    """Return a `kind` (a dataclass) with the fields that are `given`, and each other field from the column of its name.
+
+    Times are converted from text, members of enums from their values, yes and no from 1 and 0; NULL is None. Raises
+    IndexError where the row has no such column, ValueError for text that is no time or no member, and TypeError for a
+    field of another type (JSON, another dataclass) that is not given, and for one that is given and does not exist.
+    """
+    for name, convert in _columns(kind):  # type: ignore[arg-type]  # to mypy a class has its instances' hash
+        if name not in given:
+            given[name] = row[name] if convert is None else convert(row[name])
+    return kind(**given)
+
+
+@cache
+def _columns(kind: type) -> tuple[tuple[str, Convert | None], ...]:
+    """Each field with what converts its column; None: it is taken as it is stored."""
+    types = get_type_hints(kind)
+    return tuple(
+        (field.name, _conversion(f"{kind.__name__}.{field.name}", types[field.name])) for field in fields(kind)
+    )
+
+
+def _conversion(name: str, kind: Any) -> Convert | None:
+    if get_origin(kind) in (Union, UnionType):
+        (kind,) = (one for one in get_args(kind) if one is not NoneType)
+        convert = _conversion(name, kind)
+        return None if convert is None else lambda value: None if value is None else convert(value)
+    while isinstance(kind, NewType):
+        kind = kind.__supertype__
+    if kind in _AS_STORED:
+        return None
+    if kind is datetime:
+        return from_text
+    if kind is bool or isinstance(kind, EnumMeta):
+        return kind
+    return _refuse(name)
+
+
+def _refuse(name: str) -> Convert:
+    def refuse(value: Any) -> Any:
+        raise TypeError(f"{name} is in no column: it has to be given")
+
+    return refuse
