@@ -14,7 +14,7 @@ import docker
 
 from benchmarks.measure import Measurement, median, percentile
 from nanohost.runtimes.docker import DockerRuntime
-from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.settings import settings_of
 from nanohost.store import sessions
 from nanohost_protocol.outbound import reading_outbound
 from tests.support.flow import Flow, flowing
@@ -57,11 +57,9 @@ async def host(
 ) -> AsyncIterator[Flow]:
     """A host with Docker containers and everything synced, while entered."""
     root.mkdir(parents=True)
-    settings = Settings(
-        host=HostSettings.model_validate(
-            {"provider": provider, "runtime": "docker", "timezone": "UTC", "max_containers": max_containers}
-        ),
-        agent=AgentSettings.model_validate({"base_url": base_url}),
+    settings = settings_of(
+        host={"provider": provider, "runtime": "docker", "timezone": "UTC", "max_containers": max_containers},
+        agent={"base_url": base_url},
     )
     runtime = DockerRuntime(install=f"ibench-{root.name}", image=image)
     async with flowing(root, settings=settings, runtime=runtime) as flow:

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from pydantic import SecretStr
 
-from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.settings import settings_of
 from nanohost.testing.limits import HANG_S
 
 ROOT = Path(__file__).parent.parent
@@ -142,8 +141,8 @@ def test_claudes_program_is_kept_beside_the_host_only_where_no_image_has_it(
     beside = script("agent_beside_host")
     monkeypatch.setattr(beside, "is_there", lambda: False)
     monkeypatch.setattr(beside, "_engine_answers", lambda: engine)
-    host = HostSettings.model_validate({"runtime": runtime, "provider": provider})
-    assert beside.is_wanted(Settings(host=host, agent=AgentSettings(api_key=SecretStr("k")))) is wanted
+    settings = settings_of(host={"runtime": runtime, "provider": provider}, agent={"api_key": "k"})
+    assert beside.is_wanted(settings) is wanted
 
 
 @pytest.mark.parametrize(("locked", "is_there"), [("{version} \\\n", True), ("0.0.1 \\\n", False)])
@@ -156,5 +155,5 @@ def test_what_is_there_already_is_not_installed_again_unless_another_version_is_
     monkeypatch.setattr(beside, "AGENT_SDK", "pydantic")
     monkeypatch.setattr(beside, "LOCKED", tmp_path / "agent.txt")
     assert beside.is_there() is is_there
-    host = HostSettings(runtime="process", provider="claude")
-    assert beside.is_wanted(Settings(host=host)) is not is_there
+    settings = settings_of(host={"runtime": "process", "provider": "claude"})
+    assert beside.is_wanted(settings) is not is_there

@@ -16,7 +16,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, UnknownSender
 from nanohost.provisioning import Provisioning
 from nanohost.runtimes.port import Isolation
-from nanohost.settings import HostSettings, Settings
+from nanohost.settings import Settings, settings_of
 from nanohost.store import destinations, messaging_groups
 from tests.keeper.bench import Bench, PaperRuntime, keeping
 from tests.support.between import WatchedMailboxes
@@ -105,7 +105,7 @@ async def test_a_provider_that_may_not_or_cannot_run_so_is_not_started(
         (tmp_path / "providers").mkdir()
         lines = ("/// script", "[tool.nanohost]", header, "api = 1", "///")
         (tmp_path / "providers" / "parrot.py").write_text("".join(f"# {line}\n" for line in lines))
-    settings = Settings(host=HostSettings(provider="parrot"))
+    settings = settings_of(host={"provider": "parrot"})
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("c1")
         provisioning = _provisioning(bench, tmp_path, bench.mailboxes, isolation, settings)

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -32,8 +31,9 @@ from nanohost.chat_commands.registry import with_files as own_commands
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.show import Json
 from nanohost.delivery.addresses import tell_addresses
-from nanohost.delivery.budget import Rates
+from nanohost.delivery.budget import rates_of
 from nanohost.delivery.delivery import Delivery
+from nanohost.delivery.settings import DeliverySettings
 from nanohost.errors import NanohostError, StoreError
 from nanohost.fair_share import FairShare
 from nanohost.gateway.budget import call_rates
@@ -41,9 +41,11 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.health import Complaint
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.prices import cost_usd
+from nanohost.gateway.settings import CallSettings, ModelSettings
 from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.guard.guard import Guard
 from nanohost.guard.rule_ends import RuleEnds
+from nanohost.guard.settings import GuardSettings
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
 from nanohost.keeper.clock_watch import ClockWatch
@@ -51,15 +53,18 @@ from nanohost.keeper.disk import DiskReserve
 from nanohost.keeper.keeper import Keeper, KeeperSettings
 from nanohost.keeper.orders import answer_to
 from nanohost.keeper.restart import restart
-from nanohost.keeper.stuck import Limits
+from nanohost.keeper.settings import ContainerSettings, DiskSettings
+from nanohost.keeper.stuck import limits_of
 from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
+from nanohost.mailbox.settings import NewsSettings
 from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.model_askers import any_agent_asks
 from nanohost.model_watch import ModelWatch
 from nanohost.moving import Moving
 from nanohost.pausing import Pausing
+from nanohost.provider_settings import provider_for
 from nanohost.provisioning import Provisioning
 from nanohost.reception.codes import Codes
 from nanohost.reception.commands import Commands
@@ -68,17 +73,22 @@ from nanohost.reception.reception import Counter, Reception
 from nanohost.report import report
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import Router
+from nanohost.routing.settings import AttachmentSettings
 from nanohost.routing.speaker import Speaker
 from nanohost.runtimes.choose import choose_runtime
 from nanohost.runtimes.output import keep_short
 from nanohost.runtimes.port import Isolation, Runtime
-from nanohost.settings import Settings, channel_instances, provider_for
+from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
+from nanohost.settings import Settings, channel_instances
 from nanohost.store import install, model_calls, sessions
 from nanohost.store.database import Store, Transaction
 from nanohost.store.opened import opened_store as opened_store
+from nanohost.store.settings import StoreSettings
 from nanohost.store.watch import watch
 from nanohost.supervisor import Supervisor
 from nanohost.tasks.engine import Tasks
+from nanohost.time_settings import TimeSettings
+from nanohost.upkeep.settings import UpkeepSettings
 from nanohost.upkeep.upkeep import Upkeep
 
 TERMINAL = ("terminal", "default")
@@ -210,14 +220,14 @@ async def running_host(
 async def _prepare(
     stack: AsyncExitStack, home: Home, settings: Settings, progress: Callable[[str], None], parts: Parts
 ) -> Ground:
-    store = await stack.enter_async_context(opened_store(home, durable=settings.host.durable))
+    store = await stack.enter_async_context(opened_store(home, durable=settings.of(StoreSettings).durable))
     async with store.transaction() as tx:
         install_id = await install.ensure(tx, parts.clock.now())
     runtime = parts.runtime or await choose_runtime(
-        wanted=settings.host.runtime,
+        wanted=settings.of(RuntimeSettings).runtime,
         root=home.root,
         install=install_id,
-        base_image=settings.docker.base_image,
+        base_image=settings.of(DockerSettings).base_image,
         progress=progress,
     )
     return Ground(home=home, settings=settings, clock=parts.clock, store=store, install=install_id, runtime=runtime)
@@ -226,13 +236,13 @@ async def _prepare(
 async def _assemble(ground: Ground, parts: Parts) -> Host:
     """Build the stages. Nothing runs yet; once they are opened they hear of each other's work by `store.bus`."""
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
-    mailboxes = Mailboxes(home.sessions, durable=settings.host.durable, clock=clock, bus=store.bus)
+    mailboxes = Mailboxes(home.sessions, durable=settings.of(StoreSettings).durable, clock=clock, bus=store.bus)
     upstream = _upstream(settings)
     gateway = Gateway(
         upstream=upstream,
         record=recorder(store, priced_as=upstream.host),
         clock=clock,
-        rates=call_rates(settings.host.session_calls_per_hour),
+        rates=call_rates(settings.of(CallSettings)),
         on_slowed=partial(_tell_of_slowed, ground),
     )
     connections = Connections(
@@ -242,7 +252,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         runtime_dir=home.run,
         made=parts.channels,
     )
-    zone = ZoneInfo(settings.host.timezone)
+    zone = settings.zone
     moving = Moving(store=store, clock=clock, zone=zone, tell=partial(tell_addresses, store, mailboxes))
     delivery = Delivery(
         store=store,
@@ -250,16 +260,13 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         clock=clock,
         channels=connections,
         move=moving.move,
-        ask=settings.host.ambiguous == "ask",
-        rates=Rates(
-            rows=settings.host.session_rows_per_hour,
-            bytes=settings.host.session_mb_per_hour * 1024**2,
-            requests=settings.host.session_requests_per_hour,
-        ),
+        ask=settings.of(DeliverySettings).ambiguous == "ask",
+        rates=rates_of(settings.of(DeliverySettings)),
         fair=ground.fair,
     )
     tasks = Tasks(store=store, mailboxes=mailboxes, clock=clock)
-    news = OutboxNews(clock, store.bus, interval_s=settings.host.poll_interval_s, events=settings.host.watch)
+    noticed = settings.of(NewsSettings)
+    news = OutboxNews(clock, store.bus, interval_s=noticed.poll_interval_s, events=noticed.watch)
     keeper = _keeper(ground, mailboxes, gateway, news)
     return Host(
         ground=ground,
@@ -290,6 +297,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
 
 def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: OutboxNews) -> Keeper:
     store, clock, settings = ground.store, ground.clock, ground.settings
+    containers = settings.of(ContainerSettings)
     services = Provisioning(
         store=store,
         mailboxes=mailboxes,
@@ -307,17 +315,10 @@ def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: Outbox
         services=services,
         clock=clock,
         settings=KeeperSettings(
-            max_containers=settings.host.max_containers,
-            idle_timeout_s=settings.host.idle_timeout_s,
-            sweep_interval_s=settings.host.sweep_interval_s,
-            limits=Limits(
-                heartbeat_s=settings.host.heartbeat_limit_s,
-                first_s=2 * settings.host.heartbeat_limit_s,
-                turn_s=settings.host.turn_limit_s,
-                session_bytes=settings.host.session_disk_mb * 1024**2,
-                workspace_bytes=settings.host.workspace_mb * 1024**2,
-                reserve_bytes=settings.host.disk_reserve_mb * 1024**2,
-            ),
+            max_containers=containers.max_containers,
+            idle_timeout_s=containers.idle_timeout_s,
+            sweep_interval_s=containers.sweep_interval_s,
+            limits=limits_of(containers, settings.of(DiskSettings)),
             groups=ground.home.groups,
         ),
     )
@@ -342,8 +343,8 @@ def _actions(ground: Ground, mailboxes: Mailboxes) -> Actions:
         store=ground.store,
         mailboxes=mailboxes,
         clock=ground.clock,
-        timezone=ground.settings.host.timezone,
-        guard=Guard(policy=policy_of(ground.settings.guard)),
+        timezone=ground.settings.of(TimeSettings).timezone,
+        guard=Guard(policy=policy_of(ground.settings.of(GuardSettings).actions)),
     )
 
 
@@ -354,7 +355,7 @@ def _watchdog(ground: Ground, mailboxes: Mailboxes, keeper: Keeper) -> Watchdog:
         clock=ground.clock,
         containers=keeper,
         session_for=Speaker(ground.store, ground.clock).session_for,
-        deadline_s=ground.settings.host.answer_deadline_s,
+        deadline_s=ground.settings.of(ContainerSettings).answer_deadline_s,
     )
 
 
@@ -363,7 +364,7 @@ def _disk_reserve(ground: Ground, delivery: Delivery, keeper: Keeper) -> DiskRes
         store=ground.store,
         clock=ground.clock,
         folders=_written(ground),
-        reserve=ground.settings.host.disk_reserve_mb * 1024**2,
+        reserve=ground.settings.of(DiskSettings).reserve_bytes,
         containers=keeper,
         takes=delivery,
     )
@@ -384,13 +385,13 @@ def _pausing(ground: Ground, mailboxes: Mailboxes, delivery: Delivery, keeper: K
         clock=ground.clock,
         containers=keeper,
         sends=delivery,
-        zone=ZoneInfo(ground.settings.host.timezone),
+        zone=ground.settings.zone,
     )
 
 
 def _router(ground: Ground, mailboxes: Mailboxes, connections: Connections, keeper: Keeper) -> Router:
     store, clock, settings = ground.store, ground.clock, ground.settings
-    zone = ZoneInfo(settings.host.timezone)
+    zone = settings.zone
     counters: list[Counter] = [
         Presses(),
         Codes(),
@@ -406,7 +407,7 @@ def _router(ground: Ground, mailboxes: Mailboxes, connections: Connections, keep
             mailboxes=mailboxes,
             clock=clock,
             channels=connections,
-            most_bytes=settings.host.attachment_bytes,
+            most_bytes=settings.of(AttachmentSettings).attachment_bytes,
             inside=ground.runtime.isolation is not Isolation.NONE,
         ),
         requests=reception,
@@ -472,8 +473,12 @@ def _clock_watch(host: Host) -> ClockWatch:
 
 
 def _upkeep(host: Host) -> Upkeep:
-    keep_days = host.ground.settings.host.keep_days
-    return Upkeep(store=host.store, mailboxes=host.mailboxes, clock=host.clock, keep_days=keep_days)
+    return Upkeep(
+        store=host.store,
+        mailboxes=host.mailboxes,
+        clock=host.clock,
+        keep_days=host.ground.settings.of(UpkeepSettings).keep_days,
+    )
 
 
 async def _watch_store(ground: Ground) -> None:
@@ -491,10 +496,8 @@ def _wanted(settings: Settings, parts: Parts) -> list[Wanted]:
 
 
 def _upstream(settings: Settings) -> Upstream:
-    key = settings.agent.api_key
-    return Upstream(
-        base_url=settings.agent.base_url or DEFAULT_BASE_URL, api_key=key.get_secret_value() if key else None
-    )
+    model = settings.of(ModelSettings)
+    return Upstream(base_url=model.base_url or DEFAULT_BASE_URL, api_key=model.key)
 
 
 def recorder(store: Store, *, priced_as: str) -> Callable[[Sequence[ModelCall]], Coroutine[object, object, None]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from nanohost.provider_settings import provider_for
 from nanohost.providers import asks_a_model
-from nanohost.settings import Settings, provider_for
+from nanohost.settings import Settings
 from nanohost.store import agent_groups
 from nanohost.store.database import Queries
 

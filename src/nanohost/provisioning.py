@@ -16,15 +16,20 @@ from nanohost.delivery.projection import Projection
 from nanohost.errors import ExtensionError, SpawnError
 from nanohost.gateway.gateway import Gateway
 from nanohost.home import Home
+from nanohost.keeper.settings import ContainerSettings
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.settings import NewsSettings
 from nanohost.model import AgentGroup, LeaseId, Session, SessionId
+from nanohost.provider_settings import AgentSettings, provider_for
 from nanohost.providers import find_provider
 from nanohost.runtimes.choose import check_installed, check_unsandboxed
-from nanohost.runtimes.port import ContainerSpec, Isolation, Limits
-from nanohost.settings import Settings, provider_for
+from nanohost.runtimes.port import ContainerSpec, Isolation, limits_of
+from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
+from nanohost.settings import Settings
 from nanohost.store import agent_groups
 from nanohost.store.database import Store
 from nanohost.store.domain_events import RunnerStarting
+from nanohost.time_settings import TimeSettings
 from nanohost_protocol import crash_points
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import Delivered
@@ -71,14 +76,13 @@ class Provisioning:
         group = await agent_groups.get(self._store, session.agent_group_id)
         provider = group.provider or provider_for(self._settings)
         await asyncio.to_thread(self._check_provider, provider)
-        docker = self._settings.docker
         return ContainerSpec(
             session_id=session.id,
             lease=lease,
             session_dir=self._mailboxes.layout(session).root,
             agent_dir=self._home.groups / group.folder,
             environment=self._environment(group, provider),
-            limits=Limits(memory_bytes=docker.memory_mb * 1024**2, cpus=docker.cpus, pids=docker.pids),
+            limits=limits_of(self._settings.of(DockerSettings)),
             extensions=await asyncio.to_thread(lambda: self._home.runner_extensions),
         )
 
@@ -88,7 +92,8 @@ class Provisioning:
             provider = find_provider(self._home.root, name)
         except ExtensionError as error:
             raise SpawnError(str(error), hint=error.hint) from error
-        check_unsandboxed(self._isolation, provider, self._settings.agent.tools, self._settings.host.allow_unsandboxed)
+        tools, runtime = self._settings.of(AgentSettings).tools, self._settings.of(RuntimeSettings)
+        check_unsandboxed(self._isolation, provider, tools, runtime.allow_unsandboxed)
         check_installed(self._isolation, provider)
 
     async def attach(self, session: Session) -> None:
@@ -117,22 +122,22 @@ class Provisioning:
         box.set_meta(
             {
                 "agent_name": group.name,
-                "timezone": self._settings.host.timezone,
+                "timezone": self._settings.of(TimeSettings).timezone,
                 "out_cursor": str(session.out_cursor),
                 "ack_cursor": str(session.ack_cursor),
             }
         )
 
     def _environment(self, group: AgentGroup, provider: str) -> dict[str, str]:
-        host, agent = self._settings.host, self._settings.agent
+        agent = self._settings.of(AgentSettings)
         model = group.model or agent.model
         return {
             "NANOHOST_PROVIDER": provider,
             "NANOHOST_AGENT_TOOLS": agent.tools,
             "NANOHOST_NETWORK": "open" if self._isolation is Isolation.NONE else "none",
-            "NANOHOST_TIMEZONE": host.timezone,
-            "NANOHOST_POLL_INTERVAL_S": str(host.poll_interval_s),
-            "NANOHOST_IDLE_EXIT_S": str(host.idle_timeout_s * IDLE_EXIT_FACTOR),
+            "NANOHOST_TIMEZONE": self._settings.of(TimeSettings).timezone,
+            "NANOHOST_POLL_INTERVAL_S": str(self._settings.of(NewsSettings).poll_interval_s),
+            "NANOHOST_IDLE_EXIT_S": str(self._settings.of(ContainerSettings).idle_timeout_s * IDLE_EXIT_FACTOR),
             **({"NANOHOST_MODEL": model} if model else {}),
             **crash_points.for_runner(os.environ),
         }

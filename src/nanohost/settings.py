@@ -3,29 +3,29 @@
 Every key has a default, so the file may be missing. Unknown names and wrong values are refused with the place, the
 value and what is wanted. Secrets (`env:NAME`, `file:PATH` relative to the install root, or the secret itself) are
 never part of a message, a log line or a repr. Nothing is written here.
+
+Which keys there are is declared by the parts that use them: see nanohost.section.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TypeVar, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo
-from pydantic_core import ErrorDetails
+from pydantic import SecretStr, ValidationError
 
 from nanohost.errors import SettingsError
 from nanohost.mistakes import Mistakes
 from nanohost.phrases import nearest
-from nanohost.providers import provider_names
-from nanohost.runtime_files import runtime_names
-from nanohost.secrets import Secrets, trimmed
+from nanohost.secrets import Secrets
+from nanohost.section import Section, open_sections, sections, tables
+from nanohost.time_settings import TimeSettings, machine_timezone
 from nanohost.toml_lines import read_statements
 
 FILE = "nanohost.toml"
@@ -47,246 +47,27 @@ NOT_SETTINGS = frozenset(
 """Variables that other things read: crash points, the command line, the logs, the tests, a runner without mounts."""
 
 Table = dict[str, object]
-AUTO = "auto"
-"""In place of a provider or a runtime: the host chooses."""
-Known = Mapping[str, Callable[[], Collection[str]]]
-"""The names that a key may have, by the key: whoever loads settings knows which extensions there are."""
+Part = TypeVar("Part", bound=Section)
 Look = Callable[[Mapping[str, object], Mistakes], None]
 """Looks at the raw tables, [guard] flat, and says what is wrong in them."""
 
 
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError("no such time zone") from error
-    return name
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that the operator set: each part of the host has a section of its own, `settings.of(StoreSettings).durable`.
+    Channel tables are each channel's own: see `channel_instances`."""
 
+    sections: Sequence[Section] = ()
+    channels: Mapping[str, Table] = field(default_factory=dict, repr=False)
 
-def _known_extension(value: str, info: ValidationInfo) -> str:
-    """Checked where it is known which there are; what is made without a file is not."""
-    known: Known = info.context or {}
-    names = known.get(info.field_name or "")
-    if value != AUTO and names is not None and value not in names():
-        raise ValueError(f"there is no {info.field_name} of this name")
-    return value
+    def of(self, part: type[Part]) -> Part:
+        """The section; with its defaults, where nothing was loaded."""
+        return next((section for section in self.sections if isinstance(section, part)), None) or part()
 
-
-def _known_extensions(home: Path) -> Known:
-    return {"provider": partial(provider_names, home), "runtime": partial(runtime_names, home)}
-
-
-class Section(BaseModel):
-    """A table of the file. A key's title says what it is for, its description what a value has to be."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class HostSettings(Section):
-    """[host]: the daemon. Times in seconds."""
-
-    runtime: Annotated[str, AfterValidator(_known_extension)] = Field(
-        title="What starts containers. `auto`: Docker if an engine answers, else bubblewrap, else a plain process.",
-        default=AUTO,
-        description="auto, docker, bubblewrap, process or the name of a file in runtimes/",
-    )
-    provider: Annotated[str, AfterValidator(_known_extension)] = Field(
-        title="What thinks. `auto`: Claude when there is a key or a base_url, else the demo.",
-        default=AUTO,
-        description="auto, claude, demo, scripted or the name of a file in providers/",
-    )
-    timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
-        title="The zone of times that are shown and planned. Default: the machine's; where it is UTC you are asked.",
-        default="UTC",
-        description="a time zone's name, such as Europe/Berlin",
-    )
-    max_containers: int = Field(
-        title="How many containers run at once; who waits is served in order of arrival.",
-        default=8,
-        ge=1,
-        description="a whole number, 1 or more",
-    )
-    idle_timeout_s: float = Field(
-        title="After how long without work a container is stopped.",
-        default=600,
-        gt=0,
-        description="seconds, more than 0",
-    )
-    poll_interval_s: float = Field(
-        title="How often both sides look at the files when no event told them to.",
-        default=1.0,
-        gt=0,
-        le=60,
-        description="seconds, more than 0 and at most 60",
-    )
-    sweep_interval_s: float = Field(
-        title="How often the host looks for work that no event told it of.",
-        default=60,
-        gt=0,
-        description="seconds, more than 0",
-    )
-    heartbeat_limit_s: float = Field(
-        title="A container that gives no sign of life for so long is stopped; its start may take twice as long.",
-        default=30,
-        gt=0,
-        description="seconds, more than 0",
-    )
-    turn_limit_s: float = Field(
-        title="A turn in which nothing happens for so long is ended, unless a tool said that it takes longer.",
-        default=1800,
-        gt=0,
-        description="seconds, more than 0",
-    )
-    answer_deadline_s: float = Field(
-        title="After how long without an answer or a sign of work a person is told that their message still waits.",
-        default=900,
-        gt=0,
-        description="seconds, more than 0",
-    )
-    stop_limit_s: float = Field(
-        title="After how long a stop that has not ended names what hangs and ends the process, with exit code 1.",
-        default=60,
-        gt=0,
-        description="seconds, more than 0",
-    )
-    watch: bool = Field(
-        title="Whether the host listens to file events. Without them answers are found by polling.",
-        default=True,
-        description="true or false",
-    )
-    allow_unsandboxed: bool = Field(
-        title="Let an agent use its tools in a plain process, with nothing around it.",
-        default=False,
-        description="true or false",
-    )
-    ambiguous: Literal["resend", "ask"] = Field(
-        title="A message that may have been sent, on a platform that cannot tell a repeat: send it again, or ask you.",
-        default="resend",
-        description="resend or ask",
-    )
-    keep_days: int = Field(
-        title="For how long what is settled is kept; sums by day stay, the audit log for a year at least. 0: for ever.",
-        default=30,
-        ge=0,
-        le=36500,
-        description="a whole number of days, 0 or more",
-    )
-    attachment_bytes: int = Field(
-        title="The largest file of a person that is fetched for an agent, in bytes.",
-        default=20 * 1024 * 1024,
-        ge=0,
-        description="a whole number of bytes, 0 or more",
-    )
-    session_rows_per_hour: int = Field(
-        title="How many messages and requests of one session are taken over in an hour; what is more waits.",
-        default=7_200,
-        ge=60,
-        description="a whole number, 60 or more",
-    )
-    session_mb_per_hour: int = Field(
-        title="How many MiB of messages of one session are taken over in an hour; what is more waits.",
-        default=24,
-        ge=1,
-        description="a whole number of MiB, 1 or more",
-    )
-    session_requests_per_hour: int = Field(
-        title="How many requests of one session, and messages that are refused, are taken over in an hour; more waits.",
-        default=600,
-        ge=6,
-        description="a whole number, 6 or more",
-    )
-    session_calls_per_hour: int = Field(
-        title="How many requests of one session to the model are served in an hour, and a sixth of that may fail.",
-        default=7_200,
-        ge=36,
-        description="a whole number, 36 or more",
-    )
-    session_disk_mb: int = Field(
-        title="What each of a session's folders out and state may take of the disk, in MiB; beyond it is held.",
-        default=2048,
-        ge=1,
-        description="a whole number of MiB, 1 or more",
-    )
-    workspace_mb: int = Field(
-        title="What an agent group's folder may take of the disk, in MiB; beyond the group is held.",
-        default=10_240,
-        ge=1,
-        description="a whole number of MiB, 1 or more",
-    )
-    disk_reserve_mb: int = Field(
-        title="Free MiB, and an inode for each 16 KiB, kept for the host: below it containers stop. At most a 20th.",
-        default=512,
-        ge=0,
-        description="a whole number of MiB, 0 or more",
-    )
-    durable: bool = Field(
-        title="Whether each commit waits for the disk. Turn it off for tests only.",
-        default=True,
-        description="true or false",
-    )
-
-
-class AgentSettings(Section):
-    """[agent]: what thinks. `api_key` stays on the host."""
-
-    model: str | None = Field(
-        title="Which model is asked. Default: the provider's choice.",
-        default=None,
-        min_length=1,
-        description="a model's name",
-    )
-    base_url: str | None = Field(
-        title="Where the model is asked. Default: ANTHROPIC_BASE_URL, else the public service.",
-        default=None,
-        pattern=r"\Ahttps?://",
-        description="an address that starts http:// or https://",
-    )
-    api_key: SecretStr | None = Field(
-        title="The model's key; it never enters a container. Default: ANTHROPIC_API_KEY, else ANTHROPIC_AUTH_TOKEN.",
-        default=None,
-        description="a key, env:NAME or file:PATH",
-    )
-    tools: Literal["all", "none"] = Field(
-        title="Whether Claude has its own tools (shell, files, memory) beside ours.",
-        default="all",
-        description="all or none",
-    )
-
-
-class DockerSettings(Section):
-    """[docker]: the image and the ceilings of one container. Memory in MiB, CPU in cores."""
-
-    base_image: str | None = Field(
-        title="What the agent's image is built on. Default: nanohost-base:bookworm if it is there, else Debian slim.",
-        default=None,
-        min_length=1,
-        description="an image's name",
-    )
-    memory_mb: int = Field(
-        title="Memory of one container, in MiB.", default=2048, ge=128, description="a whole number of MiB, 128 or more"
-    )
-    cpus: float = Field(
-        title="CPU of one container, in cores.", default=2.0, gt=0, description="a number of cores, more than 0"
-    )
-    pids: int = Field(
-        title="Processes and threads of one container.", default=256, ge=16, description="a whole number, 16 or more"
-    )
-
-
-class Settings(Section):
-    """All of it. Channel tables are each channel's own: see `channel_instances`. `guard` says what agents may ask for,
-    by the actions' names, which those who know the actions check."""
-
-    host: HostSettings = HostSettings()
-    agent: AgentSettings = AgentSettings()
-    docker: DockerSettings = DockerSettings()
-    guard: dict[str, Literal["allow", "hold", "deny"]] = Field(
-        default_factory=dict, description="allow, hold or deny, by the names of actions"
-    )
-    channels: dict[str, Table] = Field(default_factory=dict, repr=False, description="tables [channels.NAME]")
-
-
-SECTIONS: Mapping[str, type[Section]] = {"host": HostSettings, "agent": AgentSettings, "docker": DockerSettings}
+    @property
+    def zone(self) -> ZoneInfo:
+        """Of times that people read and plan."""
+        return self.of(TimeSettings).zone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +84,7 @@ class ChannelInstance:
 def zone_of(home: Path, environ: Mapping[str, str]) -> tzinfo:
     """The zone of times that are shown; the machine's, where the file cannot be read: that is told by who needs it."""
     try:
-        return ZoneInfo(load_settings(home, environ, resolve_secrets=False).host.timezone)
+        return load_settings(home, environ, resolve_secrets=False).zone
     except (SettingsError, OSError):
         return ZoneInfo(machine_timezone(environ))
 
@@ -316,27 +97,63 @@ def load_settings(
     `resolve_secrets=False` leaves `env:` and `file:` as they are: enough for whoever needs no secret. `look` finds
     mistakes in names that are not known here: see nanohost.known_names.
     """
-    mistakes, known = Mistakes(home / FILE), _known_extensions(home)
+    mistakes = Mistakes(home / FILE)
     table = _read_toml(mistakes)
     _drop_wrong_names(table, mistakes)
-    table["guard"] = _flat(_section(table, "guard"))
+    _name_keys(table)
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text:
             with _collected(mistakes):
-                _override(table, variable, text, known, mistakes)
+                _override(table, variable, text, home, mistakes)
     _check_enabled(_section(table, "channels"), mistakes)
-    _section(table, "host").setdefault("timezone", machine_timezone(environ))
-    _agent_defaults(_section(table, "agent"), environ)
+    for section in sections():
+        for key, value in section.defaults(environ).items():
+            _section(table, section.table).setdefault(key, value)
     if resolve_secrets:
         _resolve_secrets(table, Secrets(home, environ, mistakes))
-    try:
-        settings = Settings.model_validate(table, context=known)
-    except ValidationError as error:
-        _collect_wrong_values(error, table, mistakes)
+    found = _checked(table, home, mistakes)
     if look is not None:
         look(table, mistakes)
     mistakes.check()
-    return settings
+    return Settings(sections=found, channels=cast("dict[str, Table]", table["channels"]))
+
+
+def settings_of(*, channels: Mapping[str, Table] | None = None, **given: Mapping[str, object]) -> Settings:
+    """From tables as the file has them, without a file: `settings_of(host={"runtime": "process"})`. Raises
+    SettingsError."""
+    mistakes = Mistakes(Path(FILE))
+    table: Table = {name: dict(content) for name, content in given.items()}
+    _drop_wrong_names(table, mistakes)
+    _name_keys(table)
+    found = _checked(table, None, mistakes)
+    mistakes.check()
+    return Settings(sections=found, channels=channels or {})
+
+
+def _name_keys(table: Table) -> None:
+    """Where keys are not ours there may be more than one way to write them."""
+    for name, section in open_sections().items():
+        table[name] = section.by_key(_section(table, name))
+
+
+def _checked(table: Table, home: Path | None, mistakes: Mistakes) -> Sequence[Section]:
+    """Each section with its part of the tables. `home`: the install, whose extensions may be named; None: any may.
+    What is wrong is told in the order of the reference page, each value once, however much is wrong with it."""
+    found: list[Section] = []
+    wrong: list[tuple[str, str]] = []
+    for section in sections():
+        content = _section(table, section.table)
+        fields = content if section.is_open() else section.model_fields
+        try:
+            mine = {key: content[key] for key in fields if key in content}
+            found.append(section.model_validate(mine, context={"root": home}))
+        except ValidationError as error:
+            wrong += dict.fromkeys((section.table, str(one["loc"][0])) for one in error.errors(include_url=False))
+    ours = [(name, key) for name, keys in tables().items() for key in keys]
+    for name, key in sorted(wrong, key=lambda one: ours.index(one) if one in ours else len(ours)):
+        sentence, hint = _wrong_value(name, key, _section(table, name)[key])
+        mistakes.at_key(f"{name}.{key}", sentence, hint=hint)
+    return tuple(found)
 
 
 @contextmanager
@@ -348,26 +165,15 @@ def _collected(mistakes: Mistakes) -> Iterator[None]:
         mistakes.elsewhere(str(error), hint=error.hint)
 
 
-DEMO = "demo"
-"""The provider that asks nobody: for a first look without a key."""
-
-
-def provider_for(settings: Settings) -> str:
-    """The provider that `auto` stands for: claude when there is a key or an address to ask, else demo."""
-    if settings.host.provider != AUTO:
-        return settings.host.provider
-    return "claude" if settings.agent.api_key or settings.agent.base_url else DEMO
-
-
 def channel_instances(settings: Settings) -> tuple[ChannelInstance, ...]:
     """Every configured bot account, in the order of the file. A table inside a channel's table is an instance."""
     found = []
     for name, table in settings.channels.items():
-        tables = {key: cast("Table", value) for key, value in table.items() if isinstance(value, dict)}
-        plain = {key: value for key, value in table.items() if key not in tables}
-        if plain or not tables:
+        inner = {key: cast("Table", value) for key, value in table.items() if isinstance(value, dict)}
+        plain = {key: value for key, value in table.items() if key not in inner}
+        if plain or not inner:
             found.append(_instance(name, "default", plain))
-        found += [_instance(name, key, value) for key, value in tables.items()]
+        found += [_instance(name, key, value) for key, value in inner.items()]
     return tuple(found)
 
 
@@ -408,8 +214,9 @@ def resolved_secret(home: Path, environ: Mapping[str, str], reference: str, name
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """The values that must never be seen: the model's key and all strings of channel tables that look like secrets."""
-    secrets = [settings.agent.api_key.get_secret_value()] if settings.agent.api_key else []
+    """The values that must never be seen: those declared as secrets, and all strings of channel tables that look so."""
+    values = [value for section in settings.sections for _, value in section]
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     for channel in channel_instances(settings):
         secrets += [str(value) for key, value in channel.settings.items() if is_secret(key)]
     return tuple(secret for secret in secrets if secret)
@@ -440,36 +247,25 @@ def _read_toml(mistakes: Mistakes) -> Table:
 
 def _drop_wrong_names(table: Table, mistakes: Mistakes) -> None:
     """Names first, on the raw table: whatever else is wrong with a key, an unknown one is not ours."""
+    known = [*tables(), *open_sections(), "channels"]
     for section, content in list(table.items()):
-        if section not in Settings.model_fields:
-            hint = nearest(section, Settings.model_fields)
-            mistakes.at_key(section, f"there is no section [{section}]", hint=hint)
+        if section not in known:
+            mistakes.at_key(section, f"there is no section [{section}]", hint=nearest(section, known))
             del table[section]
         elif not isinstance(content, dict):
             mistakes.at_key(section, f"{section} is not a table", hint=f"begin it with a line [{section}]")
             del table[section]
         elif section == "channels":
             _drop_wrong_channels(content, mistakes)
-        elif section != "guard":
+        elif section in tables():
             _drop_wrong_keys(section, content, mistakes)
 
 
 def _drop_wrong_keys(section: str, content: Table, mistakes: Mistakes) -> None:
-    known = SECTIONS[section].model_fields
+    known = tables()[section]
     for key in [key for key in content if key not in known]:
         mistakes.at_key(f"{section}.{key}", f"[{section}] has no key {key}", hint=nearest(key, known))
         del content[key]
-
-
-def _flat(actions: Table) -> Table:
-    """tasks.create and "tasks.create" are the same to people; to TOML the one is a table in a table."""
-    found: Table = {}
-    for name, value in actions.items():
-        if isinstance(value, dict):
-            found |= {f"{name}.{rest}": inner for rest, inner in value.items()}
-        else:
-            found[name] = value
-    return found
 
 
 def _drop_wrong_channels(channels: Table, mistakes: Mistakes) -> None:
@@ -492,27 +288,28 @@ def _check_enabled(channels: Table, mistakes: Mistakes) -> None:
 # --- variables --------------------------------------------------------------------------------------------------
 
 
-def _override(table: Table, variable: str, text: str, known: Known, mistakes: Mistakes) -> None:
+def _override(table: Table, variable: str, text: str, home: Path, mistakes: Mistakes) -> None:
     """Put NANOHOST_<SECTION>_<KEY> in place of what the file says; [host] may be left out."""
     name = variable.removeprefix(PREFIX).lower()
     section, _, key = name.partition("_")
     if section == "channels":
         _override_channel(_section(table, "channels"), variable, key, text, mistakes)
         return
-    if section not in SECTIONS:
+    if section not in tables():
         section, key = "host", name
-    if key not in SECTIONS[section].model_fields:
+    if key not in tables()[section]:
         raise SettingsError(f"the variable {variable} is not a setting", hint=nearest(variable, _variables()))
-    _section(table, section)[key] = _value_of(variable, section, key, text, known)
+    _section(table, section)[key] = _value_of(variable, section, key, text, home)
     mistakes.variables[f"{section}.{key}"] = variable
 
 
-def _value_of(variable: str, section: str, key: str, text: str, known: Known) -> object:
+def _value_of(variable: str, table: str, key: str, text: str, home: Path) -> object:
+    section = tables()[table][key].section
     try:
         # Lax here, strict for the file: a variable can only be text.
-        found = SECTIONS[section].model_validate({key: text}, strict=False, context=known)
+        found = section.model_validate({key: text}, strict=False, context={"root": home})
     except ValidationError as error:
-        sentence, hint = _wrong_value((section, key), {section: {key: text}})
+        sentence, hint = _wrong_value(table, key, text)
         raise SettingsError(f"the variable {variable}: {sentence}", hint=hint) from error
     value: object = getattr(found, key)
     return value
@@ -542,31 +339,25 @@ def _split_name(text: str, known: Iterable[str]) -> tuple[str, str]:
 
 
 def _variables() -> list[str]:
-    host = [f"{PREFIX}{key}".upper() for key in HostSettings.model_fields]
-    return host + [f"{PREFIX}{s}_{key}".upper() for s, model in SECTIONS.items() for key in model.model_fields]
+    short = [f"{PREFIX}{key}".upper() for key in tables()["host"]]
+    return short + [f"{PREFIX}{name}_{key}".upper() for name, keys in tables().items() for key in keys]
 
 
 def _section(table: Table, name: str) -> Table:
     return cast("Table", table.setdefault(name, {}))
 
 
-def _agent_defaults(agent: Table, environ: Mapping[str, str]) -> None:
-    """What other tools for the same model read counts here too, after our own."""
-    if url := environ.get("ANTHROPIC_BASE_URL"):
-        agent.setdefault("base_url", url)
-    if key := trimmed(environ.get("ANTHROPIC_API_KEY", "")) or trimmed(environ.get("ANTHROPIC_AUTH_TOKEN", "")):
-        agent.setdefault("api_key", SecretStr(key))
-
-
 # --- secrets ----------------------------------------------------------------------------------------------------
 
 
 def _resolve_secrets(table: Table, secrets: Secrets) -> None:
-    agent = _section(table, "agent")
-    key = agent.get("api_key")
-    written = key.get_secret_value() if isinstance(key, SecretStr) else key
-    if isinstance(written, str):
-        agent["api_key"] = SecretStr(str(secrets.resolved(written, "agent.api_key")))
+    for key in (key for keys in tables().values() for key in keys.values() if key.is_secret):
+        content = _section(table, key.section.table)
+        value = content.get(key.name)
+        written = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(written, str):
+            resolved = secrets.resolved(written, f"{key.section.table}.{key.name}")
+            content[key.name] = SecretStr(str(resolved))
     for name in _section(table, "channels"):
         _resolve_table(_section(_section(table, "channels"), name), f"channels.{name}", secrets)
 
@@ -583,57 +374,15 @@ def _resolve_table(table: Table, path: str, secrets: Secrets) -> None:
 # --- words ------------------------------------------------------------------------------------------------------
 
 
-def _collect_wrong_values(error: ValidationError, table: Table, mistakes: Mistakes) -> None:
-    """Each wrong value once, however much is wrong with it."""
-    places = dict.fromkeys(tuple(part for part in one["loc"] if isinstance(part, str))[:2] for one in _errors(error))
-    for location in places:
-        name = ".".join(location)
-        sentence, hint = _wrong_value(location, table)
-        mistakes.at_key(name, sentence, hint=hint)
-
-
-def _errors(error: ValidationError) -> Sequence[ErrorDetails]:
-    return error.errors(include_url=False)
-
-
-def _wrong_value(location: Sequence[str], table: Table) -> tuple[str, str]:
-    """What it is, unless it is secret, and what is wanted. `location`: a section and a key, or a section."""
-    *sections, key = location
-    fields = (SECTIONS[sections[0]] if sections and sections[0] in SECTIONS else Settings).model_fields
-    wanted = fields[key] if key in fields else fields[location[0]]  # a table whose keys are anybody's
-    given: object = table
-    for part in location:
-        given = given.get(part) if isinstance(given, dict) else given
-    said = "has a wrong value" if key == "api_key" else f"is {_shown(given)}"
-    return f"{'.'.join(location)} {said}", f"wanted: {wanted.description}"
+def _wrong_value(table: str, key: str, value: object) -> tuple[str, str]:
+    """What it is, unless it is secret, and what is wanted."""
+    declared = tables().get(table, {}).get(key)
+    said = "has a wrong value" if declared is not None and declared.is_secret else f"is {_shown(value)}"
+    wanted = open_sections()[table].wanted if declared is None else declared.wanted
+    return f"{table}.{key} {said}", f"wanted: {wanted}"
 
 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def machine_timezone(environ: Mapping[str, str]) -> str:
-    """The machine's zone by name; UTC where it cannot be told."""
-    for name in (environ.get("TZ", "").lstrip(":"), _read_line(Path("/etc/timezone")), _zone_of_link()):
-        try:
-            if name and not name.startswith("/"):
-                return _known_zone(name)
-        except ValueError:
-            continue
-    return "UTC"
-
-
-def _read_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _zone_of_link() -> str:
-    try:
-        return str(Path("/etc/localtime").readlink()).partition("zoneinfo/")[2]
-    except OSError:
-        return ""

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nanohost.app import Parts, running_host
@@ -82,7 +82,7 @@ def settings_for(world: Everywhere, **host: object) -> Settings:
     """Of a host on all of the platforms."""
     plain = scripted_settings(**host)
     channels = {name: dict[str, object](one.settings()) for name, one in world.platforms.items()}
-    return Settings(host=plain.host, agent=plain.agent, channels=channels)
+    return replace(plain, channels=channels)
 
 
 @asynccontextmanager

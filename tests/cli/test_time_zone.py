@@ -20,6 +20,7 @@ from nanohost.cli.time_zone import QUESTION, asked, is_open, like, meant, save
 from nanohost.errors import UsageError
 from nanohost.settings import load_settings
 from nanohost.testing.limits import HANG_S
+from nanohost.time_settings import TimeSettings
 from tests.cli.conftest import Shell
 
 IN_UTC = {"TZ": "UTC"}
@@ -104,7 +105,7 @@ def test_the_answer_is_added_and_all_else_stays(tmp_path: Path, before: str, aft
     (tmp_path / "nanohost.toml").write_text(before)
     path = save(tmp_path, "Asia/Tokyo")
     assert path.read_text() == after
-    assert load_settings(tmp_path, IN_UTC).host.timezone == "Asia/Tokyo"
+    assert load_settings(tmp_path, IN_UTC).of(TimeSettings).timezone == "Asia/Tokyo"
     assert not is_open(tmp_path, IN_UTC)
 
 

@@ -14,7 +14,7 @@ from nanohost.errors import UsageError
 from nanohost.mailbox.paths import prepare, session_layout
 from nanohost.runtimes.folders import container_log
 from nanohost.runtimes.output import MOST_BYTES, shorten
-from nanohost.settings import HostSettings, Settings
+from nanohost.settings import settings_of
 from nanohost.store import sessions
 from tests.commands.conftest import Operator
 from tests.store.test_entities import a_session
@@ -40,7 +40,7 @@ async def test_the_last_lines_are_shown_by_the_beginning_of_a_sessions_id(operat
 @pytest.mark.behaviour("SE-11")
 async def test_times_are_those_of_the_hosts_zone_and_utc_for_programs(operator: Operator, log: Path) -> None:
     log.write_text("2026-01-01T12:00:00Z turn_failed turn=t1\n9999-99-99T12:00:00Z x\nTraceback\n")
-    settings = Settings(host=HostSettings(timezone="Europe/Berlin"))
+    settings = settings_of(host={"timezone": "Europe/Berlin"})
     there = Operator(replace(operator.context, settings=settings))
     shown = (await there.reads("logs", session="s")).splitlines()
     assert shown[1:] == ["2026-01-01 13:00:00+01:00 turn_failed turn=t1", "9999-99-99T12:00:00Z x", "Traceback"]

@@ -13,7 +13,7 @@ from tests.commands.filled import ANN
 
 def with_channels(operator: Operator, channels: dict[str, dict[str, object]]) -> Operator:
     """The same, where these are in nanohost.toml."""
-    settings = operator.context.settings.model_copy(update={"channels": channels})
+    settings = replace(operator.context.settings, channels=channels)
     return replace(operator, context=replace(operator.context, settings=settings))
 
 

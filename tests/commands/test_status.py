@@ -14,7 +14,7 @@ from nanohost.commands import status
 from nanohost.commands.show import Json
 from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.model import SessionId
-from nanohost.settings import HostSettings, Settings
+from nanohost.settings import Settings, settings_of
 from nanohost.store import agent_groups, model_calls, sessions, users
 from nanohost_protocol.times import to_text
 from tests.commands.conftest import Operator
@@ -56,7 +56,7 @@ def running(operator: Operator, **said: Json) -> Operator:
 
 def with_model(operator: Operator) -> Operator:
     """Where agents ask a model unless something else is said of them."""
-    return Operator(replace(operator.context, settings=Settings(host=HostSettings(provider="claude"))))
+    return Operator(replace(operator.context, settings=settings_of(host={"provider": "claude"})))
 
 
 async def a_session(operator: Operator, *, due: bool = False) -> SessionId:
@@ -158,7 +158,7 @@ async def test_why_a_message_waits_is_told_with_times_of_the_hosts_zone(operator
             " VALUES (?, 'rate_limited', 'later', ?, ?, 3, ?)",
             (session, to_text(now), to_text(now), to_text(until)),
         )
-    settings = Settings(host=HostSettings(timezone="Asia/Tokyo"))
+    settings = settings_of(host={"timezone": "Asia/Tokyo"})
     host = running(Operator(replace(operator.context, settings=settings)))
     why = await status.why_it_waits(host.context, host.context.store.reports, session)
     assert f"{until.astimezone(ZoneInfo('Asia/Tokyo')):%H:%M} (Asia/Tokyo)" in why
@@ -335,7 +335,7 @@ async def test_of_a_model_is_said_what_is_wrong_where_the_gateway_is_for_the_pro
     (own / "parrot.py").write_text(OWN.format(gateway="false"))
     (own / "cloud.py").write_text(OWN.format(gateway="true"))
     await _call(operator, 0, "no route")
-    of_host = Operator(replace(operator.context, settings=Settings(host=HostSettings(provider=provider))))
+    of_host = Operator(replace(operator.context, settings=settings_of(host={"provider": provider})))
     assert bool((await of_host.asks("status"))["models_failing"]) is is_said
     async with operator.context.store.transaction() as tx:
         await tx.run("UPDATE agent_groups SET provider = ?", (provider,))

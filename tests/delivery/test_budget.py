@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from nanohost.app import opened_store
-from nanohost.delivery.budget import Budget, Rates, Weight
+from nanohost.delivery.budget import Budget, Weight, rates_of
 from nanohost.delivery.delivery import Delivery
+from nanohost.delivery.settings import DeliverySettings
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Role, Session, UnknownSender
@@ -260,7 +261,7 @@ async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = Fal
 
 
 def test_a_budget_is_as_good_as_new_once_time_has_paid_for_what_was_entered() -> None:
-    budget = Budget(Rates(), 0.0)
+    budget = Budget(rates_of(DeliverySettings()), 0.0)
     assert budget.is_full(0.0)
     budget.take([Weight(100, as_request=False)] * 7, 0.0)
     assert not budget.is_full(1.0)

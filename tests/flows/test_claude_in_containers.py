@@ -20,7 +20,7 @@ from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
-from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.settings import settings_of
 from nanohost.store import model_calls
 from nanohost.testing.able_channel import AbleChannel
 from tests.support.contents import photo, scanned_pdf
@@ -70,9 +70,9 @@ def able() -> AbleChannel:
 @asynccontextmanager
 async def claude(api: MessagesApi, able: AbleChannel, runtime: Runtime, root: Path) -> AsyncIterator[Flow]:
     """A host whose agents are Claude."""
-    settings = Settings(
-        host=HostSettings.model_validate({"provider": "claude", "timezone": "UTC", "durable": False}),
-        agent=AgentSettings.model_validate({"base_url": api.base_url, "api_key": KEY}, strict=False),
+    settings = settings_of(
+        host={"provider": "claude", "timezone": "UTC", "durable": False},
+        agent={"base_url": api.base_url, "api_key": KEY},
     )
     async with flowing(root, fake=able, settings=settings, runtime=runtime) as flow:
         await flow.wire()

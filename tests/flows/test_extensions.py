@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
-from nanohost.settings import Settings
 from nanohost.store.opened import opened_store
 from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.stage import Stage
@@ -182,8 +182,8 @@ async def test_a_chat_command_is_one_file_in_the_install(watched: Stage) -> None
 @pytest.mark.behaviour("EX-06")
 async def test_a_channel_is_one_file_in_the_install(tmp_path: Path) -> None:
     put(tmp_path, "channels/lines.py", example("add-a-channel.md"))
-    folder, home, base = tmp_path / "chat", Home(tmp_path), scripted_settings()
-    settings = Settings(host=base.host, agent=base.agent, channels={"lines": {"folder": str(folder)}})
+    folder, home = tmp_path / "chat", Home(tmp_path)
+    settings = replace(scripted_settings(), channels={"lines": {"folder": str(folder)}})
     with hold(home):
         async with running_host(home, settings, keep_containers=False) as host:
             flow = Flow(host=host, fake=FakeChannel(), home=home)

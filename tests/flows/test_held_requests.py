@@ -11,13 +11,13 @@ import pytest
 
 from nanohost.channel_api import Sender
 from nanohost.model import Role
-from nanohost.settings import Settings
+from nanohost.settings import settings_of
 from nanohost.store import agent_groups, audit, roles
 from nanohost.tasks import changes
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import SentMessage
 from nanohost.testing.limits import HANG_S
-from tests.support.flow import Flow, flowing, scripted_settings
+from tests.support.flow import SCRIPTED, Flow, flowing
 from tests.support.invariants import assert_clean
 
 OLGA = Sender(handle="olga", name="Olga")
@@ -34,9 +34,7 @@ SCHEDULE = {
 async def hosted(root: Path, *, guard: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Flow, AbleChannel]]:
     """A host with an owner, who can be written to."""
     fake = AbleChannel()
-    base = scripted_settings()
-    settings = Settings.model_validate({"host": base.host, "agent": base.agent, "guard": dict(guard or {})})
-    async with flowing(root, fake=fake, settings=settings) as flow:
+    async with flowing(root, fake=fake, settings=settings_of(host=SCRIPTED, guard=guard or {})) as flow:
         async with flow.host.store.transaction() as tx:
             now = flow.host.clock.now()
             await roles.grant(tx, user_id="fake:olga", role=Role.OWNER, agent_group=None, now=now)

@@ -10,7 +10,7 @@ from agent_runner.failures import SENTENCES
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.model import Role
-from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.settings import settings_of
 from nanohost.store import roles, users
 from nanohost_protocol.rows import ErrorClass, Origin
 from tests.support.flow import Flow, flowing
@@ -38,12 +38,11 @@ async def test_a_key_that_is_revoked_is_said_plainly_to_the_person_with_what_to_
     tmp_path: Path,
 ) -> None:
     """The key was good when the host started; the next answer that passes shows that it is good again."""
-    settings = Settings(
-        host=HostSettings.model_validate({"provider": "claude", "timezone": "UTC", "durable": False}),
-        agent=AgentSettings.model_validate({"api_key": "k", "tools": "none"}, strict=False),
-    )
     async with MessagesApi(default=Text("hello")) as api:
-        settings = settings.model_copy(update={"agent": settings.agent.model_copy(update={"base_url": api.base_url})})
+        settings = settings_of(
+            host={"provider": "claude", "timezone": "UTC", "durable": False},
+            agent={"api_key": "k", "tools": "none", "base_url": api.base_url},
+        )
         async with flowing(tmp_path, settings=settings) as flow:
             await flow.wire("c1")
             await is_owner(flow, "boss")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from nanohost.gateway.budget import CALM_S, CallBudget, CallRates
+from nanohost.gateway.budget import CALM_S, CallBudget, call_rates
 from nanohost.gateway.model_call import CallOutcome, ModelCall, Usage
 from nanohost.gateway.recordings import BATCH, MOST_WAITING, Recordings
+from nanohost.gateway.settings import CallSettings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 from nanohost.slowing import BURST, LONGEST_PAUSE_S
@@ -25,8 +26,9 @@ from tests.support.messages_api import MessagesApi, Text
 S1 = SessionId("s1")
 NO_KEY = Upstream(api_key=None)
 """Every call fails, and none leaves the host."""
-FAILURES_AT_ONCE = int(CallRates().failures * BURST)
-REQUESTS_AT_ONCE = int(CallRates().requests * BURST)
+USUAL = call_rates(CallSettings())
+FAILURES_AT_ONCE = int(USUAL.failures * BURST)
+REQUESTS_AT_ONCE = int(USUAL.requests * BURST)
 CONNECTIONS = 8
 EMPTY_CALL = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 FORBIDDEN = b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -94,7 +96,7 @@ async def test_a_flood_of_calls_leaves_as_many_rows_as_are_in_the_budget(host: H
         for pause_s in (1, 2, 4, 8, 16, 32, 60, 60):
             await clock.advance(pause_s)
             await all_wait(clock)
-        spent = FAILURES_AT_ONCE + CallRates().failures * clock.monotonic() / 3600
+        spent = FAILURES_AT_ONCE + USUAL.failures * clock.monotonic() / 3600
         assert len(ledger.calls) <= spent + 1
         assert answers(flood, 429) == 8 * CONNECTIONS
 
@@ -154,7 +156,7 @@ async def test_a_client_that_opens_connections_without_end_waits_for_them_to_be_
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
-    for _ in range(int(CallRates().connections * BURST)):
+    for _ in range(int(USUAL.connections * BURST)):
         _, writer = await asyncio.open_unix_connection(host.socket("s1"))
         writer.close()
     async with clients(host.socket("s1"), 1) as (client,):
@@ -327,7 +329,7 @@ async def test_no_more_calls_are_made_while_too_many_wait_to_be_written(
 
 
 def test_pauses_grow_once_for_all_that_comes_in_one_and_are_never_longer_than_a_minute() -> None:
-    budget, now, pauses = CallBudget(CallRates(), 0.0), 0.0, []
+    budget, now, pauses = CallBudget(USUAL, 0.0), 0.0, []
     for _ in range(9):
         pauses.append(budget.wait_s(now))
         assert budget.wait_s(now + 0.5) == pauses[-1] - 0.5
@@ -336,7 +338,7 @@ def test_pauses_grow_once_for_all_that_comes_in_one_and_are_never_longer_than_a_
 
 
 def test_a_budget_that_is_at_rest_is_as_good_as_none() -> None:
-    budget = CallBudget(CallRates(), 0.0)
+    budget = CallBudget(USUAL, 0.0)
     assert budget.is_full(0.0)
     assert budget.request(0.0)
     budget.fail()

@@ -11,7 +11,8 @@ from nanohost.app import opened_store
 from nanohost.errors import HomeError
 from nanohost.home import Home
 from nanohost.keeper.keeper import Keeper, KeeperSettings
-from nanohost.keeper.stuck import SESSION_BYTES, WORKSPACE_BYTES, Limits
+from nanohost.keeper.settings import DiskSettings
+from nanohost.keeper.stuck import Limits
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.model import LeaseId, Session, SessionId, UnknownSender
@@ -140,8 +141,8 @@ async def keeping(
     *,
     max_containers: int = 8,
     refuses: SessionId | None = None,
-    session_bytes: int = SESSION_BYTES,
-    workspace_bytes: int = WORKSPACE_BYTES,
+    session_bytes: int = DiskSettings().session_bytes,
+    workspace_bytes: int = DiskSettings().workspace_bytes,
 ) -> AsyncIterator[Bench]:
     """A keeper while entered. Its containers are left alive. `refuses`: whose containers cannot be attached."""
     clock = ManualClock()

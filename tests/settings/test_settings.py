@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from nanohost.errors import SettingsError
-from nanohost.settings import ChannelInstance, Settings, channel_instances, load_settings, provider_for, secrets_of
+from nanohost.gateway.settings import ModelSettings
+from nanohost.guard.settings import GuardSettings
+from nanohost.keeper.settings import ContainerSettings
+from nanohost.mailbox.settings import NewsSettings
+from nanohost.provider_settings import AgentSettings, provider_for
+from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
+from nanohost.settings import ChannelInstance, Settings, channel_instances, load_settings, secrets_of
+from nanohost.time_settings import TimeSettings
 
 
 def loaded(home: Path, toml: str = "", environ: Mapping[str, str] | None = None) -> Settings:
@@ -24,9 +31,9 @@ def refused(home: Path, toml: str = "", environ: Mapping[str, str] | None = None
 
 def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, {"TZ": "Europe/Berlin"})
-    assert settings.host.runtime == "auto"
-    assert settings.host.timezone == "Europe/Berlin"
-    assert settings.docker.memory_mb == 2048
+    assert settings.of(RuntimeSettings).runtime == "auto"
+    assert settings.of(TimeSettings).timezone == "Europe/Berlin"
+    assert settings.of(DockerSettings).memory_mb == 2048
     assert channel_instances(settings) == ()
 
 
@@ -36,16 +43,20 @@ def test_a_variable_counts_more_than_the_file(tmp_path: Path) -> None:
         '[host]\nruntime = "docker"\nmax_containers = 3\n[agent]\nmodel = "small"',
         {"NANOHOST_HOST_RUNTIME": "process", "NANOHOST_MAX_CONTAINERS": "5", "NANOHOST_AGENT_MODEL": "large"},
     )
-    assert (settings.host.runtime, settings.host.max_containers, settings.agent.model) == ("process", 5, "large")
+    assert (
+        settings.of(RuntimeSettings).runtime,
+        settings.of(ContainerSettings).max_containers,
+        settings.of(AgentSettings).model,
+    ) == ("process", 5, "large")
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("0", False), ("false", False)])
 def test_a_variable_says_yes_or_no_in_the_usual_words(tmp_path: Path, text: str, value: bool) -> None:
-    assert loaded(tmp_path, environ={"NANOHOST_WATCH": text}).host.watch is value
+    assert loaded(tmp_path, environ={"NANOHOST_WATCH": text}).of(NewsSettings).watch is value
 
 
 def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
-    assert loaded(tmp_path, environ={"NANOHOST_AGENT_MODEL": "", "NANOHOST_WATHC": ""}).agent.model is None
+    assert loaded(tmp_path, environ={"NANOHOST_AGENT_MODEL": "", "NANOHOST_WATHC": ""}).of(AgentSettings).model is None
 
 
 def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
@@ -163,15 +174,14 @@ def test_a_wrong_variable_is_refused_by_its_name(
 
 @pytest.mark.parametrize("line", ['"tasks.create" = "hold"', 'tasks.create = "hold"'])
 def test_an_action_of_the_guard_is_named_with_quotes_or_without(tmp_path: Path, line: str) -> None:
-    assert loaded(tmp_path, f"[guard]\n{line}").guard == {"tasks.create": "hold"}
+    assert loaded(tmp_path, f"[guard]\n{line}").of(GuardSettings).actions == {"tasks.create": "hold"}
 
 
 def test_the_models_own_variables_are_the_fallback(tmp_path: Path) -> None:
     environ = {"ANTHROPIC_BASE_URL": "http://gate", "ANTHROPIC_AUTH_TOKEN": "token", "ANTHROPIC_API_KEY": "key"}
     settings = loaded(tmp_path, '[agent]\nbase_url = "http://mine"', environ)
-    assert settings.agent.base_url == "http://mine"
-    assert settings.agent.api_key is not None
-    assert settings.agent.api_key.get_secret_value() == "key"
+    assert settings.of(ModelSettings).base_url == "http://mine"
+    assert settings.of(ModelSettings).key == "key"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +206,7 @@ def test_a_secret_may_stand_in_a_variable_or_in_a_file(tmp_path: Path) -> None:
 
 def test_secrets_are_left_alone_for_whoever_needs_none(tmp_path: Path) -> None:
     (tmp_path / "nanohost.toml").write_text('[agent]\napi_key = "env:NOWHERE"')
-    assert load_settings(tmp_path, {}, resolve_secrets=False).agent.api_key is not None
+    assert load_settings(tmp_path, {}, resolve_secrets=False).of(ModelSettings).api_key is not None
 
 
 @pytest.mark.behaviour("OP-05")
@@ -252,9 +262,7 @@ def test_what_surrounds_a_secret_and_cannot_be_seen_is_no_part_of_it(tmp_path: P
         ("", {"ANTHROPIC_API_KEY": written}),
         ("", {"NANOHOST_AGENT_API_KEY": written}),
     ):
-        key = loaded(tmp_path, toml, environ).agent.api_key
-        assert key is not None
-        assert key.get_secret_value() == "s3cret"
+        assert loaded(tmp_path, toml, environ).of(ModelSettings).key == "s3cret"
     assert secrets_of(loaded(tmp_path, environ={"NANOHOST_CHANNELS_SLACK_APP_TOKEN": written})) == ("s3cret",)
 
 
@@ -285,8 +293,7 @@ def test_what_can_be_no_secret_is_refused_with_the_reason_and_not_shown(tmp_path
 
 def test_a_blank_variable_is_no_key(tmp_path: Path) -> None:
     settings = loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n", "ANTHROPIC_AUTH_TOKEN": " token\n"})
-    assert settings.agent.api_key is not None
-    assert settings.agent.api_key.get_secret_value() == "token"
+    assert settings.of(ModelSettings).key == "token"
     assert provider_for(loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n"})) == "demo"
 
 

@@ -18,7 +18,7 @@ from nanohost.home import Home, hold
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender
 from nanohost.runtimes.port import Container, Runtime
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import AgentSettings, HostSettings, Settings
+from nanohost.settings import Settings, settings_of
 from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost_protocol.layout import SessionLayout
@@ -136,10 +136,13 @@ def install_of(root: Path) -> str:
     return "itest" + hashlib.sha256(str(root).encode()).hexdigest()[:12]
 
 
+SCRIPTED = {"provider": "scripted", "runtime": "process", "durable": False, "timezone": "UTC"}
+"""[host], where agents are scripted; sync is off, for speed."""
+
+
 def scripted_settings(**host: object) -> Settings:
-    """Settings of a host whose agents are scripted; sync is off, for speed."""
-    values = {"provider": "scripted", "runtime": "process", "durable": False, "timezone": "UTC"} | host
-    return Settings(host=HostSettings.model_validate(values), agent=AgentSettings())
+    """Settings of a host whose agents are scripted."""
+    return settings_of(host=SCRIPTED | host)
 
 
 @asynccontextmanager

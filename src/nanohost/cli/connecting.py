@@ -18,7 +18,7 @@ from nanohost.cli.terminal_client import TerminalClient
 from nanohost.commands.registry import find
 from nanohost.errors import NanohostError
 from nanohost.home import Home, HomeBusy, is_announced
-from nanohost.settings import provider_for
+from nanohost.provider_settings import provider_for
 
 Tell = Callable[[str], None]
 

@@ -21,13 +21,14 @@ from typing import Any, TypeVar
 
 import structlog
 
+from nanohost.cli.settings import StopSettings
 from nanohost.cli.stop_signal import NOW, Loop
 from nanohost.errors import NanohostError
 from nanohost.threads import Threads, under_way
 
 T = TypeVar("T")
 
-STOP_LIMIT_S = 60.0
+STOP_LIMIT_S = StopSettings().stop_limit_s
 """Where no setting says otherwise. Every stage of a host has a shorter limit of its own; systemd waits for 90 s."""
 LEFT_S = 5.0
 """Ours have been waited for by then (see nanohost.threads); a channel's library may have others."""

@@ -9,6 +9,7 @@ import structlog
 
 from nanohost.cli.ending import Ending
 from nanohost.cli.hosting import hosting
+from nanohost.cli.settings import StopSettings
 from nanohost.cli.stop_signal import Stopped, stoppable
 from nanohost.home import Home
 from nanohost.known_names import load_checked
@@ -22,7 +23,7 @@ def run(home: Home) -> int:
     """Serve until a signal. Raises NanohostError."""
     set_up_logs(os.environ, zone=zone_of(home.root, os.environ))
     settings = load_checked(home, os.environ)
-    with Ending(settings.host.stop_limit_s) as ending:
+    with Ending(settings.of(StopSettings).stop_limit_s) as ending:
         ending.run(_serve(home, settings, ending))
     return 0
 

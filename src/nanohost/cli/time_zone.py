@@ -20,7 +20,8 @@ from nanohost.cli.folding import print_folded
 from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
 from nanohost.home import Holding, Home, HomeBusy, hold
-from nanohost.settings import FILE, machine_timezone
+from nanohost.settings import FILE
+from nanohost.time_settings import machine_timezone
 
 VARIABLES = ("NANOHOST_TIMEZONE", "NANOHOST_HOST_TIMEZONE")
 UTC = ("UTC", "Etc/UTC", "Etc/UCT", "UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu", "GMT", "Etc/GMT")

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
@@ -94,7 +93,7 @@ class Decision(Verb):
                 ApprovalId(arguments.id),
                 actor=local_actor(context),
                 now=context.clock.now(),
-                zone=ZoneInfo(context.settings.host.timezone),
+                zone=context.settings.zone,
             )
             try:
                 answer = await self.run(decided, arguments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -154,7 +153,7 @@ async def _delete(context: CommandContext, arguments: Delete) -> Json:
         planned = [await tasks.cancel(tx, one, now, why) for one in await agent_groups.open_tasks(tx, group.id)]
         await agent_groups.delete(tx, group.id, now)
         await _record(context, tx, "groups.delete", group, {})
-        await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone))
+        await settle(tx, now=now, zone=context.settings.zone)
     return {
         "deleted": group.folder,
         "chats": len(wired),

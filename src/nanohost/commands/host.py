@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from zoneinfo import ZoneInfo
-
 from nanohost.arguments import Arguments
 from nanohost.chat_commands.host_command import Actor, HostAsked, HostCommand
 from nanohost.chat_commands.registry import host_commands
@@ -21,7 +19,7 @@ def local_actor(context: CommandContext) -> Actor:
 
 def _in_shell(one: HostCommand) -> Command:
     async def run(context: CommandContext, arguments: Arguments) -> Json:
-        now, zone = context.clock.now(), ZoneInfo(context.settings.host.timezone)
+        now, zone = context.clock.now(), context.settings.zone
         seen = await one.seen(context.store.reports, now, zone)
         async with context.store.transaction() as tx:
             asked = HostAsked(

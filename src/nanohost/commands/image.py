@@ -10,6 +10,7 @@ from nanohost.arguments import Arguments
 from nanohost.commands.command import Command
 from nanohost.commands.context import OfflineContext
 from nanohost.commands.show import Json
+from nanohost.runtimes.settings import DockerSettings
 
 
 class Build(Arguments):
@@ -19,7 +20,7 @@ class Build(Arguments):
 async def _build(context: OfflineContext, arguments: Build) -> Json:
     from nanohost.runtimes.docker_image import ensure_image  # the engine's client, and only here
 
-    base = arguments.base or context.settings.docker.base_image
+    base = arguments.base or context.settings.of(DockerSettings).base_image
     tag = await ensure_image(base_image=base, progress=lambda line: print(line, file=sys.stderr))  # noqa: T201
     return {"image": tag}
 

@@ -21,6 +21,7 @@ from nanohost.model import Session
 from nanohost.runtimes.folders import STAMP
 from nanohost.runtimes.output import read_output
 from nanohost.store.database import Store
+from nanohost.time_settings import TimeSettings
 
 MOST_LINES = 1000
 
@@ -49,7 +50,7 @@ async def _logs(context: CommandContext, arguments: Logs) -> Json:
         "note": note,
         "lines": list(output.lines),
         "missing": output.missing,
-        "timezone": context.settings.host.timezone,
+        "timezone": context.settings.of(TimeSettings).timezone,
     }
 
 

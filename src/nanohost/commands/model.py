@@ -19,9 +19,11 @@ from nanohost.commands.context import AT_THE_NEXT_START, OfflineContext
 from nanohost.commands.show import Json
 from nanohost.errors import SettingsError, UsageError
 from nanohost.gateway.health import SET_ADDRESS, Complaint, Trouble
+from nanohost.gateway.settings import ModelSettings
 from nanohost.logs import scrubber
+from nanohost.provider_settings import provider_for
 from nanohost.providers import asks_a_model
-from nanohost.settings import FILE, PREFIX, is_reference, load_settings, provider_for, resolved_secret
+from nanohost.settings import FILE, PREFIX, is_reference, load_settings, resolved_secret
 
 KEY_FILE = "model-key"
 
@@ -47,8 +49,8 @@ async def _check(context: OfflineContext, arguments: Check) -> Json:
     provider = provider_for(settings)
     if not await asyncio.to_thread(asks_a_model, context.home.root, provider):
         raise UsageError(f"no model is set up: the agents' provider is {provider}", hint="nanohost model set")
-    key = settings.agent.api_key
-    return {"said": await _tried(settings.agent.base_url, key.get_secret_value() if key else None)}
+    model = settings.of(ModelSettings)
+    return {"said": await _tried(model.base_url, model.key)}
 
 
 async def _set(context: OfflineContext, arguments: Set) -> Json:
@@ -88,7 +90,7 @@ async def _tried_to_save(context: OfflineContext, arguments: Set, key: str | Non
     """What the model's service says to what is to be saved. Raises SettingsError with what is wrong."""
     if arguments.anyway:
         return "it was not tried"
-    said = await _tried(arguments.base_url or context.settings.agent.base_url, key, is_saving=True)
+    said = await _tried(arguments.base_url or context.settings.of(ModelSettings).base_url, key, is_saving=True)
     if (variable := _address_variable(context, arguments)) is None:
         return said
     return f"{said}; that address stands in {variable} alone: nanohost model set --base-url URL keeps one, too"
@@ -96,9 +98,9 @@ async def _tried_to_save(context: OfflineContext, arguments: Set, key: str | Non
 
 def _address_variable(context: OfflineContext, arguments: Set) -> str | None:
     """The variable that says where the model is asked, where nothing that is kept does."""
-    if arguments.base_url or context.settings.agent.base_url is None:
+    if arguments.base_url or context.settings.of(ModelSettings).base_url is None:
         return None
-    if load_settings(context.home.root, {}, resolve_secrets=False).agent.base_url:
+    if load_settings(context.home.root, {}, resolve_secrets=False).of(ModelSettings).base_url:
         return None
     return next(name for name in (f"{PREFIX}AGENT_BASE_URL", "ANTHROPIC_BASE_URL") if os.environ.get(name))
 
@@ -117,12 +119,11 @@ async def _key(context: OfflineContext, arguments: Set) -> tuple[str | None, boo
         # Asked for right here: nothing else runs on this loop, and Ctrl-C has to end it.
         return _asked_for(), True
     try:
-        known = load_settings(home, os.environ).agent.api_key
+        return load_settings(home, os.environ).of(ModelSettings).key, False
     except SettingsError:
         if not arguments.anyway:
             raise
         return None, False
-    return (known.get_secret_value() if known else None), False
 
 
 def _asked_for() -> str:

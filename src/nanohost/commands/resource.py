@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -134,7 +133,7 @@ class Change(Verb):
                 now=context.clock.now(),
                 details={**row.concerns(), **arguments.model_dump(mode="json", exclude_none=True)},
             )
-            zone = ZoneInfo(context.settings.host.timezone)
+            zone = context.settings.zone
             await settle(tx, now=context.clock.now(), zone=zone)
         shown = row if self.after is None else await self.after(context, row)
         return shown.as_json()

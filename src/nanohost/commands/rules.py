@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -133,7 +132,7 @@ def _check_subject(kind: str, subject: str) -> None:
 
 
 def _until(text: str, context: CommandContext) -> datetime:
-    now, zone = context.clock.now(), ZoneInfo(context.settings.host.timezone)
+    now, zone = context.clock.now(), context.settings.zone
     try:
         end = moment(text, zone=zone, now=now)
     except ValueError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from nanohost.commands.context import CommandContext
 from nanohost.errors import UsageError
@@ -20,6 +19,6 @@ def since(text: str, context: CommandContext) -> datetime:
         length = seconds(text)
         if length is not None:
             return now - timedelta(seconds=length)
-        return moment(text, zone=ZoneInfo(context.settings.host.timezone), now=now)
+        return moment(text, zone=context.settings.zone, now=now)
     except (ValueError, OverflowError):
         raise UsageError(f"{text[:60]!r} is no time", hint="--since 2026-03-01T09:00, or --since 3h") from None

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from nanohost.arguments import Arguments
 from nanohost.channel_api import Condition
@@ -271,7 +270,7 @@ def _moment(moment: datetime | None) -> Json:
 
 def _time_to_come(context: CommandContext) -> Callable[[str], str]:
     """Tells a moment as people do, in their zone."""
-    now, zone = context.clock.now(), ZoneInfo(context.settings.host.timezone)
+    now, zone = context.clock.now(), context.settings.zone
     return lambda moment: planned_time(datetime.fromisoformat(moment), now, zone)
 
 

@@ -25,6 +25,7 @@ from nanohost.store.tasks import OPEN, Misfire, Run, Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.entries import name_of
 from nanohost.tasks.schedule import checked_zone
+from nanohost.time_settings import TimeSettings
 from nanohost_protocol.ids import draw
 from nanohost_protocol.moments import coming, is_counted
 from nanohost_protocol.rows import Usage
@@ -111,7 +112,7 @@ async def _create(context: CommandContext, arguments: Create) -> Json:
     session, note = await _session(context.store, arguments)
     if arguments.at is None and arguments.cron is None:
         raise UsageError("a task needs a time", hint='--at "in 10m" for once, --cron "0 9 * * 1-5" for a series')
-    timezone = checked_zone(arguments.timezone or context.settings.host.timezone)
+    timezone = checked_zone(arguments.timezone or context.settings.of(TimeSettings).timezone)
     now = context.clock.now()
     book = await address_book(context.store, session)
     async with context.store.transaction() as tx:

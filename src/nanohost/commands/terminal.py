@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from nanohost.approvals.settled import settle
 from nanohost.arguments import Arguments
@@ -28,7 +27,7 @@ async def _set_up(context: CommandContext, arguments: SetUp) -> Json:
     async with context.store.transaction() as tx:
         is_new = await _owned(tx, context.who, now)
         if await _wired(tx, group, context.who, now) or is_new:
-            await settle(tx, now=now, zone=ZoneInfo(context.settings.host.timezone))
+            await settle(tx, now=now, zone=context.settings.zone)
     return {"group": MAIN, "character": str(context.home.groups / MAIN / "CLAUDE.md")}
 
 

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -87,7 +86,7 @@ async def _answer(context: CommandContext, line: bytes) -> dict[str, object]:
         if form not in FORMS:
             return {"ok": True, "result": result}
         # A long table takes a while, and messages shall not wait for it.
-        zone = ZoneInfo(context.settings.host.timezone)
+        zone = context.settings.zone
         for_people = partial(command.shown, zone=zone)
         text = await asyncio.to_thread(as_json if form == "json" else for_people, result)
         return {"ok": True, "text": text, "failed": command.failed(result)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nanohost.delivery.settings import DeliverySettings
 from nanohost.slowing import Bucket, Slowed, full
 
 MOST_WAITING = 2_000
@@ -21,13 +22,21 @@ MOST_SCHEDULED = 500
 class Rates:
     """What one session may have entered in an hour."""
 
-    rows: int = 7_200
-    """Twice what the fastest chat platform takes of one sender in an hour (one message a second and chat)."""
-    bytes: int = 24 * 1024**2
-    """Of content. A month of it, kept for `keep_days` of 30, is 17 GB; a person reads 0.1 MB in an hour."""
-    requests: int = 600
-    """One in six seconds. Each is a transaction, an entry of the audit log, and an answer to the agent. What is refused
-    or dropped counts as one: it is on record for good, with a line in the log, and no platform slows it down."""
+    rows: int
+    bytes: int
+    """Of content."""
+    requests: int
+    """What is refused or dropped counts as one: it is on record for good, with a line in the log, and no platform slows
+    it down."""
+
+
+def rates_of(settings: DeliverySettings) -> Rates:
+    """As the operator set them."""
+    return Rates(
+        rows=settings.session_rows_per_hour,
+        bytes=settings.session_mb_per_hour * 1024**2,
+        requests=settings.session_requests_per_hour,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ import structlog
 from nanohost.access.telling import tell_slowed
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import address_book, as_told
-from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, Budget, Rates, Weight
+from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, Budget, Rates, Weight, rates_of
 from nanohost.delivery.examine import AddressBook, concerns, examine, refuse
+from nanohost.delivery.settings import DeliverySettings
 from nanohost.guard.guard import record
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -66,7 +67,7 @@ class Collector:
         self._mailboxes = mailboxes
         self._clock = clock
         self._pause = pause
-        self._rates = rates or Rates()
+        self._rates = rates or rates_of(DeliverySettings())
         self._budgets = Remembered[SessionId, Budget](lambda budget: budget.is_full(self._clock.monotonic()))
         self._takes = True
         self._skipped: set[SessionId] = set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from nanohost.gateway.settings import CallSettings
 from nanohost.slowing import LONGEST_PAUSE_S, Bucket, Slowed, full
 
 CALM_S = LONGEST_PAUSE_S
@@ -19,18 +20,16 @@ a client that only waits for its pause to end has not calmed down."""
 class CallRates:
     """What one session may ask of the gateway in an hour; a sixth of it at once (see slowing.py)."""
 
-    requests: int = 7_200
-    """Two a second, and 1,200 at once: an agent with ten subagents, each of which asks the model every three seconds,
-    goes on for fifteen minutes before it is slowed down. A call for an answer takes some seconds; few are faster."""
-    failures: int = 1_200
-    """Requests that nothing comes of. Each is a row or a line in the log, and no answer of the service slows it down.
-    At once 200: twenty agents that each try ten times to reach an overloaded service."""
-    connections: int = 7_200
-    """As many as requests: a client may open one for each."""
+    requests: int
+    failures: int
+    """Requests that nothing comes of. Each is a row or a line in the log, and no answer of the service slows it."""
+    connections: int
 
 
-def call_rates(requests: int) -> CallRates:
-    """So many requests an hour, and the rest in proportion."""
+def call_rates(settings: CallSettings) -> CallRates:
+    """So many requests an hour as the operator set, and the rest in proportion. A sixth may fail: of 7,200 at once 200,
+    twenty agents that each try ten times to reach an overloaded service. A client may open a connection for each."""
+    requests = settings.session_calls_per_hour
     return CallRates(requests=requests, failures=requests // 6, connections=requests)
 
 

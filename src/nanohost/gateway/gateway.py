@@ -21,13 +21,14 @@ import aiohttp
 
 from nanohost.clock import Clock
 from nanohost.errors import HomeError, SettingsError
-from nanohost.gateway.budget import CallRates
+from nanohost.gateway.budget import CallRates, call_rates
 from nanohost.gateway.endpoint import Endpoint
 from nanohost.gateway.forward import Forwarder
 from nanohost.gateway.health import Complaint, Health, Unknown
 from nanohost.gateway.limiter import Limiter, OnSlowed
 from nanohost.gateway.probe import probe
 from nanohost.gateway.recordings import Record, Recordings
+from nanohost.gateway.settings import CallSettings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 from nanohost.proxies import UnusableProxy, aiohttp_options, proxy_for
@@ -53,7 +54,7 @@ class Gateway:
     ) -> None:
         self._upstream = upstream
         self._recordings = Recordings(record)
-        self._limiter = Limiter(clock=clock, rates=rates or CallRates(), on_slowed=on_slowed)
+        self._limiter = Limiter(clock=clock, rates=rates or call_rates(CallSettings()), on_slowed=on_slowed)
         self.health = Health(upstream, clock)
         self._clock = clock
         self._grace_s = grace_s

@@ -11,14 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nanohost.keeper.footprint import Grown
+from nanohost.keeper.settings import ContainerSettings, DiskSettings
 
-SESSION_BYTES = 2 * 1024**3
-"""For `out` (its mailbox, and the files that it sends) and for `state` (its conversation) each: no group's disk is
-another's to fill."""
-WORKSPACE_BYTES = 10 * 1024**3
-"""For the agent group's folder, where work of many months may lie."""
-RESERVE_BYTES = 512 * 1024**2
-"""Of the disk, for the host itself."""
 MAILBOX, DISK = "mailbox", "disk"
 """Reasons after which more is done than to stop the container."""
 LONGEST_FOR_A_PERSON_S = 24 * 3600.0
@@ -33,9 +27,21 @@ class Limits:
     heartbeat_s: float
     first_s: float
     turn_s: float
-    session_bytes: int = SESSION_BYTES
-    workspace_bytes: int = WORKSPACE_BYTES
-    reserve_bytes: int = RESERVE_BYTES
+    session_bytes: int = DiskSettings().session_bytes
+    workspace_bytes: int = DiskSettings().workspace_bytes
+    reserve_bytes: int = DiskSettings().reserve_bytes
+
+
+def limits_of(containers: ContainerSettings, disk: DiskSettings) -> Limits:
+    """As the operator set them. A start may take twice as long as a sign of life."""
+    return Limits(
+        heartbeat_s=containers.heartbeat_limit_s,
+        first_s=2 * containers.heartbeat_limit_s,
+        turn_s=containers.turn_limit_s,
+        session_bytes=disk.session_bytes,
+        workspace_bytes=disk.workspace_bytes,
+        reserve_bytes=disk.reserve_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

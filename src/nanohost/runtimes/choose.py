@@ -24,7 +24,7 @@ from nanohost.providers import ProviderFile
 from nanohost.runtime_files import RuntimeFile, automatic, find_runtime
 from nanohost.runtimes.port import Isolation, Runtime, RuntimeContext
 from nanohost.runtimes.process import UNSANDBOXED_WARNING
-from nanohost.settings import AUTO
+from nanohost.section import AUTO
 
 __all__ = [
     "UNSANDBOXED_WARNING",

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nanohost.model import LeaseId, SessionId
+from nanohost.runtimes.settings import DockerSettings
 
 
 class Isolation(StrEnum):
@@ -39,9 +40,14 @@ class Isolation(StrEnum):
 class Limits:
     """Ceilings of one container. Memory in bytes, CPU in cores."""
 
-    memory_bytes: int = 2 * 1024**3
-    cpus: float = 2.0
-    pids: int = 256
+    memory_bytes: int = DockerSettings().memory_bytes
+    cpus: float = DockerSettings().cpus
+    pids: int = DockerSettings().pids
+
+
+def limits_of(settings: DockerSettings) -> Limits:
+    """As the operator set them."""
+    return Limits(memory_bytes=settings.memory_bytes, cpus=settings.cpus, pids=settings.pids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from nanohost.chat_commands.registry import chat_commands, host_commands
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Store
 from nanohost.testing.simulator import BOB, Fault
@@ -30,7 +30,7 @@ BOBS, NEWS = "70001002", "5003"
 async def _host(root: Path, platform: DiscordSimulator) -> AsyncIterator[None]:
     """A whole host whose agent echoes, in Ada's DM and in a channel; entered again it is the same install."""
     home, plain = Home(root), scripted_settings()
-    settings = Settings(host=plain.host, agent=plain.agent, channels={"discord": dict(platform.settings())})
+    settings = replace(plain, channels={"discord": dict(platform.settings())})
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
     with hold(home):
         async with running_host(home, settings, keep_containers=False, parts=parts) as host:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from nanohost.channels.loader import discover
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Store
 from nanohost.testing.simulator import Fault
@@ -34,7 +34,7 @@ def test_the_channel_is_found_and_can_be_used() -> None:
 async def _host(root: Path, slack: SlackSimulator) -> AsyncIterator[None]:
     """A whole host whose agent echoes, in Ada's DM and in a channel."""
     home, plain = Home(root), scripted_settings()
-    settings = Settings(host=plain.host, agent=plain.agent, channels={"slack": dict(slack.settings())})
+    settings = replace(plain, channels={"slack": dict(slack.settings())})
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
     with hold(home):
         async with running_host(home, settings, keep_containers=False, parts=parts) as host:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from nanohost.app import Host, Parts, running_host
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
 from nanohost.testing.simulator import ADA, Fault, Person
@@ -26,7 +26,7 @@ from tests.support.hasty_clock import HastyClock
 async def hosted(root: Path, meta: WhatsAppSimulator) -> AsyncIterator[Host]:
     """A whole host whose agent echoes, in Ada's chat; entered again it is the same install."""
     home, plain = Home(root), scripted_settings()
-    settings = Settings(host=plain.host, agent=plain.agent, channels={"whatsapp": dict(meta.settings())})
+    settings = replace(plain, channels={"whatsapp": dict(meta.settings())})
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
     with hold(home):
         async with running_host(home, settings, keep_containers=False, parts=parts) as host:

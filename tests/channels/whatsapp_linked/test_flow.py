@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from nanohost.app import Host, Parts, running_host
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
-from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
 from tests.support.flow import install_of, scripted_settings
@@ -27,7 +27,7 @@ async def _host(root: Path, phone: WhatsAppLinkedSimulator) -> AsyncIterator[Hos
     """A whole host whose agent echoes, in Ada's chat."""
     home, plain = Home(root), scripted_settings()
     table = {key: value for key, value in phone.settings().items() if key != "allow"}
-    settings = Settings(host=plain.host, agent=plain.agent, channels={"whatsapp": dict(table)})
+    settings = replace(plain, channels={"whatsapp": dict(table)})
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), clock=HastyClock())
     with hold(home):
         async with running_host(home, settings, keep_containers=False, parts=parts) as host:

@@ -1,0 +1,19 @@
+"""How long a host in this terminal may take to stop."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from nanohost.section import Section, setting
+
+
+class StopSettings(Section):
+    table: ClassVar = "host"
+
+    stop_limit_s: float = setting(
+        60,
+        place=110,
+        title="After how long a stop that has not ended names what hangs and ends the process, with exit code 1.",
+        wanted="seconds, more than 0",
+        gt=0,
+    )

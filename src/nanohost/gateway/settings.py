@@ -1,0 +1,57 @@
+"""Where the model is asked and with which key, and how much of it a session may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import SecretStr
+
+from nanohost.secrets import trimmed
+from nanohost.section import Section, setting
+
+
+class ModelSettings(Section):
+    """`api_key` stays on the host."""
+
+    table: ClassVar = "agent"
+
+    base_url: str | None = setting(
+        None,
+        place=320,
+        title="Where the model is asked. Default: ANTHROPIC_BASE_URL, else the public service.",
+        wanted="an address that starts http:// or https://",
+        pattern=r"\Ahttps?://",
+    )
+    api_key: SecretStr | None = setting(
+        None,
+        place=330,
+        title="The model's key; it never enters a container. Default: ANTHROPIC_API_KEY, else ANTHROPIC_AUTH_TOKEN.",
+        wanted="a key, env:NAME or file:PATH",
+    )
+
+    @property
+    def key(self) -> str | None:
+        """What opens the model: not to be shown."""
+        return self.api_key.get_secret_value() if self.api_key else None
+
+    @classmethod
+    def defaults(cls, environ: Mapping[str, str]) -> Mapping[str, object]:
+        """What other tools for the same model read counts here too, after our own."""
+        url = environ.get("ANTHROPIC_BASE_URL")
+        key = trimmed(environ.get("ANTHROPIC_API_KEY", "")) or trimmed(environ.get("ANTHROPIC_AUTH_TOKEN", ""))
+        return ({"base_url": url} if url else {}) | ({"api_key": SecretStr(key)} if key else {})
+
+
+class CallSettings(Section):
+    table: ClassVar = "host"
+
+    session_calls_per_hour: int = setting(
+        7_200,
+        place=200,
+        title="How many requests of one session to the model are served in an hour, and a sixth of that may fail.",
+        wanted="a whole number, 36 or more",
+        ge=36,
+    )
+    """Two a second, and 1,200 at once: an agent with ten subagents, each of which asks the model every three seconds,
+    goes on for fifteen minutes before it is slowed down. A call for an answer takes some seconds; few are faster."""

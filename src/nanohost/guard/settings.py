@@ -1,0 +1,34 @@
+"""What agents may ask for, by the actions' names, which those who know the actions check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from nanohost.section import Section
+
+
+class GuardSettings(Section):
+    model_config = ConfigDict(extra="allow")
+    table: ClassVar = "guard"
+    wanted: ClassVar = "allow, hold or deny, by the names of actions"
+
+    __pydantic_extra__: dict[str, Literal["allow", "hold", "deny"]]
+
+    @property
+    def actions(self) -> Mapping[str, str]:
+        """What is set, by the action's name."""
+        return self.__pydantic_extra__
+
+    @classmethod
+    def by_key(cls, content: Mapping[str, object]) -> dict[str, object]:
+        """tasks.create and "tasks.create" are the same to people; to TOML the one is a table in a table."""
+        found: dict[str, object] = {}
+        for name, value in content.items():
+            if isinstance(value, dict):
+                found |= {f"{name}.{rest}": inner for rest, inner in value.items()}
+            else:
+                found[name] = value
+        return found

@@ -1,0 +1,19 @@
+"""What is fetched of the files that people send."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from nanohost.section import Section, setting
+
+
+class AttachmentSettings(Section):
+    table: ClassVar = "host"
+
+    attachment_bytes: int = setting(
+        20 * 1024 * 1024,
+        place=160,
+        title="The largest file of a person that is fetched for an agent, in bytes.",
+        wanted="a whole number of bytes, 0 or more",
+        ge=0,
+    )

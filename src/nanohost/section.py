@@ -1,0 +1,149 @@
+"""How a part of the host declares its settings: a `Section` beside the code that reads it.
+
+A setting is one field of one Section, in the module `settings.py` of the package that uses it, or in a `*_settings.py`
+beside this file where no package does. Nothing else has to be edited: the file's keys, the variables, the sentences
+about mistakes and docs/reference/settings.md are made of what is declared. These modules are imported whenever settings
+are loaded, so they import nothing that is slow to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic.fields import FieldInfo
+
+import nanohost
+
+AUTO = "auto"
+"""In place of a provider or a runtime: the host chooses."""
+
+
+class Section(BaseModel):
+    """Keys of one table of nanohost.toml, for one part of the host. Several sections may share a table.
+
+    One with `extra="allow"` has a table of its own whose keys are not ours, such as the names of actions; `wanted` says
+    what their values have to be.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    table: ClassVar[str]
+    wanted: ClassVar[str] = ""
+
+    @classmethod
+    def defaults(cls, environ: Mapping[str, str]) -> Mapping[str, object]:
+        """What counts where neither the file nor a variable of nanohost says anything, by the key."""
+        return {}
+
+    @classmethod
+    def by_key(cls, content: Mapping[str, object]) -> dict[str, object]:
+        """The table's keys and values, as the file has them."""
+        return dict(content)
+
+    @classmethod
+    def is_open(cls) -> bool:
+        """Whether its keys are not ours."""
+        return cls.model_config.get("extra") == "allow"
+
+
+def setting(
+    default: object,
+    *,
+    place: int,
+    title: str,
+    wanted: str,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    min_length: int | None = None,
+    pattern: str | None = None,
+) -> Any:
+    """A key of a section. `title` says what it is for and `wanted` what a value has to be, both for people; `place` is
+    where it stands on the reference page: tables come in the order of their first keys."""
+    return Field(
+        default=default,
+        title=title,
+        description=wanted,
+        ge=ge,
+        gt=gt,
+        le=le,
+        min_length=min_length,
+        pattern=pattern,
+        json_schema_extra={"place": place},
+    )
+
+
+def install_of(info: ValidationInfo) -> Path | None:
+    """For a check of what only an install knows: the root of the one whose settings are loaded, if they are."""
+    return (info.context or {}).get("root")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that is declared."""
+
+    section: type[Section]
+    name: str
+    field: FieldInfo
+
+    @property
+    def wanted(self) -> str:
+        return self.field.description or ""
+
+    @property
+    def place(self) -> int:
+        extra = self.field.json_schema_extra
+        return int(str(extra["place"])) if isinstance(extra, dict) else 0
+
+    @property
+    def is_secret(self) -> bool:
+        return SecretStr in (self.field.annotation, *get_args(self.field.annotation))
+
+
+@cache
+def sections() -> tuple[type[Section], ...]:
+    """All that are declared, by their first keys on the reference page; those with keys that are not ours come last."""
+    found = [one for name in _modules() for one in vars(import_module(name)).values() if _is_declared(one, name)]
+    return tuple(sorted(found, key=lambda one: (one.is_open(), min((key.place for key in _keys(one)), default=0))))
+
+
+@cache
+def tables() -> Mapping[str, Mapping[str, Key]]:
+    """The tables with keys of ours, and their keys, in the order of the reference page.
+
+    Raises ValueError where two sections declare the same key.
+    """
+    found: dict[str, dict[str, Key]] = {}
+    every = (key for section in sections() for key in _keys(section))
+    for key in sorted(every, key=lambda one: (one.place, one.name)):
+        table = found.setdefault(key.section.table, {})
+        if (other := table.setdefault(key.name, key)) is not key:
+            places = " and ".join(one.section.__module__ for one in (other, key))
+            raise ValueError(f"[{key.section.table}] {key.name} is declared in {places}")
+    return found
+
+
+def open_sections() -> Mapping[str, type[Section]]:
+    """The tables whose keys are not ours."""
+    return {one.table: one for one in sections() if one.is_open()}
+
+
+def _modules() -> Iterator[str]:
+    """The modules that declare settings. Found by their names: to read all others would take longer than to load."""
+    for folder in map(Path, nanohost.__path__):
+        for path in sorted([*folder.glob("*_settings.py"), *folder.glob("*/settings.py")]):
+            yield ".".join((nanohost.__name__, *path.relative_to(folder).with_suffix("").parts))
+
+
+def _is_declared(value: object, module: str) -> bool:
+    return isinstance(value, type) and issubclass(value, Section) and value.__module__ == module
+
+
+def _keys(section: type[Section]) -> Iterator[Key]:
+    return (Key(section, name, field) for name, field in section.model_fields.items())
