@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, ValidationInfo
-
 from nanohost.gateway.settings import ModelSettings
 from nanohost.providers import provider_names
-from nanohost.section import AUTO, Section, install_of, setting
+from nanohost.section import AUTO, Section, extension, setting
 from nanohost.settings import Settings
-
-
-def _known_provider(name: str, info: ValidationInfo) -> str:
-    root = install_of(info)
-    if root is not None and name != AUTO and name not in provider_names(root):
-        raise ValueError("there is no provider of this name")
-    return name
 
 
 class ProviderSettings(Section):
     table: ClassVar = "host"
 
-    provider: Annotated[str, AfterValidator(_known_provider)] = setting(
+    provider: Annotated[str, extension("provider", provider_names)] = setting(
         AUTO,
         place=20,
         title="What thinks. `auto`: Claude when there is a key or a base_url, else the demo.",

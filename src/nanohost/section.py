@@ -8,14 +8,14 @@ are loaded, so they import nothing that is slow to import.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
 from pydantic.fields import FieldInfo
 
 import nanohost
@@ -79,9 +79,17 @@ def setting(
     )
 
 
-def install_of(info: ValidationInfo) -> Path | None:
-    """For a check of what only an install knows: the root of the one whose settings are loaded, if they are."""
-    return (info.context or {}).get("root")
+def extension(kind: str, names: Callable[[Path], Collection[str]]) -> AfterValidator:
+    """For a key that names a file of nanohost or of the install, or is AUTO. `names`: those that there are, by the
+    install's root; what is made without an install is not looked up."""
+
+    def known(name: str, info: ValidationInfo) -> str:
+        root = (info.context or {}).get("root")
+        if root is not None and name != AUTO and name not in names(root):
+            raise ValueError(f"there is no {kind} of this name")
+        return name
+
+    return AfterValidator(known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, ValidationInfo
-
 from nanohost.runtime_files import runtime_names
-from nanohost.section import AUTO, Section, install_of, setting
-
-
-def _known_runtime(name: str, info: ValidationInfo) -> str:
-    root = install_of(info)
-    if root is not None and name != AUTO and name not in runtime_names(root):
-        raise ValueError("there is no runtime of this name")
-    return name
+from nanohost.section import AUTO, Section, extension, setting
 
 
 class RuntimeSettings(Section):
     table: ClassVar = "host"
 
-    runtime: Annotated[str, AfterValidator(_known_runtime)] = setting(
+    runtime: Annotated[str, extension("runtime", runtime_names)] = setting(
         AUTO,
         place=10,
         title="What starts containers. `auto`: Docker if an engine answers, else bubblewrap, else a plain process.",
