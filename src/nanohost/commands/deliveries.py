@@ -13,7 +13,7 @@ from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.delivery_number import DeliveryNumber, short, shortened
 from nanohost.commands.setup import known_session
-from nanohost.commands.show import Json, plain, show, table
+from nanohost.commands.show import Json, plain, show, show_with
 from nanohost.delivery.render import render
 from nanohost.errors import UsageError
 from nanohost.store import deliveries
@@ -160,11 +160,7 @@ def _as_rows(result: Json) -> str:
 
 def _render(result: Json) -> str:
     assert isinstance(result, Mapping)
-    tries = result["tries"]
-    assert isinstance(tries, Sequence)
-    head = _as_rows({name: value for name, value in result.items() if name != "tries"})
-    below = table([row for row in tries if isinstance(row, Mapping)]) if tries else "not tried yet"
-    return f"{head}\n\n{below}"
+    return show_with(shortened(result), "tries", none="not tried yet")
 
 
 COMMANDS = (

@@ -17,7 +17,7 @@ from nanohost.commands.delivery_number import short
 from nanohost.commands.message_status import MEANINGS, MessageStatus, Outcome, of_agent, outcome
 from nanohost.commands.resource import ListArguments, Listing, Look, Number, Resource, Row
 from nanohost.commands.setup import MAIN
-from nanohost.commands.show import UNKNOWN, Json, plain, show, table
+from nanohost.commands.show import UNKNOWN, Json, plain, show_with
 from nanohost.commands.since import SINCE, since
 from nanohost.commands.status import why_it_waits
 from nanohost.gateway.health import SET_KEY
@@ -350,11 +350,7 @@ async def _wiring_of(db: Reports, message: Message, found: Outcome) -> str:
 
 def _render(result: Json) -> str:
     """What happened below the rest, a line a step."""
-    assert isinstance(result, Mapping)
-    steps = result["steps"]
-    assert isinstance(steps, Sequence)
-    head = show({name: value for name, value in result.items() if name != "steps"})
-    return f"{head}\n\n{table([row for row in steps if isinstance(row, Mapping)], last_widest=WIDEST)}"
+    return show_with(result, "steps", last_widest=WIDEST)
 
 
 RESOURCE = Resource(

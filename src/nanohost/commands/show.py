@@ -79,6 +79,16 @@ def show(result: Json) -> str:
     return str(result)
 
 
+def show_with(result: Json, below: str, *, none: str = NOTHING, last_widest: int = WIDEST) -> str:
+    """A result, and below it the rows that it has by the name `below`, as `table` shows them; `none`: it has none."""
+    assert isinstance(result, Mapping)
+    rows = result[below]
+    assert isinstance(rows, Sequence)
+    head = show({name: value for name, value in result.items() if name != below})
+    shown = table([row for row in rows if isinstance(row, Mapping)], last_widest=last_widest) if rows else none
+    return f"{head}\n\n{shown}"
+
+
 def as_json(result: Json) -> str:
     """The whole result for programs. What a terminal would obey is escaped; read again, each value is what it was."""
     text = json.dumps(result, indent=2, ensure_ascii=False)

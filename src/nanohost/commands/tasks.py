@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,7 @@ from nanohost.commands.chat_names import CHAT, chat_names, chat_sessions, sessio
 from nanohost.commands.command import Command
 from nanohost.commands.context import CommandContext
 from nanohost.commands.setup import known_group, known_session
-from nanohost.commands.show import UNKNOWN, Json, plain, show, table
+from nanohost.commands.show import UNKNOWN, Json, plain, show_with
 from nanohost.delivery.addresses import address_book
 from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
@@ -289,12 +289,7 @@ def _cost(usage: Usage | None) -> Json:
 
 
 def _render(result: Json) -> str:
-    assert isinstance(result, Mapping)
-    runs = result["runs"]
-    assert isinstance(runs, Sequence)
-    head = show({name: value for name, value in result.items() if name != "runs"})
-    below = table([row for row in runs if isinstance(row, Mapping)]) if runs else "it has not run yet"
-    return f"{head}\n\n{below}"
+    return show_with(result, "runs", none="it has not run yet")
 
 
 COMMANDS = (
