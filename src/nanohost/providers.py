@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
 from nanohost.extension_files import file_of, named_files, not_installed
-from nanohost.script_header import Form, Script, api_mismatch
+from nanohost.script_header import Form, Script, api_mismatch, usual_remedies
 from nanohost_protocol.layout import PROVIDERS
 
 API_VERSION = 1
@@ -78,11 +78,7 @@ _FORM = Form(
     script=Script[_Nanohost],
     example=_EXAMPLE,
     write_this={
-        "dependencies": 'write a list of requirements: dependencies = ["httpx>=0.28"]',
-        "tool": 'write a table [tool.nanohost] with kind = "provider" and api = 1',
-        "tool.nanohost": 'write a table [tool.nanohost] with kind = "provider" and api = 1',
-        "tool.nanohost.kind": 'write kind = "provider"',
-        "tool.nanohost.api": "write the number, without quotes: api = 1",
+        **usual_remedies("provider"),
         "tool.nanohost.unsandboxed": 'write "never", "without_tools" or "always", or leave it out: never',
         "tool.nanohost.gateway": "write gateway = true, or leave it out",
     },

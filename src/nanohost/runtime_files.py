@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
 from nanohost.extension_files import file_of, install_hint, named_files, not_installed
-from nanohost.script_header import OPENING, Form, Script, api_mismatch
+from nanohost.script_header import OPENING, Form, Script, api_mismatch, usual_remedies
 
 API_VERSION = 1
 """Of nanohost.runtimes.port, as a header names it."""
@@ -60,11 +60,7 @@ _FORM = Form(
     script=Script[_Nanohost],
     example=_EXAMPLE,
     write_this={
-        "dependencies": 'write a list of requirements: dependencies = ["httpx>=0.28"]',
-        "tool": 'write a table [tool.nanohost] with kind = "runtime" and api = 1',
-        "tool.nanohost": 'write a table [tool.nanohost] with kind = "runtime" and api = 1',
-        "tool.nanohost.kind": 'write kind = "runtime"',
-        "tool.nanohost.api": "write the number, without quotes: api = 1",
+        **usual_remedies("runtime"),
         "tool.nanohost.auto": "write a number, such as auto = 15, or leave it out",
     },
     error=ExtensionError,

@@ -48,6 +48,18 @@ def api_mismatch(kind: str, path: Path, *, written: int, spoken: int) -> tuple[s
     return f"{path} is written for {kind} API {written}; this nanohost speaks {spoken}", hint
 
 
+def usual_remedies(kind: str) -> dict[str, str]:
+    """What to write where a key is wrong that every such file has."""
+    tool = f'write a table [tool.nanohost] with kind = "{kind}" and api = 1'
+    return {
+        "dependencies": 'write a list of requirements: dependencies = ["httpx>=0.28"]',
+        "tool": tool,
+        "tool.nanohost": tool,
+        "tool.nanohost.kind": f'write kind = "{kind}"',
+        "tool.nanohost.api": "write the number, without quotes: api = 1",
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form(Generic[T]):
     """One kind of header: what such a file is called, what stands in it, how one looks, what to write where a key is

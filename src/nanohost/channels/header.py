@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nanohost.errors import ChannelLoadError
-from nanohost.script_header import Form, Script
+from nanohost.script_header import Form, Script, usual_remedies
 
 _EXAMPLE = """\
 # /// script
@@ -23,13 +23,11 @@ _EXAMPLE = """\
 # ///"""
 
 _WRITE_THIS = {
-    "dependencies": 'write a list of requirements: dependencies = ["httpx>=0.28"]',
+    **usual_remedies("channel"),
     "requires-python": 'write one string: requires-python = ">=3.11"',
     "tool": 'write a table [tool.nanohost] with kind = "channel", name = "..." and api = 1',
     "tool.nanohost": 'write a table [tool.nanohost] with kind = "channel", name = "..." and api = 1',
-    "tool.nanohost.kind": 'write kind = "channel"',
     "tool.nanohost.name": 'write name = "example": a letter first, then letters, digits, - and _, all lower case',
-    "tool.nanohost.api": "write the number, without quotes: api = 1",
     "tool.nanohost.settings": 'write a table [[tool.nanohost.settings]] for each, with name = "..." and help = "..."',
     "tool.nanohost.settings.name": 'write name = "token": small letters, digits and _',
     "tool.nanohost.settings.help": 'write help = "..." with what it is for',
