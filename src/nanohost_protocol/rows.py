@@ -118,7 +118,7 @@ class MessageIn:
             tries=row["tries"],
             trigger=bool(row["trigger"]),
             on_wake=bool(row["on_wake"]),
-            origin=_origin(row),
+            origin=place_of(row, message_id=row["platform_message_id"]),
             content=row["content"],
         )
 
@@ -282,7 +282,8 @@ def _time(text: str | None) -> datetime | None:
     return None if text is None else from_text(text)
 
 
-def _origin(row: sqlite3.Row) -> Origin | None:
+def place_of(row: sqlite3.Row, *, message_id: str | None = None) -> Origin | None:
+    """What its four columns name; None: they are NULL."""
     if row["channel_type"] is None:
         return None
     return Origin(
@@ -290,7 +291,7 @@ def _origin(row: sqlite3.Row) -> Origin | None:
         instance=row["instance"],
         platform_id=row["platform_id"],
         thread_id=row["thread_id"],
-        platform_message_id=row["platform_message_id"],
+        platform_message_id=message_id,
     )
 
 

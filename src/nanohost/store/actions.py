@@ -10,11 +10,11 @@ from enum import StrEnum
 from nanohost.model import ApprovalId, MessagingGroupId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.domain_events import RequestsWaiting
-from nanohost.store.places import columns_of, place_of
+from nanohost.store.places import columns_of
 from nanohost.store.rows import from_row
 from nanohost.store.sessions import IN_CHAT
 from nanohost_protocol.ids import notice_id as notice_id_of
-from nanohost_protocol.rows import Origin
+from nanohost_protocol.rows import Origin, place_of
 from nanohost_protocol.times import to_text
 
 ADD = """

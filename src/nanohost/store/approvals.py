@@ -11,9 +11,9 @@ from enum import StrEnum
 
 from nanohost.model import AgentGroupId, ApprovalId, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
-from nanohost.store.places import columns_of, place_of
+from nanohost.store.places import columns_of
 from nanohost.store.rows import from_row
-from nanohost_protocol.rows import Origin
+from nanohost_protocol.rows import Origin, place_of
 from nanohost_protocol.times import to_text
 
 BY_ID = "SELECT * FROM approvals WHERE id = ?"

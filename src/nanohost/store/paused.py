@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 
 from nanohost.store.database import Queries, Transaction
 from nanohost.store.domain_events import PauseChanged
-from nanohost.store.places import columns_of, place_of
+from nanohost.store.places import columns_of
 from nanohost.store.rows import from_row
-from nanohost_protocol.rows import Origin
+from nanohost_protocol.rows import Origin, place_of
 from nanohost_protocol.times import from_text, to_text
 
 FIND = "SELECT * FROM paused"

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from nanohost_protocol.rows import Origin
-
-
-def place_of(row: sqlite3.Row) -> Origin | None:
-    """None: the columns are NULL."""
-    if row["channel_type"] is None:
-        return None
-    return Origin(
-        channel_type=row["channel_type"],
-        instance=row["instance"],
-        platform_id=row["platform_id"],
-        thread_id=row["thread_id"],
-    )
 
 
 def columns_of(place: Origin | None) -> dict[str, str | None]:

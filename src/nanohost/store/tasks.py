@@ -15,10 +15,10 @@ from enum import StrEnum
 from nanohost.model import MessagingGroupId, SessionId, TaskId
 from nanohost.store.database import Queries, Reports, Transaction, Value
 from nanohost.store.domain_events import TasksChanged
-from nanohost.store.places import columns_of, place_of
+from nanohost.store.places import columns_of
 from nanohost.store.rows import from_row
 from nanohost.store.sessions import IN_CHAT
-from nanohost_protocol.rows import Origin, Usage
+from nanohost_protocol.rows import Origin, Usage, place_of
 from nanohost_protocol.times import from_text, to_text
 
 ADD = """
