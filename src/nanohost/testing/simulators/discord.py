@@ -16,8 +16,8 @@ import json
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +27,6 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from nanohost.rendering import Unit
 from nanohost.rendering.form import length
 from nanohost.testing.content import Content
-from nanohost.testing.own_port import OwnPort
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -36,13 +35,13 @@ from nanohost.testing.simulator import (
     Faults,
     Person,
     Shown,
-    Simulator,
     edited,
     reacted,
     unreacted,
 )
 from nanohost.testing.simulators._discord_kinds import CONTENTS, IN_THREAD, KINDS
 from nanohost.testing.simulators._discord_markdown import pings, shown
+from nanohost.testing.simulators._served import ServedSimulator, Server
 from nanohost.testing.simulators._unavailable import unavailable
 
 TOKEN = "MTA.simulated.4242"  # noqa: S105 - of a platform that is none
@@ -108,7 +107,7 @@ class Press:
     """What the bot said to it."""
 
 
-class DiscordSimulator(Simulator):
+class DiscordSimulator(ServedSimulator["_Server"]):
     """One bot account, in one server."""
 
     name = "discord"
@@ -143,37 +142,18 @@ class DiscordSimulator(Simulator):
         self._ids = itertools.count(1_000_000_000_000_000_000, 1_000)
         self._ticks = itertools.count()
         self._sending = asyncio.Lock()
-        self._port = OwnPort()
-        self._server: _Server | None = None
 
     # --- life ---
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        await self.go_up()
-        try:
-            yield
-        finally:
-            await self.go_down()
 
     def settings(self) -> Mapping[str, str]:
         return {"token": TOKEN, "rest_url": f"http://{self.address}/api/v10"}
 
-    async def go_down(self) -> None:
-        if self._server is not None:
-            server, self._server = self._server, None
-            for stream in self._streams.values():
-                stream.socket = None
-            await server.stop()
+    def _serve(self) -> _Server:
+        return _Server(self)
 
-    async def go_up(self) -> None:
-        if self._server is None:
-            self._server = _Server(self)
-            await self._server.start(self._port.number)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._port.number}"
+    def forget_connections(self) -> None:
+        for stream in self._streams.values():
+            stream.socket = None
 
     # --- people ---
 
@@ -353,7 +333,7 @@ class DiscordSimulator(Simulator):
         """The connections are reset; the server stays."""
         for stream in self._streams.values():
             if stream.socket is not None and self._server is not None:
-                self._server.cut(stream.socket)
+                self._server.cut_off(stream.socket)
             stream.socket = None
 
     async def ask_to_reconnect(self) -> None:
@@ -761,15 +741,12 @@ def _checked(rows: list[Said]) -> list[Said]:
 Handler = Callable[[Said], Awaitable[object]]
 
 
-class _Server:
+class _Server(Server):
     """Discord on a port."""
 
     def __init__(self, simulator: DiscordSimulator) -> None:
         self._simulator = simulator
-        self._stopping = asyncio.Event()
-        self._transports: set[asyncio.Transport] = set()
         self._sockets: dict[web.WebSocketResponse, asyncio.Transport] = {}
-        app = web.Application(client_max_size=2**27, middlewares=[self._noted])
         api, messages = "/api/v10", "/api/v10/channels/{channel}/messages"
         routes: list[tuple[str, str, Handler, bool]] = [
             ("GET", f"{api}/users/@me", simulator.me, False),
@@ -787,34 +764,15 @@ class _Server:
             ("PUT", f"{api}/applications/{{application}}/commands", simulator.put_commands, False),
             ("POST", f"{api}/interactions/{{id}}/{{token}}/callback", simulator.answer_press, False),
         ]
-        for method, path, handler, has_faults in routes:
-            app.router.add_route(method, path, self._serving(handler, has_faults=has_faults))
-        app.router.add_get("/gateway", self._gateway)
-        app.router.add_get("/cdn/{id}/{name}", self._file)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        served = [
+            web.route(method, path, self._serving(handler, has_faults=has)) for method, path, handler, has in routes
+        ]
+        super().__init__(
+            [*served, web.get("/gateway", self._gateway), web.get("/cdn/{id}/{name}", self._file)],
+        )
 
-    async def start(self, port: int) -> None:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-
-    async def stop(self) -> None:
-        for site in list(self._runner.sites):
-            await site.stop()
-        self._stopping.set()
-        for transport in self._transports:
-            transport.abort()
-        await self._runner.cleanup()
-
-    def cut(self, socket: web.WebSocketResponse) -> None:
+    def cut_off(self, socket: web.WebSocketResponse) -> None:
         self._sockets[socket].abort()
-
-    @web.middleware
-    async def _noted(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        if request.transport is not None:
-            self._transports.add(request.transport)
-        return await handler(request)
 
     def _serving(self, handler: Handler, *, has_faults: bool) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def serve(request: web.Request) -> web.StreamResponse:
@@ -845,7 +803,7 @@ class _Server:
             case Fault.NOT_JSON:
                 return web.Response(text=_PAGE_OF_HTML, content_type="text/html")
             case Fault.HANG:
-                await self._stopping.wait()
+                await self.stopping.wait()
             case Fault.RESET_AFTER:
                 await _carry_out(handler, asked)
             case Fault.RESET_BEFORE:

@@ -12,8 +12,8 @@ import itertools
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from aiohttp import WSMsgType, web
 
 from nanohost.testing.content import Content
 from nanohost.testing.limits import HANG_S
-from nanohost.testing.own_port import OwnPort
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -30,11 +29,11 @@ from nanohost.testing.simulator import (
     Faults,
     Person,
     Shown,
-    Simulator,
     edited,
     reacted,
     unreacted,
 )
+from nanohost.testing.simulators._served import ServedSimulator, Server
 from nanohost.testing.simulators._slack_kinds import CONTENTS, IN_THREAD, KINDS, RENAMED, REPLY, ROOT
 from nanohost.testing.simulators._unavailable import unavailable
 
@@ -96,7 +95,7 @@ class StoredFile:
     shared: dict[str, str] = field(default_factory=dict)
 
 
-class SlackSimulator(Simulator):
+class SlackSimulator(ServedSimulator["_Server"]):
     """One workspace with one app in it."""
 
     name = "slack"
@@ -142,18 +141,8 @@ class SlackSimulator(Simulator):
         self._sockets: list[web.WebSocketResponse] = []
         self._sending = asyncio.Lock()
         self._last = 0
-        self._port = OwnPort()
-        self._server: _Server | None = None
 
     # --- life ---
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        await self.go_up()
-        try:
-            yield
-        finally:
-            await self.go_down()
 
     def settings(self) -> Mapping[str, str]:
         return {
@@ -162,20 +151,11 @@ class SlackSimulator(Simulator):
             "base_url": f"http://127.0.0.1:{self._port.number}/api/",
         }
 
-    async def go_down(self) -> None:
-        if self._server is not None:
-            server, self._server = self._server, None
-            await server.stop()
+    def _serve(self) -> _Server:
+        return _Server(self)
+
+    def forget_connections(self) -> None:
         self._sockets.clear()
-
-    async def go_up(self) -> None:
-        if self._server is None:
-            self._server = _Server(self)
-            await self._server.start(self._port.number)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._port.number}"
 
     # --- people ---
 
@@ -727,15 +707,12 @@ class SlackSimulator(Simulator):
 _FAULTY = frozenset({"chat.postMessage", "chat.update", "reactions.add", "files.completeUploadExternal"})
 
 
-class _Server:
+class _Server(Server):
     """The workspace on a port."""
 
     def __init__(self, simulator: SlackSimulator) -> None:
         self._simulator = simulator
-        self._stopping = asyncio.Event()
-        self._transports: set[asyncio.Transport] = set()
-        app = web.Application(client_max_size=2**27, middlewares=[self._noted])
-        app.add_routes(
+        super().__init__(
             [
                 web.route("*", "/api/{method}", self._api),
                 web.get("/link", self._link),
@@ -743,32 +720,6 @@ class _Server:
                 web.get("/files-pri/{id}/{name}", self._file),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-
-    async def start(self, port: int) -> None:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-
-    async def stop(self) -> None:
-        for site in list(self._runner.sites):
-            await site.stop()
-        self._stopping.set()
-        self.cut()
-        await self._runner.cleanup()
-
-    def cut(self) -> None:
-        """Reset every connection there is."""
-        for transport in self._transports:
-            transport.abort()
-        self._transports.clear()
-
-    @web.middleware
-    async def _noted(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        if request.transport is not None:
-            self._transports.add(request.transport)
-        return await handler(request)
 
     async def _api(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
@@ -799,7 +750,7 @@ class _Server:
             case Fault.NOT_JSON:
                 return web.Response(text="<html>We are working on it</html>", content_type="text/html")
             case Fault.HANG:
-                await self._stopping.wait()
+                await self.stopping.wait()
             case Fault.RESET_AFTER:
                 await self._carry_out(method, asked)
         if request.transport is not None:
