@@ -23,18 +23,13 @@ from tests.flows.stage import Stage
 from tests.flows.test_held_requests import DM, hosted, press, seen
 from tests.support.engine import docker_engine, podman_engine, podman_image
 from tests.support.flow import FAKE, Flow, install_of, scripted_settings
+from tests.support.how_to import example
 from tests.support.invariants import until
 from tests.support.need import missing
 
 __all__ = ["docker_engine", "podman_engine", "podman_image"]
 
 CONTAINER_LIMIT_S = 60.0
-
-
-def example(page: str, number: int = 0) -> str:
-    """A file that a page of docs/how-to shows: what it says works."""
-    text = (Path(__file__).parents[2] / "docs" / "how-to" / page).read_text(encoding="utf-8")
-    return text.split("```python\n")[number + 1].partition("```")[0]
 
 
 def put(root: Path, name: str, source: str) -> Path:

@@ -17,29 +17,11 @@ from nanohost.errors import SettingsError
 from nanohost.section import Key, sections, tables
 from nanohost.settings import Settings, load_settings, secrets_of
 from nanohost.testing.limits import HANG_S
+from tests.support.how_to import example
 from tests.test_docs import _reference as reference
 
 ROOT = Path(nanohost.__file__).parent
-WEATHER = """
-from typing import ClassVar
-
-from pydantic import SecretStr
-
-from nanohost.section import Section, setting
-
-
-class WeatherSettings(Section):
-    table: ClassVar = "host"
-
-    umbrellas: int = setting(2, place=45, title="How many there are.", wanted="a whole number, 1 or more", ge=1)
-
-
-class ForecastSettings(Section):
-    table: ClassVar = "weather"
-
-    days: int = setting(3, place=900, title="For how long it is told.", wanted="a whole number")
-    pass_word: SecretStr | None = setting(None, place=901, title="Opens it.", wanted="a word, env:NAME or file:PATH")
-"""
+WEATHER = example("add-a-setting.md")
 
 
 def forget() -> None:
@@ -73,7 +55,7 @@ def value(settings: Settings, section: str, key: str) -> object:
     return getattr(found, key)
 
 
-@pytest.mark.behaviour("OP-05")
+@pytest.mark.behaviour("EX-07", "OP-05")
 def test_a_setting_that_one_file_declares_is_in_the_file_the_variables_and_the_mistakes(
     weather: Path, tmp_path: Path
 ) -> None:
@@ -104,6 +86,7 @@ def test_a_secret_that_one_file_declares_is_looked_up_and_never_shown(weather: P
         loaded(tmp_path, "[weather]\npass_word = 12")
 
 
+@pytest.mark.behaviour("EX-07")
 def test_a_setting_that_one_file_declares_is_on_the_reference_page(weather: Path) -> None:
     page = reference().PAGES["settings.md"]()
     keys = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
