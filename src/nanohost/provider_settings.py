@@ -9,6 +9,9 @@ from nanohost.providers import provider_names
 from nanohost.section import AUTO, Section, extension, setting
 from nanohost.settings import Settings
 
+DEMO = "demo"
+"""The provider that asks nobody: for a first look without a key."""
+
 
 class ProviderSettings(Section):
     table: ClassVar = "host"
@@ -46,4 +49,4 @@ def provider_for(settings: Settings) -> str:
     wanted, model = settings.of(ProviderSettings).provider, settings.of(ModelSettings)
     if wanted != AUTO:
         return wanted
-    return "claude" if model.api_key or model.base_url else "demo"
+    return "claude" if model.api_key or model.base_url else DEMO

@@ -29,7 +29,7 @@ from nanohost.known_names import load_checked
 from nanohost.model import SessionId
 from nanohost.model_askers import any_agent_asks, providers_in_use
 from nanohost.phrases import planned_time
-from nanohost.settings import DEMO
+from nanohost.provider_settings import DEMO
 from nanohost.store import holds, model_calls, overview, paused
 from nanohost.store.database import Reports
 from nanohost.store.events import ChatKey
