@@ -83,7 +83,7 @@ async def test_a_due_time_that_outlived_its_work_is_cleared(tmp_path: Path) -> N
         session = await bench.session("c1")
         OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1")).close()
         await bench.mailboxes.update(session, lambda box: box.close("m-c1", "completed"))
-        standing = await _taker(bench).take(session)
+        standing = await _taker(bench).take(session.id)
         assert standing is not None
         assert (standing.due_at, await _due(bench, session)) == (None, None)
 
@@ -101,7 +101,7 @@ async def test_an_order_that_a_runner_dies_over_is_due_again_before_what_was_wri
         assert row is not None
         with _runner(bench, session) as runner:
             runner.claim("t1", [row], START)
-        await _taker(bench).take(session)
+        await _taker(bench).take(session.id)
         row = await bench.mailboxes.inbound(session, lambda box: box.find("clear"))
         assert row is not None
         assert (row.status, row.tries, row.process_after) == ("pending", 1, START)
@@ -129,7 +129,7 @@ async def test_a_due_time_with_work_behind_it_stays_as_it_is(tmp_path: Path) -> 
     async with keeping(tmp_path, PaperRuntime()) as bench:
         session = await bench.session("c1")
         OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1")).close()
-        standing = await _taker(bench).take(session)
+        standing = await _taker(bench).take(session.id)
         assert standing is not None
         assert standing.due_at == session.due_at == await _due(bench, session)
         assert session.due_at is not None
@@ -147,9 +147,9 @@ async def test_a_host_that_is_killed_between_a_verdict_and_its_notice_still_give
             error = TurnError(error_class=error_class, sentence=WORDS)
             runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(), error=error), floor=0, now=START)
         with pytest.raises(StoreError):
-            await _taker(bench, Killed).take(session)
+            await _taker(bench, Killed).take(session.id)
         for _ in range(2):
-            await _taker(bench).take(await sessions.get(bench.store, session.id))
+            await _taker(bench).take(session.id)
         [told] = await _told(bench)
         assert WORDS in told
 
@@ -163,10 +163,10 @@ async def test_a_runner_deletes_nothing_that_a_host_which_was_killed_has_not_on_
             runner.claim("t1", [await _message(bench, session)], START)
             runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
             with pytest.raises(StoreError):
-                await _taker(bench, Killed).take(session)
+                await _taker(bench, Killed).take(session.id)
             meta = await bench.mailboxes.inbound(session, lambda box: box.meta())
             runner.prune(out_cursor=0, ack_cursor=int(meta["ack_cursor"]))
-        await _taker(bench).take(await sessions.get(bench.store, session.id))
+        await _taker(bench).take(session.id)
         [cost] = await bench.store.all("SELECT tokens_in FROM turn_costs")
         assert cost["tokens_in"] == 7
 
@@ -178,7 +178,7 @@ async def test_of_each_message_the_last_turn_over_it_is_on_record(tmp_path: Path
         session = await bench.session("c1")
 
         async def turn() -> tuple[object, ...]:
-            await _taker(bench).take(await sessions.get(bench.store, session.id))
+            await _taker(bench).take(session.id)
             [row] = await bench.store.all(
                 "SELECT turn_id, began_at, ended_at, outcome, error FROM message_turns WHERE message_id = 'm-c1'"
             )
@@ -232,7 +232,7 @@ async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_
                 ended_by_us=lambda lease: False,
                 end_runs=end_runs,
             )
-            await taker.take(session)
+            await taker.take(session.id)
             costs.append(closed[-1].usage)
         assert costs == [
             Usage(tokens_in=100, cost_usd=0.5),
@@ -270,8 +270,8 @@ async def test_a_claim_that_was_freed_for_another_try_is_not_given_up_when_it_is
         await _raise_tries(bench, session, 4)
         with _runner(bench, session) as runner:
             runner.claim("t1", [await _message(bench, session)], START)
-        await _taker(bench, ended_by_us=True).take(session)
-        await _taker(bench, ended_by_us=False).take(await sessions.get(bench.store, session.id))
+        await _taker(bench, ended_by_us=True).take(session.id)
+        await _taker(bench, ended_by_us=False).take(session.id)
         message = await _message(bench, session)
         assert (message.status, message.tries) == ("pending", 5)
         assert await _told(bench) == []
@@ -286,13 +286,13 @@ async def test_an_orderly_stop_uses_up_no_try_however_often_it_happens(tmp_path:
                 runner.claim("t1", [await _message(bench, session)], START)
                 if stop % 2:
                     runner.release("t1", START)
-                await _taker(bench, ended_by_us=True).take(await sessions.get(bench.store, session.id))
+                await _taker(bench, ended_by_us=True).take(session.id)
         assert (await _message(bench, session)).tries == 7
         pauses = []
         for _ in range(5):
             with _runner(bench, session) as runner:
                 runner.claim("t1", [await _message(bench, session)], START)
-            await _taker(bench).take(await sessions.get(bench.store, session.id))
+            await _taker(bench).take(session.id)
             message = await _message(bench, session)
             assert message.process_after is not None
             pauses.append((message.status, (message.process_after - START).total_seconds()))
@@ -312,7 +312,7 @@ async def test_who_waits_for_a_claim_that_is_given_up_is_told_once_however_often
         with _runner(bench, session) as runner:
             runner.claim("t1", [await _message(bench, session)], START)
         for _ in range(3):
-            await _taker(bench).take(await sessions.get(bench.store, session.id))
+            await _taker(bench).take(session.id)
         [told] = await _told(bench)
         assert DIED in told
 
@@ -325,7 +325,7 @@ async def test_a_claim_of_the_dead_does_not_make_the_session_due_anew_at_every_l
             stranger = replace(await _message(bench, session), id="m-nobody-knows")
             runner.claim("t1", [stranger], START)
         for seconds in (1, 2):
-            standing = await _taker(bench, now=START + timedelta(seconds=seconds)).take(session)
+            standing = await _taker(bench, now=START + timedelta(seconds=seconds)).take(session.id)
             assert standing is not None
             assert standing.due_at == session.due_at == await _due(bench, session)
 
@@ -339,7 +339,7 @@ async def test_acks_of_messages_that_were_never_given_cost_nothing_and_end_no_pa
         with _runner(bench, session) as runner:
             runner.claim("made-up", [replace(given, id=f"made-up-{number}") for number in range(20)], START)
             runner.finish(TurnEnd(turn_id="made-up", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
-        standing = await _taker(bench).take(session)
+        standing = await _taker(bench).take(session.id)
         turns = await bench.store.all("SELECT turn_id FROM turn_costs")
         on_record = await sessions.get(bench.store, session.id)
     assert standing is not None
@@ -355,6 +355,6 @@ async def test_an_ack_of_a_turn_without_a_name_is_stepped_over(tmp_path: Path) -
         with _runner(bench, session) as runner:
             runner.claim("", [await _message(bench, session)], START)
             runner.finish(TurnEnd(turn_id="", messages=(), usage=Usage(tokens_in=7)), floor=0, now=START)
-        await _taker(bench).take(session)
+        await _taker(bench).take(session.id)
         hidden = await bench.store.all("SELECT 1 FROM model_calls WHERE turn_id = ''")
     assert hidden == []

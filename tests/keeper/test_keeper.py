@@ -165,9 +165,9 @@ async def test_who_is_woken_while_a_container_is_buried_waits_for_the_pause(
         bench.keeper.wake(session.id)
         take = bench.keeper._taker.take
 
-        async def woken(session: Session) -> Standing | None:
+        async def woken(session: SessionId) -> Standing | None:
             if not bench.keeper.containers():
-                bench.keeper.wake(session.id)
+                bench.keeper.wake(session)
             return await take(session)
 
         await until(partial(has_started, bench, 1))
@@ -450,7 +450,7 @@ async def test_a_store_that_fails_while_a_container_is_buried_only_delays_what_f
     async with at_work(tmp_path) as (bench, session, _):
         take, failures = bench.keeper._taker.take, [StoreError("the disk is full")]
 
-        async def taking(session: Session) -> Standing | None:
+        async def taking(session: SessionId) -> Standing | None:
             if failures and not bench.keeper.containers():
                 raise failures.pop()
             return await take(session)

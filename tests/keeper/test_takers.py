@@ -12,7 +12,7 @@ import pytest
 from nanohost.keeper.acks import AckTaker
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, Session
-from nanohost.store import sessions, turn_failures
+from nanohost.store import turn_failures
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import ErrorClass, TurnError, Usage
@@ -58,7 +58,7 @@ async def test_who_comes_with_an_old_view_of_a_session_counts_nothing_again(tmp_
         before = await bench.session("c1")
         await _fails(bench, before, ErrorClass.OVERLOADED)
         for _ in range(2):
-            await _taker(bench).take(before)
+            await _taker(bench).take(before.id)
         found = await turn_failures.find(bench.store, before.id)
         assert found is not None
         assert (found.count, await _told(bench)) == (1, [])
@@ -71,8 +71,8 @@ async def test_a_failure_counts_once_though_another_takes_it_over_after_we_looke
         session = await bench.session("c1")
         await _fails(bench, session, ErrorClass.OVERLOADED)
         files = WatchedMailboxes(bench.mailboxes)
-        files.after_look = lambda: _taker(bench).take(session)
-        await _taker(bench, files).take(session)
+        files.after_look = lambda: _taker(bench).take(session.id)
+        await _taker(bench, files).take(session.id)
         found = await turn_failures.find(bench.store, session.id)
         assert found is not None
         assert (found.count, await _told(bench)) == (1, [])
@@ -85,7 +85,7 @@ async def test_a_pause_that_is_brought_forward_while_acks_are_taken_over_stays_s
         session = await bench.session("c1")
         await _fails(bench, session, ErrorClass.RATE_LIMITED)
         taker = _taker(bench)
-        await taker.take(session)
+        await taker.take(session.id)
         files = WatchedMailboxes(bench.mailboxes)
         row = await bench.mailboxes.inbound(session, lambda box: box.find("m-c1"))
         assert row is not None
@@ -98,7 +98,7 @@ async def test_a_pause_that_is_brought_forward_while_acks_are_taken_over_stays_s
                 await turn_failures.bring_forward(tx, by=timedelta(minutes=1), now=START)
 
         files.after_change = clock_goes_back
-        await _taker(bench, files).take(await sessions.get(bench.store, session.id))
+        await _taker(bench, files).take(session.id)
         found = await turn_failures.find(bench.store, session.id)
         assert found is not None
         assert found.until == START
@@ -115,11 +115,11 @@ async def test_two_who_take_over_for_one_session_go_one_after_the_other(tmp_path
         second: list[asyncio.Task[object]] = []
 
         async def another_comes() -> None:
-            second.append(asyncio.create_task(taker.take(session)))
-            await taker.take(other)  # waits for nobody
+            second.append(asyncio.create_task(taker.take(session.id)))
+            await taker.take(other.id)  # waits for nobody
 
         files.after_look = another_comes
-        await taker.take(session)
+        await taker.take(session.id)
         assert files.looked == [session.id, other.id]
         await asyncio.gather(*second)
         assert files.looked == [session.id, other.id, session.id]
@@ -141,7 +141,7 @@ async def test_a_turn_that_ended_just_before_its_container_went_is_not_run_again
             living.clear()
 
         files.after_look = ends_and_goes
-        await _taker(bench, files, living=living).take(session)
+        await _taker(bench, files, living=living).take(session.id)
         row = await bench.mailboxes.inbound(session, lambda box: box.find("m-c1"))
         assert row is not None
         assert (row.status, row.tries) == ("completed", 0)

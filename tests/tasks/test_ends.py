@@ -13,7 +13,6 @@ import pytest
 from nanohost.errors import StoreError
 from nanohost.keeper.acks import AckTaker
 from nanohost.model import Session, SessionId
-from nanohost.store import sessions
 from nanohost.store.database import Store, Transaction
 from nanohost.tasks.ends import Closed
 from nanohost.testing.manual_clock import START
@@ -80,9 +79,9 @@ async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error
         await _turn(bench, session, error)
         heard = Heard(bench.store)
         with pytest.raises(StoreError):
-            await _taker(bench, heard, Killed).take(session)
+            await _taker(bench, heard, Killed).take(session.id)
         assert heard.closed == []
-        await _taker(bench, heard).take(await sessions.get(bench.store, session.id))
+        await _taker(bench, heard).take(session.id)
     [closed] = heard.closed
     assert (closed.message_id, closed.completed) == ("m-c1", error is None)
     assert closed.sentence == (error.sentence if error else None)

@@ -161,7 +161,7 @@ async def _take_acks(store: Store, mailboxes: Mailboxes, clock: ManualClock, ses
         alive=lambda _, __: False,
         ended_by_us=lambda _: True,
     )
-    await taker.take(await sessions.get(store, session.id))
+    await taker.take(session.id)
 
 
 async def _begin(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:

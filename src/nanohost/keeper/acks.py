@@ -63,11 +63,13 @@ class _Outdated(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How a session stands after its acks were taken over. `open_claims`: messages a living container works on.
-    `acted`: its runner took one, or was done with one."""
+    `acted`: its runner took one, or was done with one. `changed`: its acks were taken over further, or it is due at
+    another time."""
 
     open_claims: int
     due_at: datetime | None
     acted: bool = False
+    changed: bool = False
 
 
 EndRuns = Callable[[Transaction, SessionId, Sequence[Closed], datetime], Awaitable[None]]
@@ -120,15 +122,15 @@ class AckTaker:
         """The sessions whose runners say too much, and what."""
         return {id: budget.over for id, budget in self._budgets.items() if budget.is_slowed}
 
-    async def take(self, session: Session) -> Standing | None:
+    async def take(self, session: SessionId) -> Standing | None:
         """Take over what changed, as the session is on record by now. Waits for who does so for the same session.
 
         None: outbound.db cannot be read now. Raises MailboxError, StoreError.
         """
-        async with self._taking.turn(session.id):
+        async with self._taking.turn(session):
             while True:
                 try:
-                    return await self._take(await sessions.get(self._store, session.id))
+                    return await self._take(await sessions.get(self._store, session))
                 except _Outdated:
                     continue  # who wrote it has got on, so this ends
 
@@ -138,17 +140,17 @@ class AckTaker:
         if said is None:
             return None
         now = self._clock.now()
-        known = await turn_failures.find(self._store, session.id)
-        failures = await self._failures(session, known, said.acks, now)
-        verdicts = await self._verdicts(session, said, failures, now)
         working = [one.message_id for one in said.claims if self._alive(session, LeaseId(one.container_id))]
         living = len(working)
         shown = frozenset(working) if self._shows_work() else frozenset[str]()
         self._store.bus.publish(SessionWorking(session.id, shown))
-        if said.cursor == session.ack_cursor and not verdicts and not self.is_held(session.id):
+        if said.cursor == session.ack_cursor and not said.lost and not self.is_held(session.id):
             self.budget(session.id).pay(0)
             due_at = session.due_at if living else await self._checked_due(session, now)
-            return Standing(open_claims=living, due_at=due_at)
+            return Standing(open_claims=living, due_at=due_at, changed=due_at != session.due_at)
+        known = await turn_failures.find(self._store, session.id)
+        failures = await self._failures(session, known, said.acks, now)
+        verdicts = await self._verdicts(session, said, failures, now)
         self.budget(session.id).pay(said.count)
         if failures is not None and too_long(failures):
             failures = ended(failures)
@@ -157,7 +159,8 @@ class AckTaker:
         reach("acks.applied")
         taken = replace(taken, due_at=due_at)
         await self._record(session, taken, said, now, known, failures)
-        return Standing(open_claims=living, due_at=due_at, acted=bool(said.acks))
+        changed = said.cursor != session.ack_cursor or due_at != session.due_at
+        return Standing(open_claims=living, due_at=due_at, acted=bool(said.acks), changed=changed)
 
     async def _look(self, session: Session) -> _Said | None:
         """What a container left is complete only when it is read after its end: its turn may end just before."""

@@ -67,7 +67,7 @@ class Burial:
 
     async def _take_over(self, session: Session) -> None:
         await self._orders.settle(session)
-        standing = await self._taker.take(session)
+        standing = await self._taker.take(session.id)
         if standing is None and await self._mailboxes.needs_rollback(session):
             # Only a runner may open outbound.db for writing, and what it committed cannot be read before that.
             now = self._clock.now()

@@ -524,23 +524,25 @@ class Keeper:
     async def _take_acks(self, id: SessionId) -> None:
         if not await self._is_within_budget(id):
             return
-        before = await sessions.get(self._store, id)
-        standing = await self._taker.take(before)
+        standing = await self._taker.take(id)
         if id in self._taken:
             self._taken[id].set()
         if standing is None:
             return
-        after = await sessions.get(self._store, id)  # a message may have come meanwhile, and with it its wake
-        progress = after.ack_cursor > before.ack_cursor
+        busy = standing.open_claims > 0 or await self._has_work(id)
         if (slot := self._slots.get(id)) is not None:
-            slot.busy = standing.open_claims > 0 or _is_due(after.due_at, self._clock.now())
+            slot.busy = busy
             if standing.acted:
                 self._pauses.forget(id)
             if slot.retiring and not standing.open_claims and slot.state is SlotState.RUNNING:
                 _log.info("container_replaced", session=id)
                 self._end(slot)
-        if progress or standing.due_at != before.due_at:
+        if standing.changed:
             self._kick.set()
+
+    async def _has_work(self, id: SessionId) -> bool:
+        """As it is on record now: a message may have come since its acks were taken over, and with it its wake."""
+        return _is_due((await sessions.get(self._store, id)).due_at, self._clock.now())
 
     async def _is_within_budget(self, id: SessionId) -> bool:
         """Wait until more of what its runner says is taken over. False: the host is closing."""
