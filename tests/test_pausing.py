@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.home import Home
 from nanohost.keeper.keeper import CUT_GRACE_S
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -22,6 +21,7 @@ from nanohost_protocol.rows import Origin
 from tests.routing.test_router import World
 from tests.support.heard import heard
 from tests.support.invariants import until
+from tests.support.new_home import opened_store
 
 OFFICE = Origin(channel_type="fake", instance="main", platform_id="office")
 FULL = "CREATE TRIGGER full BEFORE UPDATE ON paused BEGIN SELECT RAISE(FAIL, 'disk full'); END"

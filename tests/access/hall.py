@@ -10,7 +10,6 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from nanohost.app import opened_store
 from nanohost.channel_api import EventKind, InboundEvent, Sender
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
@@ -25,6 +24,7 @@ from nanohost.store.audit import Audit
 from nanohost.store.database import Store
 from nanohost.store.events import ChatKey
 from nanohost.testing.manual_clock import ManualClock
+from tests.support.new_home import opened_store
 
 CHANNELS = ("telegram", "slack", "discord")
 

@@ -12,16 +12,15 @@ from nanohost.actions.actions import Actions
 from nanohost.guard.guard import Guard
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import ApprovalId, MessagingGroupId, Session, SessionId, UnknownSender
-from nanohost.shipped import shipped_root
 from nanohost.store import actions, agent_groups, messaging_groups, sessions
 from nanohost.store.actions import ActionRow
 from nanohost.store.database import Store, open_store
 from nanohost.store.domain_events import ApprovalChanged, RequestsWaiting, SessionHasWork, TasksChanged
-from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.payloads import SystemIn, decode_in
 from nanohost_protocol.rows import MessageIn, Origin
+from tests.support.new_home import make_database
 from tests.support.requests import requests_of
 
 HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
@@ -105,7 +104,7 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     database = tmp_path / "nanohost.db"
-    migrate(database, read_sets([shipped_root() / "migrations"]), backups=tmp_path / "backups")
+    make_database(database)
     mailboxes = Mailboxes(tmp_path / "sessions", durable=False)
     async with open_store(database, durable=False) as store, mailboxes.opened():
         yield Bench(

@@ -22,6 +22,7 @@ from nanohost.testing.simulated import find, simulated
 from nanohost.testing.simulator import BOB, Simulator
 from tests.flows.stage import PATIENT
 from tests.support.flow import Flow, install_of, scripted_settings
+from tests.support.new_home import begin_home
 
 BOBS = {"slack": "D1002", "discord": "70001002"}
 """Bob's chat with the bot, where it is not his own id."""
@@ -93,6 +94,7 @@ async def hosted(
     home, parts = Home(root), Parts(runtime=ProcessRuntime(install=install_of(root)), clock=clock or SystemClock())
     host = {**(PATIENT if clock is not None else {}), **host}
     async with world.running():
+        begin_home(home)
         with hold(home):
             async with running_host(home, settings_for(world, **host), keep_containers=False, parts=parts) as running:
                 flow = Flow(host=running, fake=FakeChannel(), home=home)

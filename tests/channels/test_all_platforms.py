@@ -15,7 +15,6 @@ import pytest
 
 from channels.whatsapp import WhatsAppChannel
 from channels.whatsapp import read_settings as whatsapp_settings
-from nanohost.app import opened_store
 from nanohost.channel_api import Channel
 from nanohost.delivery.delivery import Delivery as LoneDelivery
 from nanohost.home import Home
@@ -40,6 +39,7 @@ from tests.crash.victims import HostProcess
 from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
 from tests.support.invariants import assert_clean, until
+from tests.support.new_home import opened_store
 
 OUTAGE_S = 20.0
 BACK_WITHIN_S = 60.0

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.chat_commands.cost import COMMAND, NOTHING
 from nanohost.chat_commands.host_command import Actor, HostAsked
 from nanohost.home import Home
@@ -19,6 +18,7 @@ from nanohost.store.database import Store
 from nanohost.store.roles import Grant
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.sequence import HIGHEST
+from tests.support.new_home import opened_store
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

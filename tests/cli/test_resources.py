@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.cli.main import main
 from nanohost.commands.context import CommandContext, local_user
 from nanohost.commands.registry import resources
@@ -20,6 +19,7 @@ from nanohost.testing.manual_clock import ManualClock
 from tests.commands.conftest import Operator
 from tests.commands.filled import fill
 from tests.commands.test_resources import KEYS
+from tests.support.new_home import opened_store
 
 
 async def make(root: Path, *, full: bool) -> None:

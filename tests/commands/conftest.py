@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
 from nanohost.home import Home
 from nanohost.settings import Settings
 from nanohost.testing.manual_clock import ManualClock
+from tests.support.new_home import opened_store
 
 
 @dataclass(frozen=True, slots=True)

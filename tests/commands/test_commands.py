@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.approvals.card import digest_of
 from nanohost.approvals.kinds import chat
 from nanohost.channel_api import InboundEvent, Sender
@@ -27,6 +26,7 @@ from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.rows import Origin, Usage
 from tests.commands.conftest import Operator
 from tests.commands.filled import fill
+from tests.support.new_home import opened_store
 
 CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
 

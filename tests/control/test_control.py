@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nanohost.app import opened_store
 from nanohost.commands.context import CommandContext, local_user
 from nanohost.commands.show import Json
 from nanohost.control.client import NobodyThere, ask, ask_in_text
@@ -25,6 +24,7 @@ from nanohost.settings import Settings
 from nanohost.short_socket import short_path
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
+from tests.support.new_home import opened_store
 
 
 class BrokenHost:

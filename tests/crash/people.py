@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from nanohost.app import opened_store
 from nanohost.clock import SystemClock
 from nanohost.home import Home, hold
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.store.database import Transaction
 from tests.crash.platform import Platform
+from tests.support.new_home import opened_store
 
 FOLDER = "main"
 SCRIPT = [

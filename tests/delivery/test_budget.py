@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.delivery.budget import Budget, Weight, rates_of
 from nanohost.delivery.delivery import Delivery
 from nanohost.delivery.settings import DeliverySettings
@@ -31,6 +30,7 @@ from nanohost_protocol.payloads import ChatIn, ChatOut, EditOut, ReactionOut, Sy
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin, OutKind
 from nanohost_protocol.times import to_text
 from tests.support.invariants import until
+from tests.support.new_home import opened_store
 
 LEASE = LeaseId("l1")
 HELLO = encode(ChatOut(text="hello"))

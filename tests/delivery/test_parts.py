@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.channel_api import Ambiguous, Capabilities, ChannelDown, Form, NotSent, Pace, RateLimited, Refused
 from nanohost.delivery.delivery import Delivery
 from nanohost.delivery.pacing import MARGIN
@@ -29,6 +28,7 @@ from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
+from tests.support.new_home import opened_store
 
 FAKE = ("fake", "default")
 LIMIT = 2_000

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.delivery.delivery import Delivery
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -23,6 +22,7 @@ from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, OutPayload, QuestionOut, encode
 from nanohost_protocol.rows import Origin
+from tests.support.new_home import opened_store
 
 FAKE = ("fake", "default")
 PLACE = Origin(channel_type="fake", instance="default", platform_id="c1")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.channel_api import Address, Ambiguous, OutboundText, Receipt, Refused, RefusedHere
 from nanohost.clock import Clock
 from nanohost.delivery.delivery import Delivery
@@ -27,6 +26,7 @@ from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
+from tests.support.new_home import opened_store
 
 FAKE = ("fake", "default")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import opened_store, recorder
+from nanohost.app import recorder
 from nanohost.chat_commands.cost import COMMAND
 from nanohost.chat_commands.host_command import Actor, HostAsked
 from nanohost.clock import SystemClock
@@ -27,6 +27,7 @@ from nanohost.store.database import Store
 from nanohost_protocol.rows import AckStatus
 from tests.runner.host_side import WAIT_S, HostSide, running, until
 from tests.support.messages_api import MessagesApi, Text, Tokens
+from tests.support.new_home import opened_store
 
 HELLO = '<message to="home">yes</message>'
 LOCAL = Actor(who="local:root", name="root", is_local=True)

@@ -13,15 +13,14 @@ import pytest
 
 from nanohost.guard.rule_ends import RuleEnds, ended_sentence
 from nanohost.model import AgentGroup
-from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, audit, rules, users
 from nanohost.store.database import Store, open_store
 from nanohost.store.domain_events import LaneHasWork
-from nanohost.store.migrations import migrate, read_sets
 from nanohost.store.rules import Rule, RuleEffect
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, decode_out
 from nanohost_protocol.rows import Origin, OutKind
+from tests.support.new_home import make_database
 
 DAY_S = 86_400.0
 DM = Origin(channel_type="fake", instance="default", platform_id="dm-of-owner")
@@ -80,7 +79,7 @@ class Register:
 @pytest.fixture
 async def register(tmp_path: Path) -> AsyncIterator[Register]:
     database = tmp_path / "nanohost.db"
-    migrate(database, read_sets([shipped_root() / "migrations"]), backups=tmp_path / "backups")
+    make_database(database)
     async with open_store(database, durable=False) as store:
         async with store.transaction() as tx:
             group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=START)

@@ -19,17 +19,16 @@ from nanohost.intake.cleaning import LONGEST_NAME, LONGEST_TEXT, MOST_ATTACHMENT
 from nanohost.intake.inbox import BATCH, ChannelInbox
 from nanohost.model import HOST, EngageMode, SessionMode, UnknownSender, WiringId
 from nanohost.routing.message import message_for
-from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, cards, dropped, events, host_messages, messaging_groups, pieces, wirings
 from nanohost.store.database import Store, Transaction, open_store
 from nanohost.store.domain_events import ChatHasNews
 from nanohost.store.events import ChatKey
-from nanohost.store.migrations import migrate, read_sets
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES, CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 from tests.support.heard import heard
+from tests.support.new_home import make_database
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -43,7 +42,7 @@ MakeInbox = Callable[..., ChannelInbox]
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     path = tmp_path / "nanohost.db"
-    migrate(path, read_sets([shipped_root() / "migrations"]), backups=tmp_path)
+    make_database(path)
     return path
 
 

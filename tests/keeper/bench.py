@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nanohost.app import opened_store
 from nanohost.errors import HomeError
 from nanohost.home import Home
 from nanohost.keeper.keeper import Keeper, KeeperSettings
@@ -25,6 +24,7 @@ from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin
 from tests.support.heard import heard
+from tests.support.new_home import opened_store
 
 
 class PaperRuntime:

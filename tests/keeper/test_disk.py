@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import opened_store
 from nanohost.home import Home
 from nanohost.keeper.cause import Growth, clear_cause, in_words, most_grown
 from nanohost.keeper.disk import HOLD_EVERY_S, DiskReserve, looked_at
@@ -25,6 +24,7 @@ from nanohost.store.database import Store
 from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.rows import Origin
+from tests.support.new_home import opened_store
 from tests.support.small_disk import small_disk
 
 MIB = 1024**2

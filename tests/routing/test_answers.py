@@ -15,16 +15,15 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import EngageMode, EventId, Role, SessionId, UnknownSender
 from nanohost.routing.answers import NOT_THEIRS, SETTLED, Answers, Taken
 from nanohost.routing.run import ANOTHERS_CARD
-from nanohost.shipped import shipped_root
 from nanohost.store import agent_groups, deliveries, dropped, events, messaging_groups, questions, roles, wirings
 from nanohost.store.cards import value_of
 from nanohost.store.database import open_store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
-from nanohost.store.migrations import migrate, read_sets
 from nanohost.store.questions import LONGEST_ASKED, QuestionStatus
 from nanohost_protocol.payloads import ChatIn, EditOut, QuestionOut, decode_in, decode_out, encode
 from tests.routing.test_router import CHAT, NOON, World
 from tests.support.between import WatchedStore
+from tests.support.new_home import make_database
 
 pytestmark = pytest.mark.behaviour("AP-09")
 
@@ -35,7 +34,7 @@ async def asking(
 ) -> AsyncIterator[World]:
     """A chat in which an agent has asked something. No `receipt`: its sending is not on record yet."""
     database = folder / "nanohost.db"
-    migrate(database, read_sets([shipped_root() / "migrations"]), backups=folder / "backups")
+    make_database(database)
     mailboxes = Mailboxes(folder / "sessions", durable=False)
     async with open_store(database, durable=False) as store, mailboxes.opened():
         world = World(store, mailboxes)

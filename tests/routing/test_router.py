@@ -38,7 +38,6 @@ from nanohost.routing.router import BATCH, MOST_TRIES, EventHandler, Router
 from nanohost.routing.speaker import Speaker
 from nanohost.routing.strangers import NO_CHAT, NO_WIRING
 from nanohost.routing.writer import RouteWriter
-from nanohost.shipped import shipped_root
 from nanohost.store import (
     agent_groups,
     cards,
@@ -53,7 +52,6 @@ from nanohost.store import (
 from nanohost.store.database import Store, open_store
 from nanohost.store.domain_events import ApprovalChanged, ChatHasNews, LaneHasWork, SessionHasOrders, SessionHasWork
 from nanohost.store.events import ChatKey, StoredEvent
-from nanohost.store.migrations import migrate, read_sets
 from nanohost.store.routes import Route
 from nanohost.testing.limits import HANG_S
 from nanohost.testing.manual_clock import ManualClock
@@ -62,6 +60,7 @@ from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn, NewMessageIn, Origin
 from tests.support.desks import router_of
 from tests.support.heard import heard
+from tests.support.new_home import make_database
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CHAT = ChatKey("fake", "main", "c1")
@@ -246,7 +245,7 @@ def _text(row: MessageIn) -> str:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     database = tmp_path / "nanohost.db"
-    migrate(database, read_sets([shipped_root() / "migrations"]), backups=tmp_path)
+    make_database(database)
     mailboxes = Mailboxes(tmp_path / "sessions", durable=False)
     async with open_store(database, durable=False) as store, mailboxes.opened():
         yield World(store, mailboxes)

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.shipped import shipped_root
 from nanohost.store.database import Store, open_store
-from nanohost.store.migrations import migrate, read_sets
+from tests.support.new_home import make_database
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     path = tmp_path / "nanohost.db"
-    migrate(path, read_sets([shipped_root() / "migrations"]), backups=tmp_path / "backups")
+    make_database(path)
     return path
 
 

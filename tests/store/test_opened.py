@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from structlog.testing import capture_logs
 
 from nanohost.home import Home
 from nanohost.store.opened import opened_store
+from tests.support.new_home import begin_home, make_database
 
 
 @pytest.mark.behaviour("OP-05")
@@ -21,3 +24,28 @@ async def test_a_new_database_is_one_line_of_the_log_and_one_that_is_there_none(
                 pass
         said.append([line["event"] for line in lines if line["log_level"] == "info"])
     assert said == [["database_made"], []]
+
+
+async def test_a_new_home_gets_the_database_that_other_tests_begin_with(tmp_path: Path) -> None:
+    async with opened_store(Home(tmp_path), durable=False):
+        pass
+    make_database(tmp_path / "copied.db")
+    made, copied = contents(Home(tmp_path).database), contents(tmp_path / "copied.db")
+    assert len(made) > 30
+    assert copied == made
+
+
+async def test_a_home_that_lost_its_database_gets_no_copy_in_its_place(tmp_path: Path) -> None:
+    async with opened_store(Home(tmp_path), durable=False):
+        pass
+    Home(tmp_path).database.unlink()
+    begin_home(Home(tmp_path))
+    assert not Home(tmp_path).database.exists()
+
+
+def contents(database: Path) -> list[str]:
+    """Everything in it but the moments at which its migrations were applied."""
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("UPDATE schema_migrations SET applied_at = ''")
+        pragmas = [str(db.execute(f"PRAGMA {name}").fetchone()) for name in ("application_id", "journal_mode")]
+        return [*pragmas, *db.iterdump()]

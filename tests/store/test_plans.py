@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.shipped import shipped_root
-from nanohost.store.migrations import migrate, read_sets
 from nanohost.verify import finding
 from tests.store import long_history, searches
 from tests.store.searches import Look
 from tests.store.statements import Statement, loose_sql, statements
+from tests.support.new_home import make_database
 
 HISTORY = [one for one in statements() if not one.is_report]
 """What is not read for a person's list or report."""
@@ -129,7 +128,7 @@ STEP = 100
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     folder = tmp_path_factory.mktemp("history")
-    migrate(folder / "nanohost.db", read_sets([shipped_root() / "migrations"]), backups=folder / "backups")
+    make_database(folder / "nanohost.db")
     with closing(sqlite3.connect(folder / "nanohost.db", isolation_level=None)) as db:
         long_history.fill(db)
         db.execute("PRAGMA foreign_keys = ON")

@@ -22,6 +22,7 @@ from nanohost.settings import Settings, settings_of
 from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost_protocol.layout import SessionLayout
+from tests.support.new_home import begin_home
 
 FAKE = ("fake", "default")
 
@@ -161,6 +162,7 @@ async def flowing(
     fake = fake or FakeChannel()
     runtime = runtime or ProcessRuntime(install=install_of(root))
     parts = Parts(runtime=runtime, channels={FAKE: fake} if with_channel else {}, clock=clock or SystemClock())
+    begin_home(home)
     with hold(home):
         async with running_host(
             home, settings or scripted_settings(), keep_containers=keep_containers, parts=parts

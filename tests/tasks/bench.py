@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from nanohost.app import opened_store
 from nanohost.home import Home
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId, TaskId
@@ -25,6 +24,7 @@ from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
 from tests.support.heard import heard
+from tests.support.new_home import opened_store
 
 CHAT = Origin(channel_type="fake", instance="default", platform_id="c1", thread_id="t1")
 

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanohost.app import opened_store
 from nanohost.channel_api import InboundEvent, Sender
 from nanohost.delivery.collector import Collector
 from nanohost.home import Home
@@ -30,6 +29,7 @@ from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind, Usage
 from tests.support.desks import router_of
+from tests.support.new_home import opened_store
 
 REST, BUSY = "rest", "busy"
 LEASE = LeaseId("l-busy")

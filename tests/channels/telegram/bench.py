@@ -20,6 +20,7 @@ from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from tests.channels.receiving import handing_in
 from tests.support.flow import install_of, scripted_settings
+from tests.support.new_home import begin_home
 
 HASTY = Patience(answer_s=1.0, poll_s=5, poll_grace_s=1.0, pause_s=0.01, most_pause_s=0.1, conflict_s=0.1, auth_s=0.1)
 GROUP = "-1001234"
@@ -69,6 +70,7 @@ async def hosted(
     home = Home(root)
     channels = {("telegram", "default"): bot(telegram)}
     parts = Parts(runtime=ProcessRuntime(install=install_of(root)), channels=channels, clock=clock or SystemClock())
+    begin_home(home)
     with hold(home):
         async with running_host(home, settings or scripted_settings(), keep_containers=False, parts=parts) as host:
             for chat in chats:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nanohost.app import opened_store
 from nanohost.channel_api import EventKind
 from nanohost.home import Home
 from nanohost.intake.inbox import ChannelInbox
@@ -29,6 +28,7 @@ from nanohost_protocol.rows import MessageIn
 from tests.channels.receiving import handing_in
 from tests.support.arrivals import shown
 from tests.support.desks import router_of
+from tests.support.new_home import opened_store
 
 from .bench import GROUP, bot
 
