@@ -27,6 +27,18 @@ settings.register_profile("nanohost", deadline=None)
 settings.load_profile("nanohost")
 
 
+def _log_plainly() -> None:
+    """Have tracebacks in logs as Python writes them. Where rich is installed structlog has it draw them, with all their
+    local variables: half a second of processor time for each error that a test makes happen."""
+    structlog.reset_defaults()
+    *processors, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*processors, plain])
+
+
+_log_plainly()
+
+
 @pytest.fixture(autouse=True)
 def _logs_are_put_back() -> Iterator[None]:
     """A test that sets up the process's logs, or runs a command that does, leaves nothing of that to the next."""
@@ -36,7 +48,7 @@ def _logs_are_put_back() -> Iterator[None]:
     if (root.handlers, root.level) != (handlers, level):
         root.handlers = handlers
         root.setLevel(level)
-        structlog.reset_defaults()
+        _log_plainly()
 
 
 @pytest.fixture
