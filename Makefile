@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 HOST := $(VENV)/.host
 PROJECT := -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: help setup host chat demo-channels demo-approvals test check docs transcripts crash image bench clean
+.PHONY: help setup host chat demo-channels demo-approvals test test-unit check docs transcripts crash image bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,9 +40,12 @@ demo-approvals: setup ## a stranger writes, the owner is asked and lets them in:
 	@$(BIN)/python scripts/demo_approvals
 
 test: setup ## run the test suite
-	@# A folder of its own: pytest's shared one is tidied by every run, also under one that is at work.
-	@# Most of them wait for processes and clocks most of the time: three at once are no load for two cores.
-	tmp=$$(mktemp -d) && $(BIN)/python -m pytest -n 3 --dist loadfile --basetemp="$$tmp/t" && rm -rf "$$tmp"
+	@# Many of them wait for processes and clocks: three at once are no load for two cores.
+	@# What takes longest comes first (tests/conftest.py), so that no worker is left alone with it.
+	$(BIN)/python scripts/test -n 3 --dist loadfile --no-loadscope-reorder
+
+test-unit: setup ## run the tests that start no process and open no socket
+	$(BIN)/python scripts/test -n 2 --dist loadfile -m unit
 
 check: setup ## lint, types, layers
 	$(BIN)/ruff check .

@@ -1,11 +1,13 @@
 """For all tests: property tests take the time they need, because machines are shared and noisy; and programs hear the
 signals that they are sent, also where the tests run in the background of a shell, which lets its children ignore some.
+Unit tests are marked, and held to it (support/unit.py).
 """
 
 import logging
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,14 @@ from hypothesis import settings
 
 from nanohost.removal import remove
 from nanohost.testing.own_port import OwnPort
+from tests.support.unit import is_unit, starting_nothing
 
 pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testing.simulator_suite")
 
 SHARED_MEMORY = Path("/dev/shm")
+TESTS = Path(__file__).parent
+LONGEST_FIRST = ("crash", "cli", "runtimes", "flows", "hostile", "runner", "channels")
+"""Folders with the files that take longest: the last file of a run is one worker's alone."""
 
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_signal) is signal.SIG_IGN:
@@ -37,6 +43,44 @@ def _log_plainly() -> None:
 
 
 _log_plainly()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What cannot have a unit test is not even loaded where only those are run."""
+    is_test = collection_path.name.startswith("test_")
+    if config.getoption("markexpr") == "unit" and is_test and not is_unit(collection_path.relative_to(TESTS)):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_unit(item.path.relative_to(TESTS), getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.unit)
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    """The files with processes before the others, the longest of them first; else as they were collected."""
+    file = item.path.relative_to(TESTS)
+    folder = file.parts[0]
+    return is_unit(file), LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    with _held(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    with _held(item):
+        return (yield)
+
+
+def _held(item: pytest.Item) -> AbstractContextManager[None]:
+    return starting_nothing() if item.get_closest_marker("unit") else nullcontext()
 
 
 @pytest.fixture(autouse=True)

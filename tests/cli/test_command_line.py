@@ -29,12 +29,14 @@ def leaves(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[s
             yield from leaves(inner, f"{words} {word}")
 
 
-EACH = pytest.mark.parametrize("words", [words for words, _ in leaves(build_parser())])
+PARSERS = dict(leaves(build_parser()))
+"""Made once: it takes longer than to ask one of them."""
+EACH = pytest.mark.parametrize("words", PARSERS)
 
 
 @EACH
 def test_each_help_has_an_example_of_just_that_command(words: str) -> None:
-    text = " ".join(dict(leaves(build_parser()))[words].format_help().split())
+    text = " ".join(PARSERS[words].format_help().split())
     _, _, example = text.partition("example: ")
     assert example.startswith("nanohost ")
     assert f" {words}" in example
@@ -42,12 +44,12 @@ def test_each_help_has_an_example_of_just_that_command(words: str) -> None:
 
 @pytest.mark.parametrize("words", list(commands()))
 def test_each_command_of_the_registry_gives_json(words: str) -> None:
-    assert "--json" in dict(leaves(build_parser()))[words].format_help()
+    assert "--json" in PARSERS[words].format_help()
 
 
 @pytest.mark.parametrize("words", list(commands()))
 def test_an_option_that_is_yes_or_no_takes_no_word(words: str) -> None:
-    parser = dict(leaves(build_parser()))[words]
+    parser = PARSERS[words]
     for name, field in commands()[words].arguments.model_fields.items():
         if field.annotation is bool:
             [option] = [action for action in parser._actions if action.dest == name]
@@ -117,7 +119,7 @@ def test_a_command_works_on_a_stopped_host_as_text_and_as_json(
 
 @EACH
 def test_the_home_is_taken_before_the_command_and_after_it(words: str) -> None:
-    assert "--home" in dict(leaves(build_parser()))[words].format_help()
+    assert "--home" in PARSERS[words].format_help()
 
 
 def test_the_home_after_the_command_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

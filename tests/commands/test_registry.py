@@ -15,6 +15,7 @@ from nanohost.commands.show import harmless
 from nanohost.errors import UsageError
 from tests.commands.conftest import Operator
 
+PARSER = build_parser()
 EACH = pytest.mark.parametrize("command", commands().values(), ids=list(commands()))
 
 
@@ -30,7 +31,7 @@ def test_a_command_has_words_help_and_described_arguments(command: Command) -> N
 @EACH
 def test_the_example_of_a_command_can_be_typed(command: Command) -> None:
     program, *words = shlex.split(command.example)
-    options = build_parser().parse_args(words)
+    options = PARSER.parse_args(words)
     given = {name: getattr(options, name) for name in command.arguments.model_fields if hasattr(options, name)}
     command.arguments.model_validate(given)
     assert program == "nanohost"

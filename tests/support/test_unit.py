@@ -1,0 +1,47 @@
+"""Unit tests are found by where they lie, and are held to it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path, PurePath
+
+import pytest
+
+from tests.support.unit import BEYOND, NotUnit, is_unit, starting_nothing
+
+TESTS = Path(__file__).parents[1]
+
+
+def test_this_one_is_marked_as_a_unit_test(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("unit") is not None
+
+
+def test_a_process_is_refused_in_a_unit_test() -> None:
+    with pytest.raises(NotUnit, match=r"starts a process.*BEYOND"), starting_nothing():
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+
+
+def test_a_socket_is_refused_in_a_unit_test() -> None:
+    with pytest.raises(NotUnit, match="opens a socket"), starting_nothing(), socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+
+
+def test_a_process_that_was_refused_and_forgiven_fails_the_test_at_its_end() -> None:
+    with pytest.raises(NotUnit, match="starts a process"), starting_nothing(), suppress(NotUnit):
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+
+
+def test_a_test_is_none_by_its_folder_its_file_or_its_fixtures() -> None:
+    assert not is_unit(PurePath("flows/test_night.py"))
+    assert not is_unit(PurePath("channels/slack/test_sending.py"))
+    assert is_unit(PurePath("rendering/test_split.py"))
+    assert not is_unit(PurePath("rendering/test_split.py"), ["tmp_path", "docker_engine"])
+
+
+@pytest.mark.parametrize("place", BEYOND)
+def test_what_is_named_is_there(place: str) -> None:
+    assert (TESTS / place).is_dir() == place.endswith("/")
+    assert (TESTS / place).exists()

@@ -1,0 +1,104 @@
+"""Which tests are unit tests, and that they start no process and open no socket.
+
+A test is one unless it lies in a folder or a file that is named here, or uses a fixture that is. Nobody has to mark
+any: what is new and starts something fails until its file is named.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+
+import croniter  # type: ignore[import-untyped]  # noqa: F401 - it starts a process when it is loaded, so not in a test
+
+BEYOND = (
+    "access/test_overheard.py",
+    "actions/test_collecting.py",
+    "actions/test_crash.py",
+    "actions/test_killed_while_held.py",
+    "approvals/",
+    "channels/",
+    "cli/",
+    "commands/test_channels.py",
+    "commands/test_qr.py",
+    "control/",
+    "crash/",
+    "delivery/test_budget.py",
+    "delivery/test_collector.py",
+    "delivery/test_killed_sender.py",
+    "delivery/test_typing.py",
+    "flows/",
+    "gateway/",
+    "home/",
+    "hostile/",
+    "keeper/",
+    "mailbox/",
+    "pages/",
+    "protocol/test_killed_writers.py",
+    "routing/test_commands.py",
+    "routing/test_deletions.py",
+    "runner/test_abilities.py",
+    "runner/test_claude.py",
+    "runner/test_memory.py",
+    "runner/test_process.py",
+    "runner/test_questions.py",
+    "runtimes/",
+    "tasks/test_crash.py",
+    "tasks/test_ends.py",
+    "test_install.py",
+    "test_model_watch.py",
+    "test_own_port.py",
+    "test_pausing.py",
+    "verify/",
+)
+"""Folders and files below tests/ whose tests are none."""
+FIXTURES = frozenset({"docker_engine", "stage", "watched", "shell", "daemon", "unused_tcp_port"})
+"""A test that uses one of these is none, wherever it lies."""
+STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"})
+OPENS = frozenset({"socket.bind", "socket.connect", "socket.sendto", "socket.getaddrinfo"})
+"""Audit events, see sys.addaudithook. The pair of sockets that each event loop has binds and connects nothing."""
+
+
+class NotUnit(BaseException):
+    """A unit test starts a process or opens a socket. No Exception, or what is tested would take it for a
+    fault of the machine, and try again."""
+
+
+def is_unit(file: PurePath, fixtures: Iterable[str] = ()) -> bool:
+    """Whether the tests of a file below tests/ are unit tests, or one of them that uses these fixtures."""
+    places = {file.as_posix(), *(f"{folder.as_posix()}/" for folder in file.parents)}
+    return places.isdisjoint(BEYOND) and FIXTURES.isdisjoint(fixtures)
+
+
+_found: list[str] | None = None
+"""What was started or opened; None where that is nobody's business."""
+
+
+@contextmanager
+def starting_nothing() -> Iterator[None]:
+    """Refuse to start a process or to open a socket while entered. Raises NotUnit there, and at the end once more: what
+    is tested may have caught it."""
+    global _found
+    before, _found = _found, []
+    try:
+        yield
+    finally:
+        found, _found = _found, before
+    if found:
+        raise NotUnit(_words(found[0]))
+
+
+def _words(event: str) -> str:
+    what = "starts a process" if event in STARTS else "opens a socket"
+    return f"A unit test {what} ({event}): name its file in BEYOND of tests/support/unit.py, or do without."
+
+
+def _hook(event: str, _: tuple[object, ...]) -> None:
+    if _found is not None and (event in STARTS or event in OPENS):
+        _found.append(event)
+        raise NotUnit(_words(event))
+
+
+sys.addaudithook(_hook)
