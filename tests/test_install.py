@@ -159,9 +159,11 @@ def test_what_is_there_already_is_not_installed_again_unless_another_version_is_
     assert beside.is_wanted(settings) is not is_there
 
 
-def test_the_tests_write_in_memory_only_where_there_is_room_for_them(tmp_path: Path) -> None:
+def test_the_tests_write_in_memory_only_where_there_is_room_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = script("test")
     assert not run.has_room(tmp_path / "none")
     for bytes, has_room in ((1, True), (2**60, False)):
-        run.ROOM = bytes
+        monkeypatch.setattr(run, "ROOM", bytes)
         assert run.has_room(tmp_path) is has_room
