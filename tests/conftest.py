@@ -3,6 +3,7 @@ signals that they are sent, also where the tests run in the background of a shel
 Unit tests are marked, and held to it (support/unit.py).
 """
 
+import faulthandler
 import logging
 import signal
 import tempfile
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
 from nanohost.removal import remove
+from nanohost.testing.limits import seconds
 from nanohost.testing.own_port import OwnPort
 from tests.support.unit import is_unit, starting_nothing
 
@@ -69,8 +72,17 @@ def _turn(item: pytest.Item) -> tuple[bool, int]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    _watch_for_hanging(item)
     with _held(item):
         return (yield)
+
+
+def _watch_for_hanging(item: pytest.Item) -> None:
+    """How long a test may hang is a limit as the others are: pytest's own watch is set again, to what it is here."""
+    quiet_s = float(item.config.getini("faulthandler_timeout") or 0)
+    if quiet_s and fault_handler_stderr_fd_key in item.config.stash:
+        stderr = item.config.stash[fault_handler_stderr_fd_key]
+        faulthandler.dump_traceback_later(seconds(quiet_s), file=stderr, exit=True)
 
 
 @pytest.hookimpl(wrapper=True)

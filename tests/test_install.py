@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from nanohost.settings import settings_of
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==(\S+)", re.MULTILINE)
@@ -37,7 +37,12 @@ def pins(name: str) -> dict[str, str]:
 
 def would_do(target: str, venv: Path) -> str:
     done = subprocess.run(
-        ["make", "-n", target, f"VENV={venv}"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANG_S
+        ["make", "-n", target, f"VENV={venv}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds(HANG_S),
     )
     return done.stdout
 
@@ -67,7 +72,7 @@ def test_make_chat_says_how_the_program_is_typed_where_its_name_alone_is_not_fou
         capture_output=True,
         text=True,
         check=True,
-        timeout=HANG_S,
+        timeout=seconds(HANG_S),
     )
     said = f"Where nanohost is named below, type {bin}/nanohost, or once: . {bin}/activate\n"
     assert done.stdout == ("" if is_on_path else said)

@@ -9,7 +9,7 @@ import pytest
 
 from nanohost.errors import StoreError
 from nanohost.lanes import FIRST_PAUSE_S, LONGEST_PAUSE_S, Lanes
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 
 
@@ -44,19 +44,19 @@ class Workshop:
             self._change.set()
 
     async def until_begun(self, count: int) -> None:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while len(self.begun) < count:
                 self._change.clear()
                 await self._change.wait()
 
     async def until_ended(self, key: str) -> None:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while key not in self.ended:
                 self._change.clear()
                 await self._change.wait()
 
     async def until_idle(self) -> None:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while self.lanes.busy():
                 self._change.clear()
                 await self._change.wait()
@@ -187,7 +187,7 @@ async def test_what_a_person_did_while_the_work_was_about_to_fail_is_not_kept_wa
 
 async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
     shop.failures["a"] = 1
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         async with shop.lanes.opened(grace_s=60):
             shop.lanes.poke("a")
             await shop.clock.somebody_sleeps()
@@ -225,7 +225,7 @@ async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: 
 
 async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None:
     shop.gates["a"] = asyncio.Event()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         async with shop.lanes.opened(grace_s=0.01):
             shop.lanes.poke("a")
             await shop.until_begun(1)
@@ -265,7 +265,7 @@ async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
                 return
 
     async def until_looked(count: int) -> None:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while len(looks) < count:
                 looked.clear()
                 await looked.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 
 
@@ -12,7 +12,7 @@ async def test_a_wait_that_was_reckoned_before_time_moved_is_over_with_that_move
     clock = ManualClock()
     wait = clock.sleep(60)
     await clock.advance(3600)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         await wait
     assert clock.sleeping() == ()
 

@@ -13,7 +13,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.health import Complaint, Trouble
 from nanohost.gateway.upstream import Upstream
 from nanohost.model_watch import AGAIN_S, ModelWatch
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from tests.gateway.test_probe import answering
 
@@ -60,7 +60,7 @@ async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good(meanwhi
     """An outage of the service in between is no end of it."""
     clock, service, told = ManualClock(), Service(), list[Complaint]()
     async with answering(service) as address, watching(clock, told, address) as (gateway, watch):
-        found = await watch.tried(HANG_S)
+        found = await watch.tried(seconds(HANG_S))
         assert found is not None
         assert found.trouble is Trouble.KEY
         for tries in (1, 2):
@@ -68,7 +68,7 @@ async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good(meanwhi
             assert service.asked == tries
             service.status = meanwhile if tries < 2 else 200
             await clock.advance(AGAIN_S)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while gateway.health.standing.complaint is not None:  # noqa: ASYNC110 - an answer on its way
                 await asyncio.sleep(0.01)
         assert (told, service.asked) == ([found], 3)
@@ -80,7 +80,7 @@ async def test_a_network_that_is_away_is_in_the_status_and_told_nobody_in_a_chat
     async with answering(Service()) as gone:
         pass
     async with watching(clock, told, gone) as (_, watch):
-        found = await watch.tried(HANG_S)
+        found = await watch.tried(seconds(HANG_S))
         await clock.somebody_sleeps()
         assert found is not None
         assert found.trouble is Trouble.UNREACHABLE
@@ -90,5 +90,5 @@ async def test_a_network_that_is_away_is_in_the_status_and_told_nobody_in_a_chat
 async def test_where_no_agent_asks_a_model_none_is_tried() -> None:
     clock, service, told = ManualClock(), Service(), list[Complaint]()
     async with answering(service) as address, watching(clock, told, address, is_asked=False) as (_, watch):
-        assert await watch.tried(HANG_S) is None
+        assert await watch.tried(seconds(HANG_S)) is None
     assert service.asked == 0

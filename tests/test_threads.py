@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanohost import threads
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.threads import Threads, under_way
 from nanohost_protocol.layout import SessionLayout
 from tests.support.invariants import until
@@ -62,4 +63,4 @@ def test_leaving_threads_waits_for_what_began_and_not_for_ever(monkeypatch: pyte
         assert not working.done()
     finally:
         hangs.set()
-    working.result(timeout=5)
+    working.result(timeout=seconds(HANG_S))

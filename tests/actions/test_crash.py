@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
+from nanohost.testing.limits import seconds
 from tests.crash.measured import until_done
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
@@ -61,9 +62,9 @@ async def test_what_an_agent_asked_for_is_done_and_told_once(
     async with host_and_person(tmp_path / "home") as (host, platform):
         host.start(crash_at=point)
         platform.write("m1", "c0", text)
-        assert await asyncio.to_thread(host.exited_within, LIMIT_S) == -signal.SIGKILL
+        assert await asyncio.to_thread(host.exited_within, seconds(LIMIT_S)) == -signal.SIGKILL
         host.start()
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(seconds(LIMIT_S)):
             await platform.until_seen({("c0", one) for one in seen})
         await until_done(host.root)
         assert await asyncio.to_thread(host.stop) == 0

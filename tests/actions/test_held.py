@@ -37,7 +37,7 @@ from nanohost.store import (
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.database import Transaction
 from nanohost.store.rules import RuleEffect
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.times import to_text
 from tests.actions.conftest import Bench
 from tests.support.requests import requests_of
@@ -656,7 +656,7 @@ async def test_what_was_approved_during_a_pause_is_done_after_it(bench: Bench) -
         await bench.clock.somebody_sleeps()
         async with bench.store.transaction() as tx:
             await paused.end(tx)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while await bench.statuses() != ["done"]:  # noqa: ASYNC110 - nobody else hears of it
                 await asyncio.sleep(0.01)
     assert (await bench.statuses(), await granted(bench)) == (["done"], ["gold"])

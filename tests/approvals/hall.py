@@ -18,7 +18,7 @@ from nanohost.store.approvals import Approval
 from nanohost.store.rules import Rule, RuleEffect
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import SentMessage
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.support.flow import Flow, flowing
 from tests.support.invariants import until
 
@@ -86,7 +86,7 @@ class Hall:
 
     async def routed(self) -> None:
         """Until the host has dealt with all that was written, but for what is held."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while True:
                 if await self.flow.host.store.one("SELECT 1 FROM inbound_events WHERE status = 'new'") is None:
                     return
@@ -94,7 +94,7 @@ class Hall:
 
     async def statuses(self, *wanted: str) -> list[Approval]:
         """Until the approvals stand so, oldest first."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while True:
                 found = (await self.approvals())[::-1]
                 if [str(one.status) for one in found] == list(wanted):

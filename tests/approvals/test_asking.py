@@ -21,7 +21,7 @@ from nanohost.store import approvals, dropped, roles, users
 from nanohost.store.approvals import ApprovalStatus
 from nanohost.store.domain_events import ApprovalChanged
 from nanohost.testing.able_channel import ABLE, AbleChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.times import to_text
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall
@@ -318,7 +318,7 @@ async def test_what_is_decided_at_the_machine_before_the_card_is_sent_is_not_sen
 
 
 async def _until_entered(here: Hall, approval: ApprovalId) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             if await approvals.cards(here.flow.host.store, approval):
                 return
@@ -388,7 +388,7 @@ async def test_what_is_decided_while_a_chat_is_being_opened_is_asked_nobody_more
     async with hall(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.writes(BOB, "hello")
-        await asyncio.wait_for(fake.opening.wait(), 10)
+        await asyncio.wait_for(fake.opening.wait(), seconds(HANG_S))
         [approval] = await here.statuses("pending")
         async with here.flow.host.store.transaction() as tx:
             await approvals.close(
@@ -405,7 +405,7 @@ async def test_who_loses_the_role_while_their_chat_is_being_opened_gets_no_card(
     async with hall(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.writes(BOB, "hello")
-        await asyncio.wait_for(fake.opening.wait(), 10)
+        await asyncio.wait_for(fake.opening.wait(), seconds(HANG_S))
         await here.take_away(CARL)
         fake.may_open.set()
         card = await here.card()
@@ -431,7 +431,7 @@ async def test_a_card_of_which_nobody_knows_whether_it_arrived_goes_to_the_next_
 
 async def _until_passed_over(here: Hall, approval: ApprovalId) -> None:
     """The engine has seen that the card is not known to have arrived."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             if any(card.problem for card in await approvals.cards(here.flow.host.store, approval)):
                 return

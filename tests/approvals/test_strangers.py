@@ -16,7 +16,7 @@ from nanohost.model import ApprovalId, Role, UnknownSender
 from nanohost.store import approvals, dropped, roles, rules, users
 from nanohost.store.audit import latest
 from nanohost.testing.able_channel import AbleChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.rows import Origin
 from tests.approvals.hall import BOB, CARL, OLGA, OLGAS, Hall, hall, press_event
 from tests.support.flow import flowing
@@ -364,6 +364,6 @@ async def test_what_the_host_answers_the_owner_does_not_stand_behind_cards_about
 
 async def is_entered(here: Hall, approval: ApprovalId) -> None:
     """Until its card is on its way."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not await approvals.cards(here.flow.host.store, approval):  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.01)

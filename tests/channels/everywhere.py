@@ -17,7 +17,7 @@ from nanohost.model import UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Settings
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulated import find, simulated
 from nanohost.testing.simulator import BOB, Simulator
 from tests.flows.stage import PATIENT
@@ -105,7 +105,7 @@ async def hosted(
 
 async def until_connected(flow: Flow) -> None:
     """Some platforms keep nothing for a bot that never was there."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while any(state.state != "connected" for state in flow.host.connections.report()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

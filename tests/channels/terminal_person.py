@@ -9,7 +9,7 @@ from pathlib import Path
 
 from channels.terminal import MAX_LINE_BYTES
 from nanohost.short_socket import short_path
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 
 class TerminalPerson:
@@ -67,7 +67,7 @@ class TerminalPerson:
         self._writer.write(line)
 
     async def until(self, happened: Callable[[], bool]) -> None:
-        async with asyncio.timeout(HANG_S), self._changed:
+        async with asyncio.timeout(seconds(HANG_S)), self._changed:
             await self._changed.wait_for(happened)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:

@@ -23,7 +23,7 @@ from nanohost.model import SessionId
 from nanohost.store import agent_groups, deliveries, overview, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost.testing.simulated import find
 from nanohost.testing.simulator import BOB, Fault, Shown, Simulator, outage
@@ -64,7 +64,7 @@ async def ledger(flow: Flow, platform: str) -> list[str]:
 
 
 async def until_ledger(flow: Flow, platform: str, *wanted: str) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while await ledger(flow, platform) != list(wanted):  # noqa: ASYNC110 - the ledger announces itself to nobody
             await asyncio.sleep(0.02)
 
@@ -100,14 +100,14 @@ async def test_after_an_outage_of_all_platforms_everything_arrives_once_within_a
         await world.say("after")
         await world.until_read("echo: after")
         await assert_clean(flow)
-    print("\nback after", {name: f"{seconds:.1f} s" for name, seconds in took.items()})  # noqa: T201
+    print("\nback after", {name: f"{took_s:.1f} s" for name, took_s in took.items()})  # noqa: T201
     assert world.read() == {name: [*texts, "echo: after"] for name in world.platforms}
 
 
 async def until_started(flow: Flow, count: int) -> None:
     """So many turns run."""
     open_turns = "SELECT count(*) AS count FROM routes WHERE outcome = 'written'"
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             [row] = await flow.host.store.all(open_turns)
             if row["count"] >= 2 * count:
@@ -191,17 +191,17 @@ async def entered(store: Store, lane: LaneKey, text: str, number: int) -> LaneKe
     return lane
 
 
-async def pass_time(clock: ManualClock, seconds: float) -> None:
+async def pass_time(clock: ManualClock, length_s: float) -> None:
     """Let so much time pass, each pause at a time: what is done between them takes real time only."""
-    until = clock.monotonic() + seconds
-    async with asyncio.timeout(HANG_S):
+    until = clock.monotonic() + length_s
+    async with asyncio.timeout(seconds(HANG_S)):
         while clock.monotonic() < until:
             await clock.somebody_sleeps()
             await clock.advance(min(clock.sleeping(), default=0.0))
 
 
 async def pass_until_all_is_sent(clock: ManualClock, store: Store) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while await _open(store):
             await clock.advance(min(clock.sleeping(), default=0.0))
 
@@ -259,24 +259,24 @@ async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator
 @pytest.mark.behaviour("DL-08", "DL-09")
 async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_stands(tmp_path: Path) -> None:
     """Both the host's minute and the platform's take three seconds."""
-    hasty = 20.0
+    clock = HastyClock(20)
     telegram = TelegramSimulator()
-    telegram.enforces_pace, telegram.minute_s = True, 60 / hasty
+    telegram.enforces_pace, telegram.minute_s = True, 60 / clock.factor
     world = Everywhere(platforms={"telegram": telegram})
-    async with hosted(tmp_path, world, ("telegram", GROUP), clock=HastyClock(hasty)) as flow:
+    async with hosted(tmp_path, world, ("telegram", GROUP), clock=clock) as flow:
         began = time.monotonic()
         await telegram.write(GROUP, "work", group=True, mention=True)
         await telegram.until_shown(1, GROUP)
         lane = await progress_lane(flow)
         for step in range(1, STEPS + 1):
             await progress(flow, lane, step)
-            await asyncio.sleep(1.2 / hasty)
+            await asyncio.sleep(1.2 / clock.factor)
         last = f"step {STEPS} of {STEPS}"
         await telegram.until(lambda: telegram.texts(GROUP) == [last])
         took = time.monotonic() - began
         rows = await settled_edits(flow)
     [shown] = telegram.screen(GROUP)
-    print(f"\n{shown.edits} edits of {STEPS} in {took * hasty:.0f} s, {telegram.too_many} refused")  # noqa: T201
+    print(f"\n{shown.edits} edits of {STEPS} in {took * clock.factor:.0f} s, {telegram.too_many} refused")  # noqa: T201
     assert A_MINUTE_IN_A_GROUP - 5 <= shown.edits < STEPS, "as many as the pace allows, and no more"
     assert telegram.too_many <= 1, "the two clocks are not quite the same"
     assert sum(row["status"] == "sent" for row in rows) == shown.edits
@@ -285,7 +285,7 @@ async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_s
 
 async def settled_edits(flow: Flow) -> list[sqlite3.Row]:
     """The ledger's rows of all edits, once nothing is to be sent any more."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while {"pending", "sending"} & set(await ledger(flow, "telegram")):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return await flow.host.store.all("SELECT status, reason FROM deliveries WHERE kind = 'edit'")
@@ -327,8 +327,8 @@ async def test_a_chat_that_the_platform_wants_to_rest_delays_no_other_of_that_pl
         await world.say("and mine?")
         took = await world.until_read("echo: and mine?")
         assert [name for name, one in world.platforms.items() if read_by(one, bobs_chat(one))] == []
-    print("\nbeside a 429", {name: f"{seconds:.2f} s" for name, seconds in took.items()})  # noqa: T201
-    assert max(took.values()) < HANG_S / 2
+    print("\nbeside a 429", {name: f"{took_s:.2f} s" for name, took_s in took.items()})  # noqa: T201
+    assert max(took.values()) < seconds(HANG_S) / 2
 
 
 async def _until_limited(platform: Simulator) -> None:
@@ -403,7 +403,7 @@ async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_o
         took = await world.until_read(*answers, limit_s=BACK_WITHIN_S)
         await asyncio.to_thread(host.stop)
         seen = world.read()
-    print("\nafter the kill", {name: f"{seconds:.1f} s" for name, seconds in took.items()})  # noqa: T201
+    print("\nafter the kill", {name: f"{took_s:.1f} s" for name, took_s in took.items()})  # noqa: T201
     extra = len(seen[MAY_DOUBLE]) - len(answers)
     assert 0 <= extra <= 1, "one send may have been cut off"
     assert list(dict.fromkeys(seen.pop(MAY_DOUBLE))) == answers

@@ -23,7 +23,7 @@ from nanohost.channels.loader import discover
 from nanohost.supervisor import ServiceState, Supervisor
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 
 GOOD, BAD = ("good", "default"), ("bad", "default")
@@ -90,14 +90,14 @@ def connections(tmp_path: Path, bad: FakeChannel) -> Connections:
         home=tmp_path,
         runtime_dir=tmp_path,
         made={BAD: bad, GOOD: FakeChannel()},
-        limit_s=0.05,
+        limit_s=seconds(0.05),
     )
 
 
 @pytest.mark.behaviour("DL-07")
 async def test_a_channel_that_hangs_while_it_connects_keeps_no_other_from_connecting(tmp_path: Path) -> None:
     both = connections(tmp_path, Hangs(at_start=True))
-    async with asyncio.timeout(HANG_S), both.opened():
+    async with asyncio.timeout(seconds(HANG_S)), both.opened():
         assert list(both) == [GOOD]
         [failed] = [state for state in both.report() if state.state == "failed"]
         assert (failed.name, failed.detail) == ("bad", "it did not connect within 0.05 s")
@@ -108,7 +108,7 @@ async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopp
     tmp_path: Path, bad: FakeChannel
 ) -> None:
     both = connections(tmp_path, bad)
-    async with asyncio.timeout(HANG_S), both.opened():
+    async with asyncio.timeout(seconds(HANG_S)), both.opened():
         assert set(both) == {GOOD, BAD}
 
 
@@ -116,7 +116,7 @@ async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopp
 async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_path: Path) -> None:
     clock, channel = ManualClock(), Cancelled()
     both = connections(tmp_path, channel)
-    async with asyncio.timeout(HANG_S), both.opened(), Supervisor(clock, jitter=lambda: 0.5) as supervisor:
+    async with asyncio.timeout(seconds(HANG_S)), both.opened(), Supervisor(clock, jitter=lambda: 0.5) as supervisor:
         both.receive(supervisor, lambda *_: NoInbox(), clock=ManualClock())
         await clock.somebody_sleeps()
         await clock.advance(1.1)
@@ -127,7 +127,7 @@ async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_p
 async def test_a_receiver_that_swallows_its_cancellation_still_ends_with_the_host(tmp_path: Path) -> None:
     channel = Deaf()
     both = connections(tmp_path, channel)
-    async with asyncio.timeout(HANG_S), both.opened(), Supervisor(ManualClock()) as supervisor:
+    async with asyncio.timeout(seconds(HANG_S)), both.opened(), Supervisor(ManualClock()) as supervisor:
         both.receive(supervisor, lambda *_: NoInbox(), clock=ManualClock())
         await asyncio.sleep(0)
     assert channel.calls == 1
@@ -157,7 +157,7 @@ async def test_a_platforms_menu_is_told_of_the_commands_once_it_can_be_reached(t
     )
     async with both.opened(), Supervisor(clock) as supervisor:
         both.receive(supervisor, lambda *_: NoInbox(), clock=clock, commands=[MenuCommand(name="stop", help="stop it")])
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             for pause_s in (1, 2):
                 await clock.somebody_sleeps()
                 await clock.advance(pause_s)

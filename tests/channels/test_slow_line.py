@@ -18,6 +18,7 @@ from channels.whatsapp import WhatsAppChannel
 from channels.whatsapp import read_settings as whatsapp_settings
 from nanohost.channel_api import Address, Channel, ChannelContext, OutboundFile, SendsFiles, upload_answer_s
 from nanohost.delivery.sender import SEND_LIMIT_S, send_limit_s
+from nanohost.testing.limits import seconds
 from nanohost.testing.simulated import find
 from nanohost.testing.simulator import BOB
 from tests.channels.everywhere import bobs_chat, platform_names
@@ -25,21 +26,25 @@ from tests.channels.everywhere import bobs_chat, platform_names
 ANSWER_S = 0.4
 """How long the channels wait for an answer here."""
 SIZE, A_SECOND = 3_000_000, 2_000_000
-"""Bytes: on its way for longer than three times that."""
+"""Bytes: on its way for longer than three times that, on however busy a machine: the line is as much slower."""
 PIECE = 64 * 1024
 URLS = ("base_url", "rest_url", "graph_url")
 
 MADE: dict[str, Callable[[dict[str, Any]], Channel]] = {
-    "telegram": lambda table: TelegramChannel(telegram_settings(table), patience=Patience(answer_s=ANSWER_S)),
+    "telegram": lambda table: TelegramChannel(telegram_settings(table), patience=Patience(answer_s=seconds(ANSWER_S))),
     "slack": lambda table: slack.create(_context(table)),
     "discord": lambda table: discord.create(_context(table)),
-    "whatsapp": lambda table: WhatsAppChannel(whatsapp_settings(table), answer_limit_s=ANSWER_S, status_wait_s=0.1),
+    "whatsapp": lambda table: WhatsAppChannel(
+        whatsapp_settings(table), answer_limit_s=seconds(ANSWER_S), status_wait_s=0.1
+    ),
 }
 
 
 def _context(table: dict[str, Any]) -> ChannelContext:
     here = Path("/nonexistent")
-    return ChannelContext(instance="default", settings={**table, "timeout_s": ANSWER_S}, runtime_dir=here, home=here)
+    return ChannelContext(
+        instance="default", settings={**table, "timeout_s": seconds(ANSWER_S)}, runtime_dir=here, home=here
+    )
 
 
 @asynccontextmanager
@@ -49,7 +54,7 @@ async def slow_line(port: int) -> AsyncIterator[int]:
     async def pass_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
         back = asyncio.ensure_future(_pass(there_reader, writer, 0.0))
-        await _pass(reader, there_writer, PIECE / A_SECOND)
+        await _pass(reader, there_writer, seconds(PIECE / A_SECOND))
         await back
 
     taken = socket.socket()

@@ -28,7 +28,7 @@ from nanohost.channel_api import (
 )
 from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox, receiving
 from nanohost.testing.content import Content
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 from .receiving import handing_in
 from .terminal_person import TerminalPerson
@@ -169,7 +169,7 @@ async def test_a_message_before_hello_is_answered_with_what_to_say(bench: Termin
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / "terminal.sock"))
             client.sendall(b'{"type": "message", "id": "1", "text": "x"}\n')
-            client.settimeout(5)
+            client.settimeout(seconds(HANG_S))
             answer = await asyncio.to_thread(client.recv, 1000)
     assert json.loads(answer) == {"type": "error", "text": 'say {"type": "hello", …} first'}
 
@@ -373,7 +373,7 @@ async def test_leaving_does_not_wait_for_clients_that_keep_their_end_open(
     bench: TerminalBench, person: TerminalPerson, inbox: SuiteInbox
 ) -> None:
     inbox.hold()
-    async with asyncio.timeout(HANG_S), receiving(bench, inbox):
+    async with asyncio.timeout(seconds(HANG_S)), receiving(bench, inbox):
         for number in range(300):
             person.writes("x", str(number))
         await inbox.until(lambda: len(inbox.entered) == 1)
@@ -384,7 +384,7 @@ async def test_leaving_does_not_wait_for_clients_that_keep_their_end_open(
 def _terminal(runtime_dir: Path) -> tuple[TerminalChannel, TerminalPerson, TerminalPerson]:
     """A terminal that does not wait long, somebody in its chat, and somebody in another."""
     path = runtime_dir / "terminal.sock"
-    channel = TerminalChannel(path, ack_timeout_s=0.2)
+    channel = TerminalChannel(path, ack_timeout_s=seconds(0.2))
     return channel, TerminalPerson(path), TerminalPerson(path, chat="other")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Shell:
 
     def types(self, *words: str, stdin: str = "", **environ: str) -> Typed:
         with self.start(*words, **environ) as process:
-            out, err = process.communicate(stdin, timeout=HANG_S)
+            out, err = process.communicate(stdin, timeout=seconds(HANG_S))
         return Typed(code=process.returncode, out=out, err=err)
 
     def reads(self, *words: str) -> Any:
@@ -78,7 +78,7 @@ class Daemon:
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(by)
-        self.process.communicate(timeout=HANG_S)
+        self.process.communicate(timeout=seconds(HANG_S))
         return self.process.returncode
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyte
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 COLUMNS, LINES = 72, 24
 ENTER, CTRL_C, CTRL_D, UP, LEFT, ALT_ENTER = "\r", "\x03", "\x04", "\x1b[A", "\x1b[D", "\x1b\r"
@@ -67,7 +67,7 @@ class Terminal:
 
     def until(self, happened: Callable[[str], bool], *, limit_s: float = HANG_S) -> str:
         """Read until the screen is so; returns it."""
-        ends = time.monotonic() + limit_s
+        ends = time.monotonic() + seconds(limit_s)
         while not happened(self.text()):
             assert time.monotonic() < ends, f"never happened; the screen:\n{self.text()}"
             self._read(0.5)
@@ -78,10 +78,10 @@ class Terminal:
 
     def ends(self) -> int:
         """The exit code, when the program has ended and all it wrote is read."""
-        ends = time.monotonic() + HANG_S
+        ends = time.monotonic() + seconds(HANG_S)
         while self._read(0.5) and time.monotonic() < ends:
             pass
-        return self.process.wait(HANG_S)
+        return self.process.wait(seconds(HANG_S))
 
     def _read(self, patience_s: float) -> bool:
         """False: nothing more will come."""
@@ -135,7 +135,7 @@ def in_terminal(
     finally:
         os.close(master)  # its window is gone: it ends in order, and takes its containers along
         try:
-            process.wait(HANG_S)
+            process.wait(seconds(HANG_S))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

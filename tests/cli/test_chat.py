@@ -13,7 +13,7 @@ import pytest
 
 from nanohost.cli.chat import _converse
 from nanohost.home import Home
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Daemon, Shell
 
 
@@ -158,7 +158,7 @@ def test_what_a_locale_cannot_carry_harms_nothing(shell: Shell, tmp_path: Path, 
             [sys.executable, "-m", "nanohost", "--home", shell.home, "chat"],
             stdin=stdin,
             capture_output=True,
-            timeout=HANG_S,
+            timeout=seconds(HANG_S),
             check=False,
             env={
                 "PATH": os.environ["PATH"],
@@ -190,9 +190,9 @@ def test_a_host_that_goes_and_comes_back_is_told_and_answers(shell: Shell, daemo
         chat.stdin.flush()
         with shell.start("run", NANOHOST_LOG="json") as second:
             assert "The host is back" in chat.stderr.readline()
-            out, _ = chat.communicate(timeout=HANG_S)
+            out, _ = chat.communicate(timeout=seconds(HANG_S))
             second.terminate()
-            second.communicate(timeout=HANG_S)
+            second.communicate(timeout=seconds(HANG_S))
     assert "are you there?" in out
 
 
@@ -202,7 +202,7 @@ def test_a_message_that_no_host_took_is_not_silently_forgotten(shell: Shell, dae
         assert "Talking to" in chat.stderr.readline()
         daemon.stop()
         assert "The host has gone" in chat.stderr.readline()
-        _, err = chat.communicate("are you there?\n/quit\n", timeout=HANG_S)
+        _, err = chat.communicate("are you there?\n/quit\n", timeout=seconds(HANG_S))
     assert "no host took them: 1 of your messages" in err
 
 

@@ -20,7 +20,7 @@ from nanohost.commands.registry import find
 from nanohost.errors import NanohostError
 from nanohost.home import Home, announced, hold
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Shell
 
 REMINDER = OutboundText(text="Reminder: tea", agent="main")
@@ -151,10 +151,10 @@ def test_a_host_that_is_just_starting_is_waited_for_and_has_the_home(shell: Shel
         assert chat.stderr is not None
         assert "Another nanohost is starting" in chat.stderr.readline()
         with shell.start("run", NANOHOST_LOG="json") as run:
-            out, _ = chat.communicate(timeout=HANG_S)
+            out, _ = chat.communicate(timeout=seconds(HANG_S))
             assert shell.reads("status")["host"]["pid"] == run.pid
             run.terminate()
-            run.communicate(timeout=HANG_S)
+            run.communicate(timeout=seconds(HANG_S))
     assert (chat.returncode, out) == (0, "You said: are you there?\n")
     shell.types("chat", "--once", "bye")  # it adopts and ends the container that is left
 
@@ -166,7 +166,7 @@ def test_a_host_that_holds_the_home_and_does_not_answer_yet_is_waited_for(shell:
             assert chat.stderr is not None
             assert "Another nanohost is starting" in chat.stderr.readline()
             held.close()
-            out, _ = chat.communicate(timeout=HANG_S)
+            out, _ = chat.communicate(timeout=seconds(HANG_S))
     assert (chat.returncode, out) == (0, "You said: are you there?\n")
 
 
@@ -223,9 +223,9 @@ def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its
         assert any("Talking to" in line for line in first.stderr)
         with shell.start("chat", "--once", "gate", NANOHOST_PROVIDER="scripted") as second:
             until_claimed(shell)
-            first.communicate("/quit\n", timeout=HANG_S)
+            first.communicate("/quit\n", timeout=seconds(HANG_S))
             (folder / "go").touch()
-            out, err = second.communicate(timeout=HANG_S)
+            out, err = second.communicate(timeout=seconds(HANG_S))
     assert (second.returncode, out) == (0, "done now\n")
     assert "one runs here now" in err
     assert "No host stays behind: 1 planned task waits for the next one" in err
@@ -233,6 +233,6 @@ def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its
 
 def until_claimed(shell: Shell) -> None:
     """Until a turn runs."""
-    ends = time.monotonic() + HANG_S
+    ends = time.monotonic() + seconds(HANG_S)
     while not any(one["container"] for one in shell.reads("sessions", "list")):
         assert time.monotonic() < ends

@@ -15,7 +15,7 @@ from nanohost import __version__
 from nanohost.cli.main import build_parser, complain, main
 from nanohost.commands.registry import commands
 from nanohost.errors import NanohostError
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Shell
 
 
@@ -245,7 +245,7 @@ def test_a_full_disk_is_one_line(shell: Shell) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=seconds(30),
             check=False,
         )
     assert done.returncode == 1
@@ -258,5 +258,7 @@ def test_help_loads_no_platform_and_no_engine() -> None:
         "import sys; from nanohost.cli.main import build_parser; build_parser();"
         "print([name for name in ('docker', 'aiohttp', 'discord', 'telegram', 'slack_bolt') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=HANG_S)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=seconds(HANG_S)
+    )
     assert done.stdout.strip() == "[]"

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from nanohost.cli.ending import LATE
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Daemon, Shell
 from tests.support.invariants import until
 
 CHANNEL = Path(__file__).parent / "channels" / "hangs.py"
-STOP_LIMIT_S = "2"
+STOP_LIMIT_S = 2.0
 LEASED = """
 import fcntl, os, signal, sys, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -60,16 +60,16 @@ async def hang(shell: Shell) -> None:
 def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
     """The exit code, and what the log says of what hung."""
     daemon.process.send_signal(by)
-    _, log = daemon.process.communicate(timeout=HANG_S)
+    _, log = daemon.process.communicate(timeout=seconds(HANG_S))
     [said] = [json.loads(line) for line in log.splitlines() if '"stop_timed_out"' in line]
     return daemon.process.returncode, said
 
 
-@pytest.mark.parametrize(("by", "limit_s"), [(signal.SIGTERM, "60"), (signal.SIGINT, STOP_LIMIT_S)])
+@pytest.mark.parametrize(("by", "limit_s"), [(signal.SIGTERM, 60.0), (signal.SIGINT, STOP_LIMIT_S)])
 async def test_a_worker_that_does_not_come_back_is_named_and_the_host_ends(
-    shell: Shell, by: signal.Signals, limit_s: str
+    shell: Shell, by: signal.Signals, limit_s: float
 ) -> None:
-    with running(shell, "worker", NANOHOST_STOP_LIMIT_S=limit_s) as daemon:
+    with running(shell, "worker", NANOHOST_STOP_LIMIT_S=str(seconds(limit_s))) as daemon:
         await hang(shell)
         code, said = stopped(daemon, by)
     assert code == LATE
@@ -87,7 +87,7 @@ async def test_a_thread_that_does_not_end_is_named_and_the_host_ends(shell: Shel
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 async def test_a_loop_that_stands_still_hears_the_signal_all_the_same(shell: Shell, by: signal.Signals) -> None:
-    with running(shell, "loop", NANOHOST_STOP_LIMIT_S=STOP_LIMIT_S) as daemon:
+    with running(shell, "loop", NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
         await hang(shell)
         code, said = stopped(daemon, by)
     assert code == LATE
@@ -109,7 +109,7 @@ def _pending(process: int) -> bool:
 
 
 async def test_a_stage_that_does_not_close_is_named_and_the_host_ends(shell: Shell) -> None:
-    with running(shell, "closing", NANOHOST_STOP_LIMIT_S=STOP_LIMIT_S) as daemon:
+    with running(shell, "closing", NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
         await hang(shell)
         code, said = stopped(daemon)
     assert code == LATE
@@ -117,7 +117,7 @@ async def test_a_stage_that_does_not_close_is_named_and_the_host_ends(shell: She
 
 
 async def test_a_mailbox_that_does_not_let_itself_be_opened_is_named_and_the_host_ends(shell: Shell) -> None:
-    with running(shell, NANOHOST_STOP_LIMIT_S=STOP_LIMIT_S) as daemon:
+    with running(shell, NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
         shell.reads("groups", "create", "main")
         shell.reads(
             "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
@@ -153,7 +153,7 @@ def _opens(process: int) -> bool:
 async def test_a_start_that_hangs_ends_as_well(shell: Shell) -> None:
     (shell.home / "channels").mkdir(parents=True)
     os.mkfifo(shell.home / "channels" / "pipe.py")
-    with running(shell, ready=False, NANOHOST_STOP_LIMIT_S=STOP_LIMIT_S) as daemon:
+    with running(shell, ready=False, NANOHOST_STOP_LIMIT_S=str(seconds(STOP_LIMIT_S))) as daemon:
         await until(lambda: _reads(daemon.process.pid))
         code, said = stopped(daemon)
     assert code == LATE

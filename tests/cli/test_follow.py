@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Daemon, Shell
 
 
@@ -29,7 +29,7 @@ def follow(shell: Shell, log: Path) -> None:
             file.write("three\n")
         assert process.stdout.readline() == "three\n"
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=HANG_S)
+        _, err = process.communicate(timeout=seconds(HANG_S))
     assert (process.returncode, err) == (130, "")
 
 

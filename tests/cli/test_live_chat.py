@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Shell
 from tests.cli.terminal import ALT_ENTER, CTRL_C, CTRL_D, ENTER, LEFT, UP, Terminal, pasted, terminal
 
@@ -18,7 +18,7 @@ SLOW = [
     {"match": "^slow", "actions": [{"tool": "Bash", "takes_s": 600}, {"answer": "never"}]},
     {
         "match": "^gate",
-        "actions": [{"tool": "Bash", "takes_s": 4}, {"until_file": "go"}, {"answer": "**done** now"}],
+        "actions": [{"tool": "Bash", "until_file": "go"}, {"answer": "**done** now"}],
     },
     {
         "match": "^question",
@@ -140,7 +140,7 @@ def test_beside_a_host_that_runs_the_work_goes_on(shell: Shell) -> None:
             again.types(CTRL_D)
             assert again.ends() == 0
         run.terminate()
-        run.communicate(timeout=HANG_S)
+        run.communicate(timeout=seconds(HANG_S))
     shell.types("chat", "--once", "bye", **environ)  # it adopts and ends the container that is left
 
 

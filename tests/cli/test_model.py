@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Shell, shell
 from tests.cli.terminal import terminal
 
@@ -115,7 +115,7 @@ def test_a_service_that_fails_is_not_said_to_take_the_key(shell: Shell, key: str
             checked = shell.types("model", "check", ANTHROPIC_API_KEY=key, **CLAUDE)
         finally:
             server.shutdown()
-            serving.join(HANG_S)
+            serving.join(seconds(HANG_S))
     for typed in (saved, checked):
         assert (typed.code, f"{said}\n" in typed.out) == (0, True), typed.out + typed.err
 
@@ -181,4 +181,4 @@ def test_a_host_that_starts_with_a_wrong_key_says_so_at_once_and_in_status_and_n
             assert ("The model cannot be asked   → nanohost model set" in status) is is_wrong
             assert ("All is well." in status) is not is_wrong
             host.terminate()
-            host.communicate(timeout=HANG_S)
+            host.communicate(timeout=seconds(HANG_S))

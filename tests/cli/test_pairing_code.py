@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import segno
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Daemon, Shell
 from tests.cli.terminal import in_terminal, terminal
 from tests.commands.test_qr import modules
@@ -78,4 +78,4 @@ def test_a_file_gets_no_picture_though_the_host_that_answers_has_a_terminal(shel
         assert f"or open {LINK}" in typed.out
         assert "scan it" not in typed.out
         run.process.terminate()
-        run.process.wait(HANG_S)
+        run.process.wait(seconds(HANG_S))

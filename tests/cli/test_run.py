@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from nanohost.runtimes.procfs import processes_with
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Daemon, Shell
 
 
@@ -52,7 +52,7 @@ def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(sh
         staying.send_signal(signal.SIGHUP)
         assert shell.reads("status")["running"] is True
         staying.terminate()
-        staying.communicate(timeout=HANG_S)
+        staying.communicate(timeout=seconds(HANG_S))
     assert staying.returncode == 0
 
 

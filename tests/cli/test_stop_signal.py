@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from nanohost.cli.stop_signal import Stopped, stoppable
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.support.invariants import until
 
 
@@ -23,7 +23,7 @@ async def test_the_first_signal_cancels_what_runs(number: signal.Signals) -> Non
             await asyncio.Event().wait()
 
     with pytest.raises(Stopped):
-        await asyncio.wait_for(wait_for_a_signal(), 5)
+        await asyncio.wait_for(wait_for_a_signal(), seconds(HANG_S))
     assert signal.getsignal(number) is before
 
 
@@ -31,7 +31,7 @@ async def test_a_signal_cuts_no_stop_that_is_under_way(monkeypatch: pytest.Monke
     asked: list[str] = []
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
-    async with asyncio.timeout(HANG_S), stoppable(lambda: asked.append("again")) as leaving:
+    async with asyncio.timeout(seconds(HANG_S)), stoppable(lambda: asked.append("again")) as leaving:
         os.kill(os.getpid(), signal.SIGTERM)
         while not asked:  # the loop must get no turn before
             pass

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nanohost.cli.terminal_client import Shown, TerminalClient
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 
 class Host:
@@ -34,7 +34,7 @@ class Host:
 
     async def greeted(self) -> Connection:
         """The next client, after its hello."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             connection = await self.connections.get()
         assert (await connection.hears())["type"] == "hello"
         connection.says(type="ready")
@@ -46,7 +46,7 @@ class Connection:
         self._reader, self._writer = reader, writer
 
     async def hears(self) -> Any:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             return json.loads(await self._reader.readline())
 
     def says(self, **line: str | None) -> None:

@@ -19,7 +19,7 @@ import pytest
 from nanohost.cli.time_zone import QUESTION, asked, is_open, like, meant, save
 from nanohost.errors import UsageError
 from nanohost.settings import load_settings
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.time_settings import TimeSettings
 from tests.cli.conftest import Shell
 
@@ -143,7 +143,7 @@ def until(terminal: int, words: str) -> str:
     """What is shown, up to and with these words. A terminal that closes ends it with OSError."""
     shown = b""
     while words.encode() not in shown:
-        assert select.select([terminal], [], [], HANG_S)[0], shown
+        assert select.select([terminal], [], [], seconds(HANG_S))[0], shown
         shown += os.read(terminal, 1000)
     return shown.decode().replace("\r\n", "\n")
 

@@ -13,7 +13,7 @@ import segno
 
 from nanohost.commands.qr import AS_BEFORE, LIGHT_ON_DARK, QUIET, drawn
 from nanohost.commands.registry import find
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 LINK = "https://t.me/nanohost_bot?start=Q2X7-4K9P"
 RESULT = {
@@ -43,7 +43,11 @@ def on_a_terminal(environ: Mapping[str, str]) -> str:
         with os.fdopen(theirs, "wb") as terminal:
             given = {"PATH": os.environ["PATH"], "COLUMNS": "80", "PYTHONUTF8": "1", **environ}
             subprocess.run(
-                [sys.executable, "-c", SHOW, json.dumps(RESULT)], stdout=terminal, env=given, check=True, timeout=HANG_S
+                [sys.executable, "-c", SHOW, json.dumps(RESULT)],
+                stdout=terminal,
+                env=given,
+                check=True,
+                timeout=seconds(HANG_S),
             )
         shown = b""
         try:

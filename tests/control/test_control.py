@@ -22,7 +22,7 @@ from nanohost.home import Home
 from nanohost.model import AgentGroupId, Session
 from nanohost.settings import Settings
 from nanohost.short_socket import short_path
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from tests.support.new_home import opened_store
 
@@ -61,7 +61,7 @@ async def says(home: Home, *lines: bytes) -> list[Any]:
     with short_path(home.control_socket) as path:
         reader, writer = await asyncio.open_unix_connection(path)
     answers = []
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         for line in lines:
             writer.write(line + b"\n")
             answers.append(json.loads(await reader.readline()))

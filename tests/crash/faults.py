@@ -14,7 +14,9 @@ from pathlib import Path
 
 from docker.utils import kwargs_from_env
 
-REMOUNT_TRIES, REMOUNT_PAUSE_S = 50, 0.1
+from nanohost.testing.limits import seconds
+
+REMOUNT_LIMIT_S, REMOUNT_PAUSE_S = 5.0, 0.1
 ENGINE = "unix:///var/run/docker.sock"
 
 
@@ -40,7 +42,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 def remount(folder: Path, how: str) -> None:
     """`how`: ro or rw. Blocking: who was killed a moment ago may still have files open. Raises CannotBeDone."""
-    for _ in range(REMOUNT_TRIES):
+    ends = time.monotonic() + seconds(REMOUNT_LIMIT_S)
+    while time.monotonic() < ends:
         done = subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], capture_output=True, check=False)
         if done.returncode == 0:
             return

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from nanohost.keeper.held import WORDS as ON_HOLD
+from nanohost.testing.limits import seconds
 from tests.crash.faults import EngineDoor, filled, no_writing, remount, small_disk
 from tests.crash.measured import Result
 from tests.crash.moods import AT_MOST, bad_days
@@ -74,13 +75,13 @@ async def read_only_at_start(root: Path) -> Result:
             await asyncio.to_thread(scene.host.kill_all_runners)
             await asyncio.to_thread(remount, root, "ro")
             scene.host.start()
-            code = await asyncio.to_thread(scene.host.exited_within, 20)
+            code = await asyncio.to_thread(scene.host.exited_within, seconds(40))
             assert code, f"it ended with {code}"
             assert _said(scene.host, "Read-only file system"), "it does not say why"
             await asyncio.to_thread(remount, root, "rw")
             await scene.write(3)
             scene.host.start()
-            return await scene.result(3)
+            return await scene.result(container_kills=3)
 
 
 async def clock_set(root: Path, *, name: str, by_s: float, suspended: bool = False) -> Result:
@@ -149,7 +150,7 @@ async def stubborn_runners(root: Path) -> Result:
 
 async def deaf_runners(root: Path) -> Result:
     """Containers live and take no message, each in its session's first life: stopped, the next ones answer."""
-    settings = {"heartbeat_limit_s": 2}
+    settings = {"heartbeat_limit_s": seconds(2)}
     async with _odd("deaf container", root, mode="deaf", chats=2, settings=settings) as (scene, _):
         scene.host.start()
         await scene.write(4)
@@ -257,7 +258,7 @@ def _beside(root: Path) -> Path:
 
 
 async def _loser_and_winner(one: HostProcess, other: HostProcess) -> tuple[HostProcess, HostProcess]:
-    async with asyncio.timeout(SETTLE_LIMIT_S):
+    async with asyncio.timeout(seconds(SETTLE_LIMIT_S)):
         while True:
             for loser, winner in ((one, other), (other, one)):
                 code = await asyncio.to_thread(loser.exited_within, LOOK_S)

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.ids import derive
 from nanohost_protocol.outbound import reading_outbound
 from tests.crash.household import Household
@@ -126,7 +126,7 @@ def unfinished(root: Path) -> int:
 
 async def until_done(root: Path, *, limit_s: float = 40.0) -> None:
     """Wait until a running host has nothing left to do. Raises TimeoutError."""
-    async with asyncio.timeout(limit_s):
+    async with asyncio.timeout(seconds(limit_s)):
         while await asyncio.to_thread(unfinished, root):  # noqa: ASYNC110 - another process works
             await asyncio.sleep(0.05)
 
@@ -153,7 +153,7 @@ def _key(session: str, out_id: str, part: int) -> str:
 def _open_claims(root: Path) -> int:
     claims = 0
     for path in (root / "sessions").glob("*/*/out/outbound.db"):
-        with reading_outbound(path, busy_s=HANG_S) as box:
+        with reading_outbound(path, busy_s=seconds(HANG_S)) as box:
             claims += len(box.open_claims())
     return claims
 
@@ -175,4 +175,4 @@ def _verify_failures(host: HostProcess) -> int:
 
 
 def _central(root: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True, timeout=5)
+    return sqlite3.connect(f"file:{root / 'data' / 'nanohost.db'}?mode=ro", uri=True, timeout=seconds(5))

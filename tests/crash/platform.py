@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from nanohost.testing.limits import seconds
 from tests.crash.moods import Mood, fine
 
 
@@ -68,8 +69,8 @@ class Platform:
             wire.write(json.dumps(self._messages[id]).encode() + b"\n")
 
     async def until_seen(self, wanted: set[tuple[str, str]], timeout_s: float | None = None) -> None:
-        """Wait until people have seen these (chat, text). Raises TimeoutError."""
-        async with asyncio.timeout(timeout_s), self._changed:
+        """Wait until people have seen these (chat, text). Raises TimeoutError, unless no limit is given."""
+        async with asyncio.timeout(None if timeout_s is None else seconds(timeout_s)), self._changed:
             await self._changed.wait_for(lambda: wanted <= self._texts)
 
     def unacknowledged(self) -> int:

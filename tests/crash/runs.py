@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nanohost.testing.limits import seconds
 from tests.crash.household import What
 from tests.crash.measured import Result
 from tests.crash.scene import TICK_S, Scene, staged, staged_where_people_decide
 from tests.crash.victims import HostProcess
 
-TICKS = 80
-"""How often somebody writes until a point is reached; then it is not reached at all."""
+REACHED_S = 20.0
+"""For which somebody writes until a point is reached; then it is not reached at all."""
 PASSAGES = 3
 """A host dies at the first, second, third passage in turn: something was done before, or nothing."""
 RESTLESS: Mapping[str, object] = {"idle_timeout_s": 0.3, "sweep_interval_s": 0.2}
@@ -59,7 +61,8 @@ def _stage_of(point: str, root: Path, *, idempotent: bool) -> AbstractAsyncConte
 
 
 async def _until_killed(scene: Scene) -> None:
-    for _ in range(TICKS):
+    ends = time.monotonic() + seconds(REACHED_S)
+    while time.monotonic() < ends:
         scene.people.write()
         code = await asyncio.to_thread(scene.host.exited_within, TICK_S)
         if code is not None:
@@ -84,7 +87,8 @@ async def runners_killed_at(point: str, root: Path, *, kills: int) -> Result:
 
 
 async def _until_deaths(scene: Scene, wanted: int) -> None:
-    for _ in range(TICKS):
+    ends = time.monotonic() + seconds(REACHED_S)
+    while time.monotonic() < ends:
         code = await asyncio.to_thread(scene.host.exited_within, TICK_S)
         assert code is None, f"{scene.name}: the host ended with {code}"
         if scene.host.deaths() >= wanted:

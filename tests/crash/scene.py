@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanohost.testing.limits import seconds
 from tests.crash.household import Household, What, settle_in
 from tests.crash.measured import Result, measured, unfinished
 from tests.crash.moods import Mood, fine
@@ -36,7 +37,7 @@ class Scene:
     async def result(self, container_kills: int = 0, *, limit_s: float = SETTLE_LIMIT_S) -> Result:
         """Wait until nothing is left to do, stop the host, count."""
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(seconds(limit_s)):
                 await self._settled()
         except TimeoutError:
             pass  # what is missing is counted
@@ -67,12 +68,11 @@ class Scene:
 
     async def until(self, what: str, holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
         """Look again and again. The host must live meanwhile."""
-        for _ in range(int(within_s / LOOK_S)):
-            if holds():
-                return
+        ends = time.monotonic() + seconds(within_s)
+        while not holds():
+            assert time.monotonic() < ends, f"{self.name}: not within {within_s:.0f} s of a quiet machine: {what}"
             code = await asyncio.to_thread(self.host.exited_within, LOOK_S)
             assert code is None, f"{self.name}: the host ended with {code}"
-        raise AssertionError(f"{self.name}: not within {within_s:.0f} s: {what}")
 
     async def _settled(self) -> None:
         await self.platform.until_seen(self.people.expected())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.crash.measured import until_done
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
@@ -47,7 +47,7 @@ async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, poin
             if not point.startswith("collector"):
                 await platform.until_seen({("c0", QUESTION)}, HANG_S)
                 platform.write("m2", "c0", "2")
-            assert await asyncio.to_thread(host.exited_within, HANG_S) == -signal.SIGKILL
+            assert await asyncio.to_thread(host.exited_within, seconds(HANG_S)) == -signal.SIGKILL
             if not point.startswith("collector"):
                 platform.write("m3", "c0", "1")
             host.start()
@@ -68,7 +68,7 @@ async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, poin
 
 async def _until_answered(platform: Platform) -> None:
     try:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while not any(copy.text.startswith("so: ") for copy in platform.seen):  # noqa: ASYNC110 - by what is seen
                 await asyncio.sleep(0.02)
     except TimeoutError:

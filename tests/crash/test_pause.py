@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.chat_commands.pause import PAUSED
+from nanohost.testing.limits import seconds
 from tests.crash.people import FOLDER, furnish
 from tests.crash.platform import Platform
 from tests.crash.victims import HostProcess
@@ -28,7 +29,7 @@ async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_pat
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         assert host.command("roles", "grant", "wire:ann", "owner").returncode == 0
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(seconds(LIMIT_S)):
                 await _paused_and_killed(host, platform, point)
                 platform.write("m3", "c0", "hi")
                 await platform.until_seen({("c0", PAUSED.text)})
@@ -57,7 +58,7 @@ async def _paused_and_killed(host: HostProcess, platform: Platform, point: str) 
     await asyncio.to_thread(host.kill)
     host.start(crash_at=point)
     platform.write("m2", "c1", "/pause")
-    assert await asyncio.to_thread(host.exited_within, 20) is not None
+    assert await asyncio.to_thread(host.exited_within, seconds(LIMIT_S)) is not None
     host.start()
     await _none_runs(host)
 

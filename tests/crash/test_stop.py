@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.chat_commands.stop import STOPPED
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.errors import Busy, NotReady
 from nanohost_protocol.outbound import reading_outbound
 from tests.crash.people import FOLDER, furnish
@@ -35,7 +35,7 @@ async def test_a_stop_survives_a_kill_at_any_moment(tmp_path: Path, point: str, 
         await furnish(home, 1)
         (home / "groups" / FOLDER / "script.json").write_text(json.dumps(SCRIPT))
         try:
-            async with asyncio.timeout(HANG_S):
+            async with asyncio.timeout(seconds(HANG_S)):
                 await _stopped_and_killed(host, platform, point, kills_runner=kills_runner)
                 await platform.until_seen({("c0", STOPPED)})
                 platform.write("m3", "c0", "hi")
@@ -54,7 +54,7 @@ async def _stopped_and_killed(host: HostProcess, platform: Platform, point: str,
     await asyncio.to_thread(host.kill)
     host.start(crash_at=point)
     platform.write("m2", "c0", "/stop")
-    assert await asyncio.to_thread(host.exited_within, 20) is not None
+    assert await asyncio.to_thread(host.exited_within, seconds(HANG_S)) is not None
     if kills_runner:
         host.kill_all_runners()
     host.start()

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from nanohost.testing.limits import seconds
 from nanohost_protocol.crash_points import RUNNER_VARIABLE, VARIABLE
 from tests.crash.nursery import Forked, nursery
 
@@ -71,11 +72,13 @@ class HostProcess:
         if self._forked:
             with tempfile.TemporaryFile() as said:
                 words = ("--home", str(self.root), *words)
-                code = nursery().start(words, log=said, environment=_environment()).wait(60)
+                code = nursery().start(words, log=said, environment=_environment()).wait(seconds(60))
                 said.seek(0)
                 return subprocess.CompletedProcess(words, code, said.read().decode(), "")
         line = [sys.executable, "-m", "nanohost", "--home", str(self.root), *words]
-        return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60, env=_environment())
+        return subprocess.run(
+            line, capture_output=True, text=True, check=False, timeout=seconds(60), env=_environment()
+        )
 
     def start(self, *, crash_at: str = "", crash_runner_at: str = "") -> None:
         """Start it. `crash_at`, `crash_runner_at`: where it, or every runner it starts, ends itself; NAME or NAME:N."""
@@ -96,11 +99,11 @@ class HostProcess:
         self._process.wait()
         self.kills += 1
 
-    def exited_within(self, seconds: float) -> int | None:
-        """The exit code, or None if it still runs after so long. Counts as a kill what ended by SIGKILL."""
+    def exited_within(self, limit_s: float) -> int | None:
+        """The exit code, or None if it still runs after so many seconds. Counts as a kill what ended by SIGKILL."""
         assert self._process is not None
         try:
-            code = self._process.wait(seconds)
+            code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
             return None
         self.kills += code == -signal.SIGKILL
@@ -120,7 +123,7 @@ class HostProcess:
         """SIGTERM, and the exit code."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(40)
+        return self._process.wait(seconds(40))
 
     def runners(self) -> list[int]:
         """The pids of the runners of this home's sessions, and of what an engine wraps around them."""

@@ -23,7 +23,7 @@ from nanohost.model import LeaseId, Role, Session, UnknownSender
 from nanohost.store import agent_groups, messaging_groups, roles, sessions, users
 from nanohost.store.database import Store
 from nanohost.store.domain_events import OutboxToRead
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, EditOut, ReactionOut, SystemOut, encode
@@ -81,7 +81,7 @@ class Desk:
     async def looks_until(self, count: int, status: str = "%") -> None:
         """Until so much is entered: fails when it never is."""
         self.store.bus.publish(OutboxToRead(self.session.id))
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while await self.entered(status) < count:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.01)
 

@@ -11,7 +11,7 @@ from nanohost.delivery.kinds import LEFT_THREAD
 from nanohost.store import deliveries
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.delivery.test_parts import FAKE, LONG, Bench, bench, fake, words
 
 __all__ = ["bench", "fake"]
@@ -93,7 +93,7 @@ async def test_what_is_being_sent_while_its_chat_moves_is_looked_at_again_only_w
         await bench.known(1)
     assert bench.fake.attempts.total() == 1
     bench.fake.release()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while (await bench.known(3)).status is not DeliveryStatus.SENT:
             await bench.clock.advance(1)
     tries = [one.outcome for one in await deliveries.attempts(bench.store, await bench.known(1))]

@@ -26,7 +26,7 @@ from nanohost.store.domain_events import SessionWorking
 from nanohost.store.notice_numbers import ANSWER, HELD, NOTICES_A_MESSAGE, OF_MESSAGES
 from nanohost.testing.able_channel import ABLE, AbleChannel, RemembersSent
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import (
     CardOut,
@@ -176,7 +176,7 @@ async def test_a_file_goes_out_with_its_words_and_its_folder_goes_when_it_is_sen
     await bench.settled(1)
     [shown] = able.sent
     assert (shown.text, shown.file_name, shown.content) == ("see here", "notes.txt", b"all of it")
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while folder.exists() or list((folder.parents[2] / "sending").iterdir()):
             await bench.clock.advance(0)
 
@@ -489,7 +489,7 @@ async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path,
         await enter(bench, FileOut(name="notes.txt"))
         await able.wait_for_attempts(1)
         await bench.enter("hello", 3, chat="c2")
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while (await bench.known(3)).status is not DeliveryStatus.PENDING or not (await bench.known(3)).reason:
                 await bench.clock.advance(0)
         assert "did not answer within" in str((await bench.known(3)).reason)

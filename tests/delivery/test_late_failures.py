@@ -17,7 +17,7 @@ from nanohost.store import deliveries, host_messages, late_failures, sessions
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.store.domain_events import DeliveryDecided, DeliveryFailedLater
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, SystemIn, decode_in, encode
 from nanohost_protocol.rows import MessageIn, Origin
@@ -106,7 +106,7 @@ async def _mailbox(bench: Bench) -> Path:
 async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well(bench: Bench) -> None:
     bench.fake.hold()
     await bench.enter("good morning", 1)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not bench.fake.attempts:
             await bench.clock.advance(0)
     [key] = bench.fake.attempts
@@ -114,7 +114,7 @@ async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well
     assert (await bench.known(1)).status is DeliveryStatus.SENDING
     bench.fake.release()
     await bench.settled(1, DEAD)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not await told(bench):
             await bench.clock.advance(0)
 
@@ -166,7 +166,7 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
     async with bench.store.transaction() as tx:
         said = await host_messages.say(tx, place, ChatOut(text="hello"), out_id="h1", now=bench.clock.now())
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
     await gives_up(bench, found.receipt[0])
@@ -185,7 +185,7 @@ async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> N
             await host_messages.say(tx, place, ChatOut(text="hello"), out_id=f"h{number}", now=bench.clock.now())
             for number in range(5)
         ]
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while (last := await host_messages.find(bench.store, said[-1].seq)) is None or last.status is not SENT:
             await bench.clock.advance(0)
     sent = [(one.key, f"fake-{one.order}") for one in bench.fake.sent]
@@ -243,7 +243,7 @@ async def test_a_session_whose_mailbox_refuses_keeps_no_other_from_being_told(tm
 async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench: Bench) -> None:
     bench.fake.fails_at[1] = Ambiguous("the answer was lost")
     await bench.enter("good morning", 1)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not (await bench.known(1)).reason:
             await bench.clock.advance(0)
         [key] = bench.fake.attempts
@@ -258,7 +258,7 @@ async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench
 
 async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
     """What the agent is told, once that is so much."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while len(rows := await told(bench)) < count:
             await bench.clock.advance(0)
     assert not any(row.trigger for row in rows)
@@ -276,7 +276,7 @@ async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
         bench.fake.fails_at = dict.fromkeys(range(1, tries + 1), error)
         await bench.enter("good morning", 1)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while (await bench.known(1)).status is not DEAD:
                 await bench.clock.advance(300)
         [note] = await notes(bench)
@@ -326,7 +326,7 @@ async def test_what_is_sent_again_and_refused_again_is_told_again_and_a_kill_in_
             assert await deliveries.resend(tx, failed, bench.clock.now())
         bench.store.bus.publish(DeliveryDecided(failed.lane))
         await notes(bench, 2)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while await late_failures.untold(bench.store):
                 await bench.clock.advance(0)
         async with bench.store.transaction() as tx:

@@ -19,7 +19,7 @@ from nanohost.store import host_messages
 from nanohost.store.deliveries import DeliveryStatus
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.testing.able_channel import ABLE, AbleChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import CardOut, ChatOut
 from nanohost_protocol.rows import Origin
@@ -54,7 +54,7 @@ async def bench(tmp_path: Path, able: AbleChannel) -> AsyncIterator[Bench]:
 async def host_asks(bench: Bench, card: CardOut = ASKS) -> None:
     async with bench.store.transaction() as tx:
         said = await host_messages.say(tx, PLACE, card, out_id="h1", now=bench.clock.now())
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
 

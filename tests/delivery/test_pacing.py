@@ -10,7 +10,7 @@ from nanohost.channel_api import Pace
 from nanohost.delivery.pacing import MARGIN, Pacing, Rule, channel_rules, chat_rules, wait_s
 from nanohost.model import SessionId
 from nanohost.store.deliveries import LaneKey
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 
 SECOND, GROUP = Rule(1, 1.0), Rule(3, 60.0)
@@ -74,7 +74,7 @@ class Bench:
 @pytest.mark.behaviour("DL-08")
 async def test_sessions_that_share_a_chat_take_turns_and_another_chat_does_not_wait() -> None:
     bench, pace = Bench(), Pace(between_s=1.0)
-    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("a", "c1", 3, pace=pace))
         group.create_task(bench.send("b", "c1", 3, pace=pace))
         await bench.clock.advance(0.5)
@@ -93,7 +93,7 @@ async def test_the_pace_goes_on_from_when_the_platform_had_the_last_message() ->
     await bench.send("a", "c1", pace=pace)
     await bench.clock.advance(1.5)
     bench.pacing.answered(lane("a", "c1"))
-    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("a", "c1", pace=pace))
         await bench.clock.advance(1.0)
         assert bench.passed == ["a"], "the first may have arrived at the end of the second and a half"
@@ -104,7 +104,7 @@ async def test_the_pace_goes_on_from_when_the_platform_had_the_last_message() ->
 @pytest.mark.behaviour("DL-08")
 async def test_a_channels_own_pace_holds_for_all_its_chats_together() -> None:
     bench, pace = Bench(), Pace(a_second=2)
-    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
         for chat in "vwxyz":
             group.create_task(bench.send(chat, chat, pace=pace))
         await bench.clock.advance(0.5)
@@ -119,7 +119,7 @@ async def test_a_channels_own_pace_holds_for_all_its_chats_together() -> None:
 async def test_a_pause_holds_one_chat_or_the_whole_channel() -> None:
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
-    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("same chat", "c1", pace=Pace()))
         group.create_task(bench.send("other chat", "c2", pace=Pace()))
         await bench.clock.advance(29)

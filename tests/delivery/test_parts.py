@@ -24,7 +24,7 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.payloads import ChatOut, encode
@@ -98,7 +98,7 @@ class Bench:
 
     async def settled(self, seq: int, status: DeliveryStatus = DeliveryStatus.SENT) -> deliveries.Delivery:
         """The delivery once it stands so."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while (found := await self.known(seq)).status is not status:
                 await self.clock.advance(0)
         return found
@@ -333,7 +333,7 @@ async def test_a_declared_pace_is_kept_and_its_waits_are_no_attempts(tmp_path: P
         for number in range(5):
             await bench.enter(f"{number}", 1 + 4 * number, chat="group")
             await bench.enter(f"{number}", 3 + 4 * number, chat="dm")
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while (passed_s := bench.clock.monotonic()) < 60 * MARGIN:
                 assert len(bench.texts("dm")) <= passed_s + 1
                 assert len(bench.texts("group")) <= min(3, passed_s + 1)
@@ -341,7 +341,7 @@ async def test_a_declared_pace_is_kept_and_its_waits_are_no_attempts(tmp_path: P
                 await bench.clock.advance(0.5)
                 await bench.known(1)
         assert bench.texts("dm") == list("01234")
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while len(bench.texts("group")) < 5:
                 await bench.clock.advance(0.5)
                 await bench.known(1)

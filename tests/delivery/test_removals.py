@@ -12,7 +12,7 @@ import structlog
 from nanohost.delivery import files, removals
 from nanohost.delivery.removals import PAUSE_S, Removals
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.layout import SessionLayout
 from tests.support.folders import MANY, fill
@@ -56,7 +56,7 @@ async def test_one_session_with_very_many_files_delays_no_other(
     await clock.advance(PAUSE_S)
     await until(lambda: is_gone(other))
     assert not is_gone(full)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not is_gone(full):
             await clock.advance(PAUSE_S)
 

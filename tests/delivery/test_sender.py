@@ -23,7 +23,7 @@ from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.store.domain_events import ChannelHeard, DeliveryDecided
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 from tests.support.new_home import opened_store
@@ -149,7 +149,7 @@ class Failing(FakeChannel):
 async def _until_asked(clock: ManualClock, fake: Failing, more: int) -> None:
     """Let pauses pass until the platform was asked so often again."""
     wanted = len(fake.asked) + more
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while len(fake.asked) < wanted:
             await clock.advance(min(clock.sleeping(), default=0.0))
 
@@ -213,7 +213,7 @@ async def test_what_is_refused_shows_that_the_platform_works_only_where_that_was
         for number in range(25):
             asked = fake.asked.count("hello")
             await _enter(store, clock, f"odd {number}", 3 + 2 * number, chat="c2")
-            async with asyncio.timeout(HANG_S):
+            async with asyncio.timeout(seconds(HANG_S)):
                 while (await _statuses(store))[-1] != "dead":
                     await clock.advance(0)
             if (await _statuses(store))[0] == "dead":

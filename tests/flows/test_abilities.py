@@ -15,7 +15,7 @@ from nanohost.store import deliveries
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import PERSON, SentMessage
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.payloads import ChatIn, QuestionOut, decode_in, encode
 from tests.flows.stage import Stage
@@ -54,7 +54,7 @@ async def outcomes(flow: Flow, count: int) -> list[tuple[str, str]]:
         "SELECT r.outcome, r.reason FROM routes r JOIN inbound_events e ON e.id = r.event_id"
         " WHERE e.event_kind = 'click' AND e.status = 'routed' ORDER BY e.id"
     )
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while len(rows := await flow.host.store.all(query)) < count:  # noqa: ASYNC110 - it announces itself to nobody
             await asyncio.sleep(0.01)
     return [(row["outcome"], row["reason"]) for row in rows]

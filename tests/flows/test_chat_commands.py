@@ -13,7 +13,7 @@ from nanohost.chat_commands.clear import FRESH
 from nanohost.chat_commands.stop import NOTHING, STOPPED
 from nanohost.mailbox import queries
 from nanohost.model import Session
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.payloads import SystemIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn
@@ -243,7 +243,7 @@ def _word(id: str) -> NewMessageIn:
 
 async def _backing_off(flow: Flow) -> Session:
     """Wait until the only session's message failed and is to be tried again."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             for session in await flow.sessions():
                 if session.ack_cursor and session.due_at and not await claims_of(flow, session):
@@ -260,6 +260,6 @@ async def conversation(flow: Flow) -> str | None:
 
 async def forgotten(flow: Flow) -> None:
     """Wait until there is none."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while await conversation(flow) is not None:  # noqa: ASYNC110 - a file announces nothing
             await asyncio.sleep(0.01)

@@ -18,7 +18,7 @@ from tests.support.hasty_clock import HastyClock
 from tests.support.invariants import claimed, until
 from tests.support.small_disk import small_disk
 
-SLOW = [{"match": "slow", "actions": [{"sleep_s": 0.6}, {"answer": "done with {text}"}]}]
+SLOW = [{"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done with {text}"}]}]
 
 
 def pid_of(container: Container) -> int:
@@ -82,6 +82,7 @@ async def test_an_answer_that_was_made_while_no_host_ran_is_delivered_once(stage
         await flow.wire(script=SLOW)
         await stage.fake.person_writes("slow")
         await claimed(flow)
+    flow.goes_on()
     async with stage.host():
         await stage.fake.wait_for(1)
     assert flow.texts() == ["done with slow"]
@@ -108,6 +109,7 @@ async def test_a_turn_that_is_stopped_with_its_host_is_done_by_the_next(stage: S
         await stage.fake.person_writes("slow")
         await claimed(flow)
     assert flow.texts() == []
+    flow.goes_on()
     async with stage.host() as flow:
         assert await stage.fake.wait_for(1)
     assert flow.texts() == ["done with slow"]
@@ -120,7 +122,7 @@ async def test_with_room_for_one_container_four_sessions_are_all_answered(stage:
         for chat in "abcd":
             await flow.wire(chat)
             await stage.fake.person_writes("hi", chat=chat)
-        await stage.fake.wait_for(4, timeout_s=10)
+        await stage.fake.wait_for(4)
         assert len(flow.host.keeper.containers()) <= 1
     assert [spec.session_id for spec in runtime.started] == list(dict.fromkeys(s.session_id for s in runtime.started))
 

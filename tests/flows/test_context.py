@@ -15,7 +15,7 @@ from nanohost.model import EngageMode, Ignored, SessionMode
 from nanohost.store import events
 from nanohost.testing.able_channel import ABLE, AbleChannel
 from nanohost.testing.fake_channel import PERSON
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.rows import MessageIn
 from tests.support.flow import Flow, flowing
 
@@ -58,7 +58,7 @@ async def wired(flow: Flow, session: SessionMode = SessionMode.SHARED) -> None:
 
 
 async def routed(flow: Flow) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             if not await events.chats_with_new(flow.host.store):
                 return
@@ -72,7 +72,7 @@ async def waiting(flow: Flow, number: int = 0) -> list[MessageIn]:
 
 async def left(flow: Flow, *wanted: int) -> None:
     """Until so many rows wait in the sessions' mailboxes: what was taken is closed after the answer."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             if tuple([len(await waiting(flow, number)) for number in range(len(wanted))]) == wanted:
                 return

@@ -24,6 +24,7 @@ from nanohost.gateway.upstream import Upstream
 from nanohost.home import Home
 from nanohost.store import agent_groups, sessions
 from nanohost.store.database import Store
+from nanohost.testing.limits import seconds
 from nanohost_protocol.rows import AckStatus
 from tests.runner.host_side import WAIT_S, HostSide, running, until
 from tests.support.messages_api import MessagesApi, Text, Tokens
@@ -50,7 +51,7 @@ class Spending:
             await self.host.acked(f"m{number}", status=AckStatus.COMPLETED)
             if dies:
                 kill_command_lines()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(seconds(WAIT_S)):
             await self.recorded.wait()
         return await self.told()
 

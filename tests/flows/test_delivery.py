@@ -10,7 +10,7 @@ import pytest
 
 from nanohost.channel_api import Address, Capabilities, OutboundText, Receipt
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.flows.stage import Stage
 from tests.support.flow import Flow
 from tests.support.hasty_clock import HastyClock
@@ -44,7 +44,7 @@ class LosesItsConnection(FakeChannel):
 
 async def attempts(flow: Flow) -> list[str]:
     """How each attempt ended, once none is under way."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             rows = await flow.host.store.all("SELECT outcome FROM delivery_attempts ORDER BY seq, number")
             if all(row["outcome"] for row in rows):
@@ -54,7 +54,7 @@ async def attempts(flow: Flow) -> list[str]:
 
 async def statuses(flow: Flow, wanted: list[str]) -> None:
     """Wait until the ledger says this of its messages."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             rows = await flow.host.store.all("SELECT status FROM deliveries ORDER BY seq")
             if [row["status"] for row in rows] == wanted:
@@ -99,7 +99,7 @@ async def test_what_is_to_be_sent_waits_for_a_channel_that_is_missing(watched: S
         await watched.fake.wait_for_attempts(1)
     watched.fake.down = False
     async with watched.host(clean=False, with_channel=False, clock=HastyClock(200)) as flow:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while len(await attempts(flow)) < 4:  # noqa: ASYNC110 - the ledger announces itself to nobody
                 await asyncio.sleep(0.02)
         [row] = await flow.host.store.all("SELECT status, reason FROM deliveries")

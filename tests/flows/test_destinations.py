@@ -8,7 +8,7 @@ import pytest
 
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.flows.stage import Stage
 from tests.support.flow import Flow
 
@@ -25,7 +25,7 @@ async def create(flow: Flow) -> None:
 
 async def reasons(flow: Flow, count: int) -> list[str]:
     """Why the host dropped what the agent wrote."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             rows = await flow.host.store.all("SELECT reason FROM deliveries WHERE status = 'dropped' ORDER BY seq")
             if len(rows) >= count:
@@ -119,7 +119,7 @@ LATER = [
 
 async def planned(flow: Flow) -> None:
     """Wait until the host has taken over what is to be sent again and again, so all that came before it."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not await flow.types("tasks list"):  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)
 

@@ -8,6 +8,7 @@ import pytest
 
 from nanohost.keeper.watchdog import NOT_YET
 from nanohost.mailbox import queries
+from nanohost.testing.limits import seconds
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
@@ -48,7 +49,7 @@ async def test_a_turn_that_broke_after_it_said_something_is_told_what_it_said_be
 
 async def rows(flow: Flow, query: str, count: int) -> None:
     """Wait until a question to the central database has so many rows for an answer."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(seconds(PATIENCE_S)):
         while len(await flow.host.store.all(query)) != count:  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)
 
@@ -89,13 +90,15 @@ async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until
 
 @pytest.mark.behaviour("RU-04", "SE-04")
 async def test_who_waits_too_long_for_a_container_is_told_once_and_answered_when_there_is_one(watched: Stage) -> None:
-    slow: Script = [{"match": "", "actions": [{"sleep_s": 2}, {"answer": "done"}]}]
+    slow: Script = [{"match": "", "actions": [{"until_file": "go"}, {"answer": "done"}]}]
     async with watched.host({"max_containers": 1, "answer_deadline_s": 0.5}) as flow:
         await flow.wire("busy", "busy", script=slow)
         await flow.wire("waits", "waits")
         await watched.fake.person_writes("work", chat="busy")
         await claimed(flow, folder="busy")
         await watched.fake.person_writes("hi", chat="waits")
+        await watched.fake.wait_for(1)
+        flow.goes_on("busy")
         await until(lambda: "echo: hi" in flow.texts("waits"), limit_s=PATIENCE_S)
         await rows(flow, "SELECT name FROM late_messages", 0)
     assert flow.texts("waits") == [NOT_YET, "echo: hi"]

@@ -16,7 +16,7 @@ from nanohost.store import agent_groups, audit, roles
 from nanohost.tasks import changes
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import SentMessage
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.support.flow import SCRIPTED, Flow, flowing
 from tests.support.invariants import assert_clean
 
@@ -49,9 +49,9 @@ async def seen(fake: AbleChannel, chat: str, words: str = "", *, card: bool = Fa
         there = [one for one in fake.sent if one.address.platform_id == chat and words in one.text]
         return [one for one in there if one.buttons or not card]
 
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not found():
-            await fake.wait_for(len(fake.sent) + 1, 10)
+            await fake.wait_for(len(fake.sent) + 1)
     return found()[-1]
 
 

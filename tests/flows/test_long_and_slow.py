@@ -8,10 +8,10 @@ import pytest
 
 from nanohost.channel_api import Address, Capabilities
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.flows.stage import Stage
 
-SLOW = [{"match": "slow", "actions": [{"sleep_s": 1.5}, {"answer": "done"}]}]
+SLOW = [{"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done"}]}]
 
 
 @pytest.mark.behaviour("DL-11")
@@ -21,8 +21,9 @@ async def test_people_see_that_an_answer_is_being_made_until_it_is_there(watched
         await flow.wire(script=SLOW)
         await fake.person_writes("slow", thread="t1")
         assert set(await fake.wait_for_typings(1)) == {Address(platform_id="c1", thread_id="t1")}
+        flow.goes_on()
         await fake.wait_for(1)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while any(task.get_name().startswith("typing:") for task in asyncio.all_tasks()):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert flow.texts() == ["done"]

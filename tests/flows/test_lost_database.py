@@ -9,7 +9,7 @@ import pytest
 
 from nanohost.errors import StoreError
 from nanohost.store.watch import WATCH_INTERVAL_S
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.support.flow import flowing
 from tests.support.hasty_clock import HastyClock
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.behaviour("OP-05")
 async def test_a_host_whose_database_is_gone_ends_and_says_what_to_do(tmp_path: Path) -> None:
     async with flowing(tmp_path, clock=HastyClock(WATCH_INTERVAL_S), with_channel=False) as flow:
         flow.home.database.unlink()
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             with pytest.raises(StoreError, match="central store failed") as told:
                 await flow.host.stopped()
     assert "backups" in told.value.hint

@@ -14,7 +14,7 @@ from nanohost.model import Role, UnknownSender
 from nanohost.store import audit, paused, roles
 from nanohost.tasks import changes
 from nanohost.testing.fake_channel import PERSON
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.flows.test_held_requests import DM, OLGA, SCHEDULE, TOLD, hosted, press, seen
 from tests.support.flow import Flow
 
@@ -28,9 +28,9 @@ async def owner(flow: Flow, text: str) -> str:
     """What the owner is told for a command."""
     before = len(flow.texts(OFFICE))
     await flow.fake.person_writes(text, chat=OFFICE, sender=OLGA)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while len(flow.texts(OFFICE)) <= before:
-            await flow.fake.wait_for(len(flow.fake.sent) + 1, 10)
+            await flow.fake.wait_for(len(flow.fake.sent) + 1)
     return flow.texts(OFFICE)[before]
 
 
@@ -58,7 +58,7 @@ async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is
         await owner(flow, "/pause")
         await press(fake, card, "Allow once")
         session = await flow.session()
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while not await audit.latest(flow.host.store.reports, limit=1, what="approval.approved"):
                 pass
         assert await changes.of_session(flow.host.store, session.id) == []
@@ -103,9 +103,9 @@ async def test_of_many_who_pause_and_resume_at_once_each_is_told_what_is_true(tm
                     for number in range(6)
                 )
             )
-            async with asyncio.timeout(HANG_S):
+            async with asyncio.timeout(seconds(HANG_S)):
                 while len([one for one in fake.sent[before:] if one.text.startswith((first, others))]) < 6:
-                    await fake.wait_for(len(fake.sent) + 1, 10)
+                    await fake.wait_for(len(fake.sent) + 1)
             said = [one.text for one in fake.sent[before:]]
             assert sum(one.startswith(first) for one in said) == 1
             assert sum(one.startswith(others) for one in said) == 5

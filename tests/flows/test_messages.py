@@ -10,7 +10,7 @@ import pytest
 
 from nanohost.cli.main import build_parser
 from nanohost.model import UnknownSender
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed
@@ -20,7 +20,7 @@ COSTS: Script = [{"match": "", "actions": [{"answer": "done"}, {"usage": {"token
 
 async def becomes(flow: Flow, status: str, *, id: int = 1) -> Any:
     """What is said of a message once this has become of it."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             found = {row["id"]: row for row in await flow.types("messages list")}
             if id in found and found[id]["status"] == status:

@@ -12,7 +12,7 @@ from nanohost.channel_api import Capabilities
 from nanohost.commands.registry import find
 from nanohost.errors import UsageError
 from nanohost.testing.fake_channel import FakeChannel
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.flows.stage import Stage
 from tests.flows.test_delivery import attempts, statuses
 from tests.support.hasty_clock import HastyClock
@@ -158,6 +158,6 @@ async def test_a_revoked_key_pauses_the_channel_and_nothing_is_given_up(watched:
         assert status["deliveries_waiting"][0]["reason"].startswith("auth: ")
         assert "auth: nanohost channels update fake" in find("status").render(status)
         watched.fake.credentials_revoked = False
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await watched.fake.wait_for(1)
     assert flow.texts() == ["echo: hi"]

@@ -17,7 +17,7 @@ from nanohost.chat_commands.pause import NOTHING_CUT, PAUSED
 from nanohost.chat_commands.resume import NOT_PAUSED
 from nanohost.model import Role, UnknownSender
 from nanohost.store import paused, roles, turn_costs
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
@@ -43,7 +43,7 @@ async def _owner_says(stage: Stage, text: str, *, answers: int = 1) -> Sequence[
 
 
 async def _none_runs(flow: Flow) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while await flow.containers():  # noqa: ASYNC110 - other processes' doing
             await asyncio.sleep(0.01)
 
@@ -265,7 +265,7 @@ async def test_what_turns_took_is_told(watched: Stage) -> None:
         await flow.wire(script=script)
         await watched.fake.person_writes("go")
         await watched.fake.wait_for(1)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while await turn_costs.first(flow.host.store.reports) is None:  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.01)
         [said] = await _owner_says(watched, "/cost")

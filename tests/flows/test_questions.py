@@ -13,7 +13,7 @@ from nanohost.model import EngageMode, Role, UnknownSender
 from nanohost.store import destinations, messaging_groups, roles
 from nanohost.testing.able_channel import AbleChannel
 from nanohost.testing.fake_channel import PERSON, FakeChannel, SentMessage
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.upkeep.upkeep import Upkeep
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.payloads import ChatIn, decode_in
@@ -62,7 +62,7 @@ async def grant(flow: Flow, *senders: Sender) -> None:
 async def fate(flow: Flow, count: int, kind: str = "click") -> list[tuple[str, str | None]]:
     """What became of so many events of a kind."""
     query = "SELECT status, reason FROM inbound_events WHERE event_kind = ? AND status != 'new' ORDER BY id"
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while len(rows := await flow.host.store.all(query, (kind,))) < count:  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0.01)
     return [(row["status"], row["reason"]) for row in rows]
@@ -86,7 +86,7 @@ async def test_a_press_is_what_the_asking_call_returns_and_the_question_says_so_
         await able.person_presses(card, replace(card.buttons[1], label="lies"))
         *_, answer = await able.wait_for(2)
         assert answer.text == 'so: <answer from="Ann" id="4">Light blue</answer>'
-        await able.wait_for_edits("Which colour?\n\nAnswered by Ann: Light blue", timeout_s=8)
+        await able.wait_for_edits("Which colour?\n\nAnswered by Ann: Light blue")
         assert able.sent[0].text == "Which colour?\n\nAnswered by Ann: Light blue"
         assert able.sent[0].buttons == ()
 
@@ -181,7 +181,7 @@ async def test_an_answer_that_comes_after_the_turn_is_a_message_that_wakes_the_a
     async with stage.host({"idle_timeout_s": 0.2}) as flow:
         await flow.wire(script=ONLY_ASKS)
         await asked(stage.fake)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while await flow.containers():  # noqa: ASYNC110 - a process ends and tells nobody here
                 await asyncio.sleep(0.02)
     async with stage.host() as flow:
@@ -294,7 +294,7 @@ async def test_a_question_that_the_platform_refuses_is_waited_for_no_longer(watc
 
 async def until(flow: Flow, query: str) -> None:
     """Wait until the central database has such a row."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not await flow.host.store.all(query):  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.01)
 

@@ -9,13 +9,13 @@ import pytest
 
 from nanohost.errors import UsageError
 from nanohost.mailbox import queries
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.rows import Turn
 from tests.flows.stage import Stage
 from tests.support.flow import Flow, Script
 from tests.support.invariants import claimed, until
 
-SLOW: Script = [{"match": "slow", "actions": [{"sleep_s": 0.6}, {"answer": "done with {text}"}]}]
+SLOW: Script = [{"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done with {text}"}]}]
 ONCE: Script = [
     {"match": "long", "attempt": 1, "actions": [{"hang": True}]},
     {"match": "long", "actions": [{"answer": "done with {text}"}]},
@@ -27,7 +27,7 @@ async def lease(flow: Flow) -> str | None:
 
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while not await true():  # noqa: ASYNC110 - processes announce nothing
             await asyncio.sleep(0.02)
 
@@ -54,6 +54,7 @@ async def test_restart_lets_the_turn_end_and_starts_a_fresh_container(stage: Sta
         await claimed(flow)
         before = await lease(flow)
         assert await flow.types("groups restart", folder="main")
+        flow.goes_on()
         await stage.fake.wait_for(1)
         await replaced(flow, before)
         assert [turn.attempt for turn in await turns(flow)] == [1]
@@ -82,6 +83,7 @@ async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(st
         await claimed(flow)
         before = await lease(flow)
         await flow.types("groups restart", folder="main", message="you have a new tool")
+        flow.goes_on()
         await stage.fake.wait_for(1)
         await replaced(flow, before)
 
@@ -129,6 +131,7 @@ async def test_an_adopted_container_of_other_settings_ends_its_turn_and_the_next
         await claimed(flow)
         [before] = await flow.containers()
     async with watched.host({"timezone": "Europe/Berlin"}, runtime=(runtime := watched.runtime())) as flow:
+        flow.goes_on()
         await watched.fake.wait_for(1)
         await until(lambda: not flow.host.keeper.containers())
         assert before not in await flow.containers()

@@ -108,7 +108,7 @@ async def test_fifty_messages_at_once_to_a_new_session_start_one_container(stage
     async with stage.host(runtime=runtime) as flow:
         await flow.wire()
         await asyncio.gather(*(stage.fake.person_writes(f"{number}") for number in range(50)))
-        await stage.fake.wait_for(50, timeout_s=15)
+        await stage.fake.wait_for(50)
         assert len(await flow.containers()) == 1
     assert len(runtime.started) == 1
     assert sorted(flow.texts()) == sorted(f"echo: {number}" for number in range(50))

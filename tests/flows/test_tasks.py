@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nanohost.app import opened_store
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.times import to_text
 from tests.flows.stage import Stage
 from tests.flows.test_turns import fails
@@ -21,7 +21,7 @@ COSTS = [{"match": "cost", "actions": [{"answer": "done: {text}"}, {"usage": {"t
 
 async def shown(flow: Flow, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
     """The task as it is shown, once that fits."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             found: Mapping[str, Any] = await flow.types("tasks show", task)
             if fits(found):

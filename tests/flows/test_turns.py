@@ -30,7 +30,7 @@ def fails(error: str, *, once: bool = False, **more: object) -> Script:
 
 @pytest.mark.behaviour("RU-02", "RU-03")
 async def test_a_message_that_comes_during_a_turn_joins_it(stage: Stage) -> None:
-    slow = [{"match": "first", "actions": [{"sleep_s": 0.7}, {"answer": "echo: {text}"}]}]
+    slow = [{"match": "first", "actions": [{"until_file": "go"}, {"answer": "echo: {text}"}]}]
     async with stage.host() as flow:
         await flow.wire(script=slow)
         await stage.fake.person_writes("first")
@@ -38,6 +38,7 @@ async def test_a_message_that_comes_during_a_turn_joins_it(stage: Stage) -> None
         await stage.fake.person_writes("second")
         await claimed(flow, 2)
         assert flow.texts() == []
+        flow.goes_on()
         await stage.fake.wait_for(2)
         turns = await flow.host.mailboxes.outbound(await flow.session(), queries.turns())
     assert flow.texts() == ["echo: first", "echo: second"]

@@ -13,7 +13,7 @@ from nanohost.model import EngageMode, Ignored, Role, SenderScope, UnknownSender
 from nanohost.routing.consider import BOTS_ALONE, MOST_BOTS
 from nanohost.routing.strangers import NOBODY
 from nanohost.store import dropped, events, roles, users, wirings
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.rows import Origin
 from tests.flows.stage import Stage
 from tests.flows.test_who_answers import outcomes
@@ -52,7 +52,7 @@ async def counted(flow: Flow, table: str) -> int:
 
 async def routed(flow: Flow) -> None:
     """Wait until routing has dealt with all that came in."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while await events.chats_with_new(flow.host.store):
             pass
 

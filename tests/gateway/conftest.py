@@ -15,7 +15,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.support.messages_api import MessagesApi
 
 KEY = "sk-ant-api03-the-real-one"
@@ -46,8 +46,8 @@ class Ledger:
             self.calls.extend(calls)
             self._written.notify_all()
 
-    async def wait(self, count: int = 1) -> list[ModelCall]:
-        async with asyncio.timeout(HANG_S), self._written:
+    async def recorded(self, count: int = 1) -> list[ModelCall]:
+        async with asyncio.timeout(seconds(HANG_S)), self._written:
             await self._written.wait_for(lambda: len(self.calls) >= count)
         return self.calls
 

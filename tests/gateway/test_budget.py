@@ -17,7 +17,7 @@ from nanohost.gateway.settings import CallSettings
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 from nanohost.slowing import BURST, LONGEST_PAUSE_S
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import START, ManualClock
 from tests.gateway.conftest import MESSAGES, Host, Ledger, question
 from tests.support.invariants import until
@@ -50,7 +50,7 @@ class Client:
         return self.received.count(f"HTTP/1.1 {status} ".encode())
 
     async def has_been_left(self) -> None:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await self._reading
 
     async def leave(self) -> None:
@@ -240,7 +240,7 @@ async def test_a_client_that_leaves_in_the_middle_pays_for_a_failure(
     for _ in range(FAILURES_AT_ONCE):
         async with client.post(MESSAGES, json=question()) as answer:
             answer.close()
-    await ledger.wait(FAILURES_AT_ONCE)
+    await ledger.recorded(FAILURES_AT_ONCE)
     assert {call.outcome for call in ledger.calls} == {CallOutcome.ABANDONED}
     asking = asyncio.create_task(client.post(MESSAGES, json=question()))
     await all_wait(clock, 1)
@@ -252,7 +252,7 @@ async def test_a_client_that_leaves_in_the_middle_pays_for_a_failure(
 async def test_a_stop_does_not_wait_for_those_who_are_slowed_down(host: Host) -> None:
     clock = ManualClock()
     gateway = host.gateway(NO_KEY, clock=clock, grace_s=60.0)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         async with gateway.opened():
             await gateway.attach(S1, host.socket("s1"))
             async with clients(host.socket("s1")) as flood:
@@ -323,7 +323,7 @@ async def test_no_more_calls_are_made_while_too_many_wait_to_be_written(
         assert answer.status == 529
     assert api.messages == []
     ledger.gate.set()
-    await ledger.wait(MOST_WAITING + BATCH)
+    await ledger.recorded(MOST_WAITING + BATCH)
     async with client.post(MESSAGES, json=question()) as answer:
         assert answer.status == 200
 

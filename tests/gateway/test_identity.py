@@ -16,7 +16,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.gateway.conftest import KEY, MESSAGES, Host, Ledger, question
 from tests.support.messages_api import UNAUTHORIZED, Cut, Failure, MessagesApi, Text
 
@@ -53,7 +53,7 @@ async def test_calls_belong_to_the_session_of_the_socket_whatever_the_client_say
         headers = {"x-claude-code-session-id": "s1", "x-api-key": "token-of-s1"}
         async with who.post(MESSAGES, json=question(), headers=headers) as answer:
             assert answer.status == 200
-    assert sorted(call.session_id for call in await ledger.wait(2)) == ["s1", "s2"]
+    assert sorted(call.session_id for call in await ledger.recorded(2)) == ["s1", "s2"]
 
 
 @pytest.mark.behaviour("GW-01")
@@ -78,7 +78,7 @@ async def test_detaching_ends_the_way_in_and_the_open_streams_of_that_session_on
     api.default = Text("first second", gate=gate)
     other = await host.session(gateway, "s2")
     async with (
-        asyncio.timeout(HANG_S),
+        asyncio.timeout(seconds(HANG_S)),
         client.post(MESSAGES, json=question()) as ending,
         other.post(MESSAGES, json=question()) as staying,
     ):
@@ -90,14 +90,14 @@ async def test_detaching_ends_the_way_in_and_the_open_streams_of_that_session_on
         gate.set()
         assert b'"second"' in await staying.read()
     assert not host.socket("s1").exists()
-    outcomes = {call.session_id: call.outcome for call in await ledger.wait(2)}
+    outcomes = {call.session_id: call.outcome for call in await ledger.recorded(2)}
     assert outcomes == {"s1": CallOutcome.ABANDONED, "s2": CallOutcome.COMPLETED}
 
 
 @pytest.mark.behaviour("GW-02")
 async def test_an_idle_connection_does_not_outlive_its_session(gateway: Gateway, host: Host) -> None:
     await gateway.attach(S1, host.socket("s1"))
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         reader, writer = await asyncio.open_unix_connection(host.socket("s1"))
         writer.write(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
@@ -111,9 +111,9 @@ async def test_detaching_a_reader_that_never_reads_takes_no_time(
     api: MessagesApi, gateway: Gateway, client: aiohttp.ClientSession, ledger: Ledger
 ) -> None:
     api.default = Text(("x" * 100_000 + " ") * 150)
-    async with asyncio.timeout(HANG_S), client.post(MESSAGES, json=question()):
+    async with asyncio.timeout(seconds(HANG_S)), client.post(MESSAGES, json=question()):
         await gateway.detach(S1)
-        assert (await ledger.wait())[0].outcome is CallOutcome.ABANDONED
+        assert (await ledger.recorded())[0].outcome is CallOutcome.ABANDONED
 
 
 async def test_attaching_and_detaching_twice_is_fine(
@@ -168,7 +168,7 @@ async def test_a_session_with_too_many_connections_leaves_room_for_others(host: 
     await gateway.attach(S1, host.socket("s1"))
     other = await host.session(gateway, "s2")
     writers = []
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         for _ in range(MAX_CONNECTIONS):
             reader, writer = await asyncio.open_unix_connection(host.socket("s1"))
             writer.write(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -192,7 +192,7 @@ async def exchange(path: Path, target: str) -> bytes:
     """Every byte that comes back, status line and headers included."""
     body = b'{"model":"claude-test","stream":true,"messages":[{"role":"user","content":"hi"}]}'
     head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(head.encode() + b"x-api-key: worthless\r\nAuthorization: Bearer worthless\r\n\r\n" + body)
         received = await reader.read()

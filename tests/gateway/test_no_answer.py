@@ -33,7 +33,7 @@ async def test_without_a_key_the_client_is_told_what_to_set_and_not_to_retry(hos
         assert (status, kind) == (401, "authentication_error")
         assert "ANTHROPIC_API_KEY" in sentence
         assert answer.headers["x-should-retry"] == "false"
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.status) == (CallOutcome.NOT_SENT, 0)
 
 
@@ -43,7 +43,7 @@ async def test_a_dead_key_is_told_apart_on_record_and_not_retried(api: MessagesA
     async with client.post(MESSAGES, json=question()) as answer:
         assert (await error_of(answer))[:2] == (401, "authentication_error")
         assert answer.headers["x-should-retry"] == "false"
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.status) == (CallOutcome.REFUSED, 401)
     assert call.error == "authentication_error: invalid x-api-key"
 
@@ -66,7 +66,7 @@ async def test_a_service_that_is_down_is_an_error_worth_retrying(
         status, kind, sentence = await error_of(answer)
     assert (status, kind) == (502, "api_error")
     assert "u:p" not in sentence
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.status, call.usage.tokens_in) == (CallOutcome.UNREACHABLE, 0, 0)
 
 
@@ -87,7 +87,7 @@ async def test_a_redirect_is_never_followed(host: Host, ledger: Ledger, redirect
     async with client.post(MESSAGES, json=question(), allow_redirects=False) as answer:
         assert (await error_of(answer))[0] == 502
         assert "location" not in answer.headers
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.status) == (CallOutcome.REFUSED, 307)
 
 
@@ -96,7 +96,7 @@ async def test_a_request_beyond_the_limit_is_refused_unread(
 ) -> None:
     async with client.post(MESSAGES, data=io.BytesIO(bytes(MAX_BODY_BYTES + 1))) as answer:
         assert (await error_of(answer))[:2] == (413, "request_too_large")
-    assert (await ledger.wait())[0].outcome is CallOutcome.NOT_SENT
+    assert (await ledger.recorded())[0].outcome is CallOutcome.NOT_SENT
     assert api.requests == []
 
 

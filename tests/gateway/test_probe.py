@@ -14,7 +14,7 @@ from nanohost.clock import SystemClock
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.health import Complaint, Health, Trouble, Unknown, key_refused, unreachable, wrong_address
 from nanohost.gateway.upstream import Upstream
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from tests.gateway.conftest import KEY, MESSAGES, Host, question
 from tests.support.messages_api import OVERLOADED, UNAUTHORIZED, MessagesApi
@@ -279,5 +279,5 @@ async def test_who_waits_for_a_complaint_hears_of_it(host: Host, api: MessagesAp
     api.replies.append(UNAUTHORIZED)
     async with client.post(MESSAGES, json=question()) as answer:
         await answer.read()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         assert (await waiting).trouble is Trouble.KEY

@@ -13,7 +13,7 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome, Usage
 from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.gateway.conftest import MESSAGES, Host, Ledger, question
 from tests.support.messages_api import OVERLOADED, Cut, Garbage, MessagesApi, Text, Tokens, ToolUse, rate_limited
 
@@ -27,7 +27,7 @@ async def test_an_answer_passes_unchanged_and_is_recorded(
         body = await answer.text()
     assert body.startswith("event: message_start\n")
     assert body.endswith('data: {"type": "message_stop"}\n\n')
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.session_id, call.model, call.status) == ("s1", "claude-test", 200)
     assert call.usage == Usage(tokens_in=3, tokens_out=77, tokens_cached=40, tokens_cache_written=5)
     assert (call.outcome, call.error) == (CallOutcome.COMPLETED, "")
@@ -40,7 +40,7 @@ async def test_an_answer_in_one_piece_is_recorded_too(
     api.replies.append(ToolUse("Bash", {"command": "date"}, tokens=Tokens(output=9)))
     async with client.post(MESSAGES, json=question(stream=False)) as answer:
         assert (await answer.json())["stop_reason"] == "tool_use"
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.usage.tokens_out) == (CallOutcome.COMPLETED, 9)
 
 
@@ -50,7 +50,7 @@ async def test_a_chunk_arrives_while_the_next_is_still_held_back(
 ) -> None:
     gate = asyncio.Event()
     api.replies.append(Text("first second", gate=gate))
-    async with asyncio.timeout(HANG_S), client.post(MESSAGES, json=question()) as answer:
+    async with asyncio.timeout(seconds(HANG_S)), client.post(MESSAGES, json=question()) as answer:
         seen = b""
         while b'"first "' not in seen:
             seen += await answer.content.readany()
@@ -65,7 +65,7 @@ async def test_a_slow_reader_slows_only_itself(
 ) -> None:
     api.default = Text(("x" * 100_000 + " ") * 150)
     other = await host.session(gateway, "s2")
-    async with asyncio.timeout(HANG_S), client.post(MESSAGES, json=question("slow")) as slow:
+    async with asyncio.timeout(seconds(HANG_S)), client.post(MESSAGES, json=question("slow")) as slow:
         for quick in (client, other):
             async with quick.post(MESSAGES, json=question("quick")) as answer:
                 assert len(await answer.read()) > 15_000_000
@@ -81,10 +81,10 @@ async def test_a_client_that_leaves_ends_the_request_upstream(
     async with client.post(MESSAGES, json=question()) as answer:
         await answer.content.readany()
         answer.close()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         await api.messages[0].ended.wait()
     assert api.messages[0].abandoned
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.usage.tokens_in) == (CallOutcome.ABANDONED, 6)
 
 
@@ -95,7 +95,7 @@ async def test_a_cut_stream_is_cut_for_the_client_and_on_record(
     async with client.post(MESSAGES, json=question()) as answer:
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.read()
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.status, call.usage.tokens_in) == (CallOutcome.CUT, 200, 10)
 
 
@@ -105,7 +105,7 @@ async def test_garbage_passes_and_counts_as_cut(
     api.replies.append(Garbage())
     async with client.post(MESSAGES, json=question()) as answer:
         assert await answer.read() == Garbage().body
-    (call,) = await ledger.wait()
+    (call,) = await ledger.recorded()
     assert (call.outcome, call.usage, call.model) == (CallOutcome.CUT, Usage(), "claude-test")
 
 
@@ -118,7 +118,7 @@ async def test_refusals_of_the_service_reach_the_client_as_they_are(
         assert (await answer.json())["error"]["type"] == "rate_limit_error"
     async with client.post(MESSAGES, json=question()) as answer:
         assert answer.status == 529
-    limited, overloaded = await ledger.wait(2)
+    limited, overloaded = await ledger.recorded(2)
     assert (limited.outcome, limited.status, limited.model) == (CallOutcome.REFUSED, 429, "claude-test")
     assert overloaded.error == "overloaded_error: Overloaded"
 
@@ -132,7 +132,7 @@ async def test_counting_tokens_and_listing_models_pass_without_a_record(
         assert (await answer.json())["id"] == "claude-x"
     async with client.post(MESSAGES, json=question()) as answer:
         await answer.read()
-    assert len(await ledger.wait()) == 1
+    assert len(await ledger.recorded()) == 1
     assert [asked.query for asked in api.messages] == ["beta=true"]
 
 
@@ -143,12 +143,12 @@ async def test_trouble_with_the_record_does_not_touch_the_stream(
     async with client.post(MESSAGES, json=question()) as answer:
         assert (await answer.read()).endswith(b'"message_stop"}\n\n')
     ledger.trouble, ledger.gate = None, asyncio.Event()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         for _ in range(2):
             async with client.post(MESSAGES, json=question()) as answer:
                 await answer.read()
     ledger.gate.set()
-    assert len(await ledger.wait(2)) == 2
+    assert len(await ledger.recorded(2)) == 2
 
 
 async def test_an_open_stream_may_finish_when_the_host_stops(
@@ -157,7 +157,7 @@ async def test_an_open_stream_may_finish_when_the_host_stops(
     gate = asyncio.Event()
     api.replies.append(Text("first second", gate=gate))
     stopping = host.gateway(upstream)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         async with stopping.opened():
             client = await host.session(stopping, "s9")
             answer = await client.post(MESSAGES, json=question())
@@ -183,7 +183,7 @@ async def test_a_stream_that_outlasts_the_grace_is_ended_and_on_record_before_th
 ) -> None:
     api.replies.append(Text("first second", gate=asyncio.Event()))
     stopping = host.gateway(upstream, grace_s=0.05)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         async with stopping.opened():
             client = await host.session(stopping, "s9")
             answer = await client.post(MESSAGES, json=question())

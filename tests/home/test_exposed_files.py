@@ -13,7 +13,7 @@ from nanohost.exposed_files import exposed
 from nanohost.home import Home
 from nanohost.runtimes.folders import CONTAINER_UID
 from nanohost.settings import load_settings
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Daemon, Shell, daemon, shell
 
 __all__ = ["daemon", "shell"]
@@ -105,4 +105,4 @@ def test_status_and_the_start_of_a_host_say_so(shell: Shell, daemon: Daemon) -> 
         assert host.stderr is not None
         assert any(row["do"] in line for line in host.stderr)
         host.terminate()
-        host.communicate(timeout=HANG_S)
+        host.communicate(timeout=seconds(HANG_S))

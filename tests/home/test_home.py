@@ -13,7 +13,7 @@ import pytest
 from nanohost.errors import HomeError
 from nanohost.home import Holding, Home, HomeBusy, find_home, hold
 from nanohost.shipped import shipped_root
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 HOLDS = """
 import sys, time
@@ -80,7 +80,7 @@ def test_a_second_host_is_refused_and_told_who_holds_the_home(tmp_path: Path, ho
 @pytest.mark.behaviour("SE-02")
 def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.kill()
-    holder.wait(timeout=HANG_S)
+    holder.wait(timeout=seconds(HANG_S))
     with hold(Home(tmp_path)):
         pass
 
@@ -101,7 +101,7 @@ def test_a_program_we_start_does_not_inherit_the_lock(tmp_path: Path) -> None:
     with child:
         with hold(Home(tmp_path)):
             pass
-        child.communicate("\n", timeout=HANG_S)
+        child.communicate("\n", timeout=seconds(HANG_S))
 
 
 def test_a_holder_that_has_not_written_its_name_yet_is_refused_all_the_same(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanohost.home import Home
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.unused_files import MOST, unused
 from tests.cli.conftest import Shell, shell
 
@@ -69,7 +69,7 @@ def test_status_and_the_start_of_a_host_name_what_is_not_used(shell: Shell) -> N
         assert host.stderr is not None
         begun = list(itertools.takewhile(lambda line: "host_ready" not in line, host.stderr))
         host.terminate()
-        host.communicate(timeout=HANG_S)
+        host.communicate(timeout=seconds(HANG_S))
     assert any(str(skill) in line for line in begun)
     [row] = shell.reads("status")["files_unused"]
     assert row["path"] == str(skill)

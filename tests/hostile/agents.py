@@ -17,6 +17,7 @@ from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.store import holds
+from nanohost.testing.limits import seconds
 from tests.hostile import program
 from tests.support.flow import Flow, flowing, install_of, scripted_settings
 from tests.support.invariants import until
@@ -66,7 +67,7 @@ async def trouble(flow: Flow, chat: str = "bad") -> str:
 
 async def held(flow: Flow, agent: str) -> str:
     """Wait until the agent, or its session, is on hold, and return the reason."""
-    async with asyncio.timeout(START_LIMIT_S):
+    async with asyncio.timeout(seconds(START_LIMIT_S)):
         while True:
             for row in await holds.listed(flow.host.store.reports):
                 if row["agent_group"] == agent:

@@ -11,7 +11,7 @@ import pytest
 from nanohost.keeper.ack_budget import OVER
 from nanohost.model import Role
 from nanohost.store import model_calls, roles, users
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.rows import Origin
 from tests.hostile.agents import RUNTIMES, ask, hosting, let_loose, trouble
 from tests.support.engine import docker_engine
@@ -86,7 +86,7 @@ async def test_no_lease_on_the_hosts_files_keeps_the_host_waiting(tmp_path: Path
         for chat in ("bad", "worse"):
             await let_loose(flow, "lease_inbound", chat=chat)
             await flow.fake.person_writes("are you there?", chat=chat)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             assert await _talk(flow) == [f"echo: {number}" for number in range(MESSAGES)]
             await until(lambda: all(len(flow.texts(chat)) == 2 for chat in ("bad", "worse")))
 

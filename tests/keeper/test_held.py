@@ -18,6 +18,7 @@ from nanohost.keeper.slots import SlotState
 from nanohost.keeper.space import Scarce
 from nanohost.model import Role, Session
 from nanohost.store import holds, roles, sessions, users
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.rows import Origin, Usage
 from tests.keeper.bench import Bench, PaperRuntime, keeping, message
@@ -352,12 +353,12 @@ async def test_a_round_of_looks_at_others_leaves_alone_what_is_counted_at_rest(t
         def waits() -> float:
             if threading.current_thread() is not loop and first.is_counting():
                 counts.set()
-                assert goes_on.wait(10)
+                assert goes_on.wait(seconds(HANG_S))
             return 0.0
 
         first.needs_rest, first.monotonic = True, waits
         before = asyncio.create_task(folders.before_start(session))
-        await asyncio.to_thread(counts.wait, 10)
+        assert await asyncio.to_thread(counts.wait, seconds(HANG_S))
         looks_at_others = asyncio.create_task(folders.rest([]))
         await asyncio.sleep(0)
         assert first.is_counting()

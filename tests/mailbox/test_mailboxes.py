@@ -22,7 +22,7 @@ from nanohost.mailbox.mailboxes import THREADS, Mailboxes
 from nanohost.mailbox.patience import LOCKED_LIMIT_S, LONGEST_PAUSE_S
 from nanohost.model import Session, SessionId
 from nanohost.store.domain_events import MailboxBlocked
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.times import to_text
@@ -171,7 +171,7 @@ async def test_work_in_what_a_container_writes_keeps_nothing_else_waiting(mailbo
     hangs = threading.Event()
     hanging = [asyncio.create_task(mailboxes.in_folder(hangs.wait)) for _ in range(3 * THREADS)]
     try:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await mailboxes.update(SESSION, lambda box: box.set_meta({"agent_name": "main"}))
             await mailboxes.inbound(SESSION, lambda box: None)
             assert await mailboxes.outbound(SESSION, queries.open_claims()) == []

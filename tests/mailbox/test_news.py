@@ -16,7 +16,7 @@ from nanohost.event_bus import EventBus
 from nanohost.mailbox.news import MOST_EVENTS, QUIET_S, OutboxNews
 from nanohost.model import SessionId
 from nanohost.store.domain_events import OutboxChanged
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter
@@ -143,7 +143,7 @@ async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> Non
         writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
         news.watch(ONE, layout)
         writer.begin_life(datetime.now(UTC))
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await told.something.wait()
         writer.close()
     assert set(told.sessions) == {ONE}
@@ -156,7 +156,7 @@ async def test_a_folder_that_makes_too_many_events_is_left_to_the_poll_for_a_whi
         news.watch(ONE, layout)
         for number in range(2 * MOST_EVENTS):
             files[number % 2].write_text(str(number))  # in turns: the kernel makes one of what is the same twice
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await told.something.wait()
         told.something.clear()
         commit(layout)
@@ -166,7 +166,7 @@ async def test_a_folder_that_makes_too_many_events_is_left_to_the_poll_for_a_whi
         news.look()
         told.something.clear()
         commit(layout)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await told.something.wait()
 
 
@@ -185,7 +185,7 @@ async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layou
         journal.write_text("")
         journal.unlink()
         news.watch(ONE, layout)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while not told.sessions:
                 told.something.clear()
                 journal.write_text("")

@@ -18,6 +18,7 @@ from nanohost.mailbox.blocking_reader import BlockingReader
 from nanohost.mailbox.reader_client import AllLate, LookHung
 from nanohost.mailbox.reader_process import RETIRE_AT
 from nanohost.mailbox.readers import MOST, Readers
+from nanohost.testing.limits import seconds
 from nanohost_protocol.errors import NotOurs, NotReady, ProtocolError, TooMuch
 from nanohost_protocol.layout import SessionLayout
 from nanohost_protocol.outbound import OutboundWriter
@@ -81,7 +82,7 @@ async def answered(readers: Readers, path: Path) -> bool:
 
 async def test_a_look_that_waits_in_open_ends_and_others_are_answered_meanwhile(tmp_path: Path) -> None:
     bad, good = made(tmp_path / "bad"), made(tmp_path / "good")
-    readers = Readers(late_s=0.02, deadline_s=DEADLINE_S)
+    readers = Readers(late_s=seconds(0.02), deadline_s=seconds(DEADLINE_S))
     async with readers.opened():
         with hostile("swap_journal", bad):
             hanging = [asyncio.create_task(hang(readers, bad)) for _ in range(2 * MOST)]
@@ -91,7 +92,7 @@ async def test_a_look_that_waits_in_open_ends_and_others_are_answered_meanwhile(
 
 async def test_leaving_ends_a_look_that_would_wait_for_ever(tmp_path: Path) -> None:
     bad = made(tmp_path / "bad")
-    readers = Readers(late_s=0.02, deadline_s=3600)
+    readers = Readers(late_s=seconds(0.02), deadline_s=3600)
     with hostile("swap_journal", bad):
         async with readers.opened():
             looks = [asyncio.create_task(hang(readers, bad)) for _ in range(MOST)]
@@ -101,7 +102,7 @@ async def test_leaving_ends_a_look_that_would_wait_for_ever(tmp_path: Path) -> N
 
 def test_a_check_that_runs_in_a_thread_ends_too(tmp_path: Path) -> None:
     bad, good = made(tmp_path / "bad"), made(tmp_path / "good")
-    reader = BlockingReader(deadline_s=DEADLINE_S)
+    reader = BlockingReader(deadline_s=seconds(DEADLINE_S))
     with hostile("swap_journal", bad):
         for _ in range(MOST_LOOKS):
             try:

@@ -53,7 +53,7 @@ from nanohost.store.database import Store, open_store
 from nanohost.store.domain_events import ApprovalChanged, ChatHasNews, LaneHasWork, SessionHasOrders, SessionHasWork
 from nanohost.store.events import ChatKey, StoredEvent
 from nanohost.store.routes import Route
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.verify.ledger import UNROUTED
 from nanohost_protocol.payloads import CardOut, ChatIn, decode_in
@@ -208,7 +208,7 @@ class World:
         return not await events.chats_with_new(self.store)
 
     async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while not await true():
                 pass
 

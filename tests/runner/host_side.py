@@ -16,6 +16,7 @@ from agent_runner.loop import Patience, Runner
 from agent_runner.mailbox import Mailbox
 from agent_runner.settings import Settings
 from agent_runner.signals import Signals
+from nanohost.testing.limits import seconds
 from nanohost_protocol.errors import Busy, NotReady
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.layout import SessionLayout
@@ -143,7 +144,7 @@ class HostSide:
 
     async def seen(self, look: Callable[[OutboundReader], T | None]) -> T:
         """Wait until `look` finds something in the runner's file."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(seconds(WAIT_S)):
             while True:
                 try:
                     with reading_outbound(self.layout.outbound_db) as outbound:
@@ -203,21 +204,21 @@ async def running(
         yield task
     finally:
         signals.stop()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(seconds(WAIT_S)):
             await task
         mailbox.close()
 
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait for something that announces itself to nobody."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(seconds(WAIT_S)):
         while not true():  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.005)
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
     """Wait for a runner's end: its exit code and what it printed."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(seconds(WAIT_S)):
         _, printed = await process.communicate()
     assert process.returncode is not None
     return process.returncode, printed.decode()

@@ -101,11 +101,12 @@ async def test_what_comes_with_a_stop_is_a_turn_of_its_own(tmp_path: Path) -> No
 @pytest.mark.behaviour("SE-12")
 async def test_a_command_that_is_not_known_ends_no_turn_and_is_closed_after_it(tmp_path: Path) -> None:
     host = HostSide(tmp_path)
-    host.script({"match": "slow", "actions": [{"sleep_s": 0.3}, {"answer": "done"}]})
+    host.script({"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done"}]})
     async with running(host):
         host.say("m1", "slow")
         await host.acked("m1", status=AckStatus.PROCESSING)
         host.put(control("c1", "of a later version"))
+        (host.layout.agent_dir / "go").touch()
         await host.acked("m1", "c1")
     assert host.texts() == ["done"]
 

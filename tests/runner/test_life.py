@@ -13,6 +13,7 @@ import pytest
 from agent_runner.failures import SENTENCES
 from agent_runner.loop import PRUNE_WHEN_BUSY, Patience
 from agent_runner.mailbox import Mailbox
+from nanohost.testing.limits import seconds
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader, OutboundWriter
 from nanohost_protocol.payloads import ChatIn, ChatOut, ControlIn, FileOut, QuestionOut, encode
@@ -367,10 +368,11 @@ async def test_a_stop_in_the_middle_gives_the_turn_back(host: HostSide) -> None:
 
 
 async def test_a_long_turn_shows_what_it_is_doing_until_it_is_over(host: HostSide) -> None:
-    host.script({"match": "slow", "actions": [{"sleep_s": 0.5}]})
+    host.script({"match": "slow", "actions": [{"until_file": "go"}]})
     async with running(host, host.settings(poll_interval_s=0.05)):
         host.say("m1", "slow")
         await until(lambda: host.progress().get("state") == "turn")
+        (host.layout.agent_dir / "go").touch()
         await host.acked("m1")
         await until(lambda: not host.progress())
 
@@ -416,7 +418,7 @@ async def test_a_deleted_session_ends_its_runner(host: HostSide) -> None:
         host.say("m1", "hi")
         await host.acked("m1")
         host.layout.inbound_db.unlink()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(seconds(WAIT_S)):
             assert await asyncio.shield(life) == 0
 
 
@@ -448,14 +450,16 @@ async def test_an_idle_runner_does_not_spin(host: HostSide) -> None:
 
 @pytest.mark.behaviour("SE-06")
 async def test_a_tool_says_how_long_it_may_take_and_whom_it_waits_for_while_it_is_in_flight(host: HostSide) -> None:
-    asking = {"tool": "react", "takes_s": 0.3, "timeout_s": 600, "for_person": True}
-    host.script({"match": "slow", "actions": [asking, {"sleep_s": 0.3}]})
+    asking = {"tool": "react", "until_file": "reacted", "timeout_s": 600, "for_person": True}
+    host.script({"match": "slow", "actions": [asking, {"until_file": "go"}]})
     async with running(host, host.settings(poll_interval_s=0.05)):
         host.say("m1", "slow")
         await until(lambda: host.progress().get("waiting") == "person")
         assert (host.progress()["tool"], host.progress()["tool_timeout_s"]) == ("react", "600")
+        (host.layout.agent_dir / "reacted").touch()
         await until(lambda: host.progress().get("state") == "turn" and "tool" not in host.progress())
         assert "waiting" not in host.progress()
+        (host.layout.agent_dir / "go").touch()
         await host.acked("m1")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nanohost.testing.limits import seconds
 from nanohost_protocol.errors import Busy, NotReady
 from nanohost_protocol.heartbeat import last_beat
 from nanohost_protocol.rows import AckStatus
@@ -134,7 +135,7 @@ async def test_kills_at_random_moments_lose_nothing_and_say_nothing_twice(host: 
 
 async def _until_all_done(host: HostSide, ids: list[str]) -> None:
     """Play the keeper: allow again what a dead container left."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(seconds(WAIT_S)):
         while True:
             found = await host.seen(lambda outbound: outbound.acks_after(0) or None)
             acks = {ack.message_id: ack for ack in found}

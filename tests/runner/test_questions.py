@@ -11,6 +11,7 @@ import pytest
 
 from agent_runner.loop import PRUNE_WHEN_BUSY
 from agent_runner.questions import Questions, Unanswered
+from nanohost.testing.limits import seconds
 from nanohost_protocol.crash_points import VARIABLE
 from nanohost_protocol.inbound import writing
 from nanohost_protocol.outbound import OutboundReader
@@ -110,8 +111,8 @@ async def test_nobody_waits_for_an_answer_in_a_turn_that_ended_while_the_questio
     """A /stop came in between: the call would be open for an hour, and nothing would end it."""
     questions = Questions()
     questions.close()
-    async with asyncio.timeout(WAIT_S):
-        assert await questions.wait("q1", 3600) is Unanswered.OVER
+    async with asyncio.timeout(seconds(WAIT_S)):
+        assert await questions.wait("q1", seconds(3600)) is Unanswered.OVER
     assert not questions.are_open
 
 
@@ -424,8 +425,8 @@ async def test_the_host_sees_that_a_person_is_waited_for_and_an_idle_runner_leav
 async def test_questions_wait_side_by_side_and_an_answer_that_comes_too_late_is_refused() -> None:
     looked: asyncio.Queue[None] = asyncio.Queue()
     waiting = Questions(lambda: looked.put_nowait(None))
-    both = [asyncio.create_task(waiting.wait(id, 60)) for id in ("o1", "o2")]
-    async with asyncio.timeout(WAIT_S):
+    both = [asyncio.create_task(waiting.wait(id, seconds(60))) for id in ("o1", "o2")]
+    async with asyncio.timeout(seconds(WAIT_S)):
         for _ in both:
             await looked.get()
         assert (waiting.are_open, waiting.take_unseen(), waiting.take_unseen()) == (True, True, False)

@@ -17,7 +17,7 @@ from nanohost.runtimes.cgroup import ControlGroups, limit_files
 from nanohost.runtimes.port import Limits
 from nanohost.runtimes.procfs import processes_with
 from nanohost.runtimes.sandbox import system_arguments
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.runtime_suite import Stage, report_of
 from tests.runtimes.test_conformance import HERE, BubblewrapBench
 from tests.support.need import missing
@@ -77,7 +77,7 @@ async def test_a_sandbox_whose_monitor_was_killed_is_dead_and_cleared_away(stage
     async with stage.opened() as restarted:
         assert list(await restarted.adopt()) == []
     for process in inside:
-        ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], HANG_S)
+        ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], seconds(HANG_S))
         assert ended == [process]
         os.close(process)
 

@@ -16,7 +16,7 @@ from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_container import create_arguments
 from nanohost.runtimes.port import Container, ContainerSpec, Exited, Limits, Running
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.runtime_suite import STAND_IN, Stage, report_of
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import DockerBench
@@ -167,7 +167,7 @@ async def test_what_died_without_a_host_is_removed_and_its_output_kept(stage: St
 
 @pytest.mark.docker
 async def test_leaving_a_runtime_takes_no_time(stage: Stage) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         for _ in range(3):
             async with stage.opened() as runtime:
                 await runtime.adopt()

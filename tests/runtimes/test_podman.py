@@ -17,7 +17,7 @@ from requests import Response
 from nanohost.runtimes.docker_containers import DockerContainers
 from nanohost.runtimes.docker_deaths import DeathWatch
 from nanohost.runtimes.docker_engine import EngineKind, accept_engine
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.runtime_suite import STAND_IN, RuntimeBench, RuntimeSuite, Stage, report_of
 from nanohost_protocol.layout import SessionLayout
 from tests.runtimes.test_conformance import DockerBench
@@ -96,11 +96,11 @@ async def test_a_death_is_heard_as_an_event(stage: Stage, podman_engine: APIClie
     watch = DeathWatch(stage.install, on_death=heard.put, on_connect=connected.set)
     watch.start()
     try:
-        assert await asyncio.to_thread(connected.wait, HANG_S)
+        assert await asyncio.to_thread(connected.wait, seconds(HANG_S))
         container = await asyncio.to_thread(containers.start, spec)
         await report_of(spec)
         stage.order_exit(spec)
-        assert await asyncio.to_thread(heard.get, timeout=HANG_S) == container.state["id"]
+        assert await asyncio.to_thread(heard.get, timeout=seconds(HANG_S)) == container.state["id"]
     finally:
         await asyncio.to_thread(watch.close)
 

@@ -14,7 +14,7 @@ import pytest
 
 from nanohost.errors import StoreError
 from nanohost.store.database import MOST_REPORTS, PartFailed, Store, Transaction, open_store
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 ADD = "INSERT INTO notes (text) VALUES (?)"
 
@@ -49,7 +49,7 @@ async def add(store: Store, *values: str, fail: bool = False) -> None:
 
 async def still_works(store: Store) -> None:
     """Nobody holds the lock, nothing is open, a transaction goes through."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         await add(store, "afterwards")
     assert "afterwards" in await texts(store)
     assert not store._writer.in_transaction
@@ -211,7 +211,7 @@ async def test_a_member_cancelled_at_any_step_harms_no_other(notes: Store, role:
     chosen = {"first": tasks[:1], "middle": tasks[1:3], "last": tasks[3:], "all": tasks}[role]
     for task in chosen:
         task.cancel()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         results = await asyncio.gather(*tasks, return_exceptions=True)
     kept = await texts(notes)
     for number, result in enumerate(results):
@@ -263,7 +263,7 @@ async def test_a_waiter_that_was_to_commit_for_others_and_is_cancelled_leaves_no
     go.set()
     await notes._writer.execute_fetchall("SELECT 1")
     second.cancel()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         await first
     await asyncio.gather(second, return_exceptions=True)
     assert "slow" in await texts(notes)
@@ -287,7 +287,7 @@ async def test_a_second_cancellation_while_it_is_undone_does_not_let_the_next_in
     while not stubborn.done():
         stubborn.cancel()
         await asyncio.sleep(0)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         results = await asyncio.gather(first, last, return_exceptions=True)
     assert results[0] is None
     assert isinstance(results[1], LookupError)
@@ -309,7 +309,7 @@ async def test_a_full_disk_is_a_store_error_and_the_store_works_when_there_is_ro
 @pytest.mark.parametrize("big", range(5))
 async def test_who_is_told_of_a_full_disk_is_who_was_not_kept(notes: Store, big: int) -> None:
     async with full_disk(notes):
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             results = await asyncio.gather(
                 *(add(notes, f"{number}" + "x" * (100_000 if number == big else 0)) for number in range(5)),
                 return_exceptions=True,
@@ -330,7 +330,7 @@ async def test_a_commit_that_fails_is_told_to_every_member(notes: Store) -> None
         async with notes.transaction() as tx:
             await tx.run("INSERT INTO children VALUES (7)")
 
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         results = await asyncio.gather(add(notes, "one"), orphan(), add(notes, "two"), return_exceptions=True)
     assert all(isinstance(result, sqlite3.IntegrityError) for result in results)
     assert await texts(notes) == []
@@ -352,7 +352,7 @@ async def test_a_failing_commit_whose_caller_is_cancelled_does_not_touch_the_nex
     await leaving.wait()
     await asyncio.sleep(0)
     first.cancel()
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         await add(notes, "next")
         await asyncio.gather(first, return_exceptions=True)
     assert await texts(notes) == ["next"]
@@ -380,7 +380,7 @@ async def test_closing_in_an_emergency_waits_as_well(path: Path) -> None:
             early += [asyncio.create_task(add(store, f"{number}")) for number in range(5)]
             await asyncio.sleep(0)
             raise RuntimeError
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         await asyncio.gather(*early)
 
 
@@ -402,19 +402,19 @@ async def endless_reports(store: Store, count: int) -> AsyncIterator[list[asynci
 
 
 async def test_reports_that_take_for_ever_delay_no_message(notes: Store) -> None:
-    async with asyncio.timeout(HANG_S), endless_reports(notes, MOST_REPORTS):
+    async with asyncio.timeout(seconds(HANG_S)), endless_reports(notes, MOST_REPORTS):
         await add(notes, "a message")
         assert await texts(notes) == ["a message"]
 
 
 async def test_a_report_waits_for_no_other_one(notes: Store) -> None:
     await add(notes, "a message")
-    async with asyncio.timeout(HANG_S), endless_reports(notes, MOST_REPORTS - 1):
+    async with asyncio.timeout(seconds(HANG_S)), endless_reports(notes, MOST_REPORTS - 1):
         assert [row["text"] for row in await notes.reports.all("SELECT text FROM notes")] == ["a message"]
 
 
 async def test_a_report_that_nobody_waits_for_any_more_makes_room_for_the_next(notes: Store) -> None:
-    async with asyncio.timeout(HANG_S), endless_reports(notes, MOST_REPORTS) as reports:
+    async with asyncio.timeout(seconds(HANG_S)), endless_reports(notes, MOST_REPORTS) as reports:
         waiting = asyncio.create_task(notes.reports.one("SELECT 1 AS it"))
         reports[0].cancel()
         row = await waiting
@@ -432,7 +432,7 @@ async def test_a_report_sees_what_was_just_committed_and_changes_nothing(notes: 
 
 
 async def test_a_store_is_closed_while_a_report_is_read(path: Path) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         async with open_store(path, durable=False) as store:
             report = asyncio.create_task(store.reports.all(ENDLESS))
             while not store.reports._all or store.reports._idle:  # noqa: ASYNC110

@@ -27,9 +27,11 @@ async def watching(store: Store, database: Path) -> AsyncIterator[asyncio.Task[N
     await clock.somebody_sleeps()
     yield task
     await clock.advance(WATCH_INTERVAL_S)
-    await asyncio.wait([task], timeout=0.2)
-    task.cancel()
-    await asyncio.wait([task])
+    sleeps = asyncio.create_task(clock.somebody_sleeps())
+    await asyncio.wait([task, sleeps], return_when=asyncio.FIRST_COMPLETED)
+    for one in (task, sleeps):
+        one.cancel()
+    await asyncio.wait([task, sleeps])
 
 
 async def test_a_database_that_is_gone_is_told_with_where_a_copy_is(store: Store, database: Path) -> None:

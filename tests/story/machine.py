@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.terminal import Terminal, in_terminal
 
 COLUMNS, WIDE = 100, 400
@@ -47,7 +47,7 @@ class Machine:
 
     def until(self, shown: Sequence[str], *words: str, but: Sequence[str] = ()) -> str:
         """The same, typed again and again until all this is shown, and nothing of what is excepted."""
-        ends = time.monotonic() + HANG_S
+        ends = time.monotonic() + seconds(HANG_S)
         while not _fits(screen := self.types(*words), shown, but):
             assert time.monotonic() < ends, f"{shown}, not {but}: nanohost {' '.join(words)} says:\n{screen}"
         return screen
@@ -68,12 +68,12 @@ class Machine:
             reader = threading.Thread(target=self._read, args=(process, ready), name="log")
             reader.start()
             try:
-                assert ready.wait(HANG_S), "the host is not ready"
+                assert ready.wait(seconds(HANG_S)), "the host is not ready"
                 yield process
             finally:
                 process.send_signal(signal.SIGINT)
                 try:
-                    process.wait(HANG_S)
+                    process.wait(seconds(HANG_S))
                 finally:
                     process.kill()
                     reader.join()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import Person, Shown
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from tests.support.messages_api import MessagesApi
@@ -42,7 +42,7 @@ class Platforms:
 
     def done(self, wanted: Coroutine[Any, Any, T]) -> T:
         """What comes of it. Raises TimeoutError when nothing does."""
-        return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(HANG_S * 2)
+        return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(seconds(HANG_S * 2))
 
     def writes(self, person: Person, text: str) -> None:
         """Somebody writes to the bot on Telegram."""

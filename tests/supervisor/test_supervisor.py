@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from nanohost.errors import RuntimeUnavailable
 from nanohost.supervisor import Service, ServiceState, Supervisor
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 
 
@@ -134,7 +135,7 @@ async def test_a_critical_service_that_fails_is_told_and_not_tried_again() -> No
     clock = ManualClock()
     async with supervisor(clock) as running:
         running.start("writer", failing(RuntimeUnavailable("disk full")), critical=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(seconds(HANG_S)):
             failure = await running.failed()
         assert (failure.name, failure.sentence) == ("writer", "disk full")
         assert clock.sleeping() == ()

@@ -70,6 +70,10 @@ class Flow:
             (agent_dir / "script.json").write_text(json.dumps(script))
         return found
 
+    def goes_on(self, folder: str = "main") -> None:
+        """End what waits in a group's script: {"until_file": "go"}, in this turn and in every later one."""
+        (self.home.groups / folder / "go").touch()
+
     async def wire(
         self,
         chat: str = "c1",

@@ -9,7 +9,7 @@ from nanohost.clock import SystemClock
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
 from nanohost.model import Session
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.verify.checks import verify
 from nanohost_protocol.inbound import reading_inbound
 from nanohost_protocol.rows import Ack
@@ -36,7 +36,7 @@ async def assert_clean(flow: Flow) -> None:
     """Wait until the host has come to rest, then verify; raises AssertionError with what is not as it must be."""
     problems: list[str] = []
     try:
-        async with asyncio.timeout(REST_S):
+        async with asyncio.timeout(seconds(REST_S)):
             while problems := await _problems(flow):  # noqa: ASYNC110 - files and processes announce nothing
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -47,7 +47,7 @@ async def assert_clean(flow: Flow) -> None:
 
 async def until(true: Callable[[], bool], *, limit_s: float = HANG_S) -> None:
     """Wait for something that announces itself to nobody."""
-    async with asyncio.timeout(limit_s):
+    async with asyncio.timeout(seconds(limit_s)):
         while not true():  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.01)
 
@@ -62,7 +62,7 @@ async def claims_of(flow: Flow, session: Session) -> list[Ack]:
 
 async def claimed(flow: Flow, count: int = 1, *, folder: str = "main", limit_s: float = HANG_S) -> list[Ack]:
     """Wait until the runner of a group's session works on so many messages."""
-    async with asyncio.timeout(limit_s):
+    async with asyncio.timeout(seconds(limit_s)):
         while True:
             claims = [claim for session in await flow.sessions(folder) for claim in await claims_of(flow, session)]
             if len(claims) >= count:

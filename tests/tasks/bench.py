@@ -19,7 +19,7 @@ from nanohost.store.domain_events import LaneHasWork, SessionHasWork
 from nanohost.store.tasks import Misfire, Run, Task, TaskKind
 from nanohost.tasks import changes
 from nanohost.tasks.engine import Tasks
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatOut, encode
 from nanohost_protocol.rows import MessageIn, Origin
@@ -97,7 +97,7 @@ class Bench:
 
     async def started(self, task: Task, count: int) -> list[Run]:
         """Wait until so many runs are on record as begun or ended."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while True:
                 runs = await self.runs(task)
                 if sum(1 for run in runs if run.started_at or run.ended_at) >= count:
@@ -106,7 +106,7 @@ class Bench:
 
     async def settled(self, task: Task, count: int) -> list[Run]:
         """The same, while time passes: somebody has to try again."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while True:
                 await self.clock.advance(10)
                 runs = await self.runs(task)
@@ -115,19 +115,19 @@ class Bench:
 
     async def decided(self, task: Task, count: int) -> None:
         """Wait, while time passes, until so many runs are decided."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while len(await self.runs(task)) < count:
                 await self.clock.advance(10)
 
     async def refused(self) -> None:
         """Wait, while no time passes, until what was tried last failed and pauses: the engine's own sleep and that."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while len(self.clock.sleeping()) < 2:  # noqa: ASYNC110 - nobody announces a pause
                 await asyncio.sleep(0.005)
 
     async def rested(self) -> None:
         """Wait until nobody works and the engine sleeps."""
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while not (self.engine.is_at_rest and self.clock.sleeping()):  # noqa: ASYNC110 - nobody announces rest
                 await asyncio.sleep(0.005)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.times import to_text
 from tests.crash.measured import until_done
 from tests.crash.scene import Scene, staged
@@ -31,7 +31,7 @@ async def test_a_task_that_was_due_when_the_host_was_killed_runs_once(tmp_path: 
         for life in range(LIVES):
             await _create(scene, "--prompt", f"job {life}", "--at", "in 0s")
             scene.host.start(crash_at=point)
-            assert await asyncio.to_thread(scene.host.exited_within, HANG_S) == -signal.SIGKILL
+            assert await asyncio.to_thread(scene.host.exited_within, seconds(HANG_S)) == -signal.SIGKILL
         scene.host.start()
         await scene.until("every run has ended", lambda: _all_ended(scene))
         runs = _central(scene, RUNS)

@@ -11,7 +11,7 @@ import pytest
 
 from nanohost.store import paused
 from nanohost.store.tasks import Misfire
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import START, ManualClock
 from tests.tasks.bench import engine_in
 
@@ -34,7 +34,7 @@ async def test_what_falls_due_while_all_is_paused_waits_for_its_policy(
         assert (await bench.as_it_is(task)).next_due == START + timedelta(hours=1)
         async with bench.store.transaction() as tx:
             await paused.end(tx)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while (await bench.as_it_is(task)).next_due != START + timedelta(hours=4):  # noqa: ASYNC110 - the engine tells nobody
                 await asyncio.sleep(0)
         runs = await bench.started(task, len(hours))

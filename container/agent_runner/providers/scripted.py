@@ -19,6 +19,7 @@ message that no rule fits is echoed:
         {"tool": "list_tasks", "answer": "so: {result}"},          the same, and answers with what it returned
         {"tool": "ask_user_question", "arguments": {"question": "Red?"}, "answer": "so: {result}"},  one that waits
         {"tool": "react", "takes_s": 2, "timeout_s": 600, "for_person": true},  one that takes its time, and says so
+        {"tool": "react", "until_file": "go"},                     one that takes until there is this file
         {"sleep_s": 0.2},
         {"until_file": "go"},                                      goes on when the agent's folder has this file
         {"hang": true},                                            never ends, until it is interrupted
@@ -131,6 +132,8 @@ class Scripted:
             case {"tool": str(name)}:
                 yield ToolStarted(name, action.get("timeout_s"), bool(action.get("for_person")))
                 await asyncio.sleep(action.get("takes_s", 0))
+                if "until_file" in action:
+                    await self._until_file(action["until_file"])
                 result = await self._call(name, action.get("arguments", {}), message)
                 yield ToolEnded(name)
                 if "answer" in action:
@@ -166,8 +169,7 @@ class Scripted:
             case {"sleep_s": seconds}:
                 await asyncio.sleep(seconds)
             case {"until_file": str(name)}:
-                while not (self._context.agent_dir / name).exists():  # noqa: ASYNC110 - whoever makes it says nothing
-                    await asyncio.sleep(0.01)
+                await self._until_file(name)
             case {"hang": True}:
                 await asyncio.Event().wait()
             case {"deaf": True}:
@@ -181,6 +183,10 @@ class Scripted:
                 raise ProviderFailed(Failure(error_class=ErrorClass.INVALID_SESSION, detail="as the script says"))
             case {"error": str(name)}:
                 raise ProviderFailed(_failure(name, action.get("retry_in_s")))
+
+    async def _until_file(self, name: str) -> None:
+        while not (self._context.agent_dir / name).exists():  # noqa: ASYNC110 - whoever makes it says nothing
+            await asyncio.sleep(0.01)
 
 
 def _actions(text: str, attempt: int, rules: list[Json]) -> list[Json]:

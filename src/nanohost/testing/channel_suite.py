@@ -36,7 +36,7 @@ from nanohost.channel_api import (
     ShowsTyping,
 )
 from nanohost.rendering import Limits, Part, split
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 AWKWARD_TEXTS = {
     "empty": "",
@@ -184,7 +184,7 @@ class SuiteInbox:
 
     async def until(self, happened: Callable[[], bool]) -> None:
         """Wait until `happened()`; looked at whenever an event is handed in or committed."""
-        async with asyncio.timeout(HANG_S), self._changed:
+        async with asyncio.timeout(seconds(HANG_S)), self._changed:
             await self._changed.wait_for(happened)
 
     async def until_accepted(self, text: str) -> InboundEvent:
@@ -413,7 +413,7 @@ class ChannelSuite:
             pytest.skip("the channel does not show typing")
         async with channel.connected():
             await bench.arrive()
-            async with asyncio.timeout(HANG_S):
+            async with asyncio.timeout(seconds(HANG_S)):
                 await channel.typing(bench.address)
             await _send(bench, "the answer", "k1")
             assert list(await bench.person_sees(1)) == ["the answer"]
@@ -454,14 +454,14 @@ def _cut(text: str, capabilities: Capabilities) -> Sequence[Part]:
 
 
 async def _send(bench: ChannelBench, text: str, key: str, *, plain: str | None = None) -> tuple[str, ...]:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         message = OutboundText(text=text, plain=plain)
         receipt = await bench.channel.send(bench.address, message, idempotency_key=key)
     return receipt.platform_message_ids
 
 
 async def _until_acknowledged(bench: ChannelBench, message_id: str) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while message_id not in bench.acknowledged():
             await bench.settle()
             await asyncio.sleep(0)

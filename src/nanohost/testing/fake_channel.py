@@ -45,7 +45,7 @@ from nanohost.channel_api import (
     Refused,
     Sender,
 )
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 PERSON = Sender(handle="u1", name="Ann")
 """Who writes when a test does not care."""
@@ -270,7 +270,7 @@ class FakeChannel:
 
     async def _wait(self, happened: Callable[[], bool], what: str, timeout_s: float) -> None:
         try:
-            async with asyncio.timeout(timeout_s), self._changed:
+            async with asyncio.timeout(seconds(timeout_s)), self._changed:
                 await self._changed.wait_for(happened)
         except TimeoutError:
             seen = [message.text[:80] for message in self.sent]

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 _STEPS = 20
@@ -47,7 +47,7 @@ class ManualClock:
 
     async def somebody_sleeps(self, *, limit_s: float = HANG_S) -> None:
         """Wait (in real time, at most `limit_s`) until there is a sleeper."""
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(seconds(limit_s)):
             while not self.sleeping():
                 self._arrival.clear()
                 await self._arrival.wait()

@@ -34,7 +34,7 @@ from nanohost.errors import SpawnError
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.port import Container, ContainerSpec, Exited, Isolation, Limits, Running, Runtime
 from nanohost.testing import stand_in_runner
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.layout import SessionLayout
 
 STAND_IN = ("python3", "stand_in.py")
@@ -77,7 +77,7 @@ class Deaths:
         self._news.set()
 
     async def first(self) -> Container:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await self._news.wait()
         return self.told[0]
 
@@ -158,7 +158,7 @@ async def report_of(spec: ContainerSpec) -> dict[str, Any]:
 
     loop.add_reader(pipe, read)
     try:
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await complete
     finally:
         loop.remove_reader(pipe)
@@ -303,7 +303,7 @@ class RuntimeSuite:
         async with stage.opened() as runtime:
             container = await runtime.start(spec)
             await report_of(spec)
-            await runtime.stop(container, grace_s=HANG_S)
+            await runtime.stop(container, grace_s=seconds(HANG_S))
             state = await runtime.poll(container)
             assert isinstance(state, Exited)
             assert state.code == 0
@@ -314,7 +314,7 @@ class RuntimeSuite:
         async with stage.opened() as runtime:
             container = await runtime.start(spec)
             await report_of(spec)
-            async with asyncio.timeout(HANG_S):
+            async with asyncio.timeout(seconds(HANG_S)):
                 await runtime.stop(container, grace_s=0.1)
             state = await runtime.poll(container)
             assert isinstance(state, Exited)
@@ -326,7 +326,7 @@ class RuntimeSuite:
             container = await runtime.start(spec)
             await report_of(spec)
             assert not _free(spec)
-            await runtime.stop(container, grace_s=HANG_S)
+            await runtime.stop(container, grace_s=seconds(HANG_S))
             assert _free(spec)
 
     async def test_stopping_the_dead_and_the_never_started_is_fine(self, stage: Stage) -> None:
@@ -363,7 +363,7 @@ class RuntimeSuite:
             container = await runtime.start(spec)
             await report_of(spec)
         async with stage.opened() as restarted:
-            await restarted.stop(container, grace_s=HANG_S)
+            await restarted.stop(container, grace_s=seconds(HANG_S))
             assert isinstance(await restarted.poll(container), Exited)
             assert list(await restarted.adopt()) == []
 

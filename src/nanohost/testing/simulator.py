@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from nanohost.testing.content import BY_OTHER_MEANS, Content
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 
 
 class Fault(StrEnum):
@@ -250,7 +250,7 @@ class Simulator(ABC):
 
     async def until(self, happened: Callable[[], bool], *, limit_s: float = HANG_S) -> None:
         """Wait until `happened()`, looked at whenever the platform changed. Raises TimeoutError."""
-        async with asyncio.timeout(limit_s), self._changed:
+        async with asyncio.timeout(seconds(limit_s)), self._changed:
             await self._changed.wait_for(happened)
 
     async def until_shown(self, count: int, chat: str | None = None, *, limit_s: float = HANG_S) -> list[Shown]:

@@ -53,7 +53,7 @@ from nanohost.channel_api import (
 )
 from nanohost.rendering import Limits, Part, split
 from nanohost.testing.channel_suite import ChannelBench, ChannelSuite, SuiteInbox, receiving
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import ADA, BOB, Fault, Person, Simulator, outage
 
 SETTLE_S = 0.05
@@ -351,7 +351,7 @@ class SimulatorSuite(ChannelSuite):
             await bench.arrive()
             bench.simulator.faults.queue.append(Fault.HANG)
             with pytest.raises((TimeoutError, ChannelError)):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(seconds(1.0)):
                     await send(bench.channel, bench.address, "hello?", "k1")
             await send(bench.channel, bench.address, "after", "k2")
             assert _words(*await bench.person_sees(1)) == ["after"]
@@ -472,7 +472,7 @@ class SimulatorSuite(ChannelSuite):
             )
             async with channel.connected():
                 await bench.arrive()
-                async with asyncio.timeout(HANG_S):
+                async with asyncio.timeout(seconds(HANG_S)):
                     await channel.send_file(bench.address, file, idempotency_key=f"k{number}")
                 await bench.simulator.until_shown(number + 1, self.DM)
             shown = bench.simulator.screen(self.DM)[-1]
@@ -555,13 +555,13 @@ class SimulatorSuite(ChannelSuite):
         channel = bench.channel
         if not isinstance(channel, Checks):
             pytest.skip("the channel cannot be checked")
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             said = await channel.check()
         assert said.strip()
         _says_no_secret(said, bench.simulator)
         await bench.simulator.go_down()
         with pytest.raises(ChannelError) as raised:
-            async with asyncio.timeout(HANG_S):
+            async with asyncio.timeout(seconds(HANG_S)):
                 await channel.check()
         _says_no_secret(raised.value, bench.simulator)
         await bench.simulator.go_up()
@@ -588,7 +588,7 @@ class SimulatorSuite(ChannelSuite):
 
     async def _card(self, channel: SendsCards, bench: SimulatorBench, buttons: tuple[Button, ...], key: str) -> Receipt:
         [words] = rendered("Shall we?", bench.channel)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             card = OutboundCard(text=words.text, plain=words.plain, buttons=buttons)
             return await channel.send_card(bench.address, card, idempotency_key=key)
 
@@ -608,7 +608,7 @@ def rendered(markdown: str, channel: Channel) -> Sequence[Part]:
 async def send(channel: Channel, address: Address, markdown: str, key: str) -> Receipt:
     """Send a text of one part, in the channel's form."""
     [part] = rendered(markdown, channel)
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         return await channel.send(address, OutboundText(text=part.text, plain=part.plain), idempotency_key=key)
 
 

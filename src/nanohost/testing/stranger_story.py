@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nanohost.settings_file import as_toml
+from nanohost.testing.limits import seconds
 from nanohost.testing.simulated import find
 from nanohost.testing.simulator import ADA, BOB, Shown, Simulator
 from nanohost_protocol.crash_points import VARIABLE
@@ -67,7 +68,7 @@ class Host:
 
     async def until_ready(self) -> None:
         """Raises TimeoutError."""
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(seconds(LIMIT_S)):
             await self._ready.wait()
 
     async def until_connected(self) -> None:
@@ -79,7 +80,7 @@ class Host:
         await self._until(lambda _, counts: not counts["deliveries_waiting"] and not counts["events_not_routed"])
 
     async def _until(self, happened: Callable[[dict[str, Any], dict[str, int]], bool]) -> None:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(seconds(LIMIT_S)):
             while True:
                 status = json.loads(await self.command("status", "--json"))
                 if status["host"] is not None and happened(status["host"], status["counts"]):

@@ -24,7 +24,7 @@ from nanohost.channel_api import (
 )
 from nanohost.testing.channel_suite import SuiteInbox, identity, receiving
 from nanohost.testing.content import Content
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import BOB, Fault, Person, outage
 from nanohost.testing.simulator_suite import hosted, send
 from nanohost.testing.simulators.discord import DM, GENERAL, ME, MY_ROLE, THREAD, Denied, DiscordSimulator
@@ -544,13 +544,13 @@ async def test_what_discord_could_not_say_of_a_thread_comes_with_the_next_messag
 async def test_what_is_replied_to_is_not_waited_for_longer_than_a_look_up_may_take(
     desk: DiscordBench, platform: DiscordSimulator, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels.discord.LOOK_UP_S", 0.05)
+    monkeypatch.setattr("channels.discord.LOOK_UP_S", seconds(0.05))
     async with receiving(desk, inbox):
         await desk.listening()
         platform.reading.lasting = Fault.HANG
         reference = {"type": 0, "message_id": "41", "channel_id": DM}
         await platform.post(DM, {"content": "hm", "type": 19, "message_reference": reference})
-        async with asyncio.timeout(CALL_S / 2):
+        async with asyncio.timeout(seconds(CALL_S / 2)):
             event = await inbox.until_accepted("hm")
     [part] = event.parts
     assert (part.kind, part.text) == (PartKind.QUOTED, "[a message that is not there any more, or cannot be read here]")
@@ -704,7 +704,7 @@ async def test_a_press_that_cannot_be_acknowledged_any_more_counts_all_the_same(
 
 
 async def _until_told(channel: DiscordChannel, words: str) -> None:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while words not in channel.condition()[1]:  # noqa: ASYNC110 - a condition is looked at, as status does
             await asyncio.sleep(0.01)
 

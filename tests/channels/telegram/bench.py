@@ -17,17 +17,33 @@ from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Settings
 from nanohost.store import agent_groups, messaging_groups, wirings
 from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.limits import seconds
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from tests.channels.receiving import handing_in
 from tests.support.flow import install_of, scripted_settings
 from tests.support.new_home import begin_home
 
-HASTY = Patience(answer_s=1.0, poll_s=5, poll_grace_s=1.0, pause_s=0.01, most_pause_s=0.1, conflict_s=0.1, auth_s=0.1)
+MOST_PAUSE_S = 0.1
+
+
+def hasty() -> Patience:
+    """A bot that waits for its own pauses a fraction of what it waits in earnest, and for answers as long as a test."""
+    return Patience(
+        answer_s=seconds(1.0),
+        poll_s=5,
+        poll_grace_s=seconds(1.0),
+        pause_s=0.01,
+        most_pause_s=MOST_PAUSE_S,
+        conflict_s=0.1,
+        auth_s=0.1,
+    )
+
+
 GROUP = "-1001234"
 
 
-def bot(telegram: TelegramSimulator, patience: Patience = HASTY) -> TelegramChannel:
-    return TelegramChannel(read_settings(telegram.settings()), patience=patience)
+def bot(telegram: TelegramSimulator, patience: Patience | None = None) -> TelegramChannel:
+    return TelegramChannel(read_settings(telegram.settings()), patience=patience or hasty())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from nanohost.routing.attachments import Attachments
 from nanohost.store import agent_groups, events, messaging_groups, sessions, wirings
 from nanohost.store.database import Store
 from nanohost.store.domain_events import SessionHasWork
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.telegram import TelegramSimulator
@@ -54,7 +54,7 @@ class Reading:
         """Wait until everything that was sent is confirmed to Telegram, and routed."""
         await self.telegram.write("5", END)  # a chat that nobody listens in
         await self.telegram.until(lambda: self.telegram.acknowledged()[-1:] == [self.telegram.latest()])
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while any(chat.platform_id == self.chat for chat in await events.chats_with_new(self.store)):
                 await self.clock.advance(LONGEST_WAIT_S)
 

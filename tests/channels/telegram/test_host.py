@@ -11,7 +11,7 @@ import pytest
 
 from nanohost.app import Host
 from nanohost.chat_commands.registry import chat_commands, host_commands
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from tests.support.flow import scripted_settings
@@ -28,7 +28,7 @@ def script(root: Path, rules: Sequence[object]) -> None:
 
 async def ledger(host: Host, wanted: Callable[[list[str]], bool]) -> list[str]:
     """The states of all deliveries, once they are as wanted."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             rows = await host.store.all("SELECT status FROM deliveries ORDER BY seq")
             if wanted(statuses := [row["status"] for row in rows]):

@@ -12,7 +12,7 @@ from nanohost.app import Host
 from nanohost.home import Home
 from nanohost.store import deliveries, overview, sessions
 from nanohost.store.deliveries import Delivery, DeliveryStatus
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from nanohost.verify.checks import verify
@@ -73,7 +73,7 @@ async def test_what_whatsapp_refuses_at_once_outside_the_window_is_known_to_oper
 
 async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
     """The first answer, once it stands so."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             found = await deliveries.latest(host.store.reports, status=status, session=None, limit=1)
             if found:
@@ -82,7 +82,7 @@ async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
 
 
 async def _until_told(host: Host) -> list[str]:
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         while True:
             if told := await _told(host):
                 return told

@@ -28,7 +28,7 @@ from nanohost.channel_api import (
 from nanohost.event_words import in_words
 from nanohost.testing.channel_suite import SuiteInbox
 from nanohost.testing.content import Content
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import ADA, BOB, Fault, outage
 from nanohost.testing.simulators.whatsapp import NUMBER, NUMBER_ID, VERIFY_TOKEN, WhatsAppSimulator
 from tests.channels.receiving import handing_in, receiving
@@ -70,7 +70,7 @@ async def test_a_webhook_that_is_never_finished_is_given_up(channel: WhatsAppCha
         host, port = meta.settings()["listen"].split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             assert b" 408 " in await reader.readline()
         writer.close()
         await writer.wait_closed()
@@ -95,7 +95,7 @@ async def test_strangers_who_send_much_at_once_are_turned_away_and_meta_is_not(
 ) -> None:
     monkeypatch.setattr("channels.whatsapp.READING_BYTES", 200_000)
     large, small = meta.payload(messages=[]) + b" " * 100_000, meta.payload(messages=[])
-    async with WhatsAppChannel(read_settings(meta.settings())).connected(), asyncio.timeout(HANG_S):
+    async with WhatsAppChannel(read_settings(meta.settings())).connected(), asyncio.timeout(seconds(HANG_S)):
         host, port = meta.settings()["listen"].split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n" + b"x" * 150_000)

@@ -7,6 +7,7 @@ import pytest
 from channels.whatsapp import WhatsAppChannel, read_settings
 from nanohost.channel_api import Channel, ChannelContext
 from nanohost.testing.content import Content
+from nanohost.testing.limits import seconds
 from nanohost.testing.simulator import ADA, Simulator
 from nanohost.testing.simulator_suite import SimulatorSuite
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
@@ -26,4 +27,4 @@ class TestWhatsApp(SimulatorSuite):
 
     def create(self, context: ChannelContext) -> Channel:
         """In a hurry: in earnest a status is waited for 10 s."""
-        return WhatsAppChannel(read_settings(context.settings), status_wait_s=0.5)
+        return WhatsAppChannel(read_settings(context.settings), status_wait_s=seconds(0.5))

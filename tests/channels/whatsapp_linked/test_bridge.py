@@ -15,6 +15,7 @@ import pytest
 from channels._whatsapp_linked import LinkedChannel, bridge_environment, pause_s
 from nanohost.channel_api import Address, Ambiguous, ChannelDown, Condition, OutboundText, Receipt, SaysItsCondition
 from nanohost.testing.channel_suite import SuiteInbox
+from nanohost.testing.limits import seconds
 from nanohost.testing.simulator import Fault
 from nanohost.testing.simulator_suite import SimulatorBench, hosted
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
@@ -53,7 +54,7 @@ async def test_a_message_that_was_not_accepted_is_said_again_by_the_next_bridge(
 
 async def test_a_bridge_that_hangs_is_replaced(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     phone.answers_pings = False
-    channel = make(answer_limit_s="0.2")
+    channel = make(answer_limit_s=str(seconds(0.2)))
     async with channel.connected():
         await phone.until(lambda: len(phone.opened) == 2)
         phone.answers_pings = True
@@ -66,7 +67,7 @@ async def test_a_bridge_that_hangs_is_replaced(phone: WhatsAppLinkedSimulator, m
 async def test_a_bridge_that_is_slow_leaves_it_open_whether_it_was_sent(
     phone: WhatsAppLinkedSimulator, make: Make
 ) -> None:
-    channel = make(answer_limit_s="0.3")
+    channel = make(answer_limit_s=str(seconds(0.3)))
     async with channel.connected():
         await _send(channel, "before")
         phone.faults.queue.append(Fault.HANG)
@@ -92,7 +93,7 @@ async def test_a_bridge_that_ends_at_once_is_tried_again_with_growing_pauses_and
     make: Make, tmp_path: Path
 ) -> None:
     script = f"echo started >> {shlex.quote(str(tmp_path / 'starts'))}; echo 'libmagic is missing' >&2; exit 3"
-    channel = make(bridge=shlex.join(["sh", "-c", script]), answer_limit_s="0.5")
+    channel = make(bridge=shlex.join(["sh", "-c", script]), answer_limit_s=str(seconds(0.5)))
     async with channel.connected():
         await until(lambda: "libmagic is missing" in channel.condition()[1])
         with pytest.raises(ChannelDown, match="libmagic is missing"):

@@ -24,7 +24,7 @@ from nanohost.channel_api import (
     RefusedHere,
 )
 from nanohost.testing.channel_suite import SuiteInbox
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import BOB, Person
 from nanohost.testing.simulator_suite import SimulatorBench, hosted
 from nanohost.testing.simulators.whatsapp_linked import ME, WhatsAppLinkedSimulator
@@ -220,12 +220,12 @@ async def test_the_check_shows_what_to_scan_waits_for_it_and_says_who_we_are(
     shown = ""
     for picture in ("first code", "second code"):
         await phone.show_pairing(picture=picture)
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             while picture not in shown:
                 await asyncio.sleep(0.01)
                 shown += capsys.readouterr().err
     await phone.become("up")
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         assert await check == f"linked to WhatsApp as {ME}, in safe mode"
 
 

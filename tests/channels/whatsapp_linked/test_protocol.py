@@ -23,7 +23,7 @@ from nanohost.channel_api import (
     RateLimited,
     Refused,
 )
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.wa_bridge import names, protocol
 from nanohost.wa_bridge.spool import Spool
 
@@ -241,7 +241,7 @@ async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(seconds(HANG_S)):
         said, _ = await bridge.communicate(lines)
     return json.loads(said.splitlines()[0]) if said else {}, bridge.returncode
 

@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from nanohost.testing.content import Content
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.simulator import (
     ADA,
     BOB,
@@ -807,7 +807,7 @@ async def _say(socket: web.WebSocketResponse, envelope: Envelope) -> None:
     text = envelope.as_text()
     envelope.sent += 1
     with suppress(ConnectionError):  # it comes again on the next connection
-        async with asyncio.timeout(HANG_S):
+        async with asyncio.timeout(seconds(HANG_S)):
             await socket.send_str(text)
 
 
