@@ -158,7 +158,7 @@ async def test_an_idle_container_is_stopped_and_a_new_one_answers_the_next_messa
 async def test_a_container_is_not_idle_while_its_turn_runs(watched: Stage) -> None:
     runtime = watched.runtime()
     async with watched.host({"idle_timeout_s": 0.2, "sweep_interval_s": 0.1}, runtime=runtime) as flow:
-        await flow.wire(script=SLOW)
+        await flow.wire(script=[{"match": "slow", "actions": [{"sleep_s": 0.6}, {"answer": "done"}]}])
         await watched.fake.person_writes("slow")
         await watched.fake.wait_for(1)
     assert len(runtime.started) == 1
