@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 HOST := $(VENV)/.host
 PROJECT := -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
-.PHONY: help setup host chat demo-channels demo-approvals test test-unit check docs transcripts crash image bench clean
+.PHONY: help setup host chat demo-channels demo-approvals test test-unit check docs transcripts crash mutants image bench \
+	clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,13 @@ transcripts: setup ## play a first hour and a night, three minutes, and write wh
 
 crash: setup ## kill hosts and containers at every point, print one table, write crash.json
 	$(BIN)/python -m tests.crash
+
+mutants: setup $(VENV)/.mutants ## change every decision in every small way: a test has to fail for each
+	$(BIN)/python -m tests.mutants
+
+$(VENV)/.mutants: $(STAMP) requirements/mutants.txt
+	@$(PYTHON) scripts/install $(BIN)/python requirements/mutants.txt
+	@touch $@
 
 image: setup ## build the agent's container image
 	$(BIN)/nanohost image build

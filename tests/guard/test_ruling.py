@@ -73,4 +73,5 @@ def test_no_row_of_the_table_is_idle() -> None:
 def test_only_the_rule_that_decided_is_counted_as_used() -> None:
     spared = Facts(action="a", usual=HOLD, policy=None, rule=rule("allow"), approved=False)
     free = Facts(action="a", usual=ALLOW, policy=None, rule=rule("allow"), approved=False)
-    assert (decide(spared).rule, decide(free).rule) == (rule("allow"), None)
+    refused = Facts(action="a", usual=ALLOW, policy=None, rule=rule("deny"), approved=False)
+    assert (decide(spared).rule, decide(free).rule, decide(refused).rule) == (rule("allow"), None, rule("deny"))

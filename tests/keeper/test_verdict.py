@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from nanohost.keeper.holds import given_up, one_more
 from nanohost.keeper.verdict import DIED, MOST_TRIES, NO_WORDS, Close, Retry, Verdict, lost, verdict
+from nanohost.store.turn_failures import TurnFailures
 from nanohost.testing.manual_clock import START as NOW
 from nanohost_protocol.rows import Ack, AckStatus, ErrorClass, TurnError
 
@@ -91,3 +93,26 @@ def test_a_failure_without_words_is_not_silence(sentence: str) -> None:
     error = TurnError(error_class=ErrorClass.PERMANENT, sentence=sentence)
     bare = replace(failed(), error=error)
     assert verdict(bare, NOW, orderly=False) == Close(status="failed", notice=NO_WORDS)
+
+
+def failures(**changes: object) -> TurnFailures:
+    """How a session stands whose model is limited for seven minutes."""
+    error = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence=WORDS, retry_at=LATER)
+    return replace(one_more(None, error, NOW), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.behaviour("RU-04")
+def test_while_the_model_cannot_be_asked_a_message_waits_as_long_as_its_session() -> None:
+    """Its own error says less: another turn may have failed since, or gone well."""
+    limited = failed(ErrorClass.RATE_LIMITED)
+    assert verdict(limited, NOW, orderly=False, failures=failures()) == spared(7 * 60)
+    assert verdict(limited, NOW, orderly=False, failures=failures(until=None)) == spared(0)
+
+
+@pytest.mark.behaviour("RU-04")
+def test_a_message_whose_model_is_away_for_too_long_is_given_up_with_words() -> None:
+    away = failures(until=NOW + timedelta(hours=9))
+    given = verdict(failed(ErrorClass.OVERLOADED), NOW, orderly=False, failures=away)
+    assert given == Close(status="failed", notice=given_up(away, NOW))
+    never = failed(ErrorClass.RATE_LIMITED, retry_at=NOW + timedelta(hours=9))
+    assert verdict(never, NOW, orderly=False) == given, "also where nothing is known of the session"

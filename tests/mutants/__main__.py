@@ -1,0 +1,124 @@
+"""python -m tests.mutants [PART ...]: change the decisions in every small way, and see that a test fails for each.
+
+mutmut makes the changes and runs the tests, in a copy of this tree. Each PART is part of a module's path: only those
+are changed. Prints one table, and each change that no test noticed. The exit code is 1 when there is one, but for those
+of equal.toml: what changes nothing. A change of a sentence is counted and is no fault: sentences are tested where they
+are shown.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.mutants.decisions import DECISIONS
+from tests.mutants.surviving import Change, change_in, is_of_words, known_equal
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("src", "tests", "channels", "migrations", "docs", "requirements", "scripts", "Makefile")
+RESULT = re.compile(r"^\s*(?P<name>\S+__mutmut_\d+): (?P<status>.+)$", re.MULTILINE)
+STATUSES = ("killed", "timeout", "survived", "no tests")
+AT_ONCE = "2"
+
+
+def main() -> int:
+    parts = sys.argv[1:]
+    chosen = {path: tests for path, tests in DECISIONS.items() if not parts or any(part in path for part in parts)}
+    with tempfile.TemporaryDirectory(prefix="nanohost-mutants-") as folder:
+        tree = Path(folder)
+        make_tree(tree, chosen)
+        if subprocess.run([*mutmut(), "run", "--max-children", AT_ONCE], cwd=tree, check=False).returncode:
+            print("mutmut could not run: see above; the tests have to pass without a change", file=sys.stderr)
+            return 1
+        results = results_in(tree)
+        print_table(results)
+        survivors = {name: change_of(tree, name) for name, status in results.items() if status in STATUSES[2:]}
+        modules = {module_of(name) for name in results}
+        return report(survivors, [change for change in known_equal() if change.module in modules])
+
+
+def make_tree(tree: Path, decisions: Mapping[str, Sequence[str]]) -> None:
+    """The copy. mutmut knows a module by its path below src/, so the runner is there, too."""
+    for name in COPIED:
+        copy(ROOT / name, tree / name)
+    copy(ROOT / "container" / "agent_runner", tree / "src" / "agent_runner")
+    copy(ROOT / "container", tree / "container")
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (tree / "pyproject.toml").write_text(settings + table(decisions), encoding="utf-8")
+
+
+def copy(this: Path, there: Path) -> None:
+    if this.is_dir():
+        shutil.copytree(this, there, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(this, there)
+
+
+def table(decisions: Mapping[str, Sequence[str]]) -> str:
+    """mutmut's settings."""
+    modules = [path.replace("container/", "src/", 1) for path in decisions]
+    tests = list(dict.fromkeys(f"tests/{name}" for names in decisions.values() for name in names))
+    lists = {"source_paths": modules, "also_copy": [*COPIED, "container"]}
+    lists["pytest_add_cli_args_test_selection"] = tests
+    lists["pytest_add_cli_args"] = ["-p", "no:xdist", "-p", "no:cacheprovider"]
+    return "\n[tool.mutmut]\n" + "".join(f"{key} = {values!r}\n" for key, values in lists.items())
+
+
+def mutmut() -> list[str]:
+    return [sys.executable, "-m", "mutmut"]
+
+
+def results_in(tree: Path) -> dict[str, str]:
+    """What became of each change, by its name."""
+    said = subprocess.run([*mutmut(), "results", "--all", "true"], cwd=tree, check=True, capture_output=True, text=True)
+    return {found["name"]: found["status"] for found in RESULT.finditer(said.stdout)}
+
+
+def print_table(results: Mapping[str, str]) -> None:
+    counts = Counter((module_of(name), status) for name, status in results.items())
+    modules = sorted({module for module, _ in counts})
+    width = max(map(len, modules), default=0)
+    others = sorted({status for _, status in counts} - set(STATUSES))
+    columns = [*STATUSES, *others]
+    print(f"\n{'':{width}}  {'  '.join(columns)}")
+    for module in modules:
+        print(f"{module:{width}}  {'  '.join(f'{counts[module, one]:{len(one)}}' for one in columns)}")
+
+
+def module_of(name: str) -> str:
+    """nanohost.lanes of nanohost.lanes.x_is_cancelled__mutmut_1."""
+    return re.split(r"\.x[_ǁ]", name)[0]
+
+
+def change_of(tree: Path, name: str) -> Change:
+    said = subprocess.run([*mutmut(), "show", name], cwd=tree, check=True, capture_output=True, text=True)
+    return change_in(module_of(name), said.stdout)
+
+
+def report(survivors: Mapping[str, Change], equal: Collection[Change]) -> int:
+    words = [name for name, change in survivors.items() if is_of_words(change)]
+    unnoticed = {name: change for name, change in survivors.items() if name not in words and change not in equal}
+    print(f"\n{len(words)} changes of words, {len(survivors) - len(words) - len(unnoticed)} that change nothing")
+    for line in shown(unnoticed):
+        print(line)
+    stale = [change for change in equal if change not in survivors.values()]
+    for change in stale:
+        print(f"\nequal.toml names a change that is none any more, or that a test notices: {change}")
+    return int(bool(unnoticed or stale))
+
+
+def shown(unnoticed: Mapping[str, Change]) -> Iterator[str]:
+    for name, change in unnoticed.items():
+        yield f"\nno test notices {name}:\n" + "\n".join(
+            [*(f"    - {line}" for line in change.old), *(f"    + {line}" for line in change.new)]
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

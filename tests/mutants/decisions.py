@@ -1,0 +1,26 @@
+"""What is mutated: the modules that decide, and the tests of each. A module that decides something joins here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+DECISIONS: Mapping[str, Sequence[str]] = {
+    # access
+    "src/nanohost/access/decision.py": ("access/test_decision.py", "access/test_table.py"),
+    "src/nanohost/access/last_owner.py": ("access/test_first_owner.py", "commands/test_commands.py"),
+    # approvals
+    "src/nanohost/guard/ruling.py": ("guard/test_ruling.py",),
+    "src/nanohost/approvals/approvers.py": ("approvals/test_approvers.py",),
+    "src/nanohost/approvals/decide.py": ("approvals/test_decide.py",),
+    # retry classes
+    "src/nanohost/keeper/verdict.py": ("keeper/test_verdict.py", "keeper/test_sentences.py"),
+    "src/nanohost/keeper/holds.py": ("keeper/test_holds.py", "keeper/test_verdict.py"),
+    "src/nanohost/delivery/outcome.py": ("delivery/test_outcome.py",),
+    # claims
+    "container/agent_runner/claims.py": ("runner/test_claims.py",),
+    # order
+    "src/nanohost_protocol/sequence.py": ("protocol/test_ids_times_sequence.py",),
+    "src/nanohost/delivery/pacing.py": ("delivery/test_pacing.py",),
+    "src/nanohost/lanes.py": ("test_lanes.py",),
+}
+"""Paths from the root; the tests' are from tests/."""

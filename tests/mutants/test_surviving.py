@@ -1,0 +1,64 @@
+"""What is reported of changes that no test noticed; and the list of what is changed names what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.decisions import DECISIONS
+from tests.mutants.surviving import Change, change_in, is_of_words, known_equal
+
+ROOT = Path(__file__).parents[2]
+DIFF = """\
+--- src/nanohost/lanes.py
++++ src/nanohost/lanes.py
+@@ -1,4 +1,4 @@
+ def busy(self) -> int:
+     \"\"\"How many keys are being worked on.\"\"\"
+-    return len(self._workers)
++    return 1 + len(self._workers)
+"""
+
+
+def test_what_is_changed_and_its_tests_are_there() -> None:
+    named = {*DECISIONS, *(f"tests/{name}" for names in DECISIONS.values() for name in names)}
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
+
+
+def test_a_change_is_known_by_its_module_and_its_lines() -> None:
+    assert change_in("nanohost.lanes", DIFF) == Change(
+        "nanohost.lanes", ("return len(self._workers)",), ("return 1 + len(self._workers)",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('return Access(allowed=False, reason="not you")', 'return Access(allowed=False, reason="XXnot youXX")', True),
+        ('return Close(status="failed")', 'return Close(status="XXfailedXX")', False),
+        ('reason=f"no {name}"', 'reason=f"XXno {name}XX"', True),
+        ('return Access(allowed=False, reason="no")', 'return Access(allowed=True, reason="no")', False),
+        ("return tries > 5", "return tries >= 5", False),
+        ('Close(status="failed", notice=None)', "Close(status=None, notice=None)", False),
+    ],
+)
+def test_only_what_changes_texts_alone_is_a_change_of_words(old: str, new: str, words: bool) -> None:
+    assert is_of_words(Change("m", (old,), (new,))) is words
+
+
+def test_a_change_that_changes_nothing_is_named_with_the_reason(tmp_path: Path) -> None:
+    file = tmp_path / "equal.toml"
+    file.write_text('[[change]]\nmodule = "m"\nold = "a"\nnew = """\nb\nc"""\nwhy = "the same"\n')
+    assert list(known_equal(file)) == [Change("m", ("a",), ("b", "c"))]
+    file.write_text('[[change]]\nmodule = "m"\nold = "a"\nnew = "b"\nwhy = ""\n')
+    with pytest.raises(AssertionError):
+        known_equal(file)
+
+
+def test_each_line_that_was_there_is_in_its_module_still() -> None:
+    """Else the list would be long, and say less and less of what there is."""
+    sources = {path.replace("container/", "src/", 1): (ROOT / path).read_text(encoding="utf-8") for path in DECISIONS}
+    texts = {path.removeprefix("src/").removesuffix(".py").replace("/", "."): text for path, text in sources.items()}
+    for change in known_equal():
+        assert all(line in texts[change.module] for line in change.old), change
