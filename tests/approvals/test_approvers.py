@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nanohost.approvals.approvers import Identity, Situation, approvers
+from nanohost.approvals.approvers import Identity, Situation, Way, approvers, still_to_ask
 from nanohost.approvals.kinds.chat import KIND as CHAT
 from nanohost.approvals.kinds.sender import KIND as SENDER
 from nanohost.model import AgentGroupId, Role
@@ -131,9 +131,53 @@ def test_whoever_asks_decides_about_themselves_only_if_nobody_else_can() -> None
     assert asked(both[:1], people[:1], requester="slack:ada") == ["slack:ada new"]
 
 
+@pytest.mark.behaviour("AP-01", "AC-01")
+def test_whoever_asks_is_one_person_under_all_their_names() -> None:
+    both = [grant("slack:ada"), grant("slack:carl")]
+    people = [somebody("slack:ada", person="1"), somebody("telegram:5", person="1"), somebody("slack:carl", person="2")]
+    assert asked(both, people, requester="telegram:5")[0] == "slack:carl new"
+
+
+@pytest.mark.behaviour("AP-01")
+def test_equals_are_asked_in_the_order_in_which_they_got_their_roles() -> None:
+    owners = [grant("slack:carl"), grant("slack:ada"), grant("slack:bea")]
+    people = [somebody("slack:ada"), somebody("slack:bea"), somebody("slack:carl")]
+    assert asked(owners, people) == ["slack:carl new", "slack:ada new", "slack:bea new"]
+
+
 @pytest.mark.behaviour("AP-06")
 def test_who_can_be_reached_nowhere_is_not_among_them() -> None:
     assert asked([grant("discord:eve"), grant("slack:ada")], [somebody("discord:eve"), somebody("slack:ada")]) == [
         "slack:ada new"
     ]
     assert asked([grant("slack:ada")], [somebody("slack:ada")], opens=()) == []
+
+
+# --- whom to ask next
+
+ADA, CARL = somebody("slack:ada", person="1"), somebody("slack:carl", person="2")
+
+
+def way(identity: Identity, channel: tuple[str, str] = SLACK) -> Way:
+    return Way(identity=identity, channel=channel, place=None)
+
+
+@pytest.mark.behaviour("AP-06")
+def test_everybody_is_asked_once_before_anybody_is_asked_in_another_place() -> None:
+    people = [[way(ADA), way(ADA, TELEGRAM)], [way(CARL)]]
+    nothing: frozenset[str] = frozenset()
+    assert still_to_ask(people, asked=(), hopeless=(), tried=()) == people
+    next_ones = still_to_ask(people, asked={"1"}, hopeless=nothing, tried={("slack:ada", SLACK)})
+    assert next_ones == [[way(CARL)], [way(ADA, TELEGRAM)]]
+    assert still_to_ask(people, asked={"1", "2"}, hopeless=nothing, tried={("slack:ada", SLACK)}) == [
+        [way(ADA, TELEGRAM)],
+        [way(CARL)],
+    ]
+
+
+@pytest.mark.behaviour("AP-06")
+def test_whom_no_other_way_leads_to_is_not_asked_again() -> None:
+    people = [[way(ADA), way(ADA, TELEGRAM)], [way(CARL)]]
+    tried = {("slack:ada", SLACK), ("slack:carl", SLACK)}
+    assert still_to_ask(people, asked={"1", "2"}, hopeless={"1"}, tried=tried) == []
+    assert still_to_ask(people, asked={"1", "2"}, hopeless=(), tried=tried) == [[way(ADA, TELEGRAM)]]

@@ -19,8 +19,8 @@ from nanohost.channel_api import (
     RefusedHere,
     ThreadGone,
 )
-from nanohost.delivery.outcome import PAUSES_S, SERVER_ERROR_PAUSES_S, failed, sent, waits_for_its_channel
-from nanohost.store.deliveries import DeliveryStatus
+from nanohost.delivery.outcome import PAUSES_S, SERVER_ERROR_PAUSES_S, failed, left_off, sent, waits_for_its_channel
+from nanohost.store.deliveries import DeliveryStatus, Outcome
 from nanohost.testing.manual_clock import START as NOW
 
 PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
@@ -65,6 +65,7 @@ def test_each_error_has_its_rule(
     assert outcome.next_try_at == (None if pause_s is None else NOW + timedelta(seconds=pause_s))
     assert outcome.outcome == error.reason
     assert outcome.reason == f"{error.reason}: x"
+    assert outcome.error == "x"
 
 
 def test_that_nothing_can_be_written_in_a_chat_is_said_so() -> None:
@@ -86,7 +87,24 @@ def test_six_tries_take_eight_minutes() -> None:
 
 def test_what_was_sent_keeps_its_receipt() -> None:
     outcome = sent(Receipt(platform_message_ids=("1", "2")))
-    assert (outcome.status, outcome.receipt, outcome.reason) == (DeliveryStatus.SENT, ("1", "2"), None)
+    assert outcome == Outcome(status=DeliveryStatus.SENT, outcome="sent", receipt=("1", "2"))
+
+
+def test_a_message_that_moved_or_lost_its_thread_says_so_and_is_tried_at_once() -> None:
+    moved = failed(ChatMoved("x", to="c9"), attempts=1, tries=1, now=NOW)
+    lost = failed(ThreadGone("x"), attempts=1, tries=1, now=NOW)
+    assert (moved.moved_to, moved.thread_gone, moved.next_try_at) == ("c9", False, NOW)
+    assert (lost.moved_to, lost.thread_gone, lost.next_try_at) == (None, True, NOW)
+
+
+@pytest.mark.parametrize(("error", "by_the_platform"), [(Refused("x"), True), (RefusedHere("x"), False)])
+def test_what_nobody_misses_is_left_off_with_the_reason(error: Refused, by_the_platform: bool) -> None:
+    assert left_off(error) == Outcome(
+        status=DeliveryStatus.DROPPED,
+        outcome=error.reason,
+        reason=f"{error.reason}: x",
+        platform_refused=by_the_platform,
+    )
 
 
 @pytest.mark.behaviour("DL-04", "DL-05")
@@ -115,7 +133,7 @@ def test_what_may_have_been_sent_is_held_also_where_the_platform_fails_as_a_whol
 def test_what_may_have_been_sent_is_held_where_somebody_is_to_be_asked(tries: int) -> None:
     outcome = failed(Ambiguous("x"), attempts=tries, tries=tries, now=NOW, hold_ambiguous=True)
     assert (outcome.status, outcome.next_try_at) == (DeliveryStatus.UNKNOWN, None)
-    assert outcome.reason == "ambiguous: x"
+    assert (outcome.outcome, outcome.reason, outcome.error) == ("ambiguous", "ambiguous: x", "x")
 
 
 @pytest.mark.behaviour("DL-05")

@@ -158,3 +158,49 @@ async def test_chats_that_need_not_wait_are_forgotten(monkeypatch: pytest.Monkey
         await bench.send("a", f"c{number}", pace=Pace(between_s=0.5))
         await bench.clock.advance(10)
     assert len(bench.pacing._gates) <= 10
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_a_chat_is_forgotten_when_its_minute_is_over_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanohost.delivery.pacing.MOST_REMEMBERED", 1)
+    bench = Bench()
+    await bench.send("a", "c1", pace=Pace(between_s=0.5))
+    await bench.clock.advance(60 * MARGIN - 0.1)
+    await bench.send("b", "c2", pace=Pace(between_s=0.5))
+    assert len(bench.pacing._gates) == 2
+    await bench.clock.advance(0.1)
+    bench.pacing.pause(lane("a", "c3"), 30, whole_channel=False)
+    assert [key[-1] for key in bench.pacing._gates] == ["c2", "c3"]
+    await bench.clock.advance(120)
+    await bench.send("a", "c4", pace=Pace(between_s=0.5))
+    assert [key[-1] for key in bench.pacing._gates] == ["c4"]
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_a_chat_that_somebody_waits_in_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanohost.delivery.pacing.MOST_REMEMBERED", 1)
+    bench = Bench()
+    bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
+    async with asyncio.timeout(seconds(HANG_S)), asyncio.TaskGroup() as group:
+        group.create_task(bench.send("a", "c1", pace=Pace()))
+        await bench.clock.advance(1)
+        bench.pacing.answered(lane("a", "c1"))
+        gate = bench.pacing._gates["fake", "default", "c1"]
+        gate.paused_until = 0.0
+        bench.pacing.pause(lane("a", "c2"), 30, whole_channel=False)
+        assert bench.pacing._gates["fake", "default", "c1"] is gate
+        await bench.clock.advance(30)
+    assert bench.passed == ["a"]
+
+
+@pytest.mark.behaviour("DL-08")
+async def test_the_pace_of_a_group_holds_in_groups_alone() -> None:
+    clock = ManualClock()
+    pacing, pace = Pacing(clock), Pace(a_minute_in_a_group=1)
+
+    async def at_once(_: float) -> bool:
+        return False
+
+    direct = [await pacing.turn(lane("a", "dm"), pace, is_group=False, nap=at_once) for _ in range(2)]
+    group = [await pacing.turn(lane("a", "group"), pace, is_group=True, nap=at_once) for _ in range(2)]
+    assert (direct, group) == ([True, True], [True, False])

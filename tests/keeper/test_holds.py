@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from nanohost.keeper.holds import (
     LONGEST_HOLD,
     LONGEST_PAUSE_S,
+    SAME_TROUBLE,
     ended,
     explained,
     failures_after,
@@ -19,7 +21,7 @@ from nanohost.keeper.holds import (
 )
 from nanohost.store.turn_failures import TurnFailures
 from nanohost.testing.manual_clock import START as NOW
-from nanohost_protocol.rows import Ack, AckStatus, ChatId, ErrorClass, MessageIn, Origin, TurnError
+from nanohost_protocol.rows import Ack, AckStatus, ChatId, ErrorClass, InKind, MessageIn, Origin, TurnError
 from tests.support.rows import pending_message
 
 LIMITED = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="I am limited.")
@@ -139,3 +141,50 @@ def test_other_failures_hold_up_nothing() -> None:
     failed = one_more(None, TRANSIENT, NOW)
     assert failed.until is None
     assert not failed.holds(NOW)
+    known = replace(one_more(None, LIMITED, NOW), told=frozenset({ChatId("fake", "default", "a")}))
+    assert one_more(known, TRANSIENT, NOW).told == frozenset()
+
+
+@pytest.mark.behaviour("RU-04")
+def test_each_turn_that_fails_counts_and_half_an_hour_after_the_pause_it_is_another_trouble() -> None:
+    twice = failures_after(None, [ack("t1", 1, OVERLOADED), ack("t2", 2, OVERLOADED)], NOW)
+    assert twice is not None
+    assert twice.count == 2
+    known = one_more(None, until(NOW + timedelta(minutes=7)), NOW)
+    assert known.until is not None
+    still, later = known.until + SAME_TROUBLE, known.until + SAME_TROUBLE + timedelta(seconds=1)
+    assert [one_more(known, LIMITED, moment).count for moment in (still, later)] == [2, 1]
+
+
+@pytest.mark.behaviour("RU-04")
+def test_pauses_double_and_a_provider_that_says_now_is_given_half_of_one() -> None:
+    pauses = [(one.until - one.latest_at).total_seconds() for one in repeated(OVERLOADED, 9) if one.until]
+    assert pauses == [5, 10, 20, 40, 80, 160, 320, 640, 900]
+    first = one_more(None, until(NOW), NOW)
+    assert [first.until, one_more(first, until(NOW), NOW).until] == [NOW, NOW + timedelta(seconds=5)]
+
+
+@pytest.mark.behaviour("RU-04")
+def test_exactly_six_hours_are_waited_for() -> None:
+    known = one_more(None, until(NOW + LONGEST_HOLD), NOW)
+    assert not too_long(known)
+    assert given_up(known, NOW).endswith("I tried for about 1 minute and stopped. Please ask me again later.")
+    over = ended(replace(known, told=frozenset({ChatId("fake", "default", "a")})))
+    assert (over.until, over.told, over.count) == (None, frozenset(), 0)
+
+
+@pytest.mark.behaviour("RU-04")
+def test_who_only_rides_along_and_what_is_for_the_runner_is_told_nothing() -> None:
+    limited = one_more(None, LIMITED, NOW)
+    aside = replace(message(2, "a"), trigger=False)
+    order = replace(message(4, "b"), kind=InKind.CONTROL)
+    assert to_tell(limited, [aside, order]) == []
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(90, "90 minutes"), (99, "99 minutes"), (100, "2 hours"), (47 * 60, "47 hours"), (48 * 60, "2 days")],
+)
+def test_a_pause_is_told_in_minutes_hours_or_days(minutes: int, words: str) -> None:
+    known = one_more(None, until(NOW + timedelta(minutes=minutes)), NOW)
+    assert explained(known, NOW) == f"I am limited. I keep your message and try again in about {words}."

@@ -8,6 +8,7 @@ are shown.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -25,6 +26,11 @@ COPIED = ("src", "tests", "channels", "migrations", "docs", "requirements", "scr
 RESULT = re.compile(r"^\s*(?P<name>\S+__mutmut_\d+): (?P<status>.+)$", re.MULTILINE)
 STATUSES = ("killed", "timeout", "survived", "no tests")
 AT_ONCE = "2"
+DIFFS = """
+import json, sys
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+print(json.dumps({name: get_diff_for_mutant(name) for name in sys.argv[1:]}))
+"""
 
 
 def main() -> int:
@@ -38,7 +44,7 @@ def main() -> int:
             return 1
         results = results_in(tree)
         print_table(results)
-        survivors = {name: change_of(tree, name) for name, status in results.items() if status in STATUSES[2:]}
+        survivors = changes_of(tree, [name for name, status in results.items() if status in STATUSES[2:]])
         modules = {module_of(name) for name in results}
         return report(survivors, [change for change in known_equal() if change.module in modules])
 
@@ -96,9 +102,13 @@ def module_of(name: str) -> str:
     return re.split(r"\.x[_ǁ]", name)[0]
 
 
-def change_of(tree: Path, name: str) -> Change:
-    said = subprocess.run([*mutmut(), "show", name], cwd=tree, check=True, capture_output=True, text=True)
-    return change_in(module_of(name), said.stdout)
+def changes_of(tree: Path, names: Sequence[str]) -> dict[str, Change]:
+    """What each of these changes is. In one process: `mutmut show` takes a second for each."""
+    said = subprocess.run(
+        [sys.executable, "-c", DIFFS, *names], cwd=tree, check=True, stdout=subprocess.PIPE, text=True
+    )
+    diffs: dict[str, str] = json.loads(said.stdout)
+    return {name: change_in(module_of(name), diff) for name, diff in diffs.items()}
 
 
 def report(survivors: Mapping[str, Change], equal: Collection[Change]) -> int:

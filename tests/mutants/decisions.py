@@ -17,7 +17,7 @@ DECISIONS: Mapping[str, Sequence[str]] = {
     "src/nanohost/keeper/holds.py": ("keeper/test_holds.py", "keeper/test_verdict.py"),
     "src/nanohost/delivery/outcome.py": ("delivery/test_outcome.py",),
     # claims
-    "container/agent_runner/claims.py": ("runner/test_claims.py",),
+    "container/agent_runner/claims.py": ("runner/test_claims.py", "runner/test_commands.py"),
     # order
     "src/nanohost_protocol/sequence.py": ("protocol/test_ids_times_sequence.py",),
     "src/nanohost/delivery/pacing.py": ("delivery/test_pacing.py",),

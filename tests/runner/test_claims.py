@@ -236,3 +236,37 @@ def test_an_answer_to_a_question_is_not_withdrawn() -> None:
 def test_a_deletion_withdraws_nothing_of_another_chat_and_nothing_that_came_after_it() -> None:
     rows = [said(2, "message", "p1", chat="c2"), deletion(4, "p1"), said(6, "message", "p1")]
     assert withdrawn(rows, {}) == ()
+
+
+@pytest.mark.behaviour("RT-14")
+def test_each_deletion_withdraws_its_own_message() -> None:
+    rows = [said(2, "message", "p1"), said(4, "message", "p2"), deletion(6, "p1"), deletion(8, "p2")]
+    assert [one.seq for one in withdrawn(rows, {})] == [2, 4, 6, 8]
+    edits = [said(2, "edit", "p1"), said(4, "edit", "p2"), deletion(6, "p1"), deletion(8, "p2")]
+    assert [one.seq for one in withdrawn(edits, {})] == [2, 4]
+
+
+@pytest.mark.behaviour("RT-14")
+def test_what_is_from_no_platform_is_about_no_message_that_was_deleted() -> None:
+    task = row(2)
+    nameless = replace(said(4, "message", "p1"), origin=Origin(channel_type="fake", instance="main", platform_id="c1"))
+    gone = replace(deletion(6, "p1"), origin=nameless.origin)
+    assert withdrawn([task, nameless, deletion(8, "p1"), gone], {}) == ()
+
+
+@pytest.mark.behaviour("RT-14")
+def test_files_are_taken_out_of_their_own_message_alone_and_once() -> None:
+    text = "look\nlook\n[file: photo.jpg, 2 kB, at /workspace/in/inbox/x/photo.jpg]"
+    album = replace(said(2, "message", "p1"), content=encode(ChatIn(text=text, sender="Ada", sender_id="u")))
+    other = replace(said(4, "message", "p2"), content=album.content)
+    edit = replace(
+        said(6, "edit", "p1"),
+        content=encode(ChatIn(text=text, sender="Ada", sender_id="u", event="edit", refers_to="p1")),
+    )
+    first, second, third, _ = without_deleted_files([album, other, edit, piece_gone(8, "photo.jpg", text="look")])
+    assert decode_in(first.kind, first.content) == ChatIn(text="look", sender="Ada", sender_id="u")
+    assert (second, third) == (other, edit)
+    said_of_it = replace(
+        album, content=encode(ChatIn(text="deletion", sender="Ada", sender_id="u", files=("photo.jpg",)))
+    )
+    assert without_deleted_files([album, said_of_it]) == [album, said_of_it], "a message that only names it is none"
