@@ -21,6 +21,7 @@ from nanohost.runtimes.process import ProcessRuntime
 from nanohost.settings import Settings, settings_of
 from nanohost.store import agent_groups, messaging_groups, sessions, wirings
 from nanohost.testing.fake_channel import FakeChannel
+from nanohost.testing.limits import seconds
 from nanohost_protocol.layout import SessionLayout
 from tests.support.new_home import begin_home
 
@@ -146,8 +147,9 @@ SCRIPTED = {"provider": "scripted", "runtime": "process", "durable": False, "tim
 
 
 def scripted_settings(**host: object) -> Settings:
-    """Settings of a host whose agents are scripted."""
-    return settings_of(host=SCRIPTED | host)
+    """Settings of a host whose agents are scripted. Its sweep comes later than what a test waits for, or a wake-up that
+    was lost would not be noticed."""
+    return settings_of(host=SCRIPTED | {"sweep_interval_s": seconds(60)} | host)
 
 
 @asynccontextmanager

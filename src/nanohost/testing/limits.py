@@ -13,7 +13,8 @@ from typing import Final
 FACTOR_VARIABLE: Final = "NANOHOST_TEST_TIME_FACTOR"
 """The environment variable for machines that are slow at any load: 3 makes every limit three times as long."""
 HANG_S: Final = 40.0
-"""Seconds. Only what hangs takes so long. Below the sweep's minute, or a wake-up that was lost would not be noticed."""
+"""Seconds. Only what hangs takes so long. Below a minute, after which a host's sweep finds what a wake-up that was lost
+did not."""
 
 
 def seconds(quiet_s: float) -> float:
