@@ -183,10 +183,9 @@ async def test_a_message_that_can_never_be_sent_is_given_up_after_six_tries_and_
 async def test_what_a_dead_container_said_last_is_delivered_though_the_host_died_before_it_looked(
     watched: Stage,
 ) -> None:
-    never_idle: dict[str, object] = {
-        "poll_interval_s": 60
-    }  # or its runner forgets what was sent, as it may once the host has said so
-    async with watched.host(never_idle) as flow:
+    # Its runner is never idle: it would forget what was sent, as it may once the host has said that it is.
+    settings: dict[str, object] = {"poll_interval_s": 60}
+    async with watched.host(settings) as flow:
         await flow.wire()
         await watched.fake.person_writes("hi")
         await watched.fake.wait_for(1)
