@@ -19,7 +19,7 @@ DISK_MB, TOO_MUCH_MB = 1100, 1060
 
 Not all: who filled it is held as soon as that can be written, which on a full one is whenever there is room."""
 NEW_TOKEN = "123456789:simulated_token_after_the_first_one"
-WELL, WAITS = "All is well.", "Waiting to be sent"
+WELL, WAITS, NOT_COUNTED_YET = "All is well.", "Waiting to be sent", "not known"
 AT_ONCE = ("Write down", "The agent main is on hold", "I am on hold", "The disk is nearly full", "There are too many")
 """What is told when a disk is full, in the order in which it usually comes."""
 
@@ -89,7 +89,7 @@ class Night:
         fills = {"command": f"head -c {TOO_MUCH_MB}M /dev/zero > primes.txt; sleep 60", "description": "All primes"}
         self.platforms.model.replies.append(ToolUse("Bash", fills))
         self.platforms.writes(ADA, "Write down all primes that there are.")
-        self.transcript.status(self._status("On hold", "nearly full", but=[WAITS]))
+        self.transcript.status(self._status("On hold", "nearly full", but=[WAITS, NOT_COUNTED_YET]))
         self.transcript.terminal("rm groups/main/primes.txt")
         (self.machine.home / "groups" / "main" / "primes.txt").unlink()
         self.transcript.status(self._status("On hold", but=["nearly full", WAITS]))
