@@ -174,6 +174,9 @@ async def test_a_chat_is_forgotten_when_its_minute_is_over_and_not_before(monkey
     await bench.clock.advance(120)
     await bench.send("a", "c4", pace=Pace(between_s=0.5))
     assert [key[-1] for key in bench.pacing._gates] == ["c4"]
+    await bench.clock.advance(120)
+    await bench.send("a", "c5", pace=Pace(between_s=0.5))
+    assert [key[-1] for key in bench.pacing._gates] == ["c5"], "there is never more than one that nobody needs"
 
 
 @pytest.mark.behaviour("DL-08")

@@ -256,7 +256,7 @@ def test_what_is_from_no_platform_is_about_no_message_that_was_deleted() -> None
 
 @pytest.mark.behaviour("RT-14")
 def test_files_are_taken_out_of_their_own_message_alone_and_once() -> None:
-    text = "look\nlook\n[file: photo.jpg, 2 kB, at /workspace/in/inbox/x/photo.jpg]"
+    text = "look\nat it\nlook\n[file: photo.jpg, 2 kB, at /workspace/in/inbox/x/photo.jpg]"
     album = replace(said(2, "message", "p1"), content=encode(ChatIn(text=text, sender="Ada", sender_id="u")))
     other = replace(said(4, "message", "p2"), content=album.content)
     edit = replace(
@@ -264,9 +264,16 @@ def test_files_are_taken_out_of_their_own_message_alone_and_once() -> None:
         content=encode(ChatIn(text=text, sender="Ada", sender_id="u", event="edit", refers_to="p1")),
     )
     first, second, third, _ = without_deleted_files([album, other, edit, piece_gone(8, "photo.jpg", text="look")])
-    assert decode_in(first.kind, first.content) == ChatIn(text="look", sender="Ada", sender_id="u")
+    assert decode_in(first.kind, first.content) == ChatIn(text="at it\nlook", sender="Ada", sender_id="u")
     assert (second, third) == (other, edit)
     said_of_it = replace(
         album, content=encode(ChatIn(text="deletion", sender="Ada", sender_id="u", files=("photo.jpg",)))
     )
     assert without_deleted_files([album, said_of_it]) == [album, said_of_it], "a message that only names it is none"
+
+
+@pytest.mark.behaviour("RT-14")
+def test_a_row_that_cannot_be_read_is_withdrawn_with_the_message_that_it_is_about() -> None:
+    broken = replace(said(2, "message", "p1"), content="{}")
+    assert withdrawn([broken, deletion(4, "p1")], {}) == (broken,)
+    assert without_deleted_files([broken, piece_gone(4, "photo.jpg")])[0] == broken
