@@ -11,7 +11,6 @@ DECISIONS: Mapping[str, Sequence[str]] = {
     # approvals
     "src/nanohost/guard/ruling.py": ("guard/test_ruling.py",),
     "src/nanohost/approvals/approvers.py": ("approvals/test_approvers.py",),
-    "src/nanohost/approvals/decide.py": ("approvals/test_decide.py",),
     # retry classes
     "src/nanohost/keeper/verdict.py": ("keeper/test_verdict.py", "keeper/test_sentences.py"),
     "src/nanohost/keeper/holds.py": ("keeper/test_holds.py", "keeper/test_verdict.py"),
