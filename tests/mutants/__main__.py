@@ -9,6 +9,7 @@ are shown.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nanohost.testing.limits import FACTOR_VARIABLE
 from tests.mutants.decisions import DECISIONS
 from tests.mutants.surviving import Change, change_in, is_of_words, known_equal
 
@@ -26,6 +28,8 @@ COPIED = ("src", "tests", "channels", "migrations", "docs", "requirements", "scr
 RESULT = re.compile(r"^\s*(?P<name>\S+__mutmut_\d+): (?P<status>.+)$", re.MULTILINE)
 STATUSES = ("killed", "timeout", "survived", "no tests")
 AT_ONCE = "2"
+HASTE = "0.1"
+"""A change that makes a test hang is noticed when its limit is over."""
 DIFFS = """
 import json, sys
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -39,7 +43,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nanohost-mutants-") as folder:
         tree = Path(folder)
         make_tree(tree, chosen)
-        if subprocess.run([*mutmut(), "run", "--max-children", AT_ONCE], cwd=tree, check=False).returncode:
+        environ = {**os.environ, FACTOR_VARIABLE: HASTE}
+        run = subprocess.run([*mutmut(), "run", "--max-children", AT_ONCE], cwd=tree, check=False, env=environ)
+        if run.returncode:
             print("mutmut could not run: see above; the tests have to pass without a change", file=sys.stderr)
             return 1
         results = results_in(tree)

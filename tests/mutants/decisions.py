@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 DECISIONS: Mapping[str, Sequence[str]] = {
     # access
     "src/nanohost/access/decision.py": ("access/test_decision.py", "access/test_table.py"),
-    "src/nanohost/access/last_owner.py": ("access/test_first_owner.py", "commands/test_commands.py"),
+    "src/nanohost/access/last_owner.py": ("access/test_first_owner.py", "commands/test_roles.py"),
     # approvals
     "src/nanohost/guard/ruling.py": ("guard/test_ruling.py",),
     "src/nanohost/approvals/approvers.py": ("approvals/test_approvers.py",),
