@@ -14,7 +14,7 @@ import pytest
 
 from nanohost.cli.catalogue import read_catalogue
 from nanohost.cli.main import SHELLS, main
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.cli.conftest import Shell
 from tests.cli.terminal import Terminal, in_terminal
 
@@ -46,7 +46,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [sys.executable, "-m", "nanohost", "completion", shell],
             stdout=subprocess.PIPE,
             check=True,
-            timeout=HANG_S,
+            timeout=seconds(HANG_S),
         )
         (folder / shell).write_bytes(done.stdout)
     return folder
@@ -96,7 +96,7 @@ def test_tab_twice_lists_what_can_follow(shell: str, scripts: Path, tmp_path: Pa
 
 @IN_EACH_SHELL
 def test_the_shell_finds_no_mistake_in_its_script(shell: str, scripts: Path) -> None:
-    done = subprocess.run([shell, "-n", str(scripts / shell)], capture_output=True, text=True, timeout=HANG_S)
+    done = subprocess.run([shell, "-n", str(scripts / shell)], capture_output=True, text=True, timeout=seconds(HANG_S))
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -16,7 +16,7 @@ import nanohost
 from nanohost.errors import SettingsError
 from nanohost.section import Key, sections, tables
 from nanohost.settings import Settings, load_settings, secrets_of
-from nanohost.testing.limits import HANG_S
+from nanohost.testing.limits import HANG_S, seconds
 from tests.support.how_to import example
 from tests.test_docs import _reference as reference
 
@@ -179,7 +179,7 @@ def test_loading_settings_imports_no_part_of_the_host_but_what_it_declares(tmp_p
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=HANG_S,
+        timeout=seconds(HANG_S),
         check=True,
     )
     names = done.stdout.split()

@@ -45,6 +45,7 @@ BEYOND = (
     "runner/test_process.py",
     "runner/test_questions.py",
     "runtimes/",
+    "settings/test_declared.py",
     "tasks/test_crash.py",
     "tasks/test_ends.py",
     "test_install.py",
