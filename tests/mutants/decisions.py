@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 DECISIONS: Mapping[str, Sequence[str]] = {
     # access
     "src/nanohost/access/decision.py": ("access/test_decision.py", "access/test_table.py"),
-    "src/nanohost/access/last_owner.py": ("access/test_first_owner.py", "commands/test_roles.py"),
     # approvals
     "src/nanohost/guard/ruling.py": ("guard/test_ruling.py",),
     "src/nanohost/approvals/approvers.py": ("approvals/test_approvers.py",),
@@ -20,6 +19,5 @@ DECISIONS: Mapping[str, Sequence[str]] = {
     # order
     "src/nanohost_protocol/sequence.py": ("protocol/test_ids_times_sequence.py",),
     "src/nanohost/delivery/pacing.py": ("delivery/test_pacing.py",),
-    "src/nanohost/lanes.py": ("test_lanes.py",),
 }
 """Paths from the root; the tests' are from tests/."""
