@@ -72,6 +72,15 @@ class Hall:
         await until(lambda: len(self.cards()) >= number)
         return self.cards()[number - 1]
 
+    async def card_that_offers(self, label: str) -> SentMessage:
+        """The first with such a button. What was asked before loses its buttons in its own time."""
+
+        def found() -> list[SentMessage]:
+            return [card for card in self.cards() if label in [one.label for one in card.buttons]]
+
+        await until(lambda: bool(found()))
+        return found()[0]
+
     def cards(self) -> list[SentMessage]:
         return [one for one in self.fake.sent if one.buttons]
 

@@ -100,7 +100,7 @@ async def test_a_chat_that_is_wired_at_the_machine_needs_no_yes_but_its_people_d
         await here.card()
         await at_the_machine(here, "wirings create", channel="fake", chat="new", group="main")
         await here.statuses("withdrawn", "pending")
-        card = await here.card()
+        card = await here.card_that_offers("Let them in")
         assert "talk to" in card.text
         await here.presses(OLGA, card, "Let them in")
         await here.reads("new", "echo: hello")
