@@ -136,7 +136,7 @@ def test_beside_a_host_that_runs_the_work_goes_on(shell: Shell) -> None:
         assert chat.ends() == 0
         (shell.home / "groups" / "main" / "go").touch()
         with terminal(shell.home, "chat") as again:
-            again.shows("done now")
+            ready(again).shows("done now")  # what is typed before the prompt is there may be lost
             again.types(CTRL_D)
             assert again.ends() == 0
         run.terminate()
