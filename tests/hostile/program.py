@@ -31,6 +31,7 @@ BATCH_ROWS = 20_000
 LARGE = 250 * 1024 * 1024
 MIB = 1024 * 1024
 LONGEST_S = 120.0
+# Rows are inserted OR IGNORE: the runner goes on in the same file, and may have taken the number that comes next.
 
 
 def swap_journal() -> None:
@@ -90,7 +91,7 @@ def fill_table() -> None:
             with database:
                 database.execute(
                     "WITH RECURSIVE n(i) AS (SELECT 1000000 + ? UNION ALL SELECT i + 1 FROM n LIMIT ?)"
-                    f" INSERT INTO processing_ack SELECT 'x' || i, i, {row} FROM n",
+                    f" INSERT OR IGNORE INTO processing_ack SELECT 'x' || i, i, {row} FROM n",
                     (first, BATCH_ROWS),
                 )
         _touch(database)
@@ -136,7 +137,7 @@ def flood_requests() -> None:
                 for _ in range(100):
                     number += 2
                     database.execute(
-                        "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
+                        "INSERT OR IGNORE INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
                         " VALUES (?, 'r' || ?, 't', '2026-01-01T00:00:00.000000Z', 'system',"
                         """ '{"action": "format_disk", "arguments": "{}"}')""",
                         (number, number),
@@ -220,7 +221,7 @@ def flood_acks() -> None:
             with database:
                 row = "'completed', 'c', 't' || ?, 0, '2026-01-01T00:00:00.000000Z', NULL, NULL, NULL"
                 database.executemany(
-                    f"INSERT INTO processing_ack VALUES ('x' || ?, ?, {row})",
+                    f"INSERT OR IGNORE INTO processing_ack VALUES ('x' || ?, ?, {row})",
                     [(one, one, one) for one in range(number, number + 250)],
                 )
             number += 250
