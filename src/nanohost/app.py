@@ -60,7 +60,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.mailbox.settings import NewsSettings
 from nanohost.model import AgentGroupId, Session, SessionId
-from nanohost.model_askers import any_agent_asks
+from nanohost.model_use import is_model_asked
 from nanohost.model_watch import ModelWatch
 from nanohost.moving import Moving
 from nanohost.pausing import Pausing
@@ -275,7 +275,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         model=ModelWatch(
             gateway=gateway,
             clock=clock,
-            is_asked=partial(any_agent_asks, store, settings, home.root),
+            is_asked=partial(is_model_asked, store, settings, home.root),
             tell=partial(_tell_of_model, ground),
         ),
         connections=connections,

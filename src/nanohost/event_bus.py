@@ -10,15 +10,24 @@ the database when it starts.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import structlog
 
 E = TypeVar("E")
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription(Generic[E]):
+    """`handler` is called with each event of exactly this type. It must not block: it notes what is to be done."""
+
+    kind: type[E]
+    handler: Callable[[E], object]
 
 
 class EventBus:
@@ -28,26 +37,22 @@ class EventBus:
         self._subscribers: defaultdict[type, list[Callable[[Any], object]]] = defaultdict(list)
 
     def subscribe(self, kind: type[E], handler: Callable[[E], object]) -> None:
-        """Call `handler` with each event of exactly this type. It must not block: it notes what is to be done."""
+        """From now on; see Subscription."""
         self._subscribers[kind].append(handler)
 
     @contextmanager
-    def subscribed(self, handlers: Mapping[type, Callable[[Any], object]]) -> Iterator[None]:
-        """Each handler is called with the events of its type while entered."""
-        for kind, handler in handlers.items():
-            self.subscribe(kind, handler)
+    def subscribed(self, *subscriptions: Subscription[Any]) -> Iterator[None]:
+        """While entered."""
+        for one in subscriptions:
+            self.subscribe(one.kind, one.handler)
         try:
             yield
         finally:
-            for kind, handler in handlers.items():
-                self._subscribers[kind].remove(handler)
+            for one in subscriptions:
+                self._subscribers[one.kind].remove(one.handler)
 
     def publish(self, *events: object) -> None:
         """Tell the subscribers of each event now. Equal events are told once. Raises nothing."""
-        self.publish_all(events)
-
-    def publish_all(self, events: Iterable[object]) -> None:
-        """The same, for many."""
         for event in dict.fromkeys(events):
             for handler in tuple(self._subscribers.get(type(event), ())):
                 try:

@@ -19,6 +19,7 @@ import structlog
 from nanohost.chat_commands.pause import cut_in_words
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
+from nanohost.event_bus import Subscription
 from nanohost.lanes import Lanes
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -95,7 +96,7 @@ class Pausing:
         if self.known is not None:
             self._containers.rest()
             _log.warning("paused", by=self.known.by, since=to_text(self.known.at), hint="nanohost resume")
-        with self._store.bus.subscribed({PauseChanged: lambda _: self.look()}):
+        with self._store.bus.subscribed(Subscription(PauseChanged, lambda _: self.look())):
             async with self._lanes.opened():
                 yield
 

@@ -125,6 +125,13 @@ def test_who_leaves_in_a_turn_is_told_what_becomes_of_the_work(home: Path, leave
 
 
 @pytest.mark.behaviour("OP-20")
+def test_a_ctrl_d_that_is_typed_before_the_prompt_is_there_ends_the_chat(home: Path) -> None:
+    with terminal(home, "chat") as chat:
+        chat.types(CTRL_D)
+        assert chat.ends() == 0
+
+
+@pytest.mark.behaviour("OP-20")
 def test_beside_a_host_that_runs_the_work_goes_on(shell: Shell) -> None:
     environ = scripted(shell.home)
     with shell.start("run", NANOHOST_LOG="json", **environ) as run, terminal(shell.home, "chat") as chat:
@@ -136,7 +143,7 @@ def test_beside_a_host_that_runs_the_work_goes_on(shell: Shell) -> None:
         assert chat.ends() == 0
         (shell.home / "groups" / "main" / "go").touch()
         with terminal(shell.home, "chat") as again:
-            ready(again).shows("done now")  # what is typed before the prompt is there may be lost
+            ready(again).shows("done now")
             again.types(CTRL_D)
             assert again.ends() == 0
         run.terminate()

@@ -22,7 +22,6 @@ from nanohost.moving import Moving
 from nanohost.store import agent_groups, deliveries, messaging_groups, sessions
 from nanohost.store.database import Store
 from nanohost.store.deliveries import DeliveryStatus, LaneKey
-from nanohost.store.domain_events import LaneHasWork
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.limits import HANG_S, seconds
 from nanohost.testing.manual_clock import ManualClock
@@ -215,7 +214,6 @@ async def test_what_was_given_up_in_the_middle_goes_on_there_when_an_operator_ha
     await bench.settled(3)
     async with bench.store.transaction() as tx:
         assert await deliveries.resend(tx, dead, bench.clock.now())
-    bench.store.bus.publish(LaneHasWork(dead.lane))
     await bench.settled(1)
     texts = [text for text in bench.texts() if text != "next"]
     assert words(*texts) == words(LONG)
@@ -246,7 +244,6 @@ async def test_a_part_that_may_have_been_sent_is_held_and_goes_on_from_there(tmp
         held = await bench.settled(1, DeliveryStatus.UNKNOWN)
         async with bench.store.transaction() as tx:
             assert await deliveries.resend(tx, held, bench.clock.now())
-        bench.store.bus.publish(LaneHasWork(held.lane))
         await bench.settled(1)
         assert words(*bench.texts()) == words(LONG)
 

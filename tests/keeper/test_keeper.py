@@ -14,11 +14,13 @@ import pytest
 
 from nanohost.errors import StoreError
 from nanohost.keeper.acks import Standing
+from nanohost.keeper.adoption import Found, look_around
 from nanohost.keeper.health import LOOK_EVERY_S
 from nanohost.model import LeaseId, Role, Session, SessionId
-from nanohost.runtimes.port import Container
+from nanohost.runtimes.port import Container, Runtime
 from nanohost.store import roles, sessions, users
-from nanohost.store.database import Queries
+from nanohost.store.database import Queries, Store
+from nanohost.store.domain_events import SessionHasWork
 from nanohost.testing.fake_runtime import FailingRuntime
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import Origin, Usage
@@ -220,6 +222,29 @@ async def test_at_the_start_the_dead_are_freed_the_living_adopted_and_strangers_
         assert runtime.living == [kept]
         assert [slot.lease for slot in bench.keeper.containers()] == [kept.lease]
         assert [session.id for session in await sessions.leased(bench.store)] == [alive.id]
+
+
+@pytest.mark.behaviour("SE-01", "SE-03")
+async def test_who_has_work_while_containers_are_adopted_gets_no_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = PaperRuntime()
+    async with keeping(tmp_path, runtime) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(lambda: bool(bench.keeper.containers()) and bench.keeper.containers()[0].container is not None)
+
+    async def looks_while_work_comes(db: Store, runtime: Runtime) -> Found:
+        found = await look_around(db, runtime)
+        db.bus.publish(SessionHasWork(session.id))
+        return found
+
+    monkeypatch.setattr("nanohost.keeper.keeper.look_around", looks_while_work_comes)
+    async with keeping(tmp_path, runtime) as bench, sweeping(bench):
+        await bench.clock.somebody_sleeps()
+        await until(lambda: not bench.keeper._starts.busy())
+        assert runtime.started == runtime.living
+        assert len(runtime.started) == 1
 
 
 @pytest.mark.behaviour("SE-03")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from nanohost.event_bus import EventBus
+from nanohost.event_bus import EventBus, Subscription
 from nanohost.store.database import PartFailed, Store, Transaction, open_store
 from tests.support.heard import heard
 
@@ -133,6 +133,14 @@ def test_equal_events_are_told_once_and_in_order() -> None:
     assert told == [Happened("b"), Happened("a")]
 
 
+def test_subscribers_hear_in_the_order_in_which_they_subscribed() -> None:
+    bus, told = EventBus(), list[int]()
+    for number in range(5):
+        bus.subscribe(Happened, lambda _, number=number: told.append(number))  # type: ignore[misc]
+    bus.publish(Happened("one"))
+    assert told == [0, 1, 2, 3, 4]
+
+
 def test_a_subscriber_that_fails_keeps_no_other_from_hearing() -> None:
     bus = EventBus()
     bus.subscribe(Happened, lambda event: 1 / 0)
@@ -146,7 +154,7 @@ def test_a_subscriber_that_fails_keeps_no_other_from_hearing() -> None:
 def test_who_is_subscribed_for_a_while_hears_nothing_afterwards() -> None:
     bus = EventBus()
     told: list[Happened] = []
-    with bus.subscribed({Happened: told.append}):
+    with bus.subscribed(Subscription(Happened, told.append)):
         bus.publish(Happened("one"))
     bus.publish(Happened("two"))
     assert told == [Happened("one")]

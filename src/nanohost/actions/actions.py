@@ -23,6 +23,7 @@ from nanohost.approvals.decide import why_not
 from nanohost.clock import Clock
 from nanohost.delivery.addresses import tell_addresses
 from nanohost.errors import NanohostError, UsageError
+from nanohost.event_bus import Subscription
 from nanohost.guard.guard import Guard, record
 from nanohost.guard.ruling import Decision, Ruling
 from nanohost.lanes import Lanes
@@ -72,12 +73,12 @@ class Actions:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Carry out while entered, beginning with what the last host left."""
-        handlers = {
-            RequestsWaiting: lambda event: self._lanes.poke(event.session),
-            HoldChanged: lambda event: self._lanes.poke(event.session),
-            PauseChanged: lambda _: self._lanes.poke_napping(lambda _: True),
-        }
-        with self._store.bus.subscribed(handlers):
+        subscriptions = (
+            Subscription(RequestsWaiting, lambda event: self._lanes.poke(event.session)),
+            Subscription(HoldChanged, lambda event: self._lanes.poke(event.session)),
+            Subscription(PauseChanged, lambda _: self._lanes.poke_napping(lambda _: True)),
+        )
+        with self._store.bus.subscribed(*subscriptions):
             async with self._lanes.opened():
                 for session in await actions.open_sessions(self._store):
                     self._lanes.poke(session)

@@ -24,6 +24,7 @@ from nanohost.approvals.kind import Kind, Lapse
 from nanohost.approvals.registry import kinds
 from nanohost.channel_api import Channel, ChannelError, OpensDms, Refused
 from nanohost.clock import Clock
+from nanohost.event_bus import Subscription
 from nanohost.lanes import Lanes, is_cancelled
 from nanohost.model import HOST, ApprovalId
 from nanohost.store import approvals, host_messages, messaging_groups, roles, users
@@ -86,11 +87,11 @@ class Approvals:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Ask while entered, beginning with what waits."""
-        handlers = {
-            ApprovalChanged: lambda event: self._lanes.poke(event.approval),
-            DeliveryFailedLater: self._look_at_cards,
-        }
-        with self._store.bus.subscribed(handlers):
+        subscriptions = (
+            Subscription(ApprovalChanged, lambda event: self._lanes.poke(event.approval)),
+            Subscription(DeliveryFailedLater, self._look_at_cards),
+        )
+        with self._store.bus.subscribed(*subscriptions):
             async with self._lanes.opened():
                 for approval in await approvals.all_open(self._store):
                     self._lanes.poke(approval.id)

@@ -192,4 +192,10 @@ def _keys() -> KeyBindings:
         else:
             event.app.exit(exception=KeyboardInterrupt)
 
+    # A Ctrl-D that was typed before the prompt was there: the terminal hands it on as a NUL, which is Ctrl-@.
+    @keys.add("c-@", filter=has_focus(DEFAULT_BUFFER))
+    def _(event: KeyPressEvent) -> None:
+        if not event.current_buffer.text:
+            event.app.exit(exception=EOFError)
+
     return keys

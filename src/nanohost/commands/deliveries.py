@@ -75,7 +75,6 @@ async def _resend(context: CommandContext, arguments: One) -> Json:
     delivery = await _known(context.store, arguments)
     async with context.store.transaction() as tx:
         done = await deliveries.resend(tx, delivery, context.clock.now())
-        tx.emit(DeliveryDecided(delivery.lane))
     if not done:
         raise await _refusal(context, arguments, "sent again")
     return await _decided(context, arguments)
@@ -85,8 +84,8 @@ async def _drop(context: CommandContext, arguments: Drop) -> Json:
     delivery = await _known(context.store, arguments)
     reason = f"{BY_OPERATOR}: {arguments.reason}" if arguments.reason else BY_OPERATOR
     async with context.store.transaction() as tx:
-        done = await deliveries.drop(tx, delivery, reason, context.clock.now())
-        tx.emit(DeliveryDecided(delivery.lane))
+        if done := await deliveries.drop(tx, delivery, reason, context.clock.now()):
+            tx.emit(DeliveryDecided(delivery.lane))
     if not done:
         raise await _refusal(context, arguments, "dropped")
     return await _decided(context, arguments)

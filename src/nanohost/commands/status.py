@@ -27,7 +27,7 @@ from nanohost.gateway.model_call import NO_KEY, TOO_LARGE
 from nanohost.home import Home
 from nanohost.known_names import load_checked
 from nanohost.model import SessionId
-from nanohost.model_askers import any_agent_asks, providers_in_use
+from nanohost.model_use import is_model_asked, providers_in_use
 from nanohost.phrases import planned_time
 from nanohost.provider_settings import DEMO
 from nanohost.store import holds, model_calls, overview, paused
@@ -154,7 +154,7 @@ async def _status(context: CommandContext, arguments: Status) -> Json:
     }
     if pause is not None:  # none of them is late: it waits with all the rest
         lists["tasks_overdue"] = []
-    if not await any_agent_asks(context.store.reports, context.settings, context.home.root):
+    if not await is_model_asked(context.store.reports, context.settings, context.home.root):
         lists["models_failing"], report = [], None if report is None else {**report, "model_wrong": []}
     if await providers_in_use(context.store.reports, context.settings) == {DEMO}:  # others may ask one by themselves
         lists["turns_failing"] = [row for row in _rows(lists["turns_failing"]) if row["class"] not in OF_A_MODEL]

@@ -19,7 +19,6 @@ from nanohost.errors import UsageError
 from nanohost.model import Session, TaskId
 from nanohost.store import sessions, tasks
 from nanohost.store.database import Queries, Store, Transaction
-from nanohost.store.domain_events import TasksChanged
 from nanohost.store.events import ChatKey
 from nanohost.store.tasks import OPEN, Misfire, Run, Task, TaskKind
 from nanohost.tasks import changes
@@ -163,7 +162,6 @@ async def _run(context: CommandContext, arguments: One) -> Json:
     async with context.store.transaction() as tx:
         if await tasks.is_running(tx, task) or not await tasks.ask_for_run(tx, task.id, context.clock.now()):
             raise UsageError(f"task {task.id} is running, or about to", hint=f"nanohost tasks show {task.id}")
-        tx.emit(TasksChanged(task.session_id))
     return {**await _named(context.store, task), "next": await context.when("runs")}
 
 

@@ -13,6 +13,7 @@ from nanohost.delivery.late_failures import LateFailures
 from nanohost.delivery.projection import Projection
 from nanohost.delivery.sender import Channels, Sender, send_limit_s
 from nanohost.delivery.typing import Typing
+from nanohost.event_bus import Subscription
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -88,21 +89,21 @@ class Delivery:
             self._sender.lanes.opened(grace_s=10.0),
             self._collecting.opened(),
         ):
-            with self._bus.subscribed(self._handlers()):
+            with self._bus.subscribed(*self._subscriptions()):
                 await self._sender.resume()
                 yield
 
-    def _handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {
-            OutboxChanged: lambda event: self._collecting.poke(event.session),
-            OutboxToRead: lambda event: self._collecting.poke(event.session),
-            LaneHasWork: lambda event: self._sender.lanes.poke(event.lane),
-            LaneSending: lambda event: self._typing.on_saying(event.lane),
-            DeliveryDecided: lambda event: self._sender.decided(event.lane),
-            SessionWorking: self._on_working,
-            ChannelReached: lambda event: self._sender.channel_is_back(event.channel_type, event.instance),
-            ChannelHeard: lambda event: self._sender.heard(event.channel_type, event.instance),
-        }
+    def _subscriptions(self) -> tuple[Subscription[Any], ...]:
+        return (
+            Subscription(OutboxChanged, lambda event: self._collecting.poke(event.session)),
+            Subscription(OutboxToRead, lambda event: self._collecting.poke(event.session)),
+            Subscription(LaneHasWork, lambda event: self._sender.lanes.poke(event.lane)),
+            Subscription(LaneSending, lambda event: self._typing.on_saying(event.lane)),
+            Subscription(DeliveryDecided, lambda event: self._sender.decided(event.lane)),
+            Subscription(SessionWorking, self._on_working),
+            Subscription(ChannelReached, lambda one: self._sender.channel_is_back(one.channel_type, one.instance)),
+            Subscription(ChannelHeard, lambda one: self._sender.heard(one.channel_type, one.instance)),
+        )
 
     def slowed(self) -> dict[SessionId, str]:
         """The sessions that write more than they may, and what they have too much of."""

@@ -10,7 +10,7 @@ next start. One whose runner does not obey a person is ended within two seconds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from nanohost.access.telling import tell_slowed
 from nanohost.chat_commands.command import ContainerState, Look
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError, StoreError
+from nanohost.event_bus import Subscription
 from nanohost.keeper.acks import AckTaker
 from nanohost.keeper.adoption import is_outdated, look_around
 from nanohost.keeper.blocked import MailboxStops, stopped_again
@@ -155,24 +156,25 @@ class Keeper:
         async with AsyncExitStack() as stack:
             for lanes in (self._acks, self._deaths, self._stops, self._starts, self._obeying, self._holds):
                 await stack.enter_async_context(lanes.opened())
-            stack.enter_context(self._bus.subscribed(self._handlers()))
+            stack.enter_context(self._bus.subscribed(*self._subscriptions()))
             await self._taker.restore()
             await self._adopt()
             # Only now: a session whose container is not adopted yet would get a second one.
-            stack.enter_context(self._bus.subscribed({SessionHasWork: lambda event: self.wake(event.session)}))
+            wakes = Subscription(SessionHasWork, lambda event: self.wake(event.session))
+            stack.enter_context(self._bus.subscribed(wakes))
             try:
                 yield
             finally:
                 if not keep_containers:
                     await self.stop_all()
 
-    def _handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {
-            OutboxChanged: lambda event: self.on_change(event.session),
-            SessionHasOrders: lambda event: self.obey(event.session),
-            HoldChanged: lambda event: self.on_hold(event.session),
-            MailboxBlocked: lambda event: self.stop_blocked(event.session, event.why),
-        }
+    def _subscriptions(self) -> tuple[Subscription[Any], ...]:
+        return (
+            Subscription(OutboxChanged, lambda event: self.on_change(event.session)),
+            Subscription(SessionHasOrders, lambda event: self.obey(event.session)),
+            Subscription(HoldChanged, lambda event: self.on_hold(event.session)),
+            Subscription(MailboxBlocked, lambda event: self.stop_blocked(event.session, event.why)),
+        )
 
     def on_death(self, container: Container) -> None:
         """A container is gone, whoever ended it."""

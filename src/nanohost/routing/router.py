@@ -18,6 +18,7 @@ import structlog
 from nanohost.chat_commands.desk import Desk
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
+from nanohost.event_bus import Subscription
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.model import SessionId
@@ -92,11 +93,11 @@ class Router:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Route while entered, beginning with what was left."""
-        handlers = {
-            ChatHasNews: lambda event: self._chats.poke(event.chat),
-            MailboxHasWaiting: lambda event: self._refused.poke(event.session),
-        }
-        with self._store.bus.subscribed(handlers):
+        subscriptions = (
+            Subscription(ChatHasNews, lambda event: self._chats.poke(event.chat)),
+            Subscription(MailboxHasWaiting, lambda event: self._refused.poke(event.session)),
+        )
+        with self._store.bus.subscribed(*subscriptions):
             async with self._refused.opened(), self._chats.opened():
                 for session in await routes.sessions_waiting(self._store):
                     self._refused.poke(session)

@@ -315,7 +315,7 @@ class Store:
                 await self._writer.execute("ROLLBACK")
         else:
             group.committed.set_result(None)
-            self.bus.publish_all(group.emitted)
+            self.bus.publish(*group.emitted)
 
     async def drain(self) -> None:
         """Let those who are inside or wait finish, and nobody else in."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from nanohost.model import HOST, SessionId
 from nanohost.store.database import Queries, Reports, Transaction, Value
-from nanohost.store.domain_events import LaneHasWork
+from nanohost.store.domain_events import DeliveryDecided, LaneHasWork
 from nanohost.store.events import ChatKey
 from nanohost.store.notice_numbers import NOTICES_A_MESSAGE, OF_EVENTS, OF_MESSAGES
 from nanohost.store.rows import from_row
@@ -565,8 +565,12 @@ async def attempts(db: Queries, delivery: Delivery) -> list[Attempt]:
 
 
 async def resend(tx: Transaction, delivery: Delivery, now: datetime) -> bool:
-    """An operator's word: pending again, with all its tries. False: it was not given up, held or dropped by one."""
-    return await tx.run(RESEND, _key(delivery, now)) == 1
+    """An operator's word: pending again, with all its tries. False: it was not given up, held or dropped by one. Emits
+    DeliveryDecided."""
+    is_pending = await tx.run(RESEND, _key(delivery, now)) == 1
+    if is_pending:
+        tx.emit(DeliveryDecided(delivery.lane))
+    return is_pending
 
 
 async def drop(tx: Transaction, delivery: Delivery, reason: str, now: datetime) -> bool:

@@ -70,7 +70,7 @@ COUNTED_LATER = """
 SELECT id, session_id, next_due FROM tasks WHERE counted AND status IN ('active', 'paused') AND next_due > ?
 """
 FALL_DUE = "UPDATE tasks SET next_due = ? WHERE id = ?"
-ASK = "UPDATE tasks SET run_asked = :now WHERE id = :id AND run_asked IS NULL"
+ASK = "UPDATE tasks SET run_asked = :now WHERE id = :id AND run_asked IS NULL RETURNING session_id"
 ASKED = "UPDATE tasks SET run_asked = NULL WHERE id = ?"
 
 ADD_RUN = """
@@ -289,9 +289,11 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> Non
 
 
 async def ask_for_run(tx: Transaction, task: TaskId, now: datetime) -> bool:
-    """Have it run once beside its schedule. False if that was asked for and has not begun. The caller emits
-    TasksChanged."""
-    return await tx.run(ASK, {"id": task, "now": to_text(now)}) == 1
+    """Have it run once beside its schedule. False if that was asked for and has not begun. Emits TasksChanged."""
+    row = await tx.one(ASK, {"id": task, "now": to_text(now)})
+    if row is not None:
+        tx.emit(TasksChanged(SessionId(row["session_id"])))
+    return row is not None
 
 
 async def forget_asked(tx: Transaction, task: TaskId) -> None:

@@ -17,6 +17,7 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError, UsageError
+from nanohost.event_bus import Subscription
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId, TaskId
@@ -55,12 +56,13 @@ class Tasks:
     async def opened(self) -> AsyncIterator[None]:
         """Take changes while entered. Runners that outlived the last host are told what changed since; the others are
         when they start (RunnerStarting)."""
-        handlers = {
-            TasksChanged: lambda event: self.changed(event.session),
-            RunnerStarting: lambda event: self._lanes.poke(event.session),
-            PauseChanged: lambda _: self._kick.set(),  # what fell due in a pause is looked at when it is over
-        }
-        with self._store.bus.subscribed(handlers):
+        subscriptions = (
+            Subscription(TasksChanged, lambda event: self.changed(event.session)),
+            Subscription(RunnerStarting, lambda event: self._lanes.poke(event.session)),
+            # What fell due in a pause is looked at when it is over.
+            Subscription(PauseChanged, lambda _: self._kick.set()),
+        )
+        with self._store.bus.subscribed(*subscriptions):
             async with self._lanes.opened():
                 for session in await sessions.leased(self._store):
                     self._lanes.poke(session.id)

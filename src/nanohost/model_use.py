@@ -17,7 +17,7 @@ async def providers_in_use(db: Queries, settings: Settings) -> set[str]:
     return {provider_for(settings), *(group.provider for group in await agent_groups.every(db) if group.provider)}
 
 
-async def any_agent_asks(db: Queries, settings: Settings, root: Path) -> bool:
+async def is_model_asked(db: Queries, settings: Settings, root: Path) -> bool:
     """Whether the gateway is for any provider in use. Raises StoreError."""
     names = await providers_in_use(db, settings)
     return await asyncio.to_thread(lambda: any(asks_a_model(root, name) for name in names))
