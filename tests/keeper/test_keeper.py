@@ -16,6 +16,7 @@ from nanohost.errors import StoreError
 from nanohost.keeper.acks import Standing
 from nanohost.keeper.adoption import Found, look_around
 from nanohost.keeper.health import LOOK_EVERY_S
+from nanohost.keeper.keeper import Keeper
 from nanohost.model import LeaseId, Role, Session, SessionId
 from nanohost.runtimes.port import Container, Runtime
 from nanohost.store import roles, sessions, users
@@ -234,9 +235,11 @@ async def test_who_has_work_while_containers_are_adopted_gets_no_second_one(
         bench.keeper.wake(session.id)
         await until(lambda: bool(bench.keeper.containers()) and bench.keeper.containers()[0].container is not None)
 
-    async def looks_while_work_comes(db: Store, runtime: Runtime) -> Found:
+    async def looks_while_work_comes(db: Store, _: Runtime) -> Found:
         found = await look_around(db, runtime)
         db.bus.publish(SessionHasWork(session.id))
+        keeper: Keeper = runtime.on_death.__self__  # type: ignore[attr-defined]
+        await until(lambda: not keeper._starts.busy())
         return found
 
     monkeypatch.setattr("nanohost.keeper.keeper.look_around", looks_while_work_comes)
