@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 
 import croniter  # type: ignore[import-untyped]  # noqa: F401 - it starts a process when it is loaded, so not in a test
+import urllib3.util.connection  # noqa: F401 - it binds a socket when it is loaded, to learn whether there is IPv6
 
 BEYOND = (
     "access/test_overheard.py",

@@ -109,8 +109,8 @@ async def _delete(context: CommandContext, tx: Transaction, arguments: One) -> D
         deleted=found.name,
         channel=channel_name(chat),
         chat=chat.platform_id,
-        messages=len(gone.lanes),
-        tasks=len(gone.tasks),
+        messages=gone.messages,
+        tasks=gone.tasks,
     )
 
 

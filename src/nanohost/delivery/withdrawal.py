@@ -6,7 +6,7 @@ In the transaction that takes the permission away, so that nothing waits that no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from nanohost.delivery.addresses import address_book
@@ -22,10 +22,10 @@ from nanohost_protocol.rows import ChatId, Origin
 
 @dataclass(slots=True, kw_only=True)
 class Withdrawn:
-    """`lanes` have less to send, one entry a message; series of these sessions' `tasks` were cancelled."""
+    """How many messages are not sent, and how many series of them were cancelled."""
 
-    lanes: list[LaneKey] = field(default_factory=list)
-    tasks: list[SessionId] = field(default_factory=list)
+    messages: int = 0
+    tasks: int = 0
 
 
 async def withdraw(
@@ -46,12 +46,12 @@ async def withdraw(
         await questions.close_in_chat(tx, session.id, asked_in)
         for delivery in waiting:
             if await deliveries.drop(tx, delivery, reason, now):
-                withdrawn.lanes.append(lane)
+                withdrawn.messages += 1
             else:
                 await deliveries.not_again(tx, delivery, reason)
         for task in series:
             await changes.cancel(tx, task.id, now, reason=reason)
-            withdrawn.tasks.append(session.id)
+            withdrawn.tasks += 1
     return withdrawn
 
 
