@@ -56,8 +56,9 @@ def read_statements(text: str) -> Statements:
             if repaired is not None:
                 continue
         elif lines[at].lstrip().startswith("["):
-            section = _only_name(table)
-            found.lines.setdefault(section, at + 1)
+            *above, section = _sections(table)
+            for name in (*above, section):
+                found.lines.setdefault(name, at + 1)
         else:
             for name in _names(table, section):
                 found.lines.setdefault(name, at + 1)
@@ -121,17 +122,17 @@ def _placed(error: tomllib.TOMLDecodeError, lines: list[str], before: int) -> Ba
     return BadLine(line=line + before, sentence=_PLACE.sub(f"({said})", str(error)))
 
 
-def _only_name(table: Mapping[str, object]) -> str:
-    """The dotted name of a line [a.b] or [[a.b]]."""
-    parts = []
+def _sections(table: Mapping[str, object]) -> list[str]:
+    """The dotted names that a line [a.b] or [[a.b]] begins: a and a.b."""
+    names: list[str] = []
     inner: object = table
     while inner:
         if isinstance(inner, list):
             inner = inner[0]
             continue
         [(part, inner)] = cast("dict[str, object]", inner).items()
-        parts.append(part)
-    return ".".join(parts)
+        names.append(f"{names[-1]}.{part}" if names else part)
+    return names
 
 
 def _names(table: Mapping[str, object], before: str) -> Iterator[str]:

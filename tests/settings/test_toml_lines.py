@@ -53,6 +53,8 @@ def test_each_key_and_section_has_the_line_on_which_its_statement_begins() -> No
         "host.odd": "odd",
         "host.a.b.c": "a.b.c",
         "host.inline.y.z": "inline",
+        "channels": "[channels",
+        "channels.my bot": "[channels",
         "channels.my bot.work": "[channels",
         "channels.my bot.work.token": "token",
         "many": "[[many]]",
