@@ -18,7 +18,7 @@ from nanohost.keeper.adoption import Found, look_around
 from nanohost.keeper.health import LOOK_EVERY_S
 from nanohost.keeper.keeper import Keeper
 from nanohost.model import LeaseId, Role, Session, SessionId
-from nanohost.runtimes.port import Container, Runtime
+from nanohost.runtimes.port import Container, Running, RunState, Runtime
 from nanohost.store import roles, sessions, users
 from nanohost.store.database import Queries, Store
 from nanohost.store.domain_events import SessionHasWork
@@ -248,6 +248,38 @@ async def test_who_has_work_while_containers_are_adopted_gets_no_second_one(
         await until(lambda: not bench.keeper._starts.busy())
         assert runtime.started == runtime.living
         assert len(runtime.started) == 1
+
+
+class DiesAsItStarts(PaperRuntime):
+    """The second container is dead and buried before its start is through."""
+
+    async def poll(self, container: Container) -> RunState:
+        if len(self.started) == 2 and container in self.living:
+            keeper: Keeper = self.on_death.__self__  # type: ignore[attr-defined]
+            self.die(container)
+            await until(lambda: not keeper.containers() and not keeper._deaths.busy())
+            return Running()  # as it was when the engine was asked
+        return await super().poll(container)
+
+
+@pytest.mark.behaviour("SE-04")
+async def test_a_container_that_dies_while_it_starts_is_paused_for_like_any_other(tmp_path: Path) -> None:
+    runtime = DiesAsItStarts()
+    async with keeping(tmp_path, runtime) as bench:
+        session = await bench.session("a")
+        bench.keeper.wake(session.id)
+        await until(partial(has_started, bench, 1))
+        await until(lambda: not bench.keeper._starts.busy())
+        runtime.die(runtime.living[0])
+        await until(partial(has_died, bench, session.id, 1))
+        await until(lambda: not bench.keeper._deaths.busy())
+        bench.keeper.wake(session.id)
+        await until(lambda: len(runtime.started) == 2 and not runtime.living)
+        await until(lambda: not bench.keeper._starts.busy() and not bench.keeper._holds.busy())
+        assert has_died(bench, session.id, 2)
+        bench.keeper.wake(session.id)
+        assert len(runtime.started) == 2, "not before its pause is over"
+        assert bench.keeper.waiting() == ()
 
 
 @pytest.mark.behaviour("SE-03")

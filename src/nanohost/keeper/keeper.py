@@ -128,6 +128,8 @@ class Keeper:
         self._blocked = MailboxStops()
         self._to_hold: dict[SessionId, Stuck] = {}
         """They are to be held, and it is not on record yet."""
+        self._changed_holds: set[SessionId] = set()
+        """Sessions that were put on hold or let go on, which nobody has looked at since."""
         self._untold: set[SessionId] = set()
         """They are held, and their mailbox did not say whom to tell: asked again when their container is gone."""
         self._taken: dict[SessionId, asyncio.Event] = {}
@@ -238,6 +240,7 @@ class Keeper:
 
     def on_hold(self, session: SessionId) -> None:
         """The session, or its agent group, was put on hold or let go on: that is on record."""
+        self._changed_holds.add(session)
         self._holds.hurry(session)
 
     def stop_for_disk(self) -> None:
@@ -412,10 +415,17 @@ class Keeper:
         """Stop the container of a session that is held; wake one that goes on."""
         session = await sessions.get(self._store, id)
         await self._hold_blocked(session)
-        hold = await holds.find(self._store, id)
+        is_changed = id in self._changed_holds
+        self._changed_holds.discard(id)  # before the look: a change during it is looked at again
+        try:
+            hold = await holds.find(self._store, id)
+        except StoreError:
+            self._changed_holds |= {id} if is_changed else set()
+            raise
         if hold is None:
             self._untold.discard(id)
-            if self._slots.get(id) is None and _is_due(session.due_at, self._clock.now()):
+            # Who was not on hold has its pause: this look may be the one that every start ends with.
+            if is_changed and self._slots.get(id) is None and _is_due(session.due_at, self._clock.now()):
                 self._pauses.forget(id)
                 self.wake(id)
             return
