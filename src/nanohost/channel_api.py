@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from nanohost import proxies
+from nanohost.errors import ChannelError as ChannelError
 from nanohost.proxies import aiohttp_options as aiohttp_options
 from nanohost.proxies import is_this_machine as is_this_machine
 from nanohost.rendering import Form as Form
@@ -533,21 +534,6 @@ class ChannelContext:
     settings: Mapping[str, Any]
     runtime_dir: Path
     home: Path
-
-
-class ChannelError(Exception):
-    """Why a message was not surely sent. `reason` is a short stable word, the text is for the operator.
-
-    `server_error`: the platform answered, and said that the failure is its own (an HTTP status of 500 and above, or a
-    page where its answer should be), in a NotSent or an Ambiguous. While nothing at all goes through, the platform
-    counts as down: what waits for it is tried until it is back.
-    """
-
-    reason = "error"
-
-    def __init__(self, text: str = "", *, server_error: bool = False) -> None:
-        super().__init__(text)
-        self.server_error = server_error
 
 
 class NotSent(ChannelError):

@@ -103,3 +103,18 @@ class SpawnError(NanohostError):
     """The engine was reached and the container still did not start."""
 
     reason = "spawn"
+
+
+class ChannelError(Exception):
+    """Why a message was not surely sent. `reason` is a short stable word, the text is for the operator.
+
+    `server_error`: the platform answered, and said that the failure is its own (an HTTP status of 500 and above, or a
+    page where its answer should be), in a NotSent or an Ambiguous. While nothing at all goes through, the platform
+    counts as down: what waits for it is tried until it is back.
+    """
+
+    reason = "error"
+
+    def __init__(self, text: str = "", *, server_error: bool = False) -> None:
+        super().__init__(text)
+        self.server_error = server_error

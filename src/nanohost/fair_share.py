@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-
-from nanohost.store.events import ChatKey
+from collections.abc import Callable, Hashable
 
 ABOUT_S = 5.0
 """For how long after an event people are about in a chat: as long as they wait for its answer, as a rule."""
@@ -25,18 +23,18 @@ class FairShare:
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._last: tuple[ChatKey | None, float] = (None, float("-inf"))
+        self._last: tuple[Hashable, float] = (None, float("-inf"))
         self._before = float("-inf")
         """The last event of any chat but that of `_last`."""
 
-    def heard(self, chat: ChatKey) -> None:
+    def heard(self, chat: Hashable) -> None:
         """The chat has a new event."""
         last, at = self._last
         if chat != last:
             self._before = at
         self._last = (chat, self._now())
 
-    def pause_s(self, chat: ChatKey, worked_s: float) -> float:
+    def pause_s(self, chat: Hashable, worked_s: float) -> float:
         """How long a backlog of this chat is to pause after it was worked on for `worked_s`."""
         last, at = self._last
         others = self._before if last == chat else at
@@ -44,5 +42,5 @@ class FairShare:
             return 0.0
         return min(PART * worked_s, LONGEST_PAUSE_S)
 
-    async def give_way(self, chat: ChatKey, worked_s: float) -> None:
+    async def give_way(self, chat: Hashable, worked_s: float) -> None:
         await asyncio.sleep(self.pause_s(chat, worked_s))

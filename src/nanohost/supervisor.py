@@ -16,9 +16,8 @@ from types import TracebackType
 
 import structlog
 
-from nanohost.channel_api import ChannelError
 from nanohost.clock import Clock
-from nanohost.errors import NanohostError
+from nanohost.errors import ChannelError, NanohostError
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -751,7 +751,8 @@ class GivesWay(FairShare):
         super().__init__()
         self.gave_way: list[str] = []
 
-    async def give_way(self, chat: ChatKey, worked_s: float) -> None:
+    async def give_way(self, chat: Hashable, worked_s: float) -> None:
+        assert isinstance(chat, ChatKey)
         self.gave_way.append(chat.platform_id)
 
 
