@@ -12,7 +12,19 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import fairness, history, hostile, idle, install, round_trips, scale, start_up, statements, stops
+from benchmarks import (
+    against_base,
+    fairness,
+    history,
+    hostile,
+    idle,
+    install,
+    round_trips,
+    scale,
+    start_up,
+    statements,
+    stops,
+)
 from benchmarks.measure import Measurement, table, write
 from nanohost.errors import NanohostError
 from nanohost.runtimes.docker_image import ensure_image
@@ -35,6 +47,7 @@ A cold round trip begins with no container: `engine` is routing and Docker until
 `interpreter` until our first statement, `first poll` until the message is claimed. The session with 50000 sent rows has
 their events, attempts and costs on record too; its trips and those of an empty one are made in one host, by turns. The
 idle host is `nanohost run`. What a command costs is the median of whole processes, in turns with `python -c pass`.
+What is said against the base build is measured with both builds in turns; the script names the commit.
 """
 
 
@@ -57,6 +70,7 @@ async def _measure() -> list[Measurement]:
     with tempfile.TemporaryDirectory(prefix="nanohost-bench-") as folder:
         root = Path(folder)
         return [
+            *await against_base.measure(root / "against-base"),
             *await round_trips.measure(root, image),
             *await stops.measure(root / "stops", image),
             *await statements.measure(root / "statements"),

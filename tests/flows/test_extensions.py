@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,13 @@ from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
+from nanohost.settings import Settings, load_settings
 from nanohost.store.opened import opened_store
 from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.stage import Stage
 from tests.flows.test_held_requests import DM, hosted, press, seen
 from tests.support.engine import docker_engine, podman_engine, podman_image
-from tests.support.flow import FAKE, Flow, install_of, scripted_settings
+from tests.support.flow import FAKE, SCRIPTED, Flow, install_of, scripted_settings
 from tests.support.how_to import example
 from tests.support.invariants import until
 from tests.support.need import missing
@@ -38,6 +39,14 @@ def put(root: Path, name: str, source: str) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(source, encoding="utf-8")
     return path
+
+
+def configured(root: Path, sections: str = "", **host: str) -> Settings:
+    """What nanohost.toml of an install says: agents are scripted, and this."""
+    values = SCRIPTED | host
+    lines = ["[host]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), sections]
+    put(root, "nanohost.toml", "\n".join(lines))
+    return load_settings(root, {})
 
 
 @pytest.mark.behaviour("EX-01")
@@ -124,18 +133,16 @@ async def test_a_tool_that_cannot_be_imported_harms_no_other(watched: Stage) -> 
     assert "No module named 'no_such_module'" in log
 
 
-RENAMES = [
-    {"match": "^.*Your request", "actions": [{"answer": "told: {text}"}]},
-    {"match": "", "actions": [{"tool": "rename", "arguments": {"name": "{text}"}}]},
-]
+TOLD = {"match": "^.*Your request", "actions": [{"answer": "told: {text}"}]}
+ASKS = [TOLD, {"match": "", "actions": [{"ask_host": "agent.rename", "arguments": {"name": "{text}"}}]}]
+ASKS_BY_TOOL = [TOLD, {"match": "", "actions": [{"tool": "rename", "arguments": {"name": "{text}"}}]}]
 
 
 @pytest.mark.behaviour("EX-04")
 async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: Path) -> None:
     put(tmp_path, "actions/rename.py", example("add-an-action.md"))
-    put(tmp_path, "tools/rename.py", example("add-an-action.md", 1))
     async with hosted(tmp_path) as (flow, fake):
-        await flow.wire(script=RENAMES)
+        await flow.wire(script=ASKS)
         await fake.person_writes("Ada")
         card = await seen(fake, DM, card=True)
         before = (await flow.group()).name
@@ -148,11 +155,11 @@ async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: P
 
 
 @pytest.mark.behaviour("EX-04")
-async def test_the_operator_may_forbid_an_action_of_the_install(tmp_path: Path) -> None:
+async def test_the_operator_may_forbid_an_action_that_a_tool_of_the_install_asks_for(tmp_path: Path) -> None:
     put(tmp_path, "actions/rename.py", example("add-an-action.md"))
     put(tmp_path, "tools/rename.py", example("add-an-action.md", 1))
     async with hosted(tmp_path, guard={"agent.rename": "deny"}) as (flow, fake):
-        await flow.wire(script=RENAMES)
+        await flow.wire(script=ASKS_BY_TOOL)
         await fake.person_writes("Ada")
         told = await seen(fake, "c1", "told: ")
     assert "Your request agent.rename was refused" in told.text
@@ -178,7 +185,7 @@ async def test_a_chat_command_is_one_file_in_the_install(watched: Stage) -> None
 async def test_a_channel_is_one_file_in_the_install(tmp_path: Path) -> None:
     put(tmp_path, "channels/lines.py", example("add-a-channel.md"))
     folder, home = tmp_path / "chat", Home(tmp_path)
-    settings = replace(scripted_settings(), channels={"lines": {"folder": str(folder)}})
+    settings = configured(tmp_path, f'[channels.lines]\nfolder = "{folder}"\n')
     with hold(home):
         async with running_host(home, settings, keep_containers=False) as host:
             flow = Flow(host=host, fake=FakeChannel(), home=home)
@@ -193,7 +200,7 @@ async def test_a_channel_is_one_file_in_the_install(tmp_path: Path) -> None:
 async def test_a_runtime_is_one_file_in_the_install(tmp_path: Path) -> None:
     put(tmp_path, "runtimes/patient.py", example("add-a-runtime.md"))
     home, fake = Home(tmp_path), FakeChannel()
-    settings = scripted_settings(runtime="patient")
+    settings = configured(tmp_path, runtime="patient")
     with hold(home):
         async with running_host(home, settings, keep_containers=False, parts=Parts(channels={FAKE: fake})) as host:
             flow = Flow(host=host, fake=fake, home=home)

@@ -20,6 +20,7 @@ message that no rule fits is echoed:
         {"tool": "ask_user_question", "arguments": {"question": "Red?"}, "answer": "so: {result}"},  one that waits
         {"tool": "react", "takes_s": 2, "timeout_s": 600, "for_person": true},  one that takes its time, and says so
         {"tool": "react", "until_file": "go"},                     one that takes until there is this file
+        {"ask_host": "agent.rename", "arguments": {"name": "Ada"}},  asks the host for an action, as a tool would
         {"sleep_s": 0.2},
         {"until_file": "go"},                                      goes on when the agent's folder has this file
         {"hang": true},                                            never ends, until it is interrupted
@@ -138,6 +139,8 @@ class Scripted:
                 yield ToolEnded(name)
                 if "answer" in action:
                     yield Answer(text=action["answer"].replace("{result}", result), to_message=message.row.seq)
+            case {"ask_host": str(name)}:
+                await self._ask_host(name, action.get("arguments", {}), message)
             case {"answer": str(text)}:
                 yield Answer(text=self._filled(text, message), to_message=message.row.seq)
             case {"text": str(text)}:
@@ -152,14 +155,21 @@ class Scripted:
                 await self._misbehave(action)
 
     async def _call(self, name: str, arguments: Json, message: Incoming) -> str:
-        filled = {
-            key: self._filled(value, message) if isinstance(value, str) else value for key, value in arguments.items()
-        }
         try:
-            return await self._context.toolbox.call(name, filled)
+            return await self._context.toolbox.call(name, self._all_filled(arguments, message))
         except ToolRefused as refusal:
             log("tool_refused", tool=name, why=refusal)
             return str(refusal)
+
+    async def _ask_host(self, name: str, arguments: Json, message: Incoming) -> None:
+        outbox = self._context.toolbox.outbox
+        assert outbox is not None, "a turn runs"
+        await outbox.ask_host(name, self._all_filled(arguments, message))
+
+    def _all_filled(self, arguments: Json, message: Incoming) -> Json:
+        return {
+            key: self._filled(value, message) if isinstance(value, str) else value for key, value in arguments.items()
+        }
 
     def _filled(self, text: str, message: Incoming) -> str:
         return text.replace("{text}", message.text).replace("{prompt}", self._prompt)

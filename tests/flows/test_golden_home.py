@@ -1,0 +1,214 @@
+"""A home that an earlier build has filled, with rows in every table, is opened, verified and run by this one."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nanohost.home import Home
+from nanohost.model import HOST, EngageMode, Role, Session, SessionMode
+from nanohost.settings import load_settings
+from nanohost.store import (
+    actions,
+    agent_groups,
+    approvals,
+    audit,
+    checkpoints,
+    codes,
+    deliveries,
+    destinations,
+    dropped,
+    holds,
+    late,
+    messages,
+    messaging_groups,
+    model_calls,
+    moved_chats,
+    paused,
+    questions,
+    roles,
+    rules,
+    sessions,
+    spared_tries,
+    tasks,
+    turn_costs,
+    turn_failures,
+    users,
+    wirings,
+)
+from nanohost.store.actions import ActionStatus
+from nanohost.store.approvals import ApprovalStatus
+from nanohost.store.database import Store
+from nanohost.store.deliveries import DeliveryStatus
+from nanohost.store.events import ChatKey
+from nanohost.store.opened import opened_store
+from nanohost.store.rules import RuleEffect
+from nanohost.testing.able_channel import AbleChannel
+from nanohost_protocol.inbound import reading_inbound
+from nanohost_protocol.layout import SessionLayout
+from nanohost_protocol.outbound import reading_outbound
+from nanohost_protocol.rows import ErrorClass
+from tests.support.flow import flowing
+from tests.support.invariants import until
+
+ARCHIVE = Path(__file__).parents[1] / "golden" / "home-015466f.tar.xz"
+"""Called after the commit that made it; written by scripts/golden_home."""
+BEFORE_ALL = datetime(2026, 1, 1, tzinfo=UTC)
+MANY = 1000
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return Home(tmp_path)
+
+
+@pytest.fixture
+async def store(home: Home) -> AsyncIterator[Store]:
+    async with opened_store(home, durable=False) as store:
+        yield store
+
+
+async def session_of(store: Store, folder: str) -> Session:
+    [found] = [one async for one in sessions.every(store.reports) if one.group_folder == folder]
+    return found
+
+
+def layout(home: Home, session: Session) -> SessionLayout:
+    return SessionLayout(home.sessions / session.group_folder / session.id)
+
+
+def rows(home: Home) -> Counter[int]:
+    """How many tables have so many rows. Names are left out: a migration may give a table another one."""
+    with closing(sqlite3.connect(home.database)) as database:
+        names = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'schema_migrations'")
+        counts = [database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in names.fetchall()]
+    return Counter(count for count in counts if count)
+
+
+async def test_no_row_of_an_earlier_build_is_lost_when_its_home_is_opened(home: Home) -> None:
+    before = rows(home)
+    async with opened_store(home, durable=False):
+        pass
+    assert before.total() >= 40
+    assert rows(home) >= before
+
+
+async def test_who_talks_where_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
+    groups = {one.folder: one for one in await agent_groups.every(store)}
+    chats = {one.platform_id: one for one in await messaging_groups.every(store)}
+    [wired] = await wirings.of_chat(store, chats["c1"].id)
+    granted = {one.user_id: (one.role, one.agent_group_id) for one in await roles.every(store)}
+    [named] = await destinations.every(store)
+    known = {one.user_id: one.name for one in await users.every(store.reports, limit=MANY)}
+    old = ChatKey("fake", "default", "small")
+    assert groups.keys() == {"old", "main", "other", "strict", "moved", "limited", "cut"}
+    assert chats.keys() == {"old", "c1", "family", "strict", "asks", "large", "limited", "cut", "dm-olga"}
+    assert (wired.agent_group_id, wired.engage_mode, wired.session_mode) == (
+        groups["main"].id,
+        EngageMode.PATTERN,
+        SessionMode.SHARED,
+    )
+    assert granted == {"fake:olga": (Role.OWNER, None), "fake:ann": (Role.MEMBER, groups["main"].id)}
+    assert (named.name, named.messaging_group_id) == ("family", chats["family"].id)
+    assert known.items() >= {"fake:olga": "Olga", "fake:eve": "Eve", "fake:u1": "Ann"}.items()
+    assert len(await users.dms(store, "fake:olga")) == 1
+    assert (await moved_chats.current(store, old)).platform_id == "large"
+    assert await checkpoints.find(store, channel_type="fake", instance="default") == "event 17"
+    [turned_away] = await dropped.latest(store.reports, limit=MANY)
+    assert (turned_away.user_id, turned_away.count) == ("fake:bob", 1)
+    assert len(await codes.all_open(store)) == 1
+
+
+async def test_what_was_said_is_read_as_an_earlier_build_wrote_it(home: Home, store: Store) -> None:
+    main, cut = [await session_of(store, folder) for folder in ("main", "cut")]
+    heard = await messages.latest(store.reports, chat=ChatKey("fake", "default", "c1"), since=None, limit=MANY)
+    sent = await deliveries.latest(store.reports, status=None, session=main.id, limit=MANY)
+    said = [one.content for one in reversed(sent)]
+    [waits] = await deliveries.latest(store.reports, status=DeliveryStatus.PENDING, session=cut.id, limit=MANY)
+    [failed] = await deliveries.latest(store.reports, status=DeliveryStatus.DEAD, session=None, limit=MANY)
+    part = await deliveries.next_part(store, waits)
+    assert [one.text for one in reversed(heard)][:4] == ["hello", "plants, please", "family, please", "ask me"]
+    assert '{"text":"echo: hello"}' in said
+    assert {one.status for one in sent} == {DeliveryStatus.SENT}
+    assert all(attempt.outcome == "sent" for attempt in await deliveries.attempts(store, sent[-1]))
+    assert part is not None
+    assert (part.number, part.of, part.text[:9]) == (0, 2, "word word")
+    assert (failed.platform_id, failed.reason) == ("large", "failed_later: the number is not in use")
+    assert await deliveries.latest(store.reports, status=None, session=HOST, limit=MANY)
+    with reading_inbound(layout(home, main).inbound_db) as box:
+        assert {one.name for one in box.destinations()} == {"c1", "family"}
+    with reading_outbound(layout(home, main).outbound_db) as out:
+        assert out.progress()["tool"] == "react"
+        assert [turn.outcome for turn in out.turns()].count(None) == 1
+
+
+async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
+    main, moved, limited = [await session_of(store, folder) for folder in ("main", "moved", "limited")]
+    decided = await approvals.latest(store.reports, limit=MANY)
+    [rule] = await rules.every(store.reports, limit=MANY)
+    [task] = await tasks.latest(store.reports, session=main.id, ended=False, limit=MANY)
+    [run] = await tasks.runs(store, task.id, limit=MANY)
+    asked = await actions.latest(store.reports, status=ActionStatus.DONE, session=main.id, limit=MANY)
+    [question] = await questions.open_in_chat(store, ChatKey("fake", "default", "c1"))
+    stop, held = await paused.find(store), await holds.find(store, moved.id)
+    waits = await turn_failures.find(store, limited.id)
+    assert [(one.kind, one.status, one.decided_by) for one in reversed(decided)] == [
+        ("action", ApprovalStatus.APPROVED, "fake:olga"),
+        ("action", ApprovalStatus.APPROVED, "fake:olga"),
+        ("sender", ApprovalStatus.PENDING, None),
+    ]
+    assert [card.user_id for card in await approvals.cards(store, decided[0].id)] == ["fake:olga"]
+    assert (rule.kind, rule.effect, rule.created_by) == ("tasks.create", RuleEffect.ALLOW, "fake:olga")
+    assert (task.content, task.cron, task.id, run.outcome) == (
+        "water the plants",
+        "0 9 30 11 *",
+        run.task_id,
+        "completed",
+    )
+    assert {one.name for one in asked} == {"tasks.create", "destinations.add"}
+    assert question.question.out_id
+    assert stop is not None
+    assert (stop.by, [turn.agent_group for turn in stop.cut or ()]) == ("fake:olga", ["main"])
+    assert held is not None
+    assert held.reason == "it fills the disk"
+    assert waits is not None
+    assert waits.error_class is ErrorClass.RATE_LIMITED
+    assert len(await spared_tries.of_session(store, main.id)) == 1
+    assert {one.platform_id for one in (await late.known(store)).values()} == {"large"}
+    kept = await audit.latest(store.reports, limit=MANY)
+    assert {"roles.create", "tasks.create", "approval.approved", "sessions.hold"} <= {one.what for one in kept}
+
+
+async def test_what_it_cost_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
+    totals = await model_calls.totals(store.reports)
+    spent = await turn_costs.since(store.reports, BEFORE_ALL)
+    assert (totals["calls"], totals["unpriced"], totals["cost_usd"]) == (3, 1, 0.625)
+    assert spent["main"].cost_usd > 0
+
+
+def test_verify_finds_a_home_of_an_earlier_build_clean(home: Home) -> None:
+    command = (sys.executable, "-m", "nanohost.cli.main", "--home", str(home.root), "verify")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[:1], done.stderr) == (0, ["clean: 36 checks"], "")
+
+
+async def test_a_host_goes_on_where_an_earlier_build_was_paused(home: Home) -> None:
+    fake = AbleChannel()
+    async with flowing(home.root, fake=fake, settings=load_settings(home.root, {})) as flow:
+        assert "paused" in (await flow.status()).lower()
+        await flow.types("resume")
+        await until(lambda: "echo: work" in flow.texts("c1"))
+        await fake.person_writes("hello again", message_id="after")
+        await until(lambda: "echo: hello again" in flow.texts("c1"))
+    test_verify_finds_a_home_of_an_earlier_build_clean(home)
