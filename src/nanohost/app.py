@@ -58,6 +58,7 @@ from nanohost.keeper.stuck import limits_of
 from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
+from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.mailbox.settings import NewsSettings
 from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.model_use import is_model_asked
@@ -237,6 +238,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     """Build the stages. Nothing runs yet; once they are opened they hear of each other's work by `store.bus`."""
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
     mailboxes = Mailboxes(home.sessions, durable=settings.of(StoreSettings).durable, clock=clock, bus=store.bus)
+    outbox = OutboxReader(store=store, mailboxes=mailboxes)
     upstream = _upstream(settings)
     gateway = Gateway(
         upstream=upstream,
@@ -263,11 +265,12 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         ask=settings.of(DeliverySettings).ambiguous == "ask",
         rates=rates_of(settings.of(DeliverySettings)),
         fair=ground.fair,
+        outbox=outbox,
     )
     tasks = Tasks(store=store, mailboxes=mailboxes, clock=clock)
     noticed = settings.of(NewsSettings)
     news = OutboxNews(clock, store.bus, interval_s=noticed.poll_interval_s, events=noticed.watch)
-    keeper = _keeper(ground, mailboxes, gateway, news)
+    keeper = _keeper(ground, mailboxes, gateway, news, outbox)
     return Host(
         ground=ground,
         mailboxes=mailboxes,
@@ -295,7 +298,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     )
 
 
-def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: OutboxNews) -> Keeper:
+def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: OutboxNews, outbox: OutboxReader) -> Keeper:
     store, clock, settings = ground.store, ground.clock, ground.settings
     containers = settings.of(ContainerSettings)
     services = Provisioning(
@@ -321,6 +324,7 @@ def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: Outbox
             limits=limits_of(containers, settings.of(DiskSettings)),
             groups=ground.home.groups,
         ),
+        outbox=outbox,
     )
 
 

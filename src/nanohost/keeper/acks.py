@@ -21,8 +21,8 @@ from nanohost.keeper.holds import ended, failures_after, too_long
 from nanohost.keeper.notices import Notice, delivery_of
 from nanohost.keeper.verdict import Close, Retry, Verdict, lost, verdict
 from nanohost.lanes import OneAtATime
-from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.remembered import Remembered
 from nanohost.store import deliveries, message_turns, model_calls, sessions, spared_tries, turn_costs, turn_failures
@@ -90,9 +90,11 @@ class AckTaker:
         ended_by_us: Callable[[LeaseId], bool],
         shows_work: Callable[[], bool] = lambda: True,
         end_runs: EndRuns = end_runs,
+        outbox: OutboxReader | None = None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
+        self._outbox = outbox or OutboxReader(store=store, mailboxes=mailboxes)
         self._clock = clock
         self._alive = alive
         self._ended_by_us = ended_by_us
@@ -130,13 +132,13 @@ class AckTaker:
         async with self._taking.turn(session):
             while True:
                 try:
-                    return await self._take(await sessions.get(self._store, session))
+                    return await self._take(session)
                 except _Outdated:
                     continue  # who wrote it has got on, so this ends
 
-    async def _take(self, session: Session) -> Standing | None:
+    async def _take(self, id: SessionId) -> Standing | None:
         """Raises _Outdated: nothing is on record, what is in the mailbox is put right by doing it again."""
-        said = await self._look(session)
+        session, said = await self._look(id)
         if said is None:
             return None
         now = self._clock.now()
@@ -162,21 +164,24 @@ class AckTaker:
         changed = said.cursor != session.ack_cursor or due_at != session.due_at
         return Standing(open_claims=living, due_at=due_at, acted=bool(said.acks), changed=changed)
 
-    async def _look(self, session: Session) -> _Said | None:
-        """What a container left is complete only when it is read after its end: its turn may end just before."""
-        news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
-        gone = self._gone(session, news.claims if news is not None else ())
+    async def _look(self, id: SessionId) -> tuple[Session, _Said | None]:
+        """The session as it is on record, and what its runner said since. What a container left is complete only when
+        it is read after its end: its turn may end just before."""
+        read = await self._outbox.acks(id)
+        gone = self._gone(read.session, read.news.claims if read.news is not None else ())
         if gone:
-            news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
+            read = await self._outbox.acks(id)
+        session, news = read.session, read.news
         if news is None:
-            return None
+            return session, None
         cursor = max((ack.change for ack in news.acks), default=session.ack_cursor)
         acks, claims = await self._meant(session, news.acks, news.claims)
         left = [claim for claim in claims if claim.container_id in gone]
         turns = {one.turn_id for one in (*acks, *claims)}
         usages = {turn: usage for turn, usage in news.usages.items() if turn in turns}
         count = max(1, len(news.acks) + len(left) + len(usages) - 1)
-        return _Said(acks=acks, claims=claims, lost=left, usages=usages, cursor=cursor, count=count)
+        said = _Said(acks=acks, claims=claims, lost=left, usages=usages, cursor=cursor, count=count)
+        return session, said
 
     async def _meant(self, session: Session, acks: Sequence[Ack], claims: Sequence[Ack]) -> tuple[list[Ack], list[Ack]]:
         """Those of messages that were given to the session: an ack of anything else costs nobody more than this. What

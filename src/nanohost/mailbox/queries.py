@@ -39,6 +39,22 @@ class AckNews:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowNews:
+    """Messages above a cursor, lowest number first. `more`: there are others above these."""
+
+    rows: list[MessageOut | Malformed]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxNews:
+    """What one look found for all who asked; None for what nobody asked for."""
+
+    rows: RowNews | None
+    acks: AckNews | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Doing:
     """What a runner says of itself. `since`: when the turn that runs began; None when none does."""
 
@@ -57,7 +73,7 @@ class Summary:
     has_acks: bool
 
 
-_MESSAGES: TypeAdapter[list[MessageOut | Malformed]] = TypeAdapter(list[MessageOut | Malformed])
+_NEWS = TypeAdapter(OutboxNews)
 _ACK_NEWS = TypeAdapter(AckNews)
 _CLAIMS = TypeAdapter(list[Ack])
 _TURNS = TypeAdapter(list[Turn])
@@ -65,9 +81,9 @@ _DOING = TypeAdapter(Doing)
 _SUMMARY = TypeAdapter(Summary)
 
 
-def messages_after(cursor: int, *, limit: int) -> Query[list[MessageOut | Malformed]]:
-    """Rows above the cursor, lowest number first."""
-    return Query(_name(looks.messages_after), (cursor, limit), _MESSAGES)
+def news(out_cursor: int, *, limit: int, ack_cursor: int, with_acks: bool) -> Query[OutboxNews]:
+    """Messages above the one cursor, none with `limit` 0, and what changed above the other if `with_acks`."""
+    return Query(_name(looks.news), (out_cursor, limit, ack_cursor, int(with_acks)), _NEWS)
 
 
 def acks_after(change: int) -> Query[AckNews]:
