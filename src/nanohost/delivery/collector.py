@@ -116,11 +116,11 @@ class Collector:
         """How many more of the session's messages and requests may be under way, and how many of them wait for a later
         time."""
         now = self._clock.now()
-        waiting, later = await deliveries.count_waiting(self._store, session.id, now=now, most=MOST_WAITING)
-        room = MOST_WAITING - waiting - await actions.count_open(self._store, session.id, most=MOST_WAITING)
+        waiting = await deliveries.count_waiting(self._store, session.id, now=now, most=MOST_WAITING)
+        room = MOST_WAITING - waiting.messages - waiting.requests
         if room <= 0:
             budget.over = f"{MOST_WAITING:,} of its messages and requests wait already"
-        return room, later
+        return room, waiting.later
 
     async def _slow_down(self, session: Session, budget: Budget) -> bool:
         """Wait before the next look. False: not now."""
@@ -147,8 +147,8 @@ class Collector:
             for number in about - numbered.keys():
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
                     numbered[number] = _place(ours)
-            book = as_told(await address_book(tx, session), [await _told_now(tx, one) for one in told])
-            origins = {id: await moved_chats.place_now(tx, place) for id, place in origins.items()}
+            book = as_told(await address_book(tx, session), await _told_now(tx, told))
+            origins = await moved_chats.places_now(tx, origins)
             context = _Context(session=session.id, book=book, origins=origins, about=about, numbered=numbered)
             entries = _entries(rows, context, now, later)
             entries = entries[: budget.take(list(map(_weight, rows, entries)), self._clock.monotonic())]
@@ -194,12 +194,19 @@ class Collector:
             _log.debug("message_answered", session=session.id, seq=entry.seq, content=entry.content)
 
 
-async def _told_now(tx: Transaction, told: Destination) -> Destination:
-    """A name that the agent knows, for the chat as it is called now."""
-    if told.chat is None:
-        return told
-    now = await moved_chats.current(tx, ChatKey(told.chat.channel_type, told.chat.instance, told.chat.platform_id))
-    return replace(told, chat=ChatId(now.channel_type, now.instance, now.platform_id))
+async def _told_now(tx: Transaction, told: Sequence[Destination]) -> list[Destination]:
+    """The names that the agent knows, for the chats as they are called now."""
+    chats = {one.chat: _key(one.chat) for one in told if one.chat is not None}
+    now = await moved_chats.current_of(tx, chats.values())
+    return [one if one.chat is None else replace(one, chat=_chat_id(now[chats[one.chat]])) for one in told]
+
+
+def _key(chat: ChatId) -> ChatKey:
+    return ChatKey(chat.channel_type, chat.instance, chat.platform_id)
+
+
+def _chat_id(chat: ChatKey) -> ChatId:
+    return ChatId(chat.channel_type, chat.instance, chat.platform_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

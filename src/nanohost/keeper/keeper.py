@@ -555,8 +555,11 @@ class Keeper:
             if slot.retiring and not standing.open_claims and slot.state is SlotState.RUNNING:
                 _log.info("container_replaced", session=id)
                 self._end(slot)
-        if standing.changed:
-            self._kick.set()
+        if standing.changed and standing.due_at is not None:
+            self._kick.set()  # it may be due sooner than the sweep looks next
+        if standing.more:
+            self._acks.poke(id)
+        self._pump()  # whoever waits may have the place of one that has nothing to do now
 
     def _wakes(self, id: SessionId) -> int:
         slot = self._slots.get(id)

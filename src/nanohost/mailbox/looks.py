@@ -30,7 +30,12 @@ def acks_after(box: OutboundReader, change: int) -> dict[str, object]:
     """What changed, what is open, and what the turns of both took."""
     acks, claims = box.acks_after(change), box.open_claims()
     usages: dict[str, Usage | None] = {turn: box.usage(turn) for turn in {ack.turn_id for ack in (*acks, *claims)}}
-    return {"acks": acks, "claims": claims, "usages": {turn: usage for turn, usage in usages.items() if usage}}
+    return {
+        "acks": acks,
+        "claims": claims,
+        "usages": {turn: usage for turn, usage in usages.items() if usage},
+        "more": bool(acks) and bool(box.acks_after(acks[-1].change, limit=1)),
+    }
 
 
 def open_claims(box: OutboundReader) -> list[Ack]:

@@ -31,11 +31,12 @@ class Query(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckNews:
-    """Acks above a cursor, all open claims, and by turn what they took so far."""
+    """Acks above a cursor, all open claims, and by turn what they took so far. `more`: there are acks above these."""
 
     acks: list[Ack]
     claims: list[Ack]
     usages: dict[str, Usage]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
