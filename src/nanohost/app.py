@@ -25,7 +25,7 @@ from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
 from nanohost.channels.loader import discover
 from nanohost.chat_commands.command import Shop
-from nanohost.chat_commands.desk import Desk
+from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.chat_commands.menu import menu
 from nanohost.chat_commands.registry import with_files as own_commands
 from nanohost.clock import Clock, SystemClock
@@ -60,6 +60,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
 from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.mailbox.settings import NewsSettings
+from nanohost.mailbox.writer import MailboxWriter
 from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.model_use import is_model_asked
 from nanohost.model_watch import ModelWatch
@@ -403,9 +404,11 @@ def _router(ground: Ground, mailboxes: Mailboxes, connections: Connections, keep
     ]
     reception = Reception(store=store, clock=clock, zone=zone, counters=counters)
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
+    mailbox = MailboxWriter(mailboxes)
     return Router(
         store=store,
-        desk=Desk(shop, answer_to),
+        mailbox=mailbox,
+        commands=CommandExecutor(shop, answer_to, mailbox),
         clock=clock,
         attachments=Attachments(
             mailboxes=mailboxes,
