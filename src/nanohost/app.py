@@ -25,7 +25,7 @@ from nanohost.channel_api import Channel
 from nanohost.channels.connections import ChannelKey, Connections, Wanted
 from nanohost.channels.loader import discover
 from nanohost.chat_commands.command import Shop
-from nanohost.chat_commands.desk import Desk
+from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.chat_commands.menu import menu
 from nanohost.chat_commands.registry import with_files as own_commands
 from nanohost.clock import Clock, SystemClock
@@ -58,7 +58,9 @@ from nanohost.keeper.stuck import limits_of
 from nanohost.keeper.watchdog import Watchdog
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
+from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.mailbox.settings import NewsSettings
+from nanohost.mailbox.writer import MailboxWriter
 from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.model_use import is_model_asked
 from nanohost.model_watch import ModelWatch
@@ -237,6 +239,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     """Build the stages. Nothing runs yet; once they are opened they hear of each other's work by `store.bus`."""
     store, clock, settings, home = ground.store, ground.clock, ground.settings, ground.home
     mailboxes = Mailboxes(home.sessions, durable=settings.of(StoreSettings).durable, clock=clock, bus=store.bus)
+    outbox = OutboxReader(store=store, mailboxes=mailboxes)
     upstream = _upstream(settings)
     gateway = Gateway(
         upstream=upstream,
@@ -263,11 +266,12 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
         ask=settings.of(DeliverySettings).ambiguous == "ask",
         rates=rates_of(settings.of(DeliverySettings)),
         fair=ground.fair,
+        outbox=outbox,
     )
     tasks = Tasks(store=store, mailboxes=mailboxes, clock=clock)
     noticed = settings.of(NewsSettings)
     news = OutboxNews(clock, store.bus, interval_s=noticed.poll_interval_s, events=noticed.watch)
-    keeper = _keeper(ground, mailboxes, gateway, news)
+    keeper = _keeper(ground, mailboxes, gateway, news, outbox)
     return Host(
         ground=ground,
         mailboxes=mailboxes,
@@ -295,7 +299,7 @@ async def _assemble(ground: Ground, parts: Parts) -> Host:
     )
 
 
-def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: OutboxNews) -> Keeper:
+def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: OutboxNews, outbox: OutboxReader) -> Keeper:
     store, clock, settings = ground.store, ground.clock, ground.settings
     containers = settings.of(ContainerSettings)
     services = Provisioning(
@@ -321,6 +325,7 @@ def _keeper(ground: Ground, mailboxes: Mailboxes, gateway: Gateway, news: Outbox
             limits=limits_of(containers, settings.of(DiskSettings)),
             groups=ground.home.groups,
         ),
+        outbox=outbox,
     )
 
 
@@ -399,9 +404,11 @@ def _router(ground: Ground, mailboxes: Mailboxes, connections: Connections, keep
     ]
     reception = Reception(store=store, clock=clock, zone=zone, counters=counters)
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=keeper, zone=zone)
+    mailbox = MailboxWriter(mailboxes)
     return Router(
         store=store,
-        desk=Desk(shop, answer_to),
+        mailbox=mailbox,
+        commands=CommandExecutor(shop, answer_to, mailbox),
         clock=clock,
         attachments=Attachments(
             mailboxes=mailboxes,

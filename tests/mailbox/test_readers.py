@@ -22,7 +22,7 @@ from nanohost.mailbox.readers import MOST, Readers
 from nanohost.testing.limits import HANG_S, seconds
 from nanohost_protocol.errors import NotOurs, NotReady, ProtocolError, TooMuch
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.outbound import OutboundWriter
+from nanohost_protocol.outbound import Malformed, OutboundWriter
 from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.rows import MessageOut
 from tests.hostile import program
@@ -183,11 +183,11 @@ async def test_a_reader_that_took_much_memory_is_replaced(tmp_path: Path) -> Non
             " VALUES (1, 'o', 't', '2026-01-01T00:00:00.000000Z', 'chat', ?)",
             ("\x00" * 4_000_000,),
         )
-    query = queries.messages_after(0, limit=10)
+    query = queries.news(0, limit=10, ack_cursor=0, with_acks=False)
     async with _opened() as readers:
         for _ in range(3):
             looked = await readers.look(path, query, busy_s=0)
-            [row] = looked.value(query, path)
+            [row] = _rows(looked.value(query, path))
             assert isinstance(row, MessageOut)
             assert len(row.content) == 4_000_000
 
@@ -200,8 +200,13 @@ async def test_content_whose_length_ends_at_its_first_nul_is_left_out_when_it_is
             " VALUES (1, 'o', 't', '2026-01-01T00:00:00.000000Z', 'chat', ?)",
             ("\x00" * (MAX_CONTENT_BYTES + 1),),
         )
-    query = queries.messages_after(0, limit=10)
+    query = queries.news(0, limit=10, ack_cursor=0, with_acks=False)
     async with _opened() as readers:
-        [row] = (await readers.look(path, query, busy_s=0)).value(query, path)
+        [row] = _rows((await readers.look(path, query, busy_s=0)).value(query, path))
     assert isinstance(row, MessageOut)
     assert row.content == ""
+
+
+def _rows(found: queries.OutboxNews) -> list[MessageOut | Malformed]:
+    assert found.rows is not None
+    return found.rows.rows

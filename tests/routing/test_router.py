@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import Attachment, EventKind, InboundEvent, Sender
-from nanohost.chat_commands.desk import Written
 from nanohost.errors import MailboxError, StoreError
 from nanohost.fair_share import FairShare
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.writer import Written
 from nanohost.model import (
     HOST,
     AgentGroup,

@@ -32,12 +32,15 @@ from nanohost.store import (
     roles,
     routes,
     sessions,
+    turn_failures,
     wirings,
 )
 from nanohost.store.database import Store
 from nanohost.store.deliveries import Delivery, DeliveryStatus, LaneKey, Outcome
 from nanohost.store.events import ChatKey
 from nanohost.store.routes import Route, RouteOutcome
+from nanohost.store.turn_failures import TurnFailures
+from nanohost_protocol.rows import ErrorClass
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
@@ -256,9 +259,35 @@ async def test_cursors_never_go_back_and_move_only_for_who_knows_where_they_are(
     for seen, cursor, moves in ((0, 5, True), (0, 7, False), (5, 3, True)):
         async with store.transaction() as tx:
             assert await sessions.advance_out_cursor(tx, session, seen=seen, cursor=cursor, now=LATER) is moves
-            assert await sessions.advance_ack_cursor(tx, session, seen=seen, cursor=cursor) is moves
+            known = replace(await sessions.get(tx, session), ack_cursor=seen)
+            moved = await sessions.advance_ack_cursor(tx, known, cursor=cursor, due=None, has_failures=False)
+            assert moved is moves
     found = await sessions.get(store, session)
     assert (found.out_cursor, found.ack_cursor, found.last_active_at) == (5, 5, LATER)
+
+
+async def test_the_acks_of_a_session_change_when_it_is_due_only_if_nobody_else_did(store: Store) -> None:
+    session = await a_session(store)
+    seen = await sessions.get(store, session)
+    async with store.transaction() as tx:
+        assert await sessions.advance_ack_cursor(tx, seen, cursor=1, due=NOON, has_failures=False)
+        seen = await sessions.get(tx, session)
+        assert seen.due_at == NOON
+        await sessions.make_due(tx, session, at=LATER, now=LATER)
+        assert await sessions.advance_ack_cursor(tx, seen, cursor=2, due=None, has_failures=False)
+    assert (await sessions.get(store, session)).due_at == LATER
+
+
+async def test_acks_are_not_taken_over_when_a_failure_was_put_on_record_meanwhile(store: Store) -> None:
+    session = await a_session(store)
+    seen = await sessions.get(store, session)
+    failures = TurnFailures(
+        error_class=ErrorClass.OVERLOADED, sentence="It is down.", since=NOON, latest_at=NOON, count=1
+    )
+    async with store.transaction() as tx:
+        await turn_failures.put(tx, session, failures)
+        assert not await sessions.advance_ack_cursor(tx, seen, cursor=1, due=None, has_failures=False)
+        assert await sessions.advance_ack_cursor(tx, seen, cursor=1, due=None, has_failures=True)
 
 
 @pytest.mark.behaviour("SE-01")

@@ -1,15 +1,16 @@
-"""A router on paper: a real desk, and containers of which there are none."""
+"""A router on paper: real commands, and containers of which there are none."""
 
 from __future__ import annotations
 
 from datetime import UTC
 
 from nanohost.chat_commands.command import ContainerState, Look, Shop
-from nanohost.chat_commands.desk import Desk
+from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
 from nanohost.fair_share import FairShare
 from nanohost.keeper.orders import answer_to
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.writer import MailboxWriter
 from nanohost.model import SessionId
 from nanohost.routing.attachments import Attachments
 from nanohost.routing.router import EventHandler, Router
@@ -36,10 +37,11 @@ def router_of(
 ) -> Router:
     """A router; what it did is told by the store's bus."""
     shop = Shop(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
-    desk = Desk(shop, answer_to)
+    mailbox = MailboxWriter(mailboxes)
     return Router(
         store=store,
-        desk=desk,
+        mailbox=mailbox,
+        commands=CommandExecutor(shop, answer_to, mailbox),
         clock=clock,
         requests=requests,
         writer=writer,

@@ -232,7 +232,7 @@ async def _end(bench: Bench, task: Task, session: Session, *, completed: bool, c
     run = (await bench.started(task, count))[-1]
     await bench.rested()
     usage = Usage(tokens_in=10, tokens_out=2, cost_usd=0.25)
-    closed = Closed(message_id=run.message_id, completed=completed, sentence="It broke.", usage=usage)
+    closed = Closed(message_id=run.message_id, of_task=True, completed=completed, sentence="It broke.", usage=usage)
     async with bench.store.transaction() as tx:
         await end_runs(tx, session.id, [closed], bench.clock.now())
     await bench.rested()
@@ -282,7 +282,7 @@ async def test_the_end_of_a_run_is_told_twice_and_counted_once(tmp_path: Path) -
         await _end(bench, task, session, completed=False, count=1)
         [run] = await bench.runs(task)
         async with bench.store.transaction() as tx:
-            closed = Closed(message_id=run.message_id, completed=False, sentence=None, usage=None)
+            closed = Closed(message_id=run.message_id, of_task=True, completed=False, sentence=None, usage=None)
             await end_runs(tx, session.id, [closed], bench.clock.now())
         assert (await bench.as_it_is(task)).failures_in_a_row == 1
         assert await bench.runs(task) == [run]

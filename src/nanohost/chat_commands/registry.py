@@ -22,7 +22,7 @@ from nanohost.errors import ExtensionError
 from nanohost.extension_files import files_in
 from nanohost.host_extensions import load_files
 
-HELPERS = {"command", "host_command", "lists", "menu", "registry", "gate", "desk", "waiting"}
+HELPERS = {"command", "host_command", "lists", "menu", "registry", "gate", "executor", "waiting"}
 """Modules of this package that are no command."""
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 """What can be typed after a slash."""

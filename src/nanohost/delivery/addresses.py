@@ -17,11 +17,10 @@ import structlog
 from nanohost.delivery.examine import AddressBook, chat_of
 from nanohost.errors import MailboxError
 from nanohost.mailbox.mailboxes import Mailboxes
-from nanohost.model import AgentGroupId, MessagingGroup, MessagingGroupId, Session
+from nanohost.model import AgentGroupId, MessagingGroup, Session
 from nanohost.store import destinations as named_chats
 from nanohost.store import messaging_groups, sessions
 from nanohost.store.database import Queries
-from nanohost.store.events import ChatKey
 from nanohost_protocol.inbound import InboundWriter
 from nanohost_protocol.rows import ChatId, Destination, Origin
 
@@ -45,7 +44,7 @@ async def chats_of(db: Queries, session: Session) -> Chats:
     """An operator's name for a chat is kept, whatever a group calls itself: who may rename a group must not get what
     was meant for another chat."""
     if session.messaging_group_id is not None:
-        chats: Sequence[MessagingGroup] = [await _as_it_is_now(db, session.messaging_group_id)]
+        chats: Sequence[MessagingGroup] = [await messaging_groups.as_it_is_now(db, session.messaging_group_id)]
     else:
         chats = await messaging_groups.sharing_an_agent(db, session.agent_group_id)
     given = {
@@ -54,12 +53,6 @@ async def chats_of(db: Queries, session: Session) -> Chats:
     }
     own = _named(chats, given)
     return Chats(own=own, given={name: chat for name, chat in given.items() if name not in own})
-
-
-async def _as_it_is_now(db: Queries, group: MessagingGroupId) -> MessagingGroup:
-    """The chat, or the one that it has moved into where somebody had set up that already."""
-    chat = await messaging_groups.get(db, group)
-    return await messaging_groups.of_chat(db, ChatKey(chat.channel_type, chat.instance, chat.platform_id)) or chat
 
 
 async def address_book(db: Queries, session: Session) -> AddressBook:

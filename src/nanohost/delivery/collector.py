@@ -23,8 +23,8 @@ from nanohost.delivery.budget import MOST_SCHEDULED, MOST_WAITING, Budget, Rates
 from nanohost.delivery.examine import AddressBook, concerns, examine, refuse
 from nanohost.delivery.settings import DeliverySettings
 from nanohost.guard.guard import record
-from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import Session, SessionId
 from nanohost.remembered import Remembered
 from nanohost.store import actions, deliveries, moved_chats, questions, sessions
@@ -62,9 +62,11 @@ class Collector:
         clock: Clock,
         pause: Callable[[float], Awaitable[bool]] = _later,
         rates: Rates | None = None,
+        outbox: OutboxReader | None = None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
+        self._outbox = outbox or OutboxReader(store=store, mailboxes=mailboxes)
         self._clock = clock
         self._pause = pause
         self._rates = rates or rates_of(DeliverySettings())
@@ -80,16 +82,15 @@ class Collector:
             if not self._takes:
                 self._skipped.add(id)
                 return
-            session = await sessions.get(self._store, id)
-            rows = await self._mailboxes.outbound(session, queries.messages_after(session.out_cursor, limit=BATCH))
-            if not rows:
+            read = await self._outbox.rows(id, limit=BATCH)
+            if read.news is None or not read.news.rows:
                 budget.rest()
                 return
             self._budgets.put(id, budget)  # only now: there are many who say nothing
-            room, later = await self._room(budget, session)
-            if room > 0:
-                await self._enter(session, rows[:room], budget, later=later)
-            if budget.over and not await self._slow_down(session, budget):
+            if await self._enter_within(budget, read.session, read.news.rows) and not read.news.more:
+                budget.rest()
+                return
+            if budget.over and not await self._slow_down(read.session, budget):
                 return
 
     def slowed(self) -> dict[SessionId, str]:
@@ -106,15 +107,20 @@ class Collector:
         skipped, self._skipped = list(self._skipped), set()
         return skipped
 
+    async def _enter_within(self, budget: Budget, session: Session, rows: Sequence[MessageOut | Malformed]) -> bool:
+        """Enter what the budget allows. Returns whether that was all of it."""
+        room, later = await self._room(budget, session)
+        return room > 0 and await self._enter(session, rows[:room], budget, later=later) == len(rows)
+
     async def _room(self, budget: Budget, session: Session) -> tuple[int, int]:
         """How many more of the session's messages and requests may be under way, and how many of them wait for a later
         time."""
         now = self._clock.now()
-        waiting, later = await deliveries.count_waiting(self._store, session.id, now=now, most=MOST_WAITING)
-        room = MOST_WAITING - waiting - await actions.count_open(self._store, session.id, most=MOST_WAITING)
+        waiting = await deliveries.count_waiting(self._store, session.id, now=now, most=MOST_WAITING)
+        room = MOST_WAITING - waiting.messages - waiting.requests
         if room <= 0:
             budget.over = f"{MOST_WAITING:,} of its messages and requests wait already"
-        return room, later
+        return room, waiting.later
 
     async def _slow_down(self, session: Session, budget: Budget) -> bool:
         """Wait before the next look. False: not now."""
@@ -127,9 +133,9 @@ class Collector:
 
     async def _enter(
         self, session: Session, rows: Sequence[MessageOut | Malformed], budget: Budget, *, later: int
-    ) -> None:
-        """As many of the rows as the budget allows, by what each comes to. `later`: how many of its messages wait for a
-        later time."""
+    ) -> int:
+        """As many of the rows as the budget allows, by what each comes to. Returns how many that were. `later`: how
+        many of its messages wait for a later time."""
         answered = {row.in_reply_to for row in rows if isinstance(row, MessageOut) and row.in_reply_to}
         named = {concerns(row) for row in rows if isinstance(row, MessageOut)}
         about = {number for number in named if number is not None and 0 < number <= HIGHEST}
@@ -141,16 +147,16 @@ class Collector:
             for number in about - numbered.keys():
                 if (ours := await deliveries.find(tx, session.id, number)) is not None:
                     numbered[number] = _place(ours)
-            book = as_told(await address_book(tx, session), [await _told_now(tx, one) for one in told])
-            origins = {id: await moved_chats.place_now(tx, place) for id, place in origins.items()}
+            book = as_told(await address_book(tx, session), await _told_now(tx, told))
+            origins = await moved_chats.places_now(tx, origins)
             context = _Context(session=session.id, book=book, origins=origins, about=about, numbered=numbered)
             entries = _entries(rows, context, now, later)
             entries = entries[: budget.take(list(map(_weight, rows, entries)), self._clock.monotonic())]
             if not entries:
-                return
+                return 0
             last = rows[len(entries) - 1].seq
             if not await sessions.advance_out_cursor(tx, session.id, seen=session.out_cursor, cursor=last, now=now):
-                return  # entered by somebody else; some of it may be forgotten again by now
+                return 0  # entered by somebody else; some of it may be forgotten again by now
             await deliveries.add_all(tx, [entry for entry in entries if isinstance(entry, Delivery)])
             for entry in entries:
                 await self._put(tx, entry, now)
@@ -159,6 +165,7 @@ class Collector:
             reach("collector.open")
         reach("collector.committed")
         self._announce(session, [entry for entry in entries if isinstance(entry, Delivery)])
+        return len(entries)
 
     async def _put(self, tx: Transaction, entry: Delivery | ActionRow, now: datetime) -> None:
         """A request, and what belongs to a message beside its entry."""
@@ -187,12 +194,19 @@ class Collector:
             _log.debug("message_answered", session=session.id, seq=entry.seq, content=entry.content)
 
 
-async def _told_now(tx: Transaction, told: Destination) -> Destination:
-    """A name that the agent knows, for the chat as it is called now."""
-    if told.chat is None:
-        return told
-    now = await moved_chats.current(tx, ChatKey(told.chat.channel_type, told.chat.instance, told.chat.platform_id))
-    return replace(told, chat=ChatId(now.channel_type, now.instance, now.platform_id))
+async def _told_now(tx: Transaction, told: Sequence[Destination]) -> list[Destination]:
+    """The names that the agent knows, for the chats as they are called now."""
+    chats = {one.chat: _key(one.chat) for one in told if one.chat is not None}
+    now = await moved_chats.current_of(tx, chats.values())
+    return [one if one.chat is None else replace(one, chat=_chat_id(now[chats[one.chat]])) for one in told]
+
+
+def _key(chat: ChatId) -> ChatKey:
+    return ChatKey(chat.channel_type, chat.instance, chat.platform_id)
+
+
+def _chat_id(chat: ChatKey) -> ChatId:
+    return ChatId(chat.channel_type, chat.instance, chat.platform_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from nanohost.event_bus import Subscription
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import SessionId
 from nanohost.moving import Move, nobody_moves
 from nanohost.store.database import Store
@@ -47,10 +48,11 @@ class Delivery:
         fair: FairShare | None = None,
         limit_s: Callable[[int], float] = send_limit_s,
         move: Move = nobody_moves,
+        outbox: OutboxReader | None = None,
     ) -> None:
         """`ask`: what may have been sent waits for an operator's word; see Sender. `rates`: how much a session may have
         entered in an hour. `fair` holds back a long queue. `limit_s`: for one send, by the bytes of its file.
-        `move`: a platform calls a chat otherwise."""
+        `move`: a platform calls a chat otherwise. `outbox`: shared with others who read the same files."""
         self._bus = store.bus
         projection = Projection(store=store, mailboxes=mailboxes, clock=clock)
         self._late = LateFailures(store=store, mailboxes=mailboxes, clock=clock, projection=projection)
@@ -73,6 +75,7 @@ class Delivery:
             clock=clock,
             pause=lambda seconds: self._collecting.nap(seconds),
             rates=rates,
+            outbox=outbox,
         )
         self._collecting = Lanes[SessionId]("collecting", self._collector.collect, clock)
 

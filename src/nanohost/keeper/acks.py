@@ -7,7 +7,7 @@ notice has one place in the ledger. So a crash between the two files only repeat
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -21,8 +21,8 @@ from nanohost.keeper.holds import ended, failures_after, too_long
 from nanohost.keeper.notices import Notice, delivery_of
 from nanohost.keeper.verdict import Close, Retry, Verdict, lost, verdict
 from nanohost.lanes import OneAtATime
-from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.remembered import Remembered
 from nanohost.store import deliveries, message_turns, model_calls, sessions, spared_tries, turn_costs, turn_failures
@@ -54,6 +54,8 @@ class _Said:
     """How far its acks are read."""
     count: int
     """What it costs to take this over: acks, of whatever, claims that are lost, and turns but for the one that runs."""
+    more: bool
+    """There are acks above these."""
 
 
 class _Outdated(Exception):
@@ -63,13 +65,14 @@ class _Outdated(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How a session stands after its acks were taken over. `open_claims`: messages a living container works on.
-    `acted`: its runner took one, or was done with one. `changed`: its acks were taken over further, or it is due at
-    another time."""
+    `acted`: its runner took one, or was done with one. `changed`: it is due at another time. `more`: further acks wait
+    to be taken over."""
 
     open_claims: int
     due_at: datetime | None
     acted: bool = False
     changed: bool = False
+    more: bool = False
 
 
 EndRuns = Callable[[Transaction, SessionId, Sequence[Closed], datetime], Awaitable[None]]
@@ -90,9 +93,11 @@ class AckTaker:
         ended_by_us: Callable[[LeaseId], bool],
         shows_work: Callable[[], bool] = lambda: True,
         end_runs: EndRuns = end_runs,
+        outbox: OutboxReader | None = None,
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
+        self._outbox = outbox or OutboxReader(store=store, mailboxes=mailboxes)
         self._clock = clock
         self._alive = alive
         self._ended_by_us = ended_by_us
@@ -130,13 +135,13 @@ class AckTaker:
         async with self._taking.turn(session):
             while True:
                 try:
-                    return await self._take(await sessions.get(self._store, session))
+                    return await self._take(session)
                 except _Outdated:
                     continue  # who wrote it has got on, so this ends
 
-    async def _take(self, session: Session) -> Standing | None:
+    async def _take(self, id: SessionId) -> Standing | None:
         """Raises _Outdated: nothing is on record, what is in the mailbox is put right by doing it again."""
-        said = await self._look(session)
+        session, said = await self._look(id)
         if said is None:
             return None
         now = self._clock.now()
@@ -159,24 +164,32 @@ class AckTaker:
         reach("acks.applied")
         taken = replace(taken, due_at=due_at)
         await self._record(session, taken, said, now, known, failures)
-        changed = said.cursor != session.ack_cursor or due_at != session.due_at
-        return Standing(open_claims=living, due_at=due_at, acted=bool(said.acks), changed=changed)
+        return Standing(
+            open_claims=living,
+            due_at=due_at,
+            acted=bool(said.acks),
+            changed=due_at != session.due_at,
+            more=said.more,
+        )
 
-    async def _look(self, session: Session) -> _Said | None:
-        """What a container left is complete only when it is read after its end: its turn may end just before."""
-        news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
-        gone = self._gone(session, news.claims if news is not None else ())
+    async def _look(self, id: SessionId) -> tuple[Session, _Said | None]:
+        """The session as it is on record, and what its runner said since. What a container left is complete only when
+        it is read after its end: its turn may end just before."""
+        read = await self._outbox.acks(id)
+        gone = self._gone(read.session, read.news.claims if read.news is not None else ())
         if gone:
-            news = await self._mailboxes.outbound(session, queries.acks_after(session.ack_cursor))
+            read = await self._outbox.acks(id)
+        session, news = read.session, read.news
         if news is None:
-            return None
+            return session, None
         cursor = max((ack.change for ack in news.acks), default=session.ack_cursor)
         acks, claims = await self._meant(session, news.acks, news.claims)
         left = [claim for claim in claims if claim.container_id in gone]
         turns = {one.turn_id for one in (*acks, *claims)}
         usages = {turn: usage for turn, usage in news.usages.items() if turn in turns}
         count = max(1, len(news.acks) + len(left) + len(usages) - 1)
-        return _Said(acks=acks, claims=claims, lost=left, usages=usages, cursor=cursor, count=count)
+        said = _Said(acks=acks, claims=claims, lost=left, usages=usages, cursor=cursor, count=count, more=news.more)
+        return session, said
 
     async def _meant(self, session: Session, acks: Sequence[Ack], claims: Sequence[Ack]) -> tuple[list[Ack], list[Ack]]:
         """Those of messages that were given to the session: an ack of anything else costs nobody more than this. What
@@ -234,7 +247,8 @@ class AckTaker:
         self, session: Session, said: _Said, failures: TurnFailures | None, now: datetime
     ) -> list[tuple[Ack, Verdict]]:
         found = []
-        spared = await spared_tries.of_session(self._store, session.id) if said.acks or said.lost else {}
+        tried_before = any(one.tries for one in (*said.acks, *said.lost))  # a first try has none before it
+        spared = await spared_tries.of_session(self._store, session.id) if tried_before else {}
         for ack in said.acks:
             orderly = self._ended_by_us(LeaseId(ack.container_id))
             judged = verdict(_counted(ack, spared), now, orderly=orderly, failures=failures)
@@ -261,12 +275,15 @@ class AckTaker:
         if failures is not None:
             failures = replace(failures, told=failures.told | chats_of(taken.notices, HELD))
         async with self._store.transaction() as tx:
-            if not await sessions.advance_ack_cursor(tx, session.id, seen=session.ack_cursor, cursor=cursor):
+            has_failures = known is not None
+            if not await sessions.advance_ack_cursor(
+                tx, session, cursor=cursor, due=taken.due_at, has_failures=has_failures
+            ):
                 raise _Outdated
-            if await turn_failures.find(tx, session.id) != known:
+            if has_failures and await turn_failures.find(tx, session.id) != known:
                 raise _Outdated
-            await sessions.replace_due(tx, session.id, seen=session.due_at, due=taken.due_at)
-            await turn_failures.put(tx, session.id, failures)
+            if failures != known:
+                await turn_failures.put(tx, session.id, failures)
             seen = await model_calls.settle(tx, session.id, ends)
             told, group = _told(usages, seen), session.group_folder
             await turn_costs.put(tx, session.id, agent_group=group, usages=told, seen=seen, now=now)
@@ -279,7 +296,8 @@ class AckTaker:
                 await deliveries.withdraw_notices(tx, session.id, HELD, "the model answers again", now)
             for notice in notices:
                 await deliveries.add(tx, notice)
-            await self._end_runs(tx, session.id, [_closed(ack, how, took) for ack, how in taken.closed], now)
+            ended = [_closed(ack, how, took, taken.of_tasks) for ack, how in taken.closed]
+            await self._end_runs(tx, session.id, ended, now)
         _say(session, taken, took)
         self._held.pop(session.id, None)
         if failures is not None and failures.until is not None:
@@ -297,9 +315,10 @@ def _told(usages: Mapping[str, Usage], seen: Mapping[str, Spent]) -> dict[str, U
     return {turn: Usage() for turn, spent in seen.items() if spent.tokens} | came
 
 
-def _closed(ack: Ack, how: Close, usages: Mapping[str, Usage]) -> Closed:
+def _closed(ack: Ack, how: Close, usages: Mapping[str, Usage], of_tasks: Collection[str]) -> Closed:
     return Closed(
         message_id=ack.message_id,
+        of_task=ack.message_id in of_tasks,
         completed=how.status == "completed",
         sentence=(ack.error.sentence if ack.error else None) or how.notice,
         usage=usages.get(ack.turn_id),

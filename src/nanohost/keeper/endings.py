@@ -23,13 +23,14 @@ from nanohost_protocol.rows import Ack, ChatId, InKind, MessageIn
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """What one update of inbound.db found: when work is due next, which notices to send, which tries (message, count)
-    do not count, and which messages are closed, or tried again."""
+    do not count, and which messages are closed, or tried again. `of_tasks`: the closed ones that a task made."""
 
     due_at: datetime | None
     notices: Sequence[Notice]
     spared: Sequence[tuple[str, int]]
     closed: Sequence[tuple[Ack, Close]]
     retried: Sequence[tuple[Ack, Retry]]
+    of_tasks: frozenset[str]
 
 
 def apply(
@@ -44,6 +45,7 @@ def apply(
     spared: list[tuple[str, int]] = []
     closed: list[tuple[Ack, Close]] = []
     retried: list[tuple[Ack, Retry]] = []
+    of_tasks: set[str] = set()
     for ack, judged in verdicts:
         message = _carry_out(box, ack, judged, now)
         if message is None:
@@ -51,6 +53,8 @@ def apply(
         match judged:
             case Close():
                 closed.append((ack, judged))
+                if message.kind is InKind.TASK:
+                    of_tasks.add(message.id)
             case Retry():
                 retried.append((ack, judged))
                 if not judged.counts:
@@ -66,7 +70,14 @@ def apply(
     to_say = [*notices.values(), *_hold(box, failures, now)]
     # The one on record: the runner deletes what this has passed, and the caller has yet to put the new one there.
     box.set_meta({"ack_cursor": str(session.ack_cursor)})
-    return Taken(due_at=next_due(box, session, now), notices=to_say, spared=spared, closed=closed, retried=retried)
+    return Taken(
+        due_at=next_due(box, session, now),
+        notices=to_say,
+        spared=spared,
+        closed=closed,
+        retried=retried,
+        of_tasks=frozenset(of_tasks),
+    )
 
 
 def _hold(box: InboundWriter, failures: TurnFailures | None, now: datetime) -> list[Notice]:

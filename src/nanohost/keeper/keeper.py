@@ -41,6 +41,7 @@ from nanohost.keeper.stuck import DISK, MAILBOX, Limits, Stuck
 from nanohost.lanes import Lanes
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.news import OutboxNews
+from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.port import Container, Exited, Runtime
 from nanohost.store import holds, sessions
@@ -90,7 +91,9 @@ class Keeper:
         services: SessionServices,
         clock: Clock,
         settings: KeeperSettings,
+        outbox: OutboxReader | None = None,
     ) -> None:
+        """`outbox`: shared with others who read the same files."""
         self._store = store
         self._mailboxes = mailboxes
         self._runtime = runtime
@@ -144,6 +147,7 @@ class Keeper:
             alive=self._is_alive,
             ended_by_us=self._ended.__contains__,
             shows_work=lambda: not self._resting,
+            outbox=outbox,
         )
         self._burial = Burial(store=store, mailboxes=mailboxes, taker=self._taker, orders=self._orders, clock=clock)
 
@@ -193,6 +197,7 @@ class Keeper:
         slot = self._slots.get(session)
         if slot is not None:
             slot.touched, slot.busy = self._clock.monotonic(), True
+            slot.wakes += 1
             if slot.state is not SlotState.STOPPING:
                 # Its runner may have been done with it before it was on record; if its model cannot be asked, no runner
                 # takes it, and who wrote is told.
@@ -536,25 +541,29 @@ class Keeper:
     async def _take_acks(self, id: SessionId) -> None:
         if not await self._is_within_budget(id):
             return
+        wakes = self._wakes(id)
         standing = await self._taker.take(id)
         if id in self._taken:
             self._taken[id].set()
         if standing is None:
             return
-        busy = standing.open_claims > 0 or await self._has_work(id)
+        busy = standing.open_claims > 0 or _is_due(standing.due_at, self._clock.now())
         if (slot := self._slots.get(id)) is not None:
-            slot.busy = busy
+            slot.busy = busy or self._wakes(id) != wakes  # work that came meanwhile is looked at next
             if standing.acted:
                 self._pauses.forget(id)
             if slot.retiring and not standing.open_claims and slot.state is SlotState.RUNNING:
                 _log.info("container_replaced", session=id)
                 self._end(slot)
-        if standing.changed:
-            self._kick.set()
+        if standing.changed and standing.due_at is not None:
+            self._kick.set()  # it may be due sooner than the sweep looks next
+        if standing.more:
+            self._acks.poke(id)
+        self._pump()  # whoever waits may have the place of one that has nothing to do now
 
-    async def _has_work(self, id: SessionId) -> bool:
-        """As it is on record now: a message may have come since its acks were taken over, and with it its wake."""
-        return _is_due((await sessions.get(self._store, id)).due_at, self._clock.now())
+    def _wakes(self, id: SessionId) -> int:
+        slot = self._slots.get(id)
+        return 0 if slot is None else slot.wakes
 
     async def _is_within_budget(self, id: SessionId) -> bool:
         """Wait until more of what its runner says is taken over. False: the host is closing."""

@@ -33,6 +33,8 @@ class Slot:
     """Messages are claimed or due: not to be stopped for being idle. A new container is, until it shows otherwise."""
     fault: str = ""
     """Why it is being stopped though it should not be: its end counts as a death."""
+    wakes: int = 0
+    """How often it was told of work."""
     retiring: bool = False
     """To be stopped as soon as it works on nothing."""
     grace_s: float = STOP_GRACE_S

@@ -12,15 +12,30 @@ from nanohost_protocol.outbound import Malformed, OutboundReader
 from nanohost_protocol.rows import Ack, MessageOut, Turn, Usage
 
 
-def messages_after(box: OutboundReader, cursor: int, limit: int) -> list[MessageOut | Malformed]:
-    return box.messages_after(cursor, limit=limit)
+def news(box: OutboundReader, cursor: int, limit: int, change: int, with_acks: int) -> dict[str, object]:
+    """Messages above `cursor` unless `limit` is 0, and what changed after `change` if `with_acks` is 1."""
+    return {
+        "rows": messages_after(box, cursor, limit) if limit else None,
+        "acks": acks_after(box, change) if with_acks else None,
+    }
+
+
+def messages_after(box: OutboundReader, cursor: int, limit: int) -> dict[str, object]:
+    """So many messages above `cursor` at most, and whether there are more."""
+    rows = box.messages_after(cursor, limit=limit)
+    return {"rows": rows, "more": bool(rows) and box.highest_seq() > rows[-1].seq}
 
 
 def acks_after(box: OutboundReader, change: int) -> dict[str, object]:
     """What changed, what is open, and what the turns of both took."""
     acks, claims = box.acks_after(change), box.open_claims()
     usages: dict[str, Usage | None] = {turn: box.usage(turn) for turn in {ack.turn_id for ack in (*acks, *claims)}}
-    return {"acks": acks, "claims": claims, "usages": {turn: usage for turn, usage in usages.items() if usage}}
+    return {
+        "acks": acks,
+        "claims": claims,
+        "usages": {turn: usage for turn, usage in usages.items() if usage},
+        "more": bool(acks) and bool(box.acks_after(acks[-1].change, limit=1)),
+    }
 
 
 def open_claims(box: OutboundReader) -> list[Ack]:
@@ -64,5 +79,5 @@ def _out_id(row: MessageOut | Malformed) -> str:
 
 
 LOOKS: Mapping[str, Callable[..., object]] = {
-    look.__name__: look for look in (messages_after, acks_after, open_claims, turns, progress, summary)
+    look.__name__: look for look in (news, messages_after, acks_after, open_claims, turns, progress, summary)
 }

@@ -107,7 +107,8 @@ class OutboxNews:
             if session is None:
                 for active in list(self._active):
                     self.changed(active)
-            elif session in self._active:
+            elif (watched := self._active.get(session)) is not None:
+                watched.stamp = _stamp(watched.path)  # any later change makes an event of its own
                 self.changed(session)
 
     def changed(self, session: SessionId) -> None:

@@ -31,11 +31,28 @@ class Query(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckNews:
-    """Acks above a cursor, all open claims, and by turn what they took so far."""
+    """Acks above a cursor, all open claims, and by turn what they took so far. `more`: there are acks above these."""
 
     acks: list[Ack]
     claims: list[Ack]
     usages: dict[str, Usage]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowNews:
+    """Messages above a cursor, lowest number first. `more`: there are others above these."""
+
+    rows: list[MessageOut | Malformed]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxNews:
+    """What one look found for all who asked; None for what nobody asked for."""
+
+    rows: RowNews | None
+    acks: AckNews | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +74,7 @@ class Summary:
     has_acks: bool
 
 
-_MESSAGES: TypeAdapter[list[MessageOut | Malformed]] = TypeAdapter(list[MessageOut | Malformed])
+_NEWS = TypeAdapter(OutboxNews)
 _ACK_NEWS = TypeAdapter(AckNews)
 _CLAIMS = TypeAdapter(list[Ack])
 _TURNS = TypeAdapter(list[Turn])
@@ -65,9 +82,9 @@ _DOING = TypeAdapter(Doing)
 _SUMMARY = TypeAdapter(Summary)
 
 
-def messages_after(cursor: int, *, limit: int) -> Query[list[MessageOut | Malformed]]:
-    """Rows above the cursor, lowest number first."""
-    return Query(_name(looks.messages_after), (cursor, limit), _MESSAGES)
+def news(out_cursor: int, *, limit: int, ack_cursor: int, with_acks: bool) -> Query[OutboxNews]:
+    """Messages above the one cursor, none with `limit` 0, and what changed above the other if `with_acks`."""
+    return Query(_name(looks.news), (out_cursor, limit, ack_cursor, int(with_acks)), _NEWS)
 
 
 def acks_after(change: int) -> Query[AckNews]:

@@ -14,7 +14,7 @@ import structlog
 
 from nanohost.access.decision import is_admin, may_talk
 from nanohost.channel_api import Attachment, EventKind
-from nanohost.chat_commands.desk import Entry
+from nanohost.chat_commands.executor import Entry
 from nanohost.chat_commands.gate import Order, Passes, Vanishes, Verdict, gate, is_order
 from nanohost.clock import Clock
 from nanohost.model import AgentGroupId, EngageMode, Session, SessionId, Wiring, WiringId

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import tzinfo
 
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.desk import Written
 from nanohost.clock import Clock
+from nanohost.mailbox.writer import Written
 from nanohost.model import SessionId
 from nanohost.routing.deciding import Deciding, Ready, reaching
 from nanohost.routing.deletions import withdraw

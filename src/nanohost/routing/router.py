@@ -2,7 +2,7 @@
 
 Promises: events of one chat are dealt with in order. What fails for no reason known is tried again, then set aside, and
 holds up no other chat. An album is joined before anybody deals with it. A command for a session is decided on like a
-message and becomes a row like one; what it does is the desk's.
+message and becomes a row like one; what it does is chat_commands/'s.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Protocol
 
 import structlog
 
-from nanohost.chat_commands.desk import Desk
+from nanohost.chat_commands.executor import CommandExecutor
 from nanohost.clock import Clock
 from nanohost.errors import NanohostError
 from nanohost.event_bus import Subscription
 from nanohost.fair_share import FairShare
 from nanohost.lanes import Lanes
+from nanohost.mailbox.writer import MailboxWriter
 from nanohost.model import SessionId
 from nanohost.routing.albums import MOST_PIECES, before_album, named, open_for_s, pieces_of, together
 from nanohost.routing.answer_handler import AnswerHandler
@@ -66,7 +67,8 @@ class Router:
         self,
         *,
         store: Store,
-        desk: Desk,
+        mailbox: MailboxWriter,
+        commands: CommandExecutor,
         clock: Clock,
         attachments: Attachments | None = None,
         requests: EventHandler | None = None,
@@ -79,7 +81,13 @@ class Router:
         self._fair = fair or FairShare()
         deciding, answers = Deciding(store, clock), Answers(store=store, clock=clock)
         self._writer = writer(
-            store=store, desk=desk, clock=clock, deciding=deciding, answers=answers, attachments=attachments
+            store=store,
+            mailbox=mailbox,
+            commands=commands,
+            clock=clock,
+            deciding=deciding,
+            answers=answers,
+            attachments=attachments,
         )
         self._handlers: list[EventHandler] = [
             DeletionHandler(store=store, clock=clock, zone=zone, deciding=deciding, writer=self._writer),

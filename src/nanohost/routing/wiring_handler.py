@@ -12,8 +12,8 @@ import structlog
 
 from nanohost.approvals.requests import Held
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.desk import Written
 from nanohost.clock import Clock
+from nanohost.mailbox.writer import Written
 from nanohost.model import MessagingGroup, Session, SessionId
 from nanohost.routing.deciding import Deciding, Ready
 from nanohost.routing.engage import is_addressed

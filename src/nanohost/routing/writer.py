@@ -14,9 +14,10 @@ from dataclasses import replace
 import structlog
 
 from nanohost.channel_api import EventKind
-from nanohost.chat_commands.desk import Desk, Entry, Written
+from nanohost.chat_commands.executor import CommandExecutor, Entry, Executed
 from nanohost.clock import Clock
 from nanohost.errors import MailboxError
+from nanohost.mailbox.writer import MailboxWriter, Written
 from nanohost.model import Session, SessionId, WiringId
 from nanohost.routing.answers import Answers
 from nanohost.routing.attachments import Attachments
@@ -48,14 +49,16 @@ class RouteWriter:
         self,
         *,
         store: Store,
-        desk: Desk,
+        mailbox: MailboxWriter,
+        commands: CommandExecutor,
         clock: Clock,
         deciding: Deciding,
         answers: Answers,
         attachments: Attachments | None = None,
     ) -> None:
         self._store = store
-        self._desk = desk
+        self._mailbox = mailbox
+        self._commands = commands
         self._clock = clock
         self._deciding = deciding
         self._answers = answers
@@ -69,8 +72,7 @@ class RouteWriter:
             reason = "waits behind an earlier message"
         else:
             try:
-                entries = [(row.stored, row.entry) for row in rows]
-                written = await self._desk.write(session, await self._with_files(session, entries))
+                written = await self._put(session, [(row.stored, row.entry) for row in rows])
             except MailboxError as error:
                 _log.warning("mailbox_refused", session=session.id, group=session.group_folder, error=str(error))
                 reason = str(error)
@@ -78,6 +80,13 @@ class RouteWriter:
         if reason:
             made = [replace(route, outcome=RouteOutcome.WAITING, reason=reason) for route in made]
         return made, written
+
+    async def _put(self, session: Session, entries: Sequence[tuple[StoredEvent, Entry]]) -> Written:
+        """Raises MailboxError, and then none of them is there."""
+        ready = await self._with_files(session, entries)
+        if any(entry.order for entry in ready):
+            return await self._commands.execute(session, ready)
+        return await self._mailbox.put(session, [entry.message for entry in ready])
 
     async def _with_files(self, session: Session, entries: Sequence[tuple[StoredEvent, Entry]]) -> list[Entry]:
         """The entries once their files are here, or said not to be. Raises MailboxError, and then nobody fetches any
@@ -124,7 +133,7 @@ class RouteWriter:
         while waiting := await routes.waiting(self._store, id, limit=BATCH):
             try:
                 entries = [await self._waiting_entry(session, one) for one in waiting]
-                written = await self._desk.write(session, await self._with_files(session, entries))
+                written = await self._put(session, entries)
             except MailboxError as error:
                 async with self._store.transaction() as tx:
                     await routes.explain_waiting(tx, id, str(error))
@@ -163,7 +172,8 @@ class RouteWriter:
         reach("routing.recorded")
 
     async def _record_written(self, tx: Transaction, session: SessionId, written: Written) -> None:
-        await self._desk.record(tx, written)
+        if isinstance(written, Executed):
+            await self._commands.record(tx, written)
         if written.due:
             now = self._clock.now()
             await sessions.make_due(tx, session, at=now, now=now)

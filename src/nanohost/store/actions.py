@@ -69,11 +69,6 @@ SELECT * FROM actions WHERE (:status IS NULL OR status = :status) AND (:session 
     AND (:chat IS NULL OR session_id IN {IN_CHAT})
 ORDER BY created_at DESC, seq DESC LIMIT :limit
 """  # noqa: S608
-OPEN_COUNT = """
-SELECT count(*) AS found FROM (
-    SELECT 1 FROM actions INDEXED BY actions_open
-    WHERE session_id = ? AND status != 'held' AND (status = 'pending' OR told = 0) LIMIT ?)
-"""
 
 
 class ActionStatus(StrEnum):
@@ -136,13 +131,6 @@ async def next_open(db: Queries, session: SessionId) -> ActionRow | None:
 async def find(db: Queries, session: SessionId, seq: int) -> ActionRow | None:
     row = await db.one(BY_KEY, (session, seq))
     return None if row is None else _from_row(row)
-
-
-async def count_open(db: Queries, session: SessionId, *, most: int) -> int:
-    """How many requests of the session are not settled, but no more than `most`."""
-    row = await db.one(OPEN_COUNT, (session, most))
-    assert row is not None, "an aggregate has a row"
-    return int(row["found"])
 
 
 async def open_sessions(db: Queries) -> list[SessionId]:

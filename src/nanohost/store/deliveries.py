@@ -71,7 +71,11 @@ WHERE session_id = ? AND channel_type = ? AND instance = ? AND platform_id = ?
 ORDER BY seq
 """  # noqa: S608
 COUNT_WAITING = """
-SELECT count(*) AS found, count(CASE WHEN not_before > ?2 THEN 1 END) AS later FROM (
+SELECT count(*) AS messages, count(CASE WHEN not_before > ?2 THEN 1 END) AS later, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM actions INDEXED BY actions_open
+        WHERE session_id = ?1 AND status != 'held' AND (status = 'pending' OR told = 0) LIMIT ?3)) AS requests
+FROM (
     SELECT not_before FROM deliveries INDEXED BY deliveries_open
     WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
 """
@@ -376,12 +380,21 @@ async def bring_forward(tx: Transaction, *, by: timedelta, now: datetime) -> Non
         tx.emit(LaneHasWork(delivery.lane))
 
 
-async def count_waiting(db: Queries, session: SessionId, *, now: datetime, most: int) -> tuple[int, int]:
-    """How many of the session's messages are on their way, but no more than `most`; and how many of these wait for a
-    later time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How much of a session is under way: messages, of these how many wait for a later time, and requests to the
+    host."""
+
+    messages: int
+    later: int
+    requests: int
+
+
+async def count_waiting(db: Queries, session: SessionId, *, now: datetime, most: int) -> Waiting:
+    """What of the session is not settled; no more than `most` of each kind are counted."""
     row = await db.one(COUNT_WAITING, (session, to_text(now), most))
     assert row is not None, "an aggregate has a row"
-    return row["found"], row["later"]
+    return Waiting(messages=row["messages"], later=row["later"], requests=row["requests"])
 
 
 async def settled(db: Queries, session: SessionId, *, limit: int) -> list[Delivery]:

@@ -19,6 +19,14 @@ WHERE channel_type = :channel_type AND instance = :instance AND platform_id = if
     SELECT moved_to FROM moved_chats
     WHERE channel_type = :channel_type AND instance = :instance AND platform_id = :platform_id), :platform_id)
 """
+AS_IT_IS_NOW = """
+SELECT m.* FROM messaging_groups g
+LEFT JOIN moved_chats o ON o.channel_type = g.channel_type AND o.instance = g.instance AND o.platform_id = g.platform_id
+LEFT JOIN messaging_groups n ON n.channel_type = g.channel_type AND n.instance = g.instance
+    AND n.platform_id = o.moved_to
+JOIN messaging_groups m ON m.id = ifnull(n.id, g.id)
+WHERE g.id = ?
+"""
 ADD = """
 INSERT INTO messaging_groups (channel_type, instance, platform_id, is_group, name, unknown_sender, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *
@@ -38,6 +46,13 @@ async def every(db: Queries) -> list[MessagingGroup]:
 
 async def get(db: Queries, group: MessagingGroupId) -> MessagingGroup:
     row = await db.one(BY_ID, (group,))
+    assert row is not None, f"messaging group {group} is referred to and not there"
+    return from_row(MessagingGroup, row)
+
+
+async def as_it_is_now(db: Queries, group: MessagingGroupId) -> MessagingGroup:
+    """The chat, or the one that it has moved into where somebody had set up that already."""
+    row = await db.one(AS_IT_IS_NOW, (group,))
     assert row is not None, f"messaging group {group} is referred to and not there"
     return from_row(MessagingGroup, row)
 

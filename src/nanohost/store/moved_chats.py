@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,6 +18,11 @@ from nanohost_protocol.rows import Origin
 from nanohost_protocol.times import to_text
 
 MOVED_TO = "SELECT moved_to FROM moved_chats WHERE channel_type = ? AND instance = ? AND platform_id = ?"
+# The join is from the list to the index, one look-up a chat.
+ALL_MOVED_TO = """
+SELECT m.* FROM json_each(?) c CROSS JOIN moved_chats m ON m.channel_type = json_extract(c.value, '$[0]')
+    AND m.instance = json_extract(c.value, '$[1]') AND m.platform_id = json_extract(c.value, '$[2]')
+"""
 ADD = """
 INSERT INTO moved_chats (channel_type, instance, platform_id, moved_to, moved_at)
 VALUES (:channel_type, :instance, :old, :new, :now)
@@ -106,9 +113,30 @@ async def current(db: Queries, chat: ChatKey) -> ChatKey:
     return chat if row is None else ChatKey(chat.channel_type, chat.instance, row["moved_to"])
 
 
+async def current_of(db: Queries, chats: Iterable[ChatKey]) -> dict[ChatKey, ChatKey]:
+    """What each of these chats is called now. One look-up for all of them."""
+    asked = {chat: chat for chat in chats}
+    if asked:
+        named = json.dumps([[chat.channel_type, chat.instance, chat.platform_id] for chat in asked])
+        for row in await db.all(ALL_MOVED_TO, (named,)):
+            old = ChatKey(row["channel_type"], row["instance"], row["platform_id"])
+            asked[old] = replace(old, platform_id=row["moved_to"])
+    return asked
+
+
+async def places_now(db: Queries, places: Mapping[str, Origin]) -> dict[str, Origin]:
+    """The same as `place_now`, for several places under any keys."""
+    chats = {key: ChatKey(one.channel_type, one.instance, one.platform_id) for key, one in places.items()}
+    now = await current_of(db, chats.values())
+    return {key: _moved(place, now[chats[key]]) for key, place in places.items()}
+
+
 async def place_now(db: Queries, place: Origin) -> Origin:
     """A place as it is called now. The message that it names is not known there, if its chat has moved."""
-    now = await current(db, ChatKey(place.channel_type, place.instance, place.platform_id))
+    return _moved(place, await current(db, ChatKey(place.channel_type, place.instance, place.platform_id)))
+
+
+def _moved(place: Origin, now: ChatKey) -> Origin:
     if now.platform_id == place.platform_id:
         return place
     return replace(place, platform_id=now.platform_id, platform_message_id=None)

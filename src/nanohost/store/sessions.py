@@ -91,7 +91,11 @@ REPLACE_DUE = "UPDATE sessions SET due_at = :due WHERE id = :id AND due_at IS :s
 ADVANCE_OUT_CURSOR = """
 UPDATE sessions SET out_cursor = max(out_cursor, ?), last_active_at = ? WHERE id = ? AND out_cursor = ?
 """
-ADVANCE_ACK_CURSOR = "UPDATE sessions SET ack_cursor = max(ack_cursor, ?) WHERE id = ? AND ack_cursor = ?"
+ADVANCE_ACK_CURSOR = """
+UPDATE sessions SET ack_cursor = max(ack_cursor, :ack_cursor), due_at = iif(due_at IS :seen_due, :due, due_at)
+WHERE id = :id AND ack_cursor = :seen
+    AND (:has_failures OR NOT EXISTS (SELECT 1 FROM turn_failures WHERE session_id = :id))
+"""
 LEASE = "UPDATE sessions SET lease = ?, runtime = ?, runtime_state = '{}' WHERE id = ?"
 SET_RUNTIME_STATE = "UPDATE sessions SET runtime_state = ? WHERE id = ? AND lease = ?"
 RELEASE = "UPDATE sessions SET lease = NULL, runtime = NULL, runtime_state = '{}' WHERE id = ? AND lease = ?"
@@ -237,10 +241,21 @@ async def advance_out_cursor(tx: Transaction, session: SessionId, *, seen: int, 
     return await tx.run(ADVANCE_OUT_CURSOR, (cursor, to_text(now), session, seen)) == 1
 
 
-async def advance_ack_cursor(tx: Transaction, session: SessionId, *, seen: int, cursor: int) -> bool:
-    """Acks up to this change are taken over. Never goes back. False, and nothing is changed, if it is not at `seen` any
-    more: somebody else has taken acks over since."""
-    return await tx.run(ADVANCE_ACK_CURSOR, (cursor, session, seen)) == 1
+async def advance_ack_cursor(
+    tx: Transaction, seen: Session, *, cursor: int, due: datetime | None, has_failures: bool
+) -> bool:
+    """Acks up to this change are taken over, and the session is `due` unless somebody said otherwise since it was
+    `seen`. Never goes back. False, and nothing is changed, if the cursor is not where it was seen: somebody else has
+    taken acks over since. So it is, without `has_failures`, if turn failures are on record."""
+    values: dict[str, Value] = {
+        "id": seen.id,
+        "seen": seen.ack_cursor,
+        "ack_cursor": cursor,
+        "seen_due": None if seen.due_at is None else to_text(seen.due_at),
+        "due": None if due is None else to_text(due),
+        "has_failures": has_failures,
+    }
+    return await tx.run(ADVANCE_ACK_CURSOR, values) == 1
 
 
 async def lease(tx: Transaction, session: SessionId, lease: LeaseId, runtime: str) -> None:

@@ -25,9 +25,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """A message that is done with. `sentence`: why it failed; `usage`: of its turn, all tries together."""
+    """A message that is done with. `of_task`: a task made it. `sentence`: why it failed; `usage`: of its turn, all
+    tries together."""
 
     message_id: str
+    of_task: bool
     completed: bool
     sentence: str | None
     usage: Usage | None
@@ -36,8 +38,9 @@ class Closed:
 async def end_runs(tx: Transaction, session: SessionId, closed: Sequence[Closed], now: datetime) -> None:
     """Put the ends of runs among `closed` on record, in the transaction that takes them over. May be told of the same
     one again. Emits TasksChanged for a series that is paused."""
-    runs = {run.message_id: run for run in await tasks.open_runs(tx, session)} if closed else {}
-    for message in closed:
+    made = [message for message in closed if message.of_task]
+    runs = {run.message_id: run for run in await tasks.open_runs(tx, session)} if made else {}
+    for message in made:
         if (run := runs.get(message.message_id)) is not None:
             await _end(tx, run, message, now)
 

@@ -1,4 +1,4 @@
-"""Writes rows into a session's mailbox, and carries out those that are commands, in the same transaction.
+"""Carries out commands for a session, in the transaction that writes their rows into its mailbox.
 
 Promises: a command takes effect once and is answered once, however often the step is done; what was written before it
 counts as before it. The answer is kept in the command's row, so that it comes out the same after a crash.
@@ -13,7 +13,7 @@ from datetime import datetime
 from nanohost.chat_commands.command import Asked, CarryOut, Effect, Shop
 from nanohost.chat_commands.gate import Order
 from nanohost.chat_commands.registry import chat_commands
-from nanohost.mailbox.paths import ring
+from nanohost.mailbox.writer import MailboxWriter, Written
 from nanohost.model import Session, SessionId
 from nanohost.store import deliveries, questions, tasks
 from nanohost.store.database import Transaction
@@ -38,38 +38,30 @@ class Entry:
 
 
 @dataclass(slots=True, kw_only=True)
-class Written:
-    """What is to be put on record, and what follows. `work`: an agent has something to do; `obey`: a runner has.
-    `cleared`: the session whose conversation begins anew."""
+class Executed(Written):
+    """What is to be put on record besides. `cleared`: the session whose conversation begins anew."""
 
-    work: bool = False
-    obey: bool = False
-    due: bool = False
     answers: list[Delivery] = field(default_factory=list)
     stopped: list[Run] = field(default_factory=list)
     cleared: SessionId | None = None
 
 
-class Desk:
+class CommandExecutor:
     """One per host."""
 
-    def __init__(self, shop: Shop, answer: Answer) -> None:
+    def __init__(self, shop: Shop, answer: Answer, mailbox: MailboxWriter) -> None:
         self._shop = shop
         self._answer = answer
+        self._mailbox = mailbox
 
-    async def write(self, session: Session, entries: Sequence[Entry]) -> Written:
-        """Put the rows into the mailbox. Raises MailboxError, and then none of them is there."""
-        if not any(entry.order for entry in entries):
-            await self._shop.mailboxes.put(session, [entry.message for entry in entries])
-            wakes = any(entry.message.trigger for entry in entries)
-            return Written(work=wakes, due=wakes)
+    async def execute(self, session: Session, entries: Sequence[Entry]) -> Executed:
+        """Carry out the commands among the entries, each after what comes before it, and write all rows. Raises
+        MailboxError, and then none of them is there."""
         prepared = [(entry, await self._prepared(session, entry.order)) for entry in entries]
         runs = await tasks.open_runs(self._shop.store, session.id)
-        written = await self._shop.mailboxes.update(session, lambda box: self._put(box, session, prepared, runs))
-        ring(self._shop.mailboxes.layout(session))
-        return written
+        return await self._mailbox.change(session, lambda box: self._put(box, session, prepared, runs))
 
-    async def record(self, tx: Transaction, written: Written) -> None:
+    async def record(self, tx: Transaction, written: Executed) -> None:
         """Enter the answers into the ledger, and the ends of runs that will not go on."""
         for answer in written.answers:
             await deliveries.add(tx, answer)
@@ -102,8 +94,8 @@ class Desk:
         session: Session,
         prepared: Sequence[tuple[Entry, CarryOut | None]],
         runs: Sequence[Run],
-    ) -> Written:
-        written = Written()
+    ) -> Executed:
+        written = Executed()
         for entry, carry_out in prepared:
             if entry.order is None or carry_out is None:
                 box.put(entry.message)

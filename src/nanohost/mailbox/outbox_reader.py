@@ -1,0 +1,95 @@
+"""Reads what runners write for the host: one look into an outbound.db for everybody who asks at that moment.
+
+After a change several stages want something of the same file: its messages, its acks. Each asks for its part; who asks
+while no look is under way, or while one waits, shares it. The looks of a session follow each other, those of different
+sessions do not wait for each other. The session's row is read once for each look, before the file, so that the cursors
+that the file is read from are the ones that the caller compares when it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from nanohost.errors import NanohostError
+from nanohost.lanes import OneAtATime
+from nanohost.mailbox import queries
+from nanohost.mailbox.mailboxes import Mailboxes
+from nanohost.mailbox.queries import AckNews, OutboxNews, RowNews
+from nanohost.model import Session, SessionId
+from nanohost.store import sessions
+from nanohost.store.database import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read(Generic[T]):
+    """What a look found above the cursors of the session as it was on record. `news` is None when outbound.db could not
+    be read; see Mailboxes.outbound."""
+
+    session: Session
+    news: T | None
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look, and what was asked of it."""
+
+    limit: int = 0
+    """Of messages; 0: nobody asked for them."""
+    with_acks: bool = False
+    found: Read[OutboxNews] | None = None
+    error: NanohostError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.found is not None or self.error is not None
+
+
+class OutboxReader:
+    """One per host."""
+
+    def __init__(self, *, store: Store, mailboxes: Mailboxes) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._turns = OneAtATime[SessionId]()
+        self._next: dict[SessionId, _Look] = {}
+        """The look of each session that has not begun: whoever asks now shares it."""
+
+    async def rows(self, session: SessionId, *, limit: int) -> Read[RowNews]:
+        """The messages above the session's cursor, as many or a few more. Raises MailboxError, StoreError."""
+        read = await self._read(session, limit=limit)
+        return Read(session=read.session, news=None if read.news is None else read.news.rows)
+
+    async def acks(self, session: SessionId) -> Read[AckNews]:
+        """The acks above the session's cursor, and its open claims. Raises MailboxError, StoreError."""
+        read = await self._read(session, with_acks=True)
+        return Read(session=read.session, news=None if read.news is None else read.news.acks)
+
+    async def _read(self, session: SessionId, *, limit: int = 0, with_acks: bool = False) -> Read[OutboxNews]:
+        look = self._next.setdefault(session, _Look())
+        look.limit = max(look.limit, limit)
+        look.with_acks |= with_acks
+        async with self._turns.turn(session):
+            if not look.is_over:  # nobody shares it, we come first, or who came first was cancelled
+                await self._carry_out(session, look)
+        if look.error is not None:
+            raise look.error
+        assert look.found is not None, "a look that is over found something or failed"
+        return look.found
+
+    async def _carry_out(self, id: SessionId, look: _Look) -> None:
+        await asyncio.sleep(0)  # all subscribers of one event ask in the same step of the event loop
+        if self._next.get(id) is look:
+            del self._next[id]  # what is written from now on need not be in it
+        try:
+            session = await sessions.get(self._store, id)
+            query = queries.news(
+                session.out_cursor, limit=look.limit, ack_cursor=session.ack_cursor, with_acks=look.with_acks
+            )
+            news = await self._mailboxes.outbound(session, query)
+            look.found = Read(session=session, news=news)
+        except NanohostError as error:
+            look.error = error
